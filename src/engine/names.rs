@@ -1,0 +1,110 @@
+//! Names as small numbers: models, versions, segments, classes, features. One table for each worker.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// The name that takes what a cap leaves out.
+pub const OTHER: &str = "(other)";
+
+/// The number of a name in one [`Names`] table. Numbers differ between tables: rows carry the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameId(pub u32);
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub NameId);
+    };
+}
+id!(
+    /// A model.
+    ModelId
+);
+id!(
+    /// A model's version.
+    VersionId
+);
+id!(
+    /// A segment, `dimension=value`.
+    SegmentId
+);
+id!(
+    /// A class.
+    ClassId
+);
+id!(
+    /// A feature's name.
+    FeatureId
+);
+
+/// Interned names. `NameId(0)` is the empty name.
+#[derive(Debug)]
+pub struct Names {
+    texts: Vec<Arc<str>>,
+    table: HashTable<u32>,
+    hasher: FixedState,
+    text_bytes: usize,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let mut names = Self {
+            texts: Vec::new(),
+            table: HashTable::new(),
+            hasher: FixedState::default(),
+            text_bytes: 0,
+        };
+        names.intern("");
+        names
+    }
+}
+
+impl Names {
+    /// The empty name, which every table holds.
+    pub const EMPTY: NameId = NameId(0);
+
+    /// The number of a name; a new one is added.
+    pub fn intern(&mut self, text: &str) -> NameId {
+        let hash = self.hasher.hash_one(text.as_bytes());
+        let found = self.table.find(hash, |&i| *self.texts[index(i)] == *text);
+        if let Some(&i) = found {
+            return NameId(i);
+        }
+        let i =
+            u32::try_from(self.texts.len()).expect("the byte budget ends long before 2^32 names");
+        self.texts.push(Arc::from(text));
+        self.text_bytes += text.len();
+        let Self { texts, table, hasher, .. } = self;
+        table.insert_unique(hash, i, |&i| hasher.hash_one(texts[index(i)].as_bytes()));
+        NameId(i)
+    }
+
+    /// The name of a number that this table gave out.
+    pub fn text(&self, id: NameId) -> &Arc<str> {
+        &self.texts[index(id.0)]
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Never true: the empty name is always there.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        // Each name: its text, the Arc's two counts, the fat pointer, and its share of the table.
+        self.text_bytes + self.texts.len() * (16 + 16 + 8)
+    }
+}
+
+#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
+fn index(i: u32) -> usize {
+    i as usize
+}

@@ -1,0 +1,152 @@
+//! Where rows and dead letters go. `Ok` means acknowledged.
+
+pub mod clickhouse;
+pub mod dead_letter;
+pub mod row;
+pub mod tables;
+
+use bytes::Bytes;
+
+use crate::engine::event::{Offset, PartitionId, Stream};
+use crate::engine::floor::Mark;
+use crate::engine::state::{Key, StateRow, Version};
+use crate::engine::time::{EventTime, RecordTime};
+use crate::engine::window::Window;
+
+/// The database, as the writer sees it. Every attempt of a write sends the same bytes; repeating one is harmless,
+/// since versions decide.
+pub trait Sink: Send {
+    /// Inserts and waits for the acknowledgement.
+    fn write(&mut self, batch: &RowBatch) -> impl Future<Output = Result<(), SinkError>> + Send;
+    /// The greatest version of every state row of the job whose window lies within `span`.
+    fn state_versions(
+        &mut self,
+        span: Window,
+    ) -> impl Future<Output = Result<Vec<StateVersion>, SinkError>> + Send;
+    /// The newest row of each of these keys and partitions; one that does not exist is left out.
+    fn states(
+        &mut self,
+        wanted: &[(Key, PartitionId)],
+    ) -> impl Future<Output = Result<Vec<StateRow>, SinkError>> + Send;
+    /// The newest mark of each of these partitions; one that has none is left out.
+    fn marks(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> impl Future<Output = Result<Vec<Mark>, SinkError>> + Send;
+    /// The greatest seal mark of each partition of the job that has one.
+    fn seals(
+        &mut self,
+    ) -> impl Future<Output = Result<Vec<(PartitionId, EventTime)>, SinkError>> + Send;
+}
+
+/// One state row's key, partition and version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateVersion {
+    /// The key.
+    pub key: Key,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The greatest version in the table.
+    pub version: Version,
+}
+
+/// Encoded rows of one table: `RowBinaryWithNamesAndTypes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowBatch {
+    /// Where they go.
+    pub table: tables::Table,
+    /// How many there are.
+    pub rows: usize,
+    /// The bytes of every attempt.
+    pub body: Bytes,
+}
+
+/// Why a write or a read did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// No answer, a cut connection, a time-out, or a server that is starting or overloaded.
+    #[error("ClickHouse does not answer: {0}")]
+    Unavailable(String),
+    /// Wrong password, missing right, disk full, read-only: a person has to act, then it goes on by itself.
+    #[error("ClickHouse refuses: {0}")]
+    Refused(String),
+    /// A table is missing or has other columns than expected.
+    #[error("the tables in ClickHouse are not those of this version: {0}")]
+    Schema(String),
+    /// Rows in the database that this program did not write.
+    #[error("ClickHouse holds rows that can't be read: {0}")]
+    Unreadable(String),
+    /// Kafka did not take the dead letters.
+    #[error("the dead-letter topic does not take records: {0}")]
+    Letters(String),
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Try again by itself, with growing pauses.
+    Retry,
+    /// The same, and say on `/readyz` that a person has to act.
+    WaitForOperator,
+    /// Stop the process.
+    Final,
+}
+
+impl SinkError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "clickhouse_unavailable",
+            Self::Refused(_) => "clickhouse_refused",
+            Self::Schema(_) => "clickhouse_schema",
+            Self::Unreadable(_) => "clickhouse_unreadable",
+            Self::Letters(_) => "dead_letters_unavailable",
+        }
+    }
+
+    /// What to do about it.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Unavailable(_) | Self::Letters(_) => FailureClass::Retry,
+            Self::Refused(_) | Self::Schema(_) => FailureClass::WaitForOperator,
+            Self::Unreadable(_) => FailureClass::Final,
+        }
+    }
+}
+
+/// Where records go that can't be used. `Ok` means acknowledged.
+pub trait DeadLetters: Send {
+    /// Sends these and waits for all acknowledgements.
+    fn send(
+        &mut self,
+        letters: &[DeadLetter],
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
+}
+
+/// One record that can't be used, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The record.
+    pub record: RecordBuf,
+    /// The stable code of the reason.
+    pub code: &'static str,
+    /// The reason in words: names the field and the remedy, never more than a few bytes of the payload.
+    pub reason: String,
+}
+
+/// A record that owns its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordBuf {
+    /// Which topic.
+    pub stream: Stream,
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its Kafka timestamp.
+    pub time: RecordTime,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub payload: Option<Vec<u8>>,
+}

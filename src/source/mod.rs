@@ -1,0 +1,167 @@
+//! Where records come from. A rebalance is data, not a callback into the engine.
+
+pub mod batch;
+pub mod kafka;
+
+use std::time::Duration;
+
+use crate::engine::event::{Offset, PartitionId, Positions, Stream};
+use crate::engine::floor::Mark;
+use crate::engine::time::RecordTime;
+
+/// One worker's share of both topics. Each worker thread owns one; nothing in it is shared with another worker but
+/// the control thread behind it.
+pub trait Source: Send {
+    /// Waits up to `wait` for what comes next. Borrowed slices live until the next call.
+    fn poll(&mut self, take: Take, wait: Duration) -> Result<SourceEvent<'_>, SourceError>;
+    /// Begins to read assigned partitions, each topic from its own position. Nothing is read of an assigned
+    /// partition before.
+    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError>;
+}
+
+/// Offsets in Kafka's group: for lag tools and people only. What counts is the mark.
+pub trait Commits: Send {
+    /// Commits the positions of these marks. A failure harms nothing: the next flush commits again.
+    fn commit(&self, marks: &[Mark]) -> Result<(), SourceError>;
+}
+
+/// Which topics to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// Whatever comes.
+    Both,
+    /// Near the byte budget, or to keep the topics in step: the other topic's queue is left unread.
+    Only(Stream),
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum SourceEvent<'a> {
+    /// At most 1000 records; offsets ascend per topic partition.
+    Records(Records<'a>),
+    /// New partitions. Nothing is read of them until [`Source::start`].
+    Assigned(Vec<PartitionId>),
+    /// Freeze, write, mark, put the shards aside, then answer. After the answer nothing more of them comes.
+    Revoked(Vec<PartitionId>, Reply),
+    /// Put aside at once; nothing more may be written for them.
+    Lost(Vec<PartitionId>),
+    /// Bounded sources only: this topic partition has no more (its end offset as seen at the start was reached).
+    Ended(Stream, PartitionId),
+    /// `wait` has passed.
+    Quiet,
+}
+
+/// The answer to a revocation. Dropping it is the answer.
+#[derive(Debug)]
+pub struct Reply(pub std::sync::mpsc::SyncSender<()>);
+
+/// A batch of records; iterable more than once.
+#[derive(Clone, Copy, Debug)]
+pub struct Records<'a> {
+    /// The records, in the order in which they came.
+    pub records: &'a [Record<'a>],
+}
+
+/// One record, borrowed from the batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Which topic.
+    pub stream: Stream,
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its Kafka timestamp.
+    pub time: RecordTime,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value; none is a tombstone.
+    pub payload: Option<&'a [u8]>,
+}
+
+/// What can go wrong with Kafka.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// librdkafka says that it can't go on.
+    #[error("Kafka client failed: {0}")]
+    Client(String),
+    /// The brokers can't be reached at start.
+    #[error("can't reach Kafka at {brokers}: {reason}")]
+    Unreachable {
+        /// `kafka.brokers`.
+        brokers: String,
+        /// What librdkafka says.
+        reason: String,
+    },
+    /// A configured topic does not exist.
+    #[error("topic {topic} does not exist at {brokers}")]
+    MissingTopic {
+        /// Its name.
+        topic: String,
+        /// `kafka.brokers`.
+        brokers: String,
+    },
+    /// The topics have different numbers of partitions, so records can't be joined by partition.
+    #[error(
+        "topic {inferences} has {inference_partitions} partitions, topic {labels} has {label_partitions}"
+    )]
+    UnequalPartitions {
+        /// The inference topic.
+        inferences: String,
+        /// Its partitions.
+        inference_partitions: usize,
+        /// The label topic.
+        labels: String,
+        /// Its partitions.
+        label_partitions: usize,
+    },
+    /// An assignment held a partition of one topic without its twin.
+    #[error("the group assigned partition {partition} of one topic only")]
+    Unpaired {
+        /// The partition number.
+        partition: i32,
+    },
+    /// The log no longer holds what a restart must read.
+    #[error(
+        "topic {topic} partition {partition} starts at offset {log_start}, but a restart must read from {floor}"
+    )]
+    FloorBelowLog {
+        /// The topic.
+        topic: String,
+        /// The partition number.
+        partition: i32,
+        /// The first offset that must be read.
+        floor: i64,
+        /// The first offset that is still there.
+        log_start: i64,
+    },
+    /// The log ends before the position that was marked: the topic was created anew.
+    #[error(
+        "topic {topic} partition {partition} ends at offset {log_end}, but {position} records of it were read before"
+    )]
+    LogShrank {
+        /// The topic.
+        topic: String,
+        /// The partition number.
+        partition: i32,
+        /// Where reading stood.
+        position: i64,
+        /// Where the log ends.
+        log_end: i64,
+    },
+}
+
+impl SourceError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "kafka_client",
+            Self::Unreachable { .. } => "kafka_unreachable",
+            Self::MissingTopic { .. } => "topic_missing",
+            Self::UnequalPartitions { .. } => "partitions_unequal",
+            Self::Unpaired { .. } => "assignment_unpaired",
+            Self::FloorBelowLog { .. } => "floor_below_log",
+            Self::LogShrank { .. } => "topic_recreated",
+        }
+    }
+}
