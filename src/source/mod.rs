@@ -14,6 +14,11 @@ use crate::engine::time::RecordTime;
 pub trait Source: Send {
     /// Waits up to `wait` for what comes next. Borrowed slices live until the next call.
     fn poll(&mut self, take: Take, wait: Duration) -> Result<SourceEvent<'_>, SourceError>;
+    /// Where a partition without a mark begins: at the log's start or end, as configured.
+    fn beginning(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, Positions)>, SourceError>;
     /// Begins to read assigned partitions, each topic from its own position. Nothing is read of an assigned
     /// partition before.
     fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError>;
@@ -32,6 +37,8 @@ pub enum Take {
     Both,
     /// Near the byte budget, or to keep the topics in step: the other topic's queue is left unread.
     Only(Stream),
+    /// Neither: only group events are wanted, while a record waits for its schema.
+    Nothing,
 }
 
 /// What comes next.
