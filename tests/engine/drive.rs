@@ -216,13 +216,14 @@ impl Written {
             })
             .collect();
         let mut differences = String::new();
-        for row in self.metric_rows(settings) {
+        let rows = self.metric_rows(settings);
+        for row in &rows {
             let names = [&*row.key.model, &*row.key.version, &*row.key.segment];
             let grain = row.key.window.size();
             assert_eq!(*row.grain, grain_name(grain));
             match wanted.remove(&(row.table.name(), grain.0, names, row.key.window.start.0)) {
                 None => writeln!(differences, "unexpected row {row:?}").unwrap(),
-                Some(expected) => compare_rows(&row, expected, &mut differences),
+                Some(expected) => compare_rows(row, expected, &mut differences),
             }
         }
         for (key, _) in wanted {

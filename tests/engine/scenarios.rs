@@ -42,19 +42,20 @@ fn the_engine_equals_the_oracle_in_any_interleaving() {
     });
 }
 
-fn each(hold: impl Fn(&Scenario<'_>)) {
+fn each(hold: impl Fn(&Scenario<'_>) + std::panic::RefUnwindSafe) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine/scenarios");
-    let mut count = 0;
+    let (mut count, mut failed) = (0, 0);
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "txt") {
             let text = std::fs::read_to_string(&path).unwrap();
             println!("{}", path.display()); // shown where the test fails
-            hold(&parse(&text));
+            failed += usize::from(std::panic::catch_unwind(|| hold(&parse(&text))).is_err());
             count += 1;
         }
     }
     assert!(count >= 20, "only {count} scenarios found");
+    assert_eq!(failed, 0, "failed scenarios of {count}");
 }
 
 /// As written, inferences first, labels first; and each with a flush after every record, and a restart after some.
@@ -254,7 +255,7 @@ fn label(words: &[&str]) -> (Option<i64>, i64, Body) {
 fn expect(line: &str, tables: &Tables) {
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     match words[0] {
-        "inferences" | "labels" => expect_tally(line, &words, tables),
+        "inference_outcomes" | "label_outcomes" => expect_tally(line, &words, tables),
         "sealed_until" => {
             for (account, word) in tables.partitions.iter().zip(&words[1..]) {
                 let wanted = (*word != "nothing").then(|| ms(word));
@@ -269,9 +270,9 @@ fn expect(line: &str, tables: &Tables) {
     }
 }
 
-/// `expect inferences MODEL accepted=1 ...`; outcomes that are not named are 0. `-` is the model without a name.
+/// `expect inference_outcomes MODEL accepted=1 ...`; outcomes that are not named are 0. `-` is the model without a name.
 fn expect_tally(line: &str, words: &[&str], tables: &Tables) {
-    let topic = usize::from(words[0] == "labels");
+    let topic = usize::from(words[0] == "label_outcomes");
     let model = if words[1] == "-" { "" } else { words[1] };
     let mut sum = [0; 4];
     for account in &tables.partitions {
