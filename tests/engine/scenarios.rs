@@ -299,7 +299,7 @@ fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
             && [&*row.model, &*row.version, &*row.segment] == *names
             && (row.start, row.grain) == (ms(start), ms(grain))
     });
-    let row = row.unwrap_or_else(|| panic!("no row for {line}\nof {:#?}", tables.rows));
+    let row = row.unwrap_or_else(|| panic!("no row for {line}\nof {:?}", tables.rows));
     for word in &words[2..] {
         let (name, value) = pair(word);
         let is_right = match name {
@@ -311,7 +311,7 @@ fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
                 is_right(*cell, value)
             }
         };
-        assert!(is_right, "{line}\n{name} is not {value} in {row:#?}");
+        assert!(is_right, "{line}\n{name} is not {value} in {row:?}");
     }
 }
 
