@@ -17,9 +17,7 @@ use tidegauge::engine::outcome::{Outcome, Tally};
 use tidegauge::engine::state::{Frozen, Key, StateRow, Version};
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::window::Window;
-use tidegauge::engine::{
-    Caps, ModelSettings, Positive, Progress, Shard, ShardSettings, Task,
-};
+use tidegauge::engine::{Caps, ModelSettings, Positive, Progress, Shard, ShardSettings, Task};
 use tidegauge::evaluate::{Merged, MetricRow, RowContext, grain_name};
 
 use crate::oracle::{self, Account, Body, Cell, Given, Record};
@@ -43,7 +41,11 @@ pub struct Written {
 }
 
 /// Runs every partition by its steps, then to the end of its logs, and merges what was written.
-pub fn run(settings: &oracle::Settings, logs: &[oracle::Partition], steps: &[Vec<Step>]) -> Written {
+pub fn run(
+    settings: &oracle::Settings,
+    logs: &[oracle::Partition],
+    steps: &[Vec<Step>],
+) -> Written {
     let shard_settings = Arc::new(shard_settings(settings));
     let mut written = Written::default();
     for (number, log) in logs.iter().enumerate() {
@@ -72,7 +74,11 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(settings: &'a Arc<ShardSettings>, partition: PartitionId, log: &'a oracle::Partition) -> Self {
+    fn new(
+        settings: &'a Arc<ShardSettings>,
+        partition: PartitionId,
+        log: &'a oracle::Partition,
+    ) -> Self {
         let mark = Mark::start(partition, Positions::default(), settings.clock_stamps);
         let shard = Shard::new(Arc::clone(settings), &mark);
         let (goal, marks, names) = (mark.positions, vec![mark], Names::default());
@@ -179,7 +185,11 @@ impl<'a> Driver<'a> {
             assert!(mark.floor.positions.of(stream) <= mark.positions.of(stream), "{mark:?}");
             let log = [&self.log.inferences, &self.log.labels][stream.index()];
             let read = log.partition_point(|record| record.offset < mark.positions.of(stream));
-            assert_eq!(mark.tally.records(stream), i64::try_from(read).unwrap(), "one outcome each");
+            assert_eq!(
+                mark.tally.records(stream),
+                i64::try_from(read).unwrap(),
+                "one outcome each"
+            );
         }
         for row in states {
             assert_eq!(row.partition, mark.partition);
@@ -337,7 +347,11 @@ fn target(given: Option<&Given>, names: &mut Names) -> Target {
     }
 }
 
-fn segments(settings: &ShardSettings, given: &[(String, String)], names: &mut Names) -> Vec<Segment> {
+fn segments(
+    settings: &ShardSettings,
+    given: &[(String, String)],
+    names: &mut Names,
+) -> Vec<Segment> {
     let mut segments = Vec::new();
     for (index, dimension) in settings.dimensions.iter().enumerate() {
         for (_, value) in given.iter().filter(|(name, _)| name == dimension) {
@@ -402,7 +416,11 @@ fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSetti
             })
             .collect(),
         threshold: rule.threshold,
-        dimensions: rule.dimensions.iter().map(|name| u16::try_from(index(name)).unwrap()).collect(),
+        dimensions: rule
+            .dimensions
+            .iter()
+            .map(|name| u16::try_from(index(name)).unwrap())
+            .collect(),
         value: rule.value.map(value_matrix),
     }
 }

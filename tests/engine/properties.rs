@@ -9,9 +9,7 @@ use proptest::sample::select;
 use tidegauge::engine::event::Stream;
 
 use crate::drive::{self, Step};
-use crate::oracle::{
-    Body, Given, Inference, Label, ModelRule, Partition, Record, Settings, Task,
-};
+use crate::oracle::{Body, Given, Inference, Label, ModelRule, Partition, Record, Settings, Task};
 
 /// All times of a random log are whole seconds, few of them, so that limits are met exactly.
 const UNIT: i64 = 1000;
@@ -113,7 +111,12 @@ fn inference() -> impl Strategy<Value = Inference> {
     let segments = (proptest::option::of(0..4_u8), proptest::option::of(0..3_u8));
     // The event's seconds before the log's; the log's are added later.
     (identity, -7..=12_i64, said, segments).prop_map(
-        |((id, model, version), time, (prediction, score, has_scores, latency_ms, failed), segment)| {
+        |(
+            (id, model, version),
+            time,
+            (prediction, score, has_scores, latency_ms, failed),
+            segment,
+        )| {
             let mut segments = Vec::new();
             segments.extend(segment.0.map(|value| ("region".to_owned(), format!("r{value}"))));
             segments.extend(segment.1.map(|value| ("tier".to_owned(), format!("t{value}"))));
@@ -172,14 +175,14 @@ fn log(start: i64, records: Vec<((i64, i64, i64), Option<Body>)>) -> Vec<Record>
 }
 
 fn partition() -> impl Strategy<Value = Partition> {
-    let inferences = (place(), proptest::option::weighted(0.93, inference().prop_map(Body::Inference)));
+    let inferences =
+        (place(), proptest::option::weighted(0.93, inference().prop_map(Body::Inference)));
     let labels = (place(), proptest::option::weighted(0.95, label().prop_map(Body::Label)));
-    (select(vec![-13_i64, 0, 100]), -4..=8_i64, vec(inferences, 0..40), vec(labels, 0..40)).prop_map(
-        |(start, later, inferences, labels)| Partition {
+    (select(vec![-13_i64, 0, 100]), -4..=8_i64, vec(inferences, 0..40), vec(labels, 0..40))
+        .prop_map(|(start, later, inferences, labels)| Partition {
             inferences: log(start, inferences),
             labels: log(start + later, labels),
-        },
-    )
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {

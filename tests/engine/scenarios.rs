@@ -61,7 +61,8 @@ fn each(hold: impl Fn(&Scenario<'_>) + std::panic::RefUnwindSafe) {
 /// As written, inferences first, labels first; and each with a flush after every record, and a restart after some.
 fn interleavings(logs: &[Partition], written: &[Vec<Step>]) -> Vec<Vec<Vec<Step>>> {
     let first = |stream| {
-        let whole = |log: &Partition| vec![Step::Read(stream); log.inferences.len() + log.labels.len()];
+        let whole =
+            |log: &Partition| vec![Step::Read(stream); log.inferences.len() + log.labels.len()];
         logs.iter().map(whole).collect::<Vec<_>>()
     };
     let mut all = vec![written.to_vec(), first(Stream::Inferences), first(Stream::Labels)];
@@ -101,7 +102,9 @@ fn parse(text: &str) -> Scenario<'_> {
         steps: vec![Vec::new()],
         expected: Vec::new(),
     };
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let words: Vec<&str> = line.split_whitespace().collect();
         let at = scenario.logs.len() - 1;
         match words[0] {
@@ -133,7 +136,8 @@ fn ms(text: &str) -> i64 {
     let (sign, mut rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let mut sum = 0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or_else(|| panic!("{text}: no unit"));
+        let digits =
+            rest.find(|c: char| !c.is_ascii_digit()).unwrap_or_else(|| panic!("{text}: no unit"));
         let (number, tail) = rest.split_at(digits);
         let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let scale = match &tail[..unit] {
@@ -235,8 +239,13 @@ fn inference(words: &[&str]) -> (Option<i64>, i64, Body) {
 fn label(words: &[&str]) -> (Option<i64>, i64, Body) {
     let stamp = ms(words[0]);
     let mut offset = None;
-    let mut said =
-        Label { id: words[1].to_owned(), model: None, time: stamp, value: Given::Number(1.0), weight: 1.0 };
+    let mut said = Label {
+        id: words[1].to_owned(),
+        model: None,
+        time: stamp,
+        value: Given::Number(1.0),
+        weight: 1.0,
+    };
     for word in &words[2..] {
         let (name, value) = pair(word);
         match name {

@@ -267,8 +267,7 @@ fn window_of(time: i64, size: i64) -> i64 {
 fn join(settings: &Settings, number: usize, logs: &Partition, folded: &mut Vec<Folded>) -> Account {
     let (inferences, inference_clock) = arrivals(settings, &logs.inferences);
     let (labels, label_clock) = arrivals(settings, &logs.labels);
-    let mut account =
-        Account { clocks: [inference_clock, label_clock], ..Account::default() };
+    let mut account = Account { clocks: [inference_clock, label_clock], ..Account::default() };
     for (topic, log) in [&logs.inferences, &logs.labels].into_iter().enumerate() {
         account.positions[topic] = log.last().map_or(0, |record| record.offset + 1);
     }
@@ -287,7 +286,25 @@ fn join(settings: &Settings, number: usize, logs: &Partition, folded: &mut Vec<F
         let sealed = account.seal_mark.is_some_and(|mark| window + settings.window <= mark);
         folded.push(fold(settings, number, one, inference, walk, window, sealed, keys));
     }
+    account.tally = capped_tally(&account.tally, settings.caps[0]);
     account
+}
+
+/// Of each topic the accounts of the models whose names come first by XXH3-64 and of the nameless; the others' sum.
+fn capped_tally(
+    tally: &BTreeMap<(usize, String), [i64; 4]>,
+    cap: usize,
+) -> BTreeMap<(usize, String), [i64; 4]> {
+    let mut capped: BTreeMap<(usize, String), [i64; 4]> = BTreeMap::new();
+    let order = |name: &str| (xxhash_rust::xxh3::xxh3_64(name.as_bytes()), name.to_owned());
+    for ((topic, name), counts) in tally {
+        let named = tally.keys().filter(|(other, name)| other == topic && !name.is_empty());
+        let before = named.filter(|(_, other)| order(other) < order(name)).count();
+        let shown = if name.is_empty() || before < cap { name } else { OTHER };
+        let sum = capped.entry((*topic, shown.to_owned())).or_default();
+        (0..4).for_each(|at| sum[at] += counts[at]);
+    }
+    capped
 }
 
 /// Late, in the future, duplicate or accepted.

@@ -53,7 +53,12 @@ fn figure(cells: &mut Cells, name: &str, figure: Figure) {
 }
 
 /// A figure with its interval.
-fn with_interval(cells: &mut Cells, name: &str, value: Figure, interval: Result<[f64; 2], &'static str>) {
+fn with_interval(
+    cells: &mut Cells,
+    name: &str,
+    value: Figure,
+    interval: Result<[f64; 2], &'static str>,
+) {
     figure(cells, name, value);
     figure(cells, &format!("{name}_lower"), interval.map(|limits| limits[0]));
     figure(cells, &format!("{name}_upper"), interval.map(|limits| limits[1]));
@@ -80,7 +85,14 @@ fn wilson(part: usize, whole: usize) -> [f64; 2] {
 }
 
 /// Quantiles by sorting, held to the upper end of the lattice cell and to the maximum.
-fn durations(cells: &mut Cells, names: [&str; 3], max: u64, per_ms: f64, reason: &'static str, all: &[u64]) {
+fn durations(
+    cells: &mut Cells,
+    names: [&str; 3],
+    max: u64,
+    per_ms: f64,
+    reason: &'static str,
+    all: &[u64],
+) {
     let lattice = Histogram::<u64>::new_with_bounds(1, max, 2).unwrap();
     let mut sorted = all.to_vec();
     sorted.sort_unstable();
@@ -169,9 +181,10 @@ fn labels(members: &[&Folded]) -> Cells {
 
 fn binary(value: Option<[f64; 4]>, members: &[&Folded]) -> Cells {
     let mut cells = Cells::new();
-    let truths = members.iter().filter(|one| one.binary).filter_map(|one| {
-        one.walk.positive.map(|positive| (*one, positive))
-    });
+    let truths = members
+        .iter()
+        .filter(|one| one.binary)
+        .filter_map(|one| one.walk.positive.map(|positive| (*one, positive)));
     let truths: Vec<(&Folded, bool)> = truths.collect();
     confusion(&mut cells, &truths);
     let scored: Vec<(f64, bool)> =
@@ -273,7 +286,8 @@ fn by_cell(scored: &[(f64, bool)]) -> Vec<[usize; 2]> {
 /// For each positive twice the negatives below it (ties count half), and for each negative twice the positives
 /// above it: by looking at every pair.
 fn placements_by_pairs(scored: &[(f64, bool)]) -> [Vec<u128>; 2] {
-    let cells: Vec<(u64, bool)> = scored.iter().map(|(s, positive)| (cell_of(*s), *positive)).collect();
+    let cells: Vec<(u64, bool)> =
+        scored.iter().map(|(s, positive)| (cell_of(*s), *positive)).collect();
     let of = |own: bool| {
         let others = |cell: u64| -> u128 {
             let beaten = cells.iter().filter(|(_, positive)| *positive != own).map(|(other, _)| {
@@ -282,7 +296,11 @@ fn placements_by_pairs(scored: &[(f64, bool)]) -> [Vec<u128>; 2] {
             });
             beaten.sum()
         };
-        cells.iter().filter(|(_, positive)| *positive == own).map(|(cell, _)| others(*cell)).collect()
+        cells
+            .iter()
+            .filter(|(_, positive)| *positive == own)
+            .map(|(cell, _)| others(*cell))
+            .collect()
     };
     [of(true), of(false)]
 }
@@ -332,9 +350,8 @@ fn areas(cells: &mut Cells, scored: &[(f64, bool)]) {
         let se = (of_positives / p + of_negatives / n).sqrt();
         if se > 0.0 { Ok(se) } else { Err("zero_variance") }
     });
-    let interval = auroc.and_then(|area| {
-        se.map(|se| [(area - Z * se).max(0.0), (area + Z * se).min(1.0)])
-    });
+    let interval =
+        auroc.and_then(|area| se.map(|se| [(area - Z * se).max(0.0), (area + Z * se).min(1.0)]));
     with_interval(cells, "auroc", auroc, interval);
     let lattice = by_cell(scored);
     let ties: usize = lattice.iter().map(|cell| cell[0] * cell[1]).sum();
@@ -381,10 +398,12 @@ fn losses(cells: &mut Cells, scored: &[(f64, bool)]) {
     let of_truth = |(score, positive): &(f64, bool)| if *positive { *score } else { 1.0 - score };
     let logs: Vec<f64> =
         scored.iter().map(|one| -of_truth(one).clamp(epsilon, 1.0 - epsilon).ln()).collect();
-    let squares = |(score, positive): &(f64, bool)| (score - f64::from(u8::from(*positive))).powi(2);
+    let squares =
+        |(score, positive): &(f64, bool)| (score - f64::from(u8::from(*positive))).powi(2);
     let squares: Vec<f64> = scored.iter().map(squares).collect();
     mean(cells, "log_loss", f64::INFINITY, logs);
-    let clipped = scored.iter().map(of_truth).filter(|p| *p < epsilon || *p > 1.0 - epsilon).count();
+    let clipped =
+        scored.iter().map(of_truth).filter(|p| *p < epsilon || *p > 1.0 - epsilon).count();
     count(cells, "log_loss_clipped", clipped);
     mean(cells, "brier", 1.0, squares);
 }
@@ -439,7 +458,8 @@ fn both_ways_to_count_pairs_agree() {
 #[test]
 fn cells_have_the_published_numbers() {
     let table = [(0.97, 5910), (0.93, 5603), (0.88, 5398), (0.81, 5244), (0.7, 5070), (0.62, 4988)];
-    let edges = [(0.0, 0), (0.5_f64.powi(20), 1), (0.5_f64.next_down(), 4864), (0.5, 4865), (1.0, 9730)];
+    let edges =
+        [(0.0, 0), (0.5_f64.powi(20), 1), (0.5_f64.next_down(), 4864), (0.5, 4865), (1.0, 9730)];
     let rest = [(0.6201, 4988), (0.6, 4968), (0.45, 4813), (0.3, 4660), (0.1, 4250)];
     for (score, cell) in table.into_iter().chain(edges).chain(rest) {
         assert_eq!(cell_of(score), cell, "{score}");
