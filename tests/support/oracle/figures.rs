@@ -20,7 +20,7 @@ type Figure = Result<f64, &'static str>;
 const Z: f64 = 1.959_963_984_540_054;
 const DAY_MS: u64 = 86_400_000;
 /// Above this many pairs the areas are counted by distinct cell; a test shows that both ways agree.
-const PAIRS_LIMIT: usize = 100_000;
+const PAIRS_LIMIT: usize = 20_000;
 
 /// Latency in whole microseconds, rounded half up.
 pub fn whole_us(latency_ms: f64) -> u64 {
