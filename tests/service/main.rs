@@ -3,4 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod end_to_end;
+mod real_data;
 mod services;
