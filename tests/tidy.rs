@@ -238,10 +238,10 @@ fn length_offences(source: &Source) -> Vec<String> {
         if is_function && start.is_none() && !code.ends_with(';') {
             start = Some((i, indent));
         }
-        if let Some((first, at)) = start
-            && code.starts_with('}')
-            && indent == at
-        {
+        let Some((first, at)) = start else { continue };
+        if indent == at && code.ends_with(';') {
+            start = None; // a signature without a body
+        } else if indent == at && code.starts_with('}') {
             if i - first > MOST_LINES_IN_A_FUNCTION {
                 let place = format!("{}:{}", source.path, first + 1);
                 offences.push(format!("{place}: a function of {} lines", i - first + 1));

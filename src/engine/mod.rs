@@ -4,8 +4,8 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod time;
-pub mod event;
 pub mod names;
+pub mod event;
 pub mod window;
 pub mod log_time;
 pub mod lateness;
