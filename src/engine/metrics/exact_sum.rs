@@ -49,7 +49,7 @@ impl ExactSum {
     pub fn add_product(&mut self, a: f64, b: f64) {
         let product = a * b;
         self.add(product);
-        self.add(libm::fma(a, b, -product));
+        self.add(a.mul_add(b, -product));
     }
 
     /// Takes a product back that [`add_product`](Self::add_product) added.
@@ -57,7 +57,7 @@ impl ExactSum {
     pub fn remove_product(&mut self, a: f64, b: f64) {
         let product = a * b;
         self.remove(product);
-        self.remove(libm::fma(a, b, -product));
+        self.remove(a.mul_add(b, -product));
     }
 
     #[inline]
