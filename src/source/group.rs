@@ -106,7 +106,7 @@ impl ClientContext for GroupContext {
 }
 
 /// What librdkafka logs: its errors repeat, and the health says once what matters.
-pub(super) fn log_client_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{message}");

@@ -13,8 +13,8 @@ use rdkafka::error::KafkaError;
 
 use super::SourceError;
 use super::batch::Waker;
-pub use super::group::KafkaCommits;
 use super::group::{Control, GroupConsumer, GroupContext, Membership, TopicNames, WorkerEnd};
+pub use super::group::{KafkaCommits, log_client_line};
 pub use super::health::KafkaHealth;
 pub use super::share::KafkaSource;
 use super::share::{Channels, Ends, Link};
