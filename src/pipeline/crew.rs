@@ -25,7 +25,10 @@ const POLL_WAIT: Duration = Duration::from_millis(20);
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// The only place that reads a clock: how long things take, never what they mean.
-#[expect(clippy::disallowed_methods, reason = "the pipeline measures time; nothing of it reaches a row")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pipeline measures time; nothing of it reaches a row"
+)]
 pub(super) fn now() -> Instant {
     Instant::now()
 }

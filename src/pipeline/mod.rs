@@ -112,7 +112,9 @@ pub enum PipelineError {
         reason: String,
     },
     /// A worker thread ended by a panic: a bug.
-    #[error("worker {worker} failed ({message}): a bug, please report it; a restart goes on from the last mark")]
+    #[error(
+        "worker {worker} failed ({message}): a bug, please report it; a restart goes on from the last mark"
+    )]
     Worker {
         /// Which.
         worker: usize,
@@ -213,10 +215,8 @@ where
     let shared = Arc::new(Shared::default());
     telemetry.state_budget(settings.state_budget_bytes);
     telemetry.not_ready(Cause::Starting, "no partition has been assigned yet");
-    let mut writer =
-        Writer::new(Arc::clone(&settings), commits, sink, letters, telemetry.clone());
-    let (mut crew, mut failures) =
-        Crew::start(&settings, sources, &shared, &telemetry, started)?;
+    let mut writer = Writer::new(Arc::clone(&settings), commits, sink, letters, telemetry.clone());
+    let (mut crew, mut failures) = Crew::start(&settings, sources, &shared, &telemetry, started)?;
     let (say_stop, stopped) = watch::channel(false);
     let stop_in_time = async {
         stop.await;

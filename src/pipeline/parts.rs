@@ -50,7 +50,7 @@ impl Slot {
 
 /// What one flush has to evaluate.
 #[derive(Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// The keys whose rows were frozen, by window of every grain.
     touched: BTreeMap<Window, BTreeSet<Slot>>,
     /// Windows that end after the first and at or before the second were sealed by all partitions: all their keys.
@@ -61,7 +61,7 @@ pub struct Plan {
 
 impl Plan {
     /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.touched.is_empty() && self.sealed.is_none()
     }
 
@@ -85,7 +85,7 @@ struct Coarse {
 
 /// The writer's memory of state rows.
 #[derive(Debug)]
-pub struct Parts {
+pub(super) struct Parts {
     settings: Arc<ShardSettings>,
     grains: Vec<Millis>,
     names: BTreeMap<i64, Arc<str>>,
@@ -95,7 +95,7 @@ pub struct Parts {
 
 impl Parts {
     /// An empty memory. `grains` are the coarser windows' lengths, multiples of the base window's.
-    pub fn new(settings: Arc<ShardSettings>, grains: &[Millis]) -> Self {
+    pub(super) fn new(settings: Arc<ShardSettings>, grains: &[Millis]) -> Self {
         let sizes = std::iter::once(settings.window).chain(grains.iter().copied());
         let names = sizes.map(|size| (size.0, Arc::from(grain_name(size)))).collect();
         let grains = grains.to_vec();
@@ -103,14 +103,14 @@ impl Parts {
     }
 
     /// How many rows are remembered.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let open: usize = self.open.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum();
         open + self.coarse.values().map(|coarse| coarse.merged.len()).sum::<usize>()
     }
 
     /// Remembers rows; of several of a key and partition the greatest version. Rows of another generation are never
     /// merged with ours.
-    pub fn take_in(&mut self, rows: impl IntoIterator<Item = StateRow>) {
+    pub(super) fn take_in(&mut self, rows: impl IntoIterator<Item = StateRow>) {
         for row in rows {
             if row.version.generation() != self.settings.generation {
                 continue;
@@ -126,7 +126,7 @@ impl Parts {
 
     /// What a flush has to evaluate: the frozen keys in every grain, and all keys of the windows that the own
     /// partitions' seal marks have passed just now (`advanced`: from, to), as far as all partitions have.
-    pub fn plan(
+    pub(super) fn plan(
         &self,
         frozen: &[StateRow],
         advanced: Option<(EventTime, EventTime)>,
@@ -161,7 +161,7 @@ impl Parts {
     }
 
     /// The base windows whose versions have to be known, as one span.
-    pub fn span(&self, plan: &Plan) -> Window {
+    pub(super) fn span(&self, plan: &Plan) -> Window {
         let mut span = Window { start: LATEST, end: EARLIEST };
         let mut cover = |start: EventTime, end: EventTime| {
             span.start = span.start.min(start.max(EARLIEST));
@@ -203,7 +203,11 @@ impl Parts {
     }
 
     /// The rows that are needed, and of which ClickHouse has a greater version than memory.
-    pub fn missing(&self, plan: &Plan, versions: &[StateVersion]) -> Vec<(Key, PartitionId)> {
+    pub(super) fn missing(
+        &self,
+        plan: &Plan,
+        versions: &[StateVersion],
+    ) -> Vec<(Key, PartitionId)> {
         let is_missing = |known: &&StateVersion| {
             let StateVersion { key, partition, version } = known;
             let own = self
@@ -223,7 +227,7 @@ impl Parts {
     }
 
     /// The metric rows of everything planned, once all rows are there. Afterwards what is done is folded or dropped.
-    pub fn evaluate(&mut self, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
+    pub(super) fn evaluate(&mut self, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
         let mut rows = Vec::new();
         let sealed_now: Vec<Window> =
             self.open.keys().copied().filter(|&window| plan.is_newly_sealed(window)).collect();

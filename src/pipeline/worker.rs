@@ -198,9 +198,7 @@ impl<S: Source> Worker<S> {
             SourceEvent::Assigned(partitions) => self.assigned(partitions),
             SourceEvent::Revoked(partitions, reply) => self.revoked(&partitions, reply, now),
             SourceEvent::Lost(partitions) => self.lost(&partitions),
-            SourceEvent::Ended(stream, partition) => {
-                self.ended.insert((partition, stream));
-            }
+            SourceEvent::Ended(stream, partition) => self.end(stream, partition)?,
             SourceEvent::Quiet => self.quiet = preferred.or(self.quiet),
         }
         self.report_reached();
@@ -238,7 +236,8 @@ impl<S: Source> Worker<S> {
             awaited.iter().copied().filter(|&p| mark_of(p).is_none()).collect();
         let fresh: Vec<PartitionId> =
             fresh.into_iter().filter(|p| !self.kept.contains_key(p)).collect();
-        let mut starts = if fresh.is_empty() { Vec::new() } else { self.source.beginning(&fresh)? };
+        let mut starts =
+            if fresh.is_empty() { Vec::new() } else { self.source.beginning(&fresh)? };
         for &(partition, positions) in &starts {
             let mark = Mark::start(partition, positions, self.settings.shard.clock_stamps);
             self.insert(Shard::new(Arc::clone(&self.settings.shard), &mark), None);
@@ -300,6 +299,19 @@ impl<S: Source> Worker<S> {
         self.tell_partitions("lost", partitions);
     }
 
+    /// A bounded source has given all of a topic partition.
+    fn end(&mut self, stream: Stream, partition: PartitionId) -> Result<(), PipelineError> {
+        self.ended.insert((partition, stream));
+        // Compaction may have removed the last records before the mark: there is nothing more to wait for.
+        if let Some(target) = self.rebuilding.get(&partition)
+            && self.intake.waits_for().is_none()
+            && let Some(shard) = self.intake.shards.get_mut(&partition)
+        {
+            shard.skip_to(stream, target.of(stream));
+        }
+        self.account()
+    }
+
     fn take_out(&mut self, partitions: &[PartitionId]) -> BTreeMap<PartitionId, Shard> {
         for &partition in partitions {
             self.awaiting.remove(&partition);
@@ -351,8 +363,7 @@ impl<S: Source> Worker<S> {
 
     fn clean(&mut self, flush: u64, marks: &[Mark]) -> Result<(), PipelineError> {
         for mark in marks {
-            let going =
-                self.leaving.iter_mut().find_map(|l| l.shards.get_mut(&mark.partition));
+            let going = self.leaving.iter_mut().find_map(|l| l.shards.get_mut(&mark.partition));
             let shard = self.intake.shards.get_mut(&mark.partition).or(going);
             if let Some(shard) = shard.or_else(|| self.kept.get_mut(&mark.partition)) {
                 shard.clean(mark);

@@ -26,7 +26,7 @@ const FAILURES_UNTIL_NOT_READY: u32 = 4;
 pub trait Workers {
     /// Asks every worker to freeze its shards, and waits for all answers.
     fn freeze(&mut self) -> impl Future<Output = Result<Gathered, PipelineError>>;
-    /// Tells the workers that everything they froze is acknowledged.
+    /// Tells the workers that everything they froze with these marks is acknowledged.
     fn clean(&mut self, marks: &[Mark]) -> impl Future<Output = Result<(), PipelineError>>;
 }
 
@@ -112,10 +112,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     /// The newest marks of partitions that a worker has been assigned. Waits for ClickHouse as long as it takes.
-    pub async fn marks(
-        &mut self,
-        partitions: &[PartitionId],
-    ) -> Result<Vec<Mark>, PipelineError> {
+    pub async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, PipelineError> {
         let marks = persist!(self, self.sink.marks(partitions));
         for partition in partitions {
             self.marks.remove(partition);
@@ -135,8 +132,12 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
 
     /// One flush, from freeze to clean. Whatever crashes in between: a restart begins at a mark whose rows are all
     /// acknowledged, and rows written twice are the same or of a lower version.
-    pub async fn flush(&mut self, workers: &mut impl Workers) -> Result<FlushReport, PipelineError> {
+    pub async fn flush(
+        &mut self,
+        workers: &mut impl Workers,
+    ) -> Result<FlushReport, PipelineError> {
         let gathered = workers.freeze().await?;
+        let all: Vec<Mark> = gathered.frozen.iter().map(|shard| shard.mark.clone()).collect();
         let (states, marks) = self.changed(gathered.frozen);
         self.write_all(row::states(&self.settings.job, &states)).await?;
         let advanced = self.write_seals(&marks).await?;
@@ -146,7 +147,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let generation = self.settings.shard.generation;
         self.write_all(row::marks(&self.settings.job, generation, &marks)).await?;
         self.commit(&marks);
-        workers.clean(&marks).await?;
+        workers.clean(&all).await?;
         Ok(self.finished(&states, &metrics, &gathered.letters, marks))
     }
 
@@ -286,7 +287,11 @@ struct Failures {
 
 impl Failures {
     /// Waits before the next attempt, longer each time; an error when no attempt can help.
-    async fn pause(&mut self, error: SinkError, telemetry: &Telemetry) -> Result<(), PipelineError> {
+    async fn pause(
+        &mut self,
+        error: SinkError,
+        telemetry: &Telemetry,
+    ) -> Result<(), PipelineError> {
         let cause = match error {
             SinkError::Letters(_) => Cause::DeadLetters,
             SinkError::Unavailable(_)
