@@ -77,7 +77,7 @@ pub(super) fn least(clocks: &[Clocks], stream: Stream) -> Option<(PartitionId, O
 }
 
 /// Near the budget: the topic that is read, so that memory can be freed. Left unread is the one with the greater of
-/// (inference clock - lateness) and (label clock - label_wait), each the least over the shards.
+/// (inference clock - lateness) and (label clock - label wait), each the least over the shards.
 pub(super) fn frees_memory(clocks: &[Clocks], limits: &Limits) -> Stream {
     let clock = |stream| least(clocks, stream).and_then(|(_, clock)| clock);
     let inferences =

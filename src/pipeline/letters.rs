@@ -78,14 +78,14 @@ impl Recent {
 /// The dead letters of one worker since its last freeze.
 #[derive(Debug)]
 pub(super) struct Letters {
-    letters: Vec<DeadLetter>,
+    waiting: Vec<DeadLetter>,
     bytes: usize,
     recent: Recent,
 }
 
 impl Letters {
     pub(super) fn new(limit: DeadLetterLimit) -> Self {
-        Self { letters: Vec::new(), bytes: 0, recent: Recent::new(limit) }
+        Self { waiting: Vec::new(), bytes: 0, recent: Recent::new(limit) }
     }
 
     /// Counts a record that could be used.
@@ -103,7 +103,7 @@ impl Letters {
         let letter =
             DeadLetter { record: own(record), code: reason.code(), reason: reason.to_string() };
         self.bytes += record_bytes(record) + letter.reason.len() + size_of::<DeadLetter>();
-        self.letters.push(letter);
+        self.waiting.push(letter);
         self.recent.count(true);
         match self.recent.exceeded() {
             None => Ok(()),
@@ -120,7 +120,7 @@ impl Letters {
 
     /// Whether no more should come before a flush.
     pub(super) fn is_full(&self) -> bool {
-        self.letters.len() >= LETTERS_MAX || self.bytes >= LETTER_BYTES_MAX
+        self.waiting.len() >= LETTERS_MAX || self.bytes >= LETTER_BYTES_MAX
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -129,7 +129,7 @@ impl Letters {
 
     pub(super) fn take(&mut self) -> Vec<DeadLetter> {
         self.bytes = 0;
-        std::mem::take(&mut self.letters)
+        std::mem::take(&mut self.waiting)
     }
 }
 

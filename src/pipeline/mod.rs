@@ -7,6 +7,7 @@
 //! which comes in time whatever ClickHouse does.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod account;
 mod budget;
 mod crew;
 mod intake;

@@ -264,7 +264,7 @@ impl Parts {
                 for part in parts.values() {
                     merged.add(part)?;
                 }
-                rows.extend(self.rows(&merged, slot.key(window), plan));
+                rows.extend(self.rows(&merged, &slot.key(window), plan));
             }
         }
         Ok(())
@@ -314,19 +314,19 @@ impl Parts {
                     merged.add(part)?;
                 }
             }
-            rows.extend(self.rows(&merged, slot.key(window), plan));
+            rows.extend(self.rows(&merged, &slot.key(window), plan));
         }
         Ok(())
     }
 
-    fn rows(&self, merged: &Merged, key: Key, plan: &Plan) -> Vec<MetricRow> {
+    fn rows(&self, merged: &Merged, key: &Key, plan: &Plan) -> Vec<MetricRow> {
         let about = RowContext {
             grain: Arc::clone(&self.names[&key.window.size().0]),
             generation: self.settings.generation,
             sealed: key.window.end <= plan.common,
             value: self.settings.model(&key.model).value,
         };
-        merged.rows(&key, &about)
+        merged.rows(key, &about)
     }
 }
 

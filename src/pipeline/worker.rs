@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::{self, Clocks, Pressure};
+use super::budget::Pressure;
 use super::intake::Intake;
 use super::{PipelineError, PipelineSettings, Shared};
 use crate::engine::Shard;
@@ -13,7 +13,7 @@ use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::state::Frozen;
 use crate::sink::DeadLetter;
-use crate::source::{Reply, Source, SourceEvent, Take};
+use crate::source::{Reply, Source, SourceEvent};
 use crate::telemetry::{Cause, Holding, Telemetry};
 
 /// How long a preferred topic is waited for before the other is read too.
@@ -83,8 +83,8 @@ pub enum FromWorker {
 
 /// Partitions that were revoked and are written down for the last time.
 #[derive(Debug)]
-struct Leaving {
-    shards: BTreeMap<PartitionId, Shard>,
+pub(super) struct Leaving {
+    pub(super) shards: BTreeMap<PartitionId, Shard>,
     /// Dropping it answers the control thread.
     reply: Reply,
     /// Then it is answered, written or not.
@@ -95,33 +95,37 @@ struct Leaving {
 
 /// One worker.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, no states of one machine")]
 pub struct Worker<S> {
-    id: usize,
-    settings: Arc<PipelineSettings>,
-    shared: Arc<Shared>,
-    telemetry: Telemetry,
+    pub(super) id: usize,
+    pub(super) settings: Arc<PipelineSettings>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) telemetry: Telemetry,
     source: S,
-    intake: Intake,
-    leaving: Vec<Leaving>,
+    pub(super) intake: Intake,
+    pub(super) leaving: Vec<Leaving>,
     /// Shards of partitions that were given up: they go on from where they stand if the partition comes back.
-    kept: BTreeMap<PartitionId, Shard>,
+    pub(super) kept: BTreeMap<PartitionId, Shard>,
     /// Assigned partitions whose marks have been asked for, with the request.
-    awaiting: BTreeMap<PartitionId, u64>,
+    pub(super) awaiting: BTreeMap<PartitionId, u64>,
     requests: u64,
     /// Shards that read again what was counted before, with the positions where that ends.
-    rebuilding: BTreeMap<PartitionId, Positions>,
-    ended: BTreeSet<(PartitionId, Stream)>,
-    reached: (usize, usize),
-    outbox: VecDeque<FromWorker>,
+    pub(super) rebuilding: BTreeMap<PartitionId, Positions>,
+    pub(super) ended: BTreeSet<(PartitionId, Stream)>,
+    pub(super) reached: (usize, usize),
+    pub(super) outbox: VecDeque<FromWorker>,
     has_asked_for_flush: bool,
-    is_stopping: bool,
-    pressure: Pressure,
+    pub(super) is_stopping: bool,
+    pub(super) pressure: Pressure,
     /// The flush whose freeze found memory exhausted: if it frees nothing, nothing will.
-    last_hope: Option<u64>,
+    pub(super) last_hope: Option<u64>,
+    pub(super) hopeless: u32,
+    /// Since the last freeze.
+    pub(super) has_read: bool,
     /// A preferred topic had nothing: until it has, both are read.
-    quiet: Option<Stream>,
-    holding: Holding,
-    is_waiting_for_schema: bool,
+    pub(super) quiet: Option<Stream>,
+    pub(super) holding: Holding,
+    pub(super) is_waiting_for_schema: bool,
 }
 
 impl<S: Source> Worker<S> {
@@ -153,6 +157,8 @@ impl<S: Source> Worker<S> {
             is_stopping: false,
             pressure: Pressure::default(),
             last_hope: None,
+            hopeless: 0,
+            has_read: false,
             quiet: None,
             holding: Holding::default(),
             is_waiting_for_schema: false,
@@ -181,7 +187,7 @@ impl<S: Source> Worker<S> {
         self.answer_in_time(now);
         if self.intake.waits_for().is_some() {
             self.intake.retry_pending()?;
-            self.account()?;
+            self.account();
         }
         self.tell_schema();
         let (take, preferred) = self.take();
@@ -192,13 +198,14 @@ impl<S: Source> Worker<S> {
                 if records.records.iter().any(|record| Some(record.stream) == self.quiet) {
                     self.quiet = None;
                 }
+                self.has_read = true;
                 self.intake.take_in(records.records)?;
-                self.account()?;
+                self.account();
             }
             SourceEvent::Assigned(partitions) => self.assigned(partitions),
             SourceEvent::Revoked(partitions, reply) => self.revoked(&partitions, reply, now),
             SourceEvent::Lost(partitions) => self.lost(&partitions),
-            SourceEvent::Ended(stream, partition) => self.end(stream, partition)?,
+            SourceEvent::Ended(stream, partition) => self.end(stream, partition),
             SourceEvent::Quiet => self.quiet = preferred.or(self.quiet),
         }
         self.report_reached();
@@ -212,7 +219,10 @@ impl<S: Source> Worker<S> {
         let is_back = |leaving: &Leaving| partitions.iter().any(|p| leaving.shards.contains_key(p));
         let (back, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_back);
         self.leaving = leaving;
-        back.into_iter().for_each(|leaving| self.put_aside(leaving));
+        let back: Vec<Leaving> = back;
+        for leaving in back {
+            self.put_aside(leaving);
+        }
         self.requests += 1;
         for &partition in &partitions {
             self.awaiting.insert(partition, self.requests);
@@ -258,12 +268,11 @@ impl<S: Source> Worker<S> {
             starts.push((partition, shard.positions()));
             self.insert(shard, target);
         }
-        awaited.iter().for_each(|partition| {
-            self.awaiting.remove(partition);
-        });
+        self.awaiting.retain(|_, of| *of != request);
         self.source.start(&starts)?;
         self.telemetry.ready(Cause::Starting);
-        self.account()
+        self.account();
+        Ok(())
     }
 
     fn insert(&mut self, shard: Shard, target: Option<Positions>) {
@@ -300,7 +309,7 @@ impl<S: Source> Worker<S> {
     }
 
     /// A bounded source has given all of a topic partition.
-    fn end(&mut self, stream: Stream, partition: PartitionId) -> Result<(), PipelineError> {
+    fn end(&mut self, stream: Stream, partition: PartitionId) {
         self.ended.insert((partition, stream));
         // Compaction may have removed the last records before the mark: there is nothing more to wait for.
         if let Some(target) = self.rebuilding.get(&partition)
@@ -309,7 +318,7 @@ impl<S: Source> Worker<S> {
         {
             shard.skip_to(stream, target.of(stream));
         }
-        self.account()
+        self.account();
     }
 
     fn take_out(&mut self, partitions: &[PartitionId]) -> BTreeMap<PartitionId, Shard> {
@@ -355,9 +364,8 @@ impl<S: Source> Worker<S> {
         let frozen = ready.map(|shard| shard.freeze(names)).collect();
         let letters = intake.letters.take();
         self.has_asked_for_flush = false;
-        if self.pressure == Pressure::Over || self.is_stuck() {
-            self.last_hope = Some(flush);
-        }
+        self.has_read = false;
+        self.last_hope = self.is_exhausted().then_some(flush);
         self.outbox.push_back(FromWorker::Frozen { flush, frozen, letters });
     }
 
@@ -373,211 +381,17 @@ impl<S: Source> Worker<S> {
         let (done, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_done);
         self.leaving = leaving;
         let done: Vec<Leaving> = done;
-        done.into_iter().for_each(|leaving| self.put_aside(leaving));
-        self.account()?;
-        if self.last_hope == Some(flush) {
-            self.last_hope = None;
-            if self.pressure == Pressure::Over || self.is_stuck() {
-                return Err(self.exhausted());
-            }
+        for leaving in done {
+            self.put_aside(leaving);
         }
-        Ok(())
+        self.account();
+        self.hope(flush)
     }
 
-    fn ask_for_flush(&mut self) {
+    pub(super) fn ask_for_flush(&mut self) {
         if !self.has_asked_for_flush {
             self.has_asked_for_flush = true;
             self.outbox.push_back(FromWorker::FlushWanted);
-        }
-    }
-
-    // What to read.
-
-    fn clocks(&self) -> Vec<Clocks> {
-        self.intake.shards.iter().map(|(&p, shard)| (p, shard.standing().clocks)).collect()
-    }
-
-    /// What to read next, and whether that is only a preference.
-    fn take(&self) -> (Take, Option<Stream>) {
-        let must_wait = self.is_stopping
-            || self.intake.waits_for().is_some()
-            || self.intake.letters.is_full()
-            || self.pressure == Pressure::Over;
-        if must_wait {
-            return (Take::Nothing, None);
-        }
-        if !self.intake.reads(Stream::Labels) {
-            return (Take::Both, None);
-        }
-        let limits = &self.settings.shard.limits;
-        if self.pressure == Pressure::Near && self.rebuilding.is_empty() {
-            return (Take::Only(budget::frees_memory(&self.clocks(), limits)), None);
-        }
-        let preferred = match self.rebuilds_with() {
-            Some(stream) => Some(stream),
-            None => budget::behind(&self.clocks(), limits),
-        };
-        match preferred.filter(|&stream| self.quiet != Some(stream)) {
-            Some(stream) => (Take::Only(stream), Some(stream)),
-            None => (Take::Both, None),
-        }
-    }
-
-    /// The one topic that the shards that are rebuilt still lack; none if both or neither.
-    fn rebuilds_with(&self) -> Option<Stream> {
-        let lacks = |stream: Stream| {
-            self.rebuilding.iter().any(|(partition, target)| {
-                let shard = self.intake.shards.get(partition);
-                shard.is_some_and(|shard| shard.positions().of(stream) < target.of(stream))
-            })
-        };
-        match (lacks(Stream::Inferences), lacks(Stream::Labels)) {
-            (true, false) => Some(Stream::Inferences),
-            (false, true) => Some(Stream::Labels),
-            (true, true) | (false, false) => None,
-        }
-    }
-
-    // Accounts.
-
-    /// Counts what was read, and compares memory with the budget.
-    fn account(&mut self) -> Result<(), PipelineError> {
-        let counts = self.intake.take_counts();
-        self.telemetry.batch(&counts);
-        self.shared.count(&counts);
-        let shards = &self.intake.shards;
-        self.rebuilding.retain(|p, _| shards.get(p).is_some_and(|shard| !shard.has_caught_up()));
-        let budget = self.settings.state_budget_bytes;
-        let mut bytes = self.weigh();
-        if self.pressure.next(bytes, budget) > Pressure::Free && !self.kept.is_empty() {
-            self.kept.clear();
-            bytes = self.weigh();
-        }
-        let before = self.pressure;
-        self.pressure = before.next(bytes, budget);
-        match self.pressure {
-            Pressure::Free if before > Pressure::Free => self.telemetry.ready(Cause::StateBudget),
-            Pressure::Free => {}
-            Pressure::Near | Pressure::Over => {
-                self.telemetry.not_ready(Cause::StateBudget, self.pressure_reason(bytes));
-                // Windows seal and memory is freed at a flush.
-                self.ask_for_flush();
-            }
-        }
-        if self.intake.letters.is_full() {
-            self.ask_for_flush();
-        }
-        Ok(())
-    }
-
-    /// Adds up what this worker holds; gives the sum over all workers.
-    fn weigh(&mut self) -> usize {
-        let going = self.leaving.iter().flat_map(|leaving| leaving.shards.values());
-        let shards = self.intake.shards.values().chain(going).chain(self.kept.values());
-        let mut holding = Holding { bytes: self.intake.bytes(), held: 0, kept: 0 };
-        for standing in shards.map(Shard::standing) {
-            holding.bytes += standing.bytes;
-            holding.held += standing.held;
-            holding.kept += standing.kept;
-        }
-        let sum = self.shared.memory.replace(self.holding.bytes, holding.bytes);
-        self.holding = holding;
-        self.telemetry.holding(self.id, holding);
-        sum
-    }
-
-    /// The topic that would free memory, and the partition of it that is furthest behind.
-    fn held_up_by(&self) -> (Stream, PartitionId) {
-        let clocks = self.clocks();
-        let stream = if self.intake.reads(Stream::Labels) {
-            budget::frees_memory(&clocks, &self.settings.shard.limits)
-        } else {
-            Stream::Inferences
-        };
-        (stream, budget::least(&clocks, stream).map_or(PartitionId(-1), |(partition, _)| partition))
-    }
-
-    fn pressure_reason(&self, bytes: usize) -> String {
-        let (stream, partition) = self.held_up_by();
-        format!(
-            "state holds {bytes} of {} bytes: partition {} of topic {} holds it up, the other topic is left unread \
-             until it moves on",
-            self.settings.state_budget_bytes,
-            partition.0,
-            stream.name()
-        )
-    }
-
-    /// Whether memory is near the budget and the topic that would free it has ended.
-    fn is_stuck(&self) -> bool {
-        let (stream, _) = self.held_up_by();
-        let mut owned = self.intake.shards.keys().peekable();
-        self.pressure >= Pressure::Near
-            && self.rebuilding.is_empty()
-            && self.intake.reads(Stream::Labels)
-            && owned.peek().is_some()
-            && owned.all(|&partition| self.ended.contains(&(partition, stream)))
-            && !self.has_ended()
-    }
-
-    fn exhausted(&self) -> PipelineError {
-        let (stream, partition) = self.held_up_by();
-        let bytes = self.shared.memory.bytes();
-        PipelineError::StateBudget {
-            partition: partition.0,
-            topic: stream.name(),
-            bytes,
-            budget: self.settings.state_budget_bytes,
-            enough: bytes.max(self.settings.state_budget_bytes).saturating_mul(2),
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        let (owned, ended) = self.count_ended();
-        owned == ended
-    }
-
-    fn count_ended(&self) -> (usize, usize) {
-        let is_ended = |partition: &&PartitionId| {
-            let read = Stream::BOTH.into_iter().filter(|&stream| self.intake.reads(stream));
-            read.into_iter().all(|stream| self.ended.contains(&(**partition, stream)))
-        };
-        let ended = match self.intake.waits_for() {
-            Some(_) => 0,
-            None => self.intake.shards.keys().filter(is_ended).count(),
-        };
-        (self.intake.shards.len() + self.awaiting.len(), ended)
-    }
-
-    fn report_reached(&mut self) {
-        let reached = self.count_ended();
-        if reached != self.reached {
-            self.reached = reached;
-            let (owned, ended) = reached;
-            self.outbox.push_back(FromWorker::Reached { worker: self.id, owned, ended });
-        }
-    }
-
-    fn tell_partitions(&self, change: &'static str, of: &[PartitionId]) {
-        let owned = self.intake.shards.len() + self.awaiting.len();
-        self.telemetry.assigned(self.id, owned, change, of);
-    }
-
-    fn tell_schema(&mut self) {
-        match self.intake.waits_for() {
-            Some(id) => {
-                let why = self.settings.schemas.waiting();
-                let why = why.iter().find(|waiting| waiting.id == id);
-                let why = why.map_or("the registry is asked", |waiting| &waiting.reason);
-                let reason = format!("records wait for schema {}: {why}", id.0);
-                self.telemetry.not_ready(Cause::SchemaRegistry, reason);
-                self.is_waiting_for_schema = true;
-            }
-            None if self.is_waiting_for_schema => {
-                self.is_waiting_for_schema = false;
-                self.telemetry.ready(Cause::SchemaRegistry);
-            }
-            None => {}
         }
     }
 }
