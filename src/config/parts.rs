@@ -1,0 +1,1 @@
+//! The settings of each part, built from the checked ones.
