@@ -2,6 +2,7 @@
 
 pub mod clickhouse;
 pub mod dead_letter;
+pub mod job;
 pub mod row;
 pub mod tables;
 
