@@ -365,8 +365,7 @@ impl Telemetry {
 
     /// Records of a topic partition that are not read yet.
     pub fn lag(&self, stream: Stream, partition: PartitionId, records: i64) {
-        let labels =
-            [("topic", stream.name().to_owned()), ("partition", partition.0.to_string())];
+        let labels = [("topic", stream.name().to_owned()), ("partition", partition.0.to_string())];
         self.meters().lag.get_or_create(&labels).set(records);
     }
 

@@ -6,6 +6,7 @@ pub mod options;
 mod parts;
 mod raw;
 mod reader;
+mod shard;
 mod values;
 
 use std::net::SocketAddr;
@@ -15,19 +16,24 @@ pub use error::{ConfigError, Place};
 pub use raw::{Environment, RawConfig};
 pub use values::{Secret, bytes, duration};
 
-use crate::engine::lateness::Limits;
-use crate::engine::metrics::accumulator::ValueMatrix;
+use crate::decode::Format;
+use crate::decode::fields::FieldPaths;
+use crate::engine::ShardSettings;
+use crate::engine::event::Stream;
 use crate::engine::time::Millis;
-use crate::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
-use reader::{Reader, invalid, list_of, number_of, positives, text_of};
+use crate::sink::tables::Engine;
+use crate::source::kafka::Start;
+use crate::telemetry::LogFormat;
+use reader::{Reader, invalid, list_of, text_of};
+use shard::{grains, shard};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Consumer group, and owner of the rows.
     pub job: String,
-    /// Whether a job without marks begins at the end of the log.
-    pub start_latest: bool,
+    /// Where a job without marks begins.
+    pub start: Start,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// How long a stop or a rebalance may take.
@@ -64,20 +70,9 @@ pub struct TopicSettings {
     /// Its name.
     pub name: String,
     /// How its records are encoded.
-    pub format: TopicFormat,
-    /// Fields that do not lie under their own names, and the paths of their parts.
-    pub fields: Vec<(String, Vec<String>)>,
-}
-
-/// How the records of a topic are encoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TopicFormat {
-    /// JSON objects.
-    Json,
-    /// Avro in the registry's wire format.
-    Avro,
-    /// Plain Avro with one schema: its text.
-    AvroFile(String),
+    pub format: Format,
+    /// Where its fields lie.
+    pub fields: FieldPaths,
 }
 
 /// A schema registry.
@@ -102,6 +97,14 @@ pub struct Database {
     pub user: String,
     /// Password.
     pub password: Option<Secret>,
+    /// Which engines the tables get.
+    pub engine: Engine,
+    /// Settings beside the fixed ones of every insert.
+    pub insert_settings: Vec<(String, String)>,
+    /// Settings of every read.
+    pub read_settings: Vec<(String, String)>,
+    /// Until an insert must be acknowledged.
+    pub timeout: Duration,
     /// Time between flushes.
     pub flush_interval: Duration,
 }
@@ -120,42 +123,12 @@ pub struct Letters {
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logs {
-    /// One JSON object a line instead of text.
-    pub json: bool,
+    /// For people or for a log store.
+    pub format: LogFormat,
     /// A level or a filter like `info,tidegauge=debug`.
     pub level: String,
 }
 
-/// Fields of an inference that may lie elsewhere.
-const INFERENCE_FIELDS: &[&str] = &[
-    "request_id",
-    "model",
-    "version",
-    "timestamp",
-    "prediction",
-    "score",
-    "scores",
-    "features",
-    "segments",
-    "latency_ms",
-    "error",
-];
-/// Fields of a label that may lie elsewhere.
-const LABEL_FIELDS: &[&str] = &["request_id", "model", "timestamp", "label", "weight"];
-/// Properties that the program sets itself, because its promises stand on them.
-const OWN_PROPERTIES: &[&str] = &[
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "group.id",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "partition.assignment.strategy",
-    "group.protocol",
-    "auto.offset.reset",
-    "enable.partition.eof",
-    "isolation.level",
-];
-const DAY: Millis = Millis(86_400_000);
 /// librdkafka's `max.poll.interval.ms`: a rebalance that takes longer loses the partitions.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// Below this the tables of names alone would fill it.
@@ -175,12 +148,12 @@ impl Settings {
     pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Self, ConfigError> {
         let raw = RawConfig::parse(file, text, environment)?;
         let reader = Reader { raw: &raw, environment };
-        let inferences = topic(&reader, "inferences", INFERENCE_FIELDS)?;
-        let labels =
-            raw.section("labels").map(|_| topic(&reader, "labels", LABEL_FIELDS)).transpose()?;
+        let inferences = topic(&reader, Stream::Inferences)?;
+        let labels = raw.section("labels").map(|_| topic(&reader, Stream::Labels)).transpose()?;
         let mut settings = Self {
             job: name(&reader, &["job"], "._-", 128)?,
-            start_latest: reader.choice(&["start"], &[("earliest", false), ("latest", true)])?,
+            start: reader
+                .choice(&["start"], &[("earliest", Start::Earliest), ("latest", Start::Latest)])?,
             workers: workers(&reader)?,
             drain_budget: reader.duration(&["drain_budget"], Millis(1))?,
             brokers: reader.text(&["kafka", "brokers"]),
@@ -195,7 +168,10 @@ impl Settings {
             listen: listen(&reader)?,
             state_budget_bytes: reader.bytes(&["state", "budget"], LEAST_BUDGET_BYTES)?,
             logs: Logs {
-                json: reader.choice(&["logs", "format"], &[("text", false), ("json", true)])?,
+                format: reader.choice(
+                    &["logs", "format"],
+                    &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+                )?,
                 level: reader.text(&["logs", "level"]),
             },
         };
@@ -225,7 +201,7 @@ impl Settings {
         let mut topics = vec![("inferences", &self.inferences)];
         topics.extend(self.labels.as_ref().map(|labels| ("labels", labels)));
         for (section, topic) in &topics {
-            if topic.format == TopicFormat::Avro && self.registry.is_none() {
+            if topic.format == Format::AvroRegistry && self.registry.is_none() {
                 let reason = "is \"avro\", which needs schema_registry.url: set it, or use \"avro-file:PATH\"";
                 return Err(clash(&[section, "format"], reason.to_owned()));
             }
@@ -259,24 +235,25 @@ impl Settings {
     }
 }
 
-fn topic(reader: &Reader<'_>, section: &str, known: &[&str]) -> Result<TopicSettings, ConfigError> {
+fn topic(reader: &Reader<'_>, stream: Stream) -> Result<TopicSettings, ConfigError> {
+    let section = stream.name();
     let remedy = format!("write `[{section}]` and below it `topic = \"NAME\"`");
     Ok(TopicSettings {
         name: reader.required_text(&[section, "topic"], &remedy)?,
         format: format(reader, section)?,
-        fields: fields(reader, section, known)?,
+        fields: fields(reader, stream)?,
     })
 }
 
-fn format(reader: &Reader<'_>, section: &str) -> Result<TopicFormat, ConfigError> {
+fn format(reader: &Reader<'_>, section: &str) -> Result<Format, ConfigError> {
     let entry = reader.entry(&[section, "format"]).expect("has a default");
     let given = text_of(&entry.value);
     match given.as_str() {
-        "json" => Ok(TopicFormat::Json),
-        "avro" => Ok(TopicFormat::Avro),
+        "json" => Ok(Format::Json),
+        "avro" => Ok(Format::AvroRegistry),
         other => match other.strip_prefix("avro-file:") {
             Some(path) => std::fs::read_to_string(reader.beside(path))
-                .map(TopicFormat::AvroFile)
+                .map(Format::AvroFile)
                 .map_err(|error| invalid(&entry, format!("names the schema {path}: {error}"))),
             None => {
                 let reason = "it must be \"json\", \"avro\" or \"avro-file:PATH\"";
@@ -286,29 +263,13 @@ fn format(reader: &Reader<'_>, section: &str) -> Result<TopicFormat, ConfigError
     }
 }
 
-fn fields(
-    reader: &Reader<'_>,
-    section: &str,
-    known: &[&str],
-) -> Result<Vec<(String, Vec<String>)>, ConfigError> {
-    let entry = reader.entry(&[section, "fields"]).expect("has a default");
-    let mut fields = Vec::new();
+fn fields(reader: &Reader<'_>, stream: Stream) -> Result<FieldPaths, ConfigError> {
+    let entry = reader.entry(&[stream.name(), "fields"]).expect("has a default");
+    let mut fields = FieldPaths::new(stream);
     for (field, paths) in entry.value.as_table().expect("the type was checked") {
-        let paths = list_of(paths);
-        if !known.contains(&field.as_str()) {
-            let reason = format!("maps `{field}`, but the fields are {}", known.join(", "));
-            return Err(invalid(&entry, reason));
-        }
-        if paths.len() > 1 && field != "request_id" {
-            let reason = format!("gives `{field}` several paths; only request_id may have parts");
-            return Err(invalid(&entry, reason));
-        }
-        if paths.iter().any(|path| path.split('.').any(str::is_empty)) {
-            let reason =
-                format!("has a path of `{field}` with an empty step; write it like \"meta.rid\"");
-            return Err(invalid(&entry, reason));
-        }
-        fields.push((field.clone(), paths));
+        fields
+            .set(field, list_of(paths))
+            .map_err(|error| invalid(&entry, format!("can't be: {error}")))?;
     }
     Ok(fields)
 }
@@ -341,10 +302,6 @@ fn properties(reader: &Reader<'_>) -> Result<Vec<(String, Secret)>, ConfigError>
     let entry = reader.entry(&["kafka", "properties"]).expect("has a default");
     let mut properties = Vec::new();
     for (name, value) in entry.value.as_table().expect("the type was checked") {
-        if OWN_PROPERTIES.contains(&name.as_str()) {
-            let reason = format!("sets {name}, which this program must set itself; leave it out");
-            return Err(invalid(&entry, reason));
-        }
         properties.push((name.clone(), reader.reveal(&entry, &text_of(value))?));
     }
     Ok(properties)
@@ -379,8 +336,30 @@ fn database(reader: &Reader<'_>) -> Result<Database, ConfigError> {
         database: name(reader, &["clickhouse", "database"], "_", 64)?,
         user: reader.text(&["clickhouse", "user"]),
         password: reader.secret(&["clickhouse", "password"])?,
+        engine: engine(reader)?,
+        insert_settings: pairs(reader, &["clickhouse", "insert_settings"]),
+        read_settings: pairs(reader, &["clickhouse", "read_settings"]),
+        timeout: reader.duration(&["clickhouse", "timeout"], Millis(100))?,
         flush_interval: reader.duration(&["clickhouse", "flush_interval"], Millis(10))?,
     })
+}
+
+fn engine(reader: &Reader<'_>) -> Result<Engine, ConfigError> {
+    let choices = [("plain", false), ("replicated", true)];
+    if !reader.choice(&["clickhouse", "engine"], &choices)? {
+        return Ok(Engine::Plain);
+    }
+    Ok(Engine::Replicated {
+        cluster: reader.optional_text(&["clickhouse", "cluster"]),
+        path: reader.text(&["clickhouse", "keeper_path"]),
+        replica: reader.text(&["clickhouse", "replica"]),
+    })
+}
+
+fn pairs(reader: &Reader<'_>, path: &[&str]) -> Vec<(String, String)> {
+    let entry = reader.entry(path).expect("has a default");
+    let table = entry.value.as_table().expect("the type was checked");
+    table.iter().map(|(name, value)| (name.clone(), text_of(value))).collect()
 }
 
 fn letters(reader: &Reader<'_>) -> Result<Letters, ConfigError> {
@@ -400,134 +379,4 @@ fn listen(reader: &Reader<'_>) -> Result<SocketAddr, ConfigError> {
             "it must be an address and a port, like \"127.0.0.1:9464\" or \"0.0.0.0:9464\"";
         invalid(&entry, format!("is \"{given}\"; {reason}"))
     })
-}
-
-fn shard(reader: &Reader<'_>, has_labels: bool) -> Result<ShardSettings, ConfigError> {
-    let window = reader.millis(&["windows", "size"], Millis(1))?;
-    let entry = reader.entry(&["windows", "size"]).expect("has a default");
-    fits_a_day(window).map_err(|reason| invalid(&entry, reason))?;
-    let (models, dimensions) = models(reader)?;
-    Ok(ShardSettings {
-        window,
-        limits: Limits {
-            lateness: reader.millis(&["windows", "lateness"], Millis(0))?,
-            label_wait: reader.millis(&["windows", "label_wait"], Millis(0))?,
-            max_future: reader.millis(&["windows", "max_future"], Millis(0))?,
-            max_gap: reader.millis(&["windows", "max_gap"], Millis(1))?,
-        },
-        clock_stamps: reader.integer(&["windows", "clock_stamps"], 1..=64)?,
-        progress: reader.choice(
-            &["windows", "progress"],
-            &[("log", Progress::Log), ("event", Progress::Event)],
-        )?,
-        has_labels,
-        generation: 0,
-        caps: Caps {
-            models: reader.integer(&["caps", "models"], 1..=1_000_000)?,
-            versions: reader.integer(&["caps", "versions"], 1..=1_000_000)?,
-            segments: reader.integer(&["caps", "segments"], 1..=1_000_000)?,
-        },
-        dimensions,
-        models,
-    })
-}
-
-fn fits_a_day(span: Millis) -> Result<(), String> {
-    let fits = DAY.0 % span.0 == 0 || span.0 % DAY.0 == 0;
-    if fits {
-        Ok(())
-    } else {
-        Err("must divide a day or be whole days, like \"5m\" or \"7d\"".into())
-    }
-}
-
-/// The configured grains, ascending. Of the default ones, those that the window size does not divide are left out.
-fn grains(reader: &Reader<'_>, window: Millis) -> Result<Vec<Millis>, ConfigError> {
-    let entry = reader.entry(&["windows", "grains"]).expect("has a default");
-    let mut grains = Vec::new();
-    for text in list_of(&entry.value) {
-        let Some(grain) = values::duration(&text).filter(|grain| grain.0 > 0) else {
-            let reason = format!("has \"{text}\"; a grain is a duration, like \"1h\"");
-            return Err(invalid(&entry, reason));
-        };
-        let is_multiple = grain.0 % window.0 == 0 && grain > window;
-        if !is_multiple && matches!(entry.place, Place::Default(_)) {
-            continue;
-        }
-        if !is_multiple {
-            let size = window.0;
-            let reason =
-                format!("has \"{text}\"; a grain is several times windows.size ({size} ms)");
-            return Err(invalid(&entry, reason));
-        }
-        fits_a_day(grain)
-            .map_err(|reason| invalid(&entry, format!("has \"{text}\", which {reason}")))?;
-        grains.push(grain);
-    }
-    grains.sort_unstable();
-    grains.dedup();
-    Ok(grains)
-}
-
-/// The models' settings in the order of the file, and all segment dimensions that they name.
-fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), ConfigError> {
-    let (mut models, mut dimensions) = (Vec::new(), Vec::new());
-    for pattern in &reader.raw.models {
-        let key = |name| ["models", pattern.as_str(), name];
-        let task = match reader.optional_text(&key("task")) {
-            None => None,
-            Some(_) => Some(reader.choice(
-                &key("task"),
-                &[
-                    ("binary", Task::Binary),
-                    ("multiclass", Task::Multiclass),
-                    ("regression", Task::Regression),
-                ],
-            )?),
-        };
-        let positive = match reader.raw.get(&key("positive")) {
-            Some(entry) => positives(&entry.value),
-            None => default_positive(),
-        };
-        let mut own = Vec::new();
-        for dimension in reader.texts(&key("segments")) {
-            let at = dimensions.iter().position(|known| *known == dimension).unwrap_or_else(|| {
-                dimensions.push(dimension);
-                dimensions.len() - 1
-            });
-            own.push(u16::try_from(at).expect("nobody writes 65,536 dimensions"));
-        }
-        own.sort_unstable();
-        own.dedup();
-        models.push(ModelSettings {
-            pattern: pattern.clone(),
-            task,
-            positive,
-            threshold: reader.share(&key("threshold"))?,
-            dimensions: own,
-            value: value_matrix(reader, &key("value"))?,
-        });
-    }
-    Ok((models, dimensions))
-}
-
-/// What is positive where nothing is configured.
-fn default_positive() -> Vec<Positive> {
-    vec![Positive::Number(1.0), Positive::Boolean(true)]
-}
-
-fn value_matrix(reader: &Reader<'_>, path: &[&str]) -> Result<Option<ValueMatrix>, ConfigError> {
-    let Some(entry) = reader.entry(path) else {
-        return Ok(None);
-    };
-    let table = entry.value.as_table().expect("the type was checked");
-    let cells = ["tp", "fp", "fn", "tn"];
-    if let Some(other) = table.keys().find(|key| !cells.contains(&key.as_str())) {
-        return Err(invalid(&entry, format!("has `{other}`; its cells are tp, fp, fn and tn")));
-    }
-    let cell = |name: &str| match table.get(name).map(number_of) {
-        Some(number) if number.is_finite() => Ok(number),
-        _ => Err(invalid(&entry, format!("needs a finite number for `{name}`"))),
-    };
-    Ok(Some(ValueMatrix { tp: cell("tp")?, fp: cell("fp")?, fn_: cell("fn")?, tn: cell("tn")? }))
 }

@@ -148,6 +148,28 @@ pub const OPTIONS: &[Opt] = &[
     ),
     opt("clickhouse.user", Kind::Text, "default", "the user that every server has"),
     opt("clickhouse.password", Kind::Secret, "", "the default user has none"),
+    opt("clickhouse.engine", Kind::Text, "plain", "one server; \"replicated\" needs Keeper"),
+    opt("clickhouse.cluster", Kind::Text, "", "for ON CLUSTER; a replicated database needs none"),
+    opt(
+        "clickhouse.keeper_path",
+        Kind::Text,
+        "/clickhouse/tables/{shard}/{database}/{table}",
+        "what ClickHouse's own manual uses",
+    ),
+    opt("clickhouse.replica", Kind::Text, "{replica}", "the macro that every replica defines"),
+    opt(
+        "clickhouse.insert_settings",
+        Kind::Table,
+        "{}",
+        "replicated tables need { insert_quorum = \"auto\" }",
+    ),
+    opt(
+        "clickhouse.read_settings",
+        Kind::Table,
+        "{}",
+        "replicated tables need { select_sequential_consistency = 1 }",
+    ),
+    opt("clickhouse.timeout", Kind::Duration, "30s", "an insert of 64 MiB takes a second or two"),
     opt(
         "clickhouse.flush_interval",
         Kind::Duration,
