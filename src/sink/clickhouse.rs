@@ -1,97 +1,71 @@
-//! The ClickHouse end: settings, inserts, migrations. Reads are in `read`.
+//! The ClickHouse end: what the pipeline writes to and reads from, and what `init` and `check` ask.
 
-use std::time::Duration;
+use crate::engine::event::PartitionId;
+use crate::engine::floor::Mark;
+use crate::engine::state::{Key, StateRow};
+use crate::engine::time::EventTime;
+use crate::engine::window::Window;
 
-use super::SinkError;
-use super::job::{BindError, JobBinding};
-use super::tables::Engine;
+pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
+pub use super::migrate::Migrated;
 
-/// How to reach ClickHouse, and as which job.
-#[derive(Clone)]
-pub struct ClickHouseSettings {
-    /// `http://host:8123` or `https://host:8443`.
-    pub url: String,
-    /// The database that holds the tables, `[a-z0-9_]`; the views are in `<database>_bi`.
-    pub database: String,
-    /// The user; `default` where the server has no other.
-    pub user: String,
-    /// The user's password; empty where it has none.
-    pub password: String,
-    /// The owner of the rows.
-    pub job: String,
-    /// Which engines the tables get when `init` creates them.
-    pub engine: Engine,
-    /// Settings that go with every insert beside the fixed ones, as `insert_quorum`.
-    pub insert_settings: Vec<(String, String)>,
-    /// Settings that go with every read, as `select_sequential_consistency`.
-    pub read_settings: Vec<(String, String)>,
-    /// Until an insert must be acknowledged or a read answered.
-    pub timeout: Duration,
-}
+use super::connection::Connection;
+use super::job::{self, BindError, JobBinding};
+use super::tables::{Databases, Engine};
+use super::{RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
 
-/// An insert of 64 MiB takes a second or two; what takes longer is an overloaded server.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-
-impl ClickHouseSettings {
-    /// Plain tables, user `default`, the default time-out.
-    pub fn new(url: &str, database: &str, job: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            database: database.to_owned(),
-            user: "default".to_owned(),
-            password: String::new(),
-            job: job.to_owned(),
-            engine: Engine::Plain,
-            insert_settings: Vec::new(),
-            read_settings: Vec::new(),
-            timeout: DEFAULT_TIMEOUT,
-        }
-    }
-}
-
-impl std::fmt::Debug for ClickHouseSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClickHouseSettings")
-            .field("url", &self.url)
-            .field("database", &self.database)
-            .field("user", &self.user)
-            .field("job", &self.job)
-            .field("engine", &self.engine)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What `init` did: one line for each statement, none when all was there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Migrated {
-    /// In words, in the order done.
-    pub done: Vec<String>,
-}
-
-/// The database of one job.
+/// The database of one job. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct ClickHouse {
-    settings: ClickHouseSettings,
+    connection: Connection,
+}
+
+/// All statements of `init` for an empty server, in order; no server is asked.
+pub fn print(database: &str, engine: &Engine) -> String {
+    let databases = Databases::of(database);
+    tables::print(&databases, engine) + "\n" + &views::print(&databases, engine)
 }
 
 impl ClickHouse {
     /// Connects to nothing yet.
     pub fn new(settings: ClickHouseSettings) -> Self {
-        Self { settings }
+        Self { connection: Connection::new(settings) }
     }
 
     /// Creates or brings forward databases, tables and views. Repeating it does nothing.
     pub async fn init(&self) -> Result<Migrated, SinkError> {
-        Err(SinkError::Schema(self.settings.database.clone()))
+        migrate::init(&self.connection).await
     }
 
     /// Compares the tables with what this program writes.
     pub async fn check_schema(&self) -> Result<(), SinkError> {
-        Err(SinkError::Schema(self.settings.database.clone()))
+        migrate::check(&self.connection).await
     }
 
     /// Binds the job's name at its first start, compares at later ones; the job's generation.
-    pub async fn bind(&self, _binding: &JobBinding) -> Result<u16, BindError> {
-        Err(SinkError::Schema(self.settings.database.clone()).into())
+    pub async fn bind(&self, binding: &JobBinding) -> Result<u16, BindError> {
+        job::bind(&self.connection, binding).await
+    }
+}
+
+impl Sink for ClickHouse {
+    async fn write(&mut self, batch: &RowBatch) -> Result<(), SinkError> {
+        self.connection.insert(batch).await
+    }
+
+    async fn state_versions(&mut self, span: Window) -> Result<Vec<StateVersion>, SinkError> {
+        read::state_versions(&self.connection, span).await
+    }
+
+    async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
+        read::states(&self.connection, wanted).await
+    }
+
+    async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, SinkError> {
+        read::marks(&self.connection, partitions).await
+    }
+
+    async fn seals(&mut self) -> Result<Vec<(PartitionId, EventTime)>, SinkError> {
+        read::seals(&self.connection).await
     }
 }

@@ -4,6 +4,8 @@
 use crate::engine::time::Millis;
 
 use super::SinkError;
+use super::connection::{Connection, Parameter};
+use super::rowbinary::Rows;
 
 /// What the first start of a job writes down and every later one must find again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +160,99 @@ impl JobBinding {
         };
         format!("'{}'{labels} on cluster '{}'", self.inferences.name, self.cluster)
     }
+}
+
+/// Times that a first start writes its row before it gives up.
+const MAX_ATTEMPTS: i64 = 3;
+
+/// Binds the job's name at its first start, compares at later ones; the job's generation.
+///
+/// Of two first starts at once one must win, and both must see which. An insert with a token is dropped by the server
+/// when an equal token came before, whatever its rows say: so there is one row, and whoever reads it back agrees.
+pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Result<u16, BindError> {
+    let job = &connection.settings.job;
+    for attempt in 0..MAX_ATTEMPTS {
+        if let Some((generation, bound)) = bound(connection).await? {
+            binding.compare(job, &bound)?;
+            return Ok(generation);
+        }
+        // A row that was deleted by hand leaves its token behind: the next attempt has another.
+        insert(connection, binding, &format!("bind {attempt} {job}")).await?;
+    }
+    match bound(connection).await? {
+        Some((generation, bound)) => binding.compare(job, &bound).map(|()| generation),
+        None => Err(SinkError::Unavailable(
+            "the job's row in table jobs does not appear after it was written".to_owned(),
+        )
+        .into()),
+    }
+}
+
+async fn insert(
+    connection: &Connection,
+    binding: &JobBinding,
+    token: &str,
+) -> Result<(), SinkError> {
+    let labels = binding.labels.clone().unwrap_or_default();
+    let text = |text: &str| Parameter::Text(text.to_owned());
+    let parameters = [
+        ("job", text(&connection.settings.job)),
+        ("cluster", text(&binding.cluster)),
+        ("inferences", text(&binding.inferences.name)),
+        ("inferences_id", text(&binding.inferences.id)),
+        ("labels", text(&labels.name)),
+        ("labels_id", text(&labels.id)),
+        ("partitions", Parameter::Number(i64::from(binding.partitions))),
+        ("configuration", text(&binding.configuration)),
+        ("window_ms", Parameter::Number(binding.window.0)),
+    ];
+    let values = "(job, generation, cluster, inference_topic, inference_topic_id, label_topic, label_topic_id, \
+                  partitions, configuration, window_ms) SELECT {job:String}, 0, {cluster:String}, \
+                  {inferences:String}, {inferences_id:String}, {labels:String}, {labels_id:String}, \
+                  {partitions:Int32}, {configuration:String}, {window_ms:Int64}";
+    let settings =
+        [("async_insert", "0"), ("insert_deduplicate", "1"), ("insert_deduplication_token", token)];
+    connection.insert_values("jobs", values, &parameters, &settings).await
+}
+
+const JOB_COLUMNS: [(&str, &str); 9] = [
+    ("generation", "UInt16"),
+    ("cluster", "String"),
+    ("inference_topic", "String"),
+    ("inference_topic_id", "String"),
+    ("label_topic", "String"),
+    ("label_topic_id", "String"),
+    ("partitions", "Int32"),
+    ("configuration", "String"),
+    ("window_ms", "Int64"),
+];
+
+/// The row of the newest generation; of several the first written, ties by content, so that all readers agree.
+async fn bound(connection: &Connection) -> Result<Option<(u16, JobBinding)>, SinkError> {
+    let names = JOB_COLUMNS.map(|(name, _)| name).join(", ");
+    let sql = format!(
+        "SELECT {names} FROM {} WHERE job = {{job:String}} ORDER BY generation DESC, created, {names} LIMIT 1",
+        connection.table("jobs")
+    );
+    let job = Parameter::Text(connection.settings.job.clone());
+    let body = connection.fetch(&sql, &[("job", job)]).await?;
+    let mut rows = Rows::new(body, "table jobs", &JOB_COLUMNS)?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let generation = rows.u16()?;
+    let mut text = || rows.text().map(|text| text.to_string());
+    let cluster = text()?;
+    let inferences = BoundTopic { name: text()?, id: text()? };
+    let labels = BoundTopic { name: text()?, id: text()? };
+    let partitions = rows.i32()?;
+    let configuration = rows.text()?.to_string();
+    let window = Millis(rows.i64()?);
+    let labels = (!labels.name.is_empty()).then_some(labels);
+    Ok(Some((
+        generation,
+        JobBinding { cluster, inferences, labels, partitions, configuration, window },
+    )))
 }
 
 fn unknown_or_equal(a: &str, b: &str) -> bool {
