@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{ConfigFile, Failure, runtime, terminal};
-use crate::sink::clickhouse::ClickHouse;
+use crate::sink::clickhouse::{ClickHouse, print};
+use crate::sink::tables::{DEFAULT_DATABASE, Engine};
 
 /// Create or bring forward the tables and BI views
 ///
@@ -27,16 +28,13 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let is_default = args.config.config == "tidegauge.toml";
     if args.print && is_default && !Path::new(&args.config.config).exists() {
-        terminal::print(&crate::sink::tables::script(
-            "tidegauge",
-            &crate::sink::tables::Engine::Plain,
-        ));
+        terminal::print(&print(DEFAULT_DATABASE, &Engine::Plain));
         return Ok(ExitCode::SUCCESS);
     }
     let settings = args.config.load()?;
     if args.print {
         let database = &settings.clickhouse;
-        terminal::print(&crate::sink::tables::script(&database.database, &database.engine));
+        terminal::print(&print(&database.database, &database.engine));
         return Ok(ExitCode::SUCCESS);
     }
     let migrated = runtime()?.block_on(ClickHouse::new(settings.clickhouse()).init())?;
