@@ -205,6 +205,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// All entries that are named in a path.
+    pub(super) fn children(&self) -> Vec<NodeIndex> {
+        self.children.iter().map(|(_, node)| *node).collect()
+    }
+
     /// The node of an entry with that name.
     #[inline]
     pub(super) fn child(&self, name: &str) -> Option<NodeIndex> {

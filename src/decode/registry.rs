@@ -1,6 +1,7 @@
 //! Writer schemas by id, shared by all decoders. Hits are kept for ever, misses briefly; an outage is "wait".
 
 use super::SchemaId;
+use apache_avro::Schema;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,9 +77,22 @@ impl RegistryError {
 #[derive(Debug)]
 pub struct WriterSchema {
     /// The schema.
-    pub schema: apache_avro::Schema,
+    pub schema: Schema,
     /// Schemas that hold the named types of its references.
-    pub references: Vec<apache_avro::Schema>,
+    pub references: Vec<Schema>,
+}
+
+impl WriterSchema {
+    /// Parses a schema's text with the texts of the schemas that it refers to.
+    pub fn parse(text: &str, references: &[String]) -> Result<Self, String> {
+        let parsed = if references.is_empty() {
+            Schema::parse_str(text).map(|schema| (schema, Vec::new()))
+        } else {
+            Schema::parse_str_with_list(text, references)
+        };
+        let (schema, references) = parsed.map_err(|error| error.to_string())?;
+        Ok(Self { schema, references })
+    }
 }
 
 /// What the cache knows of an id.
