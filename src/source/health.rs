@@ -12,6 +12,7 @@ pub struct KafkaHealth(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     outage: Option<String>,
+    refusal: Option<String>,
     fatal: Option<String>,
     logs: BTreeMap<(Stream, PartitionId), LogState>,
 }
@@ -30,9 +31,10 @@ pub(super) struct LogState {
 }
 
 impl KafkaHealth {
-    /// Why no broker can be reached; none while at least one can.
+    /// Why nothing can be read at present: no broker can be reached, or they refuse this client.
     pub fn outage(&self) -> Option<String> {
-        self.state().outage.clone()
+        let state = self.state();
+        state.outage.clone().or_else(|| state.refusal.clone())
     }
 
     /// Records not yet read, for each topic partition that this instance reads.
@@ -56,6 +58,20 @@ impl KafkaHealth {
         if state.outage.take().is_some() {
             tracing::warn!("Kafka can be reached again");
         }
+    }
+
+    /// Notes that brokers refuse what the client asks for; logged once for each change.
+    pub(super) fn refused(&self, reason: &str) {
+        let mut state = self.state();
+        if state.refusal.is_none() {
+            tracing::warn!(reason, "Kafka refuses a request; trying again");
+        }
+        state.refusal = Some(reason.to_owned());
+    }
+
+    /// Notes that what was refused works.
+    pub(super) fn accepted(&self) {
+        self.state().refusal = None;
     }
 
     /// Notes that the client can't go on.

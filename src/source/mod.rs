@@ -5,6 +5,7 @@ mod group;
 mod health;
 pub mod kafka;
 mod share;
+mod topics;
 
 use std::time::Duration;
 
