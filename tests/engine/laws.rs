@@ -20,7 +20,9 @@ const CONTEXT: FigureContext = FigureContext {
 
 fn folded<A: Accumulator>(inputs: &[A::Input<'static>]) -> A {
     let mut family = A::default();
-    inputs.iter().for_each(|input| family.add(input));
+    for input in inputs {
+        family.add(input);
+    }
     family
 }
 

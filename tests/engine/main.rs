@@ -6,3 +6,4 @@ mod exact_sum;
 mod golden;
 mod histogram;
 mod laws;
+mod ranking;
