@@ -252,7 +252,7 @@ proptest! {
         let total: i128 = values.iter().copied().map(i128::from).sum();
         let squares: i128 = values.iter().map(|&v| i128::from(v) * i128::from(v)).sum();
         let expected = n * squares - total * total;
-        // Scaled to tenths of nothing exact: 2^-20 keeps them whole numbers of a power of two.
+        // Scaled by a power of two, so that the terms have a fraction and are still exact.
         let scale = 2.0_f64.powi(-20);
         let terms: Vec<f64> = values.iter().map(|v| v.to_string().parse::<f64>().unwrap() * scale).collect();
         let mut sum_of_squares = ExactSum::default();
@@ -317,4 +317,20 @@ fn doubling_a_sum_many_times_takes_carries() {
         sum.add(-1.0);
     }
     assert!(sum.heap_bytes() < 100);
+}
+
+#[test]
+fn greatest_stored_sum_can_be_added_to() {
+    let mut bytes = vec![0];
+    bytes.extend([0xff; 4 * 71]);
+    bytes[1] = 0;
+    bytes[2] = 0xc0;
+    bytes.extend([0xff, 0xff, 0xff, 0x7f]);
+    let stored = ExactSum::from_bytes(&bytes).unwrap();
+    let mut sum = stored.clone();
+    for _ in 0..1000 {
+        sum.merge(&stored);
+    }
+    assert_eq!(sum.value(), f64::INFINITY);
+    assert!(sum.to_bytes().len() > bytes.len());
 }

@@ -1,16 +1,14 @@
-//! Figures against those of other implementations: the worked example of `metrics.md` 14.1, `golden.json` (written by
-//! `golden.py` with scikit-learn, scipy and statsmodels), and definitions spelled out as loops over all pairs.
+//! Figures against those of other implementations: the worked example of `metrics.md` 14.1, and `golden.json`
+//! (written by `golden.py` with scikit-learn, scipy and statsmodels).
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
 use tidegauge::engine::event::PartitionId;
-use tidegauge::engine::metrics::accumulator::{Accumulator, Value, ValueMatrix};
+use tidegauge::engine::metrics::accumulator::{Accumulator, Undefined, Value, ValueMatrix};
 use tidegauge::engine::metrics::binary::BinaryInput;
-use tidegauge::engine::metrics::histogram::{Cells, score_cell};
 use tidegauge::engine::metrics::labels::LabelsInput;
-use tidegauge::engine::metrics::ranking::Ranking;
 use tidegauge::engine::metrics::serving::ServingInput;
 use tidegauge::engine::metrics::{Families, MetricTable};
 use tidegauge::engine::state::{Key, StateRow, Version};
@@ -115,14 +113,16 @@ fn look(rows: &[MetricRow], table: &str, name: &str) -> Result<f64, &'static str
     let at = row.table.columns().iter().position(|column| column.name == name);
     match &row.values[at.unwrap_or_else(|| panic!("no column {table}.{name}"))] {
         Value::Count(count) => Ok(count.to_string().parse().unwrap()),
-        Value::Figure(figure) => figure.map_err(|reason| reason.code()),
+        Value::Figure(figure) => figure.map_err(Undefined::code),
         other => panic!("{table}.{name} is {other:?}"),
     }
 }
 
+/// Score, own prediction, labels, latency in ms, delay in s.
+type Line = (Option<f64>, Option<u8>, &'static [u8], u32, u64);
+
 fn example(is_corrected: bool) -> Vec<Record> {
-    // Score, own prediction, labels, latency in ms, delay in s.
-    let table: [(Option<f64>, Option<u8>, &[u8], u32, u64); 18] = [
+    let table: [Line; 18] = [
         (Some(0.97), Some(1), &[1], 12, 30),
         (Some(0.93), Some(1), &[1], 15, 45),
         (Some(0.88), Some(1), &[0], 9, 61),
@@ -386,7 +386,7 @@ fn records_of(case: &Json) -> Vec<Record> {
 }
 
 /// `metrics.md` 1.8: relative 1e-9, absolute 1e-12 below 1e-3.
-fn is_near(found: f64, expected: f64) -> bool {
+pub(crate) fn is_near(found: f64, expected: f64) -> bool {
     let tolerance = if expected.abs() < 1e-3 { 1e-12 } else { expected.abs() * 1e-9 };
     (found - expected).abs() <= tolerance
 }
@@ -434,91 +434,5 @@ fn other_implementations_agree() {
                 check_figure(&rows, table, column, expected, name);
             }
         }
-    }
-}
-
-/// Counts as doubles.
-fn number(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap())
-}
-
-/// Half-counted wins of one score over another.
-fn win(positive: f64, negative: f64) -> f64 {
-    if positive > negative {
-        1.0
-    } else if positive == negative {
-        0.5
-    } else {
-        0.0
-    }
-}
-
-fn mean_of(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = number(values.len());
-    values.sum::<f64>() / n
-}
-
-/// The area under the ROC curve by counting pairs, and its standard error by DeLong's double loop.
-fn pairs_counted(positives: &[f64], negatives: &[f64]) -> (f64, f64) {
-    let of_positives: Vec<f64> =
-        positives.iter().map(|&p| mean_of(negatives.iter().map(|&n| win(p, n)))).collect();
-    let of_negatives: Vec<f64> =
-        negatives.iter().map(|&n| mean_of(positives.iter().map(|&p| win(p, n)))).collect();
-    let area = mean_of(of_positives.iter().copied());
-    let variance = |values: &[f64]| {
-        let n = number(values.len());
-        values.iter().map(|value| (value - area).powi(2)).sum::<f64>() / (n - 1.0) / n
-    };
-    (area, (variance(&of_positives) + variance(&of_negatives)).sqrt())
-}
-
-/// Average precision of tied scores by going through the thresholds.
-fn precision_by_thresholds(positives: &[f64], negatives: &[f64]) -> f64 {
-    let at_least = |of: &[f64], t: f64| number(of.iter().filter(|&&score| score >= t).count());
-    mean_of(positives.iter().map(|&threshold| {
-        let hits = at_least(positives, threshold);
-        hits / (hits + at_least(negatives, threshold))
-    }))
-}
-
-fn score() -> impl Strategy<Value = f64> {
-    prop_oneof![
-        0.0..=1.0_f64,
-        (0_u32..=10).prop_map(|tenth| f64::from(tenth) / 10.0),
-        (0.0..40.0_f64).prop_map(|power| 2.0_f64.powf(-power)),
-        (0.0..40.0_f64).prop_map(|power| 1.0 - 2.0_f64.powf(-power)),
-        0.3..0.3001_f64,
-    ]
-}
-
-proptest! {
-    #[test]
-    fn ranking_is_that_of_counted_pairs(
-        positives in prop::collection::vec(score(), 2..40),
-        negatives in prop::collection::vec(score(), 2..40),
-    ) {
-        let cells = |scores: &[f64]| {
-            let mut cells = Cells::default();
-            scores.iter().for_each(|&score| cells.add(score_cell(score)));
-            cells
-        };
-        let binned = |scores: &[f64]| -> Vec<f64> {
-            scores.iter().map(|&score| f64::from(score_cell(score))).collect()
-        };
-        let ranking = Ranking::new(&cells(&positives), &cells(&negatives));
-        let (area, error) = pairs_counted(&binned(&positives), &binned(&negatives));
-        let found = ranking.auroc().unwrap();
-        prop_assert!(is_near(found, area));
-        match ranking.auroc_standard_error() {
-            Ok(found) => prop_assert!(is_near(found, error), "{found} {error}"),
-            Err(_) => prop_assert!(error < 1e-9),
-        }
-        let (raw, _) = pairs_counted(&positives, &negatives);
-        prop_assert!((found - raw).abs() <= ranking.auroc_error_bound().unwrap() + 1e-12);
-        let precision = precision_by_thresholds(&binned(&positives), &binned(&negatives));
-        prop_assert!(is_near(ranking.average_precision().unwrap(), precision));
-        let raw = precision_by_thresholds(&positives, &negatives);
-        prop_assert!(ranking.average_precision_min().unwrap() <= raw + 1e-12);
-        prop_assert!(raw <= ranking.average_precision_max().unwrap() + 1e-12);
     }
 }

@@ -20,7 +20,9 @@ const CONTEXT: FigureContext = FigureContext {
 
 fn folded<A: Accumulator>(inputs: &[A::Input<'static>]) -> A {
     let mut family = A::default();
-    inputs.iter().for_each(|input| family.add(input));
+    for input in inputs {
+        family.add(input);
+    }
     family
 }
 
@@ -177,7 +179,8 @@ proptest! {
         binary in lists(prop::option::of(binary())),
     ) {
         let folded = |i: usize| {
-            let mut families = Families { serving: folded(&serving[i]), labels: folded(&labels[i]), binary: None };
+            let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
+            let mut families = Families { serving, labels, binary: None };
             binary[i].iter().flatten().for_each(|input| families.binary_mut().add(input));
             families
         };
@@ -193,7 +196,8 @@ proptest! {
         prop_assert_eq!(&all, &both(&a, &both(&b, &c)));
         prop_assert_eq!(&Families::restore(all.state()).unwrap(), &all);
         prop_assert_eq!(all.state().len(), state_columns().count());
-        prop_assert_eq!(format!("{:?}", both(&a, &b).figures(&CONTEXT)), format!("{:?}", both(&b, &a).figures(&CONTEXT)));
+        let figures = |families: Families| format!("{:?}", families.figures(&CONTEXT));
+        prop_assert_eq!(figures(both(&a, &b)), figures(both(&b, &a)));
     }
 }
 

@@ -11,4 +11,5 @@ mod golden;
 mod histogram;
 mod laws;
 mod properties;
+mod ranking;
 mod scenarios;

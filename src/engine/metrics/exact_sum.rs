@@ -13,6 +13,8 @@ const BIAS: usize = 1088;
 const LEAST_BIT: usize = BIAS - 1074;
 /// Digits that every possible sum fits in: 2112 bits for one double, 192 for how many there are.
 const DIGITS: usize = 72;
+/// Digits that carries may add to a sum that was read from bytes.
+const CARRY_DIGITS: usize = 4;
 /// Additions after which the carries are taken: each adds less than 2^32 to a lane.
 const MAX_PENDING: u32 = 1 << 30;
 /// Bits of a digit.
@@ -254,12 +256,12 @@ impl Eq for ExactSum {}
 struct Canonical {
     start: usize,
     len: usize,
-    digits: [u32; DIGITS],
+    digits: [u32; DIGITS + CARRY_DIGITS],
 }
 
 impl Canonical {
     fn of(sum: &ExactSum) -> Self {
-        let mut digits = [0; DIGITS];
+        let mut digits = [0; DIGITS + CARRY_DIGITS];
         let mut carry = 0_i64;
         let mut len = 0;
         for &lane in &sum.lanes {
