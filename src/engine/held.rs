@@ -8,7 +8,7 @@
 use super::event::RequestId;
 
 /// Parts of the table: a power of two.
-const PARTS: usize = 64;
+const PARTS: usize = 256;
 /// A part grows when it is fuller than this share of its home slots, in percent.
 const FULL_PERCENT: usize = 87;
 /// Slots behind the last home slot, for runs that end there.

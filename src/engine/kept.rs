@@ -1,11 +1,11 @@
 //! Labels: those that matched nothing yet, and the records of those that matched.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use hashbrown::HashMap;
 
-use super::event::{Label, RequestId, Target};
+use super::event::{Label, RequestId, Target, WEIGHT_ONE};
 use super::names::{ClassId, ModelId, NameId};
 use super::time::{EventTime, LogTime};
 
@@ -20,43 +20,51 @@ pub struct Placed {
     pub arrival: LogTime,
 }
 
-/// A label that matched an inference, without what the inference knows: 40 bytes.
+/// A label that matched an inference, without what the inference knows: 32 bytes.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct LabelRecord {
     time: i64,
     value: u64,
-    offset: i64,
-    /// Weight in the lower 41 bits, kind of the value in two, whether it names its model in one, and the lower 20
-    /// bits of the arrival.
+    /// Offset from the window's base in the lower 42 bits, kind of the value in two, whether it names its model and
+    /// whether its weight stands apart in one each, and the upper 18 bits of the arrival.
     packed: u64,
-    /// Bits 20 to 51 of the arrival, counted from the window's start less 2^51.
-    arrival_high: u32,
-    /// One more than the index of the next record of the same inference; 0 at the end.
+    /// The lower 32 bits of the arrival.
+    arrival_low: u32,
+    /// The reference of the next record of the same inference; 0 at the end.
     next: u32,
 }
 
-const WEIGHT_BITS: u32 = 41;
-const KIND_SHIFT: u32 = 41;
-const NAMED_SHIFT: u32 = 43;
-const ARRIVAL_SHIFT: u32 = 44;
-const ARRIVAL_LOW_BITS: u32 = 20;
-/// Arrivals are stored from -2^51 on: 71,000 years around the epoch.
-const ARRIVAL_BASE: i64 = 1 << 51;
+const OFFSET_BITS: u32 = 42;
+/// Offsets are stored from -2^41 on, counted from that of the window's first record.
+const OFFSET_BIAS: i64 = 1 << 41;
+const KIND_SHIFT: u32 = 42;
+const NAMED_SHIFT: u32 = 44;
+const WEIGHTED_SHIFT: u32 = 45;
+const ARRIVAL_SHIFT: u32 = 46;
+/// Arrivals are stored from -2^49 on: 17,000 years around the epoch.
+const ARRIVAL_BIAS: i64 = 1 << 49;
 
 /// The labels matched in one window. Freed whole when the window is dropped.
 #[derive(Debug, Default)]
 pub struct MatchedLabels {
     chunks: Vec<Vec<LabelRecord>>,
     len: usize,
+    base_offset: i64,
+    /// The weights that are not 1, by reference.
+    weights: BTreeMap<u32, u64>,
 }
 
-const CHUNK: usize = 256;
+/// Records that are allocated at once. (Blocks of 64 kB waste the least in mimalloc.)
+const CHUNK: usize = 2000;
 
 impl MatchedLabels {
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<LabelRecord>() + 24).sum()
+        let chunks = self.chunks.iter();
+        let records: usize =
+            chunks.map(|chunk| chunk.capacity() * size_of::<LabelRecord>() + 24).sum();
+        records + self.weights.len() * 24
     }
 
     /// Adds a record with the given successor (0: none); its own reference is returned, never 0.
@@ -66,9 +74,17 @@ impl MatchedLabels {
             let capacity = if self.len == 0 { 0 } else { CHUNK };
             self.chunks.push(Vec::with_capacity(capacity));
         }
-        self.chunks.last_mut().expect("pushed above").push(LabelRecord::pack(placed, next));
+        if self.len == 0 {
+            self.base_offset = placed.offset;
+        }
+        let record = LabelRecord::pack(placed, self.base_offset, next);
+        self.chunks.last_mut().expect("pushed above").push(record);
         self.len += 1;
-        u32::try_from(self.len).expect("the byte budget ends before 2^32 labels in a window")
+        let reference = u32::try_from(self.len).expect("the byte budget ends long before 2^32");
+        if placed.label.weight != WEIGHT_ONE {
+            self.weights.insert(reference, placed.label.weight);
+        }
+        reference
     }
 
     /// Sets the successor of a record.
@@ -81,7 +97,11 @@ impl MatchedLabels {
     pub fn get(&self, reference: u32, id: RequestId, model: ModelId) -> (Placed, u32) {
         let (chunk, at) = place(reference);
         let record = &self.chunks[chunk][at];
-        (record.unpack(id, model), record.next)
+        let mut placed = record.unpack(id, model, self.base_offset);
+        if record.flag(WEIGHTED_SHIFT) {
+            placed.label.weight = self.weights[&reference];
+        }
+        (placed, record.next)
     }
 }
 
@@ -96,7 +116,7 @@ impl LabelRecord {
         clippy::as_conversions,
         reason = "bits are packed on purpose; checks.rs bounds the times"
     )]
-    fn pack(placed: &Placed, next: u32) -> Self {
+    fn pack(placed: &Placed, base_offset: i64, next: u32) -> Self {
         let label = &placed.label;
         let (kind, value) = match label.value {
             Target::Absent => (0, 0),
@@ -104,36 +124,41 @@ impl LabelRecord {
             Target::Boolean(b) => (2, u64::from(b)),
             Target::Class(class) => (3, u64::from(class.0.0)),
         };
-        let arrival =
-            (placed.arrival.0.clamp(-ARRIVAL_BASE, ARRIVAL_BASE - 1) + ARRIVAL_BASE) as u64;
-        let packed = label.weight
+        let offset = (placed.offset - base_offset + OFFSET_BIAS) as u64;
+        assert!(offset < 1 << OFFSET_BITS, "labels of one window lie within 2^41 records");
+        let arrival = placed.arrival.0.clamp(-ARRIVAL_BIAS, ARRIVAL_BIAS - 1) + ARRIVAL_BIAS;
+        let packed = offset
             | kind << KIND_SHIFT
             | u64::from(label.model.is_some()) << NAMED_SHIFT
-            | (arrival & ((1 << ARRIVAL_LOW_BITS) - 1)) << ARRIVAL_SHIFT;
-        let arrival_high = (arrival >> ARRIVAL_LOW_BITS) as u32;
-        Self { time: label.time.0, value, offset: placed.offset, packed, arrival_high, next }
+            | u64::from(label.weight != WEIGHT_ONE) << WEIGHTED_SHIFT
+            | (arrival as u64 >> 32) << ARRIVAL_SHIFT;
+        Self { time: label.time.0, value, packed, arrival_low: arrival as u32, next }
+    }
+
+    fn flag(&self, shift: u32) -> bool {
+        (self.packed >> shift) & 1 == 1
     }
 
     #[expect(clippy::as_conversions, reason = "bits are unpacked as `pack` put them")]
-    fn unpack(&self, id: RequestId, model: ModelId) -> Placed {
+    fn unpack(&self, id: RequestId, model: ModelId, base_offset: i64) -> Placed {
         let value = match (self.packed >> KIND_SHIFT) & 3 {
             0 => Target::Absent,
             1 => Target::Number(f64::from_bits(self.value)),
             2 => Target::Boolean(self.value == 1),
             _ => Target::Class(ClassId(NameId(self.value as u32))),
         };
-        let arrival =
-            u64::from(self.arrival_high) << ARRIVAL_LOW_BITS | self.packed >> ARRIVAL_SHIFT;
+        let offset = (self.packed & ((1 << OFFSET_BITS) - 1)) as i64;
+        let arrival = (self.packed >> ARRIVAL_SHIFT) << 32 | u64::from(self.arrival_low);
         Placed {
             label: Label {
                 id,
-                model: ((self.packed >> NAMED_SHIFT) & 1 == 1).then_some(model),
+                model: self.flag(NAMED_SHIFT).then_some(model),
                 time: EventTime(self.time),
                 value,
-                weight: self.packed & ((1 << WEIGHT_BITS) - 1),
+                weight: WEIGHT_ONE,
             },
-            offset: self.offset,
-            arrival: LogTime(arrival as i64 - ARRIVAL_BASE),
+            offset: offset - OFFSET_BIAS + base_offset,
+            arrival: LogTime(arrival as i64 - ARRIVAL_BIAS),
         }
     }
 }
@@ -286,8 +311,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_40_bytes_and_gives_back_what_it_was_made_of() {
-        assert_eq!(size_of::<LabelRecord>(), 40);
+    fn a_record_is_32_bytes_and_gives_back_what_it_was_made_of() {
+        assert_eq!(size_of::<LabelRecord>(), 32);
         let model = ModelId(NameId(9));
         let mut matched = MatchedLabels::default();
         for value in [
@@ -297,9 +322,11 @@ mod tests {
             Target::Class(ClassId(NameId(u32::MAX))),
         ] {
             for model_named in [None, Some(model)] {
-                for (weight, arrival) in [(0, -1), (1 << 40, 1_800_000_000_123), (77, 0)] {
+                for (weight, arrival, offset) in
+                    [(0, -1, 5), (1 << 40, 1_800_000_000_123, 0), (WEIGHT_ONE, 0, 1 << 40)]
+                {
                     let label = label(3, model_named, value, weight);
-                    let placed = Placed { label, offset: 1 << 60, arrival: LogTime(arrival) };
+                    let placed = Placed { label, offset, arrival: LogTime(arrival) };
                     let reference = matched.push(&placed, 17);
                     assert_eq!(matched.get(reference, label.id, model), (placed, 17));
                 }

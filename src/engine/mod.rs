@@ -3,23 +3,23 @@
 #![warn(missing_docs)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
-pub mod caps;
-pub mod checkpoints;
-pub mod event;
-pub mod floor;
-pub mod held;
-pub mod join;
-pub mod kept;
-pub mod lateness;
-pub mod log_time;
-pub mod metrics;
-pub mod names;
-pub mod open;
-pub mod outcome;
-pub mod settings;
-pub mod state;
 pub mod time;
+pub mod names;
+pub mod event;
 pub mod window;
+pub mod log_time;
+pub mod lateness;
+pub mod outcome;
+pub mod checkpoints;
+pub mod floor;
+pub mod metrics;
+pub mod settings;
+pub mod caps;
+pub mod state;
+pub mod held;
+pub mod kept;
+pub mod open;
+pub mod join;
 
 pub use settings::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
 
@@ -42,7 +42,7 @@ use time::{EventTime, LogTime, RecordTime};
 /// Records between two looks at the memory of the states.
 const WEIGH_EVERY: u32 = 4096;
 /// Records between two steps of a sweep.
-const SWEEP_EVERY: u32 = 64;
+const SWEEP_EVERY: u32 = 16;
 
 /// One partition number of both topics. Synchronous, deterministic, infallible: whatever can be wrong was refused
 /// before.

@@ -313,7 +313,7 @@ fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
         let (name, value) = pair(word);
         let is_right = match name {
             "sealed" => row.sealed == (value == "yes"),
-            "version" => row.row_version == value.parse().unwrap(),
+            "version" => row.row_version == value.parse::<u64>().unwrap(),
             column => {
                 let found = row.cells.iter().find(|(name, _)| name == column);
                 let (_, cell) = found.unwrap_or_else(|| panic!("{line}: no column {column}"));
@@ -326,7 +326,7 @@ fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
 
 fn is_right(cell: Cell, text: &str) -> bool {
     match cell {
-        Cell::Count(count) => count == text.parse().unwrap(),
+        Cell::Count(count) => count == text.parse::<u64>().unwrap(),
         Cell::Time(time) => time == ms(text),
         Cell::Null(reason) => reason == text,
         Cell::Number(number) => {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use apache_avro::types::Value as Avro;
+use apache_avro::writer::datum::GenericDatumWriter;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -117,9 +118,9 @@ impl AvroWire {
         };
         let mut bytes = vec![0];
         bytes.extend(self.ids[topic].to_be_bytes());
-        bytes.extend(
-            apache_avro::to_avro_datum(&self.schemas[topic], datum).expect("it fits the schema"),
-        );
+        let writer = GenericDatumWriter::builder(&self.schemas[topic]).build();
+        let writer = writer.expect("the schema stands alone");
+        bytes.extend(writer.write_value_to_vec(datum).expect("it fits the schema"));
         bytes
     }
 }
