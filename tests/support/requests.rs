@@ -18,7 +18,10 @@ const CORRECTED_EVERY: u64 = 30;
 const REPEATED_LABEL_EVERY: u64 = 40;
 const EARLY_LABEL_EVERY: u64 = 60;
 const BROKEN_EVERY: u64 = 200;
-const WRONG_STAMP_EVERY: u64 = 500;
+/// Rare: a clock forgives seven of them in its topic partition.
+const WRONG_STAMP_EVERY: u64 = 20_000;
+/// Producers' clocks differ by up to two minutes.
+const SKEWED_STAMP_EVERY: u64 = 20;
 
 /// The job's settings for these requests: the defaults of the program.
 pub fn settings() -> Settings {
@@ -216,6 +219,8 @@ impl Request<'_> {
         let payload = Some(json_payload(&body));
         let stamp = if self.random.one_in(WRONG_STAMP_EVERY) {
             log_time + self.random.ms(48 * 60 * MINUTE_MS) - 24 * 60 * MINUTE_MS
+        } else if self.random.one_in(SKEWED_STAMP_EVERY) {
+            log_time + self.random.ms(4 * MINUTE_MS) - 2 * MINUTE_MS
         } else {
             log_time
         };
