@@ -41,10 +41,17 @@ fn two_instances_with_a_kill(partitions: usize, seed: u64) {
     let total = messages.len();
     let mut producer = Producer::new(kafka.client_config(), topics, partitions);
     let mut messages = messages.into_iter();
-    messages.by_ref().take(total / 2).for_each(|message| producer.send(message));
 
     let survivor = job.start(&["run"]);
     let victim = job.start(&["run"]);
+    wait_for_members(&kafka, "fraud", 2);
+    messages.by_ref().take(total / 2).for_each(|message| producer.send(message));
+    // Marks of all partitions: the victim has its share of the work.
+    wait_until("marks of all partitions", DEADLINE, || {
+        let marked =
+            "SELECT uniqExact(partition) FROM tidegauge.marks WHERE inference_position > 0";
+        clickhouse.query(marked).trim() == partitions.to_string()
+    });
     job.wait_for_records(&clickhouse, total / 5, DEADLINE);
     victim.kill();
     messages.by_ref().take(total / 4).for_each(|message| producer.send(message));
@@ -67,6 +74,17 @@ fn two_instances_with_a_kill(partitions: usize, seed: u64) {
     // What the tables hold does not depend on how they are read.
     clickhouse.query("OPTIMIZE TABLE tidegauge.quality_binary FINAL");
     job.must_equal(&clickhouse, &expected);
+}
+
+/// Waits until the group is settled with so many members.
+fn wait_for_members(kafka: &Kafka, group: &str, members: usize) {
+    let consumer: BaseConsumer = kafka.client_config().create().expect("the settings are right");
+    wait_until("the instances to share the partitions", DEADLINE, || {
+        // While the coordinator still loads, there is no answer.
+        let Ok(groups) = consumer.fetch_group_list(Some(group), DEADLINE) else { return false };
+        let mut groups = groups.groups().iter();
+        groups.any(|found| found.state() == "Stable" && found.members().len() == members)
+    });
 }
 
 /// `[inferences]` and `[labels]` of these topics.
