@@ -299,7 +299,10 @@ impl Registry {
             .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
             .arg("-Dquarkus.http.host=127.0.0.1")
             .arg(format!("-Dquarkus.http.port={}", self.port))
-            .arg(format!("-Dapicurio.datasource.url=jdbc:h2:file:{};WRITE_DELAY=0", store.display()))
+            .arg(format!(
+                "-Dapicurio.datasource.url=jdbc:h2:file:{};WRITE_DELAY=0",
+                store.display()
+            ))
             .arg("-jar")
             .arg(cached("registry", REGISTRY_VERSION).join(runner))
             .current_dir(self.folder.path());

@@ -1,0 +1,42 @@
+# `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
+.DEFAULT_GOAL := help
+.PHONY: help demo packages clickhouse services lint test check bench schemas
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: packages clickhouse ## Kafka, ClickHouse, traffic and Tidegauge on this machine; ARGS="--for 60s"
+	cargo build --release --bins
+	target/release/tidegauge demo $(ARGS)
+
+packages: # what the build needs of the system
+	@.ci/fetch packages
+
+clickhouse: ## the embedded ClickHouse
+	@.ci/fetch clickhouse
+
+services: clickhouse # what the tests start
+	@.ci/fetch test-packages kafka registry
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --bins --lib
+
+# The tests come last, so that the runner's own summaries end the output.
+test: packages services lint ## everything: lints, docs, all tests with real services, benches once
+	cargo test --benches --no-run
+	cargo test --no-fail-fast
+
+check: packages ## the quick part: lints, tests without services
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test --lib --bins --test engine --test contract
+
+bench: packages clickhouse ## the benchmarks, by name with ARGS="decode"
+	cargo bench $(ARGS)
+
+schemas: packages ## writes schemas/clickhouse/ anew from the tables in the source
+	cargo build
+	mkdir -p schemas/clickhouse
+	UPDATE_SCHEMAS=1 cargo test --test contract schemas
