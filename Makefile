@@ -21,11 +21,11 @@ services: clickhouse # what the tests start
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --bins --lib
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --lib --bin tidegauge-clickhouse
 
 # The tests come last, so that the runner's own summaries end the output.
 test: packages services lint ## everything: lints, docs, all tests with real services, benches once
-	cargo test --benches --no-run
+	$(if $(wildcard benches/*.rs),cargo test --bench '*')
 	cargo test --no-fail-fast
 
 check: packages ## the quick part: lints, tests without services
