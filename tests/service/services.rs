@@ -133,3 +133,16 @@ fn clickhouse_ends_with_the_pipe_of_its_parent() {
     });
     assert!(status.unwrap().success(), "{status:?}");
 }
+
+/// How an ordinary `clickhouse` binary is run: it sees a terminal, and an `exit` typed at the end.
+#[test]
+fn a_program_of_its_own_gets_a_terminal() {
+    let launched = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge-clickhouse"));
+        command.arg("--exec").args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).status().unwrap().success()
+    };
+    assert!(launched(&["sh", "-c", "test -t 0 && test ! -t 1"]));
+    assert!(launched(&["sh", "-c", "read line && test \"$line\" = exit"]));
+    assert!(!launched(&["sh", "-c", "exit 3"]));
+}
