@@ -1,1 +1,124 @@
-//! (to be written)
+//! States of all partitions of a key, or of all windows of a coarser grain, to metric rows. Pure.
+
+use std::sync::Arc;
+
+use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
+use crate::engine::metrics::{Families, MetricTable};
+use crate::engine::state::{Key, StateRow, Version};
+use crate::engine::time::Millis;
+
+/// Merged states of several parts (partitions, windows), and the sum of their versions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Merged {
+    families: Families,
+    versions: Version,
+}
+
+impl Default for Merged {
+    fn default() -> Self {
+        Self { families: Families::default(), versions: Version(0) }
+    }
+}
+
+impl Merged {
+    /// Folds one part in. The caller gives each part once: of several rows of a part the one of the greatest version.
+    pub fn add(&mut self, row: &StateRow) -> Result<(), StateError> {
+        self.families.merge(&Families::restore(row.values.clone())?);
+        self.versions = Version::sum(0, [self.versions, row.version].into_iter(), false);
+        Ok(())
+    }
+
+    /// Folds in all parts of `other`, of which this holds none yet.
+    pub fn add_merged(&mut self, other: &Self) {
+        self.families.merge(&other.families);
+        self.versions = Version::sum(0, [self.versions, other.versions].into_iter(), false);
+    }
+
+    /// The metric rows of a key, whose window is that of the row's grain.
+    pub fn rows(&self, key: &Key, about: &RowContext) -> Vec<MetricRow> {
+        let context = FigureContext { window_ms: key.window.size().0, value: about.value };
+        let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
+        let rows = self.families.figures(&context).into_iter();
+        rows.map(|(table, values)| MetricRow {
+            table,
+            key: key.clone(),
+            grain: Arc::clone(&about.grain),
+            undefined: undefined(table, &values),
+            values,
+            sealed: about.sealed,
+            version,
+        })
+        .collect()
+    }
+}
+
+/// What rows say beside their figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowContext {
+    /// The name of the grain.
+    pub grain: Arc<str>,
+    /// The generation of all parts.
+    pub generation: u16,
+    /// Whether the seal marks of all partitions have passed the row's window.
+    pub sealed: bool,
+    /// The model's value matrix, where configured.
+    pub value: Option<ValueMatrix>,
+}
+
+/// One row of one wide table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricRow {
+    /// The table.
+    pub table: MetricTable,
+    /// Model, version, segment and window.
+    pub key: Key,
+    /// The name of the grain.
+    pub grain: Arc<str>,
+    /// One value for each of the table's columns.
+    pub values: Vec<Value>,
+    /// `column=reason` for each figure that is NULL, separated by one space, in column order; the two limits of an
+    /// interval once, under `_lower`.
+    pub undefined: String,
+    /// Whether nothing can change the row any more.
+    pub sealed: bool,
+    /// Of several rows of one key, grain and table the greatest version is the truth.
+    pub version: Version,
+}
+
+/// The text of column `undefined`.
+fn undefined(table: MetricTable, values: &[Value]) -> String {
+    let mut text = String::new();
+    for (column, value) in table.columns().iter().zip(values) {
+        if let Value::Figure(Err(reason)) = value
+            && !column.name.ends_with("_upper")
+        {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(column.name);
+            text.push('=');
+            text.push_str(reason.code());
+        }
+    }
+    text
+}
+
+/// The name of a grain: its length in the largest of the units d, h, m, s, ms that divides it.
+pub fn grain_name(grain: Millis) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let (length, unit) =
+        units.into_iter().find(|(length, _)| grain.0 % length == 0).unwrap_or((1, "ms"));
+    format!("{}{unit}", grain.0 / length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grains_are_named_by_their_largest_whole_unit() {
+        let names = [300_000, 3_600_000, 86_400_000, 604_800_000, 10_000, 90_000, 1500];
+        let names = names.map(|ms| grain_name(Millis(ms)));
+        assert_eq!(names, ["5m", "1h", "1d", "7d", "10s", "90s", "1500ms"]);
+    }
+}

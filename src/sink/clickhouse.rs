@@ -1,1 +1,71 @@
-//! (to be written)
+//! The ClickHouse end: what the pipeline writes to and reads from, and what `init` and `check` ask.
+
+use crate::engine::event::PartitionId;
+use crate::engine::floor::Mark;
+use crate::engine::state::{Key, StateRow};
+use crate::engine::time::EventTime;
+use crate::engine::window::Window;
+
+pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
+pub use super::migrate::Migrated;
+
+use super::connection::Connection;
+use super::job::{self, BindError, JobBinding};
+use super::tables::{Databases, Engine};
+use super::{RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
+
+/// The database of one job. Clones share the connections.
+#[derive(Clone, Debug)]
+pub struct ClickHouse {
+    connection: Connection,
+}
+
+/// All statements of `init` for an empty server, in order; no server is asked.
+pub fn print(database: &str, engine: &Engine) -> String {
+    let databases = Databases::of(database);
+    tables::print(&databases, engine) + "\n" + &views::print(&databases, engine)
+}
+
+impl ClickHouse {
+    /// Connects to nothing yet.
+    pub fn new(settings: ClickHouseSettings) -> Self {
+        Self { connection: Connection::new(settings) }
+    }
+
+    /// Creates or brings forward databases, tables and views. Repeating it does nothing.
+    pub async fn init(&self) -> Result<Migrated, SinkError> {
+        migrate::init(&self.connection).await
+    }
+
+    /// Compares the tables with what this program writes.
+    pub async fn check_schema(&self) -> Result<(), SinkError> {
+        migrate::check(&self.connection).await
+    }
+
+    /// Binds the job's name at its first start, compares at later ones; the job's generation.
+    pub async fn bind(&self, binding: &JobBinding) -> Result<u16, BindError> {
+        job::bind(&self.connection, binding).await
+    }
+}
+
+impl Sink for ClickHouse {
+    async fn write(&mut self, batch: &RowBatch) -> Result<(), SinkError> {
+        self.connection.insert(batch).await
+    }
+
+    async fn state_versions(&mut self, span: Window) -> Result<Vec<StateVersion>, SinkError> {
+        read::state_versions(&self.connection, span).await
+    }
+
+    async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
+        read::states(&self.connection, wanted).await
+    }
+
+    async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, SinkError> {
+        read::marks(&self.connection, partitions).await
+    }
+
+    async fn seals(&mut self) -> Result<Vec<(PartitionId, EventTime)>, SinkError> {
+        read::seals(&self.connection).await
+    }
+}

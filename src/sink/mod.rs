@@ -1,9 +1,15 @@
 //! Where rows and dead letters go. `Ok` means acknowledged.
 
 pub mod clickhouse;
+mod connection;
 pub mod dead_letter;
+pub mod job;
+pub mod migrate;
+mod read;
 pub mod row;
+mod rowbinary;
 pub mod tables;
+pub mod views;
 
 use bytes::Bytes;
 

@@ -1,4 +1,10 @@
-//! Every table and view as data.
+//! Every table as data: names, columns, keys, comments. The statements of `init`, the schema check, the rows' headers
+//! and the printed SQL all follow from it.
+
+use std::fmt::Write;
+
+use crate::engine::metrics::accumulator::{Column, Kind};
+use crate::engine::metrics::{MetricTable, state_columns};
 
 /// A table that rows are written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,4 +21,522 @@ pub enum Table {
     Labels,
     /// Metric rows: quality of binary classifiers.
     QualityBinary,
+}
+
+/// Which table engines `init` uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Tables of one server.
+    #[default]
+    Plain,
+    /// Replicated tables, for ClickHouse with Keeper. Inserts then need `insert_quorum`, reads
+    /// `select_sequential_consistency`.
+    Replicated {
+        /// The cluster of `ON CLUSTER`; none where the database itself is replicated.
+        cluster: Option<String>,
+        /// The path in Keeper, with the server's macros, as `/clickhouse/tables/{shard}/{database}/{table}`.
+        path: String,
+        /// The replica's name, usually the macro `{replica}`.
+        replica: String,
+    },
+}
+
+/// The two databases: tables, and views for BI tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Databases {
+    /// The one that the writer owns.
+    pub tables: String,
+    /// The one that BI users see.
+    pub views: String,
+}
+
+/// The database of a job whose configuration names none.
+pub const DEFAULT_DATABASE: &str = "tidegauge";
+
+/// A column of a table or view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableColumn {
+    /// `[a-z0-9_]`, unit last.
+    pub name: String,
+    /// The type, spelled as `system.columns` spells it.
+    pub data_type: String,
+    /// For the reader.
+    pub comment: String,
+    /// What the server fills in where an insert names no such column.
+    pub default: Option<&'static str>,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// For the reader.
+    pub comment: String,
+    /// In the order of the table.
+    pub columns: Vec<TableColumn>,
+    /// Of rows that are equal in these, one is kept.
+    pub key: &'static [&'static str],
+    /// The column that says which one; none where all rows are kept.
+    pub version: Option<&'static str>,
+    /// Whether parts are split by the month of `window_start`.
+    pub by_month: bool,
+    /// `SETTINGS` of the plain engine.
+    pub settings: &'static str,
+}
+
+impl Databases {
+    /// `<database>` and `<database>_bi`.
+    pub fn of(database: &str) -> Self {
+        Self { tables: database.to_owned(), views: format!("{database}_bi") }
+    }
+
+    /// Whether a name may be used: `[a-z][a-z0-9_]*`, since BI tools break on others.
+    pub fn is_name(name: &str) -> bool {
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    }
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::WindowState,
+        Self::Seals,
+        Self::Marks,
+        Self::Serving,
+        Self::Labels,
+        Self::QualityBinary,
+    ];
+
+    /// The table of a kind of metric row.
+    pub fn of(table: MetricTable) -> Self {
+        match table {
+            MetricTable::Serving => Self::Serving,
+            MetricTable::Labels => Self::Labels,
+            MetricTable::QualityBinary => Self::QualityBinary,
+        }
+    }
+
+    /// Its name in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WindowState => "window_state",
+            Self::Seals => "seals",
+            Self::Marks => "marks",
+            Self::Serving => MetricTable::Serving.name(),
+            Self::Labels => MetricTable::Labels.name(),
+            Self::QualityBinary => MetricTable::QualityBinary.name(),
+        }
+    }
+
+    /// All about it.
+    pub fn spec(self) -> TableSpec {
+        match self {
+            Self::WindowState => window_state(),
+            Self::Seals => seals(),
+            Self::Marks => marks(),
+            Self::Serving => metric_table(MetricTable::Serving),
+            Self::Labels => metric_table(MetricTable::Labels),
+            Self::QualityBinary => metric_table(MetricTable::QualityBinary),
+        }
+    }
+}
+
+/// All tables, those first that a migration needs.
+pub fn tables() -> Vec<TableSpec> {
+    let mut all = vec![migrations(), jobs()];
+    all.extend(Table::ALL.into_iter().map(Table::spec));
+    all
+}
+
+const TEXT: &str = "String";
+const NAME: &str = "LowCardinality(String)";
+/// Instants have this type everywhere, since literals of every BI tool work with it.
+pub const TIME: &str = "DateTime64(3, 'UTC')";
+const COUNT: &str = "UInt64";
+const OFFSET: &str = "Int64";
+const STAMPS: &str = "Array(Int64)";
+
+impl TableColumn {
+    pub(super) fn new(name: &str, data_type: &str, comment: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            data_type: data_type.to_owned(),
+            comment: comment.to_owned(),
+            default: None,
+        }
+    }
+
+    fn filled(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+}
+
+impl From<&Column> for TableColumn {
+    fn from(column: &Column) -> Self {
+        Self::new(column.name, data_type(column.kind), column.comment)
+    }
+}
+
+/// The type of a registered column.
+pub fn data_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Count => COUNT,
+        Kind::Time => TIME,
+        Kind::Number => "Float64",
+        Kind::Figure => "Nullable(Float64)",
+        Kind::Sum => TEXT,
+        Kind::Cells => "Array(Tuple(UInt64, UInt64))",
+    }
+}
+
+fn window_columns() -> [TableColumn; 2] {
+    [
+        TableColumn::new("window_start", TIME, "First millisecond of the window, UTC"),
+        TableColumn::new("window_end", TIME, "First millisecond after the window, UTC"),
+    ]
+}
+
+fn job_column() -> TableColumn {
+    TableColumn::new("job", NAME, "The job that wrote the row")
+}
+
+fn about_columns() -> [TableColumn; 3] {
+    [
+        TableColumn::new("model", NAME, "The model; (other) beyond the cap on models"),
+        TableColumn::new("version", NAME, "The model's version; empty where records name none"),
+        TableColumn::new("segment", NAME, "all, or one value of a segment as region=eu"),
+    ]
+}
+
+fn partition_column() -> TableColumn {
+    TableColumn::new("partition", "Int32", "Partition number, the same in both topics")
+}
+
+fn version_column() -> TableColumn {
+    TableColumn::new(
+        "row_version",
+        COUNT,
+        "Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted",
+    )
+}
+
+fn metric_table(table: MetricTable) -> TableSpec {
+    let mut columns = window_columns().to_vec();
+    columns.push(TableColumn::new("grain", NAME, "Length of the window: 5m, 1h, 1d"));
+    columns.push(job_column());
+    columns.extend(about_columns());
+    columns.extend(table.columns().iter().map(TableColumn::from));
+    columns.push(TableColumn::new(
+        "undefined",
+        TEXT,
+        "Why columns are NULL: column=reason, separated by spaces; empty when all are defined",
+    ));
+    columns.push(TableColumn::new(
+        "sealed",
+        "Bool",
+        "Whether nothing can reach the window any more in any partition",
+    ));
+    columns.push(version_column());
+    TableSpec {
+        name: table.name(),
+        comment: table.comment().to_owned(),
+        columns,
+        key: &["job", "model", "grain", "segment", "version", "window_start"],
+        version: Some("row_version"),
+        by_month: true,
+        settings: "",
+    }
+}
+
+fn window_state() -> TableSpec {
+    let mut columns = window_columns().to_vec();
+    columns.push(job_column());
+    columns.extend(about_columns());
+    columns.push(partition_column());
+    columns.extend(state_columns().map(TableColumn::from));
+    columns.push(version_column());
+    TableSpec {
+        name: "window_state",
+        comment: "What one partition knows of a window of the base size: additive state, merged into the metric tables"
+            .to_owned(),
+        columns,
+        key: &["job", "model", "version", "segment", "window_start", "partition"],
+        version: Some("row_version"),
+        by_month: true,
+        // Rows are wide and looked up by key: small granules keep a look-up from reading thousands of others.
+        settings: "index_granularity = 512",
+    }
+}
+
+fn seals() -> TableSpec {
+    TableSpec {
+        name: "seals",
+        comment: "How far each partition has sealed its windows".to_owned(),
+        columns: vec![
+            job_column(),
+            partition_column(),
+            TableColumn::new("generation", "UInt16", "Generation of the job"),
+            TableColumn::new(
+                "sealed_until_ms",
+                "Int64",
+                "End of the newest sealed window, milliseconds since 1970",
+            ),
+            version_column(),
+        ],
+        key: &["job", "partition"],
+        version: Some("row_version"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+/// Outcomes of the inference topic by model, as written to `marks`.
+pub const INFERENCE_TALLY: &str =
+    "Array(Tuple(model String, accepted Int64, duplicate Int64, late Int64, dead Int64))";
+/// Outcomes of the label topic by model, as written to `marks`.
+pub const LABEL_TALLY: &str =
+    "Array(Tuple(model String, matched Int64, kept Int64, orphan Int64, dead Int64))";
+
+fn marks() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "marks",
+        comment: "Where each partition stands: a start reads it and replays from its floors"
+            .to_owned(),
+        columns: vec![
+            job_column(),
+            partition_column(),
+            c("generation", "UInt16", "Generation of the job"),
+            c("inference_position", OFFSET, "Next offset of the inference topic to count"),
+            c("label_position", OFFSET, "Next offset of the label topic to count"),
+            c("inference_floor", OFFSET, "Offset of the inference topic where a replay starts"),
+            c("label_floor", OFFSET, "Offset of the label topic where a replay starts"),
+            c("inference_clock_n", "UInt32", "Timestamps that make the inference topic's clock"),
+            c("label_clock_n", "UInt32", "Timestamps that make the label topic's clock"),
+            c(
+                "inference_floor_clock",
+                STAMPS,
+                "Greatest Kafka timestamps before the floor, ascending",
+            ),
+            c("label_floor_clock", STAMPS, "Greatest Kafka timestamps before the floor, ascending"),
+            c(
+                "inference_clock",
+                STAMPS,
+                "Greatest Kafka timestamps before the position, ascending",
+            ),
+            c("label_clock", STAMPS, "Greatest Kafka timestamps before the position, ascending"),
+            c(
+                "sealed_until_ms",
+                "Int64",
+                "End of the newest sealed window, milliseconds since 1970",
+            ),
+            c(
+                "inference_tally",
+                INFERENCE_TALLY,
+                "Outcomes of the inferences before the position, by model",
+            ),
+            c("label_tally", LABEL_TALLY, "Outcomes of the labels before the position, by model"),
+            version_column(),
+        ],
+        key: &["job", "partition"],
+        version: Some("row_version"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+fn jobs() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "jobs",
+        comment: "What each job's name is bound to since its first start".to_owned(),
+        columns: vec![
+            job_column(),
+            c("generation", "UInt16", "Rises with every deliberate rebuild"),
+            c("cluster", TEXT, "ID of the Kafka cluster"),
+            c("inference_topic", TEXT, "Name of the inference topic"),
+            c("inference_topic_id", TEXT, "Kafka's ID of the inference topic"),
+            c("label_topic", TEXT, "Name of the label topic; empty where there is none"),
+            c("label_topic_id", TEXT, "Kafka's ID of the label topic"),
+            c("partitions", "Int32", "Partitions of each topic"),
+            c("configuration", TEXT, "Digest of all options that change what a row says"),
+            c("window_ms", "Int64", "Length of the base window in milliseconds"),
+            c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
+        ],
+        key: &["job", "generation", "created"],
+        version: None,
+        by_month: false,
+        // Lets the server drop the second of two first starts at once: see `job::bind`.
+        settings: "non_replicated_deduplication_window = 1000",
+    }
+}
+
+fn migrations() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "migrations",
+        comment: "Which versions of the tables and views were put in place, and when".to_owned(),
+        columns: vec![
+            c("version", "UInt32", "Version of the tables"),
+            c("views", TEXT, "Digest of the views"),
+            c("program", TEXT, "Version of the program that did it"),
+            c("applied", TIME, "When").filled("now64(3, 'UTC')"),
+        ],
+        key: &["version", "applied"],
+        version: None,
+        by_month: false,
+        settings: "",
+    }
+}
+
+/// A name between backticks.
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+/// A text literal.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+impl Engine {
+    /// ` ON CLUSTER name`, or nothing.
+    pub fn on_cluster(&self) -> String {
+        match self {
+            Self::Replicated { cluster: Some(cluster), .. } => {
+                format!(" ON CLUSTER {}", quoted(cluster))
+            }
+            Self::Plain | Self::Replicated { .. } => String::new(),
+        }
+    }
+
+    fn clause(&self, spec: &TableSpec) -> String {
+        let family = if spec.version.is_some() { "ReplacingMergeTree" } else { "MergeTree" };
+        let version = spec.version.map(str::to_owned);
+        match self {
+            Self::Plain => format!("{family}({})", version.unwrap_or_default()),
+            Self::Replicated { path, replica, .. } => {
+                let arguments: Vec<_> =
+                    [literal(path), literal(replica)].into_iter().chain(version).collect();
+                format!("Replicated{family}({})", arguments.join(", "))
+            }
+        }
+    }
+}
+
+/// `CREATE DATABASE` of one of the two.
+pub fn create_database(name: &str, comment: &str, engine: &Engine) -> String {
+    format!(
+        "CREATE DATABASE IF NOT EXISTS {}{} COMMENT {}",
+        quoted(name),
+        engine.on_cluster(),
+        literal(comment)
+    )
+}
+
+/// What the database of the tables is for.
+pub const TABLES_COMMENT: &str =
+    "Tidegauge: states, marks and metric rows; written by the program only";
+
+impl TableSpec {
+    /// `CREATE TABLE`.
+    pub fn create(&self, databases: &Databases, engine: &Engine) -> String {
+        let mut sql = format!(
+            "CREATE TABLE IF NOT EXISTS {}.{}{}\n(\n{}\n)\nENGINE = {}\n",
+            quoted(&databases.tables),
+            quoted(self.name),
+            engine.on_cluster(),
+            column_list(&self.columns),
+            engine.clause(self),
+        );
+        if self.by_month {
+            sql.push_str("PARTITION BY toYYYYMM(window_start)\n");
+        }
+        writeln!(sql, "ORDER BY ({})", self.key.join(", ")).expect("a String takes all");
+        let settings = match engine {
+            // Replicated tables remember inserted blocks without being asked.
+            Engine::Replicated { .. } if self.settings.contains("deduplication") => "",
+            _ => self.settings,
+        };
+        if !settings.is_empty() {
+            writeln!(sql, "SETTINGS {settings}").expect("a String takes all");
+        }
+        sql + "COMMENT " + &literal(&self.comment)
+    }
+
+    /// `ALTER TABLE` that adds a column which a later version of the program brought, at its place.
+    pub fn add_column(
+        &self,
+        column: &TableColumn,
+        databases: &Databases,
+        engine: &Engine,
+    ) -> String {
+        let at = self.columns.iter().position(|c| c.name == column.name).unwrap_or(0);
+        let place = match at.checked_sub(1) {
+            Some(before) => format!("AFTER {}", quoted(&self.columns[before].name)),
+            None => "FIRST".to_owned(),
+        };
+        format!(
+            "ALTER TABLE {}.{}{} ADD COLUMN IF NOT EXISTS {} {place}",
+            quoted(&databases.tables),
+            quoted(self.name),
+            engine.on_cluster(),
+            column.definition(),
+        )
+    }
+
+    /// `ALTER TABLE` that changes a column's comment.
+    pub fn comment_column(
+        &self,
+        column: &TableColumn,
+        databases: &Databases,
+        engine: &Engine,
+    ) -> String {
+        format!(
+            "ALTER TABLE {}.{}{} COMMENT COLUMN {} {}",
+            quoted(&databases.tables),
+            quoted(self.name),
+            engine.on_cluster(),
+            quoted(&column.name),
+            literal(&column.comment),
+        )
+    }
+
+    /// The columns that an insert names: all that the server does not fill in.
+    pub fn written(&self) -> impl Iterator<Item = &TableColumn> {
+        self.columns.iter().filter(|column| column.default.is_none())
+    }
+}
+
+impl TableColumn {
+    fn definition(&self) -> String {
+        let default = self.default.map_or(String::new(), |value| format!(" DEFAULT {value}"));
+        format!(
+            "{} {}{default} COMMENT {}",
+            quoted(&self.name),
+            self.data_type,
+            literal(&self.comment)
+        )
+    }
+}
+
+/// Columns of a table or view, one a line.
+pub(super) fn column_list(columns: &[TableColumn]) -> String {
+    let lines: Vec<_> = columns.iter().map(|c| format!("    {}", c.definition())).collect();
+    lines.join(",\n")
+}
+
+/// The statements that create the database of the tables and all tables: the first half of what `init --print`
+/// prints.
+pub fn print(databases: &Databases, engine: &Engine) -> String {
+    let mut sql = create_database(&databases.tables, TABLES_COMMENT, engine) + ";\n";
+    for table in tables() {
+        sql += "\n";
+        sql += &table.create(databases, engine);
+        sql += ";\n";
+    }
+    sql
 }

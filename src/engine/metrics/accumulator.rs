@@ -138,6 +138,8 @@ impl Undefined {
 pub enum StateError {
     /// The row ends before the state does.
     TooShort,
+    /// The row goes on after the state's end.
+    TooLong,
     /// The value of this column is of another kind.
     WrongKind(&'static str),
     /// The value of this column is not in the one form in which it is written.
@@ -155,6 +157,7 @@ impl std::fmt::Display for StateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TooShort => write!(f, "a state row has fewer values than its families need"),
+            Self::TooLong => write!(f, "a state row has more values than its families need"),
             Self::WrongKind(column) => {
                 write!(f, "column {column} of a state row holds another kind of value")
             }

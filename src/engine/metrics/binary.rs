@@ -1,1 +1,424 @@
-//! (to be written)
+//! Quality of binary models: confusion at the own decision, ranking of scores, calibration losses, value.
+
+use super::accumulator::{
+    Accumulator, Column, FigureContext, StateError, Undefined, Value, ValueMatrix,
+};
+use super::exact_sum::ExactSum;
+use super::histogram::{Cells, SCORE_CELLS, score_cell};
+use super::interval::{
+    Figure, Limits, cells, count, f1_limits, figure, logit, mean_limits, mean_of_two, normal,
+    number, put, put_with_limits, ratio, sum, wide_number, wilson_limits,
+};
+use super::ranking::Ranking;
+use super::stored::Stored;
+
+/// What one binary inference, or its winning label, adds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BinaryInput {
+    /// An accepted inference.
+    Inference {
+        /// Its score in 0..=1, where it has one.
+        score: Option<f64>,
+    },
+    /// An inference with its winning label.
+    Labelled {
+        /// Whether it was decided positive, where it has a decision.
+        decision: Option<bool>,
+        /// Whether its own prediction differs from its score's side of the threshold.
+        off_threshold: bool,
+        /// Its score in 0..=1, where it has one.
+        score: Option<f64>,
+        /// Whether the label is positive.
+        positive: bool,
+    },
+}
+
+/// The least probability that the log loss counts with: 2^-52, as scikit-learn.
+const LEAST_PROBABILITY: f64 = f64::EPSILON;
+
+/// The state of table `quality_binary`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Binary {
+    inferences: u64,
+    tp: u64,
+    fp: u64,
+    fn_: u64,
+    tn: u64,
+    off_threshold: u64,
+    scores: Cells,
+    scored_positives: Cells,
+    scored_negatives: Cells,
+    brier: ExactSum,
+    brier_squares: ExactSum,
+    log_loss: ExactSum,
+    log_loss_squares: ExactSum,
+    log_loss_clipped: u64,
+}
+
+/// The losses of one labelled score: the terms whose sums, and sums of squares, are exact.
+struct Losses {
+    brier: f64,
+    log: f64,
+    is_clipped: bool,
+}
+
+impl Losses {
+    fn of(score: f64, positive: bool) -> Self {
+        let distance = if positive { score - 1.0 } else { score };
+        let probability = if positive { score } else { 1.0 - score };
+        let held = probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY);
+        Self {
+            brier: distance * distance,
+            log: -libm::log(held),
+            is_clipped: held.to_bits() != probability.to_bits(),
+        }
+    }
+}
+
+impl Binary {
+    /// Accepted binary inferences.
+    pub fn inferences(&self) -> u64 {
+        self.inferences
+    }
+
+    /// Whether nothing was folded in.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The cell of the confusion matrix that a decision falls in.
+    fn confusion_mut(&mut self, decision: bool, positive: bool) -> &mut u64 {
+        match (decision, positive) {
+            (true, true) => &mut self.tp,
+            (true, false) => &mut self.fp,
+            (false, true) => &mut self.fn_,
+            (false, false) => &mut self.tn,
+        }
+    }
+
+    /// The cells of labelled scores of one class.
+    fn scored_mut(&mut self, positive: bool) -> &mut Cells {
+        if positive { &mut self.scored_positives } else { &mut self.scored_negatives }
+    }
+
+    fn add_score(&mut self, score: f64, positive: bool) {
+        let losses = Losses::of(score, positive);
+        self.scored_mut(positive).add(score_cell(score));
+        self.brier.add(losses.brier);
+        self.brier_squares.add_product(losses.brier, losses.brier);
+        self.log_loss.add(losses.log);
+        self.log_loss_squares.add_product(losses.log, losses.log);
+        self.log_loss_clipped += u64::from(losses.is_clipped);
+    }
+
+    fn remove_score(&mut self, score: f64, positive: bool) {
+        let losses = Losses::of(score, positive);
+        self.scored_mut(positive).remove(score_cell(score));
+        self.brier.remove(losses.brier);
+        self.brier_squares.remove_product(losses.brier, losses.brier);
+        self.log_loss.remove(losses.log);
+        self.log_loss_squares.remove_product(losses.log, losses.log);
+        self.log_loss_clipped -= u64::from(losses.is_clipped);
+    }
+
+    fn put_decisions(&self, out: &mut Vec<Value>) {
+        let Self { tp, fp, fn_, tn, .. } = *self;
+        let (positives, negatives, predicted) = (tp + fn_, fp + tn, tp + fp);
+        let n = positives + negatives;
+        out.extend([n, tp, fp, fn_, tn, positives, negatives, predicted].map(Value::Count));
+        let mut put_share = |part, whole, otherwise| {
+            put_with_limits(
+                out,
+                ratio(part, whole, otherwise),
+                wilson_limits(part, whole, otherwise),
+            );
+        };
+        put_share(tp + tn, n, Undefined::NoLabels);
+        put_share(tp, predicted, Undefined::ZeroDenominator);
+        put_share(tn, tn + fn_, Undefined::ZeroDenominator);
+        put_share(tp, positives, Undefined::ZeroDenominator);
+        put_share(tn, negatives, Undefined::ZeroDenominator);
+        put_share(positives, n, Undefined::NoLabels);
+        put_share(predicted, n, Undefined::NoLabels);
+        let f1 = ratio(2 * tp, 2 * tp + fp + fn_, Undefined::ZeroDenominator);
+        put_with_limits(out, f1, f1_limits(tp, fp, fn_));
+        if positives == 0 || negatives == 0 {
+            put_with_limits(out, Err(Undefined::OneClass), Err(Undefined::OneClass));
+        } else {
+            let recall = number(tp) / number(positives);
+            let specificity = number(tn) / number(negatives);
+            let limits = mean_of_two((tp, positives), (tn, negatives));
+            put_with_limits(out, Ok(f64::midpoint(recall, specificity)), Ok(limits));
+        }
+        put(out, self.mcc());
+    }
+
+    /// Matthews correlation coefficient (Matthews 1975); scikit-learn says 0 where it is undefined.
+    fn mcc(&self) -> Figure {
+        let [tp, fp, fn_, tn] = [self.tp, self.fp, self.fn_, self.tn].map(i128::from);
+        let predicted = wide_number((tp + fp) * (tn + fn_)).sqrt();
+        let actual = wide_number((tp + fn_) * (tn + fp)).sqrt();
+        if predicted == 0.0 || actual == 0.0 {
+            return Err(Undefined::ZeroDenominator);
+        }
+        Ok((wide_number(tp * tn - fp * fn_) / predicted / actual).clamp(-1.0, 1.0))
+    }
+
+    fn put_scores(&self, out: &mut Vec<Value>) {
+        let ranking = Ranking::new(&self.scored_positives, &self.scored_negatives);
+        let n_scored = ranking.positives + ranking.negatives;
+        out.extend([n_scored, ranking.positives, ranking.negatives].map(Value::Count));
+        let (auroc, standard_error) = (ranking.auroc(), ranking.auroc_standard_error());
+        let limits = auroc.and_then(|figure| Ok(normal(figure, standard_error?)));
+        put_with_limits(out, auroc, limits);
+        put(out, ranking.auroc_error_bound());
+        put(out, standard_error);
+        let precision = ranking.average_precision();
+        let limits = precision.and_then(|figure| logit(figure, ranking.positives));
+        put_with_limits(out, precision, limits);
+        put(out, ranking.average_precision_min());
+        put(out, ranking.average_precision_max());
+        let (figure, limits) = mean(n_scored, &self.log_loss, &self.log_loss_squares);
+        put_with_limits(out, figure, limits);
+        out.push(Value::Count(self.log_loss_clipped));
+        let (figure, limits) = mean(n_scored, &self.brier, &self.brier_squares);
+        put_with_limits(out, figure, limits.map(|(lower, upper)| (lower, upper.min(1.0))));
+    }
+
+    /// What the decisions are worth together.
+    fn value_sum(&self, value: Option<ValueMatrix>) -> Figure {
+        let value = value.ok_or(Undefined::NotConfigured)?;
+        Ok(value.tp * number(self.tp)
+            + value.fp * number(self.fp)
+            + value.fn_ * number(self.fn_)
+            + value.tn * number(self.tn))
+    }
+}
+
+/// The mean of n losses, and its limits.
+fn mean(n: u64, sum: &ExactSum, squares: &ExactSum) -> (Figure, Limits) {
+    if n == 0 {
+        return (Err(Undefined::NoScores), Err(Undefined::NoScores));
+    }
+    (Ok(sum.value() / number(n)), mean_limits(n, sum, squares))
+}
+
+impl Accumulator for Binary {
+    type Input<'a> = BinaryInput;
+
+    const STATE: &'static [Column] = &[
+        count("binary_inferences", "Accepted inferences of a binary model."),
+        count("binary_tp", "True positives at the own decision."),
+        count("binary_fp", "False positives at the own decision."),
+        count("binary_fn", "False negatives at the own decision."),
+        count("binary_tn", "True negatives at the own decision."),
+        count(
+            "decisions_off_threshold",
+            "Labelled inferences whose own prediction differs from score >= threshold.",
+        ),
+        cells("score_cells", "Inferences by cell of the score lattice."),
+        cells("score_positive_cells", "Positive labels by cell of the score lattice."),
+        cells("score_negative_cells", "Negative labels by cell of the score lattice."),
+        sum("brier_sum", "Exact sum of (score - label)^2."),
+        sum("brier_square_sum", "Exact sum of the squares of (score - label)^2."),
+        sum("log_loss_sum", "Exact sum of log losses."),
+        sum("log_loss_square_sum", "Exact sum of the squares of log losses."),
+        count("log_loss_clipped", "Labelled scores whose log loss was held to 2^-52."),
+    ];
+
+    const FIGURES: &'static [Column] = &[
+        count("n", "Labelled inferences with a decision."),
+        count("tp", "True positives: decided and labelled positive."),
+        count("fp", "False positives: decided positive, labelled negative."),
+        count("fn", "False negatives: decided negative, labelled positive."),
+        count("tn", "True negatives: decided and labelled negative."),
+        count("positives", "tp + fn."),
+        count("negatives", "fp + tn."),
+        count("predicted_positive", "tp + fp."),
+        figure("accuracy", "(tp + tn) / n."),
+        figure("accuracy_lower", "Lower limit of the 95 % interval of accuracy (Wilson)."),
+        figure("accuracy_upper", "Upper limit of the 95 % interval of accuracy (Wilson)."),
+        figure("precision", "tp / (tp + fp)."),
+        figure("precision_lower", "Lower limit of the 95 % interval of precision (Wilson)."),
+        figure("precision_upper", "Upper limit of the 95 % interval of precision (Wilson)."),
+        figure("npv", "Negative predictive value: tn / (tn + fn)."),
+        figure("npv_lower", "Lower limit of the 95 % interval of npv (Wilson)."),
+        figure("npv_upper", "Upper limit of the 95 % interval of npv (Wilson)."),
+        figure("recall", "tp / (tp + fn)."),
+        figure("recall_lower", "Lower limit of the 95 % interval of recall (Wilson)."),
+        figure("recall_upper", "Upper limit of the 95 % interval of recall (Wilson)."),
+        figure("specificity", "tn / (tn + fp)."),
+        figure("specificity_lower", "Lower limit of the 95 % interval of specificity (Wilson)."),
+        figure("specificity_upper", "Upper limit of the 95 % interval of specificity (Wilson)."),
+        figure("prevalence", "positives / n."),
+        figure("prevalence_lower", "Lower limit of the 95 % interval of prevalence (Wilson)."),
+        figure("prevalence_upper", "Upper limit of the 95 % interval of prevalence (Wilson)."),
+        figure("predicted_positive_rate", "predicted_positive / n."),
+        figure(
+            "predicted_positive_rate_lower",
+            "Lower limit of the 95 % interval of predicted_positive_rate (Wilson).",
+        ),
+        figure(
+            "predicted_positive_rate_upper",
+            "Upper limit of the 95 % interval of predicted_positive_rate (Wilson).",
+        ),
+        figure("f1", "2 tp / (2 tp + fp + fn)."),
+        figure("f1_lower", "Lower limit of the 95 % interval of f1 (Wilson, mapped)."),
+        figure("f1_upper", "Upper limit of the 95 % interval of f1 (Wilson, mapped)."),
+        figure("balanced_accuracy", "(recall + specificity) / 2."),
+        figure(
+            "balanced_accuracy_lower",
+            "Lower limit of the 95 % interval of balanced_accuracy (MOVER).",
+        ),
+        figure(
+            "balanced_accuracy_upper",
+            "Upper limit of the 95 % interval of balanced_accuracy (MOVER).",
+        ),
+        figure("mcc", "Matthews correlation coefficient."),
+        count("n_scored", "Labelled inferences with a score."),
+        count("scored_positives", "Positive ones among n_scored."),
+        count("scored_negatives", "Negative ones among n_scored."),
+        figure("auroc", "Area under the ROC curve, from score cells."),
+        figure("auroc_lower", "Lower limit of the 95 % interval of auroc (DeLong)."),
+        figure("auroc_upper", "Upper limit of the 95 % interval of auroc (DeLong)."),
+        figure("auroc_error_bound", "Greatest difference of auroc to that of the raw scores."),
+        figure("auroc_se", "Standard error of auroc (DeLong)."),
+        figure("average_precision", "Average precision, from score cells."),
+        figure(
+            "average_precision_lower",
+            "Lower limit of the 95 % interval of average_precision (logit).",
+        ),
+        figure(
+            "average_precision_upper",
+            "Upper limit of the 95 % interval of average_precision (logit).",
+        ),
+        figure("average_precision_min", "Least average precision that the raw scores can have."),
+        figure("average_precision_max", "Greatest average precision that the raw scores can have."),
+        figure("log_loss", "Mean of -ln of the probability given to the label."),
+        figure("log_loss_lower", "Lower limit of the 95 % interval of log_loss (normal)."),
+        figure("log_loss_upper", "Upper limit of the 95 % interval of log_loss (normal)."),
+        count("log_loss_clipped", "Labelled scores whose log loss was held to 2^-52."),
+        figure("brier", "Mean of (score - label)^2."),
+        figure("brier_lower", "Lower limit of the 95 % interval of brier (normal)."),
+        figure("brier_upper", "Upper limit of the 95 % interval of brier (normal)."),
+        count(
+            "decisions_off_threshold",
+            "Labelled inferences whose own prediction differs from score >= threshold.",
+        ),
+        figure("value_sum", "What the decisions are worth together, by the model's value matrix."),
+        figure("value_per_label", "value_sum / n."),
+    ];
+
+    fn add(&mut self, input: &Self::Input<'_>) {
+        match *input {
+            BinaryInput::Inference { score } => {
+                self.inferences += 1;
+                if let Some(score) = score {
+                    self.scores.add(score_cell(score));
+                }
+            }
+            BinaryInput::Labelled { decision, off_threshold, score, positive } => {
+                if let Some(decision) = decision {
+                    *self.confusion_mut(decision, positive) += 1;
+                }
+                self.off_threshold += u64::from(off_threshold);
+                if let Some(score) = score {
+                    self.add_score(score, positive);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, input: &Self::Input<'_>) {
+        match *input {
+            BinaryInput::Inference { score } => {
+                self.inferences -= 1;
+                if let Some(score) = score {
+                    self.scores.remove(score_cell(score));
+                }
+            }
+            BinaryInput::Labelled { decision, off_threshold, score, positive } => {
+                if let Some(decision) = decision {
+                    *self.confusion_mut(decision, positive) -= 1;
+                }
+                self.off_threshold -= u64::from(off_threshold);
+                if let Some(score) = score {
+                    self.remove_score(score, positive);
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.inferences += other.inferences;
+        self.tp += other.tp;
+        self.fp += other.fp;
+        self.fn_ += other.fn_;
+        self.tn += other.tn;
+        self.off_threshold += other.off_threshold;
+        self.scores.merge(&other.scores);
+        self.scored_positives.merge(&other.scored_positives);
+        self.scored_negatives.merge(&other.scored_negatives);
+        self.brier.merge(&other.brier);
+        self.brier_squares.merge(&other.brier_squares);
+        self.log_loss.merge(&other.log_loss);
+        self.log_loss_squares.merge(&other.log_loss_squares);
+        self.log_loss_clipped += other.log_loss_clipped;
+    }
+
+    fn state(&self, out: &mut Vec<Value>) {
+        out.extend([self.inferences, self.tp, self.fp, self.fn_, self.tn].map(Value::Count));
+        out.push(Value::Count(self.off_threshold));
+        for cells in [&self.scores, &self.scored_positives, &self.scored_negatives] {
+            out.push(Value::Cells(cells.to_pairs()));
+        }
+        for sum in [&self.brier, &self.brier_squares, &self.log_loss, &self.log_loss_squares] {
+            out.push(Value::Sum(sum.clone()));
+        }
+        out.push(Value::Count(self.log_loss_clipped));
+    }
+
+    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+        let mut stored = Stored::new(Self::STATE, values);
+        Ok(Self {
+            inferences: stored.count()?,
+            tp: stored.count()?,
+            fp: stored.count()?,
+            fn_: stored.count()?,
+            tn: stored.count()?,
+            off_threshold: stored.count()?,
+            scores: stored.cells(SCORE_CELLS)?,
+            scored_positives: stored.cells(SCORE_CELLS)?,
+            scored_negatives: stored.cells(SCORE_CELLS)?,
+            brier: stored.sum()?,
+            brier_squares: stored.sum()?,
+            log_loss: stored.sum()?,
+            log_loss_squares: stored.sum()?,
+            log_loss_clipped: stored.count()?,
+        })
+    }
+
+    fn figures(&self, context: &FigureContext, out: &mut Vec<Value>) {
+        self.put_decisions(out);
+        self.put_scores(out);
+        out.push(Value::Count(self.off_threshold));
+        let n = self.tp + self.fp + self.fn_ + self.tn;
+        let value_sum = self.value_sum(context.value);
+        put(out, value_sum);
+        put(
+            out,
+            value_sum.and_then(
+                |sum| {
+                    if n == 0 { Err(Undefined::NoLabels) } else { Ok(sum / number(n)) }
+                },
+            ),
+        );
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let cells = [&self.scores, &self.scored_positives, &self.scored_negatives];
+        let sums = [&self.brier, &self.brier_squares, &self.log_loss, &self.log_loss_squares];
+        cells.map(Cells::heap_bytes).iter().sum::<usize>()
+            + sums.map(ExactSum::heap_bytes).iter().sum::<usize>()
+    }
+}

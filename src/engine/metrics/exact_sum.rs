@@ -1,5 +1,406 @@
 //! Sums of finite doubles that do not depend on order and can be taken back exactly.
+//!
+//! A fixed-point number wide enough for every double: digits of 32 bits in lanes of 64, so that carries may wait for
+//! 2^30 additions. Only the lanes between the smallest and the greatest digit touched are held.
 
-/// An exact sum.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExactSum;
+#![expect(clippy::missing_panics_doc, reason = "each `expect` says why it holds")]
+
+use std::ops::Range;
+
+/// Bit 0 of the fixed-point number is worth 2^-BIAS; the least double, 2^-1074, is bit 14.
+const BIAS: usize = 1088;
+/// Bit of the fixed-point number that the least double stands on.
+const LEAST_BIT: usize = BIAS - 1074;
+/// Digits that every possible sum fits in: 2112 bits for one double, 192 for how many there are.
+const DIGITS: usize = 72;
+/// Digits that carries may add to a sum that was read from bytes.
+const CARRY_DIGITS: usize = 4;
+/// Additions after which the carries are taken: each adds less than 2^32 to a lane.
+const MAX_PENDING: u32 = 1 << 30;
+/// Bits of a digit.
+const DIGIT_BITS: usize = 32;
+const DIGIT_MASK: u64 = 0xffff_ffff;
+
+/// An exact sum of finite doubles. Equal when the sums are equal, however they came about.
+#[derive(Clone, Debug, Default)]
+pub struct ExactSum {
+    /// The digit that the first lane stands for.
+    start: usize,
+    /// How many additions the lanes may hold since carries were last taken.
+    pending: u32,
+    /// Signed digits, least first.
+    lanes: Vec<i64>,
+}
+
+impl ExactSum {
+    /// Adds a finite double.
+    #[inline]
+    pub fn add(&mut self, term: f64) {
+        self.add_bits(term, term.is_sign_negative());
+    }
+
+    /// Takes a finite double back.
+    #[inline]
+    pub fn remove(&mut self, term: f64) {
+        self.add_bits(term, !term.is_sign_negative());
+    }
+
+    /// Adds `a` times `b` exactly, as the rounded product and its rounding error. The product must be finite; below
+    /// 2^-1022 the error is rounded too, the same each time.
+    #[inline]
+    pub fn add_product(&mut self, a: f64, b: f64) {
+        let product = a * b;
+        self.add(product);
+        self.add(a.mul_add(b, -product));
+    }
+
+    /// Takes a product back that [`add_product`](Self::add_product) added.
+    #[inline]
+    pub fn remove_product(&mut self, a: f64, b: f64) {
+        let product = a * b;
+        self.remove(product);
+        self.remove(a.mul_add(b, -product));
+    }
+
+    #[inline]
+    fn add_bits(&mut self, term: f64, is_negative: bool) {
+        debug_assert!(term.is_finite(), "only finite doubles have a sum");
+        let Some((mantissa, bit)) = split(term) else { return };
+        let (digit, shift) = (bit / DIGIT_BITS, bit % DIGIT_BITS);
+        if digit < self.start || digit + 3 > self.start + self.lanes.len() {
+            self.widen(digit..digit + 3);
+        }
+        if self.pending >= MAX_PENDING {
+            self.carry();
+        }
+        self.pending += 1;
+        let wide = u128::from(mantissa) << shift;
+        let at = digit - self.start;
+        let lanes = &mut self.lanes[at..at + 3];
+        let sign = -i64::from(is_negative);
+        lanes[0] += (low_digit(wide) ^ sign) - sign;
+        lanes[1] += (low_digit(wide >> 32) ^ sign) - sign;
+        lanes[2] += (low_digit(wide >> 64) ^ sign) - sign;
+    }
+
+    /// Makes the lanes cover `digits` too.
+    #[cold]
+    fn widen(&mut self, digits: Range<usize>) {
+        if self.lanes.is_empty() {
+            self.start = digits.start;
+        }
+        let start = self.start.min(digits.start);
+        let end = digits.end.max(self.start + self.lanes.len());
+        let mut lanes = Vec::with_capacity(end - start);
+        lanes.resize(self.start - start, 0);
+        lanes.extend_from_slice(&self.lanes);
+        lanes.resize(end - start, 0);
+        self.start = start;
+        self.lanes = lanes;
+    }
+
+    /// Takes the carries: all lanes but the last are then below 2^32, the last below 2^31 in magnitude.
+    #[cold]
+    fn carry(&mut self) {
+        let mut carry = 0;
+        let last = self.lanes.len().saturating_sub(1);
+        for (i, lane) in self.lanes.iter_mut().enumerate() {
+            let sum = *lane + carry;
+            carry = sum >> 32;
+            if i == last && i32::try_from(sum).is_ok() {
+                *lane = sum;
+                carry = 0;
+            } else {
+                *lane = sum & 0xffff_ffff;
+            }
+        }
+        if carry != 0 {
+            self.lanes.reserve_exact(1);
+            self.lanes.push(carry);
+        }
+        self.pending = 1;
+    }
+
+    /// Adds all that `other` holds.
+    pub fn merge(&mut self, other: &Self) {
+        if other.lanes.is_empty() {
+            return;
+        }
+        let end = other.start + other.lanes.len();
+        if other.start < self.start || end > self.start + self.lanes.len() {
+            self.widen(other.start..end);
+        }
+        if self.pending + other.pending > MAX_PENDING {
+            self.carry();
+            if self.pending + other.pending > MAX_PENDING {
+                let mut carried = other.clone();
+                carried.carry();
+                return self.merge(&carried);
+            }
+        }
+        self.pending += other.pending;
+        let at = other.start - self.start;
+        for (lane, term) in self.lanes[at..].iter_mut().zip(&other.lanes) {
+            *lane += term;
+        }
+    }
+
+    /// The sum, rounded once (to the nearest, ties to even). Infinite where it lies beyond the greatest double.
+    pub fn value(&self) -> f64 {
+        let digits = Canonical::of(self);
+        let (is_negative, magnitude) = digits.magnitude();
+        let rounded = round(&magnitude, digits.start * DIGIT_BITS);
+        if is_negative { -rounded } else { rounded }
+    }
+
+    /// The sum as two doubles: the sum rounded, and what is left, rounded.
+    pub fn hi_lo(&self) -> (f64, f64) {
+        let hi = self.value();
+        if !hi.is_finite() {
+            return (hi, 0.0);
+        }
+        let mut rest = self.clone();
+        rest.remove(hi);
+        (hi, rest.value())
+    }
+
+    /// `n * squares - self^2`, which is n (n - 1) times the sample variance of n terms, exact before one rounding.
+    /// So it is 0 when all terms are equal, and the variance of terms that differ in their last digits is right.
+    pub fn scaled_variance(&self, n: u64, squares: &Self) -> f64 {
+        let sum = Canonical::of(self);
+        let squares = Canonical::of(squares);
+        let (_, sum_digits) = sum.magnitude();
+        let (is_negative, square_digits) = squares.magnitude();
+        debug_assert!(!is_negative, "a sum of squares");
+        let n_digits = [low_u32(n), low_u32(n >> 32)];
+        let minuend = product(&square_digits, &n_digits);
+        let subtrahend = product(&sum_digits, &sum_digits);
+        // Both in units of 2^-(2 BIAS), from the lower of the two starts.
+        let minuend_start = squares.start + BIAS / DIGIT_BITS;
+        let subtrahend_start = 2 * sum.start;
+        let start = minuend_start.min(subtrahend_start);
+        let Some(difference) = difference(
+            &shifted(&minuend, minuend_start - start),
+            &shifted(&subtrahend, subtrahend_start - start),
+        ) else {
+            return 0.0;
+        };
+        // round() counts from 2^-BIAS; this number counts from 2^-(2 BIAS).
+        if start * DIGIT_BITS >= BIAS {
+            return round(&difference, start * DIGIT_BITS - BIAS);
+        }
+        let skipped = (BIAS / DIGIT_BITS - start).min(difference.len());
+        round(&difference[skipped..], 0)
+    }
+
+    /// The one written form: nothing for 0; else the number of the least digit that is not 0 (one byte), then the
+    /// digits of the two's complement as little-endian u32, without digits that only repeat the sign.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let digits = Canonical::of(self);
+        if digits.len == 0 {
+            return Vec::new();
+        }
+        let mut bytes = Vec::with_capacity(1 + 4 * digits.len);
+        bytes.push(u8::try_from(digits.start).expect("there are fewer than 256 digits"));
+        for digit in digits.digits() {
+            bytes.extend_from_slice(&digit.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; none for any other bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let Some((&start, body)) = bytes.split_first() else {
+            return Some(Self::default());
+        };
+        let start = usize::from(start);
+        let (chunks, rest) = body.as_chunks::<4>();
+        if chunks.is_empty() || !rest.is_empty() || start + chunks.len() > DIGITS {
+            return None;
+        }
+        let digits: Vec<u32> = chunks.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
+        if digits[0] == 0 || has_sign_digit(&digits) {
+            return None;
+        }
+        // Bits below the least double cannot come from doubles.
+        if start == 0 && digits[0] & ((1 << LEAST_BIT) - 1) != 0 {
+            return None;
+        }
+        let mut lanes: Vec<i64> = digits.iter().map(|&digit| i64::from(digit)).collect();
+        let last = lanes.last_mut().expect("there is at least one digit");
+        *last = i64::from(digits[digits.len() - 1].cast_signed());
+        Some(Self { start, pending: 1, lanes })
+    }
+
+    /// Whether the sum is 0.
+    pub fn is_zero(&self) -> bool {
+        Canonical::of(self).len == 0
+    }
+
+    /// Memory beyond `size_of::<Self>()`, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.lanes.capacity() * size_of::<i64>()
+    }
+}
+
+impl PartialEq for ExactSum {
+    fn eq(&self, other: &Self) -> bool {
+        let (left, right) = (Canonical::of(self), Canonical::of(other));
+        left.start == right.start && left.digits() == right.digits()
+    }
+}
+
+impl Eq for ExactSum {}
+
+/// A sum in its one form: two's complement digits without zeros below and repeated signs above; 0 has none.
+struct Canonical {
+    start: usize,
+    len: usize,
+    digits: [u32; DIGITS + CARRY_DIGITS],
+}
+
+impl Canonical {
+    fn of(sum: &ExactSum) -> Self {
+        let mut digits = [0; DIGITS + CARRY_DIGITS];
+        let mut carry = 0_i64;
+        let mut len = 0;
+        for &lane in &sum.lanes {
+            let total = lane + carry;
+            digits[len] = low_u32(total.cast_unsigned());
+            carry = total >> 32;
+            len += 1;
+        }
+        // What is left of the carry, at least its sign, in at most two digits.
+        while !(len > 0 && carry == i64::from(digits[len - 1].cast_signed() >> 31)) {
+            if len == 0 && carry == 0 {
+                break;
+            }
+            digits[len] = low_u32(carry.cast_unsigned());
+            carry >>= 32;
+            len += 1;
+        }
+        while len > 0 && has_sign_digit(&digits[..len]) {
+            len -= 1;
+        }
+        let zeros = digits[..len].iter().take_while(|&&digit| digit == 0).count();
+        digits.copy_within(zeros..len, 0);
+        len -= zeros;
+        let start = if len == 0 { 0 } else { sum.start + zeros };
+        Self { start, len, digits }
+    }
+
+    fn digits(&self) -> &[u32] {
+        &self.digits[..self.len]
+    }
+
+    /// Sign and absolute value.
+    fn magnitude(&self) -> (bool, Vec<u32>) {
+        let mut digits = self.digits().to_vec();
+        let is_negative = digits.last().is_some_and(|&digit| digit >> 31 == 1);
+        if is_negative {
+            let mut carry = true;
+            for digit in &mut digits {
+                (*digit, carry) = (!*digit).overflowing_add(u32::from(carry));
+            }
+            debug_assert!(!carry, "0 has no digits");
+        }
+        (is_negative, digits)
+    }
+}
+
+/// Whether the last digit says no more than the sign bit before it (or, alone, that the sum is 0).
+fn has_sign_digit(digits: &[u32]) -> bool {
+    match digits {
+        [] => false,
+        [only] => *only == 0,
+        [.., before, last] => last.cast_signed() == before.cast_signed() >> 31,
+    }
+}
+
+/// Whole number and the bit of the fixed-point number that its last bit stands on; none for 0.
+#[inline]
+fn split(term: f64) -> Option<(u64, usize)> {
+    let bits = term.to_bits();
+    let fraction = bits & ((1 << 52) - 1);
+    let exponent = (bits >> 52) & 0x7ff;
+    if exponent == 0 && fraction == 0 {
+        return None;
+    }
+    let hidden = u64::from(exponent != 0);
+    let bit = usize::try_from(exponent.max(1)).expect("11 bits") + LEAST_BIT - 1;
+    Some((fraction | (hidden << 52), bit))
+}
+
+/// The low 32 bits.
+#[inline]
+#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "cut to 32 bits first")]
+fn low_digit(wide: u128) -> i64 {
+    (wide as u64 & DIGIT_MASK).cast_signed()
+}
+
+/// The low 32 bits.
+fn low_u32(wide: u64) -> u32 {
+    u32::try_from(wide & DIGIT_MASK).expect("cut to 32 bits")
+}
+
+/// The double nearest to a whole number of units 2^-BIAS, whose digits begin at bit `start`.
+fn round(digits: &[u32], start: usize) -> f64 {
+    let Some(top) = digits.iter().rposition(|&digit| digit != 0) else {
+        return 0.0;
+    };
+    let bit = |at: usize| {
+        at.checked_sub(start)
+            .is_some_and(|at| digits[at / DIGIT_BITS] >> (at % DIGIT_BITS) & 1 == 1)
+    };
+    let leading = usize::try_from(digits[top].leading_zeros()).expect("at most 32");
+    let high = start + (top + 1) * DIGIT_BITS - 1 - leading;
+    let low = high.saturating_sub(52).max(LEAST_BIT);
+    let mut mantissa = 0_u64;
+    for at in (low..=high).rev() {
+        mantissa = mantissa << 1 | u64::from(bit(at));
+    }
+    let is_half = bit(low - 1);
+    let has_rest = (start..low - 1).any(bit);
+    if is_half && (has_rest || mantissa & 1 == 1) {
+        mantissa += 1;
+    }
+    // The hidden bit adds one to the exponent, and so does a carry out of the mantissa.
+    let exponent = u64::try_from(low - LEAST_BIT).expect("a few thousand");
+    f64::from_bits(((exponent << 52) + mantissa).min(f64::INFINITY.to_bits()))
+}
+
+/// The product of two whole numbers.
+fn product(a: &[u32], b: &[u32]) -> Vec<u32> {
+    let mut digits = vec![0_u32; a.len() + b.len()];
+    for (i, &x) in a.iter().enumerate() {
+        let mut carry = 0_u64;
+        for (j, &y) in b.iter().enumerate() {
+            let sum = u64::from(x) * u64::from(y) + u64::from(digits[i + j]) + carry;
+            digits[i + j] = low_u32(sum);
+            carry = sum >> 32;
+        }
+        digits[i + b.len()] = low_u32(carry);
+    }
+    digits
+}
+
+/// The digits with `by` zeros below them.
+fn shifted(digits: &[u32], by: usize) -> Vec<u32> {
+    let mut all = vec![0; by];
+    all.extend_from_slice(digits);
+    all
+}
+
+/// a - b, or none where b is greater.
+fn difference(a: &[u32], b: &[u32]) -> Option<Vec<u32>> {
+    let digit = |of: &[u32], i: usize| i64::from(of.get(i).copied().unwrap_or(0));
+    let mut borrow = 0;
+    let digits = (0..a.len().max(b.len()))
+        .map(|i| {
+            let rest = digit(a, i) - digit(b, i) + borrow;
+            borrow = rest >> 32;
+            low_u32(rest.cast_unsigned())
+        })
+        .collect();
+    (borrow == 0).then_some(digits)
+}

@@ -1,1 +1,291 @@
-//! (to be written)
+//! Sparse counts over fixed cells, and the lattices that say which cell a value falls in.
+
+#![expect(clippy::missing_panics_doc, reason = "each `expect` says why it holds")]
+
+/// How many cells a sorted list may have before it becomes pages.
+const LIST_LIMIT: usize = 48;
+const PAGE_BITS: u32 = 4;
+const PAGE_CELLS: usize = 1 << PAGE_BITS;
+/// A list entry is one u64: the index above, the count below.
+const COUNT_BITS: u32 = 48;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+
+/// Sparse counts by cell. Equal when all counts are equal, however they are held.
+#[derive(Clone, Debug)]
+pub struct Cells(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// Few cells: index and count in one u64 each, by ascending index, no count of 0.
+    List(Vec<u64>),
+    /// Many cells.
+    Pages(Box<Pages>),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Pages {
+    /// For each page of cells one more than its place in `counts`; 0 for a page without counts.
+    places: Vec<u16>,
+    counts: Vec<[u64; PAGE_CELLS]>,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self(Form::List(Vec::new()))
+    }
+}
+
+impl Cells {
+    /// Adds one to a cell.
+    #[inline]
+    pub fn add(&mut self, index: u16) {
+        if let Form::Pages(pages) = &mut self.0
+            && let Some(count) = pages.count_mut(index)
+        {
+            *count += 1;
+        } else {
+            self.add_count(index, 1);
+        }
+    }
+
+    /// Takes one from a cell that has at least one.
+    pub fn remove(&mut self, index: u16) {
+        match &mut self.0 {
+            Form::List(list) => {
+                let at = find(list, index).expect("what is taken back was added");
+                list[at] -= 1;
+                if list[at] & COUNT_MASK == 0 {
+                    list.remove(at);
+                }
+            }
+            Form::Pages(pages) => {
+                let count = pages.count_mut(index).expect("what is taken back was added");
+                *count = count.checked_sub(1).expect("what is taken back was added");
+            }
+        }
+    }
+
+    /// Adds `by` to a cell.
+    pub fn add_count(&mut self, index: u16, by: u64) {
+        if by == 0 {
+            return;
+        }
+        if let Form::List(list) = &mut self.0 {
+            match find(list, index) {
+                Ok(at) if (list[at] & COUNT_MASK).saturating_add(by) <= COUNT_MASK => {
+                    list[at] += by;
+                    return;
+                }
+                Err(at) if list.len() < LIST_LIMIT && by <= COUNT_MASK => {
+                    list.insert(at, entry(index, by));
+                    return;
+                }
+                Ok(_) | Err(_) => self.turn_into_pages(),
+            }
+        }
+        if let Form::Pages(pages) = &mut self.0 {
+            *pages.make(index) += by;
+        }
+    }
+
+    #[cold]
+    fn turn_into_pages(&mut self) {
+        let mut pages = Pages::default();
+        for (index, count) in self.iter() {
+            *pages.make(index) += count;
+        }
+        self.0 = Form::Pages(Box::new(pages));
+    }
+
+    /// Adds all counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (index, count) in other.iter() {
+            self.add_count(index, count);
+        }
+    }
+
+    /// Cells with a count other than 0, by ascending index.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
+        let (list, pages): (&[u64], &[u16]) = match &self.0 {
+            Form::List(list) => (list, &[]),
+            Form::Pages(pages) => (&[], &pages.places),
+        };
+        let from_list = list.iter().map(|&entry| (index_of(entry), entry & COUNT_MASK));
+        let from_pages =
+            pages.iter().enumerate().filter(|&(_, &place)| place > 0).flat_map(|(page, &place)| {
+                let counts = match &self.0 {
+                    Form::Pages(pages) => &pages.counts[usize::from(place) - 1],
+                    Form::List(_) => unreachable!("a list has no pages"),
+                };
+                let first = page << PAGE_BITS;
+                counts.iter().enumerate().map(move |(i, &count)| {
+                    (u16::try_from(first + i).expect("cells are numbered by u16"), count)
+                })
+            });
+        from_list.chain(from_pages.filter(|&(_, count)| count > 0))
+    }
+
+    /// All counts together.
+    pub fn total(&self) -> u64 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Whether all counts are 0.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// The cell that holds the k-th smallest of n values, k = max(1, ceil(percent / 100 * n)); none without values.
+    /// This is `numpy.quantile(method="inverted_cdf")`.
+    pub fn quantile(&self, percent: u64) -> Option<u16> {
+        let rank = (u128::from(percent) * u128::from(self.total())).div_ceil(100).max(1);
+        let mut below = 0_u128;
+        self.iter().find_map(|(index, count)| {
+            below += u128::from(count);
+            (below >= rank).then_some(index)
+        })
+    }
+
+    /// The cells with a count other than 0, by ascending index.
+    pub fn to_pairs(&self) -> Vec<(u64, u64)> {
+        self.iter().map(|(index, count)| (u64::from(index), count)).collect()
+    }
+
+    /// Reads what [`to_pairs`](Self::to_pairs) wrote for a lattice of `cells` cells; none for other pairs.
+    pub fn from_pairs(pairs: &[(u64, u64)], cells: u16) -> Option<Self> {
+        let is_written = pairs.iter().all(|&(index, count)| index < u64::from(cells) && count > 0)
+            && pairs.is_sorted_by(|a, b| a.0 < b.0);
+        if !is_written {
+            return None;
+        }
+        let mut read = Self::default();
+        for &(index, count) in pairs {
+            read.add_count(u16::try_from(index).ok()?, count);
+        }
+        Some(read)
+    }
+
+    /// Memory beyond `size_of::<Self>()`, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Form::List(list) => list.capacity() * size_of::<u64>(),
+            Form::Pages(pages) => {
+                size_of::<Pages>()
+                    + pages.places.capacity() * size_of::<u16>()
+                    + pages.counts.capacity() * size_of::<[u64; PAGE_CELLS]>()
+            }
+        }
+    }
+}
+
+impl PartialEq for Cells {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Cells {}
+
+impl Pages {
+    #[inline]
+    fn count_mut(&mut self, index: u16) -> Option<&mut u64> {
+        let place =
+            usize::from(*self.places.get(usize::from(index >> PAGE_BITS))?).checked_sub(1)?;
+        Some(&mut self.counts[place][usize::from(index) % PAGE_CELLS])
+    }
+
+    fn make(&mut self, index: u16) -> &mut u64 {
+        let page = usize::from(index >> PAGE_BITS);
+        if page >= self.places.len() {
+            self.places.reserve_exact(page + 1 - self.places.len());
+            self.places.resize(page + 1, 0);
+        }
+        if self.places[page] == 0 {
+            if self.counts.len() == self.counts.capacity() {
+                // A quarter more at a time: pages stay, so doubling would leave much unused.
+                self.counts.reserve_exact(self.counts.len() / 4 + 4);
+            }
+            self.counts.push([0; PAGE_CELLS]);
+            self.places[page] = u16::try_from(self.counts.len()).expect("at most 4096 pages");
+        }
+        self.count_mut(index).expect("the page was made above")
+    }
+}
+
+fn entry(index: u16, count: u64) -> u64 {
+    u64::from(index) << COUNT_BITS | count
+}
+
+fn index_of(entry: u64) -> u16 {
+    u16::try_from(entry >> COUNT_BITS).expect("16 bits are left")
+}
+
+fn find(list: &[u64], index: u16) -> Result<usize, usize> {
+    list.binary_search_by_key(&index, |&entry| index_of(entry))
+}
+
+/// Durations as whole microseconds or milliseconds: the cells of an HDR histogram with two significant digits
+/// (hdrhistogram 7, `new_with_bounds(1, max, 2)`), at most 1/128 wide relative to their value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durations {
+    /// Larger values count as this one.
+    pub max: u64,
+}
+
+/// Latency in microseconds, up to 2^32 - 1.
+pub const LATENCY_US: Durations = Durations { max: 4_294_967_295 };
+/// Freshness and label delay in milliseconds, up to 400 days.
+pub const DELAY_MS: Durations = Durations { max: 400 * 86_400_000 };
+
+/// Values of one power of two have 128 cells; the first 256 values have one each.
+const HALF_BITS: u32 = 7;
+
+impl Durations {
+    /// The cell of a value.
+    #[inline]
+    pub fn cell(self, value: u64) -> u16 {
+        let value = value.min(self.max);
+        let octave = 56 - (value | 255).leading_zeros();
+        let index = (u64::from(octave) << HALF_BITS) + (value >> octave);
+        u16::try_from(index).expect("64 octaves of 128 cells")
+    }
+
+    /// The greatest value of a cell.
+    pub fn highest(self, cell: u16) -> u64 {
+        let cell = u64::from(cell);
+        let octave = (cell >> HALF_BITS).saturating_sub(1);
+        let lowest = (cell - (octave << HALF_BITS)) << octave;
+        lowest + ((1 << octave) - 1)
+    }
+
+    /// How many cells there are.
+    pub fn cells(self) -> u16 {
+        self.cell(self.max) + 1
+    }
+
+    /// A quantile, represented by the greatest value of its cell, but never above the exact maximum; none without
+    /// values.
+    pub fn quantile(self, cells: &Cells, percent: u64, exact_max: u64) -> Option<u64> {
+        cells.quantile(percent).map(|cell| self.highest(cell).min(exact_max))
+    }
+}
+
+/// How many cells the score lattice has.
+pub const SCORE_CELLS: u16 = 9731;
+
+/// The cell of a score in 0..=1: 256 for each halving of the distance to 0 or 1, down to 2^-20; 0.5 is an edge.
+#[inline]
+pub fn score_cell(score: f64) -> u16 {
+    if score < 0.5 { half_cell(score) } else { SCORE_CELLS - 1 - half_cell(1.0 - score) }
+}
+
+/// The cell of a distance in 0..=0.5 to the nearer end.
+#[inline]
+fn half_cell(distance: f64) -> u16 {
+    const LEAST: f64 = 1.0 / 1_048_576.0;
+    if distance < LEAST {
+        return 0;
+    }
+    let cell = 1 + (distance.to_bits() >> 44) - (LEAST.to_bits() >> 44);
+    u16::try_from(cell).expect("20 halvings of 256 cells")
+}

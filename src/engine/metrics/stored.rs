@@ -1,0 +1,61 @@
+//! Takes the columns of a stored state off an iterator, each with its name, so that an error can say where.
+
+use super::accumulator::{Column, StateError, Value};
+use super::exact_sum::ExactSum;
+use super::histogram::Cells;
+
+/// Reads values beside their columns.
+pub(super) struct Stored<'a> {
+    columns: std::slice::Iter<'static, Column>,
+    values: &'a mut dyn Iterator<Item = Value>,
+}
+
+impl<'a> Stored<'a> {
+    /// Reads these columns off `values`.
+    pub(super) fn new(
+        columns: &'static [Column],
+        values: &'a mut dyn Iterator<Item = Value>,
+    ) -> Self {
+        Self { columns: columns.iter(), values }
+    }
+
+    fn next(&mut self) -> Result<(&'static str, Value), StateError> {
+        let column = self.columns.next().expect("a family reads as many columns as it declares");
+        let value = self.values.next().ok_or(StateError::TooShort)?;
+        Ok((column.name, value))
+    }
+
+    /// A count.
+    pub(super) fn count(&mut self) -> Result<u64, StateError> {
+        match self.next()? {
+            (_, Value::Count(count)) => Ok(count),
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// A time.
+    pub(super) fn time(&mut self) -> Result<i64, StateError> {
+        match self.next()? {
+            (_, Value::Time(time)) => Ok(time),
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// An exact sum.
+    pub(super) fn sum(&mut self) -> Result<ExactSum, StateError> {
+        match self.next()? {
+            (_, Value::Sum(sum)) => Ok(sum),
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// Cells of a lattice of that many.
+    pub(super) fn cells(&mut self, cells: u16) -> Result<Cells, StateError> {
+        match self.next()? {
+            (name, Value::Cells(pairs)) => {
+                Cells::from_pairs(&pairs, cells).ok_or(StateError::Malformed(name))
+            }
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+}

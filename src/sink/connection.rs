@@ -1,0 +1,325 @@
+//! One ClickHouse over HTTP: statements, inserts, answers, and what a failure means.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clickhouse::Client;
+use clickhouse::error::Error;
+use serde::Serialize;
+
+use super::tables::{Databases, Engine, quoted};
+use super::{RowBatch, SinkError};
+
+/// How to reach ClickHouse, and as which job.
+#[derive(Clone)]
+pub struct ClickHouseSettings {
+    /// `http://host:8123` or `https://host:8443`.
+    pub url: String,
+    /// The database that holds the tables, `[a-z0-9_]`; the views are in `<database>_bi`.
+    pub database: String,
+    /// The user; `default` where the server has no other.
+    pub user: String,
+    /// The user's password; empty where it has none.
+    pub password: String,
+    /// The owner of the rows.
+    pub job: String,
+    /// Which engines the tables get when `init` creates them.
+    pub engine: Engine,
+    /// Settings that go with every insert beside the fixed ones, as `insert_quorum`.
+    pub insert_settings: Vec<(String, String)>,
+    /// Settings that go with every read, as `select_sequential_consistency`.
+    pub read_settings: Vec<(String, String)>,
+    /// Until an insert must be acknowledged or a read answered.
+    pub timeout: Duration,
+}
+
+/// An insert of 64 MiB takes a second or two; what takes longer is an overloaded server.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl ClickHouseSettings {
+    /// Plain tables, user `default`, the default time-out.
+    pub fn new(url: &str, database: &str, job: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            database: database.to_owned(),
+            user: "default".to_owned(),
+            password: String::new(),
+            job: job.to_owned(),
+            engine: Engine::Plain,
+            insert_settings: Vec::new(),
+            read_settings: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+}
+
+impl std::fmt::Debug for ClickHouseSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Settings can hold secrets too.
+        f.debug_struct("ClickHouseSettings")
+            .field("url", &self.url)
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .field("job", &self.job)
+            .field("engine", &self.engine)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `FORMAT` of every insert and answer: the server and this program check names and types.
+const FORMAT: &str = "RowBinaryWithNamesAndTypes";
+/// Bytes handed to the connection at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// What every insert carries, whatever the server's profile says: done when acknowledged, nothing silently dropped as
+/// repeated, no column silently skipped, any number of months at once.
+const INSERT_SETTINGS: [(&str, &str); 7] = [
+    ("async_insert", "0"),
+    ("wait_end_of_query", "1"),
+    ("insert_deduplicate", "0"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "0"),
+    ("input_format_skip_unknown_fields", "0"),
+    ("input_format_with_types_use_header", "1"),
+    ("max_partitions_per_insert_block", "0"),
+];
+
+/// A connection pool; clones share it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    client: Client,
+    pub(super) settings: ClickHouseSettings,
+    pub(super) databases: Databases,
+}
+
+impl Connection {
+    pub(super) fn new(settings: ClickHouseSettings) -> Self {
+        let mut client = Client::default().with_url(&settings.url).with_user(&settings.user);
+        if !settings.password.is_empty() {
+            client = client.with_password(&settings.password);
+        }
+        // With it a failure is in the status and not behind the first rows of an answer.
+        let client = client.with_setting("wait_end_of_query", "1");
+        let databases = Databases::of(&settings.database);
+        Self { client, settings, databases }
+    }
+
+    /// A table's name with its database's.
+    pub(super) fn table(&self, name: &str) -> String {
+        format!("{}.{}", quoted(&self.databases.tables), quoted(name))
+    }
+
+    /// Refuses a database name that BI tools break on.
+    pub(super) fn check_name(&self) -> Result<(), SinkError> {
+        if Databases::is_name(&self.databases.tables) {
+            return Ok(());
+        }
+        Err(SinkError::Schema(format!(
+            "'{}' can't be a database: use a to z, 0 to 9 and _, and begin with a letter (`clickhouse.database`)",
+            self.databases.tables
+        )))
+    }
+
+    /// Inserts and waits for the acknowledgement. The bytes stay with the caller, for the next attempt.
+    pub(super) async fn insert(&self, batch: &RowBatch) -> Result<(), SinkError> {
+        if batch.rows == 0 {
+            return Ok(());
+        }
+        let settings = owned(&INSERT_SETTINGS);
+        self.send(batch.table.name(), "", &batch.body, &settings).await
+    }
+
+    /// The same for a text in any format, with settings of its own.
+    pub(super) async fn insert_values(
+        &self,
+        table: &str,
+        columns_and_values: &str,
+        parameters: &[(&str, Parameter)],
+        settings: &[(&str, &str)],
+    ) -> Result<(), SinkError> {
+        let mut query =
+            self.client.query(&format!("INSERT INTO {} {columns_and_values}", self.table(table)));
+        let fixed = owned(settings);
+        for (name, value) in fixed.iter().chain(&self.settings.insert_settings) {
+            query = query.with_setting(name, value);
+        }
+        for (name, value) in parameters {
+            query = query.param(name, value);
+        }
+        self.within(query.execute()).await
+    }
+
+    async fn send(
+        &self,
+        table: &str,
+        columns: &str,
+        body: &Bytes,
+        settings: &[(String, String)],
+    ) -> Result<(), SinkError> {
+        let sql = format!("INSERT INTO {}{columns} FORMAT {FORMAT}", self.table(table));
+        let timeout = Some(self.settings.timeout);
+        let mut insert = self.client.insert_formatted_with(sql).with_timeouts(timeout, timeout);
+        for (name, value) in settings.iter().chain(&self.settings.insert_settings) {
+            insert = insert.with_setting(name, value);
+        }
+        let sent = async {
+            for start in (0..body.len()).step_by(CHUNK_BYTES) {
+                let end = body.len().min(start + CHUNK_BYTES);
+                insert.send(body.slice(start..end)).await?;
+            }
+            insert.end().await
+        };
+        // The crate's time-outs are for each step; this one is for all of them.
+        self.within(sent).await
+    }
+
+    /// Runs a statement without an answer.
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), SinkError> {
+        // The crate takes a question mark for a place to bind at.
+        self.within(self.client.query(&sql.replace('?', "??")).execute()).await
+    }
+
+    /// Runs a query; values come as parameters only.
+    pub(super) async fn fetch(
+        &self,
+        sql: &str,
+        parameters: &[(&str, Parameter)],
+    ) -> Result<Bytes, SinkError> {
+        let mut query = self.client.query(&sql.replace('?', "??"));
+        for (name, value) in &self.settings.read_settings {
+            query = query.with_setting(name, value);
+        }
+        for (name, value) in parameters {
+            query = query.param(name, value);
+        }
+        self.within(async { query.fetch_bytes(FORMAT)?.collect().await }).await
+    }
+
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, SinkError> {
+        let timeout: Duration = self.settings.timeout;
+        match tokio::time::timeout(timeout, work).await {
+            Ok(done) => done.map_err(|error| classify(&error)),
+            Err(_) => Err(classify(&Error::TimedOut)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+/// A value for `{name:Type}` in a query.
+#[derive(Clone, Debug)]
+pub(super) enum Parameter {
+    Text(String),
+    Number(i64),
+    Texts(Vec<String>),
+    Numbers(Vec<i64>),
+}
+
+impl Serialize for Parameter {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => text.serialize(serializer),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Texts(texts) => texts.serialize(serializer),
+            Self::Numbers(numbers) => numbers.serialize(serializer),
+        }
+    }
+}
+
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn classify(error: &Error) -> SinkError {
+    match error {
+        Error::BadResponse(text) => of_server(text),
+        Error::TimedOut => SinkError::Unavailable(
+            "no answer within the time-out (`clickhouse.timeout`); the server is overloaded or cut off".to_owned(),
+        ),
+        Error::Unsupported(_) | Error::InvalidParams(_) => {
+            SinkError::Refused(format!("{error}. Check `clickhouse.url`"))
+        }
+        _ => SinkError::Unavailable(with_sources(error)),
+    }
+}
+
+/// An error and what caused it: "network error" alone tells nobody that the port is closed.
+fn with_sources(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What the server's own error code says about who can help. Unknown codes are tried again: a wrong retry costs time,
+/// a wrong stop costs rows.
+fn of_server(text: &str) -> SinkError {
+    let short: String = text.chars().take(500).collect();
+    let refused = |remedy: &str| SinkError::Refused(format!("{short}. {remedy}"));
+    match server_code(text) {
+        // Unknown user, wrong or missing password, address not allowed, authentication failed.
+        Some(192..=195 | 516) => refused("Check `clickhouse.user` and `clickhouse.password`"),
+        // Database access denied, access denied.
+        Some(291 | 497) => {
+            refused("Grant the user SELECT, INSERT, CREATE and ALTER on the database")
+        }
+        // Read-only user; settings that its profile holds fast or does not know.
+        Some(164 | 452 | 115) => refused("Use a user whose profile lets it write and set settings"),
+        Some(201) => refused("Raise the user's quota"),
+        Some(243) => refused("Free disk space on the server"),
+        // A syntax error, a function or feature that the server does not have.
+        Some(46 | 48 | 62 | 344) => refused("Use ClickHouse 24.8 or newer"),
+        // No such column, identifier, table or database; types or names other than the header's.
+        Some(8 | 16 | 47 | 53 | 60 | 81 | 117) => {
+            SinkError::Schema(format!("{short}. Run `tidegauge init`"))
+        }
+        None if text.starts_with("401") || text.starts_with("403") => refused(
+            "Check `clickhouse.user`, `clickhouse.password` and what stands before the server",
+        ),
+        // Among them: too many parts 252, too many queries 202, time-out 159 and 209, network 210, memory 241,
+        // read-only while Keeper is away 242, a body cut on its way 33.
+        Some(_) | None => SinkError::Unavailable(short),
+    }
+}
+
+/// `NNN` of the first `Code: NNN`.
+fn server_code(text: &str) -> Option<u32> {
+    let (_, rest) = text.split_once("Code: ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::FailureClass;
+
+    #[test]
+    fn the_servers_code_decides_the_class() {
+        let class = |code: u32| of_server(&format!("Code: {code}. DB::Exception: x")).class();
+        for code in [159, 202, 209, 210, 241, 242, 252, 33, 999, 1000] {
+            assert_eq!(class(code), FailureClass::Retry, "{code}");
+        }
+        for code in [516, 497, 243, 164, 60, 16, 81, 117] {
+            assert_eq!(class(code), FailureClass::WaitForOperator, "{code}");
+        }
+        assert_eq!(of_server("Code: 60. DB::Exception: x").code(), "clickhouse_schema");
+        assert_eq!(of_server("Code: 516. DB::Exception: x").code(), "clickhouse_refused");
+        assert_eq!(of_server("502 Bad Gateway").code(), "clickhouse_unavailable");
+        assert_eq!(of_server("403 Forbidden").code(), "clickhouse_refused");
+        assert_eq!(of_server("Code: , Code: 60").code(), "clickhouse_unavailable");
+    }
+}

@@ -1,0 +1,305 @@
+//! What a job's name is bound to: one row of table `jobs`. The same name on other topics, or with another
+//! configuration, would mix rows that don't belong together, so it is refused.
+
+use crate::engine::time::Millis;
+
+use super::SinkError;
+use super::connection::{Connection, Parameter};
+use super::rowbinary::Rows;
+
+/// What the first start of a job writes down and every later one must find again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobBinding {
+    /// Kafka's cluster ID; `''` where the cluster tells none, which is then not compared.
+    pub cluster: String,
+    /// The inference topic.
+    pub inferences: BoundTopic,
+    /// The label topic, where there is one.
+    pub labels: Option<BoundTopic>,
+    /// Partitions of each topic, at least 1.
+    pub partitions: i32,
+    /// Digest of all options that change what a row says.
+    pub configuration: String,
+    /// Length of the base window.
+    pub window: Millis,
+}
+
+/// One topic of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BoundTopic {
+    /// Its name.
+    pub name: String,
+    /// Kafka's topic ID; `''` where the broker tells none, which is then not compared.
+    pub id: String,
+}
+
+/// Why a job may not start. All but [`Sink`](Self::Sink) are refusals: only a person can decide.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The name belongs to a job on other topics or another cluster.
+    #[error(
+        "job '{job}' reads {bound}, but the configuration names {found}. Give this job another name (`job`), \
+         or name the topics that it was made for"
+    )]
+    OtherTopics {
+        /// The job.
+        job: String,
+        /// What it is bound to.
+        bound: String,
+        /// What the configuration names.
+        found: String,
+    },
+    /// A topic was deleted and created again, so its offsets begin anew.
+    #[error(
+        "topic '{topic}' was created anew since job '{job}' began (its ID was {bound} and is {found}), so stored \
+         positions mean nothing in it. Start under another job name (`job`)"
+    )]
+    TopicRecreated {
+        /// The job.
+        job: String,
+        /// The topic.
+        topic: String,
+        /// The ID that it had.
+        bound: String,
+        /// The ID that it has.
+        found: String,
+    },
+    /// Partitions were added.
+    #[error(
+        "the topics of job '{job}' had {bound} partitions when it began and have {found} now, so keys have moved \
+         between partitions. Start under another job name (`job`)"
+    )]
+    PartitionsChanged {
+        /// The job.
+        job: String,
+        /// How many there were.
+        bound: i32,
+        /// How many there are.
+        found: i32,
+    },
+    /// An option that changes what a row says differs from the one that the job's rows were made with.
+    #[error(
+        "job '{job}' was started with other windows, models, segments or caps, and its rows would not fit \
+         together. Put the configuration back, or start under another job name (`job`)"
+    )]
+    OtherConfiguration {
+        /// The job.
+        job: String,
+    },
+    /// The table could not be read or written.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+}
+
+impl BindError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::OtherTopics { .. } => "job_other_topics",
+            Self::TopicRecreated { .. } => "topic_recreated",
+            Self::PartitionsChanged { .. } => "partitions_changed",
+            Self::OtherConfiguration { .. } => "job_other_configuration",
+            Self::Sink(error) => error.code(),
+        }
+    }
+
+    /// Whether the process must stop with exit code 3; otherwise the [`SinkError`]'s class says what to do.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Sink(_))
+    }
+}
+
+impl JobBinding {
+    /// Compares what was `bound` at the first start with this. Topics come before their IDs, and both before the
+    /// digest, so that the message names the cause and not its consequence.
+    pub fn compare(&self, job: &str, bound: &Self) -> Result<(), BindError> {
+        let job = job.to_owned();
+        let same_cluster = unknown_or_equal(&bound.cluster, &self.cluster);
+        if !same_cluster || bound.topic_names() != self.topic_names() {
+            return Err(BindError::OtherTopics {
+                job,
+                bound: bound.describe(),
+                found: self.describe(),
+            });
+        }
+        for (then, now) in bound.topics().zip(self.topics()) {
+            if !unknown_or_equal(&then.id, &now.id) {
+                return Err(BindError::TopicRecreated {
+                    job,
+                    topic: now.name.clone(),
+                    bound: then.id.clone(),
+                    found: now.id.clone(),
+                });
+            }
+        }
+        if bound.partitions != self.partitions {
+            return Err(BindError::PartitionsChanged {
+                job,
+                bound: bound.partitions,
+                found: self.partitions,
+            });
+        }
+        if bound.configuration != self.configuration || bound.window != self.window {
+            return Err(BindError::OtherConfiguration { job });
+        }
+        Ok(())
+    }
+
+    fn topics(&self) -> impl Iterator<Item = &BoundTopic> {
+        std::iter::once(&self.inferences).chain(&self.labels)
+    }
+
+    fn topic_names(&self) -> Vec<&str> {
+        self.topics().map(|topic| topic.name.as_str()).collect()
+    }
+
+    fn describe(&self) -> String {
+        let labels = match &self.labels {
+            Some(labels) => format!(" and '{}'", labels.name),
+            None => " without labels".to_owned(),
+        };
+        format!("'{}'{labels} on cluster '{}'", self.inferences.name, self.cluster)
+    }
+}
+
+/// Times that a first start writes its row before it gives up.
+const MAX_ATTEMPTS: i64 = 3;
+
+/// Binds the job's name at its first start, compares at later ones; the job's generation.
+///
+/// Of two first starts at once one must win, and both must see which. An insert with a token is dropped by the server
+/// when an equal token came before, whatever its rows say: so there is one row, and whoever reads it back agrees.
+pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Result<u16, BindError> {
+    let job = &connection.settings.job;
+    for attempt in 0..MAX_ATTEMPTS {
+        if let Some((generation, bound)) = bound(connection).await? {
+            binding.compare(job, &bound)?;
+            return Ok(generation);
+        }
+        // A row that was deleted by hand leaves its token behind: the next attempt has another.
+        insert(connection, binding, &format!("bind {attempt} {job}")).await?;
+    }
+    match bound(connection).await? {
+        Some((generation, bound)) => binding.compare(job, &bound).map(|()| generation),
+        None => Err(SinkError::Unavailable(
+            "the job's row in table jobs does not appear after it was written".to_owned(),
+        )
+        .into()),
+    }
+}
+
+async fn insert(
+    connection: &Connection,
+    binding: &JobBinding,
+    token: &str,
+) -> Result<(), SinkError> {
+    let labels = binding.labels.clone().unwrap_or_default();
+    let text = |text: &str| Parameter::Text(text.to_owned());
+    let parameters = [
+        ("job", text(&connection.settings.job)),
+        ("cluster", text(&binding.cluster)),
+        ("inferences", text(&binding.inferences.name)),
+        ("inferences_id", text(&binding.inferences.id)),
+        ("labels", text(&labels.name)),
+        ("labels_id", text(&labels.id)),
+        ("partitions", Parameter::Number(i64::from(binding.partitions))),
+        ("configuration", text(&binding.configuration)),
+        ("window_ms", Parameter::Number(binding.window.0)),
+    ];
+    let values = "(job, generation, cluster, inference_topic, inference_topic_id, label_topic, label_topic_id, \
+                  partitions, configuration, window_ms) SELECT {job:String}, 0, {cluster:String}, \
+                  {inferences:String}, {inferences_id:String}, {labels:String}, {labels_id:String}, \
+                  {partitions:Int32}, {configuration:String}, {window_ms:Int64}";
+    let settings =
+        [("async_insert", "0"), ("insert_deduplicate", "1"), ("insert_deduplication_token", token)];
+    connection.insert_values("jobs", values, &parameters, &settings).await
+}
+
+const JOB_COLUMNS: [(&str, &str); 9] = [
+    ("generation", "UInt16"),
+    ("cluster", "String"),
+    ("inference_topic", "String"),
+    ("inference_topic_id", "String"),
+    ("label_topic", "String"),
+    ("label_topic_id", "String"),
+    ("partitions", "Int32"),
+    ("configuration", "String"),
+    ("window_ms", "Int64"),
+];
+
+/// The row of the newest generation; of several the first written, ties by content, so that all readers agree.
+async fn bound(connection: &Connection) -> Result<Option<(u16, JobBinding)>, SinkError> {
+    let names = JOB_COLUMNS.map(|(name, _)| name).join(", ");
+    let sql = format!(
+        "SELECT {names} FROM {} WHERE job = {{job:String}} ORDER BY generation DESC, created, {names} LIMIT 1",
+        connection.table("jobs")
+    );
+    let job = Parameter::Text(connection.settings.job.clone());
+    let body = connection.fetch(&sql, &[("job", job)]).await?;
+    let mut rows = Rows::new(body, "table jobs", &JOB_COLUMNS)?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let generation = rows.u16()?;
+    let mut text = || rows.text().map(|text| text.to_string());
+    let cluster = text()?;
+    let inferences = BoundTopic { name: text()?, id: text()? };
+    let labels = BoundTopic { name: text()?, id: text()? };
+    let partitions = rows.i32()?;
+    let configuration = rows.text()?.to_string();
+    let window = Millis(rows.i64()?);
+    let labels = (!labels.name.is_empty()).then_some(labels);
+    Ok(Some((
+        generation,
+        JobBinding { cluster, inferences, labels, partitions, configuration, window },
+    )))
+}
+
+fn unknown_or_equal(a: &str, b: &str) -> bool {
+    a.is_empty() || b.is_empty() || a == b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding() -> JobBinding {
+        let topic = |name: &str, id: &str| BoundTopic { name: name.into(), id: id.into() };
+        JobBinding {
+            cluster: "c1".into(),
+            inferences: topic("inferences", "id-a"),
+            labels: Some(topic("labels", "id-b")),
+            partitions: 4,
+            configuration: "digest".into(),
+            window: Millis(300_000),
+        }
+    }
+
+    fn code(change: impl FnOnce(&mut JobBinding)) -> Result<(), &'static str> {
+        let mut now = binding();
+        change(&mut now);
+        now.compare("fraud", &binding()).map_err(|error| {
+            assert!(error.is_refusal());
+            assert!(error.to_string().contains("'fraud'"), "{error}");
+            error.code()
+        })
+    }
+
+    #[test]
+    fn each_difference_has_its_own_code() {
+        assert_eq!(code(|_| ()), Ok(()));
+        assert_eq!(code(|b| b.cluster = "c2".into()), Err("job_other_topics"));
+        assert_eq!(code(|b| b.inferences.name = "x".into()), Err("job_other_topics"));
+        assert_eq!(code(|b| b.labels = None), Err("job_other_topics"));
+        assert_eq!(code(|b| b.inferences.id = "x".into()), Err("topic_recreated"));
+        assert_eq!(code(|b| b.partitions = 8), Err("partitions_changed"));
+        assert_eq!(code(|b| b.configuration = "x".into()), Err("job_other_configuration"));
+        assert_eq!(code(|b| b.window = Millis(1)), Err("job_other_configuration"));
+    }
+
+    #[test]
+    fn what_a_broker_does_not_tell_is_not_compared() {
+        assert_eq!(code(|b| b.cluster = String::new()), Ok(()));
+        assert_eq!(code(|b| b.inferences.id = String::new()), Ok(()));
+    }
+}

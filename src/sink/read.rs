@@ -1,0 +1,254 @@
+//! What is read back: versions, states, marks, seals. Each query stands beside the function that reads its rows.
+
+use hashbrown::HashSet;
+
+use crate::engine::event::{PartitionId, Positions, Stream};
+use crate::engine::floor::{Floor, Mark};
+use crate::engine::log_time::LogClock;
+use crate::engine::metrics::accumulator::{Kind, Value};
+use crate::engine::metrics::exact_sum::ExactSum;
+use crate::engine::metrics::state_columns;
+use crate::engine::outcome::{Outcomes, Tally};
+use crate::engine::state::{Key, StateRow, Version};
+use crate::engine::time::EventTime;
+use crate::engine::window::Window;
+
+use super::connection::{Connection, Parameter};
+use super::row::Texts;
+use super::rowbinary::Rows;
+use super::tables::{INFERENCE_TALLY, LABEL_TALLY, TIME, data_type};
+use super::{SinkError, StateVersion};
+
+/// Keys asked for in one query: a request of a few hundred kilobytes.
+const KEYS_AT_ONCE: usize = 2_000;
+
+/// Instants that ClickHouse can compare with: 1900-01-01 to 2283-11-11, in milliseconds.
+const INSTANTS_MS: (i64, i64) = (-2_208_988_800_000, 9_904_550_399_999);
+
+fn job(connection: &Connection) -> (&'static str, Parameter) {
+    ("job", Parameter::Text(connection.settings.job.clone()))
+}
+
+const NAME: &str = "LowCardinality(String)";
+const VERSION_COLUMNS: [(&str, &str); 7] = [
+    ("model", NAME),
+    ("version", NAME),
+    ("segment", NAME),
+    ("window_start", TIME),
+    ("window_end", TIME),
+    ("partition", "Int32"),
+    ("row_version", "UInt64"),
+];
+
+/// The greatest version of every state row whose window lies within `span`. Reads the key columns only; parts and
+/// granules outside the span are skipped.
+pub(super) async fn state_versions(
+    connection: &Connection,
+    span: Window,
+) -> Result<Vec<StateVersion>, SinkError> {
+    let sql = format!(
+        "SELECT model, version, segment, window_start, window_end, partition, max(s.row_version) AS row_version \
+         FROM {} AS s WHERE job = {{job:String}} \
+         AND window_start >= fromUnixTimestamp64Milli({{start:Int64}}, 'UTC') \
+         AND window_end <= fromUnixTimestamp64Milli({{end:Int64}}, 'UTC') \
+         GROUP BY model, version, segment, window_start, window_end, partition",
+        connection.table("window_state")
+    );
+    let parameters = [
+        job(connection),
+        ("start", Parameter::Number(span.start.0.clamp(INSTANTS_MS.0, INSTANTS_MS.1))),
+        ("end", Parameter::Number(span.end.0.clamp(INSTANTS_MS.0, INSTANTS_MS.1))),
+    ];
+    let body = connection.fetch(&sql, &parameters).await?;
+    let mut rows = Rows::new(body, "table window_state", &VERSION_COLUMNS)?;
+    let mut texts = Texts::default();
+    let mut found = Vec::new();
+    while !rows.is_empty() {
+        let (key, partition) = key(&mut rows, &mut texts)?;
+        found.push(StateVersion { key, partition, version: Version(rows.u64()?) });
+    }
+    Ok(found)
+}
+
+fn key(rows: &mut Rows, texts: &mut Texts) -> Result<(Key, PartitionId), SinkError> {
+    let key = Key {
+        model: texts.share(rows.text()?),
+        version: texts.share(rows.text()?),
+        segment: texts.share(rows.text()?),
+        window: Window { start: EventTime(rows.i64()?), end: EventTime(rows.i64()?) },
+    };
+    Ok((key, PartitionId(rows.i32()?)))
+}
+
+/// The newest row of each of these. The keys travel as arrays and become a set on the sorting key, so that only
+/// granules with one of them are read.
+pub(super) async fn states(
+    connection: &Connection,
+    wanted: &[(Key, PartitionId)],
+) -> Result<Vec<StateRow>, SinkError> {
+    let mut found = Vec::with_capacity(wanted.len());
+    let mut texts = Texts::default();
+    for some in wanted.chunks(KEYS_AT_ONCE) {
+        let asked: HashSet<_, foldhash::fast::FixedState> =
+            some.iter().map(|(key, partition)| (key, *partition)).collect();
+        let body =
+            connection.fetch(&states_query(connection), &key_parameters(connection, some)).await?;
+        let mut columns = VERSION_COLUMNS.to_vec();
+        columns.extend(state_columns().map(|column| (column.name, data_type(column.kind))));
+        let mut rows = Rows::new(body, "table window_state", &columns)?;
+        while !rows.is_empty() {
+            let (key, partition) = key(&mut rows, &mut texts)?;
+            let version = Version(rows.u64()?);
+            let values = state_columns()
+                .map(|column| value(&mut rows, column.kind))
+                .collect::<Result<_, _>>()?;
+            // A window of another size that begins at the same time is another key.
+            if asked.contains(&(&key, partition)) {
+                found.push(StateRow { key, partition, version, values });
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn states_query(connection: &Connection) -> String {
+    let state: Vec<_> = state_columns().map(|column| column.name).collect();
+    format!(
+        "SELECT model, version, segment, window_start, window_end, partition, row_version, {} \
+         FROM {} FINAL WHERE job = {{job:String}} AND (model, version, segment, window_start, partition) IN (\
+         SELECT w.1, w.2, w.3, fromUnixTimestamp64Milli(w.4, 'UTC'), toInt32(w.5) FROM (\
+         SELECT arrayJoin(arrayZip({{models:Array(String)}}, {{versions:Array(String)}}, {{segments:Array(String)}}, \
+         {{starts:Array(Int64)}}, {{partitions:Array(Int64)}})) AS w)) \
+         SETTINGS do_not_merge_across_partitions_select_final = 1",
+        state.join(", "),
+        connection.table("window_state")
+    )
+}
+
+fn key_parameters(
+    connection: &Connection,
+    wanted: &[(Key, PartitionId)],
+) -> [(&'static str, Parameter); 6] {
+    let texts = |of: fn(&Key) -> &str| {
+        Parameter::Texts(wanted.iter().map(|(key, _)| of(key).to_owned()).collect())
+    };
+    let numbers =
+        |of: fn(&(Key, PartitionId)) -> i64| Parameter::Numbers(wanted.iter().map(of).collect());
+    [
+        job(connection),
+        ("models", texts(|key| &key.model)),
+        ("versions", texts(|key| &key.version)),
+        ("segments", texts(|key| &key.segment)),
+        ("starts", numbers(|(key, _)| key.window.start.0)),
+        ("partitions", numbers(|(_, partition)| i64::from(partition.0))),
+    ]
+}
+
+fn value(rows: &mut Rows, kind: Kind) -> Result<Value, SinkError> {
+    Ok(match kind {
+        Kind::Count => Value::Count(rows.u64()?),
+        Kind::Time => Value::Time(rows.i64()?),
+        Kind::Number => Value::Figure(Ok(rows.f64()?)),
+        Kind::Sum => {
+            let bytes = rows.bytes()?;
+            Value::Sum(ExactSum::from_bytes(&bytes).ok_or_else(|| rows.cut())?)
+        }
+        Kind::Cells => Value::Cells(rows.array(|rows| Ok((rows.u64()?, rows.u64()?)))?),
+        // Why a figure is NULL stands in no column of its own, so no state has one.
+        Kind::Figure => return Err(rows.cut()),
+    })
+}
+
+/// The newest mark of each of these partitions.
+pub(super) async fn marks(
+    connection: &Connection,
+    partitions: &[PartitionId],
+) -> Result<Vec<Mark>, SinkError> {
+    let sql = format!(
+        "SELECT {} FROM {} FINAL WHERE job = {{job:String}} \
+         AND has({{partitions:Array(Int64)}}, toInt64(partition)) ORDER BY partition",
+        MARK_COLUMNS.map(|(name, _)| name).join(", "),
+        connection.table("marks")
+    );
+    let numbers = partitions.iter().map(|partition| i64::from(partition.0)).collect();
+    let parameters = [job(connection), ("partitions", Parameter::Numbers(numbers))];
+    let body = connection.fetch(&sql, &parameters).await?;
+    let mut rows = Rows::new(body, "table marks", &MARK_COLUMNS)?;
+    let mut found = Vec::new();
+    while !rows.is_empty() {
+        found.push(mark(&mut rows)?);
+    }
+    Ok(found)
+}
+
+const MARK_COLUMNS: [(&str, &str); 14] = [
+    ("partition", "Int32"),
+    ("inference_position", "Int64"),
+    ("label_position", "Int64"),
+    ("inference_floor", "Int64"),
+    ("label_floor", "Int64"),
+    ("inference_clock_n", "UInt32"),
+    ("label_clock_n", "UInt32"),
+    ("inference_floor_clock", "Array(Int64)"),
+    ("label_floor_clock", "Array(Int64)"),
+    ("inference_clock", "Array(Int64)"),
+    ("label_clock", "Array(Int64)"),
+    ("sealed_until_ms", "Int64"),
+    ("inference_tally", INFERENCE_TALLY),
+    ("label_tally", LABEL_TALLY),
+];
+
+fn mark(rows: &mut Rows) -> Result<Mark, SinkError> {
+    let partition = PartitionId(rows.i32()?);
+    let positions = Positions { inferences: rows.i64()?, labels: rows.i64()? };
+    let floor_positions = Positions { inferences: rows.i64()?, labels: rows.i64()? };
+    let sizes = [rows.u32()?, rows.u32()?];
+    let mut clock = |stream: Stream| -> Result<LogClock, SinkError> {
+        let stamps = rows.array(Rows::i64)?;
+        let k = usize::try_from(sizes[stream.index()]).expect("u32 fits usize");
+        // A clock as large as a damaged row says would be allocated whole.
+        if k > MAX_CLOCK_STAMPS || stamps.len() > k {
+            return Err(rows.cut());
+        }
+        Ok(LogClock::restore(k, &stamps))
+    };
+    let floor_clocks = [clock(Stream::Inferences)?, clock(Stream::Labels)?];
+    let clocks = [clock(Stream::Inferences)?, clock(Stream::Labels)?];
+    let sealed_until = EventTime(rows.i64()?);
+    let [inferences, labels] = floor_clocks;
+    let mut tally = Tally::default();
+    for stream in Stream::BOTH {
+        let counts = |rows: &mut Rows| {
+            let model = rows.text()?;
+            let [first, second, third, dead] = [rows.i64()?, rows.i64()?, rows.i64()?, rows.i64()?];
+            Ok((model, Outcomes { first, second, third, dead }))
+        };
+        for (model, outcomes) in rows.array(counts)? {
+            tally.add(stream, &model, &outcomes);
+        }
+    }
+    let floor = Floor { positions: floor_positions, inferences, labels, sealed_until };
+    Ok(Mark { partition, positions, floor, clocks, tally })
+}
+
+/// More timestamps than any configuration may ask a clock to hold.
+const MAX_CLOCK_STAMPS: usize = 1 << 16;
+
+/// The greatest seal mark of each partition, of the newest generation that has any.
+pub(super) async fn seals(
+    connection: &Connection,
+) -> Result<Vec<(PartitionId, EventTime)>, SinkError> {
+    let sql = format!(
+        "SELECT partition, sealed_until_ms FROM {table} FINAL WHERE job = {{job:String}} \
+         AND generation = (SELECT max(generation) FROM {table} WHERE job = {{job:String}}) ORDER BY partition",
+        table = connection.table("seals")
+    );
+    let body = connection.fetch(&sql, &[job(connection)]).await?;
+    let columns = [("partition", "Int32"), ("sealed_until_ms", "Int64")];
+    let mut rows = Rows::new(body, "table seals", &columns)?;
+    let mut found = Vec::new();
+    while !rows.is_empty() {
+        found.push((PartitionId(rows.i32()?), EventTime(rows.i64()?)));
+    }
+    Ok(found)
+}
