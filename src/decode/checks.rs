@@ -7,6 +7,7 @@ use crate::engine::names::{ClassId, NameId};
 use crate::engine::time::EventTime;
 use bumpalo::Bump;
 use std::borrow::Cow;
+use std::fmt::Display;
 
 /// Numbers beyond this can't be squared and summed exactly.
 pub const NUMBER_MAX: f64 = 1e150;
@@ -227,13 +228,13 @@ fn wrong(field: Field, expected: &'static str, value: Scalar<'_>) -> DecodeError
 /// The hash of a request ID: of its own bytes, or where it has several parts, of each part's length (as eight bytes,
 /// the least first) and bytes. Whole numbers stand for their decimal text.
 pub(super) fn request_id<'a>(
-    mut parts: impl ExactSizeIterator<Item = Scalar<'a>>,
+    parts: impl ExactSizeIterator<Item = Scalar<'a>>,
     bytes: &mut Vec<u8>,
 ) -> Result<RequestId, DecodeError> {
     let single = parts.len() == 1;
     let mut length = 0;
     bytes.clear();
-    while let Some(part) = parts.next() {
+    for part in parts {
         match part {
             Scalar::Text(text) if single => {
                 return if text.is_empty() {
@@ -396,7 +397,7 @@ fn in_years(milliseconds: i64) -> bool {
     (TIME_MIN_MS..TIME_MAX_MS).contains(&milliseconds)
 }
 
-fn out_of_years(value: impl ToString, hint: &'static str) -> DecodeError {
+fn out_of_years(value: impl Display, hint: &'static str) -> DecodeError {
     DecodeError::TimestampOutOfRange { value: value.to_string(), hint }
 }
 

@@ -269,8 +269,12 @@ impl Schemas {
     fn settle(&self, id: SchemaId, answer: Answer, miss_for: Duration) {
         let mut state = self.state();
         match answer {
-            Answer::Known(schema) => drop(state.known.insert(id, Arc::new(schema))),
-            Answer::Bad(reason) => drop(state.bad.insert(id, reason.into())),
+            Answer::Known(schema) => {
+                state.known.insert(id, Arc::new(schema));
+            }
+            Answer::Bad(reason) => {
+                state.bad.insert(id, reason.into());
+            }
             Answer::Unknown => {
                 if state.misses.len() >= MISSES_MAX {
                     state.misses.pop_first();
