@@ -209,9 +209,8 @@ impl Schemas {
         let state = self.state();
         let before = state.changes;
         let unchanged = |state: &mut State| state.changes == before && !state.wanted.is_empty();
-        let (_state, result) =
-            self.changed.wait_timeout_while(state, timeout, unchanged).expect(UNPOISONED);
-        !result.timed_out()
+        let waited = self.changed.wait_timeout_while(state, timeout, unchanged);
+        waited.is_ok_and(|(_, result)| !result.timed_out())
     }
 
     /// Asks the registry for the ids that are waited for, until dropped.
