@@ -45,7 +45,7 @@ fn map_schema() -> String {
     main_schema(r#"{"type":"map","values":["null","double","string","boolean"]}"#)
 }
 
-/// SplitMix64: the same events in every run.
+/// `SplitMix64`: the same events in every run.
 fn mix(seed: u64) -> u64 {
     let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -10,6 +10,7 @@ mod json;
 mod plan;
 pub mod registry;
 mod registry_client;
+mod rfc3339;
 
 use crate::engine::event::{Event, Inference, Label, RequestId, Segment, Stream, Target};
 use crate::engine::names::{ModelId, NameId, Names, SegmentId, VersionId};

@@ -191,14 +191,13 @@ impl Schemas {
     /// The ids that decoders wait for and why, for `/readyz`.
     pub fn waiting(&self) -> Vec<WaitingFor> {
         let state = self.state();
-        let entries = state.wanted.iter().map(|(&id, trouble)| match trouble {
-            Some(Trouble { reason, needs_operator }) => {
-                WaitingFor { id, reason: reason.clone(), needs_operator: *needs_operator }
-            }
-            None => {
-                let reason = "the schema registry is being asked".to_owned();
-                WaitingFor { id, reason, needs_operator: false }
-            }
+        let asking = || Trouble {
+            reason: "the schema registry is being asked".to_owned(),
+            needs_operator: false,
+        };
+        let entries = state.wanted.iter().map(|(&id, trouble)| {
+            let Trouble { reason, needs_operator } = trouble.clone().unwrap_or_else(asking);
+            WaitingFor { id, reason, needs_operator }
         });
         entries.collect()
     }

@@ -329,8 +329,8 @@ proptest! {
             Any::Null => prop_assert_eq!(a.prediction, Target::Absent),
             Any::Number(x) => prop_assert_eq!(a.prediction, Target::Number(x + 0.0)),
             Any::Boolean(x) => prop_assert_eq!(a.prediction, Target::Boolean(*x)),
-            Any::Text(x) => match x.strip_prefix('+').unwrap_or(x).parse::<i64>() {
-                Ok(whole) => prop_assert_eq!(a.prediction, Target::Number(whole as f64)),
+            Any::Text(x) => match x.strip_prefix('+').unwrap_or(x).parse::<i32>() {
+                Ok(whole) => prop_assert_eq!(a.prediction, Target::Number(whole.into())),
                 Err(_) => prop_assert!(matches!(a.prediction, Target::Class(_))),
             },
         }
