@@ -156,6 +156,10 @@ pub fn check_properties(properties: &[(String, String)]) -> Result<(), SourceErr
         all.find(|(refused, _)| *refused == name).map(|(_, reason)| reason)
     };
     for (name, value) in properties {
+        if name == "statistics.interval.ms" && value == "0" {
+            let reason = "lag and ends come with the statistics; choose a longer interval instead";
+            return Err(SourceError::Property { name: name.clone(), reason });
+        }
         if let Some(reason) = refused(name, value) {
             return Err(SourceError::Property { name: name.clone(), reason });
         }
@@ -325,6 +329,7 @@ mod tests {
             ("enable.auto.commit", "true"),
             ("isolation.level", "read_uncommitted"),
             ("partition.assignment.strategy", "cooperative-sticky"),
+            ("statistics.interval.ms", "0"),
             ("group.id", "other"),
             ("bootstrap.servers", "elsewhere:9092"),
         ] {
