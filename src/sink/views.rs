@@ -140,9 +140,13 @@ fn stream_health(databases: &Databases) -> ViewSpec {
     let half = |topic: &str, prefix: &str, own: [&str; 3]| {
         let counts: Vec<_> = ["accepted", "duplicate", "late", "matched", "kept", "orphan"]
             .into_iter()
-            .map(|count| match own.contains(&count) {
-                true => format!("tally.{count} AS {count}"),
-                false => format!("toInt64(0) AS {count}"),
+            .map(|count| {
+                let from = if own.contains(&count) {
+                    format!("tally.{count}")
+                } else {
+                    "toInt64(0)".to_owned()
+                };
+                format!("{from} AS {count}")
             })
             .collect();
         format!(

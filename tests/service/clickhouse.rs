@@ -48,13 +48,13 @@ fn sink(database: &str) -> ClickHouse {
 
 async fn ready(database: &str) -> ClickHouse {
     let sink = sink(database);
-    sink.init().await.unwrap();
+    sink.init().await.expect("an empty database");
     sink
 }
 
 async fn write(sink: &mut ClickHouse, batches: Vec<RowBatch>) {
     for batch in &batches {
-        sink.write(batch).await.unwrap();
+        sink.write(batch).await.expect("it is taken");
     }
 }
 
@@ -75,13 +75,15 @@ fn key(model: &str, version: &str, segment: &str, hour: i64) -> Key {
 fn edge(column: &Column, seed: u64) -> Value {
     match column.kind {
         Kind::Count => Value::Count(u64::MAX - seed),
-        Kind::Time => Value::Time(START_MS + i64::try_from(seed).unwrap()),
+        Kind::Time => Value::Time(START_MS + i64::try_from(seed).expect("small")),
         Kind::Number => Value::Figure(Ok(0.1)),
         Kind::Figure if seed.is_multiple_of(2) => Value::Figure(Err(Undefined::NoLabels)),
         Kind::Figure => Value::Figure(Ok(f64::MIN_POSITIVE / 4.0)),
         Kind::Sum => {
             let mut sum = ExactSum::default();
-            [1e300, -1e-300, 0.1, f64::MIN_POSITIVE].iter().for_each(|&term| sum.add(term));
+            for term in [1e300, -1e-300, 0.1, f64::MIN_POSITIVE] {
+                sum.add(term);
+            }
             Value::Sum(if seed == 0 { ExactSum::default() } else { sum })
         }
         Kind::Cells if seed == 0 => Value::Cells(Vec::new()),
@@ -176,7 +178,9 @@ async fn states_come_back_to_the_bit() {
     // Repeating is harmless, and another job's rows are another's.
     write(&mut sink, row::states(JOB, &rows)).await;
     let mut other = rows.clone();
-    other.iter_mut().for_each(|row| row.version = Version::of(0, 99, true));
+    for row in &mut other {
+        row.version = Version::of(0, 99, true);
+    }
     write(&mut sink, row::states("another", &other)).await;
 
     let mut asked = wanted(&rows);
@@ -235,7 +239,7 @@ fn clock(k: usize, stamps: &[i64]) -> LogClock {
 fn mark(partition: i32, positions: Positions) -> Mark {
     let mut tally = Tally::default();
     for (i, name) in ODD_NAMES.into_iter().enumerate() {
-        let n = i64::try_from(i).unwrap() + 1;
+        let n = i64::try_from(i).expect("small") + 1;
         let outcomes = Outcomes { first: n, second: -n, third: i64::MAX / 4, dead: 1 };
         tally.add(Stream::Inferences, &Arc::from(name), &outcomes);
         tally.add(Stream::Labels, &Arc::from(name), &Outcomes { first: 5, ..outcomes });
