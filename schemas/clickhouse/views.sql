@@ -373,7 +373,7 @@ FROM
             ('predicted_positive', predicted_positive, NULL, NULL, n),
             ('accuracy', accuracy, accuracy_lower, accuracy_upper, n),
             ('precision', precision, precision_lower, precision_upper, predicted_positive),
-            ('npv', npv, npv_lower, npv_upper, n),
+            ('npv', npv, npv_lower, npv_upper, tn + fn),
             ('recall', recall, recall_lower, recall_upper, positives),
             ('specificity', specificity, specificity_lower, specificity_upper, negatives),
             ('prevalence', prevalence, prevalence_lower, prevalence_upper, n),

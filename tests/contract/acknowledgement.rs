@@ -51,7 +51,8 @@ async fn write_to(script: Script) -> (Result<(), SinkError>, Vec<u8>) {
         if script.hangs {
             // Held open until the client has given up.
             let mut rest = [0; 1];
-            stream.read(&mut rest).await.ok();
+            let given_up = stream.read(&mut rest).await;
+            assert!(matches!(given_up, Ok(0) | Err(_)), "the client sends no more");
         }
         request
     };

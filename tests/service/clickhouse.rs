@@ -17,7 +17,8 @@ use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
 use tidegauge::sink::job::{BindError, BoundTopic, JobBinding};
 use tidegauge::sink::{FailureClass, RowBatch, Sink, StateVersion, row};
 
-use super::support::services;
+use super::support::{http, services};
+use tidegauge::embedded::clickhouse::EmbeddedOptions;
 
 const JOB: &str = "a 'job'\n\\";
 const HOUR_MS: i64 = 3_600_000;
@@ -153,6 +154,16 @@ async fn a_column_of_another_type_is_refused() {
         assert!(error.to_string().contains("sealed_until_ms"), "{error}");
         assert!(error.to_string().contains("Int32"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_replace_equal_rows_is_refused() {
+    let sink = ready("other_engine").await;
+    server().query("CREATE TABLE other_engine.copy AS other_engine.marks ENGINE = MergeTree ORDER BY (job, partition)");
+    server().query("EXCHANGE TABLES other_engine.copy AND other_engine.marks");
+    let error = sink.check_schema().await.unwrap_err();
+    assert_eq!(error.code(), "clickhouse_schema");
+    assert!(error.to_string().contains("`other_engine`.`marks`"), "{error}");
 }
 
 #[tokio::test]
@@ -539,4 +550,55 @@ async fn a_refusal_says_who_can_help() {
     assert_eq!(ClickHouse::new(settings).init().await.unwrap_err().code(), "clickhouse_schema");
     let mut absent = sink("no_such_database");
     assert_eq!(absent.seals().await.unwrap_err().code(), "clickhouse_schema");
+}
+
+/// The user of `bi.md`: reads the views only, and may change what BI tools change.
+const USERS: &str = "<clickhouse>
+  <profiles>
+    <default/>
+    <bi>
+      <readonly>1</readonly><final>1</final><max_execution_time>60</max_execution_time>
+      <constraints>
+        <max_execution_time><max>300</max><changeable_in_readonly/></max_execution_time>
+        <session_timezone><changeable_in_readonly/></session_timezone>
+      </constraints>
+    </bi>
+  </profiles>
+  <users>
+    <default><password></password><networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile><quota>default</quota></default>
+    <bi><password>bi</password><networks><ip>127.0.0.1</ip></networks>
+      <profile>bi</profile><quota>default</quota>
+      <grants><query>GRANT SELECT ON granted_bi.*</query></grants></bi>
+  </users>
+  <quotas><default></default></quotas>
+</clickhouse>";
+
+#[tokio::test]
+async fn a_bi_user_reads_the_views_and_nothing_else() {
+    let options = EmbeddedOptions { users_config: Some(USERS.to_owned()), ..Default::default() };
+    let server = services::ClickHouse::start_with(options);
+    let mut sink = ClickHouse::new(ClickHouseSettings::new(&server.url(), "granted", JOB));
+    sink.init().await.unwrap();
+    write(&mut sink, row::metrics(JOB, &[metric_row(MetricTable::Serving, 1)])).await;
+    write(&mut sink, row::marks(JOB, 0, &[mark(0, Positions { inferences: 1, labels: 1 })])).await;
+    let ask = |sql: &str| {
+        let url = format!("{}/?user=bi&password=bi&session_timezone=Asia/Tokyo", server.url());
+        http::request("POST", &url, &[], sql.as_bytes()).unwrap()
+    };
+    for view in ["serving", "labels", "quality_binary", "stream_health", "models_now", "metrics"] {
+        let answer = ask(&format!("SELECT count() FROM granted_bi.{view}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    let start = ask("SELECT window_start FROM granted_bi.serving");
+    assert_eq!(start.body, "2026-01-05 00:00:00.000\n", "UTC, whatever the session's zone");
+    for refused in ["SELECT count() FROM granted.serving", "DROP VIEW granted_bi.serving"] {
+        assert!(ask(refused).body.contains("ACCESS_DENIED"), "{refused}");
+    }
+    // Who may not write is told so.
+    let mut settings = ClickHouseSettings::new(&server.url(), "granted", JOB);
+    (settings.user, settings.password) = ("bi".into(), "bi".into());
+    let mut reader = ClickHouse::new(settings);
+    let batch = row::seals(JOB, 0, &[(PartitionId(0), EventTime(1))]).remove(0);
+    assert_eq!(reader.write(&batch).await.unwrap_err().code(), "clickhouse_refused");
 }
