@@ -177,10 +177,10 @@ fn stream_health(databases: &Databases) -> ViewSpec {
     }
 }
 
-fn models_now(databases: &Databases) -> ViewSpec {
+fn models_now_columns() -> Vec<TableColumn> {
     let c = TableColumn::new;
     let name = "LowCardinality(String)";
-    let columns = vec![
+    vec![
         c("job", name, "The job"),
         c("model", name, "The model"),
         c("version", name, "The model's version; empty where records name none"),
@@ -200,7 +200,10 @@ fn models_now(databases: &Databases) -> ViewSpec {
         c("error_rate", "Nullable(Float64)", "errors / inferences"),
         c("labelled", "UInt64", "Inferences with a label"),
         c("coverage", "Nullable(Float64)", "labelled / inferences"),
-    ];
+    ]
+}
+
+fn models_now(databases: &Databases) -> ViewSpec {
     let db = quoted(&databases.tables);
     // Counts are summed before they are divided; windows of coarser grains hold the same records again.
     let select = format!(
@@ -227,7 +230,7 @@ fn models_now(databases: &Databases) -> ViewSpec {
         comment:
             "One row for each model and version: since when, how much, how many errors and labels"
                 .to_owned(),
-        columns,
+        columns: models_now_columns(),
         select,
         definer: true,
     }
