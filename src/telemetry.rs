@@ -1,1 +1,472 @@
-//! (to be written)
+//! What the program says about itself: counters and gauges in Prometheus text, readiness with its reasons, and the
+//! log. "Metrics" are the models' figures; these here are *meters*. One function per happening both counts and logs,
+//! so that log and count can't drift apart; nothing is done per record, and no payload or secret is ever logged.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tracing::{debug, info, warn};
+
+use crate::engine::event::{PartitionId, Stream};
+use crate::engine::outcome::Outcome;
+use crate::engine::time::EventTime;
+
+/// Why the program is not ready. Each cause is set and cleared on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// No partition has been assigned yet.
+    Starting,
+    /// Kafka can't be reached.
+    Kafka,
+    /// ClickHouse does not take rows.
+    ClickHouse,
+    /// Memory is near the byte budget: one topic is left unread.
+    StateBudget,
+    /// Records wait for a schema that the registry does not give.
+    SchemaRegistry,
+    /// The dead-letter topic does not take records.
+    DeadLetters,
+    /// The program was asked to stop.
+    Stopping,
+}
+
+impl Cause {
+    /// The name on `/readyz`, in telemetry and in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Kafka => "kafka",
+            Self::ClickHouse => "clickhouse",
+            Self::StateBudget => "state_budget",
+            Self::SchemaRegistry => "schema_registry",
+            Self::DeadLetters => "dead_letters",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// How many outcomes there are.
+pub const OUTCOMES: usize = 7;
+
+/// Every outcome, its topic and its name, in the order of [`outcome_index`].
+pub const OUTCOME_NAMES: [(Stream, &str); OUTCOMES] = [
+    (Stream::Inferences, "accepted"),
+    (Stream::Inferences, "duplicate"),
+    (Stream::Inferences, "late"),
+    (Stream::Labels, "matched"),
+    (Stream::Labels, "kept"),
+    (Stream::Labels, "orphan"),
+    (Stream::Inferences, "dead"),
+];
+
+/// The place of an outcome in [`BatchCounts::outcomes`].
+pub fn outcome_index(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Accepted => 0,
+        Outcome::Duplicate => 1,
+        Outcome::Late => 2,
+        Outcome::Matched => 3,
+        Outcome::Kept => 4,
+        Outcome::Orphan => 5,
+        Outcome::Dead => 6,
+    }
+}
+
+/// What became of one batch of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchCounts {
+    /// First outcomes of the records of each topic; those read again after a start are left out.
+    pub outcomes: [[u64; OUTCOMES]; 2],
+    /// Records of each topic that were read again to rebuild memory.
+    pub replayed: [u64; 2],
+}
+
+impl BatchCounts {
+    /// Counts one record.
+    pub fn count(&mut self, stream: Stream, outcome: Outcome, is_replay: bool) {
+        if is_replay {
+            self.replayed[stream.index()] += 1;
+        } else {
+            self.outcomes[stream.index()][outcome_index(outcome)] += 1;
+        }
+    }
+
+    /// Records of one topic, those read again included.
+    pub fn records(&self, stream: Stream) -> u64 {
+        self.outcomes[stream.index()].iter().sum::<u64>() + self.replayed[stream.index()]
+    }
+}
+
+/// What one worker holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Bytes of its shards, names and letters.
+    pub bytes: usize,
+    /// Inferences held.
+    pub held: usize,
+    /// Labels kept.
+    pub kept: usize,
+}
+
+/// What a finished flush did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FlushReport {
+    /// From the freeze to the end.
+    pub took: Duration,
+    /// State rows written.
+    pub states: usize,
+    /// Metric rows written.
+    pub metrics: usize,
+    /// Dead letters sent.
+    pub letters: usize,
+}
+
+type Pair = [(&'static str, &'static str); 2];
+type Single = [(&'static str, &'static str); 1];
+type Numbered = [(&'static str, i64); 1];
+
+/// Every meter; the names stand in [`Meters::register`] and nowhere else.
+#[derive(Debug)]
+struct Meters {
+    records: Family<Pair, Counter>,
+    replayed: Family<Single, Counter>,
+    dead_letters: Family<Pair, Counter>,
+    rows: Family<Single, Counter>,
+    retries: Family<Single, Counter>,
+    commit_failures: Counter,
+    flushes: Counter,
+    flush_seconds: Histogram,
+    last_flush: Gauge<f64, AtomicU64>,
+    state_bytes: Family<Numbered, Gauge>,
+    held: Family<Numbered, Gauge>,
+    kept: Family<Numbered, Gauge>,
+    state_budget: Gauge,
+    hours_left: Gauge<f64, AtomicU64>,
+    cache_rows: Gauge,
+    seal_marks: Family<Numbered, Gauge<f64, AtomicU64>>,
+    lag: Family<[(&'static str, String); 2], Gauge>,
+    partitions: Family<Numbered, Gauge>,
+    not_ready: Family<Single, Gauge>,
+}
+
+impl Meters {
+    fn register(registry: &mut Registry) -> Self {
+        macro_rules! meter {
+            ($name:literal, $help:literal) => {
+                meter!($name, $help, Default::default())
+            };
+            ($name:literal, $help:literal, $new:expr) => {{
+                let meter = $new;
+                registry.register($name, $help, Clone::clone(&meter));
+                meter
+            }};
+        }
+        Self {
+            records: meter!("records", "Records read, by topic and first outcome"),
+            replayed: meter!("replayed_records", "Records read again after a start"),
+            dead_letters: meter!("dead_letters", "Dead letters, by topic and code"),
+            rows: meter!("rows_written", "Rows acknowledged by ClickHouse, by table"),
+            retries: meter!("retries", "Failed attempts that are repeated, by code"),
+            commit_failures: meter!("commit_failures", "Failed commits of offsets (harmless)"),
+            flushes: meter!("flushes", "Finished flushes"),
+            flush_seconds: meter!(
+                "flush_seconds",
+                "Length of a flush, from freeze to commit",
+                Histogram::new(exponential_buckets(0.005, 2.0, 15))
+            ),
+            last_flush: meter!("last_flush_timestamp_seconds", "When the last flush finished"),
+            state_bytes: meter!("state_bytes", "Memory of shards, names and letters, by worker"),
+            held: meter!("held_inferences", "Inferences held, by worker"),
+            kept: meter!("kept_labels", "Labels that matched nothing yet, by worker"),
+            state_budget: meter!("state_budget_bytes", "The configured byte budget"),
+            hours_left: meter!("state_budget_hours_left", "Until memory fills, -1 if it does not"),
+            cache_rows: meter!("writer_cached_states", "State rows that the writer remembers"),
+            seal_marks: meter!("seal_mark_timestamp_seconds", "Seal mark, by partition"),
+            lag: meter!("lag_records", "Records not read yet, by topic and partition"),
+            partitions: meter!("partitions", "Partitions owned, by worker"),
+            not_ready: meter!("not_ready", "1 while the cause keeps the program from being ready"),
+        }
+    }
+}
+
+/// The meters and the readiness of one process (or one test). Clones share them.
+#[derive(Clone)]
+pub struct Telemetry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    meters: Meters,
+    reasons: Mutex<BTreeMap<Cause, String>>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").field("reasons", &self.reasons()).finish_non_exhaustive()
+    }
+}
+
+impl Telemetry {
+    /// Meters that all stand at 0, and no reason against being ready.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("tidegauge");
+        let meters = Meters::register(&mut registry);
+        let reasons = Mutex::new(BTreeMap::new());
+        Self { inner: Arc::new(Inner { registry, meters, reasons }) }
+    }
+
+    /// All meters as Prometheus text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.inner.registry)
+            .expect("a String takes all that is written");
+        text
+    }
+
+    fn reasons_lock(&self) -> MutexGuard<'_, BTreeMap<Cause, String>> {
+        self.inner.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.inner.meters
+    }
+
+    /// Says why the program is not ready. Logged when the cause is new, or now has another reason.
+    pub fn not_ready(&self, cause: Cause, reason: impl Into<String>) {
+        let reason = reason.into();
+        let before = self.reasons_lock().insert(cause, reason.clone());
+        self.meters().not_ready.get_or_create(&[("cause", cause.name())]).set(1);
+        if before.is_none() {
+            warn!(cause = cause.name(), %reason, "not ready");
+        } else if before.as_ref() != Some(&reason) {
+            debug!(cause = cause.name(), %reason, "still not ready");
+        }
+    }
+
+    /// The cause is gone.
+    pub fn ready(&self, cause: Cause) {
+        let before = self.reasons_lock().remove(&cause);
+        if before.is_some() {
+            self.meters().not_ready.get_or_create(&[("cause", cause.name())]).set(0);
+            info!(cause = cause.name(), "no longer a reason against being ready");
+        }
+    }
+
+    /// Why the program is not ready; empty when it is.
+    pub fn reasons(&self) -> Vec<(Cause, String)> {
+        self.reasons_lock().iter().map(|(cause, reason)| (*cause, reason.clone())).collect()
+    }
+
+    /// A batch was folded in.
+    pub fn batch(&self, counts: &BatchCounts) {
+        for stream in Stream::BOTH {
+            let topic = ("topic", stream.name());
+            for ((_, name), &count) in OUTCOME_NAMES.iter().zip(&counts.outcomes[stream.index()]) {
+                if count > 0 {
+                    self.meters().records.get_or_create(&[topic, ("outcome", name)]).inc_by(count);
+                }
+            }
+            let replayed = counts.replayed[stream.index()];
+            if replayed > 0 {
+                self.meters().replayed.get_or_create(&[topic]).inc_by(replayed);
+            }
+        }
+    }
+
+    /// What a worker holds after a batch.
+    pub fn holding(&self, worker: usize, holding: Holding) {
+        let label = [("worker", number(worker))];
+        self.meters().state_bytes.get_or_create(&label).set(number(holding.bytes));
+        self.meters().held.get_or_create(&label).set(number(holding.held));
+        self.meters().kept.get_or_create(&label).set(number(holding.kept));
+    }
+
+    /// The configured byte budget.
+    pub fn state_budget(&self, bytes: usize) {
+        self.meters().state_budget.set(number(bytes));
+    }
+
+    /// At the present growth memory is full in so many hours; none when it does not grow.
+    pub fn budget_ends_in(&self, hours: Option<f64>, bytes: usize, budget: usize) {
+        self.meters().hours_left.set(hours.unwrap_or(-1.0));
+        if let Some(hours) = hours.filter(|hours| *hours < 24.0) {
+            warn!(hours_left = hours, bytes, budget, "state grows towards its budget");
+        }
+    }
+
+    /// Dead letters were acknowledged.
+    pub fn dead_letters(&self, by: &BTreeMap<(Stream, &'static str), u64>) {
+        for (&(stream, code), &count) in by {
+            let labels = [("topic", stream.name()), ("code", code)];
+            self.meters().dead_letters.get_or_create(&labels).inc_by(count);
+            info!(topic = stream.name(), code, count, "dead letters sent");
+        }
+    }
+
+    /// Rows of a table were acknowledged.
+    pub fn rows_written(&self, table: &'static str, rows: usize) {
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        self.meters().rows.get_or_create(&[("table", table)]).inc_by(rows);
+    }
+
+    /// An attempt failed and will be repeated after a pause.
+    pub fn retry(&self, code: &'static str, error: &dyn std::fmt::Display, pause: Duration) {
+        self.meters().retries.get_or_create(&[("code", code)]).inc();
+        warn!(code, %error, pause_ms = pause.as_millis(), "failed, will be repeated");
+    }
+
+    /// Offsets could not be committed to Kafka; the next flush commits again.
+    pub fn commit_failed(&self, error: &dyn std::fmt::Display) {
+        self.meters().commit_failures.inc();
+        warn!(%error, "offsets not committed; marks count, so nothing is lost");
+    }
+
+    /// A flush has finished.
+    #[expect(clippy::disallowed_methods, reason = "telemetry says when by the wall clock")]
+    pub fn flushed(&self, report: &FlushReport) {
+        self.meters().flushes.inc();
+        self.meters().flush_seconds.observe(report.took.as_secs_f64());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.meters().last_flush.set(now.unwrap_or_default().as_secs_f64());
+        debug!(
+            took_ms = report.took.as_millis(),
+            states = report.states,
+            metrics = report.metrics,
+            letters = report.letters,
+            "flushed"
+        );
+    }
+
+    /// State rows that the writer remembers.
+    pub fn writer_cache(&self, rows: usize) {
+        self.meters().cache_rows.set(number(rows));
+    }
+
+    /// A partition's seal mark.
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "seconds for a gauge")]
+    pub fn seal_mark(&self, partition: PartitionId, mark: EventTime) {
+        let label = [("partition", i64::from(partition.0))];
+        self.meters().seal_marks.get_or_create(&label).set(mark.0 as f64 / 1000.0);
+    }
+
+    /// Records of a topic partition that are not read yet.
+    pub fn lag(&self, stream: Stream, partition: PartitionId, records: i64) {
+        let labels = [("topic", stream.name().to_owned()), ("partition", partition.0.to_string())];
+        self.meters().lag.get_or_create(&labels).set(records);
+    }
+
+    /// A worker's partitions have changed.
+    pub fn assigned(&self, worker: usize, owned: usize, change: &'static str, of: &[PartitionId]) {
+        self.meters().partitions.get_or_create(&[("worker", number(worker))]).set(number(owned));
+        let partitions: Vec<i32> = of.iter().map(|partition| partition.0).collect();
+        info!(worker, owned, ?partitions, "partitions {change}");
+    }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level is neither a level nor a list of `target=level`.
+    #[error("log level {level:?} is not understood: write error, warn, info, debug or trace")]
+    Level {
+        /// What was given.
+        level: String,
+    },
+    /// Another log is in place already.
+    #[error("the log is set up already")]
+    SetUpTwice,
+}
+
+impl LogError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Level { .. } => "log_level",
+            Self::SetUpTwice => "log_set_up_twice",
+        }
+    }
+}
+
+/// Sends the log to standard error. `level` is a level, or a list such as `info,tidegauge=debug`. Called once, by
+/// `main`.
+pub fn set_up_log(format: LogFormat, level: &str) -> Result<(), LogError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(level)
+        .map_err(|_| LogError::Level { level: level.to_owned() })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    done.map_err(|_| LogError::SetUpTwice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_reach_the_text() {
+        let telemetry = Telemetry::new();
+        let mut counts = BatchCounts::default();
+        counts.count(Stream::Inferences, Outcome::Accepted, false);
+        counts.count(Stream::Inferences, Outcome::Accepted, false);
+        counts.count(Stream::Labels, Outcome::Dead, false);
+        counts.count(Stream::Labels, Outcome::Matched, true);
+        telemetry.batch(&counts);
+        telemetry.rows_written("window_state", 3);
+        let text = telemetry.encode();
+        for line in [
+            "tidegauge_records_total{topic=\"inferences\",outcome=\"accepted\"} 2",
+            "tidegauge_records_total{topic=\"labels\",outcome=\"dead\"} 1",
+            "tidegauge_replayed_records_total{topic=\"labels\"} 1",
+            "tidegauge_rows_written_total{table=\"window_state\"} 3",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn each_cause_is_set_and_cleared_on_its_own() {
+        let telemetry = Telemetry::new();
+        telemetry.not_ready(Cause::ClickHouse, "no answer");
+        telemetry.not_ready(Cause::StateBudget, "full");
+        telemetry.ready(Cause::ClickHouse);
+        telemetry.ready(Cause::Kafka);
+        assert_eq!(telemetry.reasons(), [(Cause::StateBudget, "full".to_owned())]);
+        assert!(telemetry.encode().contains("tidegauge_not_ready{cause=\"clickhouse\"} 0"));
+    }
+
+    #[test]
+    fn an_unknown_level_is_refused() {
+        let error = set_up_log(LogFormat::Text, "tidegauge=loud").expect_err("not a level");
+        assert_eq!(error.code(), "log_level");
+    }
+}

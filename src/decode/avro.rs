@@ -1,1 +1,361 @@
-//! (to be written)
+//! Avro → what is wanted of it: a plan of the writer's schema walks the bytes once.
+
+use super::checks::{DEPTH_MAX, DecodeError};
+use super::fields::{NodeIndex, Tree};
+use super::found::{Entry, Found, Scalar};
+use super::plan::{Plan, Shape, Step, StepIndex};
+use bumpalo::Bump;
+
+/// Powers of ten beyond this are not exact doubles.
+const EXACT_SCALE_MAX: usize = 22;
+const UUID_BYTES: usize = 16;
+
+/// Reads one datum, which must be all of `payload` from `start` on.
+pub(super) fn read<'a>(
+    payload: &'a [u8],
+    start: usize,
+    plan: &'a Plan,
+    tree: &Tree,
+    found: &mut Found<'a, '_>,
+) -> Result<(), DecodeError> {
+    let bytes = payload.get(start..).unwrap_or(&[]);
+    let cursor = Cursor { bytes, items_left: bytes.len() };
+    let mut reader = Reader { cursor, plan, tree, found };
+    let result = reader.read(plan.root, Entry::None, 0);
+    let left = reader.cursor.bytes.len();
+    match result {
+        Ok(()) if left == 0 => Ok(()),
+        Ok(()) => Err(DecodeError::TrailingBytes { count: left }),
+        Err(Fault::TooDeep) => Err(DecodeError::NestedTooDeep),
+        Err(Fault::Broken(reason)) => {
+            Err(DecodeError::BrokenAvro { reason, at: payload.len() - left })
+        }
+    }
+}
+
+/// Why the bytes are no datum of the schema. Small, because every step returns it.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Broken(&'static str),
+    TooDeep,
+}
+
+const ENDS: Fault = Fault::Broken("it ends too early");
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    /// How many more items arrays and maps may announce: items without bytes would make a short payload endless.
+    items_left: usize,
+}
+
+impl<'a> Cursor<'a> {
+    #[inline]
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Fault> {
+        let (head, rest) = self.bytes.split_at_checked(count).ok_or(ENDS)?;
+        self.bytes = rest;
+        Ok(head)
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or(ENDS)?;
+        self.bytes = rest;
+        Ok(*head)
+    }
+
+    #[inline]
+    fn long(&mut self) -> Result<i64, Fault> {
+        let (&first, rest) = self.bytes.split_first().ok_or(ENDS)?;
+        if first < 0x80 {
+            self.bytes = rest;
+            return Ok(unzigzag(u64::from(first)));
+        }
+        self.long_of_bytes()
+    }
+
+    fn long_of_bytes(&mut self) -> Result<i64, Fault> {
+        let mut value: u64 = 0;
+        for (i, &byte) in self.bytes.iter().take(10).enumerate() {
+            // The tenth byte has room for one bit.
+            if i == 9 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte < 0x80 {
+                self.bytes = self.bytes.get(i + 1..).unwrap_or(&[]);
+                return Ok(unzigzag(value));
+            }
+        }
+        Err(if self.bytes.len() < 10 {
+            ENDS
+        } else {
+            Fault::Broken("a number has more than 64 bits")
+        })
+    }
+
+    #[inline]
+    fn length(&mut self) -> Result<usize, Fault> {
+        usize::try_from(self.long()?).map_err(|_| Fault::Broken("a length is negative"))
+    }
+
+    #[inline]
+    fn sized(&mut self) -> Result<&'a [u8], Fault> {
+        let length = self.length()?;
+        self.take(length)
+    }
+
+    #[inline]
+    fn text(&mut self) -> Result<&'a str, Fault> {
+        std::str::from_utf8(self.sized()?).map_err(|_| Fault::Broken("a text is no UTF-8"))
+    }
+
+    #[inline]
+    fn boolean(&mut self) -> Result<bool, Fault> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(Fault::Broken("a boolean is neither 0 nor 1")),
+        }
+    }
+
+    fn int(&mut self) -> Result<i64, Fault> {
+        let value = self.long()?;
+        match i32::try_from(value) {
+            Ok(_) => Ok(value),
+            Err(_) => Err(Fault::Broken("an int has more than 32 bits")),
+        }
+    }
+
+    fn index<T>(&mut self, of: &'a [T]) -> Result<&'a T, Fault> {
+        let index = self.long()?;
+        let item = usize::try_from(index).ok().and_then(|i| of.get(i));
+        item.ok_or(Fault::Broken("the index of an enum or a union is out of range"))
+    }
+
+    /// The item count of the next block of an array or a map, and its size in bytes where it is given.
+    fn block(&mut self) -> Result<(usize, Option<usize>), Fault> {
+        let count = self.long()?;
+        let size = if count < 0 { Some(self.length()?) } else { None };
+        let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+        let left = self.items_left.checked_sub(count);
+        self.items_left = left.ok_or(Fault::Broken("it announces more items than it has bytes"))?;
+        Ok((count, size))
+    }
+}
+
+#[inline]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_wrap,
+    reason = "this is the encoding's definition"
+)]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+struct Reader<'a, 'r, 'n> {
+    cursor: Cursor<'a>,
+    plan: &'a Plan,
+    tree: &'r Tree,
+    found: &'r mut Found<'a, 'n>,
+}
+
+impl<'a> Reader<'a, '_, '_> {
+    /// Reads one value and gives it to whoever wants it.
+    fn read(&mut self, step: StepIndex, entry: Entry<'_>, depth: usize) -> Result<(), Fault> {
+        let step = self.plan.step(step);
+        if step.wanted.is_none() && matches!(entry, Entry::None) {
+            return self.skip(step, depth);
+        }
+        match &step.shape {
+            Shape::Record(fields) => self.record(fields, step.wanted, entry, depth + 1),
+            Shape::Map { known, other } => self.map(known, *other, step.wanted, entry, depth + 1),
+            Shape::Union(variants) => {
+                let variant = *self.cursor.index(variants)?;
+                self.read(variant, entry, depth)
+            }
+            Shape::Array(_) => {
+                self.take(step.wanted, entry, Scalar::Other(Scalar::ARRAY));
+                self.skip(step, depth)
+            }
+            scalar => {
+                let value = scalar_value(scalar, &mut self.cursor, self.found.arena)?;
+                self.take(step.wanted, entry, value);
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, wanted: Option<NodeIndex>, entry: Entry<'_>, value: Scalar<'a>) {
+        self.found.take(wanted.map(|node| self.tree.node(node)), entry, value);
+    }
+
+    fn record(
+        &mut self,
+        fields: &'a [(Box<str>, StepIndex)],
+        wanted: Option<NodeIndex>,
+        entry: Entry<'_>,
+        depth: usize,
+    ) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::TooDeep);
+        }
+        self.take(wanted, entry, Scalar::Other(Scalar::OBJECT));
+        let node = wanted.map(|node| self.tree.node(node));
+        for (name, step) in fields {
+            let entry = node.map_or(Entry::None, |node| Entry::of(node, name));
+            self.read(*step, entry, depth)?;
+        }
+        Ok(())
+    }
+
+    fn map(
+        &mut self,
+        known: &'a [(NodeIndex, StepIndex)],
+        other: StepIndex,
+        wanted: Option<NodeIndex>,
+        entry: Entry<'_>,
+        depth: usize,
+    ) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::TooDeep);
+        }
+        self.take(wanted, entry, Scalar::Other(Scalar::OBJECT));
+        let node = wanted.map(|node| self.tree.node(node));
+        loop {
+            let (count, _) = self.cursor.block()?;
+            if count == 0 {
+                return Ok(());
+            }
+            for _ in 0..count {
+                let name = self.cursor.text()?;
+                let child = node.and_then(|node| node.child(name));
+                let step = child.and_then(|child| known.iter().find(|(node, _)| *node == child));
+                let entry = node.map_or(Entry::None, |node| Entry::of(node, name));
+                self.read(step.map_or(other, |(_, step)| *step), entry, depth)?;
+            }
+        }
+    }
+
+    fn skip(&mut self, step: &'a Step, depth: usize) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::TooDeep);
+        }
+        if step.is_empty {
+            return Ok(());
+        }
+        match &step.shape {
+            Shape::Record(fields) => {
+                for (_, field) in fields {
+                    self.skip(self.plan.step(*field), depth + 1)?;
+                }
+                Ok(())
+            }
+            Shape::Array(items) => self.skip_blocks(*items, false, depth + 1),
+            Shape::Map { other, .. } => self.skip_blocks(*other, true, depth + 1),
+            Shape::Union(variants) => {
+                let variant = *self.cursor.index(variants)?;
+                self.skip(self.plan.step(variant), depth + 1)
+            }
+            // The text of a skipped value is nobody's business, so it is not even looked at.
+            Shape::Text => self.cursor.sized().map(drop),
+            scalar => scalar_value(scalar, &mut self.cursor, self.found.arena).map(drop),
+        }
+    }
+
+    fn skip_blocks(&mut self, items: StepIndex, named: bool, depth: usize) -> Result<(), Fault> {
+        let items = self.plan.step(items);
+        loop {
+            let (count, size) = self.cursor.block()?;
+            if count == 0 {
+                return Ok(());
+            }
+            if let Some(size) = size {
+                self.cursor.take(size)?;
+            } else if named || !items.is_empty {
+                for _ in 0..count {
+                    if named {
+                        self.cursor.sized()?;
+                    }
+                    self.skip(items, depth)?;
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn scalar_value<'a>(
+    shape: &'a Shape,
+    cursor: &mut Cursor<'a>,
+    arena: &'a Bump,
+) -> Result<Scalar<'a>, Fault> {
+    Ok(match shape {
+        Shape::Null => Scalar::Null,
+        Shape::Boolean => Scalar::Boolean(cursor.boolean()?),
+        Shape::Int => Scalar::Integer(cursor.int()?),
+        Shape::Long => Scalar::Integer(cursor.long()?),
+        Shape::Instant32(unit) => Scalar::Instant(cursor.int()?, *unit),
+        Shape::Instant64(unit) => Scalar::Instant(cursor.long()?, *unit),
+        Shape::Float => Scalar::Float(f64::from(f32::from_le_bytes(cursor.array()?))),
+        Shape::Double => Scalar::Float(f64::from_le_bytes(cursor.array()?)),
+        Shape::Text => Scalar::Text(cursor.text()?),
+        Shape::Enum(symbols) => Scalar::Text(cursor.index(symbols)?),
+        Shape::Bytes => {
+            cursor.sized()?;
+            Scalar::Other("bytes")
+        }
+        Shape::Fixed(size) => {
+            cursor.take(*size)?;
+            Scalar::Other("bytes of fixed size")
+        }
+        Shape::Uuid => uuid(cursor.take(UUID_BYTES)?, arena),
+        Shape::UuidBytes => uuid(cursor.sized()?, arena),
+        Shape::Decimal { size, scale } => {
+            let bytes = match size {
+                Some(size) => cursor.take(*size)?,
+                None => cursor.sized()?,
+            };
+            decimal(bytes, *scale)
+        }
+        Shape::Record(_) | Shape::Array(_) | Shape::Map { .. } | Shape::Union(_) => {
+            Scalar::Other(Scalar::OBJECT)
+        }
+    })
+}
+
+/// The usual text of a UUID, as JSON has it.
+fn uuid<'a>(bytes: &[u8], arena: &'a Bump) -> Scalar<'a> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    if bytes.len() != UUID_BYTES {
+        return Scalar::Other("a UUID of another size than 16 bytes");
+    }
+    let mut text = bumpalo::collections::String::with_capacity_in(36, arena);
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for half in [byte >> 4, byte & 15] {
+            text.push(DIGITS.get(usize::from(half)).copied().map_or('0', char::from));
+        }
+    }
+    Scalar::Text(text.into_bump_str())
+}
+
+/// The double of a decimal; exact to the last bit while the digits are below 2^53.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "the nearest double is meant"
+)]
+fn decimal(bytes: &[u8], scale: usize) -> Scalar<'static> {
+    if bytes.is_empty() || bytes.len() > size_of::<i128>() || scale > EXACT_SCALE_MAX {
+        return Scalar::Other("a decimal of more than 16 bytes or 22 places");
+    }
+    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    let start: i128 = if negative { -1 } else { 0 };
+    let unscaled = bytes.iter().fold(start, |value, &byte| value << 8 | i128::from(byte));
+    let power = (0..scale).fold(1.0, |power, _| power * 10.0);
+    Scalar::Float(unscaled as f64 / power)
+}

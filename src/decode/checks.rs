@@ -1,5 +1,599 @@
-//! Every check of an id, range and unit.
+//! Every check of an id, range and unit, and the error of a record that fails one.
 
-/// Why a record can't be used.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DecodeError;
+use super::fields::Field;
+use super::found::{Scalar, Unit};
+use crate::engine::event::{RequestId, Target, WEIGHT_ONE};
+use crate::engine::names::{ClassId, NameId};
+use crate::engine::time::EventTime;
+use bumpalo::Bump;
+use std::borrow::Cow;
+
+/// Numbers beyond this can't be squared and summed exactly.
+pub const NUMBER_MAX: f64 = 1e150;
+/// The longest name of a model, version, class, segment value or feature, in bytes.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// The most features, and the most scores, of one record.
+pub const VALUES_MAX: usize = 8192;
+/// The deepest nesting of a record that is followed.
+pub const DEPTH_MAX: usize = 64;
+/// The code of an inference from the future: decided by the pipeline, which knows when the record arrived.
+pub const TIMESTAMP_IN_FUTURE: &str = "timestamp_in_future";
+
+/// 1900-01-01 in milliseconds.
+const TIME_MIN_MS: i64 = -2_208_988_800_000;
+/// 2200-01-01 in milliseconds.
+const TIME_MAX_MS: i64 = 7_258_118_400_000;
+const WEIGHT_MAX: f64 = 1_048_576.0;
+const MICROS_PER_MILLI: f64 = 1000.0;
+/// From here on not every whole number is a double.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Why a record can't be used, for ever.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DecodeError {
+    /// The record has a null payload.
+    #[error("the record has no payload (a tombstone): have the producer send events only")]
+    Tombstone,
+    /// The payload has no bytes.
+    #[error("the payload is empty: have the producer send the event")]
+    EmptyPayload,
+    /// Not one JSON object.
+    #[error(
+        "the payload is not one JSON object ({reason}): fix the producer, or set the topic's `format`"
+    )]
+    BrokenJson {
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Bytes that don't fit the writer's schema.
+    #[error(
+        "the payload does not fit its Avro schema at byte {at} ({reason}): \
+         fix the producer, or set the topic's `format` or schema file"
+    )]
+    BrokenAvro {
+        /// What is wrong.
+        reason: &'static str,
+        /// Where, in bytes from the payload's start.
+        at: usize,
+    },
+    /// Not a zero byte and a schema id.
+    #[error(
+        "the payload does not begin with a zero byte and a 4-byte schema id: \
+         use a serializer with the registry's wire format, or set the topic's `format`"
+    )]
+    WireFormat,
+    /// The registry knows no such schema.
+    #[error("the registry has no schema {id}: check `schema_registry.url`, or register the schema")]
+    UnknownSchema {
+        /// The id in the payload.
+        id: u32,
+    },
+    /// The writer's schema can't be used.
+    #[error("schema {id} can't be used ({reason}): register a valid Avro schema")]
+    BadSchema {
+        /// The id in the payload.
+        id: u32,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Bytes after the event.
+    #[error("{count} bytes follow the event: send one event in each record, with its own schema")]
+    TrailingBytes {
+        /// How many.
+        count: usize,
+    },
+    /// A required field is absent or null.
+    #[error("`{field}` is missing or null: send it, or set its path under `fields`")]
+    MissingField {
+        /// The field.
+        field: &'static str,
+    },
+    /// An ID without a character.
+    #[error("`request_id` is empty: send an ID that is unique for each request")]
+    EmptyRequestId,
+    /// A value of the wrong type.
+    #[error(
+        "`{field}` is {found}, not {expected}: fix the producer, or set its path under `fields`"
+    )]
+    WrongType {
+        /// The field, with the entry's name where it has entries.
+        field: Cow<'static, str>,
+        /// What can be used.
+        expected: &'static str,
+        /// What was there.
+        found: &'static str,
+    },
+    /// Not between the years 1900 and 2200.
+    #[error("`timestamp` {value} is not in the years 1900 to 2200: {hint}")]
+    TimestampOutOfRange {
+        /// The value as the record has it.
+        value: String,
+        /// What the number looks like.
+        hint: &'static str,
+    },
+    /// An inference from the future.
+    #[error("`timestamp` is later than the record's arrival: set the clock of the producer right")]
+    TimestampInFuture,
+    /// Not a probability.
+    #[error("`{field}` is {value}, not in 0 to 1: send a probability")]
+    ScoreOutOfRange {
+        /// The field.
+        field: Cow<'static, str>,
+        /// The value.
+        value: f64,
+    },
+    /// Negative or not finite.
+    #[error("`latency_ms` is {value}: send milliseconds from 0 on, or leave the field out")]
+    LatencyOutOfRange {
+        /// The value.
+        value: f64,
+    },
+    /// Not finite, or beyond 1e150.
+    #[error("`{field}` is {value}: send a finite number of at most 1e150")]
+    NumberOutOfRange {
+        /// The field.
+        field: &'static str,
+        /// The value.
+        value: f64,
+    },
+    /// A weight that can't be counted.
+    #[error("`weight` is {value}: send a number from 0 to 1048576, or leave the field out")]
+    WeightOutOfRange {
+        /// The value.
+        value: f64,
+    },
+    /// Nesting that only an attack or a mistake has.
+    #[error("the record is nested more than {DEPTH_MAX} levels deep: send it flatter")]
+    NestedTooDeep,
+    /// A name that is no name.
+    #[error("`{field}` is a name of {bytes} bytes: send at most {NAME_BYTES_MAX}")]
+    NameTooLong {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// More entries than a record may have.
+    #[error("`{field}` has more than {VALUES_MAX} entries: send fewer")]
+    TooManyValues {
+        /// The field.
+        field: &'static str,
+    },
+}
+
+impl DecodeError {
+    /// Every code that there is.
+    pub const CODES: [&'static str; 20] = [
+        "tombstone",
+        "empty_payload",
+        "broken_json",
+        "broken_avro",
+        "wire_format",
+        "unknown_schema",
+        "bad_schema",
+        "trailing_bytes",
+        "missing_field",
+        "empty_request_id",
+        "wrong_type",
+        "timestamp_out_of_range",
+        TIMESTAMP_IN_FUTURE,
+        "score_out_of_range",
+        "latency_out_of_range",
+        "number_out_of_range",
+        "weight_out_of_range",
+        "nested_too_deep",
+        "name_too_long",
+        "too_many_values",
+    ];
+
+    /// A stable name of the error, for headers, telemetry and the README.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Tombstone => "tombstone",
+            Self::EmptyPayload => "empty_payload",
+            Self::BrokenJson { .. } => "broken_json",
+            Self::BrokenAvro { .. } => "broken_avro",
+            Self::WireFormat => "wire_format",
+            Self::UnknownSchema { .. } => "unknown_schema",
+            Self::BadSchema { .. } => "bad_schema",
+            Self::TrailingBytes { .. } => "trailing_bytes",
+            Self::MissingField { .. } => "missing_field",
+            Self::EmptyRequestId => "empty_request_id",
+            Self::WrongType { .. } => "wrong_type",
+            Self::TimestampOutOfRange { .. } => "timestamp_out_of_range",
+            Self::TimestampInFuture => TIMESTAMP_IN_FUTURE,
+            Self::ScoreOutOfRange { .. } => "score_out_of_range",
+            Self::LatencyOutOfRange { .. } => "latency_out_of_range",
+            Self::NumberOutOfRange { .. } => "number_out_of_range",
+            Self::WeightOutOfRange { .. } => "weight_out_of_range",
+            Self::NestedTooDeep => "nested_too_deep",
+            Self::NameTooLong { .. } => "name_too_long",
+            Self::TooManyValues { .. } => "too_many_values",
+        }
+    }
+}
+
+/// The name of one entry of a field, for messages.
+pub(super) fn entry(field: &'static str, name: &str) -> Cow<'static, str> {
+    const SHOWN: usize = 64;
+    let end = (0..=SHOWN.min(name.len())).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
+    Cow::Owned(format!("{field}.{}", name.get(..end).unwrap_or("")))
+}
+
+fn wrong(field: Field, expected: &'static str, value: Scalar<'_>) -> DecodeError {
+    DecodeError::WrongType { field: field.name().into(), expected, found: value.kind() }
+}
+
+/// The hash of a request ID: of its own bytes, or where it has several parts, of each part's length (as eight bytes,
+/// the least first) and bytes. Whole numbers stand for their decimal text.
+pub(super) fn request_id<'a>(
+    mut parts: impl ExactSizeIterator<Item = Scalar<'a>>,
+    bytes: &mut Vec<u8>,
+) -> Result<RequestId, DecodeError> {
+    let single = parts.len() == 1;
+    let mut length = 0;
+    bytes.clear();
+    while let Some(part) = parts.next() {
+        match part {
+            Scalar::Text(text) if single => {
+                return if text.is_empty() {
+                    Err(DecodeError::EmptyRequestId)
+                } else {
+                    Ok(RequestId::of(text.as_bytes()))
+                };
+            }
+            Scalar::Text(text) => add_part(bytes, single, text.as_bytes()),
+            Scalar::Integer(x) | Scalar::Instant(x, _) => {
+                add_part(bytes, single, Digits::of(i128::from(x)).as_str().as_bytes());
+            }
+            Scalar::Unsigned(x) => {
+                add_part(bytes, single, Digits::of(i128::from(x)).as_str().as_bytes());
+            }
+            Scalar::Absent | Scalar::Null => {
+                return Err(DecodeError::MissingField { field: Field::RequestId.name() });
+            }
+            Scalar::Boolean(_) | Scalar::Float(_) | Scalar::Other(_) => {
+                return Err(wrong(Field::RequestId, "text or an integer of at most 64 bits", part));
+            }
+        }
+        length += if single { 0 } else { size_of::<u64>() };
+    }
+    if bytes.len() == length {
+        return Err(DecodeError::EmptyRequestId);
+    }
+    Ok(RequestId::of(bytes))
+}
+
+fn add_part(bytes: &mut Vec<u8>, single: bool, part: &[u8]) {
+    if !single {
+        let length = u64::try_from(part.len()).expect("a length fits 64 bits");
+        bytes.extend_from_slice(&length.to_le_bytes());
+    }
+    bytes.extend_from_slice(part);
+}
+
+/// The decimal text of a whole number, without an allocation.
+#[derive(Debug)]
+pub(super) struct Digits {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    /// Of a number of at most 20 characters, as every 64-bit one is.
+    pub(super) fn of(number: i128) -> Self {
+        let mut digits = Self { text: [b'0'; 20], start: 20 };
+        let mut rest = number.unsigned_abs();
+        loop {
+            digits.push(u8::try_from(rest % 10).unwrap_or(0) + b'0');
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            digits.push(b'-');
+        }
+        digits
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.start = self.start.saturating_sub(1);
+        if let Some(place) = self.text.get_mut(self.start) {
+            *place = byte;
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        let digits = self.text.get(self.start..).and_then(|text| std::str::from_utf8(text).ok());
+        digits.expect("only ASCII characters are written")
+    }
+}
+
+/// The text of a name: text itself, or the decimal text of a whole number. `None` where none is given.
+pub(super) fn name<'a>(
+    field: Field,
+    value: Scalar<'a>,
+    arena: &'a Bump,
+) -> Result<Option<&'a str>, DecodeError> {
+    Ok(match value {
+        Scalar::Absent | Scalar::Null | Scalar::Text("") => None,
+        Scalar::Text(text) => Some(text),
+        Scalar::Integer(x) | Scalar::Instant(x, _) => {
+            Some(arena.alloc_str(Digits::of(i128::from(x)).as_str()))
+        }
+        Scalar::Unsigned(x) => Some(arena.alloc_str(Digits::of(i128::from(x)).as_str())),
+        Scalar::Boolean(_) | Scalar::Float(_) | Scalar::Other(_) => {
+            return Err(wrong(field, "text", value));
+        }
+    })
+}
+
+/// The text of a segment value; `None` where none is given. The empty text is a value.
+pub(super) fn segment<'a>(
+    dimension: &str,
+    value: Scalar<'a>,
+    arena: &'a Bump,
+) -> Result<Option<&'a str>, DecodeError> {
+    match value {
+        Scalar::Text("") => Ok(Some("")),
+        Scalar::Boolean(true) => Ok(Some("true")),
+        Scalar::Boolean(false) => Ok(Some("false")),
+        Scalar::Float(_) | Scalar::Other(_) => Err(DecodeError::WrongType {
+            field: entry(Field::Segments.name(), dimension),
+            expected: "text, an integer, a boolean or null",
+            found: value.kind(),
+        }),
+        _ => name(Field::Segments, value, arena),
+    }
+}
+
+/// The time of an event.
+pub(super) fn time(value: Scalar<'_>) -> Result<EventTime, DecodeError> {
+    const EXPECTED: &str = "milliseconds since 1970 as an integer, or RFC 3339 text";
+    let milliseconds = match value {
+        Scalar::Absent | Scalar::Null => {
+            return Err(DecodeError::MissingField { field: Field::Timestamp.name() });
+        }
+        Scalar::Integer(x) | Scalar::Instant(x, Unit::Millis) => x,
+        Scalar::Instant(x, Unit::Micros) => x.div_euclid(1_000),
+        Scalar::Instant(x, Unit::Nanos) => x.div_euclid(1_000_000),
+        Scalar::Instant(x, Unit::Days) => x.saturating_mul(86_400_000),
+        Scalar::Float(x) => match whole(x) {
+            Some(x) => x,
+            None if x.is_nan() || x.fract() != 0.0 => {
+                return Err(wrong(Field::Timestamp, EXPECTED, value));
+            }
+            None => return Err(out_of_years(x, "send milliseconds since 1970")),
+        },
+        Scalar::Unsigned(x) => return Err(out_of_years(x, "send milliseconds since 1970")),
+        Scalar::Text(text) => match rfc3339::milliseconds(text) {
+            Some(x) => x,
+            None => {
+                return Err(wrong(Field::Timestamp, EXPECTED, Scalar::Other("other text")));
+            }
+        },
+        Scalar::Boolean(_) | Scalar::Other(_) => {
+            return Err(wrong(Field::Timestamp, EXPECTED, value));
+        }
+    };
+    if in_years(milliseconds) {
+        return Ok(EventTime(milliseconds));
+    }
+    Err(out_of_years(
+        milliseconds,
+        if in_years(milliseconds / 1_000) {
+            "it looks like microseconds: send milliseconds since 1970"
+        } else if in_years(milliseconds / 1_000_000) {
+            "it looks like nanoseconds: send milliseconds since 1970"
+        } else {
+            "send milliseconds since 1970"
+        },
+    ))
+}
+
+fn in_years(milliseconds: i64) -> bool {
+    (TIME_MIN_MS..TIME_MAX_MS).contains(&milliseconds)
+}
+
+fn out_of_years(value: impl ToString, hint: &'static str) -> DecodeError {
+    DecodeError::TimestampOutOfRange { value: value.to_string(), hint }
+}
+
+/// A double that is a whole number and exact as such.
+#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "checked before")]
+fn whole(x: f64) -> Option<i64> {
+    (x.fract() == 0.0 && x.abs() < EXACT_MAX).then_some(x as i64)
+}
+
+/// A prediction or label in the form in which two are compared.
+pub(super) fn target(
+    field: Field,
+    value: Scalar<'_>,
+    intern: impl FnOnce(&str) -> Result<NameId, DecodeError>,
+) -> Result<Target, DecodeError> {
+    match value {
+        Scalar::Absent | Scalar::Null => Ok(Target::Absent),
+        Scalar::Boolean(x) => Ok(Target::Boolean(x)),
+        Scalar::Text("true") => Ok(Target::Boolean(true)),
+        Scalar::Text("false") => Ok(Target::Boolean(false)),
+        Scalar::Text(text) => match whole_text(text) {
+            Some(x) => Ok(Target::Number(x)),
+            None => Ok(Target::Class(ClassId(intern(text)?))),
+        },
+        Scalar::Other(_) => Err(wrong(field, "a number, text or a boolean", value)),
+        Scalar::Integer(_) | Scalar::Unsigned(_) | Scalar::Float(_) | Scalar::Instant(..) => {
+            let number = value.number().unwrap_or(f64::NAN);
+            if number.abs() <= NUMBER_MAX {
+                Ok(Target::Number(number + 0.0)) // -0.0 becomes 0.0
+            } else {
+                Err(DecodeError::NumberOutOfRange { field: field.name(), value: number })
+            }
+        }
+    }
+}
+
+/// The text of a class that is a whole number, in the form in which labels have it.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "a whole number below 2^53"
+)]
+pub(super) fn whole_class(text: &str) -> Option<Digits> {
+    whole_text(text).map(|number| Digits::of(number as i128))
+}
+
+/// The number that a text is, if it is an optional sign and digits and smaller than 2^53.
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "below 2^53 it is exact")]
+pub(super) fn whole_text(text: &str) -> Option<f64> {
+    let (negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    let mut number: u64 = 0;
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    let number = number as f64;
+    (number < EXACT_MAX).then_some(if negative { 0.0 - number } else { number })
+}
+
+/// A probability.
+pub(super) fn score(
+    field: impl FnOnce() -> Cow<'static, str>,
+    value: Scalar<'_>,
+) -> Result<f64, DecodeError> {
+    match value.number() {
+        Some(score) if (0.0..=1.0).contains(&score) => Ok(score + 0.0), // -0.0 becomes 0.0
+        Some(value) => Err(DecodeError::ScoreOutOfRange { field: field(), value }),
+        None => Err(DecodeError::WrongType {
+            field: field(),
+            expected: "a number from 0 to 1",
+            found: value.kind(),
+        }),
+    }
+}
+
+/// Whole microseconds, rounded half up, held to `u32::MAX`.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the value is at least 0, and the cast holds it to the range"
+)]
+pub(super) fn latency_us(value: Scalar<'_>) -> Result<Option<u32>, DecodeError> {
+    match value.number() {
+        Some(value) if value.is_finite() && value >= 0.0 => {
+            Ok(Some((value * MICROS_PER_MILLI).round() as u32))
+        }
+        Some(value) => Err(DecodeError::LatencyOutOfRange { value }),
+        None if value.is_given() => Err(wrong(Field::LatencyMs, "a number", value)),
+        None => Ok(None),
+    }
+}
+
+/// Whether an `error` says that the inference failed.
+pub(super) fn failed(value: Scalar<'_>) -> Result<bool, DecodeError> {
+    match value {
+        Scalar::Absent | Scalar::Null => Ok(false),
+        Scalar::Text(text) => Ok(!text.is_empty()),
+        Scalar::Boolean(failed) => Ok(failed),
+        _ => Err(wrong(Field::Error, "text", value)),
+    }
+}
+
+/// A label's weight in units of 2^-20, rounded to the nearest.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from 0 to 2^40"
+)]
+pub(super) fn weight(value: Scalar<'_>) -> Result<u64, DecodeError> {
+    match value.number() {
+        Some(weight) if (0.0..=WEIGHT_MAX).contains(&weight) => {
+            Ok((weight * WEIGHT_MAX).round() as u64)
+        }
+        Some(value) => Err(DecodeError::WeightOutOfRange { value }),
+        None if value.is_given() => Err(wrong(Field::Weight, "a number", value)),
+        None => Ok(WEIGHT_ONE),
+    }
+}
+
+/// RFC 3339, strictly.
+mod rfc3339 {
+    /// Milliseconds since 1970 of a time with any offset, rounded down. A leap second is the second after it.
+    pub(super) fn milliseconds(text: &str) -> Option<i64> {
+        let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b't' | b' ', rest @ ..] =
+            text.as_bytes()
+        else {
+            return None;
+        };
+        let [h0, h1, b':', i0, i1, b':', s0, s1, rest @ ..] = rest else { return None };
+        let year = pair(*y0, *y1)? * 100 + pair(*y2, *y3)?;
+        let (month, day) = (pair(*m0, *m1)?, pair(*d0, *d1)?);
+        let (hour, minute, second) = (pair(*h0, *h1)?, pair(*i0, *i1)?, pair(*s0, *s1)?);
+        let (millis, rest) = fraction(rest)?;
+        let sound = (1..=12).contains(&month)
+            && (1..=days_in(year, month)).contains(&day)
+            && hour < 24
+            && minute < 60
+            && second <= 60;
+        if !sound {
+            return None;
+        }
+        let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - offset_minutes(rest)?;
+        Some((minutes * 60 + second) * 1000 + millis)
+    }
+
+    fn pair(tens: u8, ones: u8) -> Option<i64> {
+        let digit = |c: u8| c.is_ascii_digit().then(|| i64::from(c - b'0'));
+        Some(digit(tens)? * 10 + digit(ones)?)
+    }
+
+    fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+        let [b'.', digits @ ..] = text else { return Some((0, text)) };
+        let count = digits.iter().take_while(|c| c.is_ascii_digit()).count();
+        let (digits, rest) = digits.split_at_checked(count)?;
+        let place = |i: usize| digits.get(i).map_or(0, |c| i64::from(c - b'0'));
+        (count > 0).then_some((place(0) * 100 + place(1) * 10 + place(2), rest))
+    }
+
+    fn offset_minutes(text: &[u8]) -> Option<i64> {
+        match text {
+            b"Z" | b"z" => Some(0),
+            [sign @ (b'+' | b'-'), h0, h1, b':', m0, m1] => {
+                let (hours, minutes) = (pair(*h0, *h1)?, pair(*m0, *m1)?);
+                let sign = if *sign == b'-' { -1 } else { 1 };
+                (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+            }
+            _ => None,
+        }
+    }
+
+    fn days_in(year: i64, month: i64) -> i64 {
+        match month {
+            2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        }
+    }
+
+    /// Days since 1970-01-01 in the Gregorian calendar (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    fn days(year: i64, month: i64, day: i64) -> i64 {
+        let year = if month <= 2 { year - 1 } else { year };
+        let era = year.div_euclid(400);
+        let year_of_era = year.rem_euclid(400);
+        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        era * 146_097 + day_of_era - 719_468
+    }
+}

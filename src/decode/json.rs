@@ -1,1 +1,165 @@
-//! (to be written)
+//! JSON → what is wanted of it, straight from sonic-rs's events: no value tree, names and nesting from the tree.
+
+use super::checks::DecodeError;
+use super::fields::{NodeIndex, Tree};
+use super::found::{Entry, Found, Scalar};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use sonic_rs::error::Category;
+use std::fmt;
+
+/// Reads one JSON object.
+pub(super) fn read<'a>(
+    payload: &'a [u8],
+    tree: &Tree,
+    found: &mut Found<'a, '_>,
+) -> Result<(), DecodeError> {
+    let text = std::str::from_utf8(payload).map_err(|error| DecodeError::BrokenJson {
+        reason: format!("no UTF-8 from byte {}", error.valid_up_to()),
+    })?;
+    let mut deserializer = sonic_rs::Deserializer::from_str(text);
+    let value = Value { found, tree, node: Some(Tree::ROOT), entry: Entry::None };
+    let shape = value.deserialize(&mut deserializer).map_err(|error| broken(&error))?;
+    deserializer.end().map_err(|error| broken(&error))?;
+    match shape {
+        Shape::Object => Ok(()),
+        Shape::Other => Err(DecodeError::BrokenJson { reason: "no object".to_owned() }),
+    }
+}
+
+/// The parser's own text would show the payload.
+#[cold]
+fn broken(error: &sonic_rs::Error) -> DecodeError {
+    let what = match error.classify() {
+        Category::Eof => "it ends too early",
+        Category::Syntax => "bad syntax",
+        _ => "bad value",
+    };
+    let reason = format!("{what}, line {} column {}", error.line(), error.column());
+    DecodeError::BrokenJson { reason }
+}
+
+enum Shape {
+    Object,
+    Other,
+}
+
+/// One JSON value that something is wanted of.
+struct Value<'a, 'f, 'n, 't> {
+    found: &'f mut Found<'a, 'n>,
+    tree: &'t Tree,
+    node: Option<NodeIndex>,
+    entry: Entry<'a>,
+}
+
+impl<'a> Value<'a, '_, '_, '_> {
+    fn take(&mut self, value: Scalar<'a>) {
+        self.found.take(self.node.map(|node| self.tree.node(node)), self.entry, value);
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'de, '_, '_, '_> {
+    type Value = Shape;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shape, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'de, '_, '_, '_> {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: Error>(mut self, value: bool) -> Result<Shape, E> {
+        self.take(Scalar::Boolean(value));
+        Ok(Shape::Other)
+    }
+
+    fn visit_i64<E: Error>(mut self, value: i64) -> Result<Shape, E> {
+        self.take(Scalar::Integer(value));
+        Ok(Shape::Other)
+    }
+
+    fn visit_u64<E: Error>(mut self, value: u64) -> Result<Shape, E> {
+        self.take(i64::try_from(value).map_or(Scalar::Unsigned(value), Scalar::Integer));
+        Ok(Shape::Other)
+    }
+
+    fn visit_f64<E: Error>(mut self, value: f64) -> Result<Shape, E> {
+        self.take(Scalar::Float(value));
+        Ok(Shape::Other)
+    }
+
+    fn visit_unit<E: Error>(mut self) -> Result<Shape, E> {
+        self.take(Scalar::Null);
+        Ok(Shape::Other)
+    }
+
+    fn visit_borrowed_str<E: Error>(mut self, value: &'de str) -> Result<Shape, E> {
+        self.take(Scalar::Text(value));
+        Ok(Shape::Other)
+    }
+
+    fn visit_str<E: Error>(mut self, value: &str) -> Result<Shape, E> {
+        // A text with escapes lives in the parser's scratch, which the next one overwrites.
+        let copy = self.found.arena.alloc_str(value);
+        self.take(Scalar::Text(copy));
+        Ok(Shape::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Shape, A::Error> {
+        self.take(Scalar::Other(Scalar::ARRAY));
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Shape::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Shape, A::Error> {
+        self.take(Scalar::Other(Scalar::OBJECT));
+        let Self { found, tree, node, .. } = self;
+        let Some(node) = node.map(|node| tree.node(node)) else {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(Shape::Object);
+        };
+        while let Some(name) = map.next_key_seed(Name { arena: found.arena })? {
+            let entry = Entry::of(node, name);
+            let child = node.child(name);
+            if child.is_none() && matches!(entry, Entry::None) {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                map.next_value_seed(Value { found: &mut *found, tree, node: child, entry })?;
+            }
+        }
+        Ok(Shape::Object)
+    }
+}
+
+/// A name in an object; one with escapes is copied.
+struct Name<'a> {
+    arena: &'a bumpalo::Bump,
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'de> {
+    type Value = &'de str;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'de str, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name<'de> {
+    type Value = &'de str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<&'de str, E> {
+        Ok(name)
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<&'de str, E> {
+        Ok(self.arena.alloc_str(name))
+    }
+}

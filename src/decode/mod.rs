@@ -1,16 +1,33 @@
 //! Bytes → [`Event`]. Nothing behind this module checks a range again.
 #![deny(clippy::indexing_slicing)]
+#![warn(missing_docs)]
 
-pub mod avro;
+mod avro;
 pub mod checks;
 pub mod fields;
-pub mod json;
+mod found;
+mod json;
+mod plan;
 pub mod registry;
+mod registry_client;
 
-use crate::engine::event::Event;
-use crate::engine::names::Names;
+use crate::engine::event::{Event, Inference, Label, RequestId, Segment, Stream, Target};
+use crate::engine::names::{ModelId, NameId, Names, SegmentId, VersionId};
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+use fields::{Field, FieldPaths, Tree};
+use found::{Found, Scalar, Scratch};
+use plan::Plan;
+use registry::{Lookup, Schemas, WriterSchema};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use checks::DecodeError;
+
+/// A zero byte and four bytes of schema id.
+const WIRE_HEADER_BYTES: usize = 5;
+/// More scratch than this, which only a huge record needs, is given back.
+const ARENA_BYTES_KEPT: usize = 1 << 20;
 
 /// Why a payload gave no event.
 #[derive(Debug, PartialEq)]
@@ -21,6 +38,295 @@ pub enum NotDecoded {
     Waiting(SchemaId),
 }
 
+impl From<DecodeError> for NotDecoded {
+    fn from(error: DecodeError) -> Self {
+        Self::Bad(error)
+    }
+}
+
 /// The id of a writer schema in the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SchemaId(pub u32);
+
+/// How the payloads of one topic are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object in UTF-8.
+    Json,
+    /// Avro in the registry's wire format: a zero byte, the schema id as four bytes, the greatest first, the datum.
+    AvroRegistry,
+    /// A plain Avro datum of the schema with this text.
+    AvroFile(String),
+}
+
+/// What a [`Decoder`] of one topic has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecoderSettings {
+    /// The topic.
+    pub stream: Stream,
+    /// How its payloads are written.
+    pub format: Format,
+    /// Where its fields live.
+    pub fields: FieldPaths,
+    /// The segment dimensions that are looked for; an event names them by their index here.
+    pub segments: Vec<String>,
+}
+
+/// Why no decoder can be made of the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecoderError {
+    /// The schema file's text is no Avro schema.
+    #[error("the Avro schema file of {stream} can't be used ({reason}): fix the file")]
+    BadSchemaFile {
+        /// The topic.
+        stream: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// More segment dimensions than an event can number.
+    #[error("{count} segment dimensions are too many: configure at most 65536")]
+    TooManySegments {
+        /// How many.
+        count: usize,
+    },
+    /// The paths are those of the other topic.
+    #[error("the field paths of {stream} are those of the other topic: build them for this one")]
+    OtherStream {
+        /// The topic.
+        stream: &'static str,
+    },
+}
+
+impl DecoderError {
+    /// A stable name of the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadSchemaFile { .. } => "bad_schema_file",
+            Self::TooManySegments { .. } => "too_many_segments",
+            Self::OtherStream { .. } => "fields_of_other_topic",
+        }
+    }
+}
+
+/// Decodes the payloads of one topic. One for each worker and topic, so plans and scratch need no lock.
+#[derive(Debug)]
+pub struct Decoder {
+    format: Framing,
+    common: Common,
+    /// What an event borrows; emptied for the next one.
+    arena: Bump,
+}
+
+/// What is needed whatever the format is.
+#[derive(Debug)]
+struct Common {
+    stream: Stream,
+    tree: Tree,
+    segments: Vec<String>,
+    scratch: Scratch,
+    id_bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Json,
+    AvroRegistry { schemas: Arc<Schemas>, plans: Plans },
+    AvroFile(Plan),
+}
+
+/// Compiled plans by schema id; the one used last is tried first.
+#[derive(Debug, Default)]
+struct Plans {
+    by_id: BTreeMap<SchemaId, usize>,
+    plans: Vec<Plan>,
+    last: Option<(SchemaId, usize)>,
+}
+
+impl Decoder {
+    /// A decoder for one topic. Only [`Format::AvroRegistry`] asks `schemas`.
+    pub fn new(settings: &DecoderSettings, schemas: Arc<Schemas>) -> Result<Self, DecoderError> {
+        let stream = settings.stream;
+        if settings.fields.stream() != stream {
+            return Err(DecoderError::OtherStream { stream: stream.name() });
+        }
+        let count = settings.segments.len();
+        if count > usize::from(u16::MAX) + 1 {
+            return Err(DecoderError::TooManySegments { count });
+        }
+        let tree = Tree::new(&settings.fields, &settings.segments);
+        let bad_file = |reason| DecoderError::BadSchemaFile { stream: stream.name(), reason };
+        let format = match &settings.format {
+            Format::Json => Framing::Json,
+            Format::AvroRegistry => Framing::AvroRegistry { schemas, plans: Plans::default() },
+            Format::AvroFile(text) => {
+                let schema = WriterSchema::parse(text, &[]).map_err(bad_file)?;
+                Framing::AvroFile(Plan::new(&schema, &tree).map_err(bad_file)?)
+            }
+        };
+        let (segments, id_bytes) = (settings.segments.clone(), Vec::new());
+        let common = Common { stream, tree, segments, scratch: Scratch::default(), id_bytes };
+        Ok(Self { format, common, arena: Bump::new() })
+    }
+
+    /// The event in a payload. It borrows the payload and the decoder's scratch until the next call.
+    pub fn decode<'a>(
+        &'a mut self,
+        payload: Option<&'a [u8]>,
+        names: &mut Names,
+    ) -> Result<Event<'a>, NotDecoded> {
+        if self.arena.allocated_bytes() > ARENA_BYTES_KEPT {
+            self.arena = Bump::new();
+        }
+        self.arena.reset();
+        let payload = payload.ok_or(DecodeError::Tombstone)?;
+        if payload.is_empty() {
+            return Err(DecodeError::EmptyPayload.into());
+        }
+        let Self { format, common, arena } = self;
+        let Common { stream, tree, segments, scratch, id_bytes } = common;
+        let mut found = Found::new(arena, names, scratch, tree.slot_count());
+        match format {
+            Framing::Json => json::read(payload, tree, &mut found)?,
+            Framing::AvroFile(plan) => avro::read(payload, 0, plan, tree, &mut found)?,
+            Framing::AvroRegistry { schemas, plans } => {
+                let plan = plans.find(schema_id(payload)?, schemas, tree)?;
+                avro::read(payload, WIRE_HEADER_BYTES, plan, tree, &mut found)?;
+            }
+        }
+        Ok(match stream {
+            Stream::Inferences => Event::Inference(inference(found, tree, segments, id_bytes)?),
+            Stream::Labels => Event::Label(label(found, tree, id_bytes)?),
+        })
+    }
+}
+
+fn schema_id(payload: &[u8]) -> Result<SchemaId, DecodeError> {
+    match payload {
+        [0, a, b, c, d, ..] => Ok(SchemaId(u32::from_be_bytes([*a, *b, *c, *d]))),
+        _ => Err(DecodeError::WireFormat),
+    }
+}
+
+impl Plans {
+    fn find(&mut self, id: SchemaId, schemas: &Schemas, tree: &Tree) -> Result<&Plan, NotDecoded> {
+        let index = match self.last {
+            Some((last, index)) if last == id => index,
+            _ => self.index(id, schemas, tree)?,
+        };
+        self.last = Some((id, index));
+        Ok(self.plans.get(index).expect("plans are only ever added"))
+    }
+
+    #[cold]
+    fn index(&mut self, id: SchemaId, schemas: &Schemas, tree: &Tree) -> Result<usize, NotDecoded> {
+        if let Some(&index) = self.by_id.get(&id) {
+            return Ok(index);
+        }
+        let bad = |reason: &str| DecodeError::BadSchema { id: id.0, reason: reason.to_owned() };
+        let schema = match schemas.lookup(id) {
+            Lookup::Known(schema) => schema,
+            Lookup::Unknown => return Err(DecodeError::UnknownSchema { id: id.0 }.into()),
+            Lookup::Bad(reason) => return Err(bad(&reason).into()),
+            Lookup::Waiting => return Err(NotDecoded::Waiting(id)),
+        };
+        let plan = Plan::new(&schema, tree).map_err(|reason| bad(&reason))?;
+        let index = self.plans.len();
+        self.plans.push(plan);
+        self.by_id.insert(id, index);
+        Ok(index)
+    }
+}
+
+fn request_id(
+    found: &Found<'_, '_>,
+    tree: &Tree,
+    bytes: &mut Vec<u8>,
+) -> Result<RequestId, DecodeError> {
+    let parts = tree.slots(Field::RequestId).iter().map(|&slot| found.slot(slot));
+    checks::request_id(parts, bytes)
+}
+
+/// Interns the name in a field, if it is given.
+fn name(
+    found: &mut Found<'_, '_>,
+    tree: &Tree,
+    field: Field,
+) -> Result<Option<NameId>, DecodeError> {
+    let text = checks::name(field, found.first(tree.slots(field)), found.arena)?;
+    text.map(|text| found.intern(field.name(), text)).transpose()
+}
+
+fn inference<'a>(
+    mut found: Found<'a, '_>,
+    tree: &Tree,
+    dimensions: &[String],
+    id_bytes: &mut Vec<u8>,
+) -> Result<Inference<'a>, DecodeError> {
+    let id = request_id(&found, tree, id_bytes)?;
+    let model = name(&mut found, tree, Field::Model)?
+        .ok_or(DecodeError::MissingField { field: Field::Model.name() })?;
+    let version = name(&mut found, tree, Field::Version)?.unwrap_or(Names::EMPTY);
+    let value = |found: &Found<'a, '_>, field| found.first(tree.slots(field));
+    let time = checks::time(value(&found, Field::Timestamp))?;
+    let prediction = value(&found, Field::Prediction);
+    let prediction = checks::target(Field::Prediction, prediction, |text| {
+        found.intern(Field::Prediction.name(), text)
+    })?;
+    let score = match value(&found, Field::Score) {
+        Scalar::Absent | Scalar::Null => None,
+        score => Some(checks::score(|| Field::Score.name().into(), score)?),
+    };
+    let latency_us = checks::latency_us(value(&found, Field::LatencyMs))?;
+    let failed = checks::failed(value(&found, Field::Error))?;
+    let segments = segments(&mut found, tree, dimensions)?;
+    if let Some(error) = found.bad {
+        return Err(error);
+    }
+    Ok(Inference {
+        id,
+        model: ModelId(model),
+        version: VersionId(version),
+        time,
+        prediction,
+        latency_us,
+        failed,
+        score,
+        scores: found.scores.into_bump_slice(),
+        features: found.features.into_bump_slice(),
+        segments,
+    })
+}
+
+fn segments<'a>(
+    found: &mut Found<'a, '_>,
+    tree: &Tree,
+    dimensions: &[String],
+) -> Result<&'a [Segment], DecodeError> {
+    let mut segments = BumpVec::with_capacity_in(dimensions.len(), found.arena);
+    for (index, (dimension, slots)) in (0..).zip(dimensions.iter().zip(tree.dimensions())) {
+        let value = checks::segment(dimension, found.first(slots), found.arena)?;
+        let Some(value) = value else { continue };
+        let text = bumpalo::format!(in found.arena, "{}={}", dimension, value);
+        let id = SegmentId(found.intern(Field::Segments.name(), &text)?);
+        segments.push(Segment { dimension: index, id });
+    }
+    Ok(segments.into_bump_slice())
+}
+
+fn label(
+    mut found: Found<'_, '_>,
+    tree: &Tree,
+    id_bytes: &mut Vec<u8>,
+) -> Result<Label, DecodeError> {
+    let id = request_id(&found, tree, id_bytes)?;
+    let model = name(&mut found, tree, Field::Model)?.map(ModelId);
+    let time = checks::time(found.first(tree.slots(Field::Timestamp)))?;
+    let value = found.first(tree.slots(Field::Label));
+    let value =
+        checks::target(Field::Label, value, |text| found.intern(Field::Label.name(), text))?;
+    if value == Target::Absent {
+        return Err(DecodeError::MissingField { field: Field::Label.name() });
+    }
+    let weight = checks::weight(found.first(tree.slots(Field::Weight)))?;
+    Ok(Label { id, model, time, value, weight })
+}

@@ -1,1 +1,285 @@
-//! (to be written)
+//! Writer schemas by id, shared by all decoders. Hits are kept for ever, misses briefly; an outage is "wait".
+
+use super::SchemaId;
+use super::registry_client::{Answer, Registry, Trouble};
+use apache_avro::Schema;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The most misses that are remembered: a topic of noise names any number of ids.
+const MISSES_MAX: usize = 10_000;
+const UNPOISONED: &str = "nothing panics while it holds this lock";
+
+/// Where the schema registry is and how patient to be with it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// Base URL, its path included.
+    pub url: String,
+    /// User of basic authentication.
+    pub user: Option<String>,
+    /// Password of basic authentication.
+    pub password: Option<String>,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// How long an id that the registry does not know is not asked for again.
+    pub miss_for: Duration,
+    /// The first pause after a failed request; it doubles from there.
+    pub pause_min: Duration,
+    /// The longest pause between two requests.
+    pub pause_max: Duration,
+}
+
+impl RegistrySettings {
+    /// The defaults, without authentication.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            user: None,
+            password: None,
+            request_timeout: Duration::from_secs(10),
+            miss_for: Duration::from_secs(10),
+            pause_min: Duration::from_millis(100),
+            pause_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl std::fmt::Debug for RegistrySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password, and the URL, which may hold one, reach no log.
+        f.debug_struct("RegistrySettings").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Why the registry can't even be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// Not an http or https URL.
+    #[error("`schema_registry.url` is no http or https URL ({reason}): give the base URL")]
+    BadUrl {
+        /// What is wrong.
+        reason: String,
+    },
+    /// No client can be made.
+    #[error("no HTTPS client can be made ({reason}): install the system's CA certificates")]
+    Client {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl RegistryError {
+    /// A stable name of the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadUrl { .. } => "bad_registry_url",
+            Self::Client { .. } => "registry_client",
+        }
+    }
+}
+
+/// A writer schema with the named types that it refers to.
+#[derive(Debug)]
+pub struct WriterSchema {
+    /// The schema.
+    pub schema: Schema,
+    /// Schemas that hold the named types of its references.
+    pub references: Vec<Schema>,
+}
+
+impl WriterSchema {
+    /// Parses a schema's text with the texts of the schemas that it refers to.
+    pub fn parse(text: &str, references: &[String]) -> Result<Self, String> {
+        let parsed = if references.is_empty() {
+            Schema::parse_str(text).map(|schema| (schema, Vec::new()))
+        } else {
+            Schema::parse_str_with_list(text, references)
+        };
+        let (schema, references) = parsed.map_err(|error| error.to_string())?;
+        Ok(Self { schema, references })
+    }
+}
+
+/// What the cache knows of an id.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// The schema.
+    Known(Arc<WriterSchema>),
+    /// The registry has no such id.
+    Unknown,
+    /// The registry has it, but it can't be used.
+    Bad(Arc<str>),
+    /// The registry has to be asked, or does not answer: ask again after [`Schemas::wait`].
+    Waiting,
+}
+
+/// An id that decoders wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingFor {
+    /// The id.
+    pub id: SchemaId,
+    /// Why it is not there yet, with the remedy.
+    pub reason: String,
+    /// Whether it will not come without the operator: wrong credentials.
+    pub needs_operator: bool,
+}
+
+/// The cache of writer schemas, shared by all workers, filled by [`Schemas::serve`].
+#[derive(Debug)]
+pub struct Schemas {
+    registry: Option<Registry>,
+    state: Mutex<State>,
+    changed: Condvar,
+    asked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: BTreeMap<SchemaId, Arc<WriterSchema>>,
+    bad: BTreeMap<SchemaId, Arc<str>>,
+    /// Ids that the registry does not know, and when they are forgotten.
+    misses: BTreeMap<SchemaId, Instant>,
+    /// Ids that are asked for, and what is in the way.
+    wanted: BTreeMap<SchemaId, Option<Trouble>>,
+    changes: u64,
+}
+
+impl Schemas {
+    /// A cache without a registry, for topics that need none: every id is unknown.
+    pub fn none() -> Self {
+        Self::with(None)
+    }
+
+    /// A cache in front of a registry.
+    pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
+        Registry::new(settings).map(Some).map(Self::with)
+    }
+
+    fn with(registry: Option<Registry>) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self { registry, state, changed, asked: Notify::new() }
+    }
+
+    /// What is known of an id; one that is not known is asked for by [`Schemas::serve`].
+    pub fn lookup(&self, id: SchemaId) -> Lookup {
+        let mut state = self.state();
+        if let Some(schema) = state.known.get(&id) {
+            return Lookup::Known(Arc::clone(schema));
+        }
+        if let Some(reason) = state.bad.get(&id) {
+            return Lookup::Bad(Arc::clone(reason));
+        }
+        if self.registry.is_none() || state.misses.contains_key(&id) {
+            return Lookup::Unknown;
+        }
+        if let Entry::Vacant(place) = state.wanted.entry(id) {
+            place.insert(None);
+            self.asked.notify_one();
+        }
+        Lookup::Waiting
+    }
+
+    /// The ids that decoders wait for and why, for `/readyz`.
+    pub fn waiting(&self) -> Vec<WaitingFor> {
+        let state = self.state();
+        let entries = state.wanted.iter().map(|(&id, trouble)| match trouble {
+            Some(Trouble { reason, needs_operator }) => {
+                WaitingFor { id, reason: reason.clone(), needs_operator: *needs_operator }
+            }
+            None => {
+                let reason = "the schema registry is being asked".to_owned();
+                WaitingFor { id, reason, needs_operator: false }
+            }
+        });
+        entries.collect()
+    }
+
+    /// Blocks a worker until the cache has changed or `timeout` has passed; returns at once where nothing is
+    /// waited for. Whether there is something new to look up.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let state = self.state();
+        let before = state.changes;
+        let unchanged = |state: &mut State| state.changes == before && !state.wanted.is_empty();
+        let (_state, result) =
+            self.changed.wait_timeout_while(state, timeout, unchanged).expect(UNPOISONED);
+        !result.timed_out()
+    }
+
+    /// Asks the registry for the ids that are waited for, until dropped.
+    pub async fn serve(self: Arc<Self>) {
+        let Some(registry) = &self.registry else { return std::future::pending().await };
+        let mut pause = registry.settings.pause_min;
+        loop {
+            let wanted = self.wanted();
+            if wanted.is_empty() {
+                self.sleep_until_asked().await;
+                continue;
+            }
+            let mut failures = 0;
+            for &id in &wanted {
+                match registry.fetch(id).await {
+                    Ok(answer) => self.settle(id, answer, registry.settings.miss_for),
+                    Err(trouble) => {
+                        failures += 1;
+                        self.state().wanted.insert(id, Some(trouble));
+                    }
+                }
+            }
+            if failures < wanted.len() {
+                pause = registry.settings.pause_min;
+            }
+            if failures > 0 {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(registry.settings.pause_max);
+            }
+        }
+    }
+
+    /// Forgets misses whose time is over, then says what is to be asked for.
+    fn wanted(&self) -> Vec<SchemaId> {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.misses.retain(|_, forgotten_at| *forgotten_at > now);
+        state.wanted.keys().copied().collect()
+    }
+
+    async fn sleep_until_asked(&self) {
+        let next_miss = self.state().misses.values().min().copied();
+        let forget = async {
+            match next_miss {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.asked.notified() => {}
+            () = forget => {}
+        }
+    }
+
+    fn settle(&self, id: SchemaId, answer: Answer, miss_for: Duration) {
+        let mut state = self.state();
+        match answer {
+            Answer::Known(schema) => drop(state.known.insert(id, Arc::new(schema))),
+            Answer::Bad(reason) => drop(state.bad.insert(id, reason.into())),
+            Answer::Unknown => {
+                if state.misses.len() >= MISSES_MAX {
+                    state.misses.pop_first();
+                }
+                state.misses.insert(id, Instant::now() + miss_for);
+            }
+        }
+        state.wanted.remove(&id);
+        state.changes += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
+    }
+}

@@ -1,1 +1,367 @@
-//! (to be written)
+//! Held inferences: an open table of 40-byte entries, kept sorted by hash inside its runs.
+//!
+//! All windows share one table, so a label asks once and not once for each open window. The table is split into
+//! parts by the lower bits of the ID, so that growing and sweeping touch one part at a time and never pause for
+//! long. Entries are placed in the order of their hash: a look-up of an ID that is not there ends at the first
+//! greater one, a rebuild is one pass in order, and a part may be filled to 87 %.
+
+use super::event::RequestId;
+
+/// Parts of the table: a power of two.
+const PARTS: usize = 256;
+/// A part grows when it is fuller than this share of its home slots, in percent.
+const FULL_PERCENT: usize = 87;
+/// Slots behind the last home slot, for runs that end there.
+const SLACK: usize = 24;
+
+/// One inference that waits for labels, or an identity that is only remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Entry {
+    high: u64,
+    low: u64,
+    /// The bits of the score; [`NO_SCORE`] where there is none.
+    score: u64,
+    group_and_flags: u32,
+    /// Milliseconds from the window's start to the inference.
+    pub time_in_window: u32,
+    /// Records from the group's base offset to the inference.
+    pub offset_in_group: u32,
+    /// One more than the index of the winning label's record in the window's labels; 0 while there is none.
+    pub label: u32,
+}
+
+const NO_SCORE: u64 = u64::MAX;
+const EMPTY: u32 = u32::MAX;
+const GROUP_BITS: u32 = 27;
+const GROUP_MASK: u32 = (1 << GROUP_BITS) - 1;
+const FLAG_DECIDED: u32 = 1 << 27;
+const FLAG_POSITIVE: u32 = 1 << 28;
+const FLAG_OFF_THRESHOLD: u32 = 1 << 29;
+const FLAG_BINARY: u32 = 1 << 30;
+const FLAG_REMEMBERED: u32 = 1 << 31;
+
+/// Groups that entries can point to.
+pub const MAX_GROUPS: usize = 1 << GROUP_BITS;
+
+/// What an entry says beside its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Prediction {
+    /// Whether it is folded into binary quality.
+    pub is_binary: bool,
+    /// Positive or negative, where decided.
+    pub decision: Option<bool>,
+    /// Whether its own prediction differs from what its score would decide.
+    pub off_threshold: bool,
+    /// Probability of the positive class.
+    pub score: Option<f64>,
+}
+
+impl Entry {
+    /// An accepted inference.
+    pub fn accepted(id: RequestId, group: u32, prediction: &Prediction) -> Self {
+        let mut flags = group;
+        if let Some(positive) = prediction.decision {
+            flags |= FLAG_DECIDED | if positive { FLAG_POSITIVE } else { 0 };
+        }
+        flags |= if prediction.off_threshold { FLAG_OFF_THRESHOLD } else { 0 };
+        flags |= if prediction.is_binary { FLAG_BINARY } else { 0 };
+        Self {
+            high: id.high,
+            low: id.low,
+            score: prediction.score.map_or(NO_SCORE, f64::to_bits),
+            group_and_flags: flags,
+            time_in_window: 0,
+            offset_in_group: 0,
+            label: 0,
+        }
+    }
+
+    /// An identity that no label can match, remembered so that its duplicates are known.
+    pub fn remembered(id: RequestId, group: u32) -> Self {
+        let mut entry = Self::accepted(id, group, &Prediction::default());
+        entry.group_and_flags |= FLAG_REMEMBERED;
+        entry
+    }
+
+    /// The group: model, version, segments and window.
+    pub fn group(&self) -> u32 {
+        self.group_and_flags & GROUP_MASK
+    }
+
+    /// Whether it is only remembered.
+    pub fn is_remembered(&self) -> bool {
+        self.group_and_flags & FLAG_REMEMBERED != 0
+    }
+
+    /// What it predicted.
+    pub fn prediction(&self) -> Prediction {
+        let flag = |bit| self.group_and_flags & bit != 0;
+        Prediction {
+            is_binary: flag(FLAG_BINARY),
+            decision: flag(FLAG_DECIDED).then(|| flag(FLAG_POSITIVE)),
+            off_threshold: flag(FLAG_OFF_THRESHOLD),
+            score: (self.score != NO_SCORE).then(|| f64::from_bits(self.score)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.group_and_flags == EMPTY
+    }
+
+    fn empty() -> Self {
+        Self {
+            high: 0,
+            low: 0,
+            score: 0,
+            group_and_flags: EMPTY,
+            time_in_window: 0,
+            offset_in_group: 0,
+            label: 0,
+        }
+    }
+}
+
+/// Where an entry stands, until the next insertion or sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    part: usize,
+    slot: usize,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Held {
+    parts: Vec<Part>,
+    unswept: usize,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    slots: Vec<Entry>,
+    homes: usize,
+    filled: usize,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self { parts: (0..PARTS).map(|_| Part::default()).collect(), unswept: 0 }
+    }
+}
+
+impl Held {
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        let slots: usize = self.parts.iter().map(|part| part.slots.capacity()).sum();
+        slots * size_of::<Entry>()
+    }
+
+    /// The entries of an ID, oldest first. The caller skips those whose group is gone.
+    pub fn find(&self, id: RequestId) -> impl Iterator<Item = (Place, &Entry)> {
+        let part = part_of(id);
+        let Part { slots, homes, .. } = &self.parts[part];
+        let from = if slots.is_empty() { 0 } else { home(id.high, *homes) };
+        slots[from..]
+            .iter()
+            .enumerate()
+            .take_while(move |(_, entry)| !entry.is_empty() && entry.high <= id.high)
+            .filter(move |(_, entry)| entry.high == id.high && entry.low == id.low)
+            .map(move |(i, entry)| (Place { part, slot: from + i }, entry))
+    }
+
+    /// The entry at a place that [`find`](Self::find) gave.
+    pub fn at(&mut self, place: Place) -> &mut Entry {
+        &mut self.parts[place.part].slots[place.slot]
+    }
+
+    /// Adds an entry behind those of the same ID. `is_alive` tells which groups still matter.
+    pub fn insert(&mut self, entry: Entry, is_alive: &impl Fn(u32) -> bool) {
+        let id = RequestId { high: entry.high, low: entry.low };
+        let index = part_of(id);
+        let part = &mut self.parts[index];
+        if (part.filled + 1) * 100 > part.homes * FULL_PERCENT {
+            part.grow(index, is_alive);
+        }
+        while !part.try_insert(entry) {
+            let homes = part.homes + part.homes / 8 + 8;
+            part.rebuild(homes, is_alive);
+        }
+    }
+
+    /// Asks for all entries of groups that are gone to be swept out.
+    pub fn begin_sweep(&mut self) {
+        self.unswept = PARTS;
+    }
+
+    /// Sweeps one part, if a sweep is under way. True when this ended the sweep: from then on no entry points to a
+    /// group that was gone when it began.
+    pub fn sweep_step(&mut self, is_alive: &impl Fn(u32) -> bool) -> bool {
+        let Some(left) = self.unswept.checked_sub(1) else { return false };
+        self.unswept = left;
+        self.parts[left].shrink(left, is_alive);
+        left == 0
+    }
+
+    /// Slots of all parts: what a whole sweep costs.
+    pub fn slots(&self) -> usize {
+        self.parts.iter().map(|part| part.slots.len()).sum()
+    }
+}
+
+impl Part {
+    fn try_insert(&mut self, entry: Entry) -> bool {
+        let mut at = home(entry.high, self.homes);
+        while at < self.slots.len()
+            && !self.slots[at].is_empty()
+            && self.slots[at].high <= entry.high
+        {
+            at += 1;
+        }
+        let Some(free) = self.slots[at..].iter().position(Entry::is_empty) else { return false };
+        self.slots.copy_within(at..at + free, at + 1);
+        self.slots[at] = entry;
+        self.filled += 1;
+        true
+    }
+
+    fn grow(&mut self, index: usize, is_alive: &impl Fn(u32) -> bool) {
+        let alive = self.alive(is_alive);
+        let homes = if alive * 100 < self.homes * 70 {
+            self.homes
+        } else {
+            // Parts begin at different sizes, so that they do not all grow at once.
+            (self.homes + self.homes / 5).max(16 + index / 4)
+        };
+        self.rebuild(homes, is_alive);
+    }
+
+    fn shrink(&mut self, index: usize, is_alive: &impl Fn(u32) -> bool) {
+        let alive = self.alive(is_alive);
+        if alive < self.filled {
+            let wanted = (alive + alive / 4).max(16 + index / 4);
+            self.rebuild(wanted.min(self.homes), is_alive);
+        }
+    }
+
+    fn alive(&self, is_alive: &impl Fn(u32) -> bool) -> usize {
+        self.slots.iter().filter(|entry| !entry.is_empty() && is_alive(entry.group())).count()
+    }
+
+    /// Moves all entries that are alive into a part of `homes` home slots, in one pass in order.
+    fn rebuild(&mut self, homes: usize, is_alive: &impl Fn(u32) -> bool) {
+        let old = std::mem::take(&mut self.slots);
+        let mut slots = vec![Entry::empty(); homes + homes / 64 + SLACK];
+        slots.reserve_exact(SLACK);
+        let mut next = 0;
+        let mut filled = 0;
+        for entry in old.into_iter().filter(|e| !e.is_empty() && is_alive(e.group())) {
+            let at = home(entry.high, homes).max(next);
+            if at >= slots.len() {
+                slots.push(entry);
+            } else {
+                slots[at] = entry;
+            }
+            next = at + 1;
+            filled += 1;
+        }
+        *self = Self { slots, homes, filled };
+    }
+}
+
+#[expect(
+    clippy::as_conversions,
+    reason = "cut to the lower bits on purpose; PARTS is a power of two"
+)]
+fn part_of(id: RequestId) -> usize {
+    id.low as usize & (PARTS - 1)
+}
+
+/// The home slot of a hash: rises with the hash.
+#[expect(
+    clippy::as_conversions,
+    reason = "usize fits u128, and the upper half of the product is below `homes`"
+)]
+fn home(high: u64, homes: usize) -> usize {
+    ((u128::from(high) * homes as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn id(n: u64) -> RequestId {
+        RequestId::of(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn an_entry_is_40_bytes() {
+        assert_eq!(size_of::<Entry>(), 40);
+    }
+
+    #[test]
+    fn an_entry_gives_back_what_it_was_made_of() {
+        for decision in [None, Some(false), Some(true)] {
+            for score in [None, Some(0.0), Some(1.0), Some(0.3)] {
+                let prediction =
+                    Prediction { is_binary: score.is_some(), decision, off_threshold: true, score };
+                let entry = Entry::accepted(id(7), 12345, &prediction);
+                assert_eq!(entry.prediction(), prediction);
+                assert_eq!(entry.group(), 12345);
+                assert!(!entry.is_remembered());
+            }
+        }
+        assert!(Entry::remembered(id(7), 3).is_remembered());
+    }
+
+    /// Against a map: several entries of one ID, groups that die, sweeps in between.
+    #[test]
+    fn finds_what_a_map_finds() {
+        let mut held = Held::default();
+        let mut map: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        let mut oldest = 0;
+        for n in 0..60_000_u64 {
+            let key = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20_000;
+            let group = u32::try_from(n / 1000).unwrap();
+            let mut entry = Entry::accepted(id(key), group, &Prediction::default());
+            entry.offset_in_group = u32::try_from(n).unwrap();
+            held.insert(entry, &|group| group >= oldest);
+            map.entry(key).or_default().push(entry.offset_in_group);
+            if n % 5000 == 4999 {
+                oldest = group.saturating_sub(9);
+                held.begin_sweep();
+                while !held.sweep_step(&|group| group >= oldest) {}
+            }
+        }
+        for key in 0..20_001 {
+            let found: Vec<u32> = held
+                .find(id(key))
+                .filter(|(_, e)| e.group() >= oldest)
+                .map(|(_, e)| e.offset_in_group)
+                .collect();
+            let expected: Vec<u32> = map
+                .get(&key)
+                .into_iter()
+                .flatten()
+                .copied()
+                .filter(|n| n / 1000 >= oldest)
+                .collect();
+            assert_eq!(found, expected, "key {key}");
+        }
+        let alive: usize = held.parts.iter().map(|part| part.filled).sum();
+        assert_eq!(alive, 10_000);
+    }
+
+    #[test]
+    fn equal_upper_halves_are_told_apart() {
+        let mut held = Held::default();
+        for low in (0..6400).step_by(64) {
+            let entry = Entry::accepted(RequestId { high: 5, low }, 1, &Prediction::default());
+            held.insert(entry, &|_| true);
+        }
+        for low in (0..6400).step_by(64) {
+            assert_eq!(held.find(RequestId { high: 5, low }).count(), 1);
+        }
+        assert_eq!(held.find(RequestId { high: 5, low: 6400 }).count(), 0);
+    }
+}

@@ -1,1 +1,428 @@
-//! (to be written)
+//! The join: duplicates, matches and corrections. Each fold is a function of the two prefixes read, never of the order
+//! in which they were mixed.
+
+use super::event::{Inference, Label, Positions, Target};
+use super::held::{Entry, Held, Place, Prediction};
+use super::kept::{KeptLabels, Placed};
+use super::lateness::{delay_ms, has_passed};
+use super::metrics::accumulator::Accumulator;
+use super::metrics::binary::BinaryInput;
+use super::metrics::labels::LabelsInput;
+use super::metrics::serving::ServingInput;
+use super::names::{ModelId, Names};
+use super::open::{Group, Open, OpenWindow};
+use super::outcome::Outcome;
+use super::settings::{ShardSettings, Task};
+use super::time::{EventTime, LogTime};
+use super::window::Window;
+
+/// Slots up to which a dropped window's entries are swept out at once.
+const SWEEP_AT_ONCE: usize = 1 << 18;
+
+/// What the join holds.
+#[derive(Debug, Default)]
+pub struct Join {
+    /// Inferences that labels may still match, and identities whose duplicates may still come.
+    pub held: Held,
+    /// Labels that matched nothing yet.
+    pub kept: KeptLabels,
+    /// Open windows and their states.
+    pub open: Open,
+    /// Accepted inferences in open windows.
+    pub inferences: usize,
+    found: Vec<Place>,
+    waiting: Vec<Placed>,
+}
+
+/// What a record is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The job's rules.
+    pub settings: &'a ShardSettings,
+    /// Records before these were counted before: they make no key dirty.
+    pub counted: Positions,
+    /// The inference clock at `counted`.
+    pub counted_clock: Option<LogTime>,
+    /// The inference clock now.
+    pub clock: Option<LogTime>,
+    /// The present epoch.
+    pub epoch: u64,
+    /// Windows that end by then are done.
+    pub sealed_until: EventTime,
+}
+
+/// A label moves on: its earlier outcome, where it had been counted, and the new one, each under a model's name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Move {
+    /// The model that the label names.
+    pub named: Option<ModelId>,
+    /// Whether it had been counted as kept.
+    pub was_kept: bool,
+    /// What it is now.
+    pub outcome: Outcome,
+    /// The model of the inference that it matched.
+    pub matched: Option<ModelId>,
+}
+
+impl Join {
+    /// Folds an inference that is neither late nor in the future; labels that wait for it are pushed to `moves`.
+    pub fn inference(
+        &mut self,
+        context: &Context<'_>,
+        offset: i64,
+        arrival: LogTime,
+        inference: &Inference<'_>,
+        names: &mut Names,
+        moves: &mut Vec<Move>,
+    ) -> Outcome {
+        let settings = context.settings;
+        let slot =
+            self.open.window_at(inference.time, settings.window, offset, context.sealed_until);
+        let known = self.known_identity(context, arrival, inference);
+        let window = self.open.window(slot).window;
+        let is_folded = self.open.window(slot).is_folded;
+        if known.is_some() || !is_folded {
+            if known.is_none_or(|end| window.end > end) {
+                self.remember(slot, inference);
+            }
+            return if known.is_some() { Outcome::Duplicate } else { Outcome::Accepted };
+        }
+        let number = self.open.group_of(slot, inference, offset, settings, names);
+        let prediction = predict(inference, self.open.group(number));
+        self.gather(context, inference, offset, moves);
+        let is_new = offset >= context.counted.inferences;
+        let (open, groups) = self.open.window_and_groups(slot);
+        let group = &groups[usize_of(number)];
+        let serving = ServingInput {
+            time: inference.time,
+            latency_us: inference.latency_us,
+            failed: inference.failed,
+            freshness_ms: delay_ms(arrival, inference.time),
+        };
+        fold_inference(open, group, &serving, &prediction, if is_new { context.epoch } else { 0 });
+        let mut entry = Entry::accepted(inference.id, number, &prediction);
+        entry.time_in_window = small(inference.time.0 - window.start.0);
+        entry.offset_in_group = small(offset - group.base_offset);
+        for placed in &self.waiting {
+            let is_new = is_new || placed.offset >= context.counted.labels;
+            fold_label(open, group, &mut entry, placed, if is_new { context.epoch } else { 0 });
+        }
+        self.held.insert(entry, &self.open.is_alive());
+        self.inferences += 1;
+        Outcome::Accepted
+    }
+
+    /// The end of the newest window in which this identity stands, if one of its horizons has not passed yet.
+    fn known_identity(
+        &self,
+        context: &Context<'_>,
+        arrival: LogTime,
+        inference: &Inference<'_>,
+    ) -> Option<EventTime> {
+        let limits = &context.settings.limits;
+        let identity = (inference.model, inference.version);
+        self.held
+            .find(inference.id)
+            .filter_map(|(_, entry)| {
+                let group = self.open.group(entry.group());
+                let window = self.open.window(group.window?).window;
+                let is_known = (group.model, group.version) == identity
+                    && !has_passed(Some(arrival), limits.horizon(window));
+                is_known.then_some(window.end)
+            })
+            .max()
+    }
+
+    fn remember(&mut self, slot: usize, inference: &Inference<'_>) {
+        let group = self.open.remembered_group_of(slot, inference.model, inference.version);
+        self.held.insert(Entry::remembered(inference.id, group), &self.open.is_alive());
+    }
+
+    /// Collects in `waiting` the labels that match a new inference, in the order of their offsets: those that matched
+    /// nothing yet, and those that matched another identity of the same request.
+    fn gather(
+        &mut self,
+        context: &Context<'_>,
+        inference: &Inference<'_>,
+        offset: i64,
+        moves: &mut Vec<Move>,
+    ) {
+        let limits = &context.settings.limits;
+        let matches = |placed: &Placed| {
+            placed.label.model.is_none_or(|model| model == inference.model)
+                && limits.may_match(placed.arrival, inference.time)
+        };
+        self.waiting.clear();
+        self.kept.take(inference.id, matches, &mut self.waiting);
+        for placed in &self.waiting {
+            let was_counted = placed.offset < context.counted.labels;
+            if !was_counted || offset >= context.counted.inferences {
+                moves.push(Move {
+                    named: placed.label.model,
+                    was_kept: true,
+                    outcome: Outcome::Matched,
+                    matched: Some(inference.model),
+                });
+            }
+        }
+        for (_, entry) in self.held.find(inference.id) {
+            let group = self.open.group(entry.group());
+            let Some(slot) = group.window else { continue };
+            let labels = &self.open.window(slot).labels;
+            let mut next = entry.label;
+            while next != 0 {
+                let (placed, after) = labels.get(next, inference.id, group.model);
+                next = after;
+                if matches(&placed) {
+                    self.waiting.push(placed);
+                }
+            }
+        }
+        self.waiting.sort_unstable_by_key(|placed| placed.offset);
+        self.waiting.dedup_by_key(|placed| placed.offset);
+    }
+
+    /// Folds a label into every inference that it matches, else keeps it; gives what to count, if anything.
+    pub fn label(&mut self, context: &Context<'_>, placed: &Placed) -> (Outcome, Option<Move>) {
+        let label = &placed.label;
+        let is_new = placed.offset >= context.counted.labels;
+        self.find_matches(context, placed);
+        let mut lowest: Option<(i64, ModelId)> = None;
+        for &place in &self.found {
+            let entry = self.held.at(place);
+            let slot = self.open.group(entry.group()).window.expect("find_matches saw it");
+            let (window, groups) = self.open.window_and_groups(slot);
+            let group = &groups[usize_of(entry.group())];
+            let offset = group.base_offset + i64::from(entry.offset_in_group);
+            let is_new = is_new || offset >= context.counted.inferences;
+            fold_label(window, group, entry, placed, if is_new { context.epoch } else { 0 });
+            lowest = match lowest {
+                Some(known) if known.0 <= offset => Some(known),
+                _ => Some((offset, group.model)),
+            };
+        }
+        let limit = context.settings.limits.kept_until(placed.arrival);
+        let outcome = match lowest {
+            Some(_) => Outcome::Matched,
+            None if has_passed(context.clock, limit) => Outcome::Orphan,
+            None => {
+                self.kept.push(*placed, limit);
+                Outcome::Kept
+            }
+        };
+        let matched = lowest.map(|(_, model)| model);
+        let moved = |was_kept| Move { named: label.model, was_kept, outcome, matched };
+        if is_new {
+            return (outcome, Some(moved(false)));
+        }
+        // Counted before: what it was at the mark tells whether it has moved on since.
+        let was_matched = lowest.is_some_and(|(offset, _)| offset < context.counted.inferences);
+        let was_kept = !was_matched && !has_passed(context.counted_clock, limit);
+        (outcome, (was_kept && outcome != Outcome::Kept).then(|| moved(true)))
+    }
+
+    fn find_matches(&mut self, context: &Context<'_>, placed: &Placed) {
+        let label = &placed.label;
+        self.found.clear();
+        for (place, entry) in self.held.find(label.id) {
+            if entry.is_remembered() {
+                continue;
+            }
+            let group = self.open.group(entry.group());
+            let Some(slot) = group.window else { continue };
+            let time = event_time(self.open.window(slot).window, entry);
+            if label.model.is_none_or(|model| model == group.model)
+                && context.settings.limits.may_match(placed.arrival, time)
+            {
+                self.found.push(place);
+            }
+        }
+    }
+
+    /// Labels that nothing can match any more become orphans. `offset` is that of the inference that moved the clock.
+    pub fn expire(&mut self, context: &Context<'_>, offset: i64, moves: &mut Vec<Move>) {
+        while let Some(placed) = self.kept.expire(|limit| has_passed(context.clock, limit)) {
+            let was_counted = placed.offset < context.counted.labels;
+            if !was_counted || offset >= context.counted.inferences {
+                moves.push(Move {
+                    named: placed.label.model,
+                    was_kept: true,
+                    outcome: Outcome::Orphan,
+                    matched: None,
+                });
+            }
+        }
+    }
+
+    /// Drops the windows that `is_done` says yes to; gives their ends and first offsets.
+    pub fn drop_windows(&mut self, is_done: impl Fn(&OpenWindow) -> bool) -> Vec<(EventTime, i64)> {
+        let dropped = self.open.drop_windows(is_done);
+        if !dropped.is_empty() {
+            let windows = self.open.iter().filter(|window| window.is_folded);
+            let all = windows.flat_map(|window| {
+                // `all` holds each inference of its model and version once.
+                window.states.iter().filter(|state| state.segment == all_segment(window))
+            });
+            let inferences: u64 = all.map(|state| state.families.labels.inferences()).sum();
+            self.inferences = usize::try_from(inferences).expect("held in memory");
+            self.held.begin_sweep();
+            if self.held.slots() <= SWEEP_AT_ONCE {
+                while !self.sweep_step() {}
+            }
+        }
+        dropped
+    }
+
+    /// Does a bounded part of the sweep that a dropped window asked for. True when that ended it.
+    pub fn sweep_step(&mut self) -> bool {
+        let ended = self.held.sweep_step(&self.open.is_alive());
+        if ended {
+            self.open.free_retired();
+        }
+        ended
+    }
+}
+
+/// The segment `all`: the first state of every window belongs to it.
+fn all_segment(window: &OpenWindow) -> super::names::SegmentId {
+    window.states[0].segment
+}
+
+fn event_time(window: Window, entry: &Entry) -> EventTime {
+    EventTime(window.start.0 + i64::from(entry.time_in_window))
+}
+
+/// What an inference says about the positive class, by the model's task or the record's own shape.
+fn predict(inference: &Inference<'_>, group: &Group) -> Prediction {
+    let shape = if !inference.scores.is_empty() {
+        Some(Task::Multiclass)
+    } else if inference.score.is_some() {
+        Some(Task::Binary)
+    } else {
+        match inference.prediction {
+            Target::Boolean(_) => Some(Task::Binary),
+            Target::Class(_) => Some(Task::Multiclass),
+            Target::Number(_) => Some(Task::Regression),
+            Target::Absent => None,
+        }
+    };
+    if group.task.or(shape) != Some(Task::Binary) {
+        return Prediction::default();
+    }
+    let own =
+        (inference.prediction != Target::Absent).then(|| group.is_positive(inference.prediction));
+    let by_score = inference.score.map(|score| score >= group.threshold);
+    Prediction {
+        is_binary: true,
+        decision: own.or(by_score),
+        off_threshold: own.zip(by_score).is_some_and(|(own, by_score)| own != by_score),
+        score: inference.score,
+    }
+}
+
+fn fold_inference(
+    window: &mut OpenWindow,
+    group: &Group,
+    serving: &ServingInput,
+    prediction: &Prediction,
+    epoch: u64,
+) {
+    for &state in &group.states {
+        let state = &mut window.states[usize_of(state)];
+        let families = &mut state.families;
+        families.serving.add(serving);
+        families.labels.add(&LabelsInput::Inference { decision: prediction.decision });
+        if prediction.is_binary {
+            families.binary_mut().add(&BinaryInput::Inference { score: prediction.score });
+        }
+        state.records += 1;
+        state.touched = state.touched.max(epoch);
+    }
+}
+
+/// What a label does to an inference that it matches.
+enum Effect {
+    /// The first one joins.
+    First,
+    /// It wins with another value or weight than the winner's, which is taken back.
+    Correction(Label),
+    /// It says the same, or loses.
+    Duplicate { conflict: bool },
+}
+
+/// Folds a label into one inference. Labels of one inference come in the order of their offsets.
+fn fold_label(
+    window: &mut OpenWindow,
+    group: &Group,
+    entry: &mut Entry,
+    placed: &Placed,
+    epoch: u64,
+) {
+    let label = &placed.label;
+    let effect = link(&mut window.labels, group.model, entry, placed);
+    window.first_label =
+        Some(window.first_label.map_or(placed.offset, |first| first.min(placed.offset)));
+    let prediction = entry.prediction();
+    let labelled = |value| BinaryInput::Labelled {
+        decision: prediction.decision,
+        off_threshold: prediction.off_threshold,
+        score: prediction.score,
+        positive: group.is_positive(value),
+    };
+    let delay_ms = delay_ms(placed.arrival, event_time(window.window, entry));
+    for &state in &group.states {
+        let state = &mut window.states[usize_of(state)];
+        let families = &mut state.families;
+        families.labels.add(&match effect {
+            Effect::First => LabelsInput::First { delay_ms, decision: prediction.decision },
+            Effect::Correction(_) => LabelsInput::Correction,
+            Effect::Duplicate { conflict } => LabelsInput::Duplicate { conflict },
+        });
+        if let Some(binary) = families.binary.as_mut().filter(|_| prediction.is_binary) {
+            if let Effect::Correction(earlier) = &effect {
+                binary.remove(&labelled(earlier.value));
+            }
+            if !matches!(effect, Effect::Duplicate { .. }) {
+                binary.add(&labelled(label.value));
+            }
+        }
+        state.records += 1;
+        state.touched = state.touched.max(epoch);
+    }
+}
+
+/// Puts a label among those of an inference, the winner first, and tells what it does.
+fn link(
+    labels: &mut super::kept::MatchedLabels,
+    model: ModelId,
+    entry: &mut Entry,
+    placed: &Placed,
+) -> Effect {
+    if entry.label == 0 {
+        entry.label = labels.push(placed, 0);
+        return Effect::First;
+    }
+    let (winner, after) = labels.get(entry.label, placed.label.id, model);
+    let is_same =
+        (winner.label.value, winner.label.weight) == (placed.label.value, placed.label.weight);
+    if (placed.label.time, placed.offset) > (winner.label.time, winner.offset) {
+        entry.label = labels.push(placed, entry.label);
+        return if is_same {
+            Effect::Duplicate { conflict: false }
+        } else {
+            Effect::Correction(winner.label)
+        };
+    }
+    let next = labels.push(placed, after);
+    labels.set_next(entry.label, next);
+    Effect::Duplicate { conflict: !is_same }
+}
+
+fn small(n: i64) -> u32 {
+    u32::try_from(n).expect("windows are at most 49 days long, and a group's offsets fit 32 bits")
+}
+
+#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
+fn usize_of(n: u32) -> usize {
+    n as usize
+}

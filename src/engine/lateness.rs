@@ -17,9 +17,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// After this log time nothing can reach the window: `end + label_wait + 2 * lateness`.
+    /// How long after its end a window can still change: `label_wait + 2 * lateness`.
+    fn settling(&self) -> Millis {
+        self.label_wait.plus(self.lateness.times(2))
+    }
+
+    /// After this log time nothing can reach the window.
     pub fn horizon(&self, window: Window) -> LogTime {
-        LogTime(window.end.plus(self.label_wait).plus(self.lateness.times(2)).0)
+        LogTime(window.end.plus(self.settling()).0)
     }
 
     /// An inference that arrived too long after its event.
@@ -44,16 +49,17 @@ impl Limits {
         LogTime(label_arrival.0.saturating_add(self.lateness.times(2).0))
     }
 
-    /// Whether a window may seal: both clocks have passed its horizon.
-    pub fn may_seal(&self, window: Window, clocks: [Option<LogTime>; 2]) -> bool {
-        let horizon = self.horizon(window);
-        clocks.into_iter().all(|clock| has_passed(clock, horizon))
+    /// The end of the newest window of length `size` whose horizon the clock has passed, whether or not it holds
+    /// records: with the lesser of both topics' clocks, all windows that end by then are sealed.
+    pub fn sealed_until(&self, clock: LogTime, size: Millis) -> EventTime {
+        let last = EventTime(clock.0).minus(self.settling()).minus(Millis(1));
+        Window::of(last, size).start
     }
 
     /// Windows that end before this are of no use to a replay of what is not sealed: no inference of theirs can be
     /// the first occurrence of a duplicate in an unsealed window.
     pub fn replay_bound(&self, sealed_until: EventTime) -> EventTime {
-        sealed_until.minus(self.label_wait).minus(self.lateness.times(2)).minus(self.max_future)
+        sealed_until.minus(self.settling()).minus(self.max_future)
     }
 }
 
@@ -65,4 +71,39 @@ pub fn has_passed(clock: Option<LogTime>, limit: LogTime) -> bool {
 /// `arrival - time`, at least 0: freshness of an inference, delay of a label.
 pub fn delay_ms(arrival: LogTime, time: EventTime) -> u64 {
     u64::try_from(arrival.0.saturating_sub(time.0)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        lateness: Millis(10),
+        label_wait: Millis(100),
+        max_future: Millis(5),
+        max_gap: Millis(1000),
+    };
+
+    #[test]
+    fn limits_are_inclusive_on_the_good_side() {
+        assert!(!LIMITS.is_late(LogTime(60), EventTime(50)));
+        assert!(LIMITS.is_late(LogTime(61), EventTime(50)));
+        assert!(!LIMITS.is_future(LogTime(50), EventTime(55)));
+        assert!(LIMITS.is_future(LogTime(50), EventTime(56)));
+        assert!(LIMITS.may_match(LogTime(40), EventTime(50)));
+        assert!(!LIMITS.may_match(LogTime(39), EventTime(50)));
+        assert!(LIMITS.may_match(LogTime(150), EventTime(50)));
+        assert!(!LIMITS.may_match(LogTime(151), EventTime(50)));
+    }
+
+    #[test]
+    fn a_window_is_sealed_exactly_when_its_horizon_is_passed() {
+        let size = Millis(60);
+        for start in [-120, -60, 0, 60] {
+            let window = Window::of(EventTime(start), size);
+            let horizon = LIMITS.horizon(window);
+            assert!(LIMITS.sealed_until(horizon, size) < window.end);
+            assert_eq!(LIMITS.sealed_until(LogTime(horizon.0 + 1), size), window.end);
+        }
+    }
 }

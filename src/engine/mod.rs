@@ -1,118 +1,72 @@
 //! The engine: records in, window states out. Pure: no clock, I/O, randomness or logging; any run can be repeated
 //! from its input.
+#![warn(missing_docs)]
+#![warn(clippy::wildcard_enum_match_arm)]
 
-pub mod caps;
-pub mod event;
-pub mod floor;
-pub mod held;
-pub mod join;
-pub mod lateness;
-pub mod log_time;
-pub mod metrics;
-pub mod names;
-pub mod outcome;
-pub mod state;
 pub mod time;
+pub mod names;
+pub mod event;
 pub mod window;
+pub mod log_time;
+pub mod lateness;
+pub mod outcome;
+pub mod checkpoints;
+pub mod floor;
+pub mod metrics;
+pub mod settings;
+pub mod caps;
+pub mod state;
+pub mod held;
+pub mod kept;
+pub mod open;
+pub mod join;
 
+pub use settings::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use event::{Arrival, Event, PartitionId, Positions};
-use floor::Mark;
-use lateness::Limits;
-use metrics::accumulator::ValueMatrix;
-use names::Names;
-use outcome::Outcome;
-use state::Frozen;
-use time::{LogTime, Millis};
+use hashbrown::HashMap;
 
-/// What every shard of a job goes by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ShardSettings {
-    /// Length of the base window, greater than 0.
-    pub window: Millis,
-    /// The time limits.
-    pub limits: Limits,
-    /// How many timestamps make a clock: 8, or 1 where the broker stamps the records (`LogAppendTime`).
-    pub clock_stamps: usize,
-    /// What moves the clocks.
-    pub progress: Progress,
-    /// Whether there is a label topic. Without one, windows seal by the inference clock alone.
-    pub has_labels: bool,
-    /// The generation of the rows.
-    pub generation: u16,
-    /// How many names one window may hold.
-    pub caps: Caps,
-    /// The configured segment dimensions, in the order of [`event::Segment::dimension`].
-    pub dimensions: Vec<String>,
-    /// How to read the models' records: the first pattern that fits a model's name counts.
-    pub models: Vec<ModelSettings>,
-}
+use checkpoints::Checkpoints;
+use event::{Arrival, Event, Inference, Label, PartitionId, Positions, Stream};
+use floor::{Floor, Mark};
+use join::{Context, Join, Move};
+use kept::Placed;
+use log_time::LogClock;
+use names::{NameId, Names};
+use outcome::{Outcome, Outcomes};
+use state::{Frozen, Key, StateRow, Version};
+use time::{EventTime, LogTime, RecordTime};
 
-/// What moves the clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Kafka's timestamps.
-    Log,
-    /// The records' own times, for topics whose history was loaded later.
-    Event,
-}
-
-/// How many names one window of one partition may hold; the rest goes to `(other)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caps {
-    /// Distinct models.
-    pub models: usize,
-    /// Distinct versions of one model.
-    pub versions: usize,
-    /// Distinct values of one segment dimension of one model and version.
-    pub segments: usize,
-}
-
-/// What the configuration says about some models.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelSettings {
-    /// A name, in which `*` stands for any text.
-    pub pattern: String,
-    /// The task; none means by each record's own shape.
-    pub task: Option<Task>,
-    /// The positive class: a label or prediction that equals one of these is positive.
-    pub positive: Vec<Positive>,
-    /// Scores at or above it are decided positive.
-    pub threshold: f64,
-    /// Indices into [`ShardSettings::dimensions`] of those whose values get rows of their own.
-    pub dimensions: Vec<u16>,
-    /// What each cell of the confusion matrix is worth.
-    pub value: Option<ValueMatrix>,
-}
-
-/// A value that counts as positive, in the form of [`event::Target`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Positive {
-    /// A number.
-    Number(f64),
-    /// `true` or `false`.
-    Boolean(bool),
-    /// A class by name.
-    Class(String),
-}
-
-/// What a model predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// One of two classes.
-    Binary,
-    /// One of several classes.
-    Multiclass,
-    /// A number.
-    Regression,
-}
+/// Records between two looks at the memory of the states.
+const WEIGH_EVERY: u32 = 4096;
+/// Records between two steps of a sweep.
+const SWEEP_EVERY: u32 = 16;
 
 /// One partition number of both topics. Synchronous, deterministic, infallible: whatever can be wrong was refused
 /// before.
 #[derive(Debug)]
 pub struct Shard {
-    mark: Mark,
+    settings: Arc<ShardSettings>,
+    partition: PartitionId,
+    /// Where the shard began: records before its positions were counted before.
+    began: Mark,
+    positions: Positions,
+    clocks: [LogClock; 2],
+    checkpoints: [Checkpoints; 2],
+    sealed_until: EventTime,
+    join: Join,
+    /// First offsets of dropped windows by their ends, as long as a replay may need them.
+    first_offsets: BTreeMap<EventTime, i64>,
+    tally: HashMap<(Stream, NameId), Outcomes, foldhash::fast::FixedState>,
+    moves: Vec<Move>,
+    /// Each freeze ends an epoch; keys touched after `clean_epoch` are dirty.
+    epoch: u64,
+    clean_epoch: u64,
+    frozen: Vec<(Positions, u64)>,
+    records: u32,
+    state_bytes: usize,
 }
 
 /// How a shard stands, for telemetry, backpressure and `/readyz`.
@@ -126,62 +80,316 @@ pub struct Standing {
     pub kept: usize,
     /// The clocks of both topics.
     pub clocks: [Option<LogTime>; 2],
+    /// Windows that end by then are sealed.
+    pub sealed_until: EventTime,
 }
 
 impl Shard {
     /// A shard that begins to read at the floor of `mark`. Records before the mark's positions rebuild memory; they
     /// are not counted and make no key dirty.
     pub fn new(settings: Arc<ShardSettings>, mark: &Mark) -> Self {
-        drop(settings);
-        Self { mark: mark.clone() }
+        let floor = &mark.floor;
+        let clocks = [floor.inferences.clone(), floor.labels.clone()];
+        Self {
+            partition: mark.partition,
+            positions: floor.positions,
+            checkpoints: [
+                Checkpoints::new(floor.positions.inferences, &clocks[0]),
+                Checkpoints::new(floor.positions.labels, &clocks[1]),
+            ],
+            clocks,
+            sealed_until: floor.sealed_until,
+            join: Join::default(),
+            first_offsets: BTreeMap::new(),
+            tally: HashMap::default(),
+            moves: Vec::new(),
+            epoch: 1,
+            clean_epoch: 0,
+            frozen: Vec::new(),
+            records: 0,
+            state_bytes: 0,
+            began: mark.clone(),
+            settings,
+        }
     }
 
     /// Folds one record in. Offsets ascend per topic. [`Outcome::Dead`] means that the event's time is too far in
     /// the future; the caller writes the dead letter.
     pub fn observe(&mut self, at: Arrival, event: &Event<'_>, names: &mut Names) -> Outcome {
-        unimplemented!("{at:?} {event:?} {names:?}")
+        let time = match (self.settings.progress, event) {
+            (Progress::Log, _) => at.time,
+            (Progress::Event, Event::Inference(inference)) => RecordTime(inference.time.0),
+            (Progress::Event, Event::Label(label)) => RecordTime(label.time.0),
+        };
+        let arrival = self.step(at, Some(time));
+        match event {
+            Event::Inference(inference) => self.inference(at, arrival, inference, names),
+            Event::Label(label) => self.label(at, arrival, label),
+        }
     }
 
     /// Takes in a record that could not be decoded: it still moves position and clock.
     pub fn dead(&mut self, at: Arrival) -> Outcome {
-        unimplemented!("{at:?}")
+        let time = match self.settings.progress {
+            Progress::Log => Some(at.time),
+            Progress::Event => None,
+        };
+        self.step(at, time);
+        self.expire_labels(at);
+        if !self.is_replay(at) {
+            self.count(at.stream, Names::EMPTY, Outcome::Dead, 1);
+        }
+        Outcome::Dead
     }
 
-    /// Whether the record at this place was counted before the last mark: then it writes no dead letter again.
+    /// Moves position and clock; gives the record's arrival.
+    fn step(&mut self, at: Arrival, time: Option<RecordTime>) -> LogTime {
+        let (stream, clock) = (at.stream.index(), &mut self.clocks[at.stream.index()]);
+        self.checkpoints[stream].before(at.offset.0, clock);
+        if let Some(time) = time {
+            clock.read(time);
+        }
+        self.positions.set(at.stream, at.offset.0 + 1);
+        self.records = self.records.wrapping_add(1);
+        if self.records.is_multiple_of(SWEEP_EVERY) {
+            self.join.sweep_step();
+        }
+        if self.records.is_multiple_of(WEIGH_EVERY) {
+            self.weigh();
+        }
+        self.clocks[stream].arrival(time.unwrap_or(at.time), self.settings.limits.max_gap)
+    }
+
+    fn inference(
+        &mut self,
+        at: Arrival,
+        arrival: LogTime,
+        inference: &Inference<'_>,
+        names: &mut Names,
+    ) -> Outcome {
+        let limits = &self.settings.limits;
+        let outcome = if limits.is_late(arrival, inference.time) {
+            Outcome::Late
+        } else if limits.is_future(arrival, inference.time) {
+            Outcome::Dead
+        } else {
+            let mut moves = std::mem::take(&mut self.moves);
+            let (context, join) = self.context();
+            let outcome =
+                join.inference(&context, at.offset.0, arrival, inference, names, &mut moves);
+            self.moves = moves;
+            outcome
+        };
+        self.expire_labels(at);
+        if !self.is_replay(at) {
+            self.count(at.stream, inference.model.0, outcome, 1);
+        }
+        outcome
+    }
+
+    fn label(&mut self, at: Arrival, arrival: LogTime, label: &Label) -> Outcome {
+        let placed = Placed { label: *label, offset: at.offset.0, arrival };
+        let (context, join) = self.context();
+        let (outcome, moved) = join.label(&context, &placed);
+        if let Some(moved) = moved {
+            self.count_move(moved);
+        }
+        outcome
+    }
+
+    /// What the inference clock has decided about kept labels, and the moves that the record made.
+    fn expire_labels(&mut self, at: Arrival) {
+        if at.stream == Stream::Labels {
+            return;
+        }
+        let mut moves = std::mem::take(&mut self.moves);
+        let (context, join) = self.context();
+        join.expire(&context, at.offset.0, &mut moves);
+        for moved in moves.drain(..) {
+            self.count_move(moved);
+        }
+        self.moves = moves;
+    }
+
+    fn context(&mut self) -> (Context<'_>, &mut Join) {
+        let context = Context {
+            settings: &self.settings,
+            counted: self.began.positions,
+            counted_clock: self.began.clocks[Stream::Inferences.index()].now(),
+            clock: self.clocks[Stream::Inferences.index()].now(),
+            epoch: self.epoch,
+            sealed_until: self.began.floor.sealed_until,
+        };
+        (context, &mut self.join)
+    }
+
+    fn count(&mut self, stream: Stream, model: NameId, outcome: Outcome, by: i64) {
+        self.tally.entry((stream, model)).or_default().count(outcome, by);
+    }
+
+    fn count_move(&mut self, moved: Move) {
+        let named = moved.named.map_or(Names::EMPTY, |model| model.0);
+        if moved.was_kept {
+            self.count(Stream::Labels, named, Outcome::Kept, -1);
+        }
+        let matched = moved.matched.map_or(named, |model| model.0);
+        let model = if named == Names::EMPTY { matched } else { named };
+        self.count(Stream::Labels, model, moved.outcome, 1);
+    }
+
+    /// Whether the record at this place was counted before the mark that the shard began from: then it writes no
+    /// dead letter again.
     pub fn is_replay(&self, at: Arrival) -> bool {
-        at.offset.0 < self.mark.positions.of(at.stream)
+        at.offset.0 < self.began.positions.of(at.stream)
     }
 
-    /// Whether both topics have reached the positions of the mark that the shard began from. Before that nothing
-    /// may be frozen.
+    /// Whether both topics have reached the positions of the mark that the shard began from. Before that nothing may
+    /// be frozen.
     pub fn has_caught_up(&self) -> bool {
-        unimplemented!()
+        Stream::BOTH.iter().all(|&s| self.positions.of(s) >= self.began.positions.of(s))
+    }
+
+    /// Moves a position over offsets that hold no record: the log was read to `next` and there was nothing more.
+    pub fn skip_to(&mut self, stream: Stream, next: i64) {
+        self.positions.set(stream, self.positions.of(stream).max(next));
     }
 
     /// Next offsets to read.
     pub fn positions(&self) -> Positions {
-        unimplemented!()
+        self.positions
     }
 
     /// Seals what may seal and copies out the rows of all dirty keys; they stay dirty until [`clean`](Self::clean).
     /// Only after [`has_caught_up`](Self::has_caught_up).
     pub fn freeze(&mut self, names: &Names) -> Frozen {
-        unimplemented!("{names:?}")
+        debug_assert!(self.has_caught_up(), "a replay is not frozen");
+        self.seal();
+        let mut states = Vec::new();
+        for window in self.join.open.iter().filter(|window| window.is_folded) {
+            for state in window.states.iter().filter(|s| s.touched > self.clean_epoch) {
+                let [model, version, segment] = open::key_texts(state, names);
+                let is_sealed = window.sealed.is_some();
+                states.push(StateRow {
+                    key: Key { model, version, segment, window: window.window },
+                    partition: self.partition,
+                    version: Version::of(self.settings.generation, state.records, is_sealed),
+                    values: state.families.state(),
+                });
+            }
+        }
+        states.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let mark = self.mark(names);
+        self.frozen.push((mark.positions, self.epoch));
+        self.epoch += 1;
+        self.weigh();
+        Frozen { mark, states }
+    }
+
+    /// Seals the windows whose horizon both clocks have passed.
+    fn seal(&mut self) {
+        let streams = if self.settings.has_labels { 2 } else { 1 };
+        let clocks = self.clocks.iter().take(streams).map(LogClock::now);
+        let least = clocks.reduce(|a, b| a.zip(b).map(|(a, b)| a.min(b))).flatten();
+        if let Some(clock) = least {
+            let passed = self.settings.limits.sealed_until(clock, self.settings.window);
+            self.sealed_until = self.sealed_until.max(passed);
+        }
+        let (sealed_until, epoch) = (self.sealed_until, self.epoch);
+        for window in self.join.open.iter_mut() {
+            if window.sealed.is_none() && window.window.end <= sealed_until {
+                window.sealed = Some(epoch);
+                for state in window.states.iter_mut().filter(|_| window.is_folded) {
+                    state.families.labels.seal();
+                    state.touched = epoch;
+                }
+            }
+        }
+    }
+
+    fn mark(&mut self, names: &Names) -> Mark {
+        let mut tally = self.began.tally.clone();
+        for ((stream, model), outcomes) in &self.tally {
+            tally.add(*stream, names.text(*model), outcomes);
+        }
+        Mark {
+            partition: self.partition,
+            positions: self.positions,
+            floor: self.floor(),
+            clocks: self.clocks.clone(),
+            tally: tally.capped(self.settings.caps.models),
+        }
+    }
+
+    /// Where a replay must start so that all that is not sealed comes out the same.
+    fn floor(&mut self) -> Floor {
+        let bound = self.settings.limits.replay_bound(self.sealed_until);
+        self.first_offsets = self.first_offsets.split_off(&bound);
+        let windows = self.join.open.iter().filter(|window| window.window.end >= bound);
+        let first_inference = windows
+            .map(|window| window.first_offset)
+            .chain(self.first_offsets.values().copied())
+            .min();
+        let unsealed = self.join.open.iter().filter(|window| window.sealed.is_none());
+        let first_label = unsealed
+            .filter_map(|window| window.first_label)
+            .chain(self.join.kept.oldest_offset())
+            .min();
+        let (inferences, inference_clock) = self.floor_of(Stream::Inferences, first_inference);
+        let (labels, label_clock) = self.floor_of(Stream::Labels, first_label);
+        Floor {
+            positions: Positions { inferences, labels },
+            inferences: inference_clock,
+            labels: label_clock,
+            sealed_until: self.sealed_until,
+        }
+    }
+
+    fn floor_of(&mut self, stream: Stream, first: Option<i64>) -> (i64, LogClock) {
+        let position = self.positions.of(stream);
+        match first {
+            Some(first) if first < position => {
+                self.checkpoints[stream.index()].floor(first).clone()
+            }
+            _ => (position, self.clocks[stream.index()].clone()),
+        }
     }
 
     /// All that was frozen with this mark is acknowledged: keys that did not change since are clean, sealed windows
     /// are dropped.
     pub fn clean(&mut self, mark: &Mark) {
-        unimplemented!("{mark:?}")
+        let Some(at) = self.frozen.iter().rposition(|(positions, _)| *positions == mark.positions)
+        else {
+            return;
+        };
+        let (_, epoch) = self.frozen[at];
+        self.frozen.drain(..=at);
+        self.clean_epoch = self.clean_epoch.max(epoch);
+        let is_done = |window: &open::OpenWindow| window.sealed.is_some_and(|s| s <= epoch);
+        for (end, first_offset) in self.join.drop_windows(is_done) {
+            self.first_offsets.insert(end, first_offset);
+        }
+        self.weigh();
+    }
+
+    fn weigh(&mut self) {
+        self.state_bytes = self.join.open.state_bytes()
+            + self.checkpoints.iter().map(Checkpoints::bytes).sum::<usize>();
     }
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        unimplemented!()
+        let Join { held, kept, open, inferences, .. } = &self.join;
+        Standing {
+            bytes: held.bytes() + kept.bytes() + open.label_bytes() + self.state_bytes,
+            held: *inferences,
+            kept: kept.len(),
+            clocks: [self.clocks[0].now(), self.clocks[1].now()],
+            sealed_until: self.sealed_until,
+        }
     }
 
     /// The partition number.
     pub fn partition(&self) -> PartitionId {
-        self.mark.partition
+        self.partition
     }
 }

@@ -1,1 +1,403 @@
-//! (to be written)
+//! One worker: a plain struct that is driven step by step, by its thread or by a simulator. It never waits for the
+//! writer or for ClickHouse: what it asks for comes back as a message, and group events are served meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::budget::Pressure;
+use super::intake::Intake;
+use super::{PipelineError, PipelineSettings, Shared};
+use crate::engine::Shard;
+use crate::engine::event::{PartitionId, Positions, Stream};
+use crate::engine::floor::Mark;
+use crate::engine::state::Frozen;
+use crate::sink::DeadLetter;
+use crate::source::{Reply, Source, SourceEvent};
+use crate::telemetry::{Cause, Holding, Telemetry};
+
+/// How long a preferred topic is waited for before the other is read too.
+const PREFERENCE_WAIT: Duration = Duration::from_millis(20);
+/// How long group events are waited for while records wait for a schema.
+const SCHEMA_WAIT: Duration = Duration::from_millis(20);
+
+/// From the writer's task to a worker. In order, and at most a few at a time.
+#[derive(Debug)]
+pub enum ToWorker {
+    /// Freeze and answer with [`FromWorker::Frozen`]. Flushes are numbered, ascending.
+    Freeze {
+        /// The flush.
+        flush: u64,
+    },
+    /// All that was frozen for this flush is acknowledged.
+    Clean {
+        /// The flush.
+        flush: u64,
+        /// The marks that were written.
+        marks: Vec<Mark>,
+    },
+    /// The answer to [`FromWorker::MarksWanted`]: one mark at most of each partition.
+    Marks {
+        /// The request.
+        request: u64,
+        /// The newest marks.
+        marks: Vec<Mark>,
+    },
+    /// Read nothing more; go on to answer.
+    Stop,
+}
+
+/// From a worker to the writer's task.
+#[derive(Debug)]
+pub enum FromWorker {
+    /// The answer to [`ToWorker::Freeze`].
+    Frozen {
+        /// The flush.
+        flush: u64,
+        /// One for each shard that has caught up.
+        frozen: Vec<Frozen>,
+        /// The letters since the last flush.
+        letters: Vec<DeadLetter>,
+    },
+    /// The newest marks of these partitions are needed.
+    MarksWanted {
+        /// Which worker.
+        worker: usize,
+        /// The number of the request.
+        request: u64,
+        /// The partitions.
+        partitions: Vec<PartitionId>,
+    },
+    /// A flush before its time is needed. Sent once until the next freeze.
+    FlushWanted,
+    /// How many partitions the worker owns, and of how many all has been read.
+    Reached {
+        /// Which worker.
+        worker: usize,
+        /// Partitions owned.
+        owned: usize,
+        /// Partitions of which all is read (bounded sources only).
+        ended: usize,
+    },
+}
+
+/// Partitions that were revoked and are written down for the last time.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) shards: BTreeMap<PartitionId, Shard>,
+    /// Dropping it answers the control thread.
+    reply: Reply,
+    /// Then it is answered, written or not.
+    deadline: Duration,
+    /// The flush that wrote them.
+    frozen_in: Option<u64>,
+}
+
+/// One worker.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, no states of one machine")]
+pub struct Worker<S> {
+    pub(super) id: usize,
+    pub(super) settings: Arc<PipelineSettings>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) telemetry: Telemetry,
+    source: S,
+    pub(super) intake: Intake,
+    pub(super) leaving: Vec<Leaving>,
+    /// Shards of partitions that were given up: they go on from where they stand if the partition comes back.
+    pub(super) kept: BTreeMap<PartitionId, Shard>,
+    /// Assigned partitions whose marks have been asked for, with the request.
+    pub(super) awaiting: BTreeMap<PartitionId, u64>,
+    requests: u64,
+    /// Shards that read again what was counted before, with the positions where that ends.
+    pub(super) rebuilding: BTreeMap<PartitionId, Positions>,
+    pub(super) ended: BTreeSet<(PartitionId, Stream)>,
+    pub(super) reached: (usize, usize),
+    pub(super) outbox: VecDeque<FromWorker>,
+    has_asked_for_flush: bool,
+    pub(super) is_stopping: bool,
+    pub(super) pressure: Pressure,
+    /// The flush whose freeze found memory exhausted: if it frees nothing, nothing will.
+    pub(super) last_hope: Option<u64>,
+    pub(super) hopeless: u32,
+    /// Since the last freeze.
+    pub(super) has_read: bool,
+    /// A preferred topic had nothing: until it has, both are read.
+    pub(super) quiet: Option<Stream>,
+    pub(super) holding: Holding,
+    pub(super) is_waiting_for_schema: bool,
+}
+
+impl<S: Source> Worker<S> {
+    /// A worker that owns nothing yet. `id` counts from 0.
+    pub fn new(
+        id: usize,
+        source: S,
+        settings: Arc<PipelineSettings>,
+        shared: Arc<Shared>,
+        telemetry: Telemetry,
+    ) -> Result<Self, PipelineError> {
+        let intake = Intake::new(&settings)?;
+        Ok(Self {
+            id,
+            settings,
+            shared,
+            telemetry,
+            source,
+            intake,
+            leaving: Vec::new(),
+            kept: BTreeMap::new(),
+            awaiting: BTreeMap::new(),
+            requests: 0,
+            rebuilding: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            reached: (0, 0),
+            outbox: VecDeque::new(),
+            has_asked_for_flush: false,
+            is_stopping: false,
+            pressure: Pressure::default(),
+            last_hope: None,
+            hopeless: 0,
+            has_read: false,
+            quiet: None,
+            holding: Holding::default(),
+            is_waiting_for_schema: false,
+        })
+    }
+
+    /// The messages for the writer, in order. Whoever drives the worker takes them off.
+    pub fn outbox(&mut self) -> &mut VecDeque<FromWorker> {
+        &mut self.outbox
+    }
+
+    /// Takes in a message of the writer's task, between two batches.
+    pub fn receive(&mut self, message: ToWorker) -> Result<(), PipelineError> {
+        match message {
+            ToWorker::Freeze { flush } => self.freeze(flush),
+            ToWorker::Clean { flush, marks } => self.clean(flush, &marks)?,
+            ToWorker::Marks { request, marks } => self.begin(request, &marks)?,
+            ToWorker::Stop => self.is_stopping = true,
+        }
+        self.report_reached();
+        Ok(())
+    }
+
+    /// One step: what comes next from the source, waited for at most `wait`. `now` is any steady time.
+    pub fn step(&mut self, now: Duration, wait: Duration) -> Result<(), PipelineError> {
+        self.answer_in_time(now);
+        if self.intake.waits_for().is_some() {
+            self.intake.retry_pending()?;
+            self.account();
+        }
+        self.tell_schema();
+        let (take, preferred) = self.take();
+        let wait = if preferred.is_some() { wait.min(PREFERENCE_WAIT) } else { wait };
+        let wait = if self.intake.waits_for().is_some() { wait.min(SCHEMA_WAIT) } else { wait };
+        match self.source.poll(take, wait)? {
+            SourceEvent::Records(records) => {
+                if records.records.iter().any(|record| Some(record.stream) == self.quiet) {
+                    self.quiet = None;
+                }
+                self.has_read = true;
+                self.intake.take_in(records.records)?;
+                self.account();
+            }
+            SourceEvent::Assigned(partitions) => self.assigned(partitions),
+            SourceEvent::Revoked(partitions, reply) => self.revoked(&partitions, reply, now),
+            SourceEvent::Lost(partitions) => self.lost(&partitions),
+            SourceEvent::Ended(stream, partition) => self.end(stream, partition),
+            SourceEvent::Quiet => self.quiet = preferred.or(self.quiet),
+        }
+        self.report_reached();
+        Ok(())
+    }
+
+    // Group events.
+
+    fn assigned(&mut self, partitions: Vec<PartitionId>) {
+        // A revocation that the control thread no longer waits for: the partitions are back already.
+        let is_back = |leaving: &Leaving| partitions.iter().any(|p| leaving.shards.contains_key(p));
+        let (back, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_back);
+        self.leaving = leaving;
+        let back: Vec<Leaving> = back;
+        for leaving in back {
+            self.put_aside(leaving);
+        }
+        self.requests += 1;
+        for &partition in &partitions {
+            self.awaiting.insert(partition, self.requests);
+        }
+        self.tell_partitions("assigned", &partitions);
+        if !partitions.is_empty() {
+            let request = self.requests;
+            self.outbox.push_back(FromWorker::MarksWanted { worker: self.id, request, partitions });
+        }
+    }
+
+    /// The marks are there: shards that were kept go on if nobody has come further meanwhile, the others are rebuilt.
+    fn begin(&mut self, request: u64, marks: &[Mark]) -> Result<(), PipelineError> {
+        let awaited: Vec<PartitionId> =
+            self.awaiting.iter().filter(|&(_, &of)| of == request).map(|(&p, _)| p).collect();
+        if awaited.is_empty() {
+            return Ok(());
+        }
+        let mark_of = |partition| marks.iter().find(|mark| mark.partition == partition);
+        let fresh: Vec<PartitionId> =
+            awaited.iter().copied().filter(|&p| mark_of(p).is_none()).collect();
+        let fresh: Vec<PartitionId> =
+            fresh.into_iter().filter(|p| !self.kept.contains_key(p)).collect();
+        let mut starts =
+            if fresh.is_empty() { Vec::new() } else { self.source.beginning(&fresh)? };
+        for &(partition, positions) in &starts {
+            let mark = Mark::start(partition, positions, self.settings.shard.clock_stamps);
+            self.insert(Shard::new(Arc::clone(&self.settings.shard), &mark), None);
+        }
+        for &partition in awaited.iter().filter(|p| !fresh.contains(p)) {
+            let mark = mark_of(partition);
+            let kept = self.kept.remove(&partition).filter(|shard| {
+                let at = shard.positions();
+                mark.is_none_or(|mark| mark.order() <= at.inferences.saturating_add(at.labels))
+            });
+            let (shard, target) = match (kept, mark) {
+                (Some(shard), _) => (shard, None),
+                (None, Some(mark)) => {
+                    (Shard::new(Arc::clone(&self.settings.shard), mark), Some(mark.positions))
+                }
+                (None, None) => continue,
+            };
+            starts.push((partition, shard.positions()));
+            self.insert(shard, target);
+        }
+        self.awaiting.retain(|_, of| *of != request);
+        self.source.start(&starts)?;
+        self.telemetry.ready(Cause::Starting);
+        self.account();
+        Ok(())
+    }
+
+    fn insert(&mut self, shard: Shard, target: Option<Positions>) {
+        if let Some(target) = target.filter(|_| !shard.has_caught_up()) {
+            self.rebuilding.insert(shard.partition(), target);
+        }
+        self.intake.shards.insert(shard.partition(), shard);
+    }
+
+    /// The shards are written down once more before the control thread is answered, if that succeeds in time.
+    fn revoked(&mut self, partitions: &[PartitionId], reply: Reply, now: Duration) {
+        let shards: BTreeMap<PartitionId, Shard> = self.take_out(partitions);
+        let deadline = now.saturating_add(self.settings.drain_budget.mul_f64(0.8));
+        let leaving = Leaving { shards, reply, deadline, frozen_in: None };
+        if leaving.shards.values().any(Shard::has_caught_up) {
+            self.leaving.push(leaving);
+            self.ask_for_flush();
+        } else {
+            self.put_aside(leaving);
+        }
+        self.tell_partitions("revoked", partitions);
+    }
+
+    fn lost(&mut self, partitions: &[PartitionId]) {
+        let shards = self.take_out(partitions);
+        self.kept.extend(shards);
+        for leaving in &mut self.leaving {
+            for partition in partitions {
+                self.kept.extend(leaving.shards.remove_entry(partition));
+            }
+        }
+        self.leaving.retain(|leaving| !leaving.shards.is_empty());
+        self.tell_partitions("lost", partitions);
+    }
+
+    /// A bounded source has given all of a topic partition.
+    fn end(&mut self, stream: Stream, partition: PartitionId) {
+        self.ended.insert((partition, stream));
+        // Compaction may have removed the last records before the mark: there is nothing more to wait for.
+        if let Some(target) = self.rebuilding.get(&partition)
+            && self.intake.waits_for().is_none()
+            && let Some(shard) = self.intake.shards.get_mut(&partition)
+        {
+            shard.skip_to(stream, target.of(stream));
+        }
+        self.account();
+    }
+
+    fn take_out(&mut self, partitions: &[PartitionId]) -> BTreeMap<PartitionId, Shard> {
+        for &partition in partitions {
+            self.awaiting.remove(&partition);
+            self.rebuilding.remove(&partition);
+            self.ended.retain(|&(ended, _)| ended != partition);
+        }
+        partitions.iter().filter_map(|&p| Some((p, self.intake.remove(p)?))).collect()
+    }
+
+    fn put_aside(&mut self, leaving: Leaving) {
+        let Leaving { shards, reply, .. } = leaving;
+        self.kept.extend(shards);
+        drop(reply);
+    }
+
+    /// Answers revocations whose time is up: what is not written is read again by whoever is next.
+    fn answer_in_time(&mut self, now: Duration) {
+        if self.leaving.iter().any(|leaving| leaving.deadline <= now) {
+            let leaving = std::mem::take(&mut self.leaving);
+            let (late, waiting) = leaving.into_iter().partition(|l| l.deadline <= now);
+            self.leaving = waiting;
+            let late: Vec<Leaving> = late;
+            for leaving in late {
+                let partitions: Vec<i32> = leaving.shards.keys().map(|p| p.0).collect();
+                tracing::warn!(?partitions, "given up without a flush: it did not end in time");
+                self.put_aside(leaving);
+            }
+        }
+    }
+
+    // The flush.
+
+    fn freeze(&mut self, flush: u64) {
+        let Self { intake, leaving, .. } = self;
+        let Intake { names, shards, .. } = &mut *intake;
+        let going = leaving.iter_mut().flat_map(|leaving| {
+            leaving.frozen_in.get_or_insert(flush);
+            leaving.shards.values_mut()
+        });
+        let ready = shards.values_mut().chain(going).filter(|shard| shard.has_caught_up());
+        let frozen = ready.map(|shard| shard.freeze(names)).collect();
+        let letters = intake.letters.take();
+        self.has_asked_for_flush = false;
+        self.has_read = false;
+        self.last_hope = self.is_exhausted().then_some(flush);
+        self.outbox.push_back(FromWorker::Frozen { flush, frozen, letters });
+    }
+
+    fn clean(&mut self, flush: u64, marks: &[Mark]) -> Result<(), PipelineError> {
+        for mark in marks {
+            let going = self.leaving.iter_mut().find_map(|l| l.shards.get_mut(&mark.partition));
+            let shard = self.intake.shards.get_mut(&mark.partition).or(going);
+            if let Some(shard) = shard.or_else(|| self.kept.get_mut(&mark.partition)) {
+                shard.clean(mark);
+            }
+        }
+        let is_done = |leaving: &Leaving| leaving.frozen_in.is_some_and(|of| of <= flush);
+        let (done, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_done);
+        self.leaving = leaving;
+        let done: Vec<Leaving> = done;
+        for leaving in done {
+            self.put_aside(leaving);
+        }
+        self.account();
+        self.hope(flush)
+    }
+
+    pub(super) fn ask_for_flush(&mut self) {
+        if !self.has_asked_for_flush {
+            self.has_asked_for_flush = true;
+            self.outbox.push_back(FromWorker::FlushWanted);
+        }
+    }
+}
+
+impl<S> Drop for Worker<S> {
+    fn drop(&mut self) {
+        self.shared.memory.replace(self.holding.bytes, 0);
+    }
+}

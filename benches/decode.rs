@@ -1,0 +1,3 @@
+//! What decoding one event costs.
+
+fn main() {}

@@ -1,0 +1,356 @@
+//! What a record gave, before the checks: the same from JSON and from Avro.
+
+use super::checks::{self, DecodeError, Digits, NAME_BYTES_MAX, NUMBER_MAX, VALUES_MAX};
+use super::fields::{Field, Node, SlotIndex};
+use crate::engine::event::{Feature, FeatureValue};
+use crate::engine::names::{ClassId, FeatureId, NameId, Names};
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
+/// The unit of a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Days,
+    Millis,
+    Micros,
+    Nanos,
+}
+
+/// One value of a record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Scalar<'a> {
+    /// Not in the record.
+    Absent,
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    /// Beyond `i64::MAX`.
+    Unsigned(u64),
+    Float(f64),
+    /// A number whose schema says that it is a time.
+    Instant(i64, Unit),
+    Text(&'a str),
+    /// Something that serves for no field: what it is.
+    Other(&'static str),
+}
+
+impl Scalar<'_> {
+    pub(super) const OBJECT: &'static str = "an object";
+    pub(super) const ARRAY: &'static str = "an array";
+
+    /// What it is, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Null => "null",
+            Self::Boolean(_) => "a boolean",
+            Self::Integer(_) | Self::Unsigned(_) => "an integer",
+            Self::Float(_) => "a number with a fraction",
+            Self::Instant(..) => "a time",
+            Self::Text(_) => "text",
+            Self::Other(kind) => kind,
+        }
+    }
+
+    /// Whether a value is there.
+    pub(super) fn is_given(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Null)
+    }
+
+    /// As a number, where it is one.
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_precision_loss,
+        reason = "the nearest double is meant"
+    )]
+    pub(super) fn number(&self) -> Option<f64> {
+        match *self {
+            Self::Integer(x) | Self::Instant(x, _) => Some(x as f64),
+            Self::Unsigned(x) => Some(x as f64),
+            Self::Float(x) => Some(x),
+            Self::Absent | Self::Null | Self::Boolean(_) | Self::Text(_) | Self::Other(_) => None,
+        }
+    }
+}
+
+/// What a value is an entry of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Entry<'e> {
+    None,
+    Feature(&'e str),
+    Score(&'e str),
+    /// Of a map that gives both.
+    Both(&'e str),
+}
+
+impl<'e> Entry<'e> {
+    /// What an entry of that name is in the map at `node`.
+    #[inline]
+    pub(super) fn of(node: &Node, name: &'e str) -> Self {
+        match (node.features, node.scores) {
+            (false, false) => Self::None,
+            (true, false) => Self::Feature(name),
+            (false, true) => Self::Score(name),
+            (true, true) => Self::Both(name),
+        }
+    }
+}
+
+/// Interns names by looking first at the name that stood at the same place of the record before: records of one
+/// producer name the same things in the same order, and a comparison is cheaper than a hash.
+#[derive(Debug, Default)]
+pub(super) struct Interner {
+    last: Vec<NameId>,
+    next: usize,
+}
+
+impl Interner {
+    /// Records with more names than this are not predicted to their end.
+    const PREDICTED_MAX: usize = 1024;
+
+    pub(super) fn begin(&mut self) {
+        self.next = 0;
+    }
+
+    pub(super) fn intern(&mut self, names: &mut Names, text: &str) -> NameId {
+        let at = self.next;
+        self.next += 1;
+        let Some(predicted) = self.last.get_mut(at) else {
+            let id = names.intern(text);
+            if at < Self::PREDICTED_MAX {
+                self.last.push(id);
+            }
+            return id;
+        };
+        if !is_name(names, *predicted, text) {
+            *predicted = names.intern(text);
+        }
+        *predicted
+    }
+}
+
+fn is_name(names: &Names, id: NameId, text: &str) -> bool {
+    usize::try_from(id.0).is_ok_and(|i| i < names.len()) && **names.text(id) == *text
+}
+
+/// Where the last entry of a name stands in the list of this record, so that of two with one name the later counts,
+/// without a search.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    record: u32,
+    places: Vec<(u32, u32)>,
+}
+
+impl Seen {
+    fn begin(&mut self) {
+        if self.record == u32::MAX {
+            self.places.clear();
+            self.record = 0;
+        }
+        self.record += 1;
+    }
+
+    /// The place of the name's earlier entry, or `None` after noting that it stands at `place`.
+    fn place(&mut self, name: NameId, place: usize) -> Option<usize> {
+        let index = usize::try_from(name.0).ok()?;
+        if self.places.len() <= index {
+            self.places.resize(index + 1, (0, 0));
+        }
+        let entry = self.places.get_mut(index)?;
+        if entry.0 == self.record {
+            return usize::try_from(entry.1).ok();
+        }
+        *entry = (self.record, u32::try_from(place).ok()?);
+        None
+    }
+}
+
+/// Scratch that outlives the records.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) interner: Interner,
+    seen_features: Seen,
+    seen_scores: Seen,
+}
+
+/// What one record gave. The first complaint is kept; it counts only if the payload as a whole is sound.
+pub(super) struct Found<'a, 'n> {
+    pub(super) arena: &'a Bump,
+    pub(super) names: &'n mut Names,
+    pub(super) scratch: &'n mut Scratch,
+    pub(super) slots: &'a mut [Scalar<'a>],
+    pub(super) features: BumpVec<'a, Feature<'a>>,
+    pub(super) scores: BumpVec<'a, (ClassId, f64)>,
+    pub(super) bad: Option<DecodeError>,
+}
+
+impl<'a, 'n> Found<'a, 'n> {
+    pub(super) fn new(
+        arena: &'a Bump,
+        names: &'n mut Names,
+        scratch: &'n mut Scratch,
+        slots: usize,
+    ) -> Self {
+        scratch.interner.begin();
+        scratch.seen_features.begin();
+        scratch.seen_scores.begin();
+        Self {
+            arena,
+            names,
+            scratch,
+            slots: arena.alloc_slice_fill_copy(slots, Scalar::Absent),
+            features: BumpVec::with_capacity_in(32, arena),
+            scores: BumpVec::new_in(arena),
+            bad: None,
+        }
+    }
+
+    /// Takes one value for everything that it is wanted for.
+    #[inline]
+    pub(super) fn take(&mut self, node: Option<&Node>, entry: Entry<'_>, value: Scalar<'a>) {
+        match entry {
+            Entry::None => {}
+            Entry::Feature(name) => self.feature(name, value),
+            Entry::Score(name) => self.score(name, value),
+            Entry::Both(name) => {
+                self.feature(name, value);
+                self.score(name, value);
+            }
+        }
+        let Some(node) = node else { return };
+        for &slot in &node.slots {
+            self.fill(slot, value);
+        }
+        if let Some(field) = node.map_of {
+            self.not_a_map(field, value);
+        }
+    }
+
+    /// Notes what is wrong with a value, unless something was wrong before.
+    #[cold]
+    pub(super) fn complain(&mut self, error: DecodeError) {
+        self.bad.get_or_insert(error);
+    }
+
+    pub(super) fn fill(&mut self, slot: SlotIndex, value: Scalar<'a>) {
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = value;
+        }
+    }
+
+    /// The value of one slot.
+    pub(super) fn slot(&self, slot: SlotIndex) -> Scalar<'a> {
+        self.slots.get(slot).copied().unwrap_or(Scalar::Absent)
+    }
+
+    /// The first value that one of the slots holds; else null or absent.
+    pub(super) fn first(&self, slots: &[SlotIndex]) -> Scalar<'a> {
+        let mut found = Scalar::Absent;
+        for &slot in slots {
+            let value = self.slot(slot);
+            if value.is_given() {
+                return value;
+            }
+            if value == Scalar::Null {
+                found = value;
+            }
+        }
+        found
+    }
+
+    /// Interns a name, if it is short enough to be one.
+    pub(super) fn intern(
+        &mut self,
+        field: &'static str,
+        text: &str,
+    ) -> Result<NameId, DecodeError> {
+        if text.len() > NAME_BYTES_MAX {
+            return Err(DecodeError::NameTooLong { field, bytes: text.len() });
+        }
+        Ok(self.scratch.interner.intern(self.names, text))
+    }
+
+    /// Takes one entry of `features`.
+    pub(super) fn feature(&mut self, name: &str, value: Scalar<'a>) {
+        let field = Field::Features.name();
+        let id = match self.intern(field, name) {
+            Ok(id) => id,
+            Err(error) => return self.complain(error),
+        };
+        let Some(value) = feature_value(value) else {
+            return self.complain(DecodeError::WrongType {
+                field: checks::entry(field, name),
+                expected: "a number, text, boolean or null",
+                found: value.kind(),
+            });
+        };
+        let feature = Feature { name: FeatureId(id), value };
+        let earlier = self.scratch.seen_features.place(id, self.features.len());
+        match earlier {
+            Some(place) => {
+                if let Some(place) = self.features.get_mut(place) {
+                    *place = feature;
+                }
+            }
+            None if self.features.len() < VALUES_MAX => self.features.push(feature),
+            None => self.complain(DecodeError::TooManyValues { field }),
+        }
+    }
+
+    /// Takes one entry of `scores`; null is none.
+    pub(super) fn score(&mut self, class: &str, value: Scalar<'a>) {
+        let field = Field::Scores.name();
+        if value == Scalar::Null {
+            return;
+        }
+        let score = match checks::score(|| checks::entry(field, class), value) {
+            Ok(score) => score,
+            Err(error) => return self.complain(error),
+        };
+        // The same canonical form that predictions and labels get, so that "01" and "1" are one class.
+        let digits = checks::whole_class(class);
+        let id = match self.intern(field, digits.as_ref().map_or(class, Digits::as_str)) {
+            Ok(id) => id,
+            Err(error) => return self.complain(error),
+        };
+        let earlier = self.scratch.seen_scores.place(id, self.scores.len());
+        match earlier {
+            Some(place) => {
+                if let Some(place) = self.scores.get_mut(place) {
+                    place.1 = score;
+                }
+            }
+            None if self.scores.len() < VALUES_MAX => self.scores.push((ClassId(id), score)),
+            None => self.complain(DecodeError::TooManyValues { field }),
+        }
+    }
+
+    /// Complains about a value where a map of entries should be; null is an empty one.
+    fn not_a_map(&mut self, field: Field, value: Scalar<'a>) {
+        if value.is_given() && value != Scalar::Other(Scalar::OBJECT) {
+            self.complain(DecodeError::WrongType {
+                field: field.name().into(),
+                expected: "an object of names and values",
+                found: value.kind(),
+            });
+        }
+    }
+}
+
+fn feature_value(value: Scalar<'_>) -> Option<FeatureValue<'_>> {
+    Some(match value {
+        Scalar::Absent | Scalar::Null => FeatureValue::Missing,
+        Scalar::Boolean(x) => FeatureValue::Boolean(x),
+        Scalar::Text(text) => FeatureValue::Text(text),
+        Scalar::Other(_) => return None,
+        Scalar::Integer(_) | Scalar::Unsigned(_) | Scalar::Float(_) | Scalar::Instant(..) => {
+            let number = value.number()?;
+            if number.abs() <= NUMBER_MAX {
+                // Adding zero turns -0.0 into 0.0.
+                FeatureValue::Number(number + 0.0)
+            } else {
+                FeatureValue::NotFinite
+            }
+        }
+    })
+}

@@ -1,0 +1,239 @@
+//! A writer's Avro schema → a plan: which bytes to skip and which go where. Built once for each schema.
+
+use super::checks::DEPTH_MAX;
+use super::fields::{Node as Wanted, NodeIndex, Tree};
+use super::found::Unit;
+use super::registry::WriterSchema;
+use apache_avro::Schema;
+use apache_avro::schema::{InnerDecimalSchema, Name, RecordSchema, UuidSchema};
+use std::collections::BTreeMap;
+
+/// More steps than this no schema of an event has.
+const STEPS_MAX: usize = 100_000;
+
+/// Index of a step of a [`Plan`].
+pub(super) type StepIndex = usize;
+
+/// What one kind of value looks like in the bytes.
+#[derive(Debug)]
+pub(super) enum Shape {
+    Null,
+    Boolean,
+    Int,
+    Long,
+    Instant32(Unit),
+    Instant64(Unit),
+    Float,
+    Double,
+    Bytes,
+    Text,
+    Enum(Vec<Box<str>>),
+    Fixed(usize),
+    /// 16 bytes that stand for the usual text of a UUID.
+    Uuid,
+    /// The same with a length before it.
+    UuidBytes,
+    /// A number × 10^-scale, big-endian two's complement; the size where it is fixed.
+    Decimal {
+        size: Option<usize>,
+        scale: usize,
+    },
+    Record(Vec<(Box<str>, StepIndex)>),
+    Array(StepIndex),
+    Map {
+        /// Values under a name that the tree knows.
+        known: Vec<(NodeIndex, StepIndex)>,
+        /// All others.
+        other: StepIndex,
+    },
+    Union(Vec<StepIndex>),
+}
+
+/// How to read one value.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) shape: Shape,
+    /// What is wanted of the value beside its being an entry of a map.
+    pub(super) wanted: Option<NodeIndex>,
+    /// It takes no bytes at all.
+    pub(super) is_empty: bool,
+}
+
+/// How to read one event of one writer's schema.
+#[derive(Debug)]
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    pub(super) root: StepIndex,
+}
+
+impl Plan {
+    /// Compiles a schema for what is wanted.
+    pub(super) fn new(schema: &WriterSchema, tree: &Tree) -> Result<Self, String> {
+        let mut names = BTreeMap::new();
+        for schema in schema.references.iter().chain([&schema.schema]) {
+            collect(schema, &mut names);
+        }
+        let mut compiler = Compiler { tree, names, done: BTreeMap::new(), steps: Vec::new() };
+        let root = compiler.step(&schema.schema, Some(Tree::ROOT), 0)?;
+        Ok(Self { steps: compiler.steps, root })
+    }
+
+    /// The step behind an index of this plan.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "indexes are made by the compiler only")]
+    pub(super) fn step(&self, index: StepIndex) -> &Step {
+        &self.steps[index]
+    }
+}
+
+/// Notes every named type under its full name. The parser has made all names full ones.
+fn collect<'s>(schema: &'s Schema, names: &mut BTreeMap<String, &'s Schema>) {
+    let mut named = |name: &Name| names.insert(name.fullname(None), schema).is_none();
+    match schema {
+        Schema::Record(record) => {
+            if named(&record.name) {
+                record.fields.iter().for_each(|field| collect(&field.schema, names));
+            }
+        }
+        Schema::Enum(x) => {
+            named(&x.name);
+        }
+        Schema::Fixed(x) | Schema::Duration(x) | Schema::Uuid(UuidSchema::Fixed(x)) => {
+            named(&x.name);
+        }
+        Schema::Decimal(x) => {
+            if let InnerDecimalSchema::Fixed(x) = &x.inner {
+                named(&x.name);
+            }
+        }
+        Schema::Array(x) => collect(&x.items, names),
+        Schema::Map(x) => collect(&x.types, names),
+        Schema::Union(x) => x.variants().iter().for_each(|x| collect(x, names)),
+        _ => {}
+    }
+}
+
+struct Compiler<'s, 't> {
+    tree: &'t Tree,
+    names: BTreeMap<String, &'s Schema>,
+    /// Records by full name and by what is wanted of them: this is how a plan may refer to itself.
+    done: BTreeMap<(String, Option<NodeIndex>), StepIndex>,
+    steps: Vec<Step>,
+}
+
+impl<'s> Compiler<'s, '_> {
+    fn step(
+        &mut self,
+        schema: &'s Schema,
+        wanted: Option<NodeIndex>,
+        depth: usize,
+    ) -> Result<StepIndex, String> {
+        if depth > 4 * DEPTH_MAX || self.steps.len() > STEPS_MAX {
+            return Err("the schema is nested too deep or is too large".to_owned());
+        }
+        let shape = match schema {
+            Schema::Ref { name } => {
+                let full = name.fullname(None);
+                let Some(&schema) = self.names.get(&full) else {
+                    return Err(format!("it names the type {full}, which is not defined"));
+                };
+                return self.step(schema, wanted, depth + 1);
+            }
+            Schema::Record(record) => return self.record(record, wanted, depth),
+            Schema::Array(x) => {
+                // No path leads into an array.
+                Shape::Array(self.step(&x.items, None, depth + 1)?)
+            }
+            Schema::Map(x) => self.map(&x.types, wanted, depth)?,
+            Schema::Union(x) => {
+                let variants = x.variants().iter();
+                let steps: Result<_, _> =
+                    variants.map(|x| self.step(x, wanted, depth + 1)).collect();
+                Shape::Union(steps?)
+            }
+            scalar => scalar_shape(scalar),
+        };
+        let is_empty = matches!(shape, Shape::Null | Shape::Fixed(0));
+        Ok(self.add(Step { shape, wanted, is_empty }))
+    }
+
+    fn record(
+        &mut self,
+        record: &'s RecordSchema,
+        wanted: Option<NodeIndex>,
+        depth: usize,
+    ) -> Result<StepIndex, String> {
+        let key = (record.name.fullname(None), wanted);
+        if let Some(&step) = self.done.get(&key) {
+            return Ok(step);
+        }
+        let index = self.add(Step { shape: Shape::Null, wanted, is_empty: false });
+        self.done.insert(key, index);
+        let mut fields = Vec::with_capacity(record.fields.len());
+        let mut is_empty = true;
+        for field in &record.fields {
+            let child = wanted.and_then(|node| self.tree.node(node).child(&field.name));
+            let step = self.step(&field.schema, child, depth + 1)?;
+            is_empty &= self.steps.get(step).is_some_and(|step| step.is_empty);
+            fields.push((Box::from(field.name.as_str()), step));
+        }
+        if let Some(step) = self.steps.get_mut(index) {
+            *step = Step { shape: Shape::Record(fields), wanted, is_empty };
+        }
+        Ok(index)
+    }
+
+    fn map(
+        &mut self,
+        values: &'s Schema,
+        wanted: Option<NodeIndex>,
+        depth: usize,
+    ) -> Result<Shape, String> {
+        let other = self.step(values, None, depth + 1)?;
+        let children: Vec<NodeIndex> =
+            wanted.map(|node| self.tree.node(node)).map(Wanted::children).unwrap_or_default();
+        let known: Result<_, _> = children
+            .into_iter()
+            .map(|child| Ok((child, self.step(values, Some(child), depth + 1)?)))
+            .collect::<Result<_, String>>();
+        Ok(Shape::Map { known: known?, other })
+    }
+
+    fn add(&mut self, step: Step) -> StepIndex {
+        self.steps.push(step);
+        self.steps.len() - 1
+    }
+}
+
+fn scalar_shape(schema: &Schema) -> Shape {
+    match schema {
+        Schema::Boolean => Shape::Boolean,
+        Schema::Int | Schema::TimeMillis => Shape::Int,
+        Schema::Long | Schema::TimeMicros => Shape::Long,
+        Schema::Date => Shape::Instant32(Unit::Days),
+        Schema::TimestampMillis | Schema::LocalTimestampMillis => Shape::Instant64(Unit::Millis),
+        Schema::TimestampMicros | Schema::LocalTimestampMicros => Shape::Instant64(Unit::Micros),
+        Schema::TimestampNanos | Schema::LocalTimestampNanos => Shape::Instant64(Unit::Nanos),
+        Schema::Float => Shape::Float,
+        Schema::Double => Shape::Double,
+        Schema::Bytes | Schema::BigDecimal => Shape::Bytes,
+        Schema::String | Schema::Uuid(UuidSchema::String) => Shape::Text,
+        Schema::Uuid(UuidSchema::Fixed(_)) => Shape::Uuid,
+        Schema::Uuid(UuidSchema::Bytes) => Shape::UuidBytes,
+        Schema::Enum(x) => Shape::Enum(x.symbols.iter().map(|s| s.as_str().into()).collect()),
+        Schema::Fixed(x) | Schema::Duration(x) => Shape::Fixed(x.size),
+        Schema::Decimal(x) => {
+            let size = match &x.inner {
+                InnerDecimalSchema::Bytes => None,
+                InnerDecimalSchema::Fixed(x) => Some(x.size),
+            };
+            Shape::Decimal { size, scale: x.scale }
+        }
+        Schema::Null
+        | Schema::Array(_)
+        | Schema::Map(_)
+        | Schema::Union(_)
+        | Schema::Record(_)
+        | Schema::Ref { .. } => Shape::Null,
+    }
+}

@@ -1,0 +1,399 @@
+//! What is not sealed yet: open windows, the states of their keys, and the groups that held inferences point to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use super::caps::Admitted;
+use super::event::{Inference, Segment, Target};
+use super::held::MAX_GROUPS;
+use super::kept::MatchedLabels;
+use super::metrics::Families;
+use super::names::{ClassId, ModelId, Names, SegmentId, VersionId};
+use super::settings::{ModelSettings, Positive, ShardSettings, Task};
+use super::state::ALL;
+use super::time::{EventTime, Millis};
+use super::window::Window;
+
+/// The state of one key in one window.
+#[derive(Debug)]
+pub struct KeyState {
+    /// The model, after caps.
+    pub model: ModelId,
+    /// The version, after caps.
+    pub version: VersionId,
+    /// `all` or `dimension=value`, after caps.
+    pub segment: SegmentId,
+    /// The additive state.
+    pub families: Families,
+    /// Records folded in.
+    pub records: u64,
+    /// The epoch of the last record past the mark that touched it; 0 for none.
+    pub touched: u64,
+}
+
+/// Inferences of one window with the same model, version and segments: what their entries need not repeat.
+#[derive(Debug)]
+pub struct Group {
+    /// The slot of the window in [`Open`]; none once the window is dropped.
+    pub window: Option<usize>,
+    /// The model, before caps.
+    pub model: ModelId,
+    /// The version, before caps.
+    pub version: VersionId,
+    /// The segments, before caps.
+    segments: Box<[Segment]>,
+    /// Entries count their offset from here.
+    pub base_offset: i64,
+    /// The states that its inferences are folded into; none for identities that are only remembered.
+    pub states: Box<[u32]>,
+    /// Which values are positive.
+    pub positive: Box<[Target]>,
+    /// Scores at or above it are decided positive.
+    pub threshold: f64,
+    /// The configured task.
+    pub task: Option<Task>,
+}
+
+impl Group {
+    /// Whether a value is the positive class.
+    pub fn is_positive(&self, value: Target) -> bool {
+        self.positive.contains(&value)
+    }
+}
+
+/// One window that is not dropped yet.
+#[derive(Debug)]
+pub struct OpenWindow {
+    /// Its bounds.
+    pub window: Window,
+    /// The first offset of an accepted or duplicate inference in it.
+    pub first_offset: i64,
+    /// The least offset of a label matched in it.
+    pub first_label: Option<i64>,
+    /// False for a window that was sealed before the mark: a replay only remembers its identities.
+    pub is_folded: bool,
+    /// The states of its keys.
+    pub states: Vec<KeyState>,
+    /// The labels matched in it.
+    pub labels: MatchedLabels,
+    by_key: HashTable<u32>,
+    groups: HashTable<u32>,
+    admitted: Admitted,
+    /// Set when it is sealed: the epoch of the freeze that took it along.
+    pub sealed: Option<u64>,
+}
+
+/// All windows that are not dropped yet, and their groups.
+#[derive(Debug, Default)]
+pub struct Open {
+    windows: Vec<Option<OpenWindow>>,
+    by_start: BTreeMap<EventTime, usize>,
+    groups: Vec<Group>,
+    free_groups: Vec<u32>,
+    retired_groups: Vec<u32>,
+    hasher: FixedState,
+    last: Option<(Window, usize)>,
+}
+
+impl Open {
+    /// The window that holds `time`; made if it is not there. `offset` is that of an inference in it.
+    pub fn window_at(
+        &mut self,
+        time: EventTime,
+        size: Millis,
+        offset: i64,
+        sealed_until: EventTime,
+    ) -> usize {
+        if let Some((window, slot)) = self.last
+            && window.start <= time
+            && time < window.end
+        {
+            return slot;
+        }
+        let window = Window::of(time, size);
+        let slot = match self.by_start.get(&window.start) {
+            Some(&slot) => slot,
+            None => self.add(window, offset, window.end > sealed_until),
+        };
+        self.last = Some((window, slot));
+        slot
+    }
+
+    fn add(&mut self, window: Window, first_offset: i64, is_folded: bool) -> usize {
+        let open = OpenWindow {
+            window,
+            first_offset,
+            first_label: None,
+            is_folded,
+            states: Vec::new(),
+            labels: MatchedLabels::default(),
+            by_key: HashTable::new(),
+            groups: HashTable::new(),
+            admitted: Admitted::default(),
+            sealed: None,
+        };
+        let slot = self.windows.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.windows.push(None);
+            self.windows.len() - 1
+        });
+        self.windows[slot] = Some(open);
+        self.by_start.insert(window.start, slot);
+        slot
+    }
+
+    /// A window that is there.
+    pub fn window(&self, slot: usize) -> &OpenWindow {
+        self.windows[slot].as_ref().expect("a slot is given out for a window that is there")
+    }
+
+    /// A window that is there, with the groups.
+    pub fn window_and_groups(&mut self, slot: usize) -> (&mut OpenWindow, &[Group]) {
+        let window = self.windows[slot].as_mut();
+        (window.expect("a slot is given out for a window that is there"), &self.groups)
+    }
+
+    /// All windows, by start.
+    pub fn iter(&self) -> impl Iterator<Item = &OpenWindow> {
+        self.by_start.values().map(|&slot| self.window(slot))
+    }
+
+    /// All windows.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut OpenWindow> {
+        self.windows.iter_mut().flatten()
+    }
+
+    /// A group by number.
+    pub fn group(&self, number: u32) -> &Group {
+        &self.groups[at(number)]
+    }
+
+    /// Whether entries of this group still matter.
+    pub fn is_alive(&self) -> impl Fn(u32) -> bool {
+        |number| self.groups[at(number)].window.is_some()
+    }
+
+    /// How many inferences were accepted in open windows, and their states' memory in bytes.
+    pub fn state_bytes(&self) -> usize {
+        let states = self.iter().flat_map(|window| &window.states);
+        states.map(|s| size_of::<KeyState>() + 16 + s.families.heap_bytes()).sum::<usize>()
+            + self.groups.len() * (size_of::<Group>() + 96)
+    }
+
+    /// Memory of matched labels, in bytes.
+    pub fn label_bytes(&self) -> usize {
+        self.iter().map(|window| window.labels.bytes()).sum()
+    }
+
+    /// The group of an accepted inference; made, with the states that it needs, if it is not there.
+    pub fn group_of(
+        &mut self,
+        slot: usize,
+        inference: &Inference<'_>,
+        offset: i64,
+        settings: &ShardSettings,
+        names: &mut Names,
+    ) -> u32 {
+        let (model, version) = (inference.model, inference.version);
+        if let Some(number) = self.find_group(slot, model, version, inference.segments, false) {
+            let base = self.groups[at(number)].base_offset;
+            if u32::try_from(offset - base).is_ok() {
+                return number;
+            }
+        }
+        let of_model = settings.model(names.text(model.0));
+        let window = self.windows[slot].as_mut().expect("the caller's window is there");
+        let states = window.states_for(&self.hasher, settings, &of_model, inference, names);
+        let group = Group {
+            window: Some(slot),
+            model,
+            version,
+            segments: inference.segments.into(),
+            base_offset: offset,
+            states,
+            positive: positive_targets(&of_model, names),
+            threshold: of_model.threshold,
+            task: of_model.task,
+        };
+        self.add_group(slot, group, false)
+    }
+
+    /// The group of an identity that is only remembered.
+    pub fn remembered_group_of(&mut self, slot: usize, model: ModelId, version: VersionId) -> u32 {
+        if let Some(number) = self.find_group(slot, model, version, &[], true) {
+            return number;
+        }
+        let group = Group {
+            window: Some(slot),
+            model,
+            version,
+            segments: Box::default(),
+            base_offset: 0,
+            states: Box::default(),
+            positive: Box::default(),
+            threshold: 0.0,
+            task: None,
+        };
+        self.add_group(slot, group, true)
+    }
+
+    fn find_group(
+        &self,
+        slot: usize,
+        model: ModelId,
+        version: VersionId,
+        segments: &[Segment],
+        is_remembered: bool,
+    ) -> Option<u32> {
+        let hash = self.hasher.hash_one((model, version, segments, is_remembered));
+        let found = self.window(slot).groups.find(hash, |&number| {
+            let group = &self.groups[at(number)];
+            group.model == model
+                && group.version == version
+                && *group.segments == *segments
+                && group.states.is_empty() == is_remembered
+        });
+        found.copied()
+    }
+
+    fn add_group(&mut self, slot: usize, group: Group, is_remembered: bool) -> u32 {
+        let hash = |g: &Group| {
+            self.hasher.hash_one((g.model, g.version, &*g.segments, g.states.is_empty()))
+        };
+        debug_assert_eq!(group.states.is_empty(), is_remembered);
+        let hash_of_new = hash(&group);
+        let number = if let Some(number) = self.free_groups.pop() {
+            self.groups[at(number)] = group;
+            number
+        } else {
+            self.groups.push(group);
+            u32::try_from(self.groups.len() - 1).expect("checked below")
+        };
+        assert!(self.groups.len() < MAX_GROUPS, "the byte budget ends before 2^27 groups");
+        let groups = &self.groups;
+        let window = self.windows[slot].as_mut().expect("the caller's window is there");
+        // A group whose offsets are used up stays in the entries but not in the index.
+        let same = |&other: &u32| {
+            let (a, b) = (&groups[at(other)], &groups[at(number)]);
+            a.model == b.model
+                && a.version == b.version
+                && a.segments == b.segments
+                && a.states.is_empty() == b.states.is_empty()
+        };
+        match window.groups.find_mut(hash_of_new, same) {
+            Some(known) => *known = number,
+            None => {
+                window.groups.insert_unique(hash_of_new, number, |&n| hash(&groups[at(n)]));
+            }
+        }
+        number
+    }
+
+    /// Forgets the windows that `is_done` says yes to, and gives their ends and first offsets. Their groups stay
+    /// dead until [`free_retired`](Self::free_retired).
+    pub fn drop_windows(&mut self, is_done: impl Fn(&OpenWindow) -> bool) -> Vec<(EventTime, i64)> {
+        let mut dropped = Vec::new();
+        for slot in 0..self.windows.len() {
+            if self.windows[slot].as_ref().is_some_and(&is_done) {
+                let window = self.windows[slot].take().expect("just seen");
+                self.by_start.remove(&window.window.start);
+                dropped.push((window.window.end, window.first_offset));
+            }
+        }
+        if !dropped.is_empty() {
+            self.last = None;
+            for (group, number) in self.groups.iter_mut().zip(0..) {
+                if group.window.is_some_and(|slot| self.windows[slot].is_none()) {
+                    group.window = None;
+                    group.states = Box::default();
+                    group.segments = Box::default();
+                    group.positive = Box::default();
+                    self.retired_groups.push(number);
+                }
+            }
+        }
+        dropped
+    }
+
+    /// No entry points to a dead group any more: their numbers may be used again.
+    pub fn free_retired(&mut self) {
+        self.free_groups.append(&mut self.retired_groups);
+    }
+}
+
+impl OpenWindow {
+    /// The states that an inference is folded into: `all`, and one for each configured dimension that it has.
+    fn states_for(
+        &mut self,
+        hasher: &FixedState,
+        settings: &ShardSettings,
+        of_model: &ModelSettings,
+        inference: &Inference<'_>,
+        names: &mut Names,
+    ) -> Box<[u32]> {
+        let caps = &settings.caps;
+        let (model, version) = self.admitted.model(caps, inference.model, inference.version, names);
+        let all = SegmentId(names.intern(ALL));
+        let mut states = vec![self.state_of(hasher, model, version, all)];
+        for segment in inference.segments {
+            if !of_model.dimensions.contains(&segment.dimension) {
+                continue;
+            }
+            let dimension = &settings.dimensions[usize::from(segment.dimension)];
+            let segment = self.admitted.segment(caps, (model, version), *segment, dimension, names);
+            let state = self.state_of(hasher, model, version, segment);
+            if !states.contains(&state) {
+                states.push(state);
+            }
+        }
+        states.into()
+    }
+
+    fn state_of(
+        &mut self,
+        hasher: &FixedState,
+        model: ModelId,
+        version: VersionId,
+        segment: SegmentId,
+    ) -> u32 {
+        let states = &mut self.states;
+        let hash = hasher.hash_one((model, version, segment));
+        let found = self.by_key.find(hash, |&i| {
+            let state = &states[at(i)];
+            (state.model, state.version, state.segment) == (model, version, segment)
+        });
+        if let Some(&i) = found {
+            return i;
+        }
+        let i = u32::try_from(states.len()).expect("caps bound the keys");
+        let families = Families::default();
+        states.push(KeyState { model, version, segment, families, records: 0, touched: 0 });
+        self.by_key.insert_unique(hash, i, |&i| {
+            let state = &states[at(i)];
+            hasher.hash_one((state.model, state.version, state.segment))
+        });
+        i
+    }
+}
+
+fn positive_targets(model: &ModelSettings, names: &mut Names) -> Box<[Target]> {
+    let target = |positive: &Positive| match positive {
+        Positive::Number(x) => Target::Number(*x),
+        Positive::Boolean(b) => Target::Boolean(*b),
+        Positive::Class(name) => Target::Class(ClassId(names.intern(name))),
+    };
+    model.positive.iter().map(target).collect()
+}
+
+#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
+fn at(number: u32) -> usize {
+    number as usize
+}
+
+/// The name of a key's parts.
+pub fn key_texts(state: &KeyState, names: &Names) -> [Arc<str>; 3] {
+    [state.model.0, state.version.0, state.segment.0].map(|name| Arc::clone(names.text(name)))
+}

@@ -1,0 +1,144 @@
+//! What every shard of a job goes by.
+
+use super::lateness::Limits;
+use super::metrics::accumulator::ValueMatrix;
+use super::time::Millis;
+
+/// What every shard of a job goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardSettings {
+    /// Length of the base window, greater than 0.
+    pub window: Millis,
+    /// The time limits.
+    pub limits: Limits,
+    /// How many timestamps make a clock: 8, or 1 where the broker stamps the records (`LogAppendTime`).
+    pub clock_stamps: usize,
+    /// What moves the clocks.
+    pub progress: Progress,
+    /// Whether there is a label topic. Without one, windows seal by the inference clock alone.
+    pub has_labels: bool,
+    /// The generation of the rows.
+    pub generation: u16,
+    /// How many names one window may hold.
+    pub caps: Caps,
+    /// The configured segment dimensions, in the order of [`Segment::dimension`](super::event::Segment::dimension).
+    pub dimensions: Vec<String>,
+    /// How to read the models' records: the first pattern that fits a model's name counts.
+    pub models: Vec<ModelSettings>,
+}
+
+/// What moves the clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Kafka's timestamps.
+    Log,
+    /// The records' own times, for topics whose history was loaded later.
+    Event,
+}
+
+/// How many names one window of one partition may hold; the rest goes to `(other)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Distinct models.
+    pub models: usize,
+    /// Distinct versions of one model.
+    pub versions: usize,
+    /// Distinct values of one segment dimension of one model and version.
+    pub segments: usize,
+}
+
+/// What the configuration says about some models.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSettings {
+    /// A name, in which `*` stands for any text.
+    pub pattern: String,
+    /// The task; none means by each record's own shape.
+    pub task: Option<Task>,
+    /// The positive class: a label or prediction that equals one of these is positive.
+    pub positive: Vec<Positive>,
+    /// Scores at or above it are decided positive.
+    pub threshold: f64,
+    /// Indices into [`ShardSettings::dimensions`] of those whose values get rows of their own.
+    pub dimensions: Vec<u16>,
+    /// What each cell of the confusion matrix is worth.
+    pub value: Option<ValueMatrix>,
+}
+
+/// A value that counts as positive, in the form of [`Target`](super::event::Target).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Positive {
+    /// A number.
+    Number(f64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A class by name.
+    Class(String),
+}
+
+/// What a model predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// One of two classes.
+    Binary,
+    /// One of several classes.
+    Multiclass,
+    /// A number.
+    Regression,
+}
+
+impl ShardSettings {
+    /// What holds for a model: the first pattern that fits its name, else the defaults.
+    pub fn model(&self, name: &str) -> ModelSettings {
+        self.models.iter().find(|model| fits(&model.pattern, name)).cloned().unwrap_or_default()
+    }
+}
+
+impl Default for ModelSettings {
+    /// By shape, positive is `1` or `true`, threshold 0.5, no segments.
+    fn default() -> Self {
+        Self {
+            pattern: "*".into(),
+            task: None,
+            positive: vec![Positive::Number(1.0), Positive::Boolean(true)],
+            threshold: 0.5,
+            dimensions: Vec::new(),
+            value: None,
+        }
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(head) else { return false };
+    let parts: Vec<&str> = rest.split('*').collect();
+    let (last, middle) = parts.split_last().expect("split gives at least one part");
+    for part in middle {
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn star_stands_for_any_text() {
+        for (pattern, name, expected) in [
+            ("fraud", "fraud", true),
+            ("fraud", "fraud-1", false),
+            ("fraud-*", "fraud-", true),
+            ("fraud-*", "fraud-eu", true),
+            ("fraud-*", "fraude", false),
+            ("*", "", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A worker's accounts: what it read and holds, how near memory is to the budget, and so what it reads next.
+
+use super::PipelineError;
+use super::budget::{self, Clocks, Pressure};
+use super::worker::{FromWorker, Worker};
+use crate::engine::Shard;
+use crate::engine::event::{PartitionId, Stream};
+use crate::source::{Source, Take};
+use crate::telemetry::{Cause, Holding};
+
+impl<S: Source> Worker<S> {
+    fn clocks(&self) -> Vec<Clocks> {
+        self.intake.shards.iter().map(|(&p, shard)| (p, shard.standing().clocks)).collect()
+    }
+
+    /// What to read next, and whether that is only a preference.
+    pub(super) fn take(&self) -> (Take, Option<Stream>) {
+        let must_wait = self.is_stopping
+            || self.intake.waits_for().is_some()
+            || self.intake.letters.is_full()
+            || self.pressure == Pressure::Over;
+        if must_wait {
+            return (Take::Nothing, None);
+        }
+        if !self.intake.reads(Stream::Labels) {
+            return (Take::Both, None);
+        }
+        let limits = &self.settings.shard.limits;
+        if self.pressure == Pressure::Near && self.rebuilding.is_empty() {
+            return (Take::Only(budget::frees_memory(&self.clocks(), limits)), None);
+        }
+        let preferred = match self.rebuilds_with() {
+            Some(stream) => Some(stream),
+            None => budget::behind(&self.clocks(), limits),
+        };
+        match preferred.filter(|&stream| self.quiet != Some(stream)) {
+            Some(stream) => (Take::Only(stream), Some(stream)),
+            None => (Take::Both, None),
+        }
+    }
+
+    /// The one topic that the shards that are rebuilt still lack; none if both or neither.
+    fn rebuilds_with(&self) -> Option<Stream> {
+        let lacks = |stream: Stream| {
+            self.rebuilding.iter().any(|(partition, target)| {
+                let shard = self.intake.shards.get(partition);
+                shard.is_some_and(|shard| shard.positions().of(stream) < target.of(stream))
+            })
+        };
+        match (lacks(Stream::Inferences), lacks(Stream::Labels)) {
+            (true, false) => Some(Stream::Inferences),
+            (false, true) => Some(Stream::Labels),
+            (true, true) | (false, false) => None,
+        }
+    }
+
+    // Accounts.
+
+    /// Counts what was read, and compares memory with the budget.
+    pub(super) fn account(&mut self) {
+        let counts = self.intake.take_counts();
+        self.telemetry.batch(&counts);
+        self.shared.count(&counts);
+        let shards = &self.intake.shards;
+        self.rebuilding.retain(|p, _| shards.get(p).is_some_and(|shard| !shard.has_caught_up()));
+        let budget = self.settings.state_budget_bytes;
+        let mut bytes = self.weigh();
+        if self.pressure.next(bytes, budget) > Pressure::Free && !self.kept.is_empty() {
+            self.kept.clear();
+            bytes = self.weigh();
+        }
+        let before = self.pressure;
+        self.pressure = before.next(bytes, budget);
+        match self.pressure {
+            Pressure::Free if before > Pressure::Free => self.telemetry.ready(Cause::StateBudget),
+            Pressure::Free => {}
+            Pressure::Near | Pressure::Over => {
+                self.telemetry.not_ready(Cause::StateBudget, self.pressure_reason(bytes));
+                // Windows seal and memory is freed at a flush.
+                if self.has_read {
+                    self.ask_for_flush();
+                }
+            }
+        }
+        if self.intake.letters.is_full() {
+            self.ask_for_flush();
+        }
+    }
+
+    /// After a flush that began with memory exhausted. Others may not have dropped what it freed, so that only a
+    /// second one that frees nothing shows that none will.
+    pub(super) fn hope(&mut self, flush: u64) -> Result<(), PipelineError> {
+        if self.last_hope != Some(flush) {
+            return Ok(());
+        }
+        if !self.is_exhausted() {
+            self.hopeless = 0;
+            return Ok(());
+        }
+        self.hopeless += 1;
+        if self.hopeless >= 2 {
+            return Err(self.exhausted());
+        }
+        self.ask_for_flush();
+        Ok(())
+    }
+
+    /// Whether nothing is read any more for lack of memory, so that only a flush can help.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.pressure == Pressure::Over || self.is_stuck()
+    }
+
+    /// Adds up what this worker holds; gives the sum over all workers.
+    fn weigh(&mut self) -> usize {
+        let going = self.leaving.iter().flat_map(|leaving| leaving.shards.values());
+        let shards = self.intake.shards.values().chain(going).chain(self.kept.values());
+        let mut holding = Holding { bytes: self.intake.bytes(), held: 0, kept: 0 };
+        for standing in shards.map(Shard::standing) {
+            holding.bytes += standing.bytes;
+            holding.held += standing.held;
+            holding.kept += standing.kept;
+        }
+        let sum = self.shared.memory.replace(self.holding.bytes, holding.bytes);
+        self.holding = holding;
+        self.telemetry.holding(self.id, holding);
+        sum
+    }
+
+    /// The topic that would free memory, and the partition of it that is furthest behind.
+    fn held_up_by(&self) -> (Stream, PartitionId) {
+        let clocks = self.clocks();
+        let stream = if self.intake.reads(Stream::Labels) {
+            budget::frees_memory(&clocks, &self.settings.shard.limits)
+        } else {
+            Stream::Inferences
+        };
+        (stream, budget::least(&clocks, stream).map_or(PartitionId(-1), |(partition, _)| partition))
+    }
+
+    fn pressure_reason(&self, bytes: usize) -> String {
+        let (stream, partition) = self.held_up_by();
+        format!(
+            "state holds {bytes} of {} bytes: partition {} of topic {} holds it up, the other topic is left unread \
+             until it moves on",
+            self.settings.state_budget_bytes,
+            partition.0,
+            stream.name()
+        )
+    }
+
+    /// Whether memory is near the budget and the topic that would free it has ended.
+    pub(super) fn is_stuck(&self) -> bool {
+        let (stream, _) = self.held_up_by();
+        let mut owned = self.intake.shards.keys().peekable();
+        self.pressure >= Pressure::Near
+            && self.rebuilding.is_empty()
+            && self.intake.reads(Stream::Labels)
+            && owned.peek().is_some()
+            && owned.all(|&partition| self.ended.contains(&(partition, stream)))
+            && !self.has_ended()
+    }
+
+    fn exhausted(&self) -> PipelineError {
+        let (stream, partition) = self.held_up_by();
+        let bytes = self.shared.memory.bytes();
+        PipelineError::StateBudget {
+            partition: partition.0,
+            topic: stream.name(),
+            bytes,
+            budget: self.settings.state_budget_bytes,
+            enough: bytes.max(self.settings.state_budget_bytes).saturating_mul(2),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let (owned, ended) = self.count_ended();
+        owned == ended
+    }
+
+    fn count_ended(&self) -> (usize, usize) {
+        let is_ended = |partition: &&PartitionId| {
+            let read = Stream::BOTH.into_iter().filter(|&stream| self.intake.reads(stream));
+            read.into_iter().all(|stream| self.ended.contains(&(**partition, stream)))
+        };
+        let ended = match self.intake.waits_for() {
+            Some(_) => 0,
+            None => self.intake.shards.keys().filter(is_ended).count(),
+        };
+        (self.intake.shards.len() + self.awaiting.len(), ended)
+    }
+
+    pub(super) fn report_reached(&mut self) {
+        let reached = self.count_ended();
+        if reached != self.reached {
+            self.reached = reached;
+            let (owned, ended) = reached;
+            self.outbox.push_back(FromWorker::Reached { worker: self.id, owned, ended });
+        }
+    }
+
+    pub(super) fn tell_partitions(&self, change: &'static str, of: &[PartitionId]) {
+        let owned = self.intake.shards.len() + self.awaiting.len();
+        self.telemetry.assigned(self.id, owned, change, of);
+    }
+
+    pub(super) fn tell_schema(&mut self) {
+        match self.intake.waits_for() {
+            Some(id) => {
+                let why = self.settings.schemas.waiting();
+                let why = why.iter().find(|waiting| waiting.id == id);
+                let why = why.map_or("the registry is asked", |waiting| &waiting.reason);
+                let reason = format!("records wait for schema {}: {why}", id.0);
+                self.telemetry.not_ready(Cause::SchemaRegistry, reason);
+                self.is_waiting_for_schema = true;
+            }
+            None if self.is_waiting_for_schema => {
+                self.is_waiting_for_schema = false;
+                self.telemetry.ready(Cause::SchemaRegistry);
+            }
+            None => {}
+        }
+    }
+}

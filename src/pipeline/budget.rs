@@ -1,0 +1,157 @@
+//! Which topic to read: near the byte budget, while memory is rebuilt, and to keep the topics in step.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::engine::event::{PartitionId, Stream};
+use crate::engine::lateness::Limits;
+use crate::engine::time::LogTime;
+
+/// Above this share of the budget one topic is left unread.
+const NEAR: Share = Share(90);
+/// Below this share both are read again.
+const CLEAR: Share = Share(85);
+/// Above this share nothing is read: a flush frees memory, or the process stops.
+const OVER: Share = Share(110);
+
+/// Percent of the byte budget.
+#[derive(Clone, Copy, Debug)]
+struct Share(usize);
+
+impl Share {
+    fn of(self, budget: usize) -> usize {
+        budget / 100 * self.0
+    }
+}
+
+/// How near memory is to the budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pressure {
+    /// There is room.
+    #[default]
+    Free,
+    /// Only the topic that frees memory is read.
+    Near,
+    /// Nothing is read.
+    Over,
+}
+
+/// The memory of all workers.
+#[derive(Debug, Default)]
+pub(super) struct Memory(AtomicUsize);
+
+impl Memory {
+    /// Replaces one worker's part of the sum; gives the new sum.
+    pub(super) fn replace(&self, old: usize, new: usize) -> usize {
+        // Relaxed: each worker changes only its own part, and the sum may be a batch old.
+        let before = self.0.fetch_add(new, Ordering::Relaxed) + new;
+        self.0.fetch_sub(old, Ordering::Relaxed);
+        before - old
+    }
+
+    /// The sum.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Pressure {
+    /// The pressure after a batch; hysteresis keeps it from flickering.
+    pub(super) fn next(self, bytes: usize, budget: usize) -> Self {
+        if bytes > OVER.of(budget) {
+            Self::Over
+        } else if bytes > NEAR.of(budget) || (self >= Self::Near && bytes > CLEAR.of(budget)) {
+            Self::Near
+        } else {
+            Self::Free
+        }
+    }
+}
+
+/// One shard's clocks.
+pub(super) type Clocks = (PartitionId, [Option<LogTime>; 2]);
+
+/// The partition whose clock of a topic is the least; one before its k-th record comes first.
+pub(super) fn least(clocks: &[Clocks], stream: Stream) -> Option<(PartitionId, Option<LogTime>)> {
+    let of = |(partition, clocks): &Clocks| (*partition, clocks[stream.index()]);
+    clocks.iter().map(of).min_by_key(|&(partition, clock)| (clock, partition))
+}
+
+/// Near the budget: the topic that is read, so that memory can be freed. Left unread is the one with the greater of
+/// (inference clock - lateness) and (label clock - label wait), each the least over the shards.
+pub(super) fn frees_memory(clocks: &[Clocks], limits: &Limits) -> Stream {
+    let clock = |stream| least(clocks, stream).and_then(|(_, clock)| clock);
+    let inferences =
+        clock(Stream::Inferences).map(|LogTime(now)| now.saturating_sub(limits.lateness.0));
+    let labels = clock(Stream::Labels).map(|LogTime(now)| now.saturating_sub(limits.label_wait.0));
+    if inferences > labels { Stream::Labels } else { Stream::Inferences }
+}
+
+/// The topic that is more than `lateness` behind the other, by the greatest clock of each: an idle partition holds
+/// nobody up.
+pub(super) fn behind(clocks: &[Clocks], limits: &Limits) -> Option<Stream> {
+    let greatest = |stream: Stream| clocks.iter().filter_map(|(_, c)| c[stream.index()]).max();
+    let inferences = greatest(Stream::Inferences)?.0;
+    let labels = greatest(Stream::Labels)?.0;
+    if inferences.saturating_sub(labels) > limits.lateness.0 {
+        Some(Stream::Labels)
+    } else if labels.saturating_sub(inferences) > limits.lateness.0 {
+        Some(Stream::Inferences)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::time::Millis;
+
+    const LIMITS: Limits = Limits {
+        lateness: Millis(600_000),
+        label_wait: Millis(3_600_000),
+        max_future: Millis(300_000),
+        max_gap: Millis(604_800_000),
+    };
+
+    fn clocks(inferences: Option<i64>, labels: Option<i64>) -> Vec<Clocks> {
+        vec![(PartitionId(0), [inferences.map(LogTime), labels.map(LogTime)])]
+    }
+
+    #[test]
+    fn pressure_clears_only_well_below_the_budget() {
+        let near = Pressure::Free.next(91_000, 100_000);
+        assert_eq!(near, Pressure::Near);
+        assert_eq!(near.next(86_000, 100_000), Pressure::Near);
+        assert_eq!(near.next(84_000, 100_000), Pressure::Free);
+        assert_eq!(Pressure::Free.next(86_000, 100_000), Pressure::Free);
+        assert_eq!(near.next(111_000, 100_000), Pressure::Over);
+    }
+
+    #[test]
+    fn the_topic_that_holds_memory_up_is_read() {
+        let silent = clocks(Some(10_000_000), None);
+        assert_eq!(frees_memory(&silent, &LIMITS), Stream::Labels);
+        // In step, the inferences are further on: labels are waited for longer than inferences.
+        let in_step = clocks(Some(10_000_000), Some(10_000_000));
+        assert_eq!(frees_memory(&in_step, &LIMITS), Stream::Labels);
+        let labels_ahead = clocks(Some(10_000_000), Some(13_100_000));
+        assert_eq!(frees_memory(&labels_ahead, &LIMITS), Stream::Inferences);
+    }
+
+    #[test]
+    fn topics_within_lateness_are_in_step() {
+        assert_eq!(behind(&clocks(Some(600_000), Some(0)), &LIMITS), None);
+        assert_eq!(behind(&clocks(Some(600_001), Some(0)), &LIMITS), Some(Stream::Labels));
+        assert_eq!(behind(&clocks(Some(0), Some(600_001)), &LIMITS), Some(Stream::Inferences));
+        assert_eq!(behind(&clocks(Some(0), None), &LIMITS), None);
+    }
+
+    #[test]
+    fn memory_is_the_sum_of_the_parts() {
+        let memory = Memory::default();
+        assert_eq!(memory.replace(0, 70), 70);
+        assert_eq!(memory.replace(0, 50), 120);
+        assert_eq!(memory.replace(70, 20), 70);
+        assert_eq!(memory.bytes(), 70);
+    }
+}

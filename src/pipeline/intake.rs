@@ -1,0 +1,146 @@
+//! Records in: decode, observe, count. What a worker does with each record of the partitions that it owns.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::letters::{Letters, borrow, own};
+use super::{PipelineError, PipelineSettings};
+use crate::decode::{DecodeError, Decoder, NotDecoded, SchemaId};
+use crate::engine::Shard;
+use crate::engine::event::{Arrival, PartitionId, Stream};
+use crate::engine::names::Names;
+use crate::engine::outcome::Outcome;
+use crate::sink::RecordBuf;
+use crate::source::Record;
+use crate::telemetry::BatchCounts;
+
+/// Decoders, names and the shards of the partitions that a worker owns.
+#[derive(Debug)]
+pub(super) struct Intake {
+    decoders: [Option<Decoder>; 2],
+    pub(super) names: Names,
+    pub(super) shards: BTreeMap<PartitionId, Shard>,
+    pub(super) letters: Letters,
+    /// Records behind one whose schema is not known yet: at most a batch.
+    pending: VecDeque<RecordBuf>,
+    pending_bytes: usize,
+    waiting: Option<SchemaId>,
+    counts: BatchCounts,
+}
+
+/// Whether a record was dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Done,
+    Waits,
+}
+
+impl Intake {
+    pub(super) fn new(settings: &PipelineSettings) -> Result<Self, PipelineError> {
+        let decoder = |index: usize| {
+            let settings_of = settings.decoders[index].as_ref();
+            settings_of.map(|of| Decoder::new(of, settings.schemas.clone())).transpose()
+        };
+        Ok(Self {
+            decoders: [decoder(0)?, decoder(1)?],
+            names: Names::default(),
+            shards: BTreeMap::new(),
+            letters: Letters::new(settings.dead_letter_limit),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            waiting: None,
+            counts: BatchCounts::default(),
+        })
+    }
+
+    /// Takes in a batch. From the first record on whose schema is not known, the rest is put aside.
+    pub(super) fn take_in(&mut self, records: &[Record<'_>]) -> Result<(), PipelineError> {
+        for (index, record) in records.iter().enumerate() {
+            if !self.pending.is_empty() || self.record(record)? == Step::Waits {
+                for record in &records[index..] {
+                    let record = own(record);
+                    self.pending_bytes += bytes_of(&record);
+                    self.pending.push_back(record);
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries the records again that wait for a schema.
+    pub(super) fn retry_pending(&mut self) -> Result<(), PipelineError> {
+        while let Some(record) = self.pending.pop_front() {
+            if self.record(&borrow(&record))? == Step::Waits {
+                self.pending.push_front(record);
+                return Ok(());
+            }
+            self.pending_bytes -= bytes_of(&record);
+        }
+        self.waiting = None;
+        Ok(())
+    }
+
+    /// The schema that records wait for.
+    pub(super) fn waits_for(&self) -> Option<SchemaId> {
+        self.waiting.filter(|_| !self.pending.is_empty())
+    }
+
+    /// Takes a shard out, and forgets the records of its partition that were put aside: whoever gets the partition
+    /// next reads them again.
+    pub(super) fn remove(&mut self, partition: PartitionId) -> Option<Shard> {
+        self.pending.retain(|record| record.partition != partition);
+        self.pending_bytes = self.pending.iter().map(bytes_of).sum();
+        self.shards.remove(&partition)
+    }
+
+    /// What was counted since the last call.
+    pub(super) fn take_counts(&mut self) -> BatchCounts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Bytes beside those of the shards.
+    pub(super) fn bytes(&self) -> usize {
+        self.names.bytes() + self.letters.bytes() + self.pending_bytes
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<Step, PipelineError> {
+        // Partitions that are no longer ours, and what a shard has read before.
+        let Some(shard) = self.shards.get_mut(&record.partition) else { return Ok(Step::Done) };
+        if record.offset.0 < shard.positions().of(record.stream) {
+            return Ok(Step::Done);
+        }
+        let Some(decoder) = self.decoders[record.stream.index()].as_mut() else {
+            return Ok(Step::Done);
+        };
+        let at = Arrival { stream: record.stream, offset: record.offset, time: record.time };
+        let is_replay = shard.is_replay(at);
+        let (outcome, reason) = match decoder.decode(record.payload, &mut self.names) {
+            Ok(event) => {
+                let outcome = shard.observe(at, &event, &mut self.names);
+                (outcome, (outcome == Outcome::Dead).then_some(DecodeError::TimestampInFuture))
+            }
+            Err(NotDecoded::Bad(reason)) => (shard.dead(at), Some(reason)),
+            Err(NotDecoded::Waiting(id)) => {
+                self.waiting = Some(id);
+                return Ok(Step::Waits);
+            }
+        };
+        self.counts.count(record.stream, outcome, is_replay);
+        match reason {
+            Some(reason) if !is_replay => self.letters.dead(record, &reason)?,
+            Some(_) => {}
+            None => self.letters.good(),
+        }
+        Ok(Step::Done)
+    }
+
+    /// Whether a topic is read at all.
+    pub(super) fn reads(&self, stream: Stream) -> bool {
+        self.decoders[stream.index()].is_some()
+    }
+}
+
+fn bytes_of(record: &RecordBuf) -> usize {
+    let key = record.key.as_ref().map_or(0, Vec::len);
+    size_of::<RecordBuf>() + key + record.payload.as_ref().map_or(0, Vec::len)
+}

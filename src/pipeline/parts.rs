@@ -1,0 +1,342 @@
+//! What the writer remembers of state rows: for each key and partition the row of the greatest version seen, while
+//! its base window is open; and for each coarser window in use the merge of its base windows that are done.
+//!
+//! Pure: [`Parts::span`] says which versions to ask for, [`Parts::missing`] which rows, [`Parts::evaluate`] gives the
+//! metric rows. The effects are the writer's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::engine::ShardSettings;
+use crate::engine::event::PartitionId;
+use crate::engine::metrics::accumulator::StateError;
+use crate::engine::state::{Key, StateRow};
+use crate::engine::time::{EventTime, Millis};
+use crate::engine::window::Window;
+use crate::evaluate::{Merged, MetricRow, RowContext, grain_name};
+use crate::sink::StateVersion;
+
+/// The least and greatest time that ClickHouse's `DateTime64` shows: 1900-01-01 and 2299-12-31.
+const EARLIEST: EventTime = EventTime(-2_208_988_800_000);
+const LATEST: EventTime = EventTime(10_413_705_600_000);
+
+/// A key without its window.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    model: Arc<str>,
+    version: Arc<str>,
+    segment: Arc<str>,
+}
+
+impl Slot {
+    fn of(key: &Key) -> Self {
+        Self {
+            model: Arc::clone(&key.model),
+            version: Arc::clone(&key.version),
+            segment: Arc::clone(&key.segment),
+        }
+    }
+
+    fn key(&self, window: Window) -> Key {
+        Key {
+            model: Arc::clone(&self.model),
+            version: Arc::clone(&self.version),
+            segment: Arc::clone(&self.segment),
+            window,
+        }
+    }
+}
+
+/// What one flush has to evaluate.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The keys whose rows were frozen, by window of every grain.
+    touched: BTreeMap<Window, BTreeSet<Slot>>,
+    /// Windows that end after the first and at or before the second were sealed by all partitions: all their keys.
+    sealed: Option<(EventTime, EventTime)>,
+    /// The seal mark that all partitions have passed.
+    common: EventTime,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.touched.is_empty() && self.sealed.is_none()
+    }
+
+    fn is_newly_sealed(&self, window: Window) -> bool {
+        self.sealed.is_some_and(|(after, until)| after < window.end && window.end <= until)
+    }
+
+    fn touches(&self, window: Window, slot: &Slot) -> bool {
+        self.touched.get(&window).is_some_and(|slots| slots.contains(slot))
+    }
+}
+
+type Slots = BTreeMap<Slot, BTreeMap<PartitionId, StateRow>>;
+
+/// A coarser window: the merge of its base windows that end by `folded_until`.
+#[derive(Debug)]
+struct Coarse {
+    folded_until: EventTime,
+    merged: BTreeMap<Slot, Merged>,
+}
+
+/// The writer's memory of state rows.
+#[derive(Debug)]
+pub(super) struct Parts {
+    settings: Arc<ShardSettings>,
+    grains: Vec<Millis>,
+    names: BTreeMap<i64, Arc<str>>,
+    open: BTreeMap<Window, Slots>,
+    coarse: BTreeMap<Window, Coarse>,
+}
+
+impl Parts {
+    /// An empty memory. `grains` are the coarser windows' lengths, multiples of the base window's.
+    pub(super) fn new(settings: Arc<ShardSettings>, grains: &[Millis]) -> Self {
+        let sizes = std::iter::once(settings.window).chain(grains.iter().copied());
+        let names = sizes.map(|size| (size.0, Arc::from(grain_name(size)))).collect();
+        let grains = grains.to_vec();
+        Self { settings, grains, names, open: BTreeMap::new(), coarse: BTreeMap::new() }
+    }
+
+    /// How many rows are remembered.
+    pub(super) fn len(&self) -> usize {
+        let open: usize = self.open.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum();
+        open + self.coarse.values().map(|coarse| coarse.merged.len()).sum::<usize>()
+    }
+
+    /// Remembers rows; of several of a key and partition the greatest version. Rows of another generation are never
+    /// merged with ours.
+    pub(super) fn take_in(&mut self, rows: impl IntoIterator<Item = StateRow>) {
+        for row in rows {
+            if row.version.generation() != self.settings.generation {
+                continue;
+            }
+            let slots = self.open.entry(row.key.window).or_default();
+            let parts = slots.entry(Slot::of(&row.key)).or_default();
+            let is_newer = parts.get(&row.partition).is_none_or(|old| old.version < row.version);
+            if is_newer {
+                parts.insert(row.partition, row);
+            }
+        }
+    }
+
+    /// What a flush has to evaluate: the frozen keys in every grain, and all keys of the windows that the own
+    /// partitions' seal marks have passed just now (`advanced`: from, to), as far as all partitions have.
+    pub(super) fn plan(
+        &self,
+        frozen: &[StateRow],
+        advanced: Option<(EventTime, EventTime)>,
+        common: EventTime,
+    ) -> Plan {
+        let mut touched: BTreeMap<Window, BTreeSet<Slot>> = BTreeMap::new();
+        for row in frozen {
+            let slot = Slot::of(&row.key);
+            for &grain in &self.grains {
+                let window = Window::of(row.key.window.start, grain);
+                touched.entry(window).or_default().insert(slot.clone());
+            }
+            touched.entry(row.key.window).or_default().insert(slot);
+        }
+        let sealed = advanced
+            .map(|(after, until)| (after.max(EARLIEST), until.min(common).min(LATEST)))
+            .filter(|(after, until)| after < until);
+        Plan { touched, sealed, common }
+    }
+
+    fn is_base(&self, window: Window) -> bool {
+        window.size() == self.settings.window
+    }
+
+    /// The coarser windows that hold a base window.
+    fn coarser(&self, base: Window) -> impl Iterator<Item = Window> {
+        self.grains.iter().map(move |&grain| Window::of(base.start, grain))
+    }
+
+    fn folded_until(&self, coarse: Window) -> EventTime {
+        self.coarse.get(&coarse).map_or(coarse.start, |cached| cached.folded_until)
+    }
+
+    /// The base windows whose versions have to be known, as one span.
+    pub(super) fn span(&self, plan: &Plan) -> Window {
+        let mut span = Window { start: LATEST, end: EARLIEST };
+        let mut cover = |start: EventTime, end: EventTime| {
+            span.start = span.start.min(start.max(EARLIEST));
+            span.end = span.end.max(end.min(LATEST));
+        };
+        for &window in plan.touched.keys() {
+            if self.is_base(window) {
+                cover(window.start, window.end);
+            } else {
+                cover(self.folded_until(window), window.end);
+            }
+        }
+        if let Some((after, until)) = plan.sealed {
+            cover(after, until);
+            for &grain in &self.grains {
+                // The first window of this grain that ends after `after` starts in it or before it.
+                let first = Window::of(after, grain);
+                if first.end <= until {
+                    cover(self.folded_until(first), until);
+                }
+            }
+        }
+        span
+    }
+
+    /// Whether the flush needs the row of this key.
+    fn needs(&self, plan: &Plan, key: &Key) -> bool {
+        let slot = Slot::of(key);
+        if plan.touches(key.window, &slot) || plan.is_newly_sealed(key.window) {
+            return true;
+        }
+        self.coarser(key.window).any(|coarse| {
+            let is_wanted = plan.touched.contains_key(&coarse) || plan.is_newly_sealed(coarse);
+            let is_folded = key.window.start < self.folded_until(coarse);
+            // What all partitions have sealed is folded for all keys at once, the rest is merged for those touched.
+            let will_fold = key.window.end <= plan.common;
+            is_wanted && !is_folded && (will_fold || plan.touches(coarse, &slot))
+        })
+    }
+
+    /// The rows that are needed, and of which ClickHouse has a greater version than memory.
+    pub(super) fn missing(
+        &self,
+        plan: &Plan,
+        versions: &[StateVersion],
+    ) -> Vec<(Key, PartitionId)> {
+        let is_missing = |known: &&StateVersion| {
+            let StateVersion { key, partition, version } = known;
+            let own = self
+                .open
+                .get(&key.window)
+                .and_then(|slots| slots.get(&Slot::of(key)))
+                .and_then(|parts| parts.get(partition));
+            version.generation() == self.settings.generation
+                && own.is_none_or(|row| row.version < *version)
+                && self.needs(plan, key)
+        };
+        versions
+            .iter()
+            .filter(is_missing)
+            .map(|known| (known.key.clone(), known.partition))
+            .collect()
+    }
+
+    /// The metric rows of everything planned, once all rows are there. Afterwards what is done is folded or dropped.
+    pub(super) fn evaluate(&mut self, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
+        let mut rows = Vec::new();
+        let sealed_now: Vec<Window> =
+            self.open.keys().copied().filter(|&window| plan.is_newly_sealed(window)).collect();
+        let touched_base = plan.touched.keys().copied().filter(|&window| self.is_base(window));
+        let base: BTreeSet<Window> = touched_base.chain(sealed_now).collect();
+        for window in base {
+            self.evaluate_base(window, plan, &mut rows)?;
+        }
+        let touched = plan.touched.keys().copied().filter(|&window| !self.is_base(window));
+        let coarser = self.open.keys().flat_map(|&base| self.coarser(base));
+        let sealed = coarser.chain(self.coarse.keys().copied());
+        let sealed = sealed.filter(|&window| plan.is_newly_sealed(window));
+        let coarse: BTreeSet<Window> = touched.chain(sealed).collect();
+        for window in coarse {
+            self.fold(window, plan.common)?;
+            self.evaluate_coarse(window, plan, &mut rows)?;
+        }
+        self.open.retain(|window, _| window.end > plan.common);
+        self.coarse.retain(|window, _| window.end > plan.common);
+        Ok(rows)
+    }
+
+    fn evaluate_base(
+        &self,
+        window: Window,
+        plan: &Plan,
+        rows: &mut Vec<MetricRow>,
+    ) -> Result<(), StateError> {
+        let Some(slots) = self.open.get(&window) else { return Ok(()) };
+        let all = plan.is_newly_sealed(window);
+        for (slot, parts) in slots {
+            if all || plan.touches(window, slot) {
+                let mut merged = Merged::default();
+                for part in parts.values() {
+                    merged.add(part)?;
+                }
+                rows.extend(self.rows(&merged, &slot.key(window), plan));
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds the base windows that all partitions have sealed into a coarser one.
+    fn fold(&mut self, window: Window, common: EventTime) -> Result<(), StateError> {
+        let Self { open, coarse, .. } = self;
+        let coarse = coarse
+            .entry(window)
+            .or_insert_with(|| Coarse { folded_until: window.start, merged: BTreeMap::new() });
+        let until = common.min(window.end);
+        if until <= coarse.folded_until {
+            return Ok(());
+        }
+        for (base, slots) in within(open, coarse.folded_until, until) {
+            if base.end > until {
+                continue;
+            }
+            for (slot, parts) in slots {
+                let merged = coarse.merged.entry(slot.clone()).or_default();
+                for part in parts.values() {
+                    merged.add(part)?;
+                }
+            }
+        }
+        coarse.folded_until = until;
+        Ok(())
+    }
+
+    fn evaluate_coarse(
+        &self,
+        window: Window,
+        plan: &Plan,
+        rows: &mut Vec<MetricRow>,
+    ) -> Result<(), StateError> {
+        let Some(coarse) = self.coarse.get(&window) else { return Ok(()) };
+        let slots: BTreeSet<&Slot> = if plan.is_newly_sealed(window) {
+            coarse.merged.keys().collect()
+        } else {
+            plan.touched.get(&window).into_iter().flatten().collect()
+        };
+        for slot in slots {
+            let mut merged = coarse.merged.get(slot).cloned().unwrap_or_default();
+            for (_, open) in within(&self.open, coarse.folded_until, window.end) {
+                for part in open.get(slot).into_iter().flat_map(BTreeMap::values) {
+                    merged.add(part)?;
+                }
+            }
+            rows.extend(self.rows(&merged, &slot.key(window), plan));
+        }
+        Ok(())
+    }
+
+    fn rows(&self, merged: &Merged, key: &Key, plan: &Plan) -> Vec<MetricRow> {
+        let about = RowContext {
+            grain: Arc::clone(&self.names[&key.window.size().0]),
+            generation: self.settings.generation,
+            sealed: key.window.end <= plan.common,
+            value: self.settings.model(&key.model).value,
+        };
+        merged.rows(key, &about)
+    }
+}
+
+/// The base windows that start at or after `from` and before `until`.
+fn within(
+    open: &BTreeMap<Window, Slots>,
+    from: EventTime,
+    until: EventTime,
+) -> impl Iterator<Item = (&Window, &Slots)> {
+    let least = Window { start: from, end: EventTime(i64::MIN) };
+    let beyond = Window { start: until.max(from), end: EventTime(i64::MIN) };
+    open.range((Bound::Included(least), Bound::Excluded(beyond.max(least))))
+}
