@@ -1,1 +1,85 @@
-//! One file for each subcommand.
+//! The command line: one file for each subcommand. Settings in, parts wired, exit code out.
+
+pub mod codes;
+pub mod init;
+pub mod simulate;
+pub mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Environment, Settings};
+pub use codes::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegauge demo                         see it work: needs no service, Ctrl-C ends it
+  tidegauge init -c fraud.toml           create or bring forward the tables and BI views
+  tidegauge run -c fraud.toml            measure; start as many instances as you like
+  tidegauge run -c fraud.toml --until-end
+                                         measure what the topics hold now, then stop
+  tidegauge simulate --create-topics     fill topics with traffic to try things on
+
+Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused, 130 interrupted.";
+
+/// Measures machine-learning models from their inference and label topics.
+///
+/// Tidegauge reads inferences and labels from two Kafka topics, joins them by request ID inside event-time windows,
+/// computes the metrics of each model, and keeps the rows in ClickHouse right while labels arrive.
+#[derive(Debug, Parser)]
+#[command(name = "tidegauge", version, after_long_help = EXAMPLES, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Args),
+    Simulate(simulate::Args),
+}
+
+/// Which configuration to use.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigFile {
+    /// The configuration
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "tidegauge.toml")]
+    pub config: String,
+}
+
+impl ConfigFile {
+    /// Reads and checks it.
+    pub fn load(&self) -> Result<Settings, Failure> {
+        Ok(Settings::load(&self.config, &Environment::read())?)
+    }
+}
+
+/// Parses the arguments, runs one command and prints what went wrong, with its code and remedy.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Init(args) => init::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+/// The runtime of the edges: writer, endpoints, registry. Nothing of the data path runs on it.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // Only the first call of a process installs it; whoever comes later finds the same one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("runtime", format!("can't start threads: {error}")))
+}

@@ -9,6 +9,7 @@ mod found;
 mod json;
 mod plan;
 pub mod registry;
+mod registry_client;
 
 use crate::engine::event::{Event, Inference, Label, RequestId, Segment, Stream, Target};
 use crate::engine::names::{ModelId, NameId, Names, SegmentId, VersionId};

@@ -1,9 +1,18 @@
 //! Writer schemas by id, shared by all decoders. Hits are kept for ever, misses briefly; an outage is "wait".
 
 use super::SchemaId;
+use super::registry_client::{Answer, Registry, Trouble};
 use apache_avro::Schema;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The most misses that are remembered: a topic of noise names any number of ids.
+const MISSES_MAX: usize = 10_000;
+const UNPOISONED: &str = "nothing panics while it holds this lock";
 
 /// Where the schema registry is and how patient to be with it.
 #[derive(Clone, PartialEq, Eq)]
@@ -121,40 +130,156 @@ pub struct WaitingFor {
 
 /// The cache of writer schemas, shared by all workers, filled by [`Schemas::serve`].
 #[derive(Debug)]
-pub struct Schemas {}
+pub struct Schemas {
+    registry: Option<Registry>,
+    state: Mutex<State>,
+    changed: Condvar,
+    asked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: BTreeMap<SchemaId, Arc<WriterSchema>>,
+    bad: BTreeMap<SchemaId, Arc<str>>,
+    /// Ids that the registry does not know, and when they are forgotten.
+    misses: BTreeMap<SchemaId, Instant>,
+    /// Ids that are asked for, and what is in the way.
+    wanted: BTreeMap<SchemaId, Option<Trouble>>,
+    changes: u64,
+}
 
 impl Schemas {
     /// A cache without a registry, for topics that need none: every id is unknown.
     pub fn none() -> Self {
-        Self {}
+        Self::with(None)
     }
 
     /// A cache in front of a registry.
     pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
-        let _ = settings;
-        Ok(Self {})
+        Registry::new(settings).map(Some).map(Self::with)
+    }
+
+    fn with(registry: Option<Registry>) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self { registry, state, changed, asked: Notify::new() }
     }
 
     /// What is known of an id; one that is not known is asked for by [`Schemas::serve`].
     pub fn lookup(&self, id: SchemaId) -> Lookup {
-        let _ = id;
-        Lookup::Unknown
+        let mut state = self.state();
+        if let Some(schema) = state.known.get(&id) {
+            return Lookup::Known(Arc::clone(schema));
+        }
+        if let Some(reason) = state.bad.get(&id) {
+            return Lookup::Bad(Arc::clone(reason));
+        }
+        if self.registry.is_none() || state.misses.contains_key(&id) {
+            return Lookup::Unknown;
+        }
+        if let Entry::Vacant(place) = state.wanted.entry(id) {
+            place.insert(None);
+            self.asked.notify_one();
+        }
+        Lookup::Waiting
     }
 
     /// The ids that decoders wait for and why, for `/readyz`.
     pub fn waiting(&self) -> Vec<WaitingFor> {
-        Vec::new()
+        let state = self.state();
+        let entries = state.wanted.iter().map(|(&id, trouble)| match trouble {
+            Some(Trouble { reason, needs_operator }) => {
+                WaitingFor { id, reason: reason.clone(), needs_operator: *needs_operator }
+            }
+            None => {
+                let reason = "the schema registry is being asked".to_owned();
+                WaitingFor { id, reason, needs_operator: false }
+            }
+        });
+        entries.collect()
     }
 
     /// Blocks a worker until the cache has changed or `timeout` has passed; returns at once where nothing is
-    /// waited for. Whether it changed.
+    /// waited for. Whether there is something new to look up.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let _ = timeout;
-        false
+        let state = self.state();
+        let before = state.changes;
+        let unchanged = |state: &mut State| state.changes == before && !state.wanted.is_empty();
+        let (_state, result) =
+            self.changed.wait_timeout_while(state, timeout, unchanged).expect(UNPOISONED);
+        !result.timed_out()
     }
 
     /// Asks the registry for the ids that are waited for, until dropped.
     pub async fn serve(self: Arc<Self>) {
-        std::future::pending().await
+        let Some(registry) = &self.registry else { return std::future::pending().await };
+        let mut pause = registry.settings.pause_min;
+        loop {
+            let wanted = self.wanted();
+            if wanted.is_empty() {
+                self.sleep_until_asked().await;
+                continue;
+            }
+            let mut failures = 0;
+            for &id in &wanted {
+                match registry.fetch(id).await {
+                    Ok(answer) => self.settle(id, answer, registry.settings.miss_for),
+                    Err(trouble) => {
+                        failures += 1;
+                        self.state().wanted.insert(id, Some(trouble));
+                    }
+                }
+            }
+            if failures < wanted.len() {
+                pause = registry.settings.pause_min;
+            }
+            if failures > 0 {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(registry.settings.pause_max);
+            }
+        }
+    }
+
+    /// Forgets misses whose time is over, then says what is to be asked for.
+    fn wanted(&self) -> Vec<SchemaId> {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.misses.retain(|_, forgotten_at| *forgotten_at > now);
+        state.wanted.keys().copied().collect()
+    }
+
+    async fn sleep_until_asked(&self) {
+        let next_miss = self.state().misses.values().min().copied();
+        let forget = async {
+            match next_miss {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.asked.notified() => {}
+            () = forget => {}
+        }
+    }
+
+    fn settle(&self, id: SchemaId, answer: Answer, miss_for: Duration) {
+        let mut state = self.state();
+        match answer {
+            Answer::Known(schema) => drop(state.known.insert(id, Arc::new(schema))),
+            Answer::Bad(reason) => drop(state.bad.insert(id, reason.into())),
+            Answer::Unknown => {
+                if state.misses.len() >= MISSES_MAX {
+                    state.misses.pop_first();
+                }
+                state.misses.insert(id, Instant::now() + miss_for);
+            }
+        }
+        state.wanted.remove(&id);
+        state.changes += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
     }
 }

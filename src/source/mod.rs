@@ -1,7 +1,11 @@
 //! Where records come from. A rebalance is data, not a callback into the engine.
 
 pub mod batch;
+mod group;
+mod health;
 pub mod kafka;
+mod share;
+mod topics;
 
 use std::time::Duration;
 
@@ -92,6 +96,14 @@ pub enum SourceError {
     /// librdkafka says that it can't go on.
     #[error("Kafka client failed: {0}")]
     Client(String),
+    /// A property in `kafka.properties` that must not be set.
+    #[error("kafka.properties must not set {name}: {reason}")]
+    Property {
+        /// Its name.
+        name: String,
+        /// Why not, and what to do instead.
+        reason: &'static str,
+    },
     /// The brokers can't be reached at start.
     #[error("can't reach Kafka at {brokers}: {reason}")]
     Unreachable {
@@ -163,6 +175,7 @@ impl SourceError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Client(_) => "kafka_client",
+            Self::Property { .. } => "kafka_property",
             Self::Unreachable { .. } => "kafka_unreachable",
             Self::MissingTopic { .. } => "topic_missing",
             Self::UnequalPartitions { .. } => "partitions_unequal",

@@ -1,0 +1,297 @@
+//! Every error code that a user can meet, what the process does about it, and the remedy. The README prints this
+//! table; a test holds both together and finds codes that are missing.
+
+use crate::config::ConfigError;
+use crate::decode::registry::RegistryError;
+use crate::decode::{DecoderError, fields::FieldError};
+use crate::embedded::clickhouse::ClickHouseError;
+use crate::http::HttpError;
+use crate::sink::SinkError;
+use crate::sink::job::BindError;
+use crate::source::SourceError;
+use crate::telemetry::LogError;
+use crate::traffic::produce::TrafficError;
+
+/// What follows from an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The process ends with this exit code.
+    Exit(u8),
+    /// The process ends with this exit code when it starts; later it waits and says so on `/readyz`.
+    AtStart(u8),
+    /// The record goes to the dead letters; all else goes on.
+    DeadLetter,
+}
+
+/// One code.
+#[derive(Clone, Copy, Debug)]
+pub struct Code {
+    /// The stable name.
+    pub code: &'static str,
+    /// What follows.
+    pub effect: Effect,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+const FAILED: Effect = Effect::Exit(1);
+const USAGE: Effect = Effect::Exit(2);
+const REFUSED: Effect = Effect::Exit(3);
+const AT_START: Effect = Effect::AtStart(1);
+
+const fn code(code: &'static str, effect: Effect, remedy: &'static str) -> Code {
+    Code { code, effect, remedy }
+}
+
+/// All of them.
+pub const CODES: &[Code] = &[
+    code("config_missing", USAGE, "name the file with `-c FILE`, or copy `deploy/tidegauge.toml`"),
+    code("config_syntax", USAGE, "correct the line: the file is TOML"),
+    code(
+        "config_unknown_key",
+        USAGE,
+        "use the key that the message names, or see `deploy/tidegauge.toml` for all keys",
+    ),
+    code("config_wrong_type", USAGE, "write the value as the message shows"),
+    code("config_invalid_value", USAGE, "choose a value within what the message names"),
+    code("config_required", USAGE, "add the key that the message names"),
+    code("config_conflict", USAGE, "change one of the two settings that the message names"),
+    code(
+        "config_secret",
+        USAGE,
+        "set the variable, or make the file readable, that the secret names",
+    ),
+    code("unknown_field", USAGE, "map only fields that the records of that topic have"),
+    code("field_without_path", USAGE, "give the field at least one path, or leave it out"),
+    code("bad_field_path", USAGE, "write paths as names joined by dots, like `meta.rid`"),
+    code(
+        "bad_schema_file",
+        USAGE,
+        "correct the Avro schema that `format = \"avro-file:PATH\"` names",
+    ),
+    code("too_many_segments", USAGE, "configure fewer segment dimensions"),
+    code(
+        "fields_of_other_topic",
+        USAGE,
+        "report it: field paths of one topic were given to the other",
+    ),
+    code(
+        "bad_registry_url",
+        USAGE,
+        "correct `schema_registry.url`: it begins with http:// or https://",
+    ),
+    code(
+        "registry_client",
+        FAILED,
+        "install the system's CA certificates (package ca-certificates)",
+    ),
+    code(
+        "registry_refused",
+        FAILED,
+        "check the registry's address, its user and the compatibility of the schema",
+    ),
+    code("log_level", USAGE, "set `logs.level` to error, warn, info, debug or trace"),
+    code("log_set_up_twice", FAILED, "report it: the log was set up twice"),
+    code("usage", USAGE, "see `--help`"),
+    code("runtime", FAILED, "raise the limits of threads and memory of this process"),
+    code(
+        "http_bind",
+        FAILED,
+        "stop the process that has the port, or set `http.listen` to another one",
+    ),
+    code(
+        "kafka_client",
+        FAILED,
+        "check `kafka.properties` against librdkafka's list of properties, and the brokers' log",
+    ),
+    code(
+        "kafka_property",
+        USAGE,
+        "leave the property out of `kafka.properties`: the program sets it itself",
+    ),
+    code(
+        "kafka_unreachable",
+        FAILED,
+        "start Kafka, or correct `kafka.brokers` and the security properties",
+    ),
+    code("topic_missing", USAGE, "create the topic, or correct its name in the configuration"),
+    code(
+        "partitions_unequal",
+        REFUSED,
+        "give both topics the same number of partitions (in new topics, as keys move)",
+    ),
+    code(
+        "assignment_unpaired",
+        REFUSED,
+        "give every instance of the job the same configuration and version",
+    ),
+    code(
+        "floor_below_log",
+        REFUSED,
+        "raise the topics' retention, and start under another job name: records are gone",
+    ),
+    code(
+        "topic_recreated",
+        REFUSED,
+        "start under another job name: stored positions mean nothing in a new topic",
+    ),
+    code(
+        "job_other_topics",
+        REFUSED,
+        "give this job another name, or name the topics that it was made for",
+    ),
+    code(
+        "partitions_changed",
+        REFUSED,
+        "start under another job name: keys have moved between partitions",
+    ),
+    code(
+        "job_other_configuration",
+        REFUSED,
+        "put the configuration back, or start under another job name",
+    ),
+    code("clickhouse_unavailable", AT_START, "start ClickHouse, or correct `clickhouse.url`"),
+    code(
+        "clickhouse_refused",
+        AT_START,
+        "correct user, password and rights in ClickHouse, or free its disk; the message says which",
+    ),
+    code(
+        "clickhouse_schema",
+        Effect::AtStart(3),
+        "run `tidegauge init` with the same configuration",
+    ),
+    code(
+        "clickhouse_unreadable",
+        REFUSED,
+        "rows were changed by something else: restore the tables, or start under another job name",
+    ),
+    code(
+        "dead_letters_unavailable",
+        AT_START,
+        "create the topic `dead_letters.topic` and allow this client to write to it",
+    ),
+    code(
+        "state_unreadable",
+        REFUSED,
+        "rows were changed by something else: restore the tables, or start under another job name",
+    ),
+    code(
+        "clickhouse_missing",
+        FAILED,
+        "run `make clickhouse`, or install a `clickhouse` binary of version 26.6 or newer",
+    ),
+    code("clickhouse_launcher_missing", FAILED, "build both binaries: `cargo build --bins`"),
+    code(
+        "clickhouse_unsupported_machine",
+        FAILED,
+        "install a `clickhouse` binary, or use a ClickHouse server",
+    ),
+    code(
+        "clickhouse_port_taken",
+        FAILED,
+        "choose another `--clickhouse-port`, or none for a free one",
+    ),
+    code("clickhouse_not_started", FAILED, "see the end of its log in the message"),
+    code(
+        "clickhouse_files",
+        FAILED,
+        "free space in, or allow writing to, the temporary folder (TMPDIR)",
+    ),
+    code("producer_client", FAILED, "check `--brokers` and `--property`"),
+    code(
+        "producer_refused",
+        FAILED,
+        "create the topics (`--create-topics`) and allow this client to write to them",
+    ),
+    code(
+        "topics_not_created",
+        FAILED,
+        "create the topics with Kafka's own tools, or allow this client to",
+    ),
+    code(
+        "demo_rows_differ",
+        FAILED,
+        "report it with the printed lines: the rows are not what was sent",
+    ),
+    code(
+        "demo_not_drained",
+        FAILED,
+        "give it more time with `--for`, or a machine with less to do",
+    ),
+];
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The stable code.
+    pub code: &'static str,
+    /// The exit code.
+    pub exit: u8,
+    /// What, where, and why.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a code of the table.
+    pub fn new(code: &'static str, message: String) -> Self {
+        let exit = match find(code).map(|code| code.effect) {
+            Some(Effect::Exit(exit) | Effect::AtStart(exit)) => exit,
+            Some(Effect::DeadLetter) | None => 1,
+        };
+        Self { code, exit, message }
+    }
+
+    /// Three lines for people on standard error.
+    pub fn print(&self) {
+        use std::io::Write as _;
+        let remedy = find(self.code).map_or("", |code| code.remedy);
+        let text = format!("error[{}]: {}\n  remedy: {remedy}\n", self.code, self.message);
+        // Nobody is left to tell if standard error is closed.
+        drop(std::io::stderr().write_all(text.as_bytes()));
+    }
+}
+
+/// The entry of a code.
+pub fn find(code: &str) -> Option<&'static Code> {
+    CODES.iter().find(|known| known.code == code)
+}
+
+/// The message of an error with those of its causes that it does not repeat itself.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+macro_rules! failures {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.code(), chain(&error))
+            }
+        })*
+    };
+}
+
+failures!(
+    ConfigError,
+    RegistryError,
+    DecoderError,
+    FieldError,
+    ClickHouseError,
+    HttpError,
+    SinkError,
+    BindError,
+    SourceError,
+    LogError,
+    TrafficError,
+);

@@ -1,0 +1,92 @@
+//! What the commands print, and the clock and the signals of the outer world.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+
+/// Writes to standard output; a closed pipe is the reader's wish.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Writes to standard error.
+pub(crate) fn note(text: &str) {
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// Whether a person reads standard output.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Whether a person reads standard error.
+pub(crate) fn is_error_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// The wall clock: milliseconds since 1970-01-01 UTC.
+#[expect(clippy::disallowed_methods, reason = "live traffic is stamped by the wall clock")]
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A time that only moves forward, for lengths.
+#[expect(clippy::disallowed_methods, reason = "commands say how long they took")]
+pub(crate) fn start() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// SIGINT and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on they no longer end the process by themselves.
+    pub(crate) fn catch() -> Result<Self, Failure> {
+        let catch = |kind| {
+            signal(kind).map_err(|e| Failure::new("runtime", format!("can't catch signals: {e}")))
+        };
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What this process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// Processor time, user and system.
+    pub(crate) cpu: Duration,
+    /// The most memory that was resident, in bytes.
+    pub(crate) peak_bytes: u64,
+}
+
+/// What this process has used so far.
+pub(crate) fn usage() -> Usage {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike as _;
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Usage::default();
+    };
+    let time = (usage.user_time() + usage.system_time()).num_microseconds();
+    Usage {
+        cpu: Duration::from_micros(u64::try_from(time).unwrap_or(0)),
+        peak_bytes: u64::try_from(usage.max_rss()).unwrap_or(0) * 1024,
+    }
+}

@@ -1,0 +1,382 @@
+//! One TOML file and the environment → [`Settings`], checked once and against each other. Each part owns its own
+//! settings type and never sees the file.
+
+mod error;
+pub mod options;
+mod parts;
+mod raw;
+mod reader;
+mod shard;
+mod values;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use error::{ConfigError, Place};
+pub use raw::{Environment, RawConfig};
+pub use values::{Secret, bytes, duration};
+
+use crate::decode::Format;
+use crate::decode::fields::FieldPaths;
+use crate::engine::ShardSettings;
+use crate::engine::event::Stream;
+use crate::engine::time::Millis;
+use crate::sink::tables::Engine;
+use crate::source::kafka::Start;
+use crate::telemetry::LogFormat;
+use reader::{Reader, invalid, list_of, text_of};
+use shard::{grains, shard};
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Consumer group, and owner of the rows.
+    pub job: String,
+    /// Where a job without marks begins.
+    pub start: Start,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// How long a stop or a rebalance may take.
+    pub drain_budget: Duration,
+    /// Kafka's bootstrap servers.
+    pub brokers: String,
+    /// librdkafka properties.
+    pub properties: Vec<(String, Secret)>,
+    /// The inference topic.
+    pub inferences: TopicSettings,
+    /// The label topic, if there is one.
+    pub labels: Option<TopicSettings>,
+    /// The schema registry, if one is named.
+    pub registry: Option<Registry>,
+    /// What the engine goes by. The generation is set when the job is bound.
+    pub shard: ShardSettings,
+    /// Coarser windows, ascending.
+    pub grains: Vec<Millis>,
+    /// Where the rows go.
+    pub clickhouse: Database,
+    /// Where records go that can't be used.
+    pub dead_letters: Letters,
+    /// Where `/healthz`, `/readyz` and `/metrics` are.
+    pub listen: SocketAddr,
+    /// Memory that shards may hold, all together.
+    pub state_budget_bytes: usize,
+    /// How to log.
+    pub logs: Logs,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Its name.
+    pub name: String,
+    /// How its records are encoded.
+    pub format: Format,
+    /// Where its fields lie.
+    pub fields: FieldPaths,
+}
+
+/// A schema registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    /// Its base address.
+    pub url: String,
+    /// User of basic authentication.
+    pub user: Option<String>,
+    /// Password of basic authentication.
+    pub password: Option<Secret>,
+}
+
+/// The ClickHouse database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Address of the HTTP interface.
+    pub url: String,
+    /// Database of the tables.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Which engines the tables get.
+    pub engine: Engine,
+    /// Settings beside the fixed ones of every insert.
+    pub insert_settings: Vec<(String, String)>,
+    /// Settings of every read.
+    pub read_settings: Vec<(String, String)>,
+    /// Until an insert must be acknowledged.
+    pub timeout: Duration,
+    /// Time between flushes.
+    pub flush_interval: Duration,
+}
+
+/// The dead-letter topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letters {
+    /// Its name.
+    pub topic: String,
+    /// Share of the records above which the process stops.
+    pub limit: f64,
+    /// Records before the share says anything.
+    pub limit_after: u64,
+}
+
+/// How to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// For people or for a log store.
+    pub format: LogFormat,
+    /// A level or a filter like `info,tidegauge=debug`.
+    pub level: String,
+}
+
+/// librdkafka's `max.poll.interval.ms`: a rebalance that takes longer loses the partitions.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// Below this the tables of names alone would fill it.
+const LEAST_BUDGET_BYTES: usize = 16 << 20;
+
+impl Settings {
+    /// Reads `file`, lays the environment over it and checks all of it.
+    pub fn load(file: &str, environment: &Environment) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Missing {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Self::parse(file, &text, environment)
+    }
+
+    /// The same for a text; `file` is its name in messages, and relative paths start at its folder.
+    pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Self, ConfigError> {
+        let raw = RawConfig::parse(file, text, environment)?;
+        let reader = Reader { raw: &raw, environment };
+        let inferences = topic(&reader, Stream::Inferences)?;
+        let labels = raw.section("labels").map(|_| topic(&reader, Stream::Labels)).transpose()?;
+        let mut settings = Self {
+            job: name(&reader, &["job"], "._-", 128)?,
+            start: reader
+                .choice(&["start"], &[("earliest", Start::Earliest), ("latest", Start::Latest)])?,
+            workers: workers(&reader)?,
+            drain_budget: reader.duration(&["drain_budget"], Millis(1))?,
+            brokers: reader.text(&["kafka", "brokers"]),
+            properties: properties(&reader)?,
+            shard: shard(&reader, labels.is_some())?,
+            inferences,
+            labels,
+            registry: registry(&reader)?,
+            grains: Vec::new(),
+            clickhouse: database(&reader)?,
+            dead_letters: letters(&reader)?,
+            listen: listen(&reader)?,
+            state_budget_bytes: reader.bytes(&["state", "budget"], LEAST_BUDGET_BYTES)?,
+            logs: Logs {
+                format: reader.choice(
+                    &["logs", "format"],
+                    &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+                )?,
+                level: reader.text(&["logs", "level"]),
+            },
+        };
+        settings.grains = grains(&reader, settings.shard.window)?;
+        settings.check(&reader)?;
+        Ok(settings)
+    }
+
+    /// What no option can be wrong about alone.
+    fn check(&self, reader: &Reader<'_>) -> Result<(), ConfigError> {
+        let clash = |path: &[&str], reason: String| {
+            let entry = reader.entry(path).expect("only options with a value are checked");
+            ConfigError::Conflict { place: entry.place, key: entry.key, reason }
+        };
+        let limits = &self.shard.limits;
+        if limits.label_wait < limits.lateness {
+            let reason = format!(
+                "({} ms) must be at least windows.lateness ({} ms): raise it or lower that",
+                limits.label_wait.0, limits.lateness.0
+            );
+            return Err(clash(&["windows", "label_wait"], reason));
+        }
+        if self.drain_budget >= MAX_POLL_INTERVAL {
+            let reason = "must be below Kafka's max.poll.interval.ms (300s), else a rebalance loses the partitions";
+            return Err(clash(&["drain_budget"], reason.to_owned()));
+        }
+        let mut topics = vec![("inferences", &self.inferences)];
+        topics.extend(self.labels.as_ref().map(|labels| ("labels", labels)));
+        for (section, topic) in &topics {
+            if topic.format == Format::AvroRegistry && self.registry.is_none() {
+                let reason = "is \"avro\", which needs schema_registry.url: set it, or use \"avro-file:PATH\"";
+                return Err(clash(&[section, "format"], reason.to_owned()));
+            }
+            if topic.name == self.dead_letters.topic {
+                let reason = format!(
+                    "is also {section}.topic: dead letters would be read again; name another"
+                );
+                return Err(clash(&["dead_letters", "topic"], reason));
+            }
+        }
+        if self.labels.as_ref().is_some_and(|labels| labels.name == self.inferences.name) {
+            let reason = "is also inferences.topic: labels need a topic of their own";
+            return Err(clash(&["labels", "topic"], reason.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Hex digest of all that decides what a row says: two live configurations of one job must agree in it. Brokers,
+    /// secrets, intervals and sizes of memory are not in it.
+    pub fn digest(&self) -> String {
+        let mut shard = self.shard.clone();
+        shard.generation = 0;
+        let topic = |topic: &TopicSettings| format!("{:?} {:?}", topic.format, topic.fields);
+        let text = format!(
+            "{shard:?} {:?} {} {:?}",
+            self.grains,
+            topic(&self.inferences),
+            self.labels.as_ref().map(topic),
+        );
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+    }
+}
+
+fn topic(reader: &Reader<'_>, stream: Stream) -> Result<TopicSettings, ConfigError> {
+    let section = stream.name();
+    let remedy = format!("write `[{section}]` and below it `topic = \"NAME\"`");
+    Ok(TopicSettings {
+        name: reader.required_text(&[section, "topic"], &remedy)?,
+        format: format(reader, section)?,
+        fields: fields(reader, stream)?,
+    })
+}
+
+fn format(reader: &Reader<'_>, section: &str) -> Result<Format, ConfigError> {
+    let entry = reader.entry(&[section, "format"]).expect("has a default");
+    let given = text_of(&entry.value);
+    match given.as_str() {
+        "json" => Ok(Format::Json),
+        "avro" => Ok(Format::AvroRegistry),
+        other => match other.strip_prefix("avro-file:") {
+            Some(path) => std::fs::read_to_string(reader.beside(path))
+                .map(Format::AvroFile)
+                .map_err(|error| invalid(&entry, format!("names the schema {path}: {error}"))),
+            None => {
+                let reason = "it must be \"json\", \"avro\" or \"avro-file:PATH\"";
+                Err(invalid(&entry, format!("is \"{given}\"; {reason}")))
+            }
+        },
+    }
+}
+
+fn fields(reader: &Reader<'_>, stream: Stream) -> Result<FieldPaths, ConfigError> {
+    let entry = reader.entry(&[stream.name(), "fields"]).expect("has a default");
+    let mut fields = FieldPaths::new(stream);
+    for (field, paths) in entry.value.as_table().expect("the type was checked") {
+        fields
+            .set(field, list_of(paths))
+            .map_err(|error| invalid(&entry, format!("can't be: {error}")))?;
+    }
+    Ok(fields)
+}
+
+/// A name of letters, digits and some signs.
+fn name(
+    reader: &Reader<'_>,
+    path: &[&str],
+    signs: &str,
+    longest: usize,
+) -> Result<String, ConfigError> {
+    let entry = reader.entry(path).expect("has a default");
+    let given = text_of(&entry.value);
+    let fits = |c: char| c.is_ascii_alphanumeric() || signs.contains(c);
+    if given.is_empty() || given.len() > longest || !given.chars().all(fits) {
+        let reason =
+            format!("is \"{given}\"; it must be 1 to {longest} letters, digits or {signs}");
+        return Err(invalid(&entry, reason));
+    }
+    Ok(given)
+}
+
+fn workers(reader: &Reader<'_>) -> Result<usize, ConfigError> {
+    let given = reader.integer(&["workers"], 0..=1024)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(if given == 0 { cores } else { given })
+}
+
+fn properties(reader: &Reader<'_>) -> Result<Vec<(String, Secret)>, ConfigError> {
+    let entry = reader.entry(&["kafka", "properties"]).expect("has a default");
+    let mut properties = Vec::new();
+    for (name, value) in entry.value.as_table().expect("the type was checked") {
+        properties.push((name.clone(), reader.reveal(&entry, &text_of(value))?));
+    }
+    Ok(properties)
+}
+
+fn registry(reader: &Reader<'_>) -> Result<Option<Registry>, ConfigError> {
+    if reader.raw.section("schema_registry").is_none() {
+        return Ok(None);
+    }
+    let remedy = "write the registry's address, like \"http://localhost:8081\"";
+    reader.required_text(&["schema_registry", "url"], remedy)?;
+    Ok(Some(Registry {
+        url: url(reader, &["schema_registry", "url"])?,
+        user: reader.optional_text(&["schema_registry", "user"]),
+        password: reader.secret(&["schema_registry", "password"])?,
+    }))
+}
+
+fn url(reader: &Reader<'_>, path: &[&str]) -> Result<String, ConfigError> {
+    let entry = reader.entry(path).expect("was checked to be there");
+    let given = text_of(&entry.value);
+    if !(given.starts_with("http://") || given.starts_with("https://")) {
+        let reason = format!("is \"{given}\"; it must begin with http:// or https://");
+        return Err(invalid(&entry, reason));
+    }
+    Ok(given.trim_end_matches('/').to_owned())
+}
+
+fn database(reader: &Reader<'_>) -> Result<Database, ConfigError> {
+    Ok(Database {
+        url: url(reader, &["clickhouse", "url"])?,
+        database: name(reader, &["clickhouse", "database"], "_", 64)?,
+        user: reader.text(&["clickhouse", "user"]),
+        password: reader.secret(&["clickhouse", "password"])?,
+        engine: engine(reader)?,
+        insert_settings: pairs(reader, &["clickhouse", "insert_settings"]),
+        read_settings: pairs(reader, &["clickhouse", "read_settings"]),
+        timeout: reader.duration(&["clickhouse", "timeout"], Millis(100))?,
+        flush_interval: reader.duration(&["clickhouse", "flush_interval"], Millis(10))?,
+    })
+}
+
+fn engine(reader: &Reader<'_>) -> Result<Engine, ConfigError> {
+    let choices = [("plain", false), ("replicated", true)];
+    if !reader.choice(&["clickhouse", "engine"], &choices)? {
+        return Ok(Engine::Plain);
+    }
+    Ok(Engine::Replicated {
+        cluster: reader.optional_text(&["clickhouse", "cluster"]),
+        path: reader.text(&["clickhouse", "keeper_path"]),
+        replica: reader.text(&["clickhouse", "replica"]),
+    })
+}
+
+fn pairs(reader: &Reader<'_>, path: &[&str]) -> Vec<(String, String)> {
+    let entry = reader.entry(path).expect("has a default");
+    let table = entry.value.as_table().expect("the type was checked");
+    table.iter().map(|(name, value)| (name.clone(), text_of(value))).collect()
+}
+
+fn letters(reader: &Reader<'_>) -> Result<Letters, ConfigError> {
+    let after = reader.integer(&["dead_letters", "limit_after"], 1..=1_000_000_000)?;
+    Ok(Letters {
+        topic: name(reader, &["dead_letters", "topic"], "._-", 249)?,
+        limit: reader.share(&["dead_letters", "limit"])?,
+        limit_after: u64::try_from(after).expect("the bound fits"),
+    })
+}
+
+fn listen(reader: &Reader<'_>) -> Result<SocketAddr, ConfigError> {
+    let entry = reader.entry(&["http", "listen"]).expect("has a default");
+    let given = text_of(&entry.value);
+    given.parse().map_err(|_| {
+        let reason =
+            "it must be an address and a port, like \"127.0.0.1:9464\" or \"0.0.0.0:9464\"";
+        invalid(&entry, format!("is \"{given}\"; {reason}"))
+    })
+}

@@ -1,0 +1,299 @@
+//! Every option as data: its key, type and default, and why the default is what it is. Checks of the file, the
+//! environment overlay and the test of `deploy/tidegauge.toml` read this one list.
+
+/// The type of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// A span of time: `"500ms"`, `"90s"`, `"5m"`, `"1h"`, `"7d"`.
+    Duration,
+    /// A number of bytes: `"512MB"`, `"4GiB"`.
+    Bytes,
+    /// Text, or `"env:NAME"`, or `"file:PATH"`.
+    Secret,
+    /// A list of texts.
+    Texts,
+    /// A table of texts.
+    Table,
+    /// A table whose values are texts or lists of texts.
+    Paths,
+    /// Text, number or boolean, or a list of such.
+    Classes,
+    /// A table of numbers.
+    Numbers,
+}
+
+impl Kind {
+    /// What a value of it looks like.
+    pub fn expected(self) -> &'static str {
+        match self {
+            Self::Text => "text, like \"fraud\"",
+            Self::Integer => "a whole number, like 8",
+            Self::Number => "a number, like 0.5",
+            Self::Duration => "a duration, like \"500ms\", \"90s\", \"5m\", \"1h\" or \"7d\"",
+            Self::Bytes => "a number of bytes, like \"512MB\" or \"4GiB\"",
+            Self::Secret => "text, like \"env:NAME\" or \"file:PATH\"",
+            Self::Texts => "a list of texts, like [\"1h\", \"1d\"]",
+            Self::Table => "a table of texts, like { \"security.protocol\" = \"SSL\" }",
+            Self::Paths => "a table of paths, like { request_id = [\"meta.rid\", \"index\"] }",
+            Self::Classes => "a class or a list of classes, like \"1\", true or [\"yes\", \"y\"]",
+            Self::Numbers => "a table of numbers, like { tp = 5, fp = -1, fn = -20, tn = 0 }",
+        }
+    }
+}
+
+/// One option.
+#[derive(Clone, Copy, Debug)]
+pub struct Opt {
+    /// Its key; `*` stands for a model's name or glob.
+    pub key: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// The default as it would stand in the file; empty where there is none.
+    pub default: &'static str,
+    /// Why the default is what it is, or why there is none.
+    pub why: &'static str,
+}
+
+const fn opt(key: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Opt {
+    Opt { key, kind, default, why }
+}
+
+/// Every option that exists, in the order of `deploy/tidegauge.toml`.
+pub const OPTIONS: &[Opt] = &[
+    opt("job", Kind::Text, "tidegauge", "one job needs no name of its own; two in one database do"),
+    opt(
+        "start",
+        Kind::Text,
+        "earliest",
+        "a job without marks measures all that the log still holds",
+    ),
+    opt("workers", Kind::Integer, "0", "0 is one worker for each core"),
+    opt(
+        "drain_budget",
+        Kind::Duration,
+        "20s",
+        "below Kubernetes' 30 s and far below max.poll.interval.ms",
+    ),
+    opt("kafka.brokers", Kind::Text, "localhost:9092", "a broker on the same machine"),
+    opt("kafka.properties", Kind::Table, "{}", "librdkafka's own defaults fit a plain listener"),
+    opt("inferences.topic", Kind::Text, "", "there is nothing to measure without it"),
+    opt("inferences.format", Kind::Text, "json", "the format that needs no schema"),
+    opt("inferences.fields", Kind::Paths, "{}", "fields lie under their own names"),
+    opt("labels.topic", Kind::Text, "", "leave the whole section out where there are no labels"),
+    opt("labels.format", Kind::Text, "json", "the format that needs no schema"),
+    opt("labels.fields", Kind::Paths, "{}", "fields lie under their own names"),
+    opt("schema_registry.url", Kind::Text, "", "only format = \"avro\" needs one"),
+    opt("schema_registry.user", Kind::Text, "", "registries inside a network are often open"),
+    opt("schema_registry.password", Kind::Secret, "", "registries inside a network are often open"),
+    opt(
+        "windows.size",
+        Kind::Duration,
+        "5m",
+        "short enough to see a fault, long enough for a few hundred records",
+    ),
+    opt(
+        "windows.grains",
+        Kind::Texts,
+        "[\"1h\", \"1d\"]",
+        "what dashboards show; those that the window size does not divide are left out",
+    ),
+    opt("windows.lateness", Kind::Duration, "10m", "covers a producer that retries"),
+    opt(
+        "windows.label_wait",
+        Kind::Duration,
+        "1h",
+        "how long memory holds an inference; set it to when your labels come",
+    ),
+    opt(
+        "windows.max_future",
+        Kind::Duration,
+        "5m",
+        "producers' clocks differ by seconds, not by more",
+    ),
+    opt(
+        "windows.max_gap",
+        Kind::Duration,
+        "7d",
+        "one record's own timestamp counts at most this far beyond the clock",
+    ),
+    opt(
+        "windows.progress",
+        Kind::Text,
+        "log",
+        "Kafka's timestamps; \"event\" for topics whose history was loaded later",
+    ),
+    opt(
+        "windows.clock_stamps",
+        Kind::Integer,
+        "8",
+        "seven wrong timestamps don't move a clock; 1 where the broker stamps the records",
+    ),
+    opt("models.*.task", Kind::Text, "", "each record's own shape says it"),
+    opt("models.*.positive", Kind::Classes, "1", "1 and true are positive"),
+    opt("models.*.threshold", Kind::Number, "0.5", "what most libraries decide by"),
+    opt("models.*.segments", Kind::Texts, "[]", "each segment value is a row more for each window"),
+    opt("models.*.value", Kind::Numbers, "", "what a decision is worth is yours to say"),
+    opt("clickhouse.url", Kind::Text, "http://localhost:8123", "a server on the same machine"),
+    opt(
+        "clickhouse.database",
+        Kind::Text,
+        "tidegauge",
+        "views for BI tools stand in <database>_bi",
+    ),
+    opt("clickhouse.user", Kind::Text, "default", "the user that every server has"),
+    opt("clickhouse.password", Kind::Secret, "", "the default user has none"),
+    opt("clickhouse.engine", Kind::Text, "plain", "one server; \"replicated\" needs Keeper"),
+    opt("clickhouse.cluster", Kind::Text, "", "for ON CLUSTER; a replicated database needs none"),
+    opt(
+        "clickhouse.keeper_path",
+        Kind::Text,
+        "/clickhouse/tables/{shard}/{database}/{table}",
+        "what ClickHouse's own manual uses",
+    ),
+    opt("clickhouse.replica", Kind::Text, "{replica}", "the macro that every replica defines"),
+    opt(
+        "clickhouse.insert_settings",
+        Kind::Table,
+        "{}",
+        "replicated tables need { insert_quorum = \"auto\" }",
+    ),
+    opt(
+        "clickhouse.read_settings",
+        Kind::Table,
+        "{}",
+        "replicated tables need { select_sequential_consistency = 1 }",
+    ),
+    opt("clickhouse.timeout", Kind::Duration, "30s", "an insert of 64 MiB takes a second or two"),
+    opt(
+        "clickhouse.flush_interval",
+        Kind::Duration,
+        "5s",
+        "how old a row may be; shorter means more and smaller inserts",
+    ),
+    opt(
+        "dead_letters.topic",
+        Kind::Text,
+        "tidegauge.dead",
+        "must exist: records that can't be used go there",
+    ),
+    opt(
+        "dead_letters.limit",
+        Kind::Number,
+        "0.5",
+        "more than half of the records bad means a wrong format, not bad records",
+    ),
+    opt("dead_letters.limit_after", Kind::Integer, "1000", "a share of fewer records says nothing"),
+    opt(
+        "http.listen",
+        Kind::Text,
+        "127.0.0.1:9464",
+        "reachable from this machine only; \"0.0.0.0:9464\" in a container",
+    ),
+    opt("state.budget", Kind::Bytes, "2GiB", "about 20 million held inferences"),
+    opt(
+        "caps.models",
+        Kind::Integer,
+        "256",
+        "a stream with more models in one window names something else a model",
+    ),
+    opt("caps.versions", Kind::Integer, "64", "a rollout has a few versions at once"),
+    opt(
+        "caps.segments",
+        Kind::Integer,
+        "256",
+        "a dimension with more values is an ID, not a segment",
+    ),
+    opt("logs.format", Kind::Text, "text", "for people; \"json\" for a log store"),
+    opt("logs.level", Kind::Text, "info", "what an operator needs"),
+];
+
+/// The option at a path of keys.
+pub fn at(path: &[String]) -> Option<&'static Opt> {
+    OPTIONS.iter().find(|option| fits(option.key, path).is_some_and(|rest| rest == 0))
+}
+
+/// Whether options lie below a path of keys.
+pub fn is_section(path: &[String]) -> bool {
+    OPTIONS.iter().any(|option| fits(option.key, path).is_some_and(|rest| rest > 0))
+}
+
+/// How many parts of `key` lie below `path`, if `path` leads to it.
+fn fits(key: &str, path: &[String]) -> Option<usize> {
+    let parts: Vec<&str> = key.split('.').collect();
+    let leads = path.len() <= parts.len()
+        && parts.iter().zip(path).all(|(part, given)| *part == "*" || part == given);
+    leads.then(|| parts.len() - path.len())
+}
+
+/// The known key that is most like this path.
+pub fn closest(path: &[String]) -> String {
+    let last = path.last().map_or("", String::as_str);
+    let whole = path.join(".");
+    let mut best = (usize::MAX, String::new());
+    for option in OPTIONS {
+        let mut key = option.key.to_owned();
+        if let (Some(glob), true) = (path.get(1), path[0] == "models") {
+            key = key.replace('*', glob);
+        }
+        let name = key.rsplit('.').next().unwrap_or(&key);
+        let distance = edit_distance(&whole, &key).min(edit_distance(last, name) + 1);
+        if distance < best.0 {
+            best = (distance, key);
+        }
+    }
+    best.1
+}
+
+/// Levenshtein's distance.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(key: &str) -> Vec<String> {
+        key.split('.').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_finds_its_key() {
+        assert_eq!(closest(&path("kafka.brokrs")), "kafka.brokers");
+        assert_eq!(closest(&path("brokers")), "kafka.brokers");
+        assert_eq!(closest(&path("windows.latness")), "windows.lateness");
+        assert_eq!(closest(&path("models.fraud-*.treshold")), "models.fraud-*.threshold");
+        assert_eq!(closest(&path("clickhose.url")), "clickhouse.url");
+    }
+
+    #[test]
+    fn every_option_says_why() {
+        for option in OPTIONS {
+            assert!(!option.why.is_empty(), "{}", option.key);
+        }
+    }
+
+    #[test]
+    fn edit_distance_of_known_pairs() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("same", "same"), 0);
+    }
+}

@@ -1,0 +1,246 @@
+//! What file and environment say, before any value is judged: known keys only, each with the place that it came from.
+
+use std::collections::BTreeMap;
+
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, Place};
+use super::options::{self, Kind};
+
+/// Prefix of environment variables that set an option: `TIDEGAUGE__CLICKHOUSE__URL`.
+const PREFIX: &str = "TIDEGAUGE__";
+
+/// The environment, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// That of this process. Variables that are not Unicode are left out.
+    pub fn read() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// One of its variables.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+    }
+}
+
+/// One setting as it was written.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key as the user would write it.
+    pub key: String,
+    /// The value.
+    pub value: Value,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// All settings that were made, by path of keys.
+#[derive(Clone, Debug)]
+pub struct RawConfig {
+    /// The file's name, for messages.
+    pub file: String,
+    /// Names and globs under `[models]`, in the order of the file.
+    pub models: Vec<String>,
+    entries: BTreeMap<Vec<String>, Entry>,
+    sections: BTreeMap<Vec<String>, Place>,
+}
+
+impl RawConfig {
+    /// Parses the file's text and lays the environment over it.
+    pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut raw = Self {
+            file: file.to_owned(),
+            models: Vec::new(),
+            entries: BTreeMap::new(),
+            sections: BTreeMap::new(),
+        };
+        let syntax = |error: toml::de::Error| ConfigError::Syntax {
+            place: Place::Line(
+                file.to_owned(),
+                error.span().map_or(1, |span| line_of(text, span.start)),
+            ),
+            reason: error.message().to_owned(),
+        };
+        let spans = DeTable::parse(text).map_err(syntax)?;
+        let values: toml::Table = toml::from_str(text).map_err(syntax)?;
+        raw.walk(text, &mut Vec::new(), spans.get_ref(), &values)?;
+        for (name, value) in &environment.0 {
+            if let Some(path) = name.strip_prefix(PREFIX) {
+                raw.overlay(name, path, value)?;
+            }
+        }
+        Ok(raw)
+    }
+
+    fn walk(
+        &mut self,
+        text: &str,
+        path: &mut Vec<String>,
+        spans: &DeTable<'_>,
+        values: &toml::Table,
+    ) -> Result<(), ConfigError> {
+        let mut keys: Vec<_> = spans.iter().collect();
+        keys.sort_by_key(|(key, _)| key.span().start);
+        for (key, inner) in keys {
+            path.push(key.get_ref().to_string());
+            let place = Place::Line(self.file.clone(), line_of(text, key.span().start));
+            let value = values.get(&**key.get_ref()).expect("both were parsed from one text");
+            if let Some(option) = options::at(path) {
+                self.insert(path.clone(), option.kind, value.clone(), place)?;
+            } else if options::is_section(path) {
+                let (DeValue::Table(inner), Value::Table(value)) = (inner.get_ref(), value) else {
+                    return Err(wrong_type(place, path, "a section with keys of its own", value));
+                };
+                if path.len() == 2 && path[0] == "models" {
+                    self.models.push(path[1].clone());
+                }
+                self.sections.insert(path.clone(), place);
+                self.walk(text, path, inner, value)?;
+            } else {
+                let closest = options::closest(path);
+                return Err(ConfigError::UnknownKey { place, key: written(path), closest });
+            }
+            path.pop();
+        }
+        Ok(())
+    }
+
+    /// Checks the value's type and takes it in.
+    fn insert(
+        &mut self,
+        path: Vec<String>,
+        kind: Kind,
+        value: Value,
+        place: Place,
+    ) -> Result<(), ConfigError> {
+        if !has_kind(kind, &value) {
+            let shown = if kind == Kind::Secret { &Value::from(value.type_str()) } else { &value };
+            return Err(wrong_type(place, &path, kind.expected(), shown));
+        }
+        let key = written(&path);
+        self.entries.insert(path, Entry { key, value, place });
+        Ok(())
+    }
+
+    /// One variable: `__` between keys; keys in any case; lists and tables in TOML.
+    fn overlay(&mut self, name: &str, path: &str, text: &str) -> Result<(), ConfigError> {
+        let place = Place::Variable(name.to_owned());
+        let mut path: Vec<String> = path.split("__").map(str::to_owned).collect();
+        let of_model = path.len() > 2 && path[0].eq_ignore_ascii_case("models");
+        for (i, part) in path.iter_mut().enumerate() {
+            if !(of_model && i == 1) {
+                *part = part.to_lowercase();
+            }
+        }
+        let inner = (path.len() == 3 && options::at(&path[..2]).is_some()).then(|| path.remove(2));
+        let Some(option) = options::at(&path) else {
+            let closest = options::closest(&path);
+            return Err(ConfigError::UnknownKey { place, key: written(&path), closest });
+        };
+        if of_model && !self.models.contains(&path[1]) {
+            self.models.push(path[1].clone());
+        }
+        for end in 1..path.len() {
+            self.sections.entry(path[..end].to_vec()).or_insert_with(|| place.clone());
+        }
+        let Some(inner) = inner else {
+            return self.insert(path, option.kind, from_text(option.kind, text), place);
+        };
+        let inner = if option.key == "kafka.properties" { inner.replace('_', ".") } else { inner };
+        let mut table = match self.entries.get(&path).map(|entry| &entry.value) {
+            Some(Value::Table(table)) => table.clone(),
+            _ => toml::Table::new(),
+        };
+        table.insert(inner, from_text(Kind::Classes, text));
+        self.insert(path, option.kind, Value::Table(table), place)
+    }
+
+    /// The setting of a key, if it was made.
+    pub fn get(&self, path: &[&str]) -> Option<&Entry> {
+        let path: Vec<String> = path.iter().map(|&part| part.to_owned()).collect();
+        self.entries.get(&path)
+    }
+
+    /// Where a section begins, if it is there.
+    pub fn section(&self, name: &str) -> Option<&Place> {
+        self.sections.get(&vec![name.to_owned()])
+    }
+}
+
+fn has_kind(kind: Kind, value: &Value) -> bool {
+    let is_path = |value: &Value| match value {
+        Value::String(_) => true,
+        Value::Array(parts) => !parts.is_empty() && parts.iter().all(Value::is_str),
+        _ => false,
+    };
+    let is_class = |value: &Value| !(value.is_array() || value.is_table() || value.is_datetime());
+    match kind {
+        Kind::Text | Kind::Duration | Kind::Secret => value.is_str(),
+        Kind::Integer => value.is_integer(),
+        Kind::Number => value.is_integer() || value.is_float(),
+        Kind::Bytes => value.is_str() || value.is_integer(),
+        Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_str)),
+        Kind::Table => value.as_table().is_some_and(|table| table.values().all(is_class)),
+        Kind::Paths => value.as_table().is_some_and(|table| table.values().all(is_path)),
+        Kind::Classes => match value {
+            Value::Array(list) => !list.is_empty() && list.iter().all(is_class),
+            other => is_class(other),
+        },
+        Kind::Numbers => value
+            .as_table()
+            .is_some_and(|table| table.values().all(|v| v.is_integer() || v.is_float())),
+    }
+}
+
+/// The text of a variable as a value of the option's type; what does not parse stays text and fails the type check.
+pub(super) fn from_text(kind: Kind, text: &str) -> Value {
+    let as_text = || Value::String(text.to_owned());
+    let parsed = || {
+        let table: Option<toml::Table> = toml::from_str(&format!("value = {text}")).ok();
+        table.and_then(|mut table| table.remove("value")).unwrap_or_else(as_text)
+    };
+    match kind {
+        Kind::Text | Kind::Duration | Kind::Secret | Kind::Bytes => as_text(),
+        Kind::Classes if !text.trim_start().starts_with('[') => as_text(),
+        Kind::Texts if !text.trim_start().starts_with('[') => Value::Array(
+            text.split(',').filter(|t| !t.is_empty()).map(|t| Value::from(t.trim())).collect(),
+        ),
+        _ => parsed(),
+    }
+}
+
+fn wrong_type(place: Place, path: &[String], expected: &'static str, value: &Value) -> ConfigError {
+    let shown = value.to_string();
+    let found = if shown.len() > 40 { value.type_str().to_owned() } else { shown };
+    ConfigError::WrongType { place, key: written(path), expected, found }
+}
+
+/// A path as it would stand in the file.
+fn written(path: &[String]) -> String {
+    let is_bare = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let parts: Vec<String> = path
+        .iter()
+        .map(|part| if is_bare(part) { part.clone() } else { format!("\"{part}\"") })
+        .collect();
+    parts.join(".")
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|&b| b == b'\n').count()
+}

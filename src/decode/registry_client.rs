@@ -1,0 +1,198 @@
+//! What one question to the schema registry gives: an answer for ever, or trouble that passes.
+
+use super::SchemaId;
+use super::registry::{RegistryError, RegistrySettings, WriterSchema};
+use reqwest::header::ACCEPT;
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::error::Error;
+
+const MEDIA_TYPES: &str =
+    "application/vnd.schemaregistry.v1+json, application/vnd.schemaregistry+json, application/json";
+/// The registry's own code for an id that it does not know. A 404 without it is a wrong URL, not an unknown id.
+const SCHEMA_NOT_FOUND: i64 = 40_403;
+/// Its codes for a subject, a version and an id that it does not know.
+const NOT_FOUND_CODES: [i64; 3] = [40_401, 40_402, SCHEMA_NOT_FOUND];
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+const REFERENCES_MAX: usize = 1000;
+
+/// What the registry says of an id.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Known(WriterSchema),
+    Unknown,
+    /// It can't be used, and asking again won't change that.
+    Bad(String),
+}
+
+/// Why there is no answer yet, with the remedy.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) reason: String,
+    pub(super) needs_operator: bool,
+}
+
+impl Trouble {
+    fn passing(what: &str) -> Self {
+        let reason = format!(
+            "the schema registry gives no answer ({what}): check that it runs, and `schema_registry.url`"
+        );
+        Self { reason, needs_operator: false }
+    }
+
+    fn lasting(what: &str, remedy: &str) -> Self {
+        Self { reason: format!("the schema registry {what}: {remedy}"), needs_operator: true }
+    }
+}
+
+/// The registry behind its base URL.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) settings: RegistrySettings,
+    base: Url,
+    client: Client,
+}
+
+#[derive(Deserialize)]
+struct SchemaAnswer {
+    schema: String,
+    #[serde(rename = "schemaType")]
+    schema_type: Option<String>,
+    references: Option<Vec<Reference>>,
+}
+
+#[derive(Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Reference {
+    subject: String,
+    version: i64,
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error_code: i64,
+}
+
+impl Registry {
+    pub(super) fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
+        let bad = |reason: String| RegistryError::BadUrl { reason };
+        let base = Url::parse(&settings.url).map_err(|error| bad(error.to_string()))?;
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
+            return Err(bad("no host, or another scheme".to_owned()));
+        }
+        // Fails where another part has installed a provider already, which serves as well.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let builder = || Client::builder().timeout(settings.request_timeout);
+        let client = builder().build().or_else(|error| {
+            // A machine without CA certificates can still talk plain http.
+            if base.scheme() == "https" { Err(error) } else { builder().tls_certs_only([]).build() }
+        });
+        let client =
+            client.map_err(|error| RegistryError::Client { reason: causes(&error) })?;
+        Ok(Self { settings, base, client })
+    }
+
+    /// Asks for one id and for all that its schema refers to.
+    pub(super) async fn fetch(&self, id: SchemaId) -> Result<Answer, Trouble> {
+        let body = match self.get(&["schemas", "ids", &id.0.to_string()]).await? {
+            Body::Found(body) => body,
+            Body::NotFound(SCHEMA_NOT_FOUND) => return Ok(Answer::Unknown),
+            Body::NotFound(_) => return Err(wrong_url()),
+        };
+        let root = schema_answer(&body)?;
+        if let Some(other) = root.schema_type.as_deref().filter(|&kind| kind != "AVRO") {
+            return Ok(Answer::Bad(format!("its type is {other}, not AVRO")));
+        }
+        let mut texts: Vec<String> = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut open = root.references.unwrap_or_default();
+        while let Some(reference) = open.pop() {
+            if !seen.insert(reference.clone()) {
+                continue;
+            }
+            if seen.len() > REFERENCES_MAX {
+                return Ok(Answer::Bad(format!("it has more than {REFERENCES_MAX} references")));
+            }
+            let Reference { subject, version } = &reference;
+            let path = ["subjects", subject, "versions", &version.to_string()];
+            let Body::Found(body) = self.get(&path).await? else {
+                return Ok(Answer::Bad(format!(
+                    "it refers to version {version} of subject {subject}, which is not there"
+                )));
+            };
+            let answer = schema_answer(&body)?;
+            open.extend(answer.references.unwrap_or_default());
+            if !texts.contains(&answer.schema) {
+                texts.push(answer.schema);
+            }
+        }
+        Ok(WriterSchema::parse(&root.schema, &texts).map_or_else(Answer::Bad, Answer::Known))
+    }
+
+    async fn get(&self, path: &[&str]) -> Result<Body, Trouble> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let mut request = self.client.get(url).header(ACCEPT, MEDIA_TYPES);
+        if let Some(user) = &self.settings.user {
+            request = request.basic_auth(user, self.settings.password.as_ref());
+        }
+        let mut response = request.send().await.map_err(|error| unanswered(error))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(error))? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Trouble::passing("an answer of more than 16 MiB"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        match status {
+            StatusCode::OK => Ok(Body::Found(body)),
+            StatusCode::NOT_FOUND => match serde_json::from_slice::<ErrorAnswer>(&body) {
+                Ok(error) if NOT_FOUND_CODES.contains(&error.error_code) => {
+                    Ok(Body::NotFound(error.error_code))
+                }
+                _ => Err(wrong_url()),
+            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Trouble::lasting(
+                &format!("refuses the credentials (status {})", status.as_u16()),
+                "set `schema_registry.user` and `schema_registry.password`",
+            )),
+            other => Err(Trouble::passing(&format!("status {}", other.as_u16()))),
+        }
+    }
+}
+
+enum Body {
+    Found(Vec<u8>),
+    NotFound(i64),
+}
+
+fn schema_answer(body: &[u8]) -> Result<SchemaAnswer, Trouble> {
+    serde_json::from_slice(body)
+        .map_err(|_| Trouble::passing("status 200 with something else than a schema"))
+}
+
+fn wrong_url() -> Trouble {
+    Trouble::lasting(
+        "answers 404 as if it were none",
+        "give its base URL with the path, such as /apis/ccompat/v7, in `schema_registry.url`",
+    )
+}
+
+#[cold]
+fn unanswered(error: reqwest::Error) -> Trouble {
+    // The URL may hold a password.
+    Trouble::passing(&causes(&error.without_url()))
+}
+
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,508 @@
+//! The consumer group: one control thread polls for group events and hands them to the workers as data.
+//!
+//! When the group assigns partitions the client is first given an empty assignment, which keeps the membership alive
+//! while the workers look up their marks. Only when every assigned partition has been started is the client given all
+//! of them, at explicit offsets and with their queues already forwarded: nothing is fetched from anywhere else before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::batch::{Queue, Waker, forward};
+use super::health::{KafkaHealth, LogState};
+use super::{Commits, Reply, SourceError};
+use crate::engine::event::{PartitionId, Positions, Stream};
+use crate::engine::floor::Mark;
+
+/// How long one poll for group events takes at most: a start or a stop waits no longer.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the last part to be dropped waits for the group to be left.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The client that all parts share.
+pub(super) type GroupConsumer = BaseConsumer<GroupContext>;
+
+/// The names of the two topics, by [`Stream::index`].
+pub(super) type TopicNames = [Option<String>; 2];
+
+/// What the group did to this instance.
+#[derive(Debug)]
+enum Change {
+    Assigned(Vec<(Stream, PartitionId)>),
+    Revoked,
+    Lost,
+}
+
+/// Receives librdkafka's callbacks, all of them on the control thread.
+#[derive(Debug)]
+pub(super) struct GroupContext {
+    topics: TopicNames,
+    health: KafkaHealth,
+    changes: Mutex<Vec<Change>>,
+    closing: AtomicBool,
+}
+
+impl GroupContext {
+    pub(super) fn new(topics: TopicNames, health: KafkaHealth) -> Self {
+        Self { topics, health, changes: Mutex::default(), closing: AtomicBool::new(false) }
+    }
+
+    fn stream_of(&self, topic: &str) -> Option<Stream> {
+        Stream::BOTH
+            .into_iter()
+            .find(|stream| self.topics[stream.index()].as_deref() == Some(topic))
+    }
+
+    fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client_line(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            self.health.reached();
+        }
+        for topic in statistics.topics.values() {
+            let Some(stream) = self.stream_of(&topic.topic) else { continue };
+            for partition in topic.partitions.values() {
+                if partition.fetch_state == "active" {
+                    let position = [partition.app_offset, partition.next_offset];
+                    let log = LogState {
+                        end: partition.ls_offset.max(0),
+                        position: position.into_iter().find(|&at| at >= 0).unwrap_or(0),
+                        next_fetch: partition.next_offset,
+                        repeats: 0,
+                    };
+                    self.health.report(stream, PartitionId(partition.partition), log);
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.lost(reason),
+            Some(RDKafkaErrorCode::Fatal) => self.health.fail(reason),
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+                tracing::debug!(reason, "a Kafka broker can't be reached");
+            }
+            _ => self.health.refused(reason),
+        }
+    }
+}
+
+/// What librdkafka logs: its errors repeat, and the health says once what matters.
+pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            tracing::info!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(target: "librdkafka", facility, "{message}");
+        }
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        if self.closing.load(Ordering::Acquire) {
+            if let Err(error) = consumer.unassign() {
+                tracing::warn!(%error, "can't give partitions back to the group");
+            }
+            return;
+        }
+        let change = if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let named = partitions.elements();
+            let of =
+                |topic: &str, partition| Some((self.stream_of(topic)?, PartitionId(partition)));
+            Change::Assigned(
+                named.iter().filter_map(|named| of(named.topic(), named.partition())).collect(),
+            )
+        } else if consumer.assignment_lost() {
+            Change::Lost
+        } else {
+            Change::Revoked
+        };
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "offsets for lag tools were not committed; the next flush commits again");
+        }
+    }
+}
+
+/// What the control thread tells a worker.
+#[derive(Debug)]
+pub(super) enum GroupEvent {
+    /// New partitions, with the number of the assignment.
+    Assigned(u64, Vec<PartitionId>),
+    /// Reading has begun: new queues, so that nothing of an older assignment is in them.
+    Reading(u64, [Option<Queue>; 2]),
+    /// As the seam's.
+    Revoked(Vec<PartitionId>, Reply),
+    /// As the seam's.
+    Lost(Vec<PartitionId>),
+    /// The assignment is not paired: the instance must stop.
+    Unpaired(PartitionId),
+}
+
+/// What a worker tells the control thread: the partitions of this assignment begin here.
+#[derive(Debug)]
+pub(super) struct StartRequest {
+    pub(super) assignment: u64,
+    pub(super) from: Vec<(PartitionId, Positions)>,
+}
+
+/// The control thread's end of a worker.
+#[derive(Debug)]
+pub(super) struct WorkerEnd {
+    pub(super) events: SyncSender<GroupEvent>,
+    pub(super) waker: Arc<Waker>,
+}
+
+/// The partitions that may be committed.
+pub(super) type Assigned = Arc<Mutex<BTreeSet<PartitionId>>>;
+
+/// The control thread's state.
+pub(super) struct Control {
+    pub(super) consumer: Arc<GroupConsumer>,
+    pub(super) topics: TopicNames,
+    pub(super) health: KafkaHealth,
+    pub(super) workers: Vec<WorkerEnd>,
+    pub(super) starts: Receiver<StartRequest>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) drain_budget: Duration,
+    pub(super) assigned: Assigned,
+    /// Counts the assignments, so that a start that belongs to an earlier one is told apart.
+    pub(super) assignment: u64,
+    /// The assigned partitions, and where they begin once a worker has said so.
+    pub(super) wanted: BTreeMap<PartitionId, Option<Positions>>,
+    /// Whether the client has been given the partitions of `wanted`.
+    pub(super) reading: bool,
+}
+
+impl Control {
+    /// Polls until told to stop, then leaves the group.
+    pub(super) fn run(mut self) {
+        while !self.stop.load(Ordering::Acquire) {
+            match self.consumer.poll(POLL_INTERVAL) {
+                None => {}
+                Some(Ok(_)) => self.fail("a record arrived beside the workers' queues"),
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    self.fail(&code.to_string())
+                }
+                Some(Err(error)) => tracing::debug!(%error, "Kafka client reports an error"),
+            }
+            for change in self.consumer.context().take_changes() {
+                match change {
+                    Change::Assigned(partitions) => self.assigned(&partitions),
+                    Change::Revoked => self.revoked(),
+                    Change::Lost => self.lost(),
+                }
+            }
+            while let Ok(start) = self.starts.try_recv() {
+                self.started(start);
+            }
+            if self.health.fatal().is_some() {
+                self.workers.iter().for_each(|worker| worker.waker.raise());
+            }
+        }
+        self.consumer.context().closing.store(true, Ordering::Release);
+        if !self.consumer.context().take_changes().is_empty() {
+            self.assign(None); // an event that was not served would keep the group from being left
+        }
+    }
+
+    fn fail(&self, reason: &str) {
+        self.health.fail(reason);
+    }
+
+    fn assigned(&mut self, partitions: &[(Stream, PartitionId)]) {
+        self.health.accepted();
+        self.health.forget_logs();
+        self.assignment += 1;
+        self.reading = false;
+        self.wanted.clear();
+        self.assign(Some(&TopicPartitionList::new()));
+        match pair(partitions, self.topics[Stream::Labels.index()].is_some()) {
+            Ok(paired) => {
+                tracing::info!(partitions = ?paired.iter().map(|part| part.0).collect::<Vec<_>>(), "partitions assigned");
+                self.set_assigned(&paired);
+                self.wanted = paired.into_iter().map(|partition| (partition, None)).collect();
+                for (worker, share) in self.shares() {
+                    self.tell(worker, GroupEvent::Assigned(self.assignment, share));
+                }
+            }
+            Err(partition) => {
+                for worker in 0..self.workers.len() {
+                    self.tell(worker, GroupEvent::Unpaired(partition));
+                }
+            }
+        }
+    }
+
+    /// Notes where partitions begin; when the last is known, reads all.
+    fn started(&mut self, start: StartRequest) {
+        if start.assignment != self.assignment || self.reading {
+            return; // of an assignment that has been taken away meanwhile
+        }
+        for (partition, positions) in start.from {
+            if let Some(begin) = self.wanted.get_mut(&partition) {
+                *begin = Some(positions);
+            }
+        }
+        let begins = self.wanted.iter().map(|(&part, begin)| begin.map(|begin| (part, begin)));
+        if let Some(begins) = begins.collect::<Option<Vec<_>>>()
+            && !begins.is_empty()
+        {
+            self.read(&begins);
+        }
+    }
+
+    /// Forwards every partition into new queues of its worker, then gives the client the partitions.
+    fn read(&mut self, begins: &[(PartitionId, Positions)]) {
+        self.reading = true;
+        let new_queues = |worker: &WorkerEnd| {
+            Stream::BOTH.map(|stream| {
+                self.topics[stream.index()]
+                    .is_some()
+                    .then(|| Queue::new(&self.consumer, &worker.waker))
+            })
+        };
+        let queues: Vec<_> = self.workers.iter().map(new_queues).collect();
+        let mut list = TopicPartitionList::with_capacity(begins.len() * 2);
+        for &(partition, positions) in begins {
+            let queues = &queues[self.worker_of(partition)];
+            for stream in Stream::BOTH {
+                let Some(topic) = &self.topics[stream.index()] else { continue };
+                let offset = Offset::Offset(positions.of(stream));
+                let forwarded =
+                    forward(&self.consumer, topic, partition, queues[stream.index()].as_ref());
+                if !forwarded || list.add_partition_offset(topic, partition.0, offset).is_err() {
+                    self.fail("a partition can't be read: it has no queue");
+                }
+            }
+        }
+        self.assign(Some(&list));
+        for (worker, queues) in queues.into_iter().enumerate() {
+            self.tell(worker, GroupEvent::Reading(self.assignment, queues));
+        }
+    }
+
+    /// Lets the workers finish within the budget, then gives the partitions back.
+    fn revoked(&mut self) {
+        let shares = self.shares();
+        let (reply, replies) = sync_channel(self.workers.len().max(1));
+        for (worker, share) in &shares {
+            self.tell(*worker, GroupEvent::Revoked(share.clone(), Reply(reply.clone())));
+        }
+        drop(reply);
+        let answered = wait_for_all(&replies, self.drain_budget);
+        self.give_back();
+        if !answered {
+            tracing::warn!(
+                budget_seconds = self.drain_budget.as_secs_f64(),
+                "workers did not finish a revocation in time"
+            );
+            for (worker, share) in shares {
+                self.tell(worker, GroupEvent::Lost(share));
+            }
+        }
+    }
+
+    fn lost(&mut self) {
+        let shares = self.shares();
+        self.give_back();
+        tracing::warn!("the group took the partitions away without waiting");
+        for (worker, share) in shares {
+            self.tell(worker, GroupEvent::Lost(share));
+        }
+    }
+
+    /// Unassigns first: what is still queued is then out of date to librdkafka. Then stops the forwarding
+    /// (librdkafka #1335).
+    fn give_back(&mut self) {
+        self.assign(None);
+        if self.reading {
+            for &partition in self.wanted.keys() {
+                for topic in self.topics.iter().flatten() {
+                    forward(&self.consumer, topic, partition, None);
+                }
+            }
+        }
+        self.wanted.clear();
+        self.reading = false;
+        self.set_assigned(&[]);
+        self.health.forget_logs();
+    }
+
+    fn assign(&self, partitions: Option<&TopicPartitionList>) {
+        let result = match partitions {
+            Some(partitions) => self.consumer.assign(partitions),
+            None => self.consumer.unassign(),
+        };
+        if let Err(error) = result {
+            self.fail(&error.to_string());
+        }
+    }
+
+    fn set_assigned(&self, partitions: &[PartitionId]) {
+        *lock(&self.assigned) = partitions.iter().copied().collect();
+    }
+
+    fn worker_of(&self, partition: PartitionId) -> usize {
+        usize::try_from(partition.0).unwrap_or(0) % self.workers.len()
+    }
+
+    /// The assigned partitions of each worker that has any.
+    fn shares(&self) -> BTreeMap<usize, Vec<PartitionId>> {
+        let mut shares = BTreeMap::<usize, Vec<PartitionId>>::new();
+        for &partition in self.wanted.keys() {
+            shares.entry(self.worker_of(partition)).or_default().push(partition);
+        }
+        shares
+    }
+
+    /// A worker that is gone needs no event; one that has stopped to poll would never read it.
+    fn tell(&self, worker: usize, event: GroupEvent) {
+        let worker = &self.workers[worker];
+        if let Err(TrySendError::Full(_)) = worker.events.try_send(event) {
+            self.fail("a worker has stopped to poll its source");
+        }
+        worker.waker.raise();
+    }
+}
+
+/// The partition numbers of an assignment, or one that is assigned of one topic only.
+fn pair(assigned: &[(Stream, PartitionId)], labels: bool) -> Result<Vec<PartitionId>, PartitionId> {
+    let of = |wanted| {
+        let part = assigned.iter().filter(move |(stream, _)| *stream == wanted);
+        part.map(|&(_, partition)| partition).collect::<BTreeSet<_>>()
+    };
+    let inferences = of(Stream::Inferences);
+    if labels && let Some(&alone) = inferences.symmetric_difference(&of(Stream::Labels)).next() {
+        return Err(alone);
+    }
+    Ok(inferences.into_iter().collect())
+}
+
+/// Waits until every reply has been sent or dropped, at most so long.
+#[expect(clippy::disallowed_methods, reason = "an edge: the budget of a revocation is wall time")]
+fn wait_for_all(replies: &Receiver<()>, budget: Duration) -> bool {
+    let deadline = Instant::now() + budget;
+    loop {
+        match replies.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Disconnected) => return true,
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by all sources and the commits; the last of them to go ends the control thread.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) ended: Mutex<Receiver<()>>,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(LEAVE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("Kafka does not answer: the group is left by its session timeout");
+        }
+    }
+}
+
+/// Commits the processed positions, for lag tools and people only.
+pub struct KafkaCommits {
+    pub(super) consumer: Arc<GroupConsumer>,
+    pub(super) topics: TopicNames,
+    pub(super) assigned: Assigned,
+    /// Last, so that it is dropped after the client.
+    pub(super) _membership: Arc<Membership>,
+}
+
+impl Commits for KafkaCommits {
+    /// Asks for the commit and does not wait; partitions that are no longer assigned are left out.
+    fn commit(&self, marks: &[Mark]) -> Result<(), SourceError> {
+        let client = |error: KafkaError| SourceError::Client(error.to_string());
+        let assigned = lock(&self.assigned).clone();
+        let mut list = TopicPartitionList::with_capacity(marks.len() * 2);
+        for mark in marks.iter().filter(|mark| assigned.contains(&mark.partition)) {
+            for stream in Stream::BOTH {
+                if let Some(topic) = &self.topics[stream.index()] {
+                    let next = Offset::Offset(mark.positions.of(stream));
+                    list.add_partition_offset(topic, mark.partition.0, next).map_err(client)?;
+                }
+            }
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        self.consumer.commit(&list, CommitMode::Async).map_err(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Stream::{Inferences, Labels};
+
+    const P0: PartitionId = PartitionId(0);
+    const P3: PartitionId = PartitionId(3);
+
+    #[test]
+    fn equal_numbers_are_paired() {
+        let both = [(Labels, P3), (Inferences, P0), (Labels, P0), (Inferences, P3)];
+        assert_eq!(pair(&both, true), Ok(vec![P0, P3]));
+        assert_eq!(pair(&[], true), Ok(vec![]));
+    }
+
+    #[test]
+    fn partition_of_one_topic_only_is_refused() {
+        assert_eq!(pair(&[(Inferences, P0), (Labels, P0), (Labels, P3)], true), Err(P3));
+        assert_eq!(pair(&[(Inferences, P0)], true), Err(P0));
+        assert_eq!(pair(&[(Inferences, P0)], false), Ok(vec![P0]));
+    }
+
+    #[test]
+    fn dropped_and_sent_replies_are_answers() {
+        let (reply, replies) = sync_channel(2);
+        reply.send(()).unwrap();
+        drop(reply.clone());
+        assert!(!wait_for_all(&replies, Duration::ZERO));
+        drop(reply);
+        assert!(wait_for_all(&replies, Duration::ZERO));
+    }
+}

@@ -1,0 +1,279 @@
+//! What the brokers say of the topics before anything is read.
+#![expect(
+    unsafe_code,
+    reason = "the client crate does not describe topics: their ids come by librdkafka's admin calls"
+)]
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
+use rdkafka_sys as sys;
+
+use super::SourceError;
+use super::group::log_client_line;
+use super::kafka::{KafkaSettings, TopicIdentity, Topics};
+
+/// How long the brokers may take for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a topic's metadata is asked for: a broker that has just started answers with errors at first.
+const METADATA_ATTEMPTS: usize = 3;
+/// What librdkafka prints for the id of a topic on brokers that have no ids.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Remembers why the brokers could not be reached.
+#[derive(Debug, Default)]
+struct Inspector {
+    reason: Mutex<Option<String>>,
+}
+
+impl ClientContext for Inspector {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let first = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
+        let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if first || kept.is_none() {
+            *kept = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Inspector {}
+
+type Client = BaseConsumer<Inspector>;
+
+/// Asks the brokers about the topics.
+pub(super) fn inspect(
+    settings: &KafkaSettings,
+    config: &ClientConfig,
+) -> Result<Topics, SourceError> {
+    let client: Client = config
+        .create_with_context(Inspector::default())
+        .map_err(|error| SourceError::Client(error.to_string()))?;
+    let names: Vec<&str> = [Some(&settings.inferences), settings.labels.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    let mut partitions = Vec::new();
+    for name in &names {
+        partitions.push(partitions_of(&client, settings, name)?);
+    }
+    if let [inferences, labels] = partitions[..]
+        && inferences != labels
+    {
+        return Err(SourceError::UnequalPartitions {
+            inferences: settings.inferences.clone(),
+            inference_partitions: inferences,
+            labels: names[1].to_owned(),
+            label_partitions: labels,
+        });
+    }
+    let mut identities = ids(&client, &names)?
+        .into_iter()
+        .zip(&names)
+        .map(|(id, &name)| TopicIdentity { name: name.to_owned(), id });
+    Ok(Topics {
+        partitions: i32::try_from(partitions[0]).expect("partition numbers are i32"),
+        inferences: identities.next().expect("one id per name"),
+        labels: identities.next(),
+        cluster: client.client().fetch_cluster_id(ANSWER_TIMEOUT).unwrap_or_default(),
+        append_time: names.iter().all(|name| stamped_by_broker(&client, name)),
+    })
+}
+
+fn partitions_of(
+    client: &Client,
+    settings: &KafkaSettings,
+    topic: &str,
+) -> Result<usize, SourceError> {
+    let missing =
+        || SourceError::MissingTopic { topic: topic.to_owned(), brokers: settings.brokers.clone() };
+    let mut failure = String::new();
+    for _ in 0..METADATA_ATTEMPTS {
+        match client.fetch_metadata(Some(topic), ANSWER_TIMEOUT) {
+            Ok(metadata) => {
+                let found = metadata.topics().iter().find(|found| found.name() == topic);
+                let found = found.ok_or_else(missing)?;
+                match found.error().map(RDKafkaErrorCode::from) {
+                    None if !found.partitions().is_empty() => return Ok(found.partitions().len()),
+                    None
+                    | Some(
+                        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+                    ) => return Err(missing()),
+                    Some(code) => failure = format!("topic {topic}: {code}"),
+                }
+            }
+            Err(error) => {
+                failure = error.to_string();
+                break;
+            }
+        }
+    }
+    client.poll(Duration::from_millis(10)).map(drop).unwrap_or_default(); // serves the error callback
+    let reason = client.context().reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let reason = reason.unwrap_or(failure);
+    Err(SourceError::Unreachable { brokers: settings.brokers.clone(), reason })
+}
+
+/// The topics' ids, in the order of the names; empty where the brokers have none.
+fn ids(client: &Client, names: &[&str]) -> Result<Vec<String>, SourceError> {
+    let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
+    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    // SAFETY: the pointers are valid C texts, copied by the call; the collection is destroyed below.
+    let topics = unsafe {
+        sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len())
+    };
+    let answer =
+        Answer::wait(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, |ask| {
+            // SAFETY: client, topics, options and queue are valid for the call, which copies what it keeps.
+            unsafe { sys::rd_kafka_DescribeTopics(ask.client, topics, ask.options, ask.queue) }
+        });
+    // SAFETY: made above, and used no more.
+    unsafe { sys::rd_kafka_TopicCollection_destroy(topics) };
+    let answer = answer.map_err(SourceError::Client)?;
+    // SAFETY: the event is the answer to DescribeTopics; all that is read of it is copied before it is destroyed.
+    let found = unsafe {
+        let result = sys::rd_kafka_event_DescribeTopics_result(answer.0.as_ptr());
+        if result.is_null() {
+            return Err(SourceError::Client("no answer to the question for topic ids".to_owned()));
+        }
+        let mut count = 0;
+        let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        let topics = if topics.is_null() { &[] } else { std::slice::from_raw_parts(topics, count) };
+        let describe = |&topic: &*const sys::rd_kafka_TopicDescription_t| {
+            let name = text(sys::rd_kafka_TopicDescription_name(topic));
+            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+            let id =
+                if id.is_null() { String::new() } else { text(sys::rd_kafka_Uuid_base64str(id)) };
+            (name, id)
+        };
+        topics.iter().map(describe).collect::<Vec<_>>()
+    };
+    let id_of = |name: &CString| {
+        let found = found.iter().find(|(found, _)| found.as_bytes() == name.as_bytes());
+        found.map(|(_, id)| id.clone()).filter(|id| id != NO_ID).unwrap_or_default()
+    };
+    Ok(names.iter().map(id_of).collect())
+}
+
+/// Whether the broker stamps the topic's records. No where it does not say.
+fn stamped_by_broker(client: &Client, topic: &str) -> bool {
+    let Ok(name) = CString::new(topic) else { return false };
+    let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+    // SAFETY: the name is a valid C text, copied by the call; the resource is destroyed below.
+    let mut resource = unsafe { sys::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
+    let question = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
+    let answer = Answer::wait(client, question, |ask| {
+        // SAFETY: all four are valid for the call, which copies what it keeps; there is one resource.
+        unsafe {
+            sys::rd_kafka_DescribeConfigs(ask.client, &raw mut resource, 1, ask.options, ask.queue)
+        }
+    });
+    // SAFETY: made above, and used no more.
+    unsafe { sys::rd_kafka_ConfigResource_destroy(resource) };
+    match answer {
+        Ok(answer) => configs(&answer)
+            .iter()
+            .any(|(name, value)| name == "message.timestamp.type" && value == "LogAppendTime"),
+        Err(reason) => {
+            tracing::debug!(topic, reason, "the broker does not say who stamps the records");
+            false
+        }
+    }
+}
+
+/// Name and value of each configuration entry in an answer to `DescribeConfigs`.
+fn configs(answer: &Answer) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    // SAFETY: the event is the answer to DescribeConfigs; arrays come with their lengths, are checked for null, and all
+    // that is read is copied before the event is destroyed.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeConfigs_result(answer.0.as_ptr());
+        if result.is_null() {
+            return all;
+        }
+        let mut resources = 0;
+        let list = sys::rd_kafka_DescribeConfigs_result_resources(result, &raw mut resources);
+        let list = if list.is_null() { &[] } else { std::slice::from_raw_parts(list, resources) };
+        for &resource in list {
+            let mut entries = 0;
+            let list = sys::rd_kafka_ConfigResource_configs(resource, &raw mut entries);
+            let list = if list.is_null() { &[] } else { std::slice::from_raw_parts(list, entries) };
+            all.extend(list.iter().map(|&entry| {
+                let name = text(sys::rd_kafka_ConfigEntry_name(entry));
+                (name, text(sys::rd_kafka_ConfigEntry_value(entry)))
+            }));
+        }
+    }
+    all
+}
+
+/// What an admin call needs.
+struct Ask {
+    client: *mut sys::rd_kafka_t,
+    options: *mut sys::rd_kafka_AdminOptions_t,
+    queue: *mut sys::rd_kafka_queue_t,
+}
+
+/// The answer to an admin call; destroyed when dropped.
+struct Answer(NonNull<sys::rd_kafka_event_t>);
+
+impl Answer {
+    /// Asks, and waits for the answer.
+    fn wait(
+        client: &Client,
+        question: sys::rd_kafka_admin_op_t,
+        ask: impl FnOnce(&Ask),
+    ) -> Result<Self, String> {
+        let client = client.client().native_ptr();
+        let timeout = i32::try_from(ANSWER_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the client is valid for the call; options and queue are destroyed below. An answer that comes after
+        // the queue is destroyed is thrown away by librdkafka, which counts its queues.
+        let event = unsafe {
+            let options = sys::rd_kafka_AdminOptions_new(client, question);
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
+            let queue = sys::rd_kafka_queue_new(client);
+            ask(&Ask { client, options, queue });
+            let event = sys::rd_kafka_queue_poll(queue, timeout);
+            sys::rd_kafka_queue_destroy(queue);
+            sys::rd_kafka_AdminOptions_destroy(options);
+            event
+        };
+        let answer = Self(NonNull::new(event).ok_or("no answer in time")?);
+        // SAFETY: the event is valid, and its text is copied.
+        let failure = unsafe {
+            let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            (sys::rd_kafka_event_error(answer.0.as_ptr()) != none)
+                .then(|| text(sys::rd_kafka_event_error_string(answer.0.as_ptr())))
+        };
+        failure.map_or(Ok(answer), Err)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // SAFETY: the event came from `rd_kafka_queue_poll` and is destroyed only here.
+        unsafe { sys::rd_kafka_event_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// Copies a C text; empty where there is none.
+///
+/// # Safety
+/// The pointer is null or a valid C text.
+unsafe fn text(start: *const c_char) -> String {
+    if start.is_null() {
+        return String::new();
+    }
+    // SAFETY: promised by the caller.
+    unsafe { CStr::from_ptr(start) }.to_string_lossy().into_owned()
+}

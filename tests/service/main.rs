@@ -1,0 +1,7 @@
+//! Tests with real services: Kafka, a schema registry, ClickHouse. `make test` fetches them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clickhouse;
+mod services;
