@@ -6,6 +6,7 @@ use crate::decode::registry::RegistryError;
 use crate::decode::{DecoderError, fields::FieldError};
 use crate::embedded::clickhouse::ClickHouseError;
 use crate::http::HttpError;
+use crate::pipeline::PipelineError;
 use crate::sink::SinkError;
 use crate::sink::job::BindError;
 use crate::source::SourceError;
@@ -177,6 +178,17 @@ pub const CODES: &[Code] = &[
         "rows were changed by something else: restore the tables, or start under another job name",
     ),
     code(
+        "state_budget_exceeded",
+        FAILED,
+        "raise `state.budget` to what the message names, or see why the partition lags behind",
+    ),
+    code(
+        "dead_letter_limit",
+        FAILED,
+        "correct the format or the producer, or raise `dead_letters.limit`; nothing was lost",
+    ),
+    code("worker_failed", FAILED, "report it; a restart goes on from the last mark"),
+    code(
         "clickhouse_missing",
         FAILED,
         "run `make clickhouse`, or install a `clickhouse` binary of version 26.6 or newer",
@@ -293,5 +305,6 @@ failures!(
     BindError,
     SourceError,
     LogError,
+    PipelineError,
     TrafficError,
 );

@@ -2,6 +2,8 @@
 
 pub mod codes;
 pub mod init;
+mod processor;
+pub mod run;
 pub mod simulate;
 pub mod terminal;
 
@@ -39,6 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Args),
+    Run(run::Args),
     Simulate(simulate::Args),
 }
 
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Init(args) => init::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {

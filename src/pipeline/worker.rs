@@ -95,7 +95,10 @@ pub(super) struct Leaving {
 
 /// One worker.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, no states of one machine")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, no states of one machine"
+)]
 pub struct Worker<S> {
     pub(super) id: usize,
     pub(super) settings: Arc<PipelineSettings>,
