@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Settings in, parts wired, exit code out.
 
 pub mod codes;
+pub mod demo;
 pub mod init;
 mod processor;
 pub mod run;
@@ -40,6 +41,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Init(init::Args),
     Run(run::Args),
     Simulate(simulate::Args),
@@ -64,6 +66,7 @@ impl ConfigFile {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Simulate(args) => simulate::run(&args),
