@@ -105,11 +105,9 @@ fn undefined(table: MetricTable, values: &[Value]) -> String {
 
 /// The name of a grain: its length in the largest of the units d, h, m, s, ms that divides it.
 pub fn grain_name(grain: Millis) -> String {
-    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
-    let (length, unit) = units
-        .into_iter()
-        .find(|(length, _)| grain.0 % length == 0)
-        .expect("every length is a whole number of milliseconds");
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let (length, unit) =
+        units.into_iter().find(|(length, _)| grain.0 % length == 0).unwrap_or((1, "ms"));
     format!("{}{unit}", grain.0 / length)
 }
 

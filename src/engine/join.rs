@@ -333,8 +333,7 @@ fn fold_inference(
         families.serving.add(serving);
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision });
         if prediction.is_binary {
-            let binary = families.binary.get_or_insert_default();
-            binary.add(&BinaryInput::Inference { score: prediction.score });
+            families.binary_mut().add(&BinaryInput::Inference { score: prediction.score });
         }
         state.records += 1;
         state.touched = state.touched.max(epoch);

@@ -55,7 +55,7 @@ pub struct Binary {
     log_loss_clipped: u64,
 }
 
-/// The losses of one labelled score.
+/// The losses of one labelled score: the terms whose sums, and sums of squares, are exact.
 struct Losses {
     brier: f64,
     log: f64,

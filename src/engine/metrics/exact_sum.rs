@@ -3,6 +3,8 @@
 //! A fixed-point number wide enough for every double: digits of 32 bits in lanes of 64, so that carries may wait for
 //! 2^30 additions. Only the lanes between the smallest and the greatest digit touched are held.
 
+#![expect(clippy::missing_panics_doc, reason = "each `expect` says why it holds")]
+
 use std::ops::Range;
 
 /// Bit 0 of the fixed-point number is worth 2^-BIAS; the least double, 2^-1074, is bit 14.
@@ -11,6 +13,8 @@ const BIAS: usize = 1088;
 const LEAST_BIT: usize = BIAS - 1074;
 /// Digits that every possible sum fits in: 2112 bits for one double, 192 for how many there are.
 const DIGITS: usize = 72;
+/// Digits that carries may add to a sum that was read from bytes.
+const CARRY_DIGITS: usize = 4;
 /// Additions after which the carries are taken: each adds less than 2^32 to a lane.
 const MAX_PENDING: u32 = 1 << 30;
 /// Bits of a digit.
@@ -47,7 +51,7 @@ impl ExactSum {
     pub fn add_product(&mut self, a: f64, b: f64) {
         let product = a * b;
         self.add(product);
-        self.add(libm::fma(a, b, -product));
+        self.add(a.mul_add(b, -product));
     }
 
     /// Takes a product back that [`add_product`](Self::add_product) added.
@@ -55,7 +59,7 @@ impl ExactSum {
     pub fn remove_product(&mut self, a: f64, b: f64) {
         let product = a * b;
         self.remove(product);
-        self.remove(libm::fma(a, b, -product));
+        self.remove(a.mul_add(b, -product));
     }
 
     #[inline]
@@ -122,7 +126,10 @@ impl ExactSum {
         if other.lanes.is_empty() {
             return;
         }
-        self.widen(other.start..other.start + other.lanes.len());
+        let end = other.start + other.lanes.len();
+        if other.start < self.start || end > self.start + self.lanes.len() {
+            self.widen(other.start..end);
+        }
         if self.pending + other.pending > MAX_PENDING {
             self.carry();
             if self.pending + other.pending > MAX_PENDING {
@@ -216,7 +223,7 @@ impl ExactSum {
             return None;
         }
         // Bits below the least double cannot come from doubles.
-        if start == 0 && digits[0].trailing_zeros() < u32::try_from(LEAST_BIT).expect("14") {
+        if start == 0 && digits[0] & ((1 << LEAST_BIT) - 1) != 0 {
             return None;
         }
         let mut lanes: Vec<i64> = digits.iter().map(|&digit| i64::from(digit)).collect();
@@ -249,12 +256,12 @@ impl Eq for ExactSum {}
 struct Canonical {
     start: usize,
     len: usize,
-    digits: [u32; DIGITS],
+    digits: [u32; DIGITS + CARRY_DIGITS],
 }
 
 impl Canonical {
     fn of(sum: &ExactSum) -> Self {
-        let mut digits = [0; DIGITS];
+        let mut digits = [0; DIGITS + CARRY_DIGITS];
         let mut carry = 0_i64;
         let mut len = 0;
         for &lane in &sum.lanes {
@@ -328,7 +335,7 @@ fn split(term: f64) -> Option<(u64, usize)> {
 #[inline]
 #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "cut to 32 bits first")]
 fn low_digit(wide: u128) -> i64 {
-    (wide as u64 & DIGIT_MASK) as i64
+    (wide as u64 & DIGIT_MASK).cast_signed()
 }
 
 /// The low 32 bits.

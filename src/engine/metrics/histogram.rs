@@ -1,5 +1,7 @@
 //! Sparse counts over fixed cells, and the lattices that say which cell a value falls in.
 
+#![expect(clippy::missing_panics_doc, reason = "each `expect` says why it holds")]
+
 /// How many cells a sorted list may have before it becomes pages.
 const LIST_LIMIT: usize = 48;
 const PAGE_BITS: u32 = 4;
@@ -237,7 +239,6 @@ pub const DELAY_MS: Durations = Durations { max: 400 * 86_400_000 };
 
 /// Values of one power of two have 128 cells; the first 256 values have one each.
 const HALF_BITS: u32 = 7;
-const HALF: u64 = 1 << HALF_BITS;
 
 impl Durations {
     /// The cell of a value.

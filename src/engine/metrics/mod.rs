@@ -1,14 +1,14 @@
 //! The registry of metric families: one line each.
 
-pub mod accumulator;
-pub mod binary;
 pub mod exact_sum;
+pub mod accumulator;
 pub mod histogram;
 pub mod interval;
-pub mod labels;
 pub mod ranking;
-pub mod serving;
 mod stored;
+pub mod serving;
+pub mod labels;
+pub mod binary;
 
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;

@@ -82,8 +82,8 @@ impl Ranking {
         Ok(wide_number(inside) / self.half_pairs()?)
     }
 
-    /// Standard error of [`auroc`](Self::auroc) (DeLong, DeLong and Clarke-Pearson 1988), from the sample variances
-    /// of the placement values of positives and of negatives.
+    /// Standard error of [`auroc`](Self::auroc), from the sample variances of the placement values of positives and
+    /// of negatives (`DeLong` et al. 1988).
     pub fn auroc_standard_error(&self) -> Figure {
         let half_pairs = self.half_pairs()?;
         if self.positives < 2 || self.negatives < 2 {
@@ -166,17 +166,20 @@ fn precisions_one_by_one(a: u64, c: u64, k: u64) -> f64 {
     if one_by_one == k { sum } else { sum + precisions_at_once(a + one_by_one, c, k - one_by_one) }
 }
 
-/// The same for a + c of at least [`LARGE`]. With x = a + c + 1/2 and t = k / x, digamma(y + 1/2) = ln y + 1/(24 y^2)
-/// - 7/(960 y^4) + ... gives k (a + 1/2) / x + c (t - ln(1 + t)) + c (r(x) - r(x + k)), all of whose parts are
-/// positive.
+/// The same for a + c of at least [`LARGE`]. With x = a + c + 1/2 and t = k / x, the series of digamma(y + 1/2), which
+/// is ln y + 1/(24 y^2) less 7/(960 y^4) and so on, gives k (a + 1/2) / x + c (t - ln(1 + t)) + c (r(x) - r(x + k)),
+/// all of whose parts are positive.
 fn precisions_at_once(a: u64, c: u64, k: u64) -> f64 {
-    let (a, c, k) = (number(a), number(c), number(k));
-    let x = a + c + 0.5;
-    let rest = |y: f64| {
-        let z = 1.0 / (y * y);
-        z * (1.0 / 24.0 - z * (7.0 / 960.0 - z * (31.0 / 8064.0 - z * (127.0 / 30720.0))))
-    };
-    k * (a + 0.5) / x + c * above_log(k / x) + c * (rest(x) - rest(x + k))
+    let (after, misses, count) = (number(a), number(c), number(k));
+    let x = after + misses + 0.5;
+    let tail = digamma_tail(x) - digamma_tail(x + count);
+    count * (after + 0.5) / x + misses * above_log(count / x) + misses * tail
+}
+
+/// digamma(y + 1/2) - ln y.
+fn digamma_tail(y: f64) -> f64 {
+    let z = 1.0 / (y * y);
+    z * (1.0 / 24.0 - z * (7.0 / 960.0 - z * (31.0 / 8064.0 - z * (127.0 / 30720.0))))
 }
 
 /// t - ln(1 + t) for t of at least 0, also where the two are nearly equal.

@@ -1,0 +1,426 @@
+//! Runs the engine over two logs per partition, with any interleaving, flushes and restarts, and compares all that
+//! it ever wrote with the naive oracle.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tidegauge::engine::event::{
+    Arrival, Event, Inference, Label, Offset, PartitionId, Positions, RequestId, Segment, Stream,
+    Target, WEIGHT_ONE,
+};
+use tidegauge::engine::floor::Mark;
+use tidegauge::engine::lateness::Limits;
+use tidegauge::engine::metrics::accumulator::{Value, ValueMatrix};
+use tidegauge::engine::names::{ClassId, ModelId, Names, SegmentId, VersionId};
+use tidegauge::engine::outcome::{Outcome, Tally};
+use tidegauge::engine::state::{Frozen, Key, StateRow, Version};
+use tidegauge::engine::time::{EventTime, Millis, RecordTime};
+use tidegauge::engine::window::Window;
+use tidegauge::engine::{Caps, ModelSettings, Positive, Progress, Shard, ShardSettings, Task};
+use tidegauge::evaluate::{Merged, MetricRow, RowContext, grain_name};
+
+use crate::oracle::{self, Account, Body, Cell, Given, Record};
+
+/// What a run does next with one partition.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Reads the next record of a topic; of the other one where this one has no more or must wait.
+    Read(Stream),
+    /// Writes what changed, and calls it clean if told.
+    Freeze { clean: bool },
+    /// Goes on from an earlier mark in a new shard: the number is taken modulo the marks there are.
+    Restart(usize),
+}
+
+/// All that was ever written of all partitions, as the tables would hold it.
+#[derive(Default)]
+pub struct Written {
+    rows: BTreeMap<(Key, PartitionId), StateRow>,
+    last: Vec<Mark>,
+}
+
+/// Runs every partition by its steps, then to the end of its logs, and merges what was written.
+pub fn run(
+    settings: &oracle::Settings,
+    logs: &[oracle::Partition],
+    steps: &[Vec<Step>],
+) -> Written {
+    let shard_settings = Arc::new(shard_settings(settings));
+    let mut written = Written::default();
+    for (number, log) in logs.iter().enumerate() {
+        let partition = PartitionId(i32::try_from(number).unwrap());
+        let mut driver = Driver::new(&shard_settings, partition, log);
+        for step in &steps[number] {
+            driver.step(*step, &mut written);
+        }
+        while driver.read(Stream::Labels) {}
+        driver.freeze(true, &mut written);
+        written.last.push(driver.marks.last().unwrap().clone());
+    }
+    written
+}
+
+struct Driver<'a> {
+    settings: &'a Arc<ShardSettings>,
+    log: &'a oracle::Partition,
+    marks: Vec<Mark>,
+    shard: Shard,
+    names: Names,
+    /// Where the mark stands that this shard began from.
+    goal: Positions,
+    /// Versions that this shard has written.
+    versions: BTreeMap<Key, Version>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(
+        settings: &'a Arc<ShardSettings>,
+        partition: PartitionId,
+        log: &'a oracle::Partition,
+    ) -> Self {
+        let mark = Mark::start(partition, Positions::default(), settings.clock_stamps);
+        let shard = Shard::new(Arc::clone(settings), &mark);
+        let (goal, marks, names) = (mark.positions, vec![mark], Names::default());
+        Self { settings, log, marks, shard, names, goal, versions: BTreeMap::new() }
+    }
+
+    fn step(&mut self, step: Step, written: &mut Written) {
+        match step {
+            Step::Read(stream) => {
+                self.read(stream);
+            }
+            Step::Freeze { clean } => {
+                if self.shard.has_caught_up() {
+                    self.freeze(clean, written);
+                }
+            }
+            Step::Restart(which) => {
+                let mark = &self.marks[which % self.marks.len()];
+                self.goal = mark.positions;
+                self.shard = Shard::new(Arc::clone(self.settings), mark);
+                self.names = Names::default();
+                self.versions.clear();
+            }
+        }
+    }
+
+    fn next(&self, stream: Stream) -> Option<&'a Record> {
+        let log = match stream {
+            Stream::Inferences => &self.log.inferences,
+            Stream::Labels => &self.log.labels,
+        };
+        let position = self.shard.positions().of(stream);
+        log.get(log.partition_point(|record| record.offset < position))
+    }
+
+    /// Whether a topic has reached the mark's position, and so waits for the other.
+    fn waits(&self, stream: Stream) -> bool {
+        !self.shard.has_caught_up() && self.shard.positions().of(stream) >= self.goal.of(stream)
+    }
+
+    /// Reads one record; false when both topics have no more.
+    fn read(&mut self, wanted: Stream) -> bool {
+        let other = Stream::BOTH[1 - wanted.index()];
+        let found = [wanted, other]
+            .into_iter()
+            .filter(|&stream| !self.waits(stream))
+            .find_map(|stream| self.next(stream).map(|record| (stream, record)));
+        let Some((stream, record)) = found else {
+            assert!(self.shard.has_caught_up(), "nothing left to read, and not caught up");
+            return false;
+        };
+        let at = Arrival { stream, offset: Offset(record.offset), time: RecordTime(record.stamp) };
+        let outcome = self.observe(at, &record.body);
+        let fits = match outcome {
+            Outcome::Accepted | Outcome::Duplicate | Outcome::Late => stream == Stream::Inferences,
+            Outcome::Matched | Outcome::Kept | Outcome::Orphan => stream == Stream::Labels,
+            Outcome::Dead => true,
+        };
+        assert!(fits, "{outcome:?} of {record:?}");
+        assert_eq!(self.shard.positions().of(stream), record.offset + 1);
+        true
+    }
+
+    fn observe(&mut self, at: Arrival, body: &Body) -> Outcome {
+        match body {
+            Body::Dead => self.shard.dead(at),
+            Body::Inference(said) => {
+                let segments = segments(self.settings, &said.segments, &mut self.names);
+                let scores = [(ClassId(self.names.intern("a")), 1.0)];
+                let inference = Inference {
+                    id: RequestId::of(said.id.as_bytes()),
+                    model: ModelId(self.names.intern(&said.model)),
+                    version: VersionId(self.names.intern(&said.version)),
+                    time: EventTime(said.time),
+                    prediction: target(said.prediction.as_ref(), &mut self.names),
+                    latency_us: said.latency_ms.map(|ms| {
+                        u32::try_from(oracle::figures::whole_us(ms)).expect("held to u32::MAX")
+                    }),
+                    failed: said.failed,
+                    score: said.score,
+                    scores: if said.has_scores { &scores } else { &[] },
+                    features: &[],
+                    segments: &segments,
+                };
+                self.shard.observe(at, &Event::Inference(inference), &mut self.names)
+            }
+            Body::Label(said) => {
+                let label = Label {
+                    id: RequestId::of(said.id.as_bytes()),
+                    model: said.model.as_ref().map(|model| ModelId(self.names.intern(model))),
+                    time: EventTime(said.time),
+                    value: target(Some(&said.value), &mut self.names),
+                    weight: weight(said.weight),
+                };
+                self.shard.observe(at, &Event::Label(label), &mut self.names)
+            }
+        }
+    }
+
+    fn freeze(&mut self, clean: bool, written: &mut Written) {
+        let Frozen { mark, states } = self.shard.freeze(&self.names);
+        assert_eq!(mark.positions, self.shard.positions());
+        for stream in Stream::BOTH {
+            assert!(mark.floor.positions.of(stream) <= mark.positions.of(stream), "{mark:?}");
+            let log = [&self.log.inferences, &self.log.labels][stream.index()];
+            let read = log.partition_point(|record| record.offset < mark.positions.of(stream));
+            assert_eq!(
+                mark.tally.records(stream),
+                i64::try_from(read).unwrap(),
+                "one outcome each"
+            );
+        }
+        for row in states {
+            assert_eq!(row.partition, mark.partition);
+            let earlier = self.versions.insert(row.key.clone(), row.version);
+            assert!(earlier.is_none_or(|earlier| earlier <= row.version), "{:?} fell", row.key);
+            let slot = written.rows.entry((row.key.clone(), row.partition));
+            slot.and_modify(|best| {
+                if row.version >= best.version {
+                    *best = row.clone();
+                }
+            })
+            .or_insert(row);
+        }
+        if clean {
+            self.shard.clean(&mark);
+        }
+        self.marks.push(mark);
+    }
+}
+
+impl Written {
+    /// Panics where the tables differ from those that the oracle computes of the same logs.
+    pub fn must_equal(&self, settings: &oracle::Settings, logs: &[oracle::Partition]) {
+        let expected = oracle::compute(settings, logs);
+        for (mark, account) in self.last.iter().zip(&expected.partitions) {
+            compare_accounts(mark, account);
+        }
+        let mut wanted: BTreeMap<_, _> = expected
+            .rows
+            .iter()
+            .map(|row| {
+                let names = [&*row.model, &*row.version, &*row.segment];
+                ((row.table, row.grain, names, row.start), row)
+            })
+            .collect();
+        let mut differences = String::new();
+        let rows = self.metric_rows(settings);
+        for row in &rows {
+            let names = [&*row.key.model, &*row.key.version, &*row.key.segment];
+            let grain = row.key.window.size();
+            assert_eq!(*row.grain, grain_name(grain));
+            match wanted.remove(&(row.table.name(), grain.0, names, row.key.window.start.0)) {
+                None => writeln!(differences, "unexpected row {row:?}").unwrap(),
+                Some(expected) => compare_rows(row, expected, &mut differences),
+            }
+        }
+        for (key, _) in wanted {
+            writeln!(differences, "missing row {key:?}").unwrap();
+        }
+        assert!(differences.is_empty(), "{differences}");
+    }
+
+    /// Merges partitions, and windows to grains, as the writer does.
+    fn metric_rows(&self, settings: &oracle::Settings) -> Vec<MetricRow> {
+        let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
+        for row in self.rows.values() {
+            merged.entry(row.key.clone()).or_default().add(row).unwrap();
+        }
+        let sealed_until = self.last.iter().map(|mark| mark.floor.sealed_until).min().unwrap();
+        let mut rows = Vec::new();
+        for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
+            let mut coarse: BTreeMap<Key, Merged> = BTreeMap::new();
+            for (key, part) in &merged {
+                let window = Window::of(key.window.start, Millis(grain));
+                coarse.entry(Key { window, ..key.clone() }).or_default().add_merged(part);
+            }
+            for (key, merged) in coarse {
+                let context = RowContext {
+                    grain: Arc::from(grain_name(Millis(grain))),
+                    generation: settings.generation,
+                    sealed: key.window.end <= sealed_until,
+                    value: oracle::rule_of(settings, &key.model).value.map(value_matrix),
+                };
+                rows.extend(merged.rows(&key, &context));
+            }
+        }
+        rows
+    }
+}
+
+fn compare_accounts(mark: &Mark, account: &Account) {
+    let clocks = mark.clocks.each_ref().map(|clock| clock.now().map(|time| time.0));
+    assert_eq!(clocks, account.clocks, "clocks");
+    let positions = [mark.positions.inferences, mark.positions.labels];
+    assert_eq!(positions, account.positions, "positions");
+    let sealed_until = account.seal_mark.unwrap_or(i64::MIN);
+    assert_eq!(mark.floor.sealed_until.0, sealed_until, "seal mark");
+    assert_eq!(counts(&mark.tally), account.tally, "tally");
+}
+
+fn counts(tally: &Tally) -> BTreeMap<(usize, String), [i64; 4]> {
+    let mut all = BTreeMap::new();
+    for stream in Stream::BOTH {
+        for (model, counts) in tally.of(stream).filter(|(_, counts)| !counts.is_zero()) {
+            let counts = [counts.first, counts.second, counts.third, counts.dead];
+            all.insert((stream.index(), model.to_string()), counts);
+        }
+    }
+    all
+}
+
+fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut String) {
+    let expected_cells: BTreeMap<&str, Cell> =
+        expected.cells.iter().map(|(name, cell)| (&**name, *cell)).collect();
+    let about = format!("{} {:?}", row.table.name(), row.key);
+    let mut undefined = Vec::new();
+    assert_eq!(row.table.columns().len(), row.values.len());
+    for (column, value) in row.table.columns().iter().zip(&row.values) {
+        let Some(cell) = expected_cells.get(column.name) else {
+            writeln!(differences, "{about}: the oracle has no column {}", column.name).unwrap();
+            continue;
+        };
+        if !is_same(value, *cell) {
+            let name = column.name;
+            writeln!(differences, "{about}: {name} is {value:?}, expected {cell:?}").unwrap();
+        }
+        if let (Cell::Null(reason), false) = (cell, column.name.ends_with("_upper")) {
+            undefined.push(format!("{}={reason}", column.name));
+        }
+    }
+    if row.values.len() != expected_cells.len() {
+        writeln!(differences, "{about}: columns {:?}", expected_cells.keys()).unwrap();
+    }
+    let mut compare = |name: &str, is: String, expected: String| {
+        if is != expected {
+            writeln!(differences, "{about}: {name} is {is}, expected {expected}").unwrap();
+        }
+    };
+    compare("undefined", row.undefined.clone(), undefined.join(" "));
+    compare("sealed", row.sealed.to_string(), expected.sealed.to_string());
+    compare("version", row.version.0.to_string(), expected.row_version.to_string());
+}
+
+fn is_same(value: &Value, cell: Cell) -> bool {
+    match (value, cell) {
+        (Value::Count(is), Cell::Count(expected)) => *is == expected,
+        (Value::Time(is), Cell::Time(expected)) => *is == expected,
+        (Value::Figure(Ok(is)), Cell::Number(expected)) => oracle::is_close(*is, expected),
+        (Value::Figure(Err(is)), Cell::Null(expected)) => is.code() == expected,
+        _ => false,
+    }
+}
+
+fn weight(weight: f64) -> u64 {
+    let units = [0.0, 0.5, 1.0, 2.0, 3.0].into_iter().position(|known| known == weight);
+    [0, WEIGHT_ONE / 2, WEIGHT_ONE, 2 * WEIGHT_ONE, 3 * WEIGHT_ONE][units.expect("a known weight")]
+}
+
+fn target(given: Option<&Given>, names: &mut Names) -> Target {
+    match given.map(Given::normal) {
+        None => Target::Absent,
+        Some(Given::Number(number)) => Target::Number(number),
+        Some(Given::Boolean(boolean)) => Target::Boolean(boolean),
+        Some(Given::Text(text)) => Target::Class(ClassId(names.intern(&text))),
+    }
+}
+
+fn segments(
+    settings: &ShardSettings,
+    given: &[(String, String)],
+    names: &mut Names,
+) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    for (index, dimension) in settings.dimensions.iter().enumerate() {
+        for (_, value) in given.iter().filter(|(name, _)| name == dimension) {
+            let id = SegmentId(names.intern(&format!("{dimension}={value}")));
+            segments.push(Segment { dimension: u16::try_from(index).unwrap(), id });
+        }
+    }
+    segments
+}
+
+fn value_matrix(worth: [f64; 4]) -> ValueMatrix {
+    ValueMatrix { tp: worth[0], fp: worth[1], fn_: worth[2], tn: worth[3] }
+}
+
+/// The engine's settings that say the same as the oracle's.
+fn shard_settings(settings: &oracle::Settings) -> ShardSettings {
+    let mut dimensions: Vec<String> = Vec::new();
+    for dimension in settings.models.iter().flat_map(|rule| &rule.dimensions) {
+        if !dimensions.contains(dimension) {
+            dimensions.push(dimension.clone());
+        }
+    }
+    let models = settings.models.iter().map(|rule| model_settings(rule, &dimensions)).collect();
+    ShardSettings {
+        window: Millis(settings.window),
+        limits: Limits {
+            lateness: Millis(settings.lateness),
+            label_wait: Millis(settings.label_wait),
+            max_future: Millis(settings.max_future),
+            max_gap: Millis(settings.max_gap),
+        },
+        clock_stamps: settings.clock_stamps,
+        progress: if settings.event_progress { Progress::Event } else { Progress::Log },
+        has_labels: settings.has_labels,
+        generation: settings.generation,
+        caps: Caps {
+            models: settings.caps[0],
+            versions: settings.caps[1],
+            segments: settings.caps[2],
+        },
+        dimensions,
+        models,
+    }
+}
+
+fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSettings {
+    let index = |name: &String| dimensions.iter().position(|known| known == name).unwrap();
+    ModelSettings {
+        pattern: rule.pattern.clone(),
+        task: rule.task.map(|task| match task {
+            oracle::Task::Binary => Task::Binary,
+            oracle::Task::Multiclass => Task::Multiclass,
+            oracle::Task::Regression => Task::Regression,
+        }),
+        positive: rule
+            .positive
+            .iter()
+            .map(|positive| match positive.normal() {
+                Given::Number(number) => Positive::Number(number),
+                Given::Boolean(boolean) => Positive::Boolean(boolean),
+                Given::Text(text) => Positive::Class(text),
+            })
+            .collect(),
+        threshold: rule.threshold,
+        dimensions: rule
+            .dimensions
+            .iter()
+            .map(|name| u16::try_from(index(name)).unwrap())
+            .collect(),
+        value: rule.value.map(value_matrix),
+    }
+}

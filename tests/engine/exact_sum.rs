@@ -1,0 +1,336 @@
+//! Exact sums against a fixed-point number of single bytes, whose rounding is that of the standard library's parser.
+
+use proptest::prelude::*;
+use tidegauge::engine::metrics::exact_sum::ExactSum;
+
+/// Bits right of the point.
+const FRACTION_BITS: usize = 1088;
+/// Bytes of the number: 1088 bits right of the point, 1216 left of it.
+const BYTES: usize = 288;
+
+/// A sum as a two's complement number of bytes, least first: slow, and nothing in it is shared with the engine.
+#[derive(Clone, PartialEq, Debug)]
+struct Oracle(Vec<u8>);
+
+impl Oracle {
+    fn zero() -> Self {
+        Self(vec![0; BYTES])
+    }
+
+    fn of(terms: &[f64]) -> Self {
+        let mut sum = Self::zero();
+        for &term in terms {
+            sum.add(term);
+        }
+        sum
+    }
+
+    fn add(&mut self, term: f64) {
+        let mut term_bytes = vec![0; BYTES];
+        let bits = term.to_bits();
+        let exponent = usize::try_from(bits >> 52 & 0x7ff).unwrap();
+        let whole = if exponent == 0 { 0 } else { 1_u64 << 52 } | bits & ((1 << 52) - 1);
+        for i in 0..53 {
+            if whole >> i & 1 == 1 {
+                let at = FRACTION_BITS - 1074 + exponent.max(1) - 1 + i;
+                term_bytes[at / 8] |= 1 << (at % 8);
+            }
+        }
+        let term_number = Self(term_bytes);
+        let term_number = if term.is_sign_negative() { term_number.negated() } else { term_number };
+        self.add_number(&term_number);
+    }
+
+    fn add_number(&mut self, other: &Self) {
+        let mut carry = 0_u16;
+        for (byte, more) in self.0.iter_mut().zip(&other.0) {
+            let total = u16::from(*byte) + u16::from(*more) + carry;
+            *byte = u8::try_from(total % 256).unwrap();
+            carry = total / 256;
+        }
+    }
+
+    fn negated(&self) -> Self {
+        let mut inverted = Self(self.0.iter().map(|byte| !byte).collect());
+        let mut one = vec![0; BYTES];
+        one[0] = 1;
+        inverted.add_number(&Self(one));
+        inverted
+    }
+
+    /// All decimals of the number.
+    fn decimal(&self) -> String {
+        let is_negative = self.0[BYTES - 1] >= 128;
+        let magnitude = if is_negative { self.negated() } else { self.clone() }.0;
+        let (fraction, whole) = magnitude.split_at(FRACTION_BITS / 8);
+        let mut whole = whole.to_vec();
+        let mut whole_digits = Vec::new();
+        while whole.iter().any(|&byte| byte != 0) {
+            let mut rest = 0_u16;
+            for byte in whole.iter_mut().rev() {
+                let part = rest * 256 + u16::from(*byte);
+                *byte = u8::try_from(part / 10).unwrap();
+                rest = part % 10;
+            }
+            whole_digits.push(char::from(b'0' + u8::try_from(rest).unwrap()));
+        }
+        let mut fraction = fraction.to_vec();
+        let mut text: String = whole_digits.iter().rev().collect();
+        text.insert_str(0, if is_negative { "-0" } else { "0" });
+        text.push('.');
+        while fraction.iter().any(|&byte| byte != 0) {
+            let mut carry = 0_u16;
+            for byte in &mut fraction {
+                let part = u16::from(*byte) * 10 + carry;
+                *byte = u8::try_from(part % 256).unwrap();
+                carry = part / 256;
+            }
+            text.push(char::from(b'0' + u8::try_from(carry).unwrap()));
+        }
+        text.push('0');
+        text
+    }
+
+    /// The nearest double, by the standard library.
+    fn value(&self) -> f64 {
+        self.decimal().parse().unwrap()
+    }
+}
+
+fn sum_of(terms: &[f64]) -> ExactSum {
+    let mut sum = ExactSum::default();
+    for &term in terms {
+        sum.add(term);
+    }
+    sum
+}
+
+/// Doubles of all sizes, and many that cancel, tie or lie at the ends.
+fn term() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |term| term.is_finite()),
+        -1.0..1.0_f64,
+        (-1000_i32..1000).prop_map(f64::from),
+        prop::sample::select(vec![
+            0.0,
+            -0.0,
+            5e-324,
+            -5e-324,
+            f64::MIN_POSITIVE,
+            f64::MIN_POSITIVE - 5e-324,
+            1e300,
+            -1e300,
+            1e-300,
+            f64::EPSILON,
+            1.0,
+            -1.0,
+            1.0 + f64::EPSILON,
+            f64::EPSILON / 2.0,
+            9_007_199_254_740_992.0,
+            4_294_967_296.0,
+            -4_294_967_296.0,
+        ]),
+    ]
+}
+
+/// The same for the terms of one sum; the greatest doubles are kept out so that the sum stays finite.
+fn terms() -> impl Strategy<Value = Vec<f64>> {
+    let term = term().prop_map(|term| if term.abs() > 1e306 { term / 1024.0 } else { term });
+    prop::collection::vec(term, 0..40)
+}
+
+proptest! {
+    #[test]
+    fn sum_is_rounded_once(terms in terms()) {
+        let oracle = Oracle::of(&terms);
+        let expected = oracle.value();
+        prop_assert_eq!(sum_of(&terms).value().abs().to_bits(), expected.abs().to_bits());
+        prop_assert!(sum_of(&terms).value() == expected);
+    }
+
+    #[test]
+    fn pair_holds_twice_the_digits(terms in terms()) {
+        let (hi, lo) = sum_of(&terms).hi_lo();
+        let mut rest = Oracle::of(&terms);
+        prop_assert_eq!(hi, rest.value());
+        rest.add(-hi);
+        prop_assert_eq!(lo, rest.value());
+    }
+
+    #[test]
+    fn order_and_split_do_not_matter(
+        (terms, shuffled) in terms().prop_flat_map(|terms| {
+            (Just(terms.clone()), Just(terms).prop_shuffle())
+        }),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let whole = sum_of(&terms);
+        let (left, right) = shuffled.split_at(cut.index(shuffled.len() + 1));
+        let mut merged = sum_of(right);
+        merged.merge(&sum_of(left));
+        prop_assert_eq!(whole.to_bytes(), merged.to_bytes());
+        prop_assert_eq!(whole, merged);
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_no_trace(kept in terms(), taken in terms()) {
+        let mut sum = sum_of(&taken);
+        for &term in &kept {
+            sum.add(term);
+        }
+        for &term in taken.iter().rev() {
+            sum.remove(term);
+        }
+        prop_assert_eq!(&sum, &sum_of(&kept));
+        prop_assert_eq!(sum.to_bytes(), sum_of(&kept).to_bytes());
+    }
+
+    #[test]
+    fn bytes_are_read_back(terms in terms(), more in terms()) {
+        let sum = sum_of(&terms);
+        let bytes = sum.to_bytes();
+        let mut read = ExactSum::from_bytes(&bytes).unwrap();
+        prop_assert_eq!(&read, &sum);
+        prop_assert_eq!(read.to_bytes(), bytes);
+        for &term in &more {
+            read.add(term);
+        }
+        let all: Vec<f64> = terms.iter().chain(&more).copied().collect();
+        prop_assert_eq!(read, sum_of(&all));
+    }
+
+    #[test]
+    fn bytes_have_one_form(bytes in prop::collection::vec(any::<u8>(), 0..14)) {
+        if let Some(sum) = ExactSum::from_bytes(&bytes) {
+            prop_assert_eq!(sum.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn bytes_of_few_values_have_one_form(
+        start in 0_u8..90,
+        digits in prop::collection::vec(
+            prop::sample::select(vec![0_u32, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]), 0..6),
+    ) {
+        let mut bytes = vec![start];
+        bytes.extend(digits.iter().flat_map(|digit| digit.to_le_bytes()));
+        if let Some(sum) = ExactSum::from_bytes(&bytes) {
+            prop_assert_eq!(sum.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn products_are_exact(pairs in prop::collection::vec((-1e9..1e9_f64, -1e9..1e9_f64), 0..20)) {
+        let mut sum = ExactSum::default();
+        let mut oracle = Oracle::zero();
+        for &(a, b) in &pairs {
+            sum.add_product(a, b);
+            // The product in four exact parts: halves of 26 and 27 bits each.
+            let split = |x: f64| {
+                let high = f64::from_bits(x.to_bits() & !((1 << 27) - 1));
+                (high, x - high)
+            };
+            let ((a_high, a_low), (b_high, b_low)) = (split(a), split(b));
+            for part in [a_high * b_high, a_high * b_low, a_low * b_high, a_low * b_low] {
+                oracle.add(part);
+            }
+        }
+        prop_assert_eq!(sum.value(), oracle.value());
+        for &(a, b) in &pairs {
+            sum.remove_product(a, b);
+        }
+        prop_assert!(sum.is_zero());
+    }
+
+    #[test]
+    fn variance_of_whole_numbers_is_exact(
+        base in 0_i64..1 << 46,
+        steps in prop::collection::vec(0_i64..1000, 1..30),
+    ) {
+        let values: Vec<i64> = steps.iter().map(|step| base + step).collect();
+        let n = i128::try_from(values.len()).unwrap();
+        let total: i128 = values.iter().copied().map(i128::from).sum();
+        let squares: i128 = values.iter().map(|&v| i128::from(v) * i128::from(v)).sum();
+        let expected = n * squares - total * total;
+        // Scaled by a power of two, so that the terms have a fraction and are still exact.
+        let scale = 2.0_f64.powi(-20);
+        let terms: Vec<f64> = values.iter().map(|v| v.to_string().parse::<f64>().unwrap() * scale).collect();
+        let mut sum_of_squares = ExactSum::default();
+        for &term in &terms {
+            sum_of_squares.add_product(term, term);
+        }
+        let spread = sum_of(&terms).scaled_variance(u64::try_from(n).unwrap(), &sum_of_squares);
+        let expected = expected.to_string().parse::<f64>().unwrap() * scale * scale;
+        prop_assert_eq!(spread, expected);
+    }
+}
+
+#[test]
+fn equal_terms_have_no_variance() {
+    for term in [0.1, 1.0 / 3.0, 1e-200, 1e100, 36.043_653_389_117_15] {
+        let (mut sum, mut squares) = (ExactSum::default(), ExactSum::default());
+        for n in 1..200 {
+            sum.add(term);
+            squares.add_product(term, term);
+            assert_eq!(sum.scaled_variance(n, &squares), 0.0, "{n} times {term}");
+        }
+    }
+}
+
+#[test]
+fn sum_beyond_the_greatest_double_comes_back() {
+    let mut sum = sum_of(&[f64::MAX; 1000]);
+    assert_eq!(sum.value(), f64::INFINITY);
+    for _ in 0..999 {
+        sum.remove(f64::MAX);
+    }
+    assert_eq!(sum.value(), f64::MAX);
+}
+
+#[test]
+fn cancellation_keeps_the_least_term() {
+    assert_eq!(sum_of(&[1e300, 5e-324, -1e300]).value(), 5e-324);
+    assert_eq!(sum_of(&[1e300, 1.0, -1e300, -1.0]), ExactSum::default());
+    assert!(sum_of(&[0.1, 0.2, -0.1, -0.2]).to_bytes().is_empty());
+}
+
+#[test]
+fn common_sums_are_small() {
+    let mut sum = ExactSum::default();
+    for i in 1..=10_000 {
+        sum.add(1.0 / f64::from(i));
+    }
+    assert!(sum.heap_bytes() <= 48, "{} bytes", sum.heap_bytes());
+    assert!(sum.to_bytes().len() <= 17);
+}
+
+#[test]
+fn doubling_a_sum_many_times_takes_carries() {
+    let mut sum = sum_of(&[-1.5, -0.1, 1e-9]);
+    let oracle = Oracle::of(&[-1.5, -0.1, 1e-9]);
+    for _ in 0..40 {
+        let same = sum.clone();
+        sum.merge(&same);
+    }
+    assert_eq!(sum.value(), oracle.value() * 2.0_f64.powi(40));
+    for _ in 0..1000 {
+        sum.add(-1.0);
+    }
+    assert!(sum.heap_bytes() < 100);
+}
+
+#[test]
+fn greatest_stored_sum_can_be_added_to() {
+    let mut bytes = vec![0];
+    bytes.extend([0xff; 4 * 71]);
+    bytes[1] = 0;
+    bytes[2] = 0xc0;
+    bytes.extend([0xff, 0xff, 0xff, 0x7f]);
+    let stored = ExactSum::from_bytes(&bytes).unwrap();
+    let mut sum = stored.clone();
+    for _ in 0..1000 {
+        sum.merge(&stored);
+    }
+    assert_eq!(sum.value(), f64::INFINITY);
+    assert!(sum.to_bytes().len() > bytes.len());
+}

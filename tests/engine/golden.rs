@@ -1,0 +1,438 @@
+//! Figures against those of other implementations: the worked example of `metrics.md` 14.1, and `golden.json`
+//! (written by `golden.py` with scikit-learn, scipy and statsmodels).
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+use tidegauge::engine::event::PartitionId;
+use tidegauge::engine::metrics::accumulator::{Accumulator, Undefined, Value, ValueMatrix};
+use tidegauge::engine::metrics::binary::BinaryInput;
+use tidegauge::engine::metrics::labels::LabelsInput;
+use tidegauge::engine::metrics::serving::ServingInput;
+use tidegauge::engine::metrics::{Families, MetricTable};
+use tidegauge::engine::state::{Key, StateRow, Version};
+use tidegauge::engine::time::{EventTime, Millis};
+use tidegauge::engine::window::Window;
+use tidegauge::evaluate::{Merged, MetricRow, RowContext, grain_name};
+
+/// 2026-01-05 00:00 UTC.
+const START: EventTime = EventTime(1_767_571_200_000);
+const GRAIN: Millis = Millis(300_000);
+
+/// One inference, and its labels in offset order.
+#[derive(Clone, Debug)]
+struct Record {
+    score: Option<f64>,
+    own: Option<bool>,
+    labels: Vec<bool>,
+    latency_us: Option<u32>,
+    delay_ms: u64,
+    failed: bool,
+}
+
+impl Record {
+    fn decision(&self) -> Option<bool> {
+        self.own.or(self.score.map(|score| score >= 0.5))
+    }
+
+    fn labelled(&self, positive: bool) -> BinaryInput {
+        let by_score = self.score.map(|score| score >= 0.5);
+        let off_threshold = self.own.is_some() && by_score.is_some() && self.own != by_score;
+        let (decision, score) = (self.decision(), self.score);
+        BinaryInput::Labelled { decision, off_threshold, score, positive }
+    }
+
+    /// Folds inference and labels in as a join would: each later label corrects, or repeats.
+    fn fold(&self, into: &mut Families) {
+        let decision = self.decision();
+        let latency_us = self.latency_us;
+        into.serving.add(&ServingInput {
+            time: START,
+            latency_us,
+            failed: self.failed,
+            freshness_ms: 0,
+        });
+        into.labels.add(&LabelsInput::Inference { decision });
+        into.binary_mut().add(&BinaryInput::Inference { score: self.score });
+        let Some((&first, later)) = self.labels.split_first() else { return };
+        into.labels.add(&LabelsInput::First { delay_ms: self.delay_ms, decision });
+        into.binary_mut().add(&self.labelled(first));
+        let mut winner = first;
+        for &label in later {
+            if label == winner {
+                into.labels.add(&LabelsInput::Duplicate { conflict: false });
+            } else {
+                into.labels.add(&LabelsInput::Correction);
+                into.binary_mut().remove(&self.labelled(winner));
+                into.binary_mut().add(&self.labelled(label));
+                winner = label;
+            }
+        }
+    }
+}
+
+/// The rows of records that are spread over partitions: `part_of` has the partition of each.
+fn rows_of(
+    records: &[Record],
+    part_of: &[usize],
+    sealed: bool,
+    value: ValueMatrix,
+) -> Vec<MetricRow> {
+    let parts = part_of.iter().max().map_or(1, |max| max + 1);
+    let mut families = vec![Families::default(); parts];
+    for (record, &part) in records.iter().zip(part_of) {
+        record.fold(&mut families[part]);
+    }
+    let key = Key {
+        model: Arc::from("m"),
+        version: Arc::from(""),
+        segment: Arc::from("all"),
+        window: Window::of(START, GRAIN),
+    };
+    let mut merged = Merged::default();
+    for (part, mut families) in families.into_iter().enumerate() {
+        if sealed {
+            families.labels.seal();
+        }
+        let row = StateRow {
+            key: key.clone(),
+            partition: PartitionId(i32::try_from(part).unwrap()),
+            version: Version::of(3, families.labels.inferences(), sealed),
+            values: families.state(),
+        };
+        merged.add(&row).unwrap();
+    }
+    let grain = Arc::from(grain_name(GRAIN));
+    merged.rows(&key, &RowContext { grain, generation: 3, sealed, value: Some(value) })
+}
+
+/// A number, or the reason why there is none.
+fn look(rows: &[MetricRow], table: &str, name: &str) -> Result<f64, &'static str> {
+    let row = rows.iter().find(|row| row.table.name() == table).unwrap();
+    let at = row.table.columns().iter().position(|column| column.name == name);
+    match &row.values[at.unwrap_or_else(|| panic!("no column {table}.{name}"))] {
+        Value::Count(count) => Ok(count.to_string().parse().unwrap()),
+        Value::Figure(figure) => figure.map_err(Undefined::code),
+        other => panic!("{table}.{name} is {other:?}"),
+    }
+}
+
+/// Score, own prediction, labels, latency in ms, delay in s.
+type Line = (Option<f64>, Option<u8>, &'static [u8], u32, u64);
+
+fn example(is_corrected: bool) -> Vec<Record> {
+    let table: [Line; 18] = [
+        (Some(0.97), Some(1), &[1], 12, 30),
+        (Some(0.93), Some(1), &[1], 15, 45),
+        (Some(0.88), Some(1), &[0], 9, 61),
+        (Some(0.81), Some(1), &[1], 20, 90),
+        (Some(0.70), Some(1), &[1, 1], 11, 90),
+        (Some(0.62), Some(1), &[0], 14, 120),
+        (Some(0.6201), Some(1), &[1], 13, 150),
+        (Some(0.60), Some(1), if is_corrected { &[0, 1] } else { &[0] }, 18, 60),
+        (Some(0.50), Some(1), &[0], 10, 200),
+        (Some(0.45), Some(0), &[1], 22, 240),
+        (Some(0.45), Some(0), &[0], 17, 240),
+        (Some(0.30), Some(0), &[0], 16, 300),
+        (Some(0.30), Some(1), &[0], 19, 600),
+        (Some(0.10), Some(0), &[0], 21, 900),
+        (Some(0.0), Some(0), &[1], 250, 1800),
+        (None, Some(0), &[0], 30, 3000),
+        (Some(0.55), Some(1), &[], 27, 0),
+        (None, None, &[], 24, 0),
+    ];
+    let records =
+        table.iter().enumerate().map(|(i, &(score, own, labels, latency_ms, delay_s))| Record {
+            score,
+            own: own.map(|own| own == 1),
+            labels: labels.iter().map(|&label| label == 1).collect(),
+            latency_us: Some(latency_ms * 1000),
+            delay_ms: delay_s * 1000,
+            failed: i == 17,
+        });
+    records.collect()
+}
+
+const VALUE: ValueMatrix = ValueMatrix { tp: 10.0, fp: -4.0, fn_: -20.0, tn: 0.0 };
+
+/// Half a unit of the last decimal that the example prints.
+const PRINTED: f64 = 0.51e-10;
+
+fn check_printed(rows: &[MetricRow], table: &str, figures: &[(&str, f64)]) {
+    for &(name, expected) in figures {
+        let found = look(rows, table, name).unwrap();
+        assert!((found - expected).abs() < PRINTED, "{table}.{name}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn example_serving() {
+    let rows = rows_of(&example(true), &[0; 18], false, VALUE);
+    let figures = [
+        ("inferences", 18.0),
+        ("inferences_per_s", 0.06),
+        ("errors", 1.0),
+        ("error_rate", 0.055_555_555_6),
+        ("error_rate_lower", 0.009_875_191_0),
+        ("error_rate_upper", 0.257_573_007_8),
+        ("latency_n", 18.0),
+        ("latency_p50_ms", 17.023),
+        ("latency_p90_ms", 30.079),
+        ("latency_p99_ms", 250.0),
+        ("latency_max_ms", 250.0),
+        ("latency_sum_ms", 548.0),
+        ("latency_mean_ms", 30.444_444_444_4),
+        ("freshness_max_ms", 0.0),
+    ];
+    check_printed(&rows, "serving", &figures);
+    assert_eq!(rows[0].values.last(), Some(&Value::Time(START.0)));
+    assert_eq!(rows[0].undefined, "");
+}
+
+#[test]
+fn example_labels() {
+    for sealed in [false, true] {
+        let rows = rows_of(&example(true), &[0; 18], sealed, VALUE);
+        let figures = [
+            ("inferences", 18.0),
+            ("labelled", 16.0),
+            ("pending", if sealed { 0.0 } else { 2.0 }),
+            ("expired", if sealed { 2.0 } else { 0.0 }),
+            ("coverage", 0.888_888_888_9),
+            ("settled_ratio", if sealed { 1.0 } else { 0.888_888_888_9 }),
+            ("coverage_positive", 0.909_090_909_1),
+            ("coverage_negative", 1.0),
+            ("inferences_positive", 11.0),
+            ("labelled_positive", 10.0),
+            ("inferences_negative", 6.0),
+            ("labelled_negative", 6.0),
+            ("labels_matched", 18.0),
+            ("label_corrections", 1.0),
+            ("label_duplicates", 1.0),
+            ("label_conflicts", 0.0),
+            ("label_delay_p50_ms", 150_527.0),
+            ("label_delay_p90_ms", 1_802_239.0),
+            ("label_delay_p99_ms", 3_000_000.0),
+            ("label_delay_max_ms", 3_000_000.0),
+            ("label_delay_mean_ms", 7_926_000.0 / 16.0),
+            ("labelled_within_1m", 3.0),
+            ("labelled_within_10m", 13.0),
+            ("labelled_within_1h", 16.0),
+            ("labelled_within_1d", 16.0),
+        ];
+        check_printed(&rows, "labels", &figures);
+        assert!(rows.iter().all(|row| row.sealed == sealed));
+        // 18 inferences twice, one for the sealed part, one for the sealed row; the generation once.
+        let version = (3 << 48) + 36 + if sealed { 2 } else { 0 };
+        assert!(rows.iter().all(|row| row.version == Version(version)));
+    }
+}
+
+#[test]
+fn example_decisions() {
+    let rows = rows_of(&example(true), &[0; 18], false, VALUE);
+    let figures = [
+        ("n", 16.0),
+        ("tp", 6.0),
+        ("fp", 4.0),
+        ("fn", 2.0),
+        ("tn", 4.0),
+        ("accuracy", 0.625),
+        ("accuracy_lower", 0.386_410_405_5),
+        ("accuracy_upper", 0.815_187_674_4),
+        ("precision", 0.6),
+        ("precision_lower", 0.312_673_769_7),
+        ("precision_upper", 0.831_819_670_3),
+        ("recall", 0.75),
+        ("recall_lower", 0.409_275_430_3),
+        ("recall_upper", 0.928_520_787_2),
+        ("specificity", 0.5),
+        ("specificity_lower", 0.215_216_062_2),
+        ("specificity_upper", 0.784_783_937_8),
+        ("npv", 0.666_666_666_7),
+        ("npv_lower", 0.299_993_315_1),
+        ("npv_upper", 0.903_228_588_9),
+        ("f1", 0.666_666_666_7),
+        ("f1_lower", 0.404_825_845_4),
+        ("f1_upper", 0.854_667_894_2),
+        ("balanced_accuracy", 0.625),
+        ("balanced_accuracy_lower", 0.402_966_712_2),
+        ("balanced_accuracy_upper", 0.793_056_212_8),
+        ("mcc", 0.258_198_889_7),
+        ("decisions_off_threshold", 1.0),
+        ("value_sum", 4.0),
+        ("value_per_label", 0.25),
+    ];
+    check_printed(&rows, "quality_binary", &figures);
+}
+
+#[test]
+fn example_scores() {
+    let rows = rows_of(&example(true), &[0; 18], false, VALUE);
+    let figures = [
+        ("n_scored", 15.0),
+        ("scored_positives", 8.0),
+        ("scored_negatives", 7.0),
+        ("auroc", 0.714_285_714_3),
+        ("auroc_lower", 0.427_218_843_9),
+        ("auroc_upper", 1.0),
+        ("auroc_error_bound", 0.017_857_142_9),
+        ("auroc_se", 0.146_465_380_3),
+        ("average_precision", 0.772_997_835_5),
+        ("average_precision_lower", 0.394_383_064_2),
+        ("average_precision_upper", 0.946_826_634_1),
+        ("average_precision_min", 0.772_997_835_5),
+        ("average_precision_max", 0.795_833_333_3),
+        ("brier", 0.236_001_600_7),
+        ("brier_lower", 0.089_133_321_8),
+        ("brier_upper", 0.382_869_879_6),
+        ("log_loss", 2.913_255_283_7),
+        ("log_loss_lower", 0.0),
+        ("log_loss_upper", 7.558_625_841_1),
+        ("log_loss_clipped", 1.0),
+    ];
+    check_printed(&rows, "quality_binary", &figures);
+    assert_eq!(rows[2].undefined, "");
+}
+
+#[test]
+fn example_before_its_correction() {
+    let rows = rows_of(&example(false), &[0; 18], false, VALUE);
+    let figures = [
+        ("accuracy", 0.5625),
+        ("auroc", 0.714_285_714_3),
+        ("average_precision", 0.753_772_418_1),
+        ("brier", 0.249_334_934_0),
+        ("log_loss", 2.940_286_290_9),
+    ];
+    check_printed(&rows, "quality_binary", &figures);
+}
+
+#[test]
+fn undefined_figures_say_why() {
+    let record = Record { own: Some(true), labels: vec![true], ..example(true)[17].clone() };
+    let rows = rows_of(&[Record { latency_us: None, ..record }], &[0], false, VALUE);
+    assert_eq!(
+        rows[0].undefined,
+        "latency_p50_ms=no_values latency_p90_ms=no_values latency_p99_ms=no_values \
+         latency_max_ms=no_values latency_sum_ms=no_values latency_mean_ms=no_values"
+    );
+    assert_eq!(rows[1].undefined, "coverage_negative=zero_denominator");
+    assert_eq!(
+        rows[2].undefined,
+        "npv=zero_denominator npv_lower=zero_denominator specificity=zero_denominator \
+         specificity_lower=zero_denominator balanced_accuracy=one_class \
+         balanced_accuracy_lower=one_class mcc=zero_denominator auroc=one_class \
+         auroc_lower=one_class auroc_error_bound=one_class auroc_se=one_class \
+         average_precision=one_class average_precision_lower=one_class \
+         average_precision_min=one_class average_precision_max=one_class log_loss=no_scores \
+         log_loss_lower=no_scores brier=no_scores brier_lower=no_scores"
+    );
+}
+
+#[test]
+fn no_binary_inference_no_quality_row() {
+    let mut families = Families::default();
+    families.labels.add(&LabelsInput::Inference { decision: None });
+    families.labels.add(&LabelsInput::First { delay_ms: 1, decision: None });
+    families.binary_mut();
+    let values = families.state();
+    assert_eq!(Families::restore(values.clone()).unwrap(), families);
+    let key = Key {
+        model: Arc::from("m"),
+        version: Arc::from("2"),
+        segment: Arc::from("all"),
+        window: Window::of(START, GRAIN),
+    };
+    let mut merged = Merged::default();
+    let version = Version::of(1, 2, false);
+    let row = StateRow { key: key.clone(), partition: PartitionId(0), version, values };
+    merged.add(&row).unwrap();
+    let about = RowContext { grain: Arc::from("5m"), generation: 1, sealed: false, value: None };
+    let rows = merged.rows(&key, &about);
+    let tables: Vec<_> = rows.iter().map(|row| row.table).collect();
+    assert_eq!(tables, [MetricTable::Serving, MetricTable::Labels]);
+    let reasons = "coverage_positive=not_applicable coverage_negative=not_applicable";
+    assert_eq!(rows[1].undefined, reasons);
+}
+
+proptest! {
+    #[test]
+    fn example_is_the_same_however_it_is_split(part_of in prop::collection::vec(0_usize..5, 18)) {
+        let whole = rows_of(&example(true), &[0; 18], false, VALUE);
+        let split = rows_of(&example(true), &part_of, false, VALUE);
+        prop_assert_eq!(format!("{whole:?}"), format!("{split:?}"));
+    }
+}
+
+fn bit(value: &Json) -> Option<bool> {
+    value.as_u64().map(|bit| bit == 1)
+}
+
+/// The records of one case of `golden.json`.
+fn records_of(case: &Json) -> Vec<Record> {
+    let list = |name: &str| case[name].as_array().unwrap();
+    (0..list("scores").len())
+        .map(|i| Record {
+            score: list("scores")[i].as_f64(),
+            own: bit(&list("predictions")[i]),
+            labels: bit(&list("labels")[i]).into_iter().collect(),
+            latency_us: list("latencies_us")[i].as_u64().map(|us| u32::try_from(us).unwrap()),
+            delay_ms: 0,
+            failed: list("failed")[i].as_bool().unwrap(),
+        })
+        .collect()
+}
+
+/// `metrics.md` 1.8: relative 1e-9, absolute 1e-12 below 1e-3.
+pub(crate) fn is_near(found: f64, expected: f64) -> bool {
+    let tolerance = if expected.abs() < 1e-3 { 1e-12 } else { expected.abs() * 1e-9 };
+    (found - expected).abs() <= tolerance
+}
+
+fn check_figure(rows: &[MetricRow], table: &str, name: &str, expected: &Json, case: &str) {
+    let at = format!("{case}: {table}.{name}");
+    if let Some(reason) = expected.as_str() {
+        return assert_eq!(look(rows, table, name), Err(reason), "{at}");
+    }
+    let expected = expected.as_f64().unwrap();
+    let find = |name: &str| look(rows, table, name).unwrap_or_else(|e| panic!("{at}: {e}"));
+    match name {
+        "raw_auroc" => {
+            let distance = (find("auroc") - expected).abs();
+            assert!(distance <= find("auroc_error_bound") + 1e-12, "{at}: {distance}");
+        }
+        "raw_average_precision" => {
+            let least = find("average_precision_min");
+            let greatest = find("average_precision_max");
+            assert!(least - 1e-12 <= expected && expected <= greatest + 1e-12, "{at}");
+        }
+        _ => match name.strip_prefix("raw_") {
+            Some(quantile) => {
+                let found = find(quantile);
+                assert!(expected <= found && found <= expected * (1.0 + 1.0 / 128.0), "{at}");
+            }
+            None => assert!(is_near(find(name), expected), "{at}: {} {expected}", find(name)),
+        },
+    }
+}
+
+#[test]
+fn other_implementations_agree() {
+    let golden: Json = serde_json::from_str(include_str!("golden.json")).unwrap();
+    let value = |name: &str| golden["value"][name].as_f64().unwrap();
+    let value = ValueMatrix { tp: value("tp"), fp: value("fp"), fn_: value("fn"), tn: value("tn") };
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() >= 15);
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let records = records_of(case);
+        let rows = rows_of(&records, &vec![0; records.len()], false, value);
+        for table in ["serving", "quality_binary"] {
+            for (column, expected) in case[table].as_object().unwrap() {
+                check_figure(&rows, table, column, expected, name);
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Cells against a plain map, lattices against the hdrhistogram crate and the values of `metrics.md`.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use proptest::prelude::*;
+use tidegauge::engine::metrics::histogram::{
+    Cells, DELAY_MS, Durations, LATENCY_US, SCORE_CELLS, score_cell,
+};
+
+fn cells_of(indices: &[u16]) -> Cells {
+    let mut cells = Cells::default();
+    for &index in indices {
+        cells.add(index);
+    }
+    cells
+}
+
+fn index() -> impl Strategy<Value = u16> {
+    prop_oneof![0_u16..30, 0_u16..SCORE_CELLS, Just(0), Just(SCORE_CELLS - 1)]
+}
+
+fn indices() -> impl Strategy<Value = Vec<u16>> {
+    prop_oneof![prop::collection::vec(index(), 0..20), prop::collection::vec(index(), 0..400)]
+}
+
+proptest! {
+    #[test]
+    fn cells_count_as_a_map_does(kept in indices(), taken in indices(), merged in indices()) {
+        let mut map = BTreeMap::<u64, u64>::new();
+        for &index in kept.iter().chain(&merged) {
+            *map.entry(u64::from(index)).or_default() += 1;
+        }
+        let mut cells = cells_of(&taken);
+        for &index in &kept {
+            cells.add(index);
+        }
+        for &index in &taken {
+            cells.remove(index);
+        }
+        prop_assert_eq!(&cells, &cells_of(&kept));
+        cells.merge(&cells_of(&merged));
+        let pairs: Vec<_> = map.into_iter().collect();
+        prop_assert_eq!(cells.to_pairs(), pairs.clone());
+        let count = pairs.iter().map(|pair| pair.1).sum::<u64>();
+        prop_assert_eq!(cells.total(), count);
+        prop_assert_eq!(cells.is_empty(), count == 0);
+        prop_assert_eq!(Cells::from_pairs(&pairs, SCORE_CELLS), Some(cells));
+    }
+
+    #[test]
+    fn quantile_is_the_kth_smallest(mut indices in prop::collection::vec(index(), 1..300)) {
+        let cells = cells_of(&indices);
+        indices.sort_unstable();
+        for percent in [0, 1, 50, 90, 99, 100] {
+            let k = (1..=indices.len()).find(|k| k * 100 >= percent * indices.len()).unwrap();
+            let percent = u64::try_from(percent).unwrap();
+            prop_assert_eq!(cells.quantile(percent), Some(indices[k - 1]));
+        }
+    }
+
+    #[test]
+    fn durations_are_those_of_hdrhistogram(values in prop::collection::vec(duration(), 1..50)) {
+        for lattice in [LATENCY_US, DELAY_MS] {
+            let mut reference = Histogram::<u64>::new_with_bounds(1, lattice.max, 2).unwrap();
+            let mut cells = Cells::default();
+            for value in values.iter().map(|&value| value.min(lattice.max)) {
+                reference.record(value).unwrap();
+                cells.add(lattice.cell(value));
+                prop_assert_eq!(lattice.highest(lattice.cell(value)), reference.highest_equivalent(value));
+            }
+            for percent in [50, 90, 99] {
+                let quantile = f64::from(u32::try_from(percent).unwrap()) / 100.0;
+                let expected = reference.value_at_quantile(quantile);
+                prop_assert_eq!(lattice.quantile(&cells, percent, u64::MAX), Some(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn score_cells_rise_with_the_score(a in 0.0..=1.0_f64, b in 0.0..=1.0_f64) {
+        let (low, high) = if a < b { (a, b) } else { (b, a) };
+        prop_assert!(score_cell(low) <= score_cell(high));
+        prop_assert!(score_cell(high) < SCORE_CELLS);
+    }
+}
+
+fn duration() -> impl Strategy<Value = u64> {
+    (0_u32..64, any::<u64>()).prop_map(|(shift, bits)| bits >> shift)
+}
+
+fn check_every_cell(lattice: Durations) {
+    let reference = Histogram::<u64>::new_with_bounds(1, lattice.max, 2).unwrap();
+    let mut next = 0;
+    for cell in 0..lattice.cells() {
+        assert_eq!(lattice.cell(next), cell);
+        assert_eq!(reference.lowest_equivalent(next), next);
+        assert_eq!(lattice.highest(cell), reference.highest_equivalent(next));
+        assert_eq!(lattice.cell(lattice.highest(cell)), cell.min(lattice.cells() - 1));
+        next = lattice.highest(cell) + 1;
+    }
+    assert!(next > lattice.max);
+}
+
+#[test]
+fn every_duration_cell_is_that_of_hdrhistogram() {
+    check_every_cell(LATENCY_US);
+    check_every_cell(DELAY_MS);
+}
+
+#[test]
+fn longer_durations_count_as_the_longest() {
+    assert_eq!(DELAY_MS.cell(u64::MAX), DELAY_MS.cell(DELAY_MS.max));
+    let mut cells = Cells::default();
+    cells.add(DELAY_MS.cell(u64::MAX));
+    let held = DELAY_MS.quantile(&cells, 50, u64::MAX).unwrap();
+    assert!((DELAY_MS.max..=DELAY_MS.max + DELAY_MS.max / 128).contains(&held));
+}
+
+#[test]
+fn quantile_is_never_above_the_maximum() {
+    let mut cells = Cells::default();
+    cells.add(LATENCY_US.cell(250_000));
+    assert_eq!(LATENCY_US.quantile(&cells, 99, 250_000), Some(250_000));
+    assert_eq!(LATENCY_US.quantile(&Cells::default(), 99, 0), None);
+}
+
+#[test]
+fn score_cells_are_those_of_the_definition() {
+    let tiny = 2.0_f64.powi(-20);
+    let scores = [0.0, tiny, 0.5_f64.next_down(), 0.5, 1.0];
+    assert_eq!(scores.map(score_cell), [0, 1, 4864, 4865, 9730]);
+    let scores = [0.97, 0.93, 0.88, 0.81, 0.70, 0.62, 0.6201, 0.60, 0.45, 0.30, 0.10];
+    let cells = [5910, 5603, 5398, 5244, 5070, 4988, 4988, 4968, 4813, 4660, 4250];
+    assert_eq!(scores.map(score_cell), cells);
+    assert_eq!(score_cell(tiny.next_down()), 0);
+    assert_eq!(score_cell(1.0_f64.next_down()), 9730);
+}
+
+#[test]
+fn scores_of_three_decimals_have_a_cell_each() {
+    let scores = (0..=1000).map(|i| score_cell(f64::from(i) / 1000.0));
+    assert!(scores.collect::<Vec<_>>().is_sorted_by(|a, b| a < b));
+}
+
+#[test]
+fn pairs_that_are_never_written_are_refused() {
+    for pairs in [&[(2, 1), (1, 1)][..], &[(1, 1), (1, 1)], &[(1, 0)], &[(10, 1)]] {
+        assert_eq!(Cells::from_pairs(pairs, 10), None, "{pairs:?}");
+    }
+    assert_eq!(Cells::from_pairs(&[], 10), Some(Cells::default()));
+}
+
+#[test]
+fn counts_beyond_48_bits_are_kept() {
+    let mut cells = Cells::default();
+    for _ in 0..3 {
+        cells.add_count(7, u64::MAX / 4);
+        cells.add_count(9, (1 << 48) - 1);
+    }
+    assert_eq!(cells.to_pairs(), [(7, u64::MAX / 4 * 3), (9, 3 * ((1 << 48) - 1))]);
+}
+
+#[test]
+fn few_records_take_little_memory() {
+    let mut cells = Cells::default();
+    assert_eq!(cells.heap_bytes(), 0);
+    for index in 0..10 {
+        cells.add(index * 700);
+    }
+    assert!(cells.heap_bytes() <= 128, "{} bytes", cells.heap_bytes());
+}

@@ -1,0 +1,262 @@
+//! The laws of `Accumulator`, one generic function over all families.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use tidegauge::engine::metrics::accumulator::{
+    Accumulator, Column, FigureContext, Kind, StateError, Value, ValueMatrix,
+};
+use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
+use tidegauge::engine::metrics::labels::{Labels, LabelsInput};
+use tidegauge::engine::metrics::serving::{Serving, ServingInput};
+use tidegauge::engine::metrics::{Families, MetricTable, state_columns};
+use tidegauge::engine::time::EventTime;
+
+const CONTEXT: FigureContext = FigureContext {
+    window_ms: 300_000,
+    value: Some(ValueMatrix { tp: 1.0, fp: -0.1, fn_: -3.7, tn: 0.0 }),
+};
+
+fn folded<A: Accumulator>(inputs: &[A::Input<'static>]) -> A {
+    let mut family = A::default();
+    for input in inputs {
+        family.add(input);
+    }
+    family
+}
+
+fn merged<A: Accumulator>(left: &A, right: &A) -> A {
+    let mut both = left.clone();
+    both.merge(right);
+    both
+}
+
+/// State and figures as text, which shows each bit of a double.
+fn shown<A: Accumulator>(family: &A) -> String {
+    let (mut state, mut figures) = (Vec::new(), Vec::new());
+    family.state(&mut state);
+    family.figures(&CONTEXT, &mut figures);
+    check_columns(A::STATE, &state);
+    check_columns(A::FIGURES, &figures);
+    let state: Vec<_> = state
+        .iter()
+        .map(|value| match value {
+            Value::Sum(sum) => format!("{:?}", sum.to_bytes()),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    format!("{state:?} {figures:?}")
+}
+
+fn check_columns(columns: &[Column], values: &[Value]) {
+    assert_eq!(columns.len(), values.len());
+    for (column, value) in columns.iter().zip(values) {
+        let fits = match (column.kind, value) {
+            (Kind::Count, Value::Count(_))
+            | (Kind::Time, Value::Time(_))
+            | (Kind::Sum, Value::Sum(_))
+            | (Kind::Cells, Value::Cells(_)) => true,
+            (Kind::Number, Value::Figure(figure)) => figure.is_ok_and(f64::is_finite),
+            (Kind::Figure, Value::Figure(figure)) => {
+                figure.is_ok_and(f64::is_finite) || figure.is_err()
+            }
+            _ => false,
+        };
+        assert!(fits, "{}: {value:?}", column.name);
+    }
+}
+
+fn check_same<A: Accumulator + Debug>(left: &A, right: &A) {
+    assert_eq!(left, right);
+    assert_eq!(shown(left), shown(right));
+}
+
+/// All laws, on three lists of inputs.
+fn check_laws<A: Accumulator + Debug>(lists: &[Vec<A::Input<'static>>; 3], takes_back: bool)
+where
+    A::Input<'static>: Clone,
+{
+    let [a, b, c] = lists.each_ref().map(|inputs| folded::<A>(inputs));
+    let none = A::default();
+    check_same(&merged(&a, &none), &a);
+    check_same(&merged(&none, &a), &a);
+    check_same(&merged(&a, &b), &merged(&b, &a));
+    check_same(&merged(&merged(&a, &b), &c), &merged(&a, &merged(&b, &c)));
+
+    let mut inputs = lists.concat();
+    inputs.reverse();
+    let whole = folded::<A>(&inputs);
+    check_same(&merged(&merged(&a, &b), &c), &whole);
+
+    if takes_back {
+        let mut less = whole.clone();
+        lists[0].iter().for_each(|input| less.remove(input));
+        check_same(&less, &merged(&b, &c));
+        inputs.iter().take(inputs.len() - lists[0].len()).for_each(|input| less.remove(input));
+        check_same(&less, &none);
+    }
+    check_stored(&whole);
+}
+
+fn check_stored<A: Accumulator + Debug>(family: &A) {
+    let mut state = Vec::new();
+    family.state(&mut state);
+    let restored = A::restore(&mut state.clone().into_iter()).unwrap();
+    check_same(&restored, family);
+    check_same(&merged(&restored, family), &merged(family, family));
+    let short = A::restore(&mut state.into_iter().take(A::STATE.len() - 1));
+    assert_eq!(short, Err(StateError::TooShort));
+}
+
+fn score() -> impl Strategy<Value = f64> {
+    let ends = prop::sample::select(vec![0.0, 5e-324, 1e-17, 0.5, 1.0 - f64::EPSILON, 1.0]);
+    prop_oneof![4 => 0.0..=1.0_f64, 1 => ends]
+}
+
+fn serving() -> impl Strategy<Value = ServingInput> {
+    let time = -1_000_000_000_000_i64..2_000_000_000_000;
+    let latency_us = prop::option::of(prop_oneof![0_u32..100_000, any::<u32>()]);
+    let freshness_ms = prop_oneof![0_u64..1000, any::<u64>()];
+    (time, latency_us, any::<bool>(), freshness_ms).prop_map(
+        |(time, latency_us, failed, freshness_ms)| ServingInput {
+            time: EventTime(time),
+            latency_us,
+            failed,
+            freshness_ms,
+        },
+    )
+}
+
+fn labels() -> impl Strategy<Value = LabelsInput> {
+    let decision = any::<Option<bool>>();
+    prop_oneof![
+        4 => any::<Option<bool>>().prop_map(|decision| LabelsInput::Inference { decision }),
+        4 => (0_u64..1 << 40, decision)
+            .prop_map(|(delay_ms, decision)| LabelsInput::First { delay_ms, decision }),
+        1 => Just(LabelsInput::Correction),
+        1 => any::<bool>().prop_map(|conflict| LabelsInput::Duplicate { conflict }),
+    ]
+}
+
+fn binary() -> impl Strategy<Value = BinaryInput> {
+    let labelled = (any::<Option<bool>>(), any::<bool>(), prop::option::of(score()), any::<bool>());
+    prop_oneof![
+        prop::option::of(score()).prop_map(|score| BinaryInput::Inference { score }),
+        labelled.prop_map(|(decision, off_threshold, score, positive)| BinaryInput::Labelled {
+            decision,
+            off_threshold,
+            score,
+            positive
+        }),
+    ]
+}
+
+fn lists<T: Debug>(input: impl Strategy<Value = T>) -> impl Strategy<Value = [Vec<T>; 3]> {
+    prop::array::uniform3(prop::collection::vec(input, 0..40))
+}
+
+proptest! {
+    #[test]
+    fn serving_keeps_the_laws(lists in lists(serving())) {
+        check_laws::<Serving>(&lists, false);
+    }
+
+    #[test]
+    fn labels_keep_the_laws(lists in lists(labels())) {
+        check_laws::<Labels>(&lists, false);
+    }
+
+    #[test]
+    fn binary_keeps_the_laws(lists in lists(binary())) {
+        check_laws::<Binary>(&lists, true);
+    }
+
+    #[test]
+    fn registry_keeps_the_laws(
+        serving in lists(serving()),
+        labels in lists(labels()),
+        binary in lists(prop::option::of(binary())),
+    ) {
+        let folded = |i: usize| {
+            let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
+            let mut families = Families { serving, labels, binary: None };
+            binary[i].iter().flatten().for_each(|input| families.binary_mut().add(input));
+            families
+        };
+        let both = |left: &Families, right: &Families| {
+            let mut both = left.clone();
+            both.merge(right);
+            both
+        };
+        let [a, b, c] = [0, 1, 2].map(folded);
+        prop_assert_eq!(both(&a, &Families::default()), a.clone());
+        prop_assert_eq!(both(&a, &b), both(&b, &a));
+        let all = both(&both(&a, &b), &c);
+        prop_assert_eq!(&all, &both(&a, &both(&b, &c)));
+        prop_assert_eq!(&Families::restore(all.state()).unwrap(), &all);
+        prop_assert_eq!(all.state().len(), state_columns().count());
+        let figures = |families: Families| format!("{:?}", families.figures(&CONTEXT));
+        prop_assert_eq!(figures(both(&a, &b)), figures(both(&b, &a)));
+    }
+}
+
+#[test]
+fn foreign_states_are_refused() {
+    let mut values = Families::default().state();
+    values.push(Value::Count(0));
+    assert_eq!(Families::restore(values), Err(StateError::TooLong));
+    let mut values = Families::default().state();
+    values.pop();
+    assert_eq!(Families::restore(values), Err(StateError::TooShort));
+    let mut values = Families::default().state();
+    values[1] = Value::Time(0);
+    assert_eq!(Families::restore(values), Err(StateError::WrongKind("errors")));
+    let mut values = Families::default().state();
+    values[4] = Value::Cells(vec![(1, 0)]);
+    assert_eq!(Families::restore(values), Err(StateError::Malformed("latency_us_cells")));
+}
+
+#[test]
+fn column_names_are_unique_and_plain() {
+    let check = |columns: Vec<&Column>| {
+        let names: BTreeSet<_> = columns.iter().map(|column| column.name).collect();
+        assert_eq!(names.len(), columns.len());
+        for column in columns {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(column.name.chars().all(plain), "{}", column.name);
+            assert!(column.comment.ends_with('.'), "{}", column.name);
+        }
+    };
+    check(state_columns().collect());
+    for table in MetricTable::ALL {
+        check(table.columns().iter().collect());
+        for (i, column) in table.columns().iter().enumerate() {
+            let before = |back: usize| table.columns()[i - back].name;
+            if let Some(name) = column.name.strip_suffix("_upper") {
+                assert_eq!([before(2), before(1)], [name, &format!("{name}_lower")]);
+            }
+        }
+    }
+}
+
+#[test]
+fn few_records_make_a_small_state() {
+    let mut families = Families::default();
+    for i in 0..10_u32 {
+        let latency_us = Some(10_000 + i * 777);
+        let (time, freshness_ms) = (EventTime(0), u64::from(i) * 13);
+        families.serving.add(&ServingInput { time, latency_us, failed: false, freshness_ms });
+        let score = Some(f64::from(i) / 10.0);
+        families.binary_mut().add(&BinaryInput::Inference { score });
+        let (decision, positive) = (Some(i > 5), i % 2 == 0);
+        families.binary_mut().add(&BinaryInput::Labelled {
+            decision,
+            off_threshold: false,
+            score,
+            positive,
+        });
+    }
+    let bytes = size_of::<Families>() + families.heap_bytes();
+    assert!(bytes < 2048, "{bytes} bytes");
+}

@@ -1,0 +1,15 @@
+//! Tests of the engine and of what is computed from its states: pure, in seconds, without I/O.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers of tests too")]
+#![expect(clippy::float_cmp, reason = "what is exact is compared exactly")]
+
+#[path = "../support/oracle.rs"]
+mod oracle;
+
+mod drive;
+mod exact_sum;
+mod golden;
+mod histogram;
+mod laws;
+mod properties;
+mod ranking;
+mod scenarios;

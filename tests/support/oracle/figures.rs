@@ -1,0 +1,467 @@
+//! Every figure of one row, from the list of its inferences.
+
+#![expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts in tests are far below 2^53"
+)]
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::{Cell, Folded};
+
+type Cells = Vec<(String, Cell)>;
+type Figure = Result<f64, &'static str>;
+
+const Z: f64 = 1.959_963_984_540_054;
+const DAY_MS: u64 = 86_400_000;
+/// Above this many pairs the areas are counted by distinct cell; a test shows that both ways agree.
+const PAIRS_LIMIT: usize = 20_000;
+
+/// Latency in whole microseconds, rounded half up.
+pub fn whole_us(latency_ms: f64) -> u64 {
+    ((latency_ms * 1000.0 + 0.5).floor() as u64).min(u64::from(u32::MAX))
+}
+
+/// The tables that have a row of these inferences, with their columns.
+pub fn tables(
+    window_ms: i64,
+    value: Option<[f64; 4]>,
+    members: &[&Folded],
+) -> Vec<(&'static str, Cells)> {
+    let mut tables = vec![("serving", serving(window_ms, members)), ("labels", labels(members))];
+    if members.iter().any(|one| one.binary) {
+        tables.push(("quality_binary", binary(value, members)));
+    }
+    tables
+}
+
+fn put(cells: &mut Cells, name: &str, cell: Cell) {
+    cells.push((name.to_owned(), cell));
+}
+
+fn count(cells: &mut Cells, name: &str, number: usize) {
+    put(cells, name, Cell::Count(number as u64));
+}
+
+fn figure(cells: &mut Cells, name: &str, figure: Figure) {
+    put(cells, name, figure.map_or_else(Cell::Null, Cell::Number));
+}
+
+/// A figure with its interval.
+fn with_interval(
+    cells: &mut Cells,
+    name: &str,
+    value: Figure,
+    interval: Result<[f64; 2], &'static str>,
+) {
+    figure(cells, name, value);
+    figure(cells, &format!("{name}_lower"), interval.map(|limits| limits[0]));
+    figure(cells, &format!("{name}_upper"), interval.map(|limits| limits[1]));
+}
+
+/// A ratio with its Wilson interval.
+fn ratio(cells: &mut Cells, name: &str, part: usize, whole: usize, reason: &'static str) {
+    let value = divide(part as f64, whole, reason);
+    with_interval(cells, name, value, value.map(|_| wilson(part, whole)));
+}
+
+fn divide(part: f64, whole: usize, reason: &'static str) -> Figure {
+    if whole == 0 { Err(reason) } else { Ok(part / whole as f64) }
+}
+
+/// Wilson score interval.
+fn wilson(part: usize, whole: usize) -> [f64; 2] {
+    let n = whole as f64;
+    let p = part as f64 / n;
+    let middle = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    [((middle - half) / scale).max(0.0), ((middle + half) / scale).min(1.0)]
+}
+
+/// Quantiles by sorting, held to the upper end of the lattice cell and to the maximum.
+fn durations(
+    cells: &mut Cells,
+    names: [&str; 3],
+    max: u64,
+    per_ms: f64,
+    reason: &'static str,
+    all: &[u64],
+) {
+    let lattice = Histogram::<u64>::new_with_bounds(1, max, 2).unwrap();
+    let mut sorted = all.to_vec();
+    sorted.sort_unstable();
+    for (name, percent) in names.into_iter().zip([50, 90, 99]) {
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        let value = sorted.get(rank - 1).ok_or(reason).map(|&value| {
+            let top = lattice.highest_equivalent(value.min(max));
+            top.min(*sorted.last().unwrap()) as f64 / per_ms
+        });
+        figure(cells, name, value);
+    }
+}
+
+fn greatest(all: &[u64], per_ms: f64, reason: &'static str) -> Figure {
+    all.iter().max().map(|&value| value as f64 / per_ms).ok_or(reason)
+}
+
+fn serving(window_ms: i64, members: &[&Folded]) -> Cells {
+    let mut cells = Cells::new();
+    let n = members.len();
+    count(&mut cells, "inferences", n);
+    figure(&mut cells, "inferences_per_s", Ok(n as f64 / (window_ms as f64 / 1000.0)));
+    let errors = members.iter().filter(|one| one.failed).count();
+    count(&mut cells, "errors", errors);
+    ratio(&mut cells, "error_rate", errors, n, "zero_denominator");
+    let latencies: Vec<u64> = members.iter().filter_map(|one| one.latency_us).collect();
+    count(&mut cells, "latency_n", latencies.len());
+    let names = ["latency_p50_ms", "latency_p90_ms", "latency_p99_ms"];
+    durations(&mut cells, names, u64::from(u32::MAX), 1000.0, "no_values", &latencies);
+    figure(&mut cells, "latency_max_ms", greatest(&latencies, 1000.0, "no_values"));
+    let sum = latencies.iter().sum::<u64>() as f64 / 1000.0;
+    let known = if latencies.is_empty() { Err("no_values") } else { Ok(sum) };
+    figure(&mut cells, "latency_sum_ms", known);
+    figure(&mut cells, "latency_mean_ms", known.map(|sum| sum / latencies.len() as f64));
+    let freshness: Vec<u64> = members.iter().map(|one| one.freshness).collect();
+    let names = ["freshness_p50_ms", "freshness_p90_ms", "freshness_p99_ms"];
+    durations(&mut cells, names, 400 * DAY_MS, 1.0, "no_values", &freshness);
+    figure(&mut cells, "freshness_max_ms", greatest(&freshness, 1.0, "no_values"));
+    let latest = members.iter().map(|one| one.time).max().unwrap();
+    put(&mut cells, "latest_event_time", Cell::Time(latest));
+    cells
+}
+
+fn labels(members: &[&Folded]) -> Cells {
+    let mut cells = Cells::new();
+    let labelled = |one: &&&Folded| one.walk.matched > 0;
+    let n = members.len();
+    let n_labelled = members.iter().filter(labelled).count();
+    let expired = members.iter().filter(|one| one.sealed && one.walk.matched == 0).count();
+    count(&mut cells, "inferences", n);
+    count(&mut cells, "labelled", n_labelled);
+    count(&mut cells, "pending", n - n_labelled - expired);
+    count(&mut cells, "expired", expired);
+    figure(&mut cells, "coverage", divide(n_labelled as f64, n, "zero_denominator"));
+    let settled = (n_labelled + expired) as f64;
+    figure(&mut cells, "settled_ratio", divide(settled, n, "zero_denominator"));
+    let sum = |count: fn(&Folded) -> u64| Cell::Count(members.iter().map(|one| count(one)).sum());
+    put(&mut cells, "labels_matched", sum(|one| one.walk.matched));
+    put(&mut cells, "label_corrections", sum(|one| one.walk.corrections));
+    put(&mut cells, "label_duplicates", sum(|one| one.walk.duplicates));
+    put(&mut cells, "label_conflicts", sum(|one| one.walk.conflicts));
+    let delays: Vec<u64> = members.iter().filter_map(|one| one.walk.delay).collect();
+    let names = ["label_delay_p50_ms", "label_delay_p90_ms", "label_delay_p99_ms"];
+    durations(&mut cells, names, 400 * DAY_MS, 1.0, "no_labels", &delays);
+    figure(&mut cells, "label_delay_max_ms", greatest(&delays, 1.0, "no_labels"));
+    let total = delays.iter().sum::<u64>() as f64;
+    figure(&mut cells, "label_delay_mean_ms", divide(total, delays.len(), "no_labels"));
+    let limits = [("1m", 60_000), ("10m", 600_000), ("1h", 3_600_000), ("1d", DAY_MS)];
+    for (name, limit) in limits {
+        let within = delays.iter().filter(|&&delay| delay <= limit).count();
+        count(&mut cells, &format!("labelled_within_{name}"), within);
+    }
+    let decided = members.iter().any(|one| one.decision.is_some());
+    for (name, side) in [("positive", true), ("negative", false)] {
+        let of_side = members.iter().filter(|one| one.decision == Some(side));
+        let all = of_side.clone().count();
+        let with_label = of_side.filter(labelled).count();
+        count(&mut cells, &format!("inferences_{name}"), all);
+        count(&mut cells, &format!("labelled_{name}"), with_label);
+        let reason = if decided { "zero_denominator" } else { "not_applicable" };
+        let coverage = divide(with_label as f64, all, reason);
+        figure(&mut cells, &format!("coverage_{name}"), coverage);
+    }
+    cells
+}
+
+fn binary(value: Option<[f64; 4]>, members: &[&Folded]) -> Cells {
+    let mut cells = Cells::new();
+    let truths = members
+        .iter()
+        .filter(|one| one.binary)
+        .filter_map(|one| one.walk.positive.map(|positive| (*one, positive)));
+    let truths: Vec<(&Folded, bool)> = truths.collect();
+    confusion(&mut cells, &truths);
+    let scored: Vec<(f64, bool)> =
+        truths.iter().filter_map(|(one, positive)| Some((one.score?, *positive))).collect();
+    areas(&mut cells, &scored);
+    losses(&mut cells, &scored);
+    let off = truths.iter().filter(|(one, _)| one.off_threshold).count();
+    count(&mut cells, "decisions_off_threshold", off);
+    let [tp, fp, fn_, tn] = confusion_counts(&truths);
+    let sum = value.ok_or("not_configured").map(|worth| {
+        worth[0] * tp as f64 + worth[1] * fp as f64 + worth[2] * fn_ as f64 + worth[3] * tn as f64
+    });
+    figure(&mut cells, "value_sum", sum);
+    let per_label = sum.and_then(|sum| divide(sum, tp + fp + fn_ + tn, "no_labels"));
+    figure(&mut cells, "value_per_label", per_label);
+    cells
+}
+
+/// tp, fp, fn, tn of the labelled with a decision.
+fn confusion_counts(truths: &[(&Folded, bool)]) -> [usize; 4] {
+    let with = |decision: bool, truth: bool| {
+        truths.iter().filter(|(one, t)| one.decision == Some(decision) && *t == truth).count()
+    };
+    [with(true, true), with(true, false), with(false, true), with(false, false)]
+}
+
+fn confusion(cells: &mut Cells, truths: &[(&Folded, bool)]) {
+    let [tp, fp, fn_, tn] = confusion_counts(truths);
+    let n = tp + fp + fn_ + tn;
+    let counts = [
+        ("n", n),
+        ("tp", tp),
+        ("fp", fp),
+        ("fn", fn_),
+        ("tn", tn),
+        ("positives", tp + fn_),
+        ("negatives", fp + tn),
+        ("predicted_positive", tp + fp),
+    ];
+    for (name, number) in counts {
+        count(cells, name, number);
+    }
+    ratio(cells, "accuracy", tp + tn, n, "no_labels");
+    ratio(cells, "precision", tp, tp + fp, "zero_denominator");
+    ratio(cells, "npv", tn, tn + fn_, "zero_denominator");
+    ratio(cells, "recall", tp, tp + fn_, "zero_denominator");
+    ratio(cells, "specificity", tn, tn + fp, "zero_denominator");
+    ratio(cells, "prevalence", tp + fn_, n, "no_labels");
+    ratio(cells, "predicted_positive_rate", tp + fp, n, "no_labels");
+    let jaccard = tp + fp + fn_;
+    let f1 = divide(2.0 * tp as f64, 2 * tp + fp + fn_, "zero_denominator");
+    let mapped = |j: f64| 2.0 * j / (1.0 + j);
+    with_interval(cells, "f1", f1, f1.map(|_| wilson(tp, jaccard).map(mapped)));
+    let both = if tp + fn_ == 0 || tn + fp == 0 { Err("one_class") } else { Ok(()) };
+    let parts = [(tp, tp + fn_), (tn, tn + fp)];
+    let halves = both.map(|()| parts.map(|(part, whole)| part as f64 / whole as f64));
+    let balanced = halves.map(|[a, b]| f64::midpoint(a, b));
+    let interval = halves.map(|[a, b]| {
+        let [la, ua] = wilson(parts[0].0, parts[0].1);
+        let [lb, ub] = wilson(parts[1].0, parts[1].1);
+        let lower = ((a - la).powi(2) + (b - lb).powi(2)).sqrt();
+        let upper = ((ua - a).powi(2) + (ub - b).powi(2)).sqrt();
+        [((a + b - lower) / 2.0).max(0.0), ((a + b + upper) / 2.0).min(1.0)]
+    });
+    with_interval(cells, "balanced_accuracy", balanced, interval);
+    let product = [tp + fp, tp + fn_, tn + fp, tn + fn_].iter().map(|&k| k as f64).product::<f64>();
+    let difference = tp as f64 * tn as f64 - fp as f64 * fn_ as f64;
+    let mcc = if product > 0.0 { Ok(difference / product.sqrt()) } else { Err("zero_denominator") };
+    figure(cells, "mcc", mcc);
+}
+
+/// The score lattice: 256 cells for each halving of the distance to 0 or 1.
+pub fn cell_of(score: f64) -> u64 {
+    /// Steps from 2^-20 up to `t`, by doubling.
+    fn steps(t: f64) -> u64 {
+        let mut floor = 0.5_f64.powi(20);
+        if t < floor {
+            return 0;
+        }
+        let mut doublings = 0;
+        while t >= 2.0 * floor {
+            floor *= 2.0;
+            doublings += 1;
+        }
+        1 + 256 * doublings + ((t / floor - 1.0) * 256.0).floor() as u64
+    }
+    if score < 0.5 { steps(score) } else { 9730 - steps(1.0 - score) }
+}
+
+/// Positives and negatives by cell, ascending.
+fn by_cell(scored: &[(f64, bool)]) -> Vec<[usize; 2]> {
+    let mut cells: BTreeMap<u64, [usize; 2]> = BTreeMap::new();
+    for (score, positive) in scored {
+        cells.entry(cell_of(*score)).or_default()[usize::from(!positive)] += 1;
+    }
+    cells.into_values().collect()
+}
+
+/// For each positive twice the negatives below it (ties count half), and for each negative twice the positives
+/// above it: by looking at every pair.
+fn placements_by_pairs(scored: &[(f64, bool)]) -> [Vec<u128>; 2] {
+    let cells: Vec<(u64, bool)> =
+        scored.iter().map(|(s, positive)| (cell_of(*s), *positive)).collect();
+    let of = |own: bool| {
+        let others = |cell: u64| -> u128 {
+            let beaten = cells.iter().filter(|(_, positive)| *positive != own).map(|(other, _)| {
+                let (high, low) = if own { (cell, *other) } else { (*other, cell) };
+                u128::from(high > low) + u128::from(high >= low)
+            });
+            beaten.sum()
+        };
+        cells
+            .iter()
+            .filter(|(_, positive)| *positive == own)
+            .map(|(cell, _)| others(*cell))
+            .collect()
+    };
+    [of(true), of(false)]
+}
+
+/// The same by distinct cells.
+fn placements_by_cells(scored: &[(f64, bool)]) -> [Vec<u128>; 2] {
+    let cells = by_cell(scored);
+    let positives: usize = cells.iter().map(|cell| cell[0]).sum();
+    let (mut below, mut up_to) = (0, 0);
+    let mut both = [Vec::new(), Vec::new()];
+    for [p, n] in cells {
+        up_to += p;
+        both[0].extend(std::iter::repeat_n((2 * below + n) as u128, p));
+        both[1].extend(std::iter::repeat_n((2 * (positives - up_to) + p) as u128, n));
+        below += n;
+    }
+    both
+}
+
+/// Sample variance of whole numbers, without rounding before the end.
+fn variance(all: &[u128]) -> f64 {
+    let n = all.len() as u128;
+    let sum: u128 = all.iter().sum();
+    let squares: u128 = all.iter().map(|a| a * a).sum();
+    (n * squares - sum * sum) as f64 / (n * (n - 1)) as f64
+}
+
+fn areas(cells: &mut Cells, scored: &[(f64, bool)]) {
+    let positives = scored.iter().filter(|(_, positive)| *positive).count();
+    let negatives = scored.len() - positives;
+    count(cells, "n_scored", scored.len());
+    count(cells, "scored_positives", positives);
+    count(cells, "scored_negatives", negatives);
+    let both = if positives == 0 || negatives == 0 { Err("one_class") } else { Ok(()) };
+    let (p, n) = (positives as f64, negatives as f64);
+    let pairs = positives * negatives;
+    let few = pairs <= PAIRS_LIMIT;
+    let placements = if few { placements_by_pairs(scored) } else { placements_by_cells(scored) };
+    let wins: u128 = placements[0].iter().sum();
+    let auroc = both.map(|()| wins as f64 / 2.0 / pairs as f64);
+    let se = both.and_then(|()| {
+        if positives < 2 || negatives < 2 {
+            return Err("too_few_samples");
+        }
+        let of_positives = variance(&placements[0]) / (4.0 * n * n);
+        let of_negatives = variance(&placements[1]) / (4.0 * p * p);
+        let se = (of_positives / p + of_negatives / n).sqrt();
+        if se > 0.0 { Ok(se) } else { Err("zero_variance") }
+    });
+    let interval =
+        auroc.and_then(|area| se.map(|se| [(area - Z * se).max(0.0), (area + Z * se).min(1.0)]));
+    with_interval(cells, "auroc", auroc, interval);
+    let lattice = by_cell(scored);
+    let ties: usize = lattice.iter().map(|cell| cell[0] * cell[1]).sum();
+    figure(cells, "auroc_error_bound", both.map(|()| ties as f64 / 2.0 / pairs as f64));
+    figure(cells, "auroc_se", se);
+    let precision = average_precision(&lattice);
+    let own = both.map(|()| precision[0]);
+    let interval = own.and_then(|ap| {
+        let spread = p * ap * (1.0 - ap);
+        let middle = (ap / (1.0 - ap)).ln();
+        let mapped = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+        if spread > 0.0 {
+            Ok([mapped(middle - Z / spread.sqrt()), mapped(middle + Z / spread.sqrt())])
+        } else {
+            Err("zero_variance")
+        }
+    });
+    with_interval(cells, "average_precision", own, interval);
+    figure(cells, "average_precision_min", both.map(|()| precision[1]));
+    figure(cells, "average_precision_max", both.map(|()| precision[2]));
+}
+
+/// Average precision over cells, and its certified bracket, positive by positive.
+fn average_precision(lattice: &[[usize; 2]]) -> [f64; 3] {
+    let positives: usize = lattice.iter().map(|cell| cell[0]).sum();
+    let (mut above, mut negatives_above) = (0, 0);
+    let mut sums = [0.0; 3];
+    for [p, n] in lattice.iter().rev() {
+        let own = (above + p) as f64 / (above + p + negatives_above + n) as f64;
+        let best = (above + p) as f64 / (above + p + negatives_above).max(1) as f64;
+        sums[0] += *p as f64 * own;
+        for j in 1..=*p {
+            sums[1] += (above + j) as f64 / (above + j + negatives_above + n) as f64;
+        }
+        sums[2] += *p as f64 * best;
+        above += p;
+        negatives_above += n;
+    }
+    sums.map(|sum| sum / positives as f64)
+}
+
+fn losses(cells: &mut Cells, scored: &[(f64, bool)]) {
+    let epsilon = f64::EPSILON;
+    let of_truth = |(score, positive): &(f64, bool)| if *positive { *score } else { 1.0 - score };
+    let logs: Vec<f64> =
+        scored.iter().map(|one| -of_truth(one).clamp(epsilon, 1.0 - epsilon).ln()).collect();
+    let squares =
+        |(score, positive): &(f64, bool)| (score - f64::from(u8::from(*positive))).powi(2);
+    let squares: Vec<f64> = scored.iter().map(squares).collect();
+    mean(cells, "log_loss", f64::INFINITY, logs);
+    let clipped =
+        scored.iter().map(of_truth).filter(|p| *p < epsilon || *p > 1.0 - epsilon).count();
+    count(cells, "log_loss_clipped", clipped);
+    mean(cells, "brier", 1.0, squares);
+}
+
+/// Mean of terms that are never negative, with its normal interval.
+fn mean(cells: &mut Cells, name: &str, most: f64, mut terms: Vec<f64>) {
+    let n = terms.len();
+    terms.sort_by(f64::total_cmp);
+    let mean = divide(careful_sum(terms.iter().copied()), n, "no_scores");
+    let interval = mean.and_then(|mean| {
+        if n < 2 {
+            return Err("too_few_samples");
+        }
+        if terms.first() == terms.last() {
+            return Err("zero_variance");
+        }
+        let squares = careful_sum(terms.iter().map(|term| (term - mean).powi(2)));
+        let half = Z * (squares / (n - 1) as f64 / n as f64).sqrt();
+        Ok([(mean - half).max(0.0), (mean + half).min(most)])
+    });
+    with_interval(cells, name, mean, interval);
+}
+
+/// Neumaier's compensated sum.
+fn careful_sum(terms: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut lost) = (0.0_f64, 0.0);
+    for term in terms {
+        let next = sum + term;
+        lost += if sum.abs() >= term.abs() { (sum - next) + term } else { (term - next) + sum };
+        sum = next;
+    }
+    sum + lost
+}
+
+#[test]
+fn both_ways_to_count_pairs_agree() {
+    let mut seed = 1_u64;
+    let mut scored = Vec::new();
+    for _ in 0..300 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let score = (seed >> 57) as f64 / 127.0;
+        scored.push((score, (seed >> 40) % 3 == 0));
+        let [mut pairs, mut cells] = [placements_by_pairs(&scored), placements_by_cells(&scored)];
+        for side in 0..2 {
+            pairs[side].sort_unstable();
+            cells[side].sort_unstable();
+        }
+        assert_eq!(pairs, cells);
+    }
+}
+
+#[test]
+fn cells_have_the_published_numbers() {
+    let table = [(0.97, 5910), (0.93, 5603), (0.88, 5398), (0.81, 5244), (0.7, 5070), (0.62, 4988)];
+    let edges =
+        [(0.0, 0), (0.5_f64.powi(20), 1), (0.5_f64.next_down(), 4864), (0.5, 4865), (1.0, 9730)];
+    let rest = [(0.6201, 4988), (0.6, 4968), (0.45, 4813), (0.3, 4660), (0.1, 4250)];
+    for (score, cell) in table.into_iter().chain(edges).chain(rest) {
+        assert_eq!(cell_of(score), cell, "{score}");
+    }
+}
