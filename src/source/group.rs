@@ -18,7 +18,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::batch::{Queue, Waker, forward};
-use super::health::{KafkaHealth, LogState};
+use super::health::{KafkaHealth, LogReport};
 use super::{Commits, Reply, SourceError};
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
@@ -80,12 +80,11 @@ impl ClientContext for GroupContext {
             let Some(stream) = self.stream_of(&topic.topic) else { continue };
             for partition in topic.partitions.values() {
                 if partition.fetch_state == "active" {
-                    let position = [partition.app_offset, partition.next_offset];
-                    let log = LogState {
-                        end: partition.ls_offset.max(0),
-                        position: position.into_iter().find(|&at| at >= 0).unwrap_or(0),
+                    let known = |offset: i64| (offset >= 0).then_some(offset);
+                    let log = LogReport {
+                        end: known(partition.ls_offset),
+                        position: known(partition.app_offset),
                         next_fetch: partition.next_offset,
-                        repeats: 0,
                     };
                     self.health.report(stream, PartitionId(partition.partition), log);
                 }

@@ -144,6 +144,7 @@ impl KafkaSource {
             while wanted && self.fill_from(stream)? > 0 {
                 if !self.batch.records().is_empty() {
                     self.turn = 1 - stream.index();
+                    self.link.health.flowing();
                     return Ok(true);
                 }
             }
@@ -270,6 +271,7 @@ impl Source for KafkaSource {
             for stream in Stream::BOTH {
                 if self.link.topics[stream.index()].is_some() {
                     self.progress.start(stream, partition, positions.of(stream));
+                    self.link.health.started(stream, partition, positions.of(stream));
                 }
             }
         }
@@ -456,7 +458,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::health::LogState;
+    use crate::source::health::LogReport;
     use Stream::{Inferences, Labels};
 
     const P1: PartitionId = PartitionId(1);
@@ -508,7 +510,8 @@ mod tests {
         let health = KafkaHealth::default();
         let mut progress = bounded(7);
         progress.start(Inferences, P1, 5);
-        let log = LogState { end: 7, position: 5, next_fetch: 7, repeats: 0 };
+        let log = LogReport { end: None, position: None, next_fetch: 7 };
+        health.started(Inferences, P1, 5);
         health.report(Inferences, P1, log);
         assert!(progress.reached(Inferences, &health).is_empty());
         health.report(Inferences, P1, log);

@@ -1,0 +1,3 @@
+//! What each part promises at its seams.
+
+mod source;
