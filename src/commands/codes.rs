@@ -4,6 +4,7 @@
 use crate::config::ConfigError;
 use crate::decode::registry::RegistryError;
 use crate::decode::{DecoderError, fields::FieldError};
+use crate::embedded::broker::BrokerError;
 use crate::embedded::clickhouse::ClickHouseError;
 use crate::http::HttpError;
 use crate::pipeline::PipelineError;
@@ -210,6 +211,16 @@ pub const CODES: &[Code] = &[
         FAILED,
         "free space in, or allow writing to, the temporary folder (TMPDIR)",
     ),
+    code(
+        "embedded_broker_not_started",
+        FAILED,
+        "free memory and ports on 127.0.0.1; or use `run` with a real broker",
+    ),
+    code(
+        "embedded_broker_topic",
+        FAILED,
+        "report it: the broker inside the process refused a topic",
+    ),
     code("producer_client", FAILED, "check `--brokers` and `--property`"),
     code(
         "producer_refused",
@@ -307,4 +318,5 @@ failures!(
     LogError,
     PipelineError,
     TrafficError,
+    BrokerError,
 );

@@ -183,6 +183,11 @@ impl Schemas {
         Lookup::Waiting
     }
 
+    /// Adds a schema that is known without asking, such as the one that this process itself registered.
+    pub fn remember(&self, id: SchemaId, schema: WriterSchema) {
+        self.settle(id, Answer::Known(schema), Duration::ZERO);
+    }
+
     /// The ids that decoders wait for and why, for `/readyz`.
     pub fn waiting(&self) -> Vec<WaitingFor> {
         let state = self.state();

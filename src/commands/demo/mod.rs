@@ -102,12 +102,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         (LABELS, PARTITIONS),
         (DEAD_LETTERS, 1),
     ])?;
-    let settings = settings(&broker.brokers(), &clickhouse.url(), args.port)?;
+    let settings = settings(broker.bootstrap_servers(), &clickhouse.url(), args.port)?;
     runtime.block_on(ClickHouse::new(settings.clickhouse()).init())?;
     let processor = Processor::connect(settings, false, &runtime)?;
     welcome(&clickhouse.url(), &processor, args);
     let database = Database::new(clickhouse.url());
-    let ended = demonstrate(args, &runtime, processor, &broker.brokers(), &database, &mut signals);
+    let ended =
+        demonstrate(args, &runtime, processor, broker.bootstrap_servers(), &database, &mut signals);
     terminal::print("stopping ...\n");
     clickhouse.stop()?;
     drop(folder);
