@@ -2,6 +2,7 @@
 
 pub mod clickhouse;
 mod connection;
+pub mod ddl;
 pub mod dead_letter;
 pub mod job;
 pub mod migrate;

@@ -1,7 +1,9 @@
 //! What other programs see of Tidegauge: formats, tables, codes, texts. In memory, in seconds.
 
+mod acknowledgement;
 mod decode;
 mod decode_avro;
 mod decode_json;
 mod registry;
 mod source;
+mod tables;
