@@ -4,6 +4,8 @@ mod acknowledgement;
 mod decode;
 mod decode_avro;
 mod decode_json;
+mod memory;
+mod pipeline;
 mod registry;
 mod source;
 mod tables;

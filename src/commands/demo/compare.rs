@@ -42,9 +42,9 @@ struct Health {
 }
 
 const HEALTH: &str = "\
-SELECT topic, model, sum(records) AS records, sum(accepted) AS accepted, sum(duplicate) AS duplicate, sum(late) AS late,
-    sum(matched) AS matched, sum(kept) + sum(orphan) AS unmatched, sum(dead) AS dead
-FROM tidegauge_bi.stream_health GROUP BY topic, model";
+SELECT topic, model, sum(h.records) AS records, sum(h.accepted) AS accepted, sum(h.duplicate) AS duplicate,
+    sum(h.late) AS late, sum(h.matched) AS matched, sum(h.kept) + sum(h.orphan) AS unmatched, sum(h.dead) AS dead
+FROM tidegauge_bi.stream_health AS h GROUP BY topic, model";
 
 /// A key that a table lacks gives NULLs, which differ from every count.
 const ROWS: &str = "\

@@ -24,16 +24,16 @@ const LINES: &str = "\
 SELECT model, s.inferences AS inferences, s.error_rate AS error_rate, s.sealed AS sealed, l.coverage AS coverage,
     q.accuracy AS accuracy, q.auroc AS auroc, q.auroc_lower AS auroc_lower, q.auroc_upper AS auroc_upper
 FROM
-    (SELECT model, sum(inferences) AS inferences, sum(errors) / sum(inferences) AS error_rate,
-        uniqExactIf(window_start, sealed) AS sealed
-    FROM tidegauge_bi.serving WHERE grain = '10s' AND segment = 'all' GROUP BY model) AS s
+    (SELECT model, sum(v.inferences) AS inferences, sum(v.errors) / sum(v.inferences) AS error_rate,
+        uniqExactIf(v.window_start, v.sealed) AS sealed
+    FROM tidegauge_bi.serving AS v WHERE grain = '10s' AND segment = 'all' GROUP BY model) AS s
     LEFT JOIN
     (SELECT model, sum(labelled) / sum(inferences) AS coverage
     FROM tidegauge_bi.labels WHERE grain = '10s' AND segment = 'all' GROUP BY model) AS l USING (model)
     LEFT JOIN
-    (SELECT model, argMax(accuracy, window_start) AS accuracy, argMax(auroc, window_start) AS auroc,
-        argMax(auroc_lower, window_start) AS auroc_lower, argMax(auroc_upper, window_start) AS auroc_upper
-    FROM tidegauge_bi.quality_binary WHERE grain = '10s' AND segment = 'all' AND version = 'v1' AND n >= 100
+    (SELECT model, argMax(v.accuracy, v.window_start) AS accuracy, argMax(v.auroc, v.window_start) AS auroc,
+        argMax(v.auroc_lower, v.window_start) AS auroc_lower, argMax(v.auroc_upper, v.window_start) AS auroc_upper
+    FROM tidegauge_bi.quality_binary AS v WHERE grain = '10s' AND segment = 'all' AND version = 'v1' AND n >= 100
     GROUP BY model) AS q USING (model)
 ORDER BY model";
 
