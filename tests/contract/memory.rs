@@ -1,0 +1,476 @@
+//! The pipeline's ends in memory: a source that plays vectors, tables that keep the row of the greatest version,
+//! letters and commits. What was called is kept in one list, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tidegauge::engine::event::{PartitionId, Positions, Stream};
+use tidegauge::engine::floor::{Floor, Mark};
+use tidegauge::engine::log_time::LogClock;
+use tidegauge::engine::metrics::accumulator::{Kind, Value};
+use tidegauge::engine::metrics::exact_sum::ExactSum;
+use tidegauge::engine::metrics::state_columns;
+use tidegauge::engine::outcome::{Outcomes, Tally};
+use tidegauge::engine::state::{Key, StateRow, Version};
+use tidegauge::engine::time::EventTime;
+use tidegauge::engine::window::Window;
+use tidegauge::sink::tables::Table;
+use tidegauge::sink::{DeadLetter, DeadLetters, RowBatch, Sink, SinkError, StateVersion};
+use tidegauge::source::{Commits, Record, Records, Reply, Source, SourceError, SourceEvent, Take};
+
+/// How the tables answer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As they should.
+    Good,
+    /// So many writes fail and nothing is kept.
+    Fails(usize),
+    /// So many writes are kept, and the answer is lost.
+    LosesReplies(usize),
+    /// The operator has to act.
+    Refuses(usize),
+    /// No attempt can help.
+    Unreadable,
+    /// No answer comes.
+    Hangs,
+}
+
+/// A row's version and all its bytes.
+pub(crate) type Versioned = (u64, Vec<u8>);
+
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub mode: Mode,
+    pub calls: Vec<String>,
+    pub states: BTreeMap<(Key, PartitionId), StateRow>,
+    pub seals: BTreeMap<PartitionId, EventTime>,
+    pub marks: BTreeMap<PartitionId, Mark>,
+    /// Whole rows by table and the bytes of their key.
+    pub metrics: BTreeMap<(&'static str, Vec<u8>), Versioned>,
+    pub letters: Vec<DeadLetter>,
+    pub bodies: Vec<RowBatch>,
+    pub commits: usize,
+}
+
+/// Clones share the tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory(Arc<Mutex<Tables>>);
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Tables {
+            mode: Mode::Good,
+            calls: Vec::new(),
+            states: BTreeMap::new(),
+            seals: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            letters: Vec::new(),
+            bodies: Vec::new(),
+            commits: 0,
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap()
+    }
+
+    fn before_write(&self) -> (Result<(), SinkError>, bool, bool) {
+        let mut tables = self.lock();
+        match tables.mode {
+            Mode::Good => (Ok(()), true, false),
+            Mode::Hangs => (Ok(()), false, true),
+            Mode::Unreadable => {
+                (Err(SinkError::Unreadable("a stranger's row".into())), false, false)
+            }
+            Mode::Fails(n) => {
+                tables.mode = if n > 1 { Mode::Fails(n - 1) } else { Mode::Good };
+                (Err(SinkError::Unavailable("cut".into())), false, false)
+            }
+            Mode::LosesReplies(n) => {
+                tables.mode = if n > 1 { Mode::LosesReplies(n - 1) } else { Mode::Good };
+                (Err(SinkError::Unavailable("no answer".into())), true, false)
+            }
+            Mode::Refuses(n) => {
+                tables.mode = if n > 1 { Mode::Refuses(n - 1) } else { Mode::Good };
+                (Err(SinkError::Refused("disk full".into())), false, false)
+            }
+        }
+    }
+}
+
+impl Sink for Memory {
+    async fn write(&mut self, batch: &RowBatch) -> Result<(), SinkError> {
+        let (answer, is_applied, hangs) = self.before_write();
+        self.lock().bodies.push(batch.clone());
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        if is_applied {
+            let mut tables = self.lock();
+            tables.calls.push(format!("write {}", batch.table.name()));
+            tables.apply(batch);
+        }
+        answer
+    }
+
+    async fn state_versions(&mut self, span: Window) -> Result<Vec<StateVersion>, SinkError> {
+        let mut tables = self.lock();
+        tables.calls.push("read versions".into());
+        let rows = tables.states.values().filter(|row| span.holds(row.key.window));
+        Ok(rows
+            .map(|row| StateVersion {
+                key: row.key.clone(),
+                partition: row.partition,
+                version: row.version,
+            })
+            .collect())
+    }
+
+    async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
+        let mut tables = self.lock();
+        tables.calls.push("read states".into());
+        Ok(wanted.iter().filter_map(|key| tables.states.get(key).cloned()).collect())
+    }
+
+    async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, SinkError> {
+        let tables = self.lock();
+        Ok(partitions.iter().filter_map(|p| tables.marks.get(p).cloned()).collect())
+    }
+
+    async fn seals(&mut self) -> Result<Vec<(PartitionId, EventTime)>, SinkError> {
+        let mut tables = self.lock();
+        tables.calls.push("read seals".into());
+        Ok(tables.seals.iter().map(|(&p, &t)| (p, t)).collect())
+    }
+}
+
+impl DeadLetters for Memory {
+    async fn send(&mut self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let mut tables = self.lock();
+        tables.calls.push("letters".into());
+        tables.letters.extend_from_slice(letters);
+        Ok(())
+    }
+}
+
+impl Commits for Memory {
+    fn commit(&self, _marks: &[Mark]) -> Result<(), SourceError> {
+        let mut tables = self.lock();
+        tables.calls.push("commit".into());
+        tables.commits += 1;
+        Ok(())
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, batch: &RowBatch) {
+        let (types, mut at) = Cursor::open(&batch.body);
+        for _ in 0..batch.rows {
+            match batch.table {
+                Table::WindowState => self.apply_state(&mut at),
+                Table::Seals => self.apply_seal(&mut at),
+                Table::Marks => self.apply_mark(&mut at),
+                _ => self.apply_metric(batch.table.name(), &types, &mut at),
+            }
+        }
+        assert!(at.rest.is_empty(), "{} bytes are left of {:?}", at.rest.len(), batch.table);
+    }
+
+    fn apply_state(&mut self, at: &mut Cursor<'_>) {
+        let window = Window { start: EventTime(at.i64()), end: EventTime(at.i64()) };
+        at.text();
+        let key = Key {
+            model: at.text().into(),
+            version: at.text().into(),
+            segment: at.text().into(),
+            window,
+        };
+        let partition = PartitionId(at.i32());
+        let values = state_columns()
+            .map(|column| match column.kind {
+                Kind::Count => Value::Count(at.u64()),
+                Kind::Time => Value::Time(at.i64()),
+                Kind::Sum => Value::Sum(ExactSum::from_bytes(at.bytes()).unwrap()),
+                Kind::Cells => Value::Cells(at.list(|at| (at.u64(), at.u64()))),
+                Kind::Number | Kind::Figure => panic!("no state"),
+            })
+            .collect();
+        let row = StateRow { key: key.clone(), partition, version: Version(at.u64()), values };
+        let place = self.states.entry((key, partition)).or_insert_with(|| row.clone());
+        if place.version <= row.version {
+            *place = row;
+        }
+    }
+
+    fn apply_seal(&mut self, at: &mut Cursor<'_>) {
+        at.text();
+        let partition = PartitionId(at.i32());
+        at.u16();
+        let until = EventTime(at.i64());
+        at.u64();
+        let place = self.seals.entry(partition).or_insert(until);
+        *place = until.max(*place);
+    }
+
+    fn apply_mark(&mut self, at: &mut Cursor<'_>) {
+        at.text();
+        let partition = PartitionId(at.i32());
+        at.u16();
+        let positions = Positions { inferences: at.i64(), labels: at.i64() };
+        let floor = Positions { inferences: at.i64(), labels: at.i64() };
+        let k = [at.u32(), at.u32()].map(|k| usize::try_from(k).unwrap());
+        let clock = |at: &mut Cursor<'_>, i: usize| LogClock::restore(k[i], &at.list(Cursor::i64));
+        let floors = [clock(at, 0), clock(at, 1)];
+        let clocks = [clock(at, 0), clock(at, 1)];
+        let sealed_until = EventTime(at.i64());
+        let mut tally = Tally::default();
+        for stream in Stream::BOTH {
+            for (model, [first, second, third, dead]) in
+                at.list(|at| (at.text(), [at.i64(), at.i64(), at.i64(), at.i64()]))
+            {
+                tally.add(stream, &model.into(), &Outcomes { first, second, third, dead });
+            }
+        }
+        at.u64();
+        let [inferences, labels] = floors;
+        let floor = Floor { positions: floor, inferences, labels, sealed_until };
+        let mark = Mark { partition, positions, floor, clocks, tally };
+        let is_newer = self.marks.get(&partition).is_none_or(|old| old.order() <= mark.order());
+        if is_newer {
+            self.marks.insert(partition, mark);
+        }
+    }
+
+    fn apply_metric(&mut self, table: &'static str, types: &[String], at: &mut Cursor<'_>) {
+        let (key, row, version) = at.metric_row(types);
+        let place = self.metrics.entry((table, key)).or_insert((version, row.clone()));
+        if place.0 <= version {
+            *place = (version, row);
+        }
+    }
+}
+
+/// Reads `RowBinaryWithNamesAndTypes`.
+pub(crate) struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// The types of the columns, and the first row.
+    pub(crate) fn open(body: &'a [u8]) -> (Vec<String>, Self) {
+        let mut at = Self { rest: body };
+        let columns = at.length();
+        for _ in 0..columns {
+            at.text();
+        }
+        let types = (0..columns).map(|_| at.text()).collect();
+        (types, at)
+    }
+
+    /// One metric row: the bytes of its key, all its bytes, its version.
+    pub(crate) fn metric_row(&mut self, types: &[String]) -> (Vec<u8>, Vec<u8>, u64) {
+        let whole = self.rest;
+        let mut key_length = 0;
+        for (i, of) in types.iter().enumerate() {
+            self.skip(of);
+            if i == 6 {
+                key_length = whole.len() - self.rest.len();
+            }
+        }
+        let row = &whole[..whole.len() - self.rest.len()];
+        let version = u64::from_le_bytes(row[row.len() - 8..].try_into().unwrap());
+        (row[..key_length].to_vec(), row.to_vec(), version)
+    }
+
+    fn skip(&mut self, of: &str) {
+        match of {
+            "String" | "LowCardinality(String)" => drop(self.text()),
+            "UInt64" | "Int64" | "Float64" => drop(self.u64()),
+            "UInt32" | "Int32" => drop(self.i32()),
+            "UInt16" => drop(self.u16()),
+            "UInt8" | "Bool" => drop(self.take(1).to_vec()),
+            "Nullable(Float64)" => {
+                if self.take(1) == [0] {
+                    self.u64();
+                }
+            }
+            time if time.starts_with("DateTime64") => drop(self.i64()),
+            other => panic!("type {other} is not expected in a metric table"),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (head, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        head
+    }
+
+    fn length(&mut self) -> usize {
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let byte = usize::from(self.take(1)[0]);
+            length |= (byte & 127) << shift;
+            shift += 7;
+            if byte < 128 {
+                return length;
+            }
+        }
+    }
+
+    fn bytes(&mut self) -> &'a [u8] {
+        let length = self.length();
+        self.take(length)
+    }
+
+    fn text(&mut self) -> String {
+        String::from_utf8(self.bytes().to_vec()).unwrap()
+    }
+
+    fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.length()).map(|_| one(self)).collect()
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.take(2).try_into().unwrap())
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take(4).try_into().unwrap())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take(8).try_into().unwrap())
+    }
+
+    fn i32(&mut self) -> i32 {
+        i32::from_le_bytes(self.take(4).try_into().unwrap())
+    }
+
+    fn i64(&mut self) -> i64 {
+        i64::from_le_bytes(self.take(8).try_into().unwrap())
+    }
+}
+
+/// What a test does to the group.
+#[derive(Debug)]
+pub(crate) enum Control {
+    Assign(Vec<PartitionId>),
+    Revoke(Vec<PartitionId>, SyncSender<()>),
+    Lose(Vec<PartitionId>),
+    Panic,
+}
+
+/// The logs of both topics, by partition; offsets ascend.
+pub(crate) type Log = BTreeMap<(Stream, PartitionId), Vec<Record<'static>>>;
+
+/// Plays a log to one worker.
+#[derive(Debug)]
+pub(crate) struct Player {
+    pub log: Arc<Mutex<Log>>,
+    pub control: Arc<Mutex<VecDeque<Control>>>,
+    /// Whether it says where the log ends.
+    pub is_bounded: bool,
+    next: BTreeMap<(Stream, PartitionId), i64>,
+    told: Vec<(Stream, PartitionId)>,
+    batch: Vec<Record<'static>>,
+    turn: usize,
+}
+
+impl Player {
+    pub(crate) fn new(log: &Arc<Mutex<Log>>, assigned: &[i32], is_bounded: bool) -> Self {
+        let assign = Control::Assign(assigned.iter().map(|&p| PartitionId(p)).collect());
+        Self {
+            log: Arc::clone(log),
+            control: Arc::new(Mutex::new(VecDeque::from([assign]))),
+            is_bounded,
+            next: BTreeMap::new(),
+            told: Vec::new(),
+            batch: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    fn forget(&mut self, partitions: &[PartitionId]) {
+        self.next.retain(|(_, p), _| !partitions.contains(p));
+        self.told.retain(|(_, p)| !partitions.contains(p));
+    }
+
+    fn fill(&mut self, take: Take) -> Option<(Stream, PartitionId)> {
+        self.batch.clear();
+        self.turn += 1;
+        let log = self.log.lock().unwrap();
+        let of: Vec<_> = self.next.keys().copied().collect();
+        for i in 0..of.len() {
+            let key = of[(i + self.turn) % of.len()];
+            let is_wanted = match take {
+                Take::Both => true,
+                Take::Only(stream) => stream == key.0,
+                Take::Nothing => false,
+            };
+            if !is_wanted {
+                continue;
+            }
+            let next = self.next.get_mut(&key).unwrap();
+            let all = log.get(&key).map_or(&[][..], Vec::as_slice);
+            let from = all.partition_point(|record| record.offset.0 < *next);
+            let some = &all[from..all.len().min(from + 7 + self.turn % 40)];
+            if let Some(last) = some.last() {
+                self.batch.extend_from_slice(some);
+                *next = last.offset.0 + 1;
+                return None;
+            }
+            if self.is_bounded && !self.told.contains(&key) {
+                self.told.push(key);
+                return Some(key);
+            }
+        }
+        None
+    }
+}
+
+impl Source for Player {
+    fn poll(&mut self, take: Take, wait: Duration) -> Result<SourceEvent<'_>, SourceError> {
+        let control = self.control.lock().unwrap().pop_front();
+        match control {
+            Some(Control::Assign(partitions)) => return Ok(SourceEvent::Assigned(partitions)),
+            Some(Control::Revoke(partitions, reply)) => {
+                self.forget(&partitions);
+                return Ok(SourceEvent::Revoked(partitions, Reply(reply)));
+            }
+            Some(Control::Lose(partitions)) => {
+                self.forget(&partitions);
+                return Ok(SourceEvent::Lost(partitions));
+            }
+            Some(Control::Panic) => panic!("planted"),
+            None => {}
+        }
+        if let Some((stream, partition)) = self.fill(take) {
+            return Ok(SourceEvent::Ended(stream, partition));
+        }
+        if self.batch.is_empty() {
+            // Nobody wakes it: a wait for group events, as in Kafka's client.
+            std::thread::park_timeout(wait.min(Duration::from_millis(2)));
+            return Ok(SourceEvent::Quiet);
+        }
+        Ok(SourceEvent::Records(Records { records: &self.batch }))
+    }
+
+    fn beginning(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, Positions)>, SourceError> {
+        Ok(partitions.iter().map(|&p| (p, Positions::default())).collect())
+    }
+
+    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError> {
+        for &(partition, positions) in from {
+            for stream in Stream::BOTH {
+                self.next.insert((stream, partition), positions.of(stream));
+            }
+        }
+        Ok(())
+    }
+}

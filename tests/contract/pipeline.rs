@@ -1,0 +1,624 @@
+//! The whole pipeline between ends in memory. What it writes is compared with shards that are fed directly, each with
+//! its whole log at once, and with metric rows merged from those in one go.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tidegauge::decode::fields::FieldPaths;
+use tidegauge::decode::registry::Schemas;
+use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded};
+use tidegauge::engine::event::{Arrival, Offset, PartitionId, Positions, Stream};
+use tidegauge::engine::floor::Mark;
+use tidegauge::engine::lateness::Limits;
+use tidegauge::engine::names::Names;
+use tidegauge::engine::outcome::Outcome;
+use tidegauge::engine::state::{Key, StateRow};
+use tidegauge::engine::time::{EventTime, Millis, RecordTime};
+use tidegauge::engine::window::Window;
+use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
+use tidegauge::evaluate::{Merged, RowContext, grain_name};
+use tidegauge::pipeline::{DeadLetterLimit, PipelineError, PipelineSettings, Totals, run};
+use tidegauge::sink::row;
+use tidegauge::source::Record;
+use tidegauge::telemetry::{Cause, Telemetry};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::memory::{Control, Cursor, Log, Memory, Mode, Player};
+
+const JOB: &str = "test";
+const START: i64 = 1_700_000_000_000;
+const GRAINS: [Millis; 2] = [Millis(60_000), Millis(300_000)];
+
+fn settings(partitions: i32) -> PipelineSettings {
+    let decoder = |stream| {
+        let segments = vec!["region".to_owned()];
+        Some(DecoderSettings {
+            stream,
+            format: Format::Json,
+            fields: FieldPaths::new(stream),
+            segments,
+        })
+    };
+    PipelineSettings {
+        shard: Arc::new(ShardSettings {
+            window: Millis(10_000),
+            limits: Limits {
+                lateness: Millis(5_000),
+                label_wait: Millis(20_000),
+                max_future: Millis(5_000),
+                max_gap: Millis(604_800_000),
+            },
+            clock_stamps: 2,
+            progress: Progress::Log,
+            has_labels: true,
+            generation: 3,
+            caps: Caps { models: 100, versions: 20, segments: 50 },
+            dimensions: vec!["region".to_owned()],
+            models: vec![ModelSettings { dimensions: vec![0], ..ModelSettings::default() }],
+        }),
+        decoders: [decoder(Stream::Inferences), decoder(Stream::Labels)],
+        schemas: Arc::new(Schemas::none()),
+        job: JOB.to_owned(),
+        partitions,
+        grains: GRAINS.to_vec(),
+        flush_interval: Duration::from_millis(15),
+        state_budget_bytes: 1 << 30,
+        drain_budget: Duration::from_secs(5),
+        dead_letter_limit: DeadLetterLimit::default(),
+    }
+}
+
+/// A small generator of its own: the same numbers from the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+fn add(log: &mut Log, stream: Stream, partition: i32, time: i64, payload: String) {
+    let records = log.entry((stream, PartitionId(partition))).or_default();
+    // Holes, as compaction and transactions leave them.
+    let offset =
+        records.last().map_or(0, |last| last.offset.0 + 1 + i64::from(records.len() % 9 == 8));
+    records.push(Record {
+        stream,
+        partition: PartitionId(partition),
+        offset: Offset(offset),
+        time: RecordTime(time),
+        key: None,
+        payload: Some(Box::leak(payload.into_bytes().into_boxed_slice())),
+    });
+}
+
+/// Two models, two regions, labels for most, some late, double, corrected or broken; `steps` inferences in each
+/// partition, one a `spacing_ms`.
+fn traffic(partitions: i32, steps: i64, spacing_ms: i64) -> Log {
+    let mut log = Log::new();
+    let mut random = Random(7);
+    for partition in 0..partitions {
+        let mut labels: Vec<(i64, String)> = Vec::new();
+        for step in 0..steps {
+            let time = START + step * spacing_ms;
+            let id = format!("p{partition}-{step}");
+            let (model, region) = (random.below(2), random.below(2));
+            let (score, truth) = (random.below(1000), random.below(2));
+            let event_time = time - if random.below(40) == 0 { 9_000 } else { 0 };
+            let inference = format!(
+                r#"{{"request_id":"{id}","model":"m{model}","version":"v1","timestamp":{event_time},"score":0.{score:03},"latency_ms":{},"segments":{{"region":"r{region}"}}}}"#,
+                random.below(90) + 1
+            );
+            add(&mut log, Stream::Inferences, partition, time, inference.clone());
+            if random.below(30) == 0 {
+                add(&mut log, Stream::Inferences, partition, time, inference);
+            }
+            if random.below(100) == 0 {
+                add(&mut log, Stream::Inferences, partition, time, "{broken".to_owned());
+            }
+            let mut label = |delay: u64, value: u64| {
+                let at = time + i64::try_from(delay).unwrap();
+                let label = format!(r#"{{"request_id":"{id}","timestamp":{at},"label":{value}}}"#);
+                labels.push((at, label));
+            };
+            if random.below(10) > 0 {
+                label(random.below(23_000), truth);
+            }
+            if random.below(15) == 0 {
+                label(random.below(23_000), 1 - truth);
+            }
+        }
+        labels.sort();
+        for (at, label) in labels {
+            add(&mut log, Stream::Labels, partition, at, label);
+        }
+        // Both clocks pass everything but the last.
+        let end = START + steps * spacing_ms + 30_000;
+        for (stream, n) in [(Stream::Inferences, 2), (Stream::Labels, 2)] {
+            for i in 0..n {
+                let payload = match stream {
+                    Stream::Inferences => {
+                        format!(
+                            r#"{{"request_id":"end-{partition}-{i}","model":"m0","timestamp":{end}}}"#
+                        )
+                    }
+                    Stream::Labels => {
+                        format!(
+                            r#"{{"request_id":"none-{partition}-{i}","timestamp":{end},"label":1}}"#
+                        )
+                    }
+                };
+                add(&mut log, stream, partition, end, payload);
+            }
+        }
+    }
+    log
+}
+
+type States = BTreeMap<(Key, PartitionId), StateRow>;
+
+/// Shards that are fed directly: all inferences, then all labels, and frozen once.
+fn direct(settings: &PipelineSettings, log: &Log) -> (States, Vec<Mark>) {
+    let mut states = States::new();
+    let mut marks = Vec::new();
+    for partition in 0..settings.partitions {
+        let mut names = Names::default();
+        let mark = Mark::start(PartitionId(partition), Positions::default(), 2);
+        let mut shard = Shard::new(Arc::clone(&settings.shard), &mark);
+        for stream in Stream::BOTH {
+            let of = settings.decoders[stream.index()].as_ref().unwrap();
+            let mut decoder = Decoder::new(of, Arc::clone(&settings.schemas)).unwrap();
+            for record in log.get(&(stream, PartitionId(partition))).into_iter().flatten() {
+                let at = Arrival { stream, offset: record.offset, time: record.time };
+                let outcome = match decoder.decode(record.payload, &mut names) {
+                    Ok(event) => shard.observe(at, &event, &mut names),
+                    Err(NotDecoded::Bad(_)) => shard.dead(at),
+                    Err(NotDecoded::Waiting(_)) => panic!("no registry"),
+                };
+                let is_label =
+                    matches!(outcome, Outcome::Matched | Outcome::Kept | Outcome::Orphan);
+                assert!(!is_label || stream == Stream::Labels);
+            }
+        }
+        let frozen = shard.freeze(&names);
+        marks.push(frozen.mark);
+        for row in frozen.states {
+            states.insert((row.key.clone(), row.partition), row);
+        }
+    }
+    (states, marks)
+}
+
+/// Asserts that the tables hold what the direct shards give: states, marks, and every metric row to the byte.
+fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
+    let (states, marks) = direct(settings, log);
+    let tables = memory.lock();
+    assert_eq!(tables.states.len(), states.len(), "state rows");
+    for (key, row) in &states {
+        assert_eq!(tables.states.get(key), Some(row), "{key:?}");
+    }
+    for mark in &marks {
+        let written = &tables.marks[&mark.partition];
+        assert_eq!((written.positions, &written.tally), (mark.positions, &mark.tally));
+        assert_eq!(written.floor.sealed_until, mark.floor.sealed_until);
+    }
+    let common = marks.iter().map(|mark| mark.floor.sealed_until).min().unwrap();
+    let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
+    for row in states.values() {
+        for size in [settings.shard.window].into_iter().chain(GRAINS) {
+            let window = Window::of(row.key.window.start, size);
+            merged.entry(Key { window, ..row.key.clone() }).or_default().add(row).unwrap();
+        }
+    }
+    let mut expected = BTreeMap::new();
+    for (key, merged) in merged {
+        let about = RowContext {
+            grain: Arc::from(grain_name(key.window.size())),
+            generation: settings.shard.generation,
+            sealed: key.window.end <= common,
+            value: None,
+        };
+        for batch in row::metrics(JOB, &merged.rows(&key, &about)) {
+            let (types, mut at) = Cursor::open(&batch.body);
+            let (key, row, version) = at.metric_row(&types);
+            expected.insert((batch.table.name(), key), (version, row));
+        }
+    }
+    assert!(common > EventTime(START + 60_000), "a minute is sealed by all partitions");
+    let name = |(table, key): &(&'static str, Vec<u8>)| {
+        format!("{table} {:?}", String::from_utf8_lossy(key))
+    };
+    for (key, row) in &expected {
+        let written = tables.metrics.get(key).map(|(version, _)| version);
+        assert_eq!(written, Some(&row.0), "version of {}", name(key));
+        assert_eq!(tables.metrics[key].1, row.1, "{}", name(key));
+    }
+    assert_eq!(tables.metrics.len(), expected.len(), "metric rows");
+}
+
+struct Running {
+    tasks: JoinSet<Result<Totals, PipelineError>>,
+    stop: oneshot::Sender<()>,
+    telemetry: Telemetry,
+    controls: Vec<Arc<Mutex<VecDeque<Control>>>>,
+}
+
+/// Starts an instance with one worker for each list of partitions.
+fn start(
+    settings: PipelineSettings,
+    log: &Arc<Mutex<Log>>,
+    workers: &[&[i32]],
+    bounded: bool,
+    memory: &Memory,
+) -> Running {
+    let players: Vec<Player> = workers.iter().map(|of| Player::new(log, of, bounded)).collect();
+    let controls = players.iter().map(|player| Arc::clone(&player.control)).collect();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let telemetry = Telemetry::new();
+    let (t, m) = (telemetry.clone(), memory.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let stop = async {
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        run(settings, players, m.clone(), m.clone(), m, t, stop).await
+    });
+    Running { tasks, stop, telemetry, controls }
+}
+
+impl Running {
+    /// Waits for a condition; fails at once when the run ends before.
+    async fn until(&mut self, what: &str, is: impl FnMut() -> bool) {
+        tokio::select! {
+            ended = self.tasks.join_next() => panic!("{what}: ended with {ended:?}"),
+            () = until(what, is) => {}
+        }
+    }
+
+    async fn end(mut self) -> Result<Totals, PipelineError> {
+        let ended = tokio::time::timeout(Duration::from_secs(60), self.tasks.join_next()).await;
+        ended.expect("it ends").unwrap().unwrap()
+    }
+
+    async fn stop(self) -> Result<Totals, PipelineError> {
+        let Self { mut tasks, stop, .. } = self;
+        stop.send(()).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), tasks.join_next()).await;
+        ended.expect("it ends").unwrap().unwrap()
+    }
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+fn shared(log: &Log) -> Arc<Mutex<Log>> {
+    Arc::new(Mutex::new(log.clone()))
+}
+
+fn written(memory: &Memory) -> i64 {
+    memory.lock().marks.values().map(Mark::order).sum()
+}
+
+#[test]
+fn rows_equal_those_of_shards_fed_directly() {
+    let log = traffic(4, 400, 700);
+    let memory = Memory::new();
+    let totals = block_on(async {
+        start(settings(4), &shared(&log), &[&[0, 2], &[1, 3]], true, &memory).end().await
+    })
+    .unwrap();
+    assert_complete(&settings(4), &log, &memory);
+    let records: usize = log.values().map(Vec::len).sum();
+    assert_eq!(totals.records.iter().sum::<u64>(), u64::try_from(records).unwrap());
+    assert_eq!(
+        totals.outcomes.as_flattened().iter().sum::<u64>(),
+        totals.records.iter().sum::<u64>()
+    );
+    assert!(totals.is_drained && totals.flushes > 0, "{totals:?}");
+    assert_eq!(u64::try_from(memory.lock().letters.len()).unwrap(), totals.letters);
+    assert_eq!(totals.letters, totals.outcomes[0][6]);
+}
+
+#[test]
+fn a_flush_calls_in_the_documented_order() {
+    let log = traffic(2, 300, 700);
+    let memory = Memory::new();
+    block_on(async { start(settings(2), &shared(&log), &[&[0, 1]], true, &memory).end().await })
+        .unwrap();
+    let rank = |call: &str| match call {
+        "write window_state" => 0,
+        "write seals" => 1,
+        "read seals" => 2,
+        "read versions" => 3,
+        "read states" => 4,
+        "write serving" | "write labels" | "write quality_binary" => 5,
+        "letters" => 6,
+        "write marks" => 7,
+        "commit" => 8,
+        other => panic!("{other}"),
+    };
+    let tables = memory.lock();
+    let mut last = 0;
+    for call in &tables.calls {
+        let now = rank(call);
+        assert!(now >= last, "{call} comes too late in {:?}", tables.calls);
+        last = if now == 8 { 0 } else { now };
+    }
+    assert_eq!(last, 0, "the last flush was committed");
+    for call in ["write seals", "write window_state", "letters", "write quality_binary"] {
+        assert!(tables.calls.iter().any(|c| c == call), "{call}");
+    }
+}
+
+#[test]
+fn failed_and_unanswered_writes_are_repeated_with_the_same_bytes() {
+    let log = traffic(2, 200, 700);
+    for mode in [Mode::Fails(4), Mode::LosesReplies(4), Mode::Refuses(2)] {
+        let memory = Memory::new();
+        memory.lock().mode = mode;
+        block_on(async {
+            start(settings(2), &shared(&log), &[&[0], &[1]], true, &memory).end().await
+        })
+        .unwrap();
+        assert_complete(&settings(2), &log, &memory);
+        let tables = memory.lock();
+        let attempts = if mode == Mode::Refuses(2) { 3 } else { 5 };
+        for body in &tables.bodies[1..attempts] {
+            assert_eq!(body, &tables.bodies[0], "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn readiness_says_what_the_operator_has_to_do_and_recovers() {
+    let log = traffic(1, 200, 700);
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Refuses(4);
+    block_on(async {
+        let mut running = start(settings(1), &shared(&log), &[&[0]], true, &memory);
+        let telemetry = running.telemetry.clone();
+        running
+            .until("the reason is given", || {
+                telemetry
+                    .reasons()
+                    .iter()
+                    .any(|(c, why)| *c == Cause::ClickHouse && why.contains("disk full"))
+            })
+            .await;
+        running.end().await.unwrap();
+        assert!(telemetry.reasons().is_empty(), "{:?}", telemetry.reasons());
+    });
+    assert_complete(&settings(1), &log, &memory);
+}
+
+#[test]
+fn a_final_failure_ends_the_process_with_its_code() {
+    let log = traffic(1, 100, 700);
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Unreadable;
+    let running = async { start(settings(1), &shared(&log), &[&[0]], true, &memory).end().await };
+    assert_eq!(block_on(running).unwrap_err().code(), "clickhouse_unreadable");
+    assert!(memory.lock().marks.is_empty(), "no mark before the rows");
+}
+
+#[test]
+fn too_many_dead_letters_stop_the_process_before_a_mark_passes_them() {
+    let mut log = Log::new();
+    for i in 0..400 {
+        add(&mut log, Stream::Inferences, 0, START + i, "{broken".to_owned());
+    }
+    let memory = Memory::new();
+    let mut settings = settings(1);
+    settings.flush_interval = Duration::from_secs(3600);
+    settings.dead_letter_limit = DeadLetterLimit { share: 0.1, at_least: 300 };
+    let error =
+        block_on(async { start(settings, &shared(&log), &[&[0]], true, &memory).end().await });
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "dead_letter_limit");
+    assert!(error.to_string().contains("partition 0"), "{error}");
+    assert!(memory.lock().marks.is_empty());
+}
+
+#[test]
+fn a_panic_in_a_worker_ends_the_process() {
+    let memory = Memory::new();
+    let error = block_on(async {
+        let running = start(settings(1), &shared(&Log::new()), &[&[0]], false, &memory);
+        running.controls[0].lock().unwrap().push_back(Control::Panic);
+        running.end().await
+    });
+    assert_eq!(error.unwrap_err().code(), "worker_failed");
+}
+
+#[test]
+fn a_restart_goes_on_from_the_marks() {
+    let log = traffic(2, 300, 700);
+    let memory = Memory::new();
+    block_on(async {
+        // Each start may read a little more of the log than the one before.
+        for share in 1..=6 {
+            let part = log
+                .iter()
+                .map(|(&key, all)| (key, all[..all.len() * share / 6].to_vec()))
+                .collect::<Log>();
+            let running = start(settings(2), &shared(&part), &[&[0, 1]], true, &memory);
+            running.end().await.unwrap();
+        }
+    });
+    assert_complete(&settings(2), &log, &memory);
+    let letters = memory.lock().letters.len();
+    let broken = |r: &&Record<'_>| r.payload == Some(b"{broken");
+    assert_eq!(letters, log.values().flatten().filter(broken).count(), "no letter twice");
+}
+
+#[test]
+fn two_instances_give_the_rows_of_one() {
+    let log = traffic(4, 300, 700);
+    let memory = Memory::new();
+    block_on(async {
+        let log = shared(&log);
+        let mut one = start(settings(4), &log, &[&[0, 1]], false, &memory);
+        let two = start(settings(4), &log, &[&[2], &[3]], false, &memory);
+        let all: i64 =
+            log.lock().unwrap().values().map(|all| all.last().unwrap().offset.0 + 1).sum();
+        one.until("all is marked", || written(&memory) == all).await;
+        one.stop().await.unwrap();
+        two.stop().await.unwrap();
+    });
+    assert_complete(&settings(4), &log, &memory);
+}
+
+#[test]
+fn a_revoked_partition_is_written_and_goes_on_when_it_comes_back() {
+    let log = traffic(2, 300, 700);
+    let memory = Memory::new();
+    block_on(async {
+        let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
+        for _ in 0..5 {
+            let before = written(&memory);
+            running
+                .until("something is written", || written(&memory) > before || before > 800)
+                .await;
+            let (reply, answered) = sync_channel::<()>(0);
+            let control = Arc::clone(&running.controls[0]);
+            control.lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
+            running
+                .until("the revocation is answered", || {
+                    answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+                })
+                .await;
+            control.lock().unwrap().push_back(Control::Lose(vec![PartitionId(1)]));
+            let back = vec![PartitionId(0), PartitionId(1)];
+            control.lock().unwrap().push_back(Control::Assign(back));
+        }
+        let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
+        running.until("all is marked", || written(&memory) == all).await;
+        running.stop().await.unwrap();
+    });
+    assert_complete(&settings(2), &log, &memory);
+}
+
+#[test]
+fn a_revocation_is_answered_in_time_while_clickhouse_hangs() {
+    let log = traffic(1, 300, 700);
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Hangs;
+    let mut settings = settings(1);
+    settings.drain_budget = Duration::from_millis(400);
+    block_on(async {
+        let mut running = start(settings, &shared(&log), &[&[0]], false, &memory);
+        running.until("a write hangs", || !memory.lock().bodies.is_empty()).await;
+        let (reply, answered) = sync_channel::<()>(0);
+        let from = Instant::now();
+        running.controls[0].lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
+        running
+            .until("the revocation is answered", || {
+                answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+            })
+            .await;
+        assert!(from.elapsed() < Duration::from_millis(400), "{:?}", from.elapsed());
+        let from = Instant::now();
+        let totals = running.stop().await.unwrap();
+        assert!(!totals.is_drained, "nothing was acknowledged");
+        assert!(from.elapsed() < Duration::from_secs(3), "{:?}", from.elapsed());
+    });
+    assert!(memory.lock().marks.is_empty());
+}
+
+#[test]
+fn a_stop_writes_what_was_read() {
+    let log = traffic(2, 100, 700);
+    let memory = Memory::new();
+    let mut settings = settings(2);
+    settings.flush_interval = Duration::from_secs(3600);
+    block_on(async {
+        let mut running = start(settings.clone(), &shared(&log), &[&[0], &[1]], false, &memory);
+        let telemetry = running.telemetry.clone();
+        let records: usize = log.values().map(Vec::len).sum();
+        running.until("all is read", || counted(&telemetry) == records).await;
+        assert!(running.stop().await.unwrap().is_drained);
+    });
+    let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
+    assert_eq!(written(&memory), all);
+}
+
+/// Bytes held by the first worker, as telemetry says.
+fn state_bytes(telemetry: &Telemetry) -> usize {
+    let text = telemetry.encode();
+    let line = text.lines().find_map(|l| l.strip_prefix("tidegauge_state_bytes{worker=\"0\"} "));
+    line.map_or(0, |bytes| bytes.parse().unwrap())
+}
+
+/// Records counted by telemetry.
+fn counted(telemetry: &Telemetry) -> usize {
+    let text = telemetry.encode();
+    let lines = text.lines().filter(|line| line.starts_with("tidegauge_records_total{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+}
+
+#[test]
+fn silent_labels_leave_the_inferences_unread_at_the_byte_budget() {
+    let log = traffic(1, 20_000, 20);
+    let memory = Memory::new();
+    let mut settings = settings(1);
+    settings.state_budget_bytes = 3_000_000;
+    block_on(async {
+        let first = shared(&log);
+        first.lock().unwrap().remove(&(Stream::Labels, PartitionId(0)));
+        let mut running = start(settings.clone(), &first, &[&[0]], false, &memory);
+        let telemetry = running.telemetry.clone();
+        running
+            .until("the reason is given", || {
+                telemetry
+                    .reasons()
+                    .iter()
+                    .any(|(c, why)| *c == Cause::StateBudget && why.contains("labels"))
+            })
+            .await;
+        assert!(counted(&telemetry) < 20_000, "some are left unread");
+        let labels = log[&(Stream::Labels, PartitionId(0))].clone();
+        first.lock().unwrap().insert((Stream::Labels, PartitionId(0)), labels);
+        let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
+        running
+            .until("all is marked", || {
+                let held = state_bytes(&telemetry);
+                // States are weighed every 4096 records, here a tenth of the budget; elsewhere it is held to 20 %.
+                assert!(held <= 3_900_000, "{held} bytes");
+                written(&memory) == all
+            })
+            .await;
+        running.stop().await.unwrap();
+    });
+    assert_complete(&settings, &log, &memory);
+}
+
+#[test]
+fn a_budget_that_can_not_do_ends_the_process_and_names_the_partition() {
+    let mut log = traffic(1, 20_000, 20);
+    log.remove(&(Stream::Labels, PartitionId(0)));
+    let memory = Memory::new();
+    let mut settings = settings(1);
+    settings.state_budget_bytes = 400_000;
+    let error =
+        block_on(async { start(settings, &shared(&log), &[&[0]], true, &memory).end().await });
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "state_budget_exceeded");
+    assert!(error.to_string().contains("partition 0 of topic labels"), "{error}");
+}
