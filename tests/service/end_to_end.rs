@@ -166,7 +166,9 @@ fn shadow_models_share_labels_and_jobs_share_a_database() {
         jobs.push(job);
     }
     shadowed_requests(&mut producers[0]);
-    requests::make(3, 5_000, 4, 6).into_iter().for_each(|message| producers[1].send(message));
+    for message in requests::make(3, 5_000, 4, 6) {
+        producers[1].send(message);
+    }
     let mut all_expected = Vec::new();
     for (job, producer) in jobs.iter_mut().zip(&producers) {
         producer.flush();
