@@ -87,8 +87,7 @@ impl Registry {
             // A machine without CA certificates can still talk plain http.
             if base.scheme() == "https" { Err(error) } else { builder().tls_certs_only([]).build() }
         });
-        let client =
-            client.map_err(|error| RegistryError::Client { reason: causes(&error) })?;
+        let client = client.map_err(|error| RegistryError::Client { reason: causes(&error) })?;
         Ok(Self { settings, base, client })
     }
 
