@@ -611,6 +611,30 @@ fn silent_labels_leave_the_inferences_unread_at_the_byte_budget() {
 }
 
 #[test]
+fn while_clickhouse_is_down_reading_ends_at_the_byte_budget_and_nothing_is_lost() {
+    let log = traffic(1, 20_000, 20);
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Fails(usize::MAX);
+    let mut settings = settings(1);
+    settings.state_budget_bytes = 3_000_000;
+    block_on(async {
+        let mut running = start(settings.clone(), &shared(&log), &[&[0]], true, &memory);
+        let telemetry = running.telemetry.clone();
+        running
+            .until("both reasons are given", || {
+                let causes: Vec<Cause> = telemetry.reasons().iter().map(|(c, _)| *c).collect();
+                causes == [Cause::ClickHouse, Cause::StateBudget]
+            })
+            .await;
+        let records: usize = log.values().map(Vec::len).sum();
+        assert!(counted(&telemetry) < records, "some are left unread");
+        memory.lock().mode = Mode::Good;
+        running.end().await.unwrap();
+    });
+    assert_complete(&settings, &log, &memory);
+}
+
+#[test]
 fn a_budget_that_can_not_do_ends_the_process_and_names_the_partition() {
     let mut log = traffic(1, 20_000, 20);
     log.remove(&(Stream::Labels, PartitionId(0)));
