@@ -4,8 +4,10 @@
 use crate::config::ConfigError;
 use crate::decode::registry::RegistryError;
 use crate::decode::{DecoderError, fields::FieldError};
+use crate::embedded::broker::BrokerError;
 use crate::embedded::clickhouse::ClickHouseError;
 use crate::http::HttpError;
+use crate::pipeline::PipelineError;
 use crate::sink::SinkError;
 use crate::sink::job::BindError;
 use crate::source::SourceError;
@@ -177,6 +179,17 @@ pub const CODES: &[Code] = &[
         "rows were changed by something else: restore the tables, or start under another job name",
     ),
     code(
+        "state_budget_exceeded",
+        FAILED,
+        "raise `state.budget` to what the message names, or see why the partition lags behind",
+    ),
+    code(
+        "dead_letter_limit",
+        FAILED,
+        "correct the format or the producer, or raise `dead_letters.limit`; nothing was lost",
+    ),
+    code("worker_failed", FAILED, "report it; a restart goes on from the last mark"),
+    code(
         "clickhouse_missing",
         FAILED,
         "run `make clickhouse`, or install a `clickhouse` binary of version 26.6 or newer",
@@ -197,6 +210,16 @@ pub const CODES: &[Code] = &[
         "clickhouse_files",
         FAILED,
         "free space in, or allow writing to, the temporary folder (TMPDIR)",
+    ),
+    code(
+        "embedded_broker_not_started",
+        FAILED,
+        "free memory and ports on 127.0.0.1; or use `run` with a real broker",
+    ),
+    code(
+        "embedded_broker_topic",
+        FAILED,
+        "report it: the broker inside the process refused a topic",
     ),
     code("producer_client", FAILED, "check `--brokers` and `--property`"),
     code(
@@ -293,5 +316,7 @@ failures!(
     BindError,
     SourceError,
     LogError,
+    PipelineError,
     TrafficError,
+    BrokerError,
 );

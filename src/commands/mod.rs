@@ -1,7 +1,10 @@
 //! The command line: one file for each subcommand. Settings in, parts wired, exit code out.
 
 pub mod codes;
+pub mod demo;
 pub mod init;
+mod processor;
+pub mod run;
 pub mod simulate;
 pub mod terminal;
 
@@ -38,7 +41,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Init(init::Args),
+    Run(run::Args),
     Simulate(simulate::Args),
 }
 
@@ -61,7 +66,9 @@ impl ConfigFile {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {

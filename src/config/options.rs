@@ -185,10 +185,15 @@ pub const OPTIONS: &[Opt] = &[
     opt(
         "dead_letters.limit",
         Kind::Number,
-        "0.5",
-        "more than half of the records bad means a wrong format, not bad records",
+        "0.1",
+        "more than a tenth of the records bad means a wrong format, not bad records",
     ),
-    opt("dead_letters.limit_after", Kind::Integer, "1000", "a share of fewer records says nothing"),
+    opt(
+        "dead_letters.limit_after",
+        Kind::Integer,
+        "1000",
+        "so many dead letters at least: a share of a few records says nothing",
+    ),
     opt(
         "http.listen",
         Kind::Text,

@@ -1,6 +1,6 @@
 //! JSON → what is wanted of it, straight from sonic-rs's events: no value tree, names and nesting from the tree.
 
-use super::checks::DecodeError;
+use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, Tree};
 use super::found::{Entry, Found, Scalar};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -16,6 +16,9 @@ pub(super) fn read<'a>(
     let text = std::str::from_utf8(payload).map_err(|error| DecodeError::BrokenJson {
         reason: format!("no UTF-8 from byte {}", error.valid_up_to()),
     })?;
+    if is_nested_too_deep(payload) {
+        return Err(DecodeError::NestedTooDeep);
+    }
     let mut deserializer = sonic_rs::Deserializer::from_str(text);
     let value = Value { found, tree, node: Some(Tree::ROOT), entry: Entry::None };
     let shape = value.deserialize(&mut deserializer).map_err(|error| broken(&error))?;
@@ -24,6 +27,35 @@ pub(super) fn read<'a>(
         Shape::Object => Ok(()),
         Shape::Other => Err(DecodeError::BrokenJson { reason: "no object".to_owned() }),
     }
+}
+
+/// The parser skips what nobody wants by recursion without a limit, and a payload of brackets would overflow the
+/// stack. Up to the first fault of a payload this sees strings as the parser does.
+fn is_nested_too_deep(payload: &[u8]) -> bool {
+    // Few records have that many brackets at all, and counting them is much cheaper than following them.
+    let opening = |byte: u8| byte | 0x20 == b'{'; // also `[`
+    if payload.iter().filter(|&&byte| opening(byte)).count() <= DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for &byte in payload {
+        if escaped {
+            escaped = false;
+        } else if in_text {
+            escaped = byte == b'\\';
+            in_text = byte != b'"';
+        } else if byte == b'"' {
+            in_text = true;
+        } else if opening(byte) {
+            depth += 1;
+            if depth > DEPTH_MAX {
+                return true;
+            }
+        } else if matches!(byte, b'}' | b']') {
+            depth = depth.saturating_sub(1);
+        }
+    }
+    false
 }
 
 /// The parser's own text would show the payload.

@@ -10,8 +10,8 @@ pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
 pub use super::migrate::Migrated;
 
 use super::connection::Connection;
+use super::ddl::{Databases, Engine};
 use super::job::{self, BindError, JobBinding};
-use super::tables::{Databases, Engine};
 use super::{RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
 
 /// The database of one job. Clones share the connections.

@@ -5,9 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use clickhouse::Client;
 use clickhouse::error::Error;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
-use super::tables::{Databases, Engine, quoted};
+use super::ddl::{Databases, Engine, quoted};
 use super::{RowBatch, SinkError};
 
 /// How to reach ClickHouse, and as which job.
@@ -55,9 +58,10 @@ impl ClickHouseSettings {
 
 impl std::fmt::Debug for ClickHouseSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Settings can hold secrets too.
+        // Settings can hold secrets too, and so can what stands before an @ in the URL.
+        let host = self.url.rsplit_once('@').map_or(&*self.url, |(_, host)| host);
         f.debug_struct("ClickHouseSettings")
-            .field("url", &self.url)
+            .field("url", &host)
             .field("database", &self.database)
             .field("user", &self.user)
             .field("job", &self.job)
@@ -69,6 +73,10 @@ impl std::fmt::Debug for ClickHouseSettings {
 
 /// `FORMAT` of every insert and answer: the server and this program check names and types.
 const FORMAT: &str = "RowBinaryWithNamesAndTypes";
+/// A server that does not even take a connection is tried again soon.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Below the 3 s after which older servers hang up, so that no insert meets a closing connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes handed to the connection at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -94,7 +102,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(settings: ClickHouseSettings) -> Self {
-        let mut client = Client::default().with_url(&settings.url).with_user(&settings.user);
+        let mut client = client(&settings.url).with_url(&settings.url).with_user(&settings.user);
         if !settings.password.is_empty() {
             client = client.with_password(&settings.password);
         }
@@ -211,6 +219,19 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.settings.fmt(f)
     }
+}
+
+/// A client for one server. The crate's own loads the machine's CA certificates even for plain HTTP, and panics where
+/// there are none, as in a slim container: so plain HTTP gets a connector without TLS.
+fn client(url: &str) -> Client {
+    if url.starts_with("https:") {
+        return Client::default();
+    }
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let http =
+        HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector);
+    Client::with_http_client(http)
 }
 
 /// A value for `{name:Type}` in a query.

@@ -6,8 +6,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::SinkError;
 use super::connection::{Connection, Parameter};
+use super::ddl::{create_database, literal};
 use super::rowbinary::Rows;
-use super::tables::{TABLES_COMMENT, TableColumn, TableSpec, create_database, literal, tables};
+use super::tables::{TABLES_COMMENT, TableColumn, TableSpec, tables};
 use super::views::{VIEWS_COMMENT, views};
 
 /// The version of the tables that this program writes.
@@ -246,8 +247,40 @@ pub(super) async fn check(connection: &Connection) -> Result<(), SinkError> {
             }
         }
     }
+    check_engines(connection).await
+}
+
+/// That equal rows replace each other: without the engine and the key, a repeated insert would count twice.
+async fn check_engines(connection: &Connection) -> Result<(), SinkError> {
+    let sql = "SELECT name, engine_full, sorting_key FROM system.tables WHERE database = {database:String}";
+    let database = Parameter::Text(connection.databases.tables.clone());
+    let body = connection.fetch(sql, &[("database", database)]).await?;
+    let columns = [("name", "String"), ("engine_full", "String"), ("sorting_key", "String")];
+    let mut rows = Rows::new(body, "system.tables", &columns)?;
+    let specs = tables();
+    while !rows.is_empty() {
+        let (name, engine, key) = (rows.text()?, rows.text()?, rows.text()?);
+        let Some(spec) = specs.iter().find(|spec| *spec.name == *name) else { continue };
+        // Up to its parameters: the path of a replicated table is the operator's.
+        let (family, rest) = engine.split_once('(').unwrap_or((&engine, ""));
+        let parameters = rest.split_once(')').map_or("", |(parameters, _)| parameters);
+        let replaces = spec.version.is_none_or(|version| {
+            family.trim().ends_with("ReplacingMergeTree") && parameters.ends_with(version)
+        });
+        let expected = spec.key.join(", ");
+        if !replaces || *key != *expected {
+            return Err(SinkError::Schema(format!(
+                "table {} has another engine or sorting key than ({expected}). {REBUILD}",
+                connection.table(spec.name)
+            )));
+        }
+    }
     Ok(())
 }
+
+/// What helps where a table can't be altered.
+const REBUILD: &str = "Drop the table or name another `clickhouse.database`, then run `tidegauge init`; the rows \
+                       follow from the topics";
 
 fn missing(connection: &Connection, spec: &TableSpec, column: &TableColumn) -> SinkError {
     SinkError::Schema(format!(
@@ -264,8 +297,7 @@ fn other_type(
     found: &str,
 ) -> SinkError {
     SinkError::Schema(format!(
-        "column {} of table {} is {found} and should be {}. Drop the table or name another `clickhouse.database`, \
-         then run `tidegauge init`; the rows follow from the topics",
+        "column {} of table {} is {found} and should be {}. {REBUILD}",
         column.name,
         connection.table(spec.name),
         column.data_type

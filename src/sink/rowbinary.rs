@@ -69,12 +69,13 @@ impl Rows {
         columns: &[(&str, &str)],
     ) -> Result<Self, SinkError> {
         let expected = header(columns.iter().copied());
-        match body.strip_prefix(&*expected) {
-            Some(_) => Ok(Self { body: body.slice(expected.len()..), what }),
-            None => Err(SinkError::Schema(format!(
+        let mut body = body;
+        if !body.starts_with(&expected) {
+            return Err(SinkError::Schema(format!(
                 "{what} has other columns or types than this version reads. Run `tidegauge init` of this version"
-            ))),
+            )));
         }
+        Ok(Self { body: body.split_off(expected.len()), what })
     }
 
     /// Whether no row is left.

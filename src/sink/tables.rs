@@ -6,6 +6,9 @@ use std::fmt::Write;
 use crate::engine::metrics::accumulator::{Column, Kind};
 use crate::engine::metrics::{MetricTable, state_columns};
 
+pub use super::ddl::{DEFAULT_DATABASE, Databases, Engine};
+use super::ddl::{create_database, literal, quoted};
+
 /// A table that rows are written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -22,36 +25,6 @@ pub enum Table {
     /// Metric rows: quality of binary classifiers.
     QualityBinary,
 }
-
-/// Which table engines `init` uses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
-    /// Tables of one server.
-    #[default]
-    Plain,
-    /// Replicated tables, for ClickHouse with Keeper. Inserts then need `insert_quorum`, reads
-    /// `select_sequential_consistency`.
-    Replicated {
-        /// The cluster of `ON CLUSTER`; none where the database itself is replicated.
-        cluster: Option<String>,
-        /// The path in Keeper, with the server's macros, as `/clickhouse/tables/{shard}/{database}/{table}`.
-        path: String,
-        /// The replica's name, usually the macro `{replica}`.
-        replica: String,
-    },
-}
-
-/// The two databases: tables, and views for BI tools.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Databases {
-    /// The one that the writer owns.
-    pub tables: String,
-    /// The one that BI users see.
-    pub views: String,
-}
-
-/// The database of a job whose configuration names none.
-pub const DEFAULT_DATABASE: &str = "tidegauge";
 
 /// A column of a table or view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,19 +56,6 @@ pub struct TableSpec {
     pub by_month: bool,
     /// `SETTINGS` of the plain engine.
     pub settings: &'static str,
-}
-
-impl Databases {
-    /// `<database>` and `<database>_bi`.
-    pub fn of(database: &str) -> Self {
-        Self { tables: database.to_owned(), views: format!("{database}_bi") }
-    }
-
-    /// Whether a name may be used: `[a-z][a-z0-9_]*`, since BI tools break on others.
-    pub fn is_name(name: &str) -> bool {
-        name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-    }
 }
 
 impl Table {
@@ -392,51 +352,6 @@ fn migrations() -> TableSpec {
     }
 }
 
-/// A name between backticks.
-pub fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
-}
-
-/// A text literal.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-impl Engine {
-    /// ` ON CLUSTER name`, or nothing.
-    pub fn on_cluster(&self) -> String {
-        match self {
-            Self::Replicated { cluster: Some(cluster), .. } => {
-                format!(" ON CLUSTER {}", quoted(cluster))
-            }
-            Self::Plain | Self::Replicated { .. } => String::new(),
-        }
-    }
-
-    fn clause(&self, spec: &TableSpec) -> String {
-        let family = if spec.version.is_some() { "ReplacingMergeTree" } else { "MergeTree" };
-        let version = spec.version.map(str::to_owned);
-        match self {
-            Self::Plain => format!("{family}({})", version.unwrap_or_default()),
-            Self::Replicated { path, replica, .. } => {
-                let arguments: Vec<_> =
-                    [literal(path), literal(replica)].into_iter().chain(version).collect();
-                format!("Replicated{family}({})", arguments.join(", "))
-            }
-        }
-    }
-}
-
-/// `CREATE DATABASE` of one of the two.
-pub fn create_database(name: &str, comment: &str, engine: &Engine) -> String {
-    format!(
-        "CREATE DATABASE IF NOT EXISTS {}{} COMMENT {}",
-        quoted(name),
-        engine.on_cluster(),
-        literal(comment)
-    )
-}
-
 /// What the database of the tables is for.
 pub const TABLES_COMMENT: &str =
     "Tidegauge: states, marks and metric rows; written by the program only";
@@ -450,7 +365,7 @@ impl TableSpec {
             quoted(self.name),
             engine.on_cluster(),
             column_list(&self.columns),
-            engine.clause(self),
+            self.engine_clause(engine),
         );
         if self.by_month {
             sql.push_str("PARTITION BY toYYYYMM(window_start)\n");
@@ -467,6 +382,18 @@ impl TableSpec {
         sql + "COMMENT " + &literal(&self.comment)
     }
 
+    fn engine_clause(&self, engine: &Engine) -> String {
+        let family = if self.version.is_some() { "ReplacingMergeTree" } else { "MergeTree" };
+        let version = self.version.map(str::to_owned);
+        match engine {
+            Engine::Plain => format!("{family}({})", version.unwrap_or_default()),
+            Engine::Replicated { path, replica, .. } => {
+                let arguments: Vec<_> =
+                    [literal(path), literal(replica)].into_iter().chain(version).collect();
+                format!("Replicated{family}({})", arguments.join(", "))
+            }
+        }
+    }
     /// `ALTER TABLE` that adds a column which a later version of the program brought, at its place.
     pub fn add_column(
         &self,

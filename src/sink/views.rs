@@ -3,9 +3,8 @@
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
 
-use super::tables::{
-    Databases, Engine, TIME, Table, TableColumn, column_list, create_database, literal, quoted,
-};
+use super::ddl::{Databases, Engine, create_database, literal, quoted};
+use super::tables::{TIME, Table, TableColumn, column_list};
 
 /// A view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,9 +139,13 @@ fn stream_health(databases: &Databases) -> ViewSpec {
     let half = |topic: &str, prefix: &str, own: [&str; 3]| {
         let counts: Vec<_> = ["accepted", "duplicate", "late", "matched", "kept", "orphan"]
             .into_iter()
-            .map(|count| match own.contains(&count) {
-                true => format!("tally.{count} AS {count}"),
-                false => format!("toInt64(0) AS {count}"),
+            .map(|count| {
+                let from = if own.contains(&count) {
+                    format!("tally.{count}")
+                } else {
+                    "toInt64(0)".to_owned()
+                };
+                format!("{from} AS {count}")
             })
             .collect();
         format!(
@@ -174,10 +177,10 @@ fn stream_health(databases: &Databases) -> ViewSpec {
     }
 }
 
-fn models_now(databases: &Databases) -> ViewSpec {
+fn models_now_columns() -> Vec<TableColumn> {
     let c = TableColumn::new;
     let name = "LowCardinality(String)";
-    let columns = vec![
+    vec![
         c("job", name, "The job"),
         c("model", name, "The model"),
         c("version", name, "The model's version; empty where records name none"),
@@ -197,7 +200,10 @@ fn models_now(databases: &Databases) -> ViewSpec {
         c("error_rate", "Nullable(Float64)", "errors / inferences"),
         c("labelled", "UInt64", "Inferences with a label"),
         c("coverage", "Nullable(Float64)", "labelled / inferences"),
-    ];
+    ]
+}
+
+fn models_now(databases: &Databases) -> ViewSpec {
     let db = quoted(&databases.tables);
     // Counts are summed before they are divided; windows of coarser grains hold the same records again.
     let select = format!(
@@ -224,20 +230,21 @@ fn models_now(databases: &Databases) -> ViewSpec {
         comment:
             "One row for each model and version: since when, how much, how many errors and labels"
                 .to_owned(),
-        columns,
+        columns: models_now_columns(),
         select,
         definer: true,
     }
 }
 
-/// The number of records that a figure was computed over: a column of the same table.
+/// The number of records that a figure was computed over, from columns of the same table.
 fn denominator(table: MetricTable, metric: &str) -> &'static str {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| metric.starts_with(prefix));
-    let wanted = match table {
+    match table {
         MetricTable::Serving if metric.starts_with("latency_") => "latency_n",
         MetricTable::Labels if starts(&["label_delay_"]) => "labelled",
         MetricTable::Labels if metric == "coverage_positive" => "inferences_positive",
         MetricTable::Labels if metric == "coverage_negative" => "inferences_negative",
+        MetricTable::QualityBinary if starts(&["npv"]) => "tn + fn",
         MetricTable::QualityBinary if metric == "precision" => "predicted_positive",
         MetricTable::QualityBinary if metric == "recall" => "positives",
         MetricTable::QualityBinary if metric == "specificity" => "negatives",
@@ -255,9 +262,7 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         }
         MetricTable::QualityBinary => "n",
         MetricTable::Serving | MetricTable::Labels => "inferences",
-    };
-    debug_assert!(table.columns().iter().any(|column| column.name == wanted), "no {wanted}");
-    wanted
+    }
 }
 
 /// Whether a column is the limit of another's interval, which stands beside it in the long view.

@@ -17,17 +17,28 @@ struct State {
     logs: BTreeMap<(Stream, PartitionId), LogState>,
 }
 
-/// What the client's statistics say of one topic partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What one report says of a topic partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogReport {
+    /// The end of what can be read, if known.
+    pub(super) end: Option<i64>,
+    /// The next offset that a worker will be given, if it was given any.
+    pub(super) position: Option<i64>,
+    /// The next offset to fetch.
+    pub(super) next_fetch: i64,
+}
+
+/// What is known of one topic partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogState {
     /// The end of what can be read.
-    pub end: i64,
+    pub(super) end: i64,
     /// The next offset that a worker will be given.
-    pub position: i64,
+    pub(super) position: i64,
     /// The next offset to fetch: all before it has been fetched or does not exist.
-    pub next_fetch: i64,
+    pub(super) next_fetch: i64,
     /// How many reports in a row have given this `next_fetch`.
-    pub repeats: u32,
+    pub(super) repeats: u32,
 }
 
 impl KafkaHealth {
@@ -60,6 +71,16 @@ impl KafkaHealth {
         }
     }
 
+    /// Notes that records come.
+    pub(super) fn flowing(&self) {
+        let mut state = self.state();
+        if state.outage.is_some() || state.refusal.is_some() {
+            state.outage = None;
+            state.refusal = None;
+            tracing::warn!("records come from Kafka again");
+        }
+    }
+
     /// Notes that brokers refuse what the client asks for; logged once for each change.
     pub(super) fn refused(&self, reason: &str) {
         let mut state = self.state();
@@ -84,15 +105,22 @@ impl KafkaHealth {
         self.state().fatal.clone()
     }
 
-    /// Notes what statistics say of a topic partition.
-    pub(super) fn report(&self, stream: Stream, partition: PartitionId, mut log: LogState) {
+    /// Notes where reading of a topic partition begins.
+    pub(super) fn started(&self, stream: Stream, partition: PartitionId, position: i64) {
+        let log = LogState { end: position, position, next_fetch: -1, repeats: 0 };
+        self.state().logs.insert((stream, partition), log);
+    }
+
+    /// Notes what statistics say of a topic partition; of one that was not started it means nothing.
+    pub(super) fn report(&self, stream: Stream, partition: PartitionId, report: LogReport) {
         let mut state = self.state();
-        if let Some(before) = state.logs.get(&(stream, partition))
-            && before.next_fetch == log.next_fetch
-        {
-            log.repeats = before.repeats.saturating_add(1);
+        if let Some(log) = state.logs.get_mut(&(stream, partition)) {
+            let repeated = log.next_fetch == report.next_fetch;
+            log.repeats = if repeated { log.repeats.saturating_add(1) } else { 0 };
+            log.next_fetch = report.next_fetch;
+            log.position = report.position.unwrap_or(log.position);
+            log.end = report.end.unwrap_or(log.end);
         }
-        state.logs.insert((stream, partition), log);
     }
 
     /// What statistics last said of a topic partition.
@@ -107,5 +135,48 @@ impl KafkaHealth {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P1: PartitionId = PartitionId(1);
+
+    #[test]
+    fn lag_is_end_minus_position() {
+        let health = KafkaHealth::default();
+        let unread = LogReport { end: Some(50), position: None, next_fetch: 50 };
+        health.report(Stream::Labels, P1, unread);
+        assert_eq!(health.lags(), []); // not started
+        health.started(Stream::Labels, P1, 20);
+        assert_eq!(health.lags(), [(Stream::Labels, P1, 0)]);
+        health.report(Stream::Labels, P1, unread);
+        assert_eq!(health.lags(), [(Stream::Labels, P1, 30)]);
+        health.report(Stream::Labels, P1, LogReport { position: Some(45), ..unread });
+        assert_eq!(health.lags(), [(Stream::Labels, P1, 5)]);
+        health.forget_logs();
+        assert_eq!(health.lags(), []);
+    }
+
+    #[test]
+    fn outage_ends_when_a_broker_answers_and_refusal_when_records_come() {
+        let health = KafkaHealth::default();
+        health.refused("no right");
+        health.lost("no route");
+        assert_eq!(health.outage().as_deref(), Some("no route"));
+        health.reached();
+        assert_eq!(health.outage().as_deref(), Some("no right"));
+        health.flowing();
+        assert_eq!(health.outage(), None);
+    }
+
+    #[test]
+    fn first_fatal_reason_is_kept() {
+        let health = KafkaHealth::default();
+        health.fail("first");
+        health.fail("second");
+        assert_eq!(health.fatal().as_deref(), Some("first"));
     }
 }

@@ -12,11 +12,12 @@ use std::time::Duration;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataBroker;
 use rdkafka::{ClientConfig, ClientContext};
 use rdkafka_sys as sys;
 
 use super::SourceError;
-use super::group::log_client_line;
+use super::context::log_client_line;
 use super::kafka::{KafkaSettings, TopicIdentity, Topics};
 
 /// How long the brokers may take for one answer.
@@ -64,9 +65,13 @@ pub(super) fn inspect(
         .map(String::as_str)
         .collect();
     let mut partitions = Vec::new();
+    let mut broker = None;
     for name in &names {
-        partitions.push(partitions_of(&client, settings, name)?);
+        let found = partitions_of(&client, settings, name)?;
+        partitions.push(found.partitions);
+        broker = found.broker.or(broker);
     }
+    let client = Admin { client: &client, broker };
     if let [inferences, labels] = partitions[..]
         && inferences != labels
     {
@@ -85,16 +90,30 @@ pub(super) fn inspect(
         partitions: i32::try_from(partitions[0]).expect("partition numbers are i32"),
         inferences: identities.next().expect("one id per name"),
         labels: identities.next(),
-        cluster: client.client().fetch_cluster_id(ANSWER_TIMEOUT).unwrap_or_default(),
+        cluster: client.client.client().fetch_cluster_id(ANSWER_TIMEOUT).unwrap_or_default(),
         append_time: names.iter().all(|name| stamped_by_broker(&client, name)),
     })
+}
+
+/// What metadata say of a topic.
+struct Found {
+    partitions: usize,
+    /// One broker's id.
+    broker: Option<i32>,
+}
+
+/// The client, and which broker to ask. Any of them knows; left to itself librdkafka waits for the controller, which
+/// its own mock cluster does not have.
+struct Admin<'a> {
+    client: &'a Client,
+    broker: Option<i32>,
 }
 
 fn partitions_of(
     client: &Client,
     settings: &KafkaSettings,
     topic: &str,
-) -> Result<usize, SourceError> {
+) -> Result<Found, SourceError> {
     let missing =
         || SourceError::MissingTopic { topic: topic.to_owned(), brokers: settings.brokers.clone() };
     let mut failure = String::new();
@@ -104,7 +123,12 @@ fn partitions_of(
                 let found = metadata.topics().iter().find(|found| found.name() == topic);
                 let found = found.ok_or_else(missing)?;
                 match found.error().map(RDKafkaErrorCode::from) {
-                    None if !found.partitions().is_empty() => return Ok(found.partitions().len()),
+                    None if !found.partitions().is_empty() => {
+                        return Ok(Found {
+                            partitions: found.partitions().len(),
+                            broker: metadata.brokers().first().map(MetadataBroker::id),
+                        });
+                    }
                     None
                     | Some(
                         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
@@ -125,7 +149,7 @@ fn partitions_of(
 }
 
 /// The topics' ids, in the order of the names; empty where the brokers have none.
-fn ids(client: &Client, names: &[&str]) -> Result<Vec<String>, SourceError> {
+fn ids(client: &Admin<'_>, names: &[&str]) -> Result<Vec<String>, SourceError> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: the pointers are valid C texts, copied by the call; the collection is destroyed below.
@@ -166,7 +190,7 @@ fn ids(client: &Client, names: &[&str]) -> Result<Vec<String>, SourceError> {
 }
 
 /// Whether the broker stamps the topic's records. No where it does not say.
-fn stamped_by_broker(client: &Client, topic: &str) -> bool {
+fn stamped_by_broker(client: &Admin<'_>, topic: &str) -> bool {
     let Ok(name) = CString::new(topic) else { return false };
     let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
     // SAFETY: the name is a valid C text, copied by the call; the resource is destroyed below.
@@ -175,7 +199,7 @@ fn stamped_by_broker(client: &Client, topic: &str) -> bool {
     let answer = Answer::wait(client, question, |ask| {
         // SAFETY: all four are valid for the call, which copies what it keeps; there is one resource.
         unsafe {
-            sys::rd_kafka_DescribeConfigs(ask.client, &raw mut resource, 1, ask.options, ask.queue)
+            sys::rd_kafka_DescribeConfigs(ask.client, &raw mut resource, 1, ask.options, ask.queue);
         }
     });
     // SAFETY: made above, and used no more.
@@ -230,20 +254,23 @@ struct Answer(NonNull<sys::rd_kafka_event_t>);
 impl Answer {
     /// Asks, and waits for the answer.
     fn wait(
-        client: &Client,
+        admin: &Admin<'_>,
         question: sys::rd_kafka_admin_op_t,
         ask: impl FnOnce(&Ask),
     ) -> Result<Self, String> {
-        let client = client.client().native_ptr();
+        let client = admin.client.client().native_ptr();
         let timeout = i32::try_from(ANSWER_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the client is valid for the call; options and queue are destroyed below. An answer that comes after
         // the queue is destroyed is thrown away by librdkafka, which counts its queues.
         let event = unsafe {
             let options = sys::rd_kafka_AdminOptions_new(client, question);
             sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
+            if let Some(broker) = admin.broker {
+                sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+            }
             let queue = sys::rd_kafka_queue_new(client);
             ask(&Ask { client, options, queue });
-            let event = sys::rd_kafka_queue_poll(queue, timeout);
+            let event = sys::rd_kafka_queue_poll(queue, timeout + 1000);
             sys::rd_kafka_queue_destroy(queue);
             sys::rd_kafka_AdminOptions_destroy(options);
             event

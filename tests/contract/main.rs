@@ -1,6 +1,12 @@
-//! What the parts promise each other, in memory and in seconds.
-#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
-#![expect(clippy::disallowed_methods, reason = "tests measure time and use small channels")]
+//! What other programs see of Tidegauge, and what its parts promise each other. In memory, in seconds.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod acknowledgement;
+mod decode;
+mod decode_avro;
+mod decode_json;
 mod memory;
 mod pipeline;
+mod registry;
+mod source;
+mod tables;

@@ -1,6 +1,10 @@
 //! The sink against a real ClickHouse: what is written comes back to the bit, and what BI tools see is right.
 
+mod schema;
+mod views;
+
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tidegauge::engine::event::{PartitionId, Positions, Stream};
 use tidegauge::engine::floor::{Floor, Mark};
@@ -17,7 +21,8 @@ use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
 use tidegauge::sink::job::{BindError, BoundTopic, JobBinding};
 use tidegauge::sink::{FailureClass, RowBatch, Sink, StateVersion, row};
 
-use super::support::services;
+use crate::support::{http, services};
+use tidegauge::embedded::clickhouse::EmbeddedOptions;
 
 const JOB: &str = "a 'job'\n\\";
 const HOUR_MS: i64 = 3_600_000;
@@ -48,13 +53,13 @@ fn sink(database: &str) -> ClickHouse {
 
 async fn ready(database: &str) -> ClickHouse {
     let sink = sink(database);
-    sink.init().await.unwrap();
+    sink.init().await.expect("an empty database");
     sink
 }
 
 async fn write(sink: &mut ClickHouse, batches: Vec<RowBatch>) {
     for batch in &batches {
-        sink.write(batch).await.unwrap();
+        sink.write(batch).await.expect("it is taken");
     }
 }
 
@@ -75,13 +80,15 @@ fn key(model: &str, version: &str, segment: &str, hour: i64) -> Key {
 fn edge(column: &Column, seed: u64) -> Value {
     match column.kind {
         Kind::Count => Value::Count(u64::MAX - seed),
-        Kind::Time => Value::Time(START_MS + i64::try_from(seed).unwrap()),
+        Kind::Time => Value::Time(START_MS + i64::try_from(seed).expect("small")),
         Kind::Number => Value::Figure(Ok(0.1)),
         Kind::Figure if seed.is_multiple_of(2) => Value::Figure(Err(Undefined::NoLabels)),
         Kind::Figure => Value::Figure(Ok(f64::MIN_POSITIVE / 4.0)),
         Kind::Sum => {
             let mut sum = ExactSum::default();
-            [1e300, -1e-300, 0.1, f64::MIN_POSITIVE].iter().for_each(|&term| sum.add(term));
+            for term in [1e300, -1e-300, 0.1, f64::MIN_POSITIVE] {
+                sum.add(term);
+            }
             Value::Sum(if seed == 0 { ExactSum::default() } else { sum })
         }
         Kind::Cells if seed == 0 => Value::Cells(Vec::new()),
@@ -108,61 +115,6 @@ fn sorted(mut rows: Vec<StateRow>) -> Vec<StateRow> {
 }
 
 #[tokio::test]
-async fn init_twice_does_nothing_the_second_time() {
-    let sink = sink("init_twice");
-    assert_eq!(sink.check_schema().await.unwrap_err().code(), "clickhouse_schema");
-    let first = sink.init().await.unwrap();
-    assert!(first.done.contains(&"created table window_state".to_owned()), "{first:?}");
-    sink.check_schema().await.unwrap();
-    assert!(sink.init().await.unwrap().done.is_empty());
-    server().query("DROP VIEW init_twice_bi.metrics");
-    assert!(!sink.init().await.unwrap().done.is_empty());
-    server().query("SELECT count() FROM init_twice_bi.metrics");
-    assert!(sink.init().await.unwrap().done.is_empty());
-}
-
-#[tokio::test]
-async fn a_column_that_is_missing_is_named_and_added_by_init() {
-    let mut sink = ready("missing_column").await;
-    server().query("ALTER TABLE missing_column.serving DROP COLUMN latency_n");
-    let error = sink.check_schema().await.unwrap_err();
-    assert_eq!(error.code(), "clickhouse_schema");
-    for part in ["`missing_column`.`serving`", "latency_n", "tidegauge init"] {
-        assert!(error.to_string().contains(part), "{error}");
-    }
-    let rows = [metric_row(MetricTable::Serving, 1)];
-    let refused = sink.write(&row::metrics(JOB, &rows)[0]).await.unwrap_err();
-    assert_eq!(refused.class(), FailureClass::WaitForOperator, "{refused}");
-    assert_eq!(server().query("SELECT count() FROM missing_column.serving"), "0\n");
-
-    let done = sink.init().await.unwrap().done;
-    assert_eq!(done, ["added column serving.latency_n"]);
-    sink.check_schema().await.unwrap();
-    write(&mut sink, row::metrics(JOB, &rows)).await;
-    assert_eq!(server().query("SELECT count() FROM missing_column_bi.serving"), "1\n");
-}
-
-#[tokio::test]
-async fn a_column_of_another_type_is_refused() {
-    let sink = ready("other_type").await;
-    server().query("ALTER TABLE other_type.seals MODIFY COLUMN sealed_until_ms Int32");
-    for error in [sink.check_schema().await.unwrap_err(), sink.init().await.unwrap_err()] {
-        assert_eq!(error.code(), "clickhouse_schema");
-        assert!(error.to_string().contains("sealed_until_ms"), "{error}");
-        assert!(error.to_string().contains("Int32"), "{error}");
-    }
-}
-
-#[tokio::test]
-async fn a_newer_database_is_left_alone() {
-    let sink = ready("newer").await;
-    server().query("INSERT INTO newer.migrations (version, views, program) VALUES (99, '', '')");
-    let error = sink.init().await.unwrap_err();
-    assert_eq!(error.code(), "clickhouse_schema");
-    assert!(error.to_string().contains("newer version"), "{error}");
-}
-
-#[tokio::test]
 async fn states_come_back_to_the_bit() {
     let mut sink = ready("states").await;
     let mut rows = Vec::new();
@@ -176,7 +128,9 @@ async fn states_come_back_to_the_bit() {
     // Repeating is harmless, and another job's rows are another's.
     write(&mut sink, row::states(JOB, &rows)).await;
     let mut other = rows.clone();
-    other.iter_mut().for_each(|row| row.version = Version::of(0, 99, true));
+    for row in &mut other {
+        row.version = Version::of(0, 99, true);
+    }
     write(&mut sink, row::states("another", &other)).await;
 
     let mut asked = wanted(&rows);
@@ -235,7 +189,7 @@ fn clock(k: usize, stamps: &[i64]) -> LogClock {
 fn mark(partition: i32, positions: Positions) -> Mark {
     let mut tally = Tally::default();
     for (i, name) in ODD_NAMES.into_iter().enumerate() {
-        let n = i64::try_from(i).unwrap() + 1;
+        let n = i64::try_from(i).expect("small") + 1;
         let outcomes = Outcomes { first: n, second: -n, third: i64::MAX / 4, dead: 1 };
         tally.add(Stream::Inferences, &Arc::from(name), &outcomes);
         tally.add(Stream::Labels, &Arc::from(name), &Outcomes { first: 5, ..outcomes });
@@ -325,214 +279,30 @@ fn metric_row(table: MetricTable, seed: u64) -> MetricRow {
 }
 
 #[tokio::test]
-async fn metric_rows_are_seen_through_the_views() {
-    let mut sink = ready("figures").await;
-    for seed in [1, 2] {
-        let rows: Vec<_> = MetricTable::ALL.into_iter().map(|t| metric_row(t, seed)).collect();
-        write(&mut sink, row::metrics(JOB, &rows)).await;
-    }
-    // A replayed older row changes nothing.
-    write(&mut sink, row::metrics(JOB, &[metric_row(MetricTable::Serving, 1)])).await;
-    for table in MetricTable::ALL {
-        let expected = metric_row(table, 2);
-        let names: Vec<_> = table.columns().iter().map(|column| column.name).collect();
-        let answer = server().query(&format!(
-            "SELECT window_start, window_end, grain, model, version, segment, undefined, sealed, row_version, {} \
-             FROM figures_bi.{} FORMAT JSONCompactStrings SETTINGS output_format_json_quote_64bit_integers = 1",
-            names.join(", "),
-            table.name()
-        ));
-        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
-        let rows = answer["data"].as_array().unwrap();
-        assert_eq!(rows.len(), 1, "{}", table.name());
-        let mut texts = vec![
-            "2026-01-05 00:00:00.000".to_owned(),
-            "2026-01-05 01:00:00.000".to_owned(),
-            "1h".to_owned(),
-            "it's".to_owned(),
-            "v1".to_owned(),
-            "all".to_owned(),
-            expected.undefined.clone(),
-            "false".to_owned(),
-            expected.version.0.to_string(),
-        ];
-        texts.extend(expected.values.iter().map(|value| match value {
-            Value::Count(count) => count.to_string(),
-            Value::Time(time) => {
-                assert_eq!(*time, START_MS + 2);
-                "2026-01-05 00:00:00.002".to_owned()
-            }
-            Value::Figure(Ok(number)) => number.to_string(),
-            Value::Figure(Err(_)) => "ᴺᵁᴸᴸ".to_owned(),
-            Value::Sum(_) | Value::Cells(_) => unreachable!("state only"),
-        }));
-        assert_eq!(rows[0], serde_json::json!(texts), "{}", table.name());
-    }
-}
+async fn a_server_that_hangs_or_dies_is_unavailable_and_the_same_bytes_are_taken_later() {
+    let mut server = services::ClickHouse::start();
+    let mut settings = ClickHouseSettings::new(&server.url(), "outage", JOB);
+    settings.timeout = Duration::from_secs(1);
+    let mut impatient = ClickHouse::new(settings.clone());
+    settings.timeout = Duration::from_secs(30);
+    let mut sink = ClickHouse::new(settings);
+    sink.init().await.unwrap();
+    let rows = [state(key("m", "", "all", 0), 0, 1, 1)];
+    let batch = row::states(JOB, &rows).remove(0);
 
-#[tokio::test]
-async fn the_long_view_gives_each_figure_a_row_with_its_reason() {
-    let mut sink = ready("long_view").await;
-    let rows: Vec<_> = MetricTable::ALL.into_iter().map(|table| metric_row(table, 2)).collect();
-    write(&mut sink, row::metrics(JOB, &rows)).await;
-    let one = |metric: &str| {
-        server().query(&format!(
-            "SELECT family, value, lower, upper, n, reason, sealed FROM long_view_bi.metrics WHERE metric = '{metric}'"
-        ))
-    };
-    assert_eq!(
-        one("auroc"),
-        "quality_binary\t\\N\t\\N\t\\N\t18446744073709551613\tno_labels\tfalse\n"
-    );
-    assert_eq!(one("auroc_lower"), "", "limits stand beside their figure");
-    assert_eq!(
-        one("errors"),
-        "serving\t18446744073709552000\t\\N\t\\N\t18446744073709551613\t\tfalse\n"
-    );
-    assert_eq!(server().query("SELECT uniq(family) FROM long_view_bi.metrics"), "3\n");
-    let columns: usize = MetricTable::ALL
-        .iter()
-        .flat_map(|table| table.columns())
-        .filter(|c| !matches!(c.kind, Kind::Time))
-        .filter(|c| !c.name.ends_with("_lower") && !c.name.ends_with("_upper"))
-        .count();
-    assert_eq!(server().query("SELECT count() FROM long_view_bi.metrics"), format!("{columns}\n"));
-}
+    server.pause();
+    let hung = impatient.write(&batch).await.unwrap_err();
+    assert_eq!(hung.class(), FailureClass::Retry, "{hung}");
+    let unread = impatient.states(&wanted(&rows)).await.unwrap_err();
+    assert_eq!(unread.class(), FailureClass::Retry, "{unread}");
+    server.resume();
+    sink.write(&batch).await.unwrap();
 
-#[tokio::test]
-async fn models_now_has_one_row_for_each_model_and_version() {
-    let mut sink = ready("models_now").await;
-    let mut rows = Vec::new();
-    for (hour, count) in [(0, 10), (1, 30), (2, 2)] {
-        for segment in ["all", "region=eu"] {
-            for grain in ["1h", "1d"] {
-                let mut row = metric_row(MetricTable::Serving, 1);
-                row.key = key("m", "v1", segment, hour);
-                if grain == "1d" {
-                    row.key.window = Window::of(row.key.window.start, Millis(24 * HOUR_MS));
-                }
-                row.grain = grain.into();
-                let columns = MetricTable::Serving.columns();
-                for (column, value) in columns.iter().zip(&mut row.values) {
-                    match column.name {
-                        "inferences" => *value = Value::Count(count),
-                        "errors" => *value = Value::Count(1),
-                        _ => {}
-                    }
-                }
-                rows.push(row);
-            }
-        }
-    }
-    write(&mut sink, row::metrics(JOB, &rows)).await;
-    assert_eq!(
-        server().query(
-            "SELECT model, version, grain, windows, first_window_start, last_window_start, last_inferences, \
-             inferences, errors, labelled FROM models_now_bi.models_now"
-        ),
-        "m\tv1\t1h\t3\t2026-01-05 00:00:00.000\t2026-01-05 02:00:00.000\t2\t42\t3\t0\n"
-    );
-}
-
-/// What Superset, Metabase and Grafana show without trouble.
-const ALLOWED_TYPES: &str = "'String', 'LowCardinality(String)', 'Float64', 'Nullable(Float64)', 'UInt64', 'Int64', \
-     'Int32', 'Bool', 'DateTime64(3, \\'UTC\\')', 'Nullable(DateTime64(3, \\'UTC\\'))'";
-
-#[tokio::test]
-async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
-    ready("guard").await;
-    let columns = "FROM system.columns WHERE database IN ('guard', 'guard_bi')";
-    assert_eq!(
-        server().query(&format!(
-            "SELECT table, name, type {columns} AND database = 'guard_bi' AND type NOT IN ({ALLOWED_TYPES})"
-        )),
-        ""
-    );
-    assert_eq!(server().query(&format!("SELECT table, name {columns} AND comment = ''")), "");
-    assert_eq!(
-        server().query(&format!(
-            "SELECT table, name {columns} AND NOT match(name, '^[a-z][a-z0-9_]*$')"
-        )),
-        ""
-    );
-    let tables = "FROM system.tables WHERE database IN ('guard', 'guard_bi')";
-    assert_eq!(server().query(&format!("SELECT name {tables} AND comment = ''")), "");
-    assert_eq!(
-        server().query(&format!("SELECT groupArray(name) FROM (SELECT name {tables} AND database = 'guard_bi' ORDER BY name)")),
-        "['labels','metrics','models_now','quality_binary','serving','stream_health']\n"
-    );
-    assert_eq!(
-        server().query(&format!("SELECT count() {tables} AND database = 'guard_bi' AND create_table_query NOT LIKE '%SQL SECURITY DEFINER%'")),
-        "0\n"
-    );
-    assert_eq!(
-        server().query(
-            "SELECT count() FROM system.databases WHERE name LIKE 'guard%' AND comment != ''"
-        ),
-        "2\n"
-    );
-}
-
-fn binding(topic: &str) -> JobBinding {
-    JobBinding {
-        cluster: "cluster ?".into(),
-        inferences: BoundTopic { name: topic.into(), id: "id '1'".into() },
-        labels: None,
-        partitions: 4,
-        configuration: "digest\n".into(),
-        window: Millis(HOUR_MS),
-    }
-}
-
-#[tokio::test]
-async fn a_job_is_bound_once_and_refuses_what_differs() {
-    let sink = ready("binding").await;
-    let first = binding("in'ferences");
-    assert_eq!(sink.bind(&first).await.unwrap(), 0);
-    assert_eq!(sink.bind(&first).await.unwrap(), 0);
-    let mut labelled = first.clone();
-    labelled.labels = Some(BoundTopic { name: "labels".into(), id: String::new() });
-    assert_eq!(sink.bind(&labelled).await.unwrap_err().code(), "job_other_topics");
-    let recreated = JobBinding {
-        inferences: BoundTopic { id: "id 2".into(), ..first.inferences.clone() },
-        ..first.clone()
-    };
-    assert_eq!(sink.bind(&recreated).await.unwrap_err().code(), "topic_recreated");
-    let wider = JobBinding { partitions: 8, ..first.clone() };
-    assert_eq!(sink.bind(&wider).await.unwrap_err().code(), "partitions_changed");
-    let changed = JobBinding { configuration: String::new(), ..first.clone() };
-    assert_eq!(sink.bind(&changed).await.unwrap_err().code(), "job_other_configuration");
-    // A row taken out by hand frees the name.
-    server().query("DELETE FROM binding.jobs WHERE 1");
-    assert_eq!(sink.bind(&labelled).await.unwrap(), 0);
-    assert_eq!(server().query("SELECT count() FROM binding.jobs"), "1\n");
-}
-
-#[tokio::test]
-async fn of_two_first_starts_on_other_topics_one_wins() {
-    let sink = ready("bind_race").await;
-    for round in 0..10 {
-        let settings = ClickHouseSettings::new(&server().url(), "bind_race", &format!("j{round}"));
-        let (a, b) = (ClickHouse::new(settings.clone()), ClickHouse::new(settings));
-        let (x, y) = (binding("x"), binding("y"));
-        let (first, second) = tokio::join!(a.bind(&x), b.bind(&y));
-        let won = [&first, &second].into_iter().filter(|result| result.is_ok()).count();
-        assert_eq!(won, 1, "round {round}: {first:?} {second:?}");
-        let lost = first.err().or(second.err()).unwrap();
-        assert!(matches!(lost, BindError::OtherTopics { .. }), "{lost}");
-    }
-    drop(sink);
-}
-
-#[tokio::test]
-async fn a_refusal_says_who_can_help() {
-    let mut settings = ClickHouseSettings::new(&server().url(), "refusal", JOB);
-    settings.password = "wrong".into();
-    let error = ClickHouse::new(settings).init().await.unwrap_err();
-    assert_eq!(error.code(), "clickhouse_refused");
-    assert!(error.to_string().contains("clickhouse.password"), "{error}");
-    let settings = ClickHouseSettings::new(&server().url(), "Bad-Name", JOB);
-    assert_eq!(ClickHouse::new(settings).init().await.unwrap_err().code(), "clickhouse_schema");
-    let mut absent = sink("no_such_database");
-    assert_eq!(absent.seals().await.unwrap_err().code(), "clickhouse_schema");
+    server.kill();
+    let dead = sink.write(&batch).await.unwrap_err();
+    assert_eq!(dead.class(), FailureClass::Retry, "{dead}");
+    server.start_again();
+    sink.write(&batch).await.unwrap();
+    assert_eq!(sink.states(&wanted(&rows)).await.unwrap(), rows);
+    assert_eq!(server.query("SELECT count() FROM outage.window_state FINAL"), "1\n");
 }

@@ -1,0 +1,279 @@
+CREATE DATABASE IF NOT EXISTS `tidegauge` COMMENT 'Tidegauge: states, marks and metric rows; written by the program only';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`migrations`
+(
+    `version` UInt32 COMMENT 'Version of the tables',
+    `views` String COMMENT 'Digest of the views',
+    `program` String COMMENT 'Version of the program that did it',
+    `applied` DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When'
+)
+ENGINE = MergeTree()
+ORDER BY (version, applied)
+COMMENT 'Which versions of the tables and views were put in place, and when';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`jobs`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `generation` UInt16 COMMENT 'Rises with every deliberate rebuild',
+    `cluster` String COMMENT 'ID of the Kafka cluster',
+    `inference_topic` String COMMENT 'Name of the inference topic',
+    `inference_topic_id` String COMMENT 'Kafka\'s ID of the inference topic',
+    `label_topic` String COMMENT 'Name of the label topic; empty where there is none',
+    `label_topic_id` String COMMENT 'Kafka\'s ID of the label topic',
+    `partitions` Int32 COMMENT 'Partitions of each topic',
+    `configuration` String COMMENT 'Digest of all options that change what a row says',
+    `window_ms` Int64 COMMENT 'Length of the base window in milliseconds',
+    `created` DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When the server wrote the row'
+)
+ENGINE = MergeTree()
+ORDER BY (job, generation, created)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'What each job\'s name is bound to since its first start';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `partition` Int32 COMMENT 'Partition number, the same in both topics',
+    `inferences` UInt64 COMMENT 'Accepted inferences.',
+    `errors` UInt64 COMMENT 'Inferences with a non-empty error.',
+    `latency_sum_us` UInt64 COMMENT 'Sum of latencies in microseconds.',
+    `latency_max_us` UInt64 COMMENT 'Greatest latency in microseconds.',
+    `latency_us_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences by cell of the duration lattice of latency.',
+    `freshness_max_ms` UInt64 COMMENT 'Greatest freshness in milliseconds.',
+    `freshness_ms_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences by cell of the duration lattice of freshness.',
+    `latest_event_time` DateTime64(3, 'UTC') COMMENT 'Greatest event time of the inferences.',
+    `label_inferences` UInt64 COMMENT 'Accepted inferences that labels are awaited for.',
+    `labelled` UInt64 COMMENT 'Inferences with a label.',
+    `expired` UInt64 COMMENT 'Inferences without a label when the window sealed.',
+    `label_corrections` UInt64 COMMENT 'Later labels that won with another value or weight.',
+    `label_duplicates` UInt64 COMMENT 'Labels that joined nothing and changed nothing.',
+    `label_conflicts` UInt64 COMMENT 'Duplicates with another value or weight than the winner.',
+    `label_delay_sum_ms` UInt64 COMMENT 'Sum of label delays in milliseconds.',
+    `label_delay_max_ms` UInt64 COMMENT 'Greatest label delay in milliseconds.',
+    `label_delay_ms_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences by cell of the duration lattice of label delay.',
+    `labelled_within_1m` UInt64 COMMENT 'Inferences with a label delay of at most one minute.',
+    `labelled_within_10m` UInt64 COMMENT 'Inferences with a label delay of at most ten minutes.',
+    `labelled_within_1h` UInt64 COMMENT 'Inferences with a label delay of at most one hour.',
+    `labelled_within_1d` UInt64 COMMENT 'Inferences with a label delay of at most one day.',
+    `inferences_positive` UInt64 COMMENT 'Inferences decided positive.',
+    `labelled_positive` UInt64 COMMENT 'Inferences decided positive, with a label.',
+    `inferences_negative` UInt64 COMMENT 'Inferences decided negative.',
+    `labelled_negative` UInt64 COMMENT 'Inferences decided negative, with a label.',
+    `binary_inferences` UInt64 COMMENT 'Accepted inferences of a binary model.',
+    `binary_tp` UInt64 COMMENT 'True positives at the own decision.',
+    `binary_fp` UInt64 COMMENT 'False positives at the own decision.',
+    `binary_fn` UInt64 COMMENT 'False negatives at the own decision.',
+    `binary_tn` UInt64 COMMENT 'True negatives at the own decision.',
+    `decisions_off_threshold` UInt64 COMMENT 'Labelled inferences whose own prediction differs from score >= threshold.',
+    `score_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences by cell of the score lattice.',
+    `score_positive_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Positive labels by cell of the score lattice.',
+    `score_negative_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Negative labels by cell of the score lattice.',
+    `brier_sum` String COMMENT 'Exact sum of (score - label)^2.',
+    `brier_square_sum` String COMMENT 'Exact sum of the squares of (score - label)^2.',
+    `log_loss_sum` String COMMENT 'Exact sum of log losses.',
+    `log_loss_square_sum` String COMMENT 'Exact sum of the squares of log losses.',
+    `log_loss_clipped` UInt64 COMMENT 'Labelled scores whose log loss was held to 2^-52.',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, version, segment, window_start, partition)
+SETTINGS index_granularity = 512
+COMMENT 'What one partition knows of a window of the base size: additive state, merged into the metric tables';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`seals`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `partition` Int32 COMMENT 'Partition number, the same in both topics',
+    `generation` UInt16 COMMENT 'Generation of the job',
+    `sealed_until_ms` Int64 COMMENT 'End of the newest sealed window, milliseconds since 1970',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+ORDER BY (job, partition)
+COMMENT 'How far each partition has sealed its windows';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`marks`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `partition` Int32 COMMENT 'Partition number, the same in both topics',
+    `generation` UInt16 COMMENT 'Generation of the job',
+    `inference_position` Int64 COMMENT 'Next offset of the inference topic to count',
+    `label_position` Int64 COMMENT 'Next offset of the label topic to count',
+    `inference_floor` Int64 COMMENT 'Offset of the inference topic where a replay starts',
+    `label_floor` Int64 COMMENT 'Offset of the label topic where a replay starts',
+    `inference_clock_n` UInt32 COMMENT 'Timestamps that make the inference topic\'s clock',
+    `label_clock_n` UInt32 COMMENT 'Timestamps that make the label topic\'s clock',
+    `inference_floor_clock` Array(Int64) COMMENT 'Greatest Kafka timestamps before the floor, ascending',
+    `label_floor_clock` Array(Int64) COMMENT 'Greatest Kafka timestamps before the floor, ascending',
+    `inference_clock` Array(Int64) COMMENT 'Greatest Kafka timestamps before the position, ascending',
+    `label_clock` Array(Int64) COMMENT 'Greatest Kafka timestamps before the position, ascending',
+    `sealed_until_ms` Int64 COMMENT 'End of the newest sealed window, milliseconds since 1970',
+    `inference_tally` Array(Tuple(model String, accepted Int64, duplicate Int64, late Int64, dead Int64)) COMMENT 'Outcomes of the inferences before the position, by model',
+    `label_tally` Array(Tuple(model String, matched Int64, kept Int64, orphan Int64, dead Int64)) COMMENT 'Outcomes of the labels before the position, by model',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+ORDER BY (job, partition)
+COMMENT 'Where each partition stands: a start reads it and replays from its floors';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`serving`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `inferences` UInt64 COMMENT 'Accepted inferences.',
+    `inferences_per_s` Float64 COMMENT 'Inferences for each second of the whole window, also while it is open.',
+    `errors` UInt64 COMMENT 'Inferences with a non-empty error.',
+    `error_rate` Nullable(Float64) COMMENT 'errors / inferences.',
+    `error_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of error_rate (Wilson).',
+    `error_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of error_rate (Wilson).',
+    `latency_n` UInt64 COMMENT 'Inferences that carry a latency, failed ones included.',
+    `latency_p50_ms` Nullable(Float64) COMMENT 'Median latency, at most 1/128 above the exact one.',
+    `latency_p90_ms` Nullable(Float64) COMMENT '90 % quantile of latency, at most 1/128 above the exact one.',
+    `latency_p99_ms` Nullable(Float64) COMMENT '99 % quantile of latency, at most 1/128 above the exact one.',
+    `latency_max_ms` Nullable(Float64) COMMENT 'Greatest latency, exact.',
+    `latency_sum_ms` Nullable(Float64) COMMENT 'Sum of latencies, exact.',
+    `latency_mean_ms` Nullable(Float64) COMMENT 'latency_sum_ms / latency_n.',
+    `freshness_p50_ms` Nullable(Float64) COMMENT 'Median of arrival less event time, at most 1/128 above the exact one.',
+    `freshness_p90_ms` Nullable(Float64) COMMENT '90 % quantile of arrival less event time, at most 1/128 above the exact one.',
+    `freshness_p99_ms` Nullable(Float64) COMMENT '99 % quantile of arrival less event time, at most 1/128 above the exact one.',
+    `freshness_max_ms` Nullable(Float64) COMMENT 'Greatest arrival less event time, exact.',
+    `latest_event_time` DateTime64(3, 'UTC') COMMENT 'Greatest event time of the inferences.',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start)
+COMMENT 'Traffic, errors, latency and freshness of each model, version, segment and window.';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`labels`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `inferences` UInt64 COMMENT 'Accepted inferences: labelled + pending + expired.',
+    `labelled` UInt64 COMMENT 'Inferences with a label.',
+    `pending` UInt64 COMMENT 'Inferences of open windows without a label yet.',
+    `expired` UInt64 COMMENT 'Inferences of sealed windows without a label.',
+    `coverage` Nullable(Float64) COMMENT 'labelled / inferences.',
+    `settled_ratio` Nullable(Float64) COMMENT '(labelled + expired) / inferences.',
+    `labels_matched` UInt64 COMMENT 'labelled + label_corrections + label_duplicates.',
+    `label_corrections` UInt64 COMMENT 'Later labels that won with another value or weight.',
+    `label_duplicates` UInt64 COMMENT 'Labels that joined nothing and changed nothing.',
+    `label_conflicts` UInt64 COMMENT 'Duplicates with another value or weight than the winner.',
+    `label_delay_p50_ms` Nullable(Float64) COMMENT 'Median label delay, at most 1/128 above the exact one.',
+    `label_delay_p90_ms` Nullable(Float64) COMMENT '90 % quantile of label delay, at most 1/128 above.',
+    `label_delay_p99_ms` Nullable(Float64) COMMENT '99 % quantile of label delay, at most 1/128 above.',
+    `label_delay_max_ms` Nullable(Float64) COMMENT 'Greatest label delay, exact.',
+    `label_delay_mean_ms` Nullable(Float64) COMMENT 'Mean label delay.',
+    `labelled_within_1m` UInt64 COMMENT 'Inferences with a label delay of at most one minute.',
+    `labelled_within_10m` UInt64 COMMENT 'Inferences with a label delay of at most ten minutes.',
+    `labelled_within_1h` UInt64 COMMENT 'Inferences with a label delay of at most one hour.',
+    `labelled_within_1d` UInt64 COMMENT 'Inferences with a label delay of at most one day.',
+    `coverage_positive` Nullable(Float64) COMMENT 'labelled_positive / inferences_positive.',
+    `coverage_negative` Nullable(Float64) COMMENT 'labelled_negative / inferences_negative.',
+    `inferences_positive` UInt64 COMMENT 'Inferences decided positive (binary).',
+    `labelled_positive` UInt64 COMMENT 'Inferences decided positive, with a label.',
+    `inferences_negative` UInt64 COMMENT 'Inferences decided negative (binary).',
+    `labelled_negative` UInt64 COMMENT 'Inferences decided negative, with a label.',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start)
+COMMENT 'Which inferences have a label, how long it took, and how often labels were corrected or repeated.';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_binary`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n` UInt64 COMMENT 'Labelled inferences with a decision.',
+    `tp` UInt64 COMMENT 'True positives: decided and labelled positive.',
+    `fp` UInt64 COMMENT 'False positives: decided positive, labelled negative.',
+    `fn` UInt64 COMMENT 'False negatives: decided negative, labelled positive.',
+    `tn` UInt64 COMMENT 'True negatives: decided and labelled negative.',
+    `positives` UInt64 COMMENT 'tp + fn.',
+    `negatives` UInt64 COMMENT 'fp + tn.',
+    `predicted_positive` UInt64 COMMENT 'tp + fp.',
+    `accuracy` Nullable(Float64) COMMENT '(tp + tn) / n.',
+    `accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of accuracy (Wilson).',
+    `accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of accuracy (Wilson).',
+    `precision` Nullable(Float64) COMMENT 'tp / (tp + fp).',
+    `precision_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of precision (Wilson).',
+    `precision_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of precision (Wilson).',
+    `npv` Nullable(Float64) COMMENT 'Negative predictive value: tn / (tn + fn).',
+    `npv_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of npv (Wilson).',
+    `npv_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of npv (Wilson).',
+    `recall` Nullable(Float64) COMMENT 'tp / (tp + fn).',
+    `recall_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of recall (Wilson).',
+    `recall_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of recall (Wilson).',
+    `specificity` Nullable(Float64) COMMENT 'tn / (tn + fp).',
+    `specificity_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of specificity (Wilson).',
+    `specificity_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of specificity (Wilson).',
+    `prevalence` Nullable(Float64) COMMENT 'positives / n.',
+    `prevalence_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of prevalence (Wilson).',
+    `prevalence_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of prevalence (Wilson).',
+    `predicted_positive_rate` Nullable(Float64) COMMENT 'predicted_positive / n.',
+    `predicted_positive_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of predicted_positive_rate (Wilson).',
+    `predicted_positive_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of predicted_positive_rate (Wilson).',
+    `f1` Nullable(Float64) COMMENT '2 tp / (2 tp + fp + fn).',
+    `f1_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of f1 (Wilson, mapped).',
+    `f1_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of f1 (Wilson, mapped).',
+    `balanced_accuracy` Nullable(Float64) COMMENT '(recall + specificity) / 2.',
+    `balanced_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of balanced_accuracy (MOVER).',
+    `balanced_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of balanced_accuracy (MOVER).',
+    `mcc` Nullable(Float64) COMMENT 'Matthews correlation coefficient.',
+    `n_scored` UInt64 COMMENT 'Labelled inferences with a score.',
+    `scored_positives` UInt64 COMMENT 'Positive ones among n_scored.',
+    `scored_negatives` UInt64 COMMENT 'Negative ones among n_scored.',
+    `auroc` Nullable(Float64) COMMENT 'Area under the ROC curve, from score cells.',
+    `auroc_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of auroc (DeLong).',
+    `auroc_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of auroc (DeLong).',
+    `auroc_error_bound` Nullable(Float64) COMMENT 'Greatest difference of auroc to that of the raw scores.',
+    `auroc_se` Nullable(Float64) COMMENT 'Standard error of auroc (DeLong).',
+    `average_precision` Nullable(Float64) COMMENT 'Average precision, from score cells.',
+    `average_precision_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of average_precision (logit).',
+    `average_precision_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of average_precision (logit).',
+    `average_precision_min` Nullable(Float64) COMMENT 'Least average precision that the raw scores can have.',
+    `average_precision_max` Nullable(Float64) COMMENT 'Greatest average precision that the raw scores can have.',
+    `log_loss` Nullable(Float64) COMMENT 'Mean of -ln of the probability given to the label.',
+    `log_loss_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of log_loss (normal).',
+    `log_loss_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of log_loss (normal).',
+    `log_loss_clipped` UInt64 COMMENT 'Labelled scores whose log loss was held to 2^-52.',
+    `brier` Nullable(Float64) COMMENT 'Mean of (score - label)^2.',
+    `brier_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of brier (normal).',
+    `brier_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of brier (normal).',
+    `decisions_off_threshold` UInt64 COMMENT 'Labelled inferences whose own prediction differs from score >= threshold.',
+    `value_sum` Nullable(Float64) COMMENT 'What the decisions are worth together, by the model\'s value matrix.',
+    `value_per_label` Nullable(Float64) COMMENT 'value_sum / n.',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start)
+COMMENT 'Quality of binary models, of the labelled inferences, with 95 % intervals.';

@@ -1,0 +1,403 @@
+CREATE DATABASE IF NOT EXISTS `tidegauge_bi` COMMENT 'Tidegauge: views for BI tools over the metric rows';
+
+CREATE OR REPLACE VIEW `tidegauge`.`stream_health`
+(
+    `job` LowCardinality(String) COMMENT 'The job',
+    `topic` LowCardinality(String) COMMENT 'inferences or labels',
+    `partition` Int32 COMMENT 'Partition number, the same in both topics',
+    `model` LowCardinality(String) COMMENT 'The model as records name it; empty where they name none or can\'t be read',
+    `records` Int64 COMMENT 'Records read: accepted + duplicate + late + dead of inferences, matched + kept + orphan + dead of labels',
+    `accepted` Int64 COMMENT 'Inferences that were folded into their windows',
+    `duplicate` Int64 COMMENT 'Inferences of a request, model and version that were there already',
+    `late` Int64 COMMENT 'Inferences that arrived later than the lateness allows',
+    `dead` Int64 COMMENT 'Records of either topic that went to the dead letters',
+    `matched` Int64 COMMENT 'Labels that matched at least one inference',
+    `kept` Int64 COMMENT 'Labels that matched no inference yet, but one may come',
+    `orphan` Int64 COMMENT 'Labels that matched no inference, and none can come',
+    `position` Int64 COMMENT 'Next offset of the topic partition to count; offsets may have holes',
+    `clock` Nullable(DateTime64(3, 'UTC')) COMMENT 'How far the topic partition has come in log time; NULL before enough records'
+)
+AS SELECT
+    job, topic, partition, model,
+    accepted + duplicate + late + dead + matched + kept + orphan AS records,
+    accepted, duplicate, late, dead, matched, kept, orphan, position, clock
+FROM
+(
+    SELECT
+        job, 'inferences' AS topic, partition, tally.model AS model,
+        tally.accepted AS accepted, tally.duplicate AS duplicate, tally.late AS late, toInt64(0) AS matched, toInt64(0) AS kept, toInt64(0) AS orphan, tally.dead AS dead,
+        inference_position AS position,
+        if(length(inference_clock) = inference_clock_n, fromUnixTimestamp64Milli(least(greatest(inference_clock[1], -2208988800000), 9904550399999), 'UTC'), NULL) AS clock
+    FROM `tidegauge`.marks FINAL
+    LEFT ARRAY JOIN inference_tally AS tally
+    UNION ALL
+    SELECT
+        job, 'labels' AS topic, partition, tally.model AS model,
+        toInt64(0) AS accepted, toInt64(0) AS duplicate, toInt64(0) AS late, tally.matched AS matched, tally.kept AS kept, tally.orphan AS orphan, tally.dead AS dead,
+        label_position AS position,
+        if(length(label_clock) = label_clock_n, fromUnixTimestamp64Milli(least(greatest(label_clock[1], -2208988800000), 9904550399999), 'UTC'), NULL) AS clock
+    FROM `tidegauge`.marks FINAL
+    LEFT ARRAY JOIN label_tally AS tally
+)
+COMMENT 'What became of every record since the job\'s start, by topic partition and model: the outcomes add up to the records read';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`serving`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `inferences` UInt64 COMMENT 'Accepted inferences.',
+    `inferences_per_s` Float64 COMMENT 'Inferences for each second of the whole window, also while it is open.',
+    `errors` UInt64 COMMENT 'Inferences with a non-empty error.',
+    `error_rate` Nullable(Float64) COMMENT 'errors / inferences.',
+    `error_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of error_rate (Wilson).',
+    `error_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of error_rate (Wilson).',
+    `latency_n` UInt64 COMMENT 'Inferences that carry a latency, failed ones included.',
+    `latency_p50_ms` Nullable(Float64) COMMENT 'Median latency, at most 1/128 above the exact one.',
+    `latency_p90_ms` Nullable(Float64) COMMENT '90 % quantile of latency, at most 1/128 above the exact one.',
+    `latency_p99_ms` Nullable(Float64) COMMENT '99 % quantile of latency, at most 1/128 above the exact one.',
+    `latency_max_ms` Nullable(Float64) COMMENT 'Greatest latency, exact.',
+    `latency_sum_ms` Nullable(Float64) COMMENT 'Sum of latencies, exact.',
+    `latency_mean_ms` Nullable(Float64) COMMENT 'latency_sum_ms / latency_n.',
+    `freshness_p50_ms` Nullable(Float64) COMMENT 'Median of arrival less event time, at most 1/128 above the exact one.',
+    `freshness_p90_ms` Nullable(Float64) COMMENT '90 % quantile of arrival less event time, at most 1/128 above the exact one.',
+    `freshness_p99_ms` Nullable(Float64) COMMENT '99 % quantile of arrival less event time, at most 1/128 above the exact one.',
+    `freshness_max_ms` Nullable(Float64) COMMENT 'Greatest arrival less event time, exact.',
+    `latest_event_time` DateTime64(3, 'UTC') COMMENT 'Greatest event time of the inferences.',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, inferences, inferences_per_s, errors, error_rate, error_rate_lower, error_rate_upper, latency_n, latency_p50_ms, latency_p90_ms, latency_p99_ms, latency_max_ms, latency_sum_ms, latency_mean_ms, freshness_p50_ms, freshness_p90_ms, freshness_p99_ms, freshness_max_ms, latest_event_time, undefined, sealed, row_version
+FROM `tidegauge`.`serving` FINAL
+COMMENT 'Traffic, errors, latency and freshness of each model, version, segment and window.';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`labels`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `inferences` UInt64 COMMENT 'Accepted inferences: labelled + pending + expired.',
+    `labelled` UInt64 COMMENT 'Inferences with a label.',
+    `pending` UInt64 COMMENT 'Inferences of open windows without a label yet.',
+    `expired` UInt64 COMMENT 'Inferences of sealed windows without a label.',
+    `coverage` Nullable(Float64) COMMENT 'labelled / inferences.',
+    `settled_ratio` Nullable(Float64) COMMENT '(labelled + expired) / inferences.',
+    `labels_matched` UInt64 COMMENT 'labelled + label_corrections + label_duplicates.',
+    `label_corrections` UInt64 COMMENT 'Later labels that won with another value or weight.',
+    `label_duplicates` UInt64 COMMENT 'Labels that joined nothing and changed nothing.',
+    `label_conflicts` UInt64 COMMENT 'Duplicates with another value or weight than the winner.',
+    `label_delay_p50_ms` Nullable(Float64) COMMENT 'Median label delay, at most 1/128 above the exact one.',
+    `label_delay_p90_ms` Nullable(Float64) COMMENT '90 % quantile of label delay, at most 1/128 above.',
+    `label_delay_p99_ms` Nullable(Float64) COMMENT '99 % quantile of label delay, at most 1/128 above.',
+    `label_delay_max_ms` Nullable(Float64) COMMENT 'Greatest label delay, exact.',
+    `label_delay_mean_ms` Nullable(Float64) COMMENT 'Mean label delay.',
+    `labelled_within_1m` UInt64 COMMENT 'Inferences with a label delay of at most one minute.',
+    `labelled_within_10m` UInt64 COMMENT 'Inferences with a label delay of at most ten minutes.',
+    `labelled_within_1h` UInt64 COMMENT 'Inferences with a label delay of at most one hour.',
+    `labelled_within_1d` UInt64 COMMENT 'Inferences with a label delay of at most one day.',
+    `coverage_positive` Nullable(Float64) COMMENT 'labelled_positive / inferences_positive.',
+    `coverage_negative` Nullable(Float64) COMMENT 'labelled_negative / inferences_negative.',
+    `inferences_positive` UInt64 COMMENT 'Inferences decided positive (binary).',
+    `labelled_positive` UInt64 COMMENT 'Inferences decided positive, with a label.',
+    `inferences_negative` UInt64 COMMENT 'Inferences decided negative (binary).',
+    `labelled_negative` UInt64 COMMENT 'Inferences decided negative, with a label.',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, inferences, labelled, pending, expired, coverage, settled_ratio, labels_matched, label_corrections, label_duplicates, label_conflicts, label_delay_p50_ms, label_delay_p90_ms, label_delay_p99_ms, label_delay_max_ms, label_delay_mean_ms, labelled_within_1m, labelled_within_10m, labelled_within_1h, labelled_within_1d, coverage_positive, coverage_negative, inferences_positive, labelled_positive, inferences_negative, labelled_negative, undefined, sealed, row_version
+FROM `tidegauge`.`labels` FINAL
+COMMENT 'Which inferences have a label, how long it took, and how often labels were corrected or repeated.';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_binary`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n` UInt64 COMMENT 'Labelled inferences with a decision.',
+    `tp` UInt64 COMMENT 'True positives: decided and labelled positive.',
+    `fp` UInt64 COMMENT 'False positives: decided positive, labelled negative.',
+    `fn` UInt64 COMMENT 'False negatives: decided negative, labelled positive.',
+    `tn` UInt64 COMMENT 'True negatives: decided and labelled negative.',
+    `positives` UInt64 COMMENT 'tp + fn.',
+    `negatives` UInt64 COMMENT 'fp + tn.',
+    `predicted_positive` UInt64 COMMENT 'tp + fp.',
+    `accuracy` Nullable(Float64) COMMENT '(tp + tn) / n.',
+    `accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of accuracy (Wilson).',
+    `accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of accuracy (Wilson).',
+    `precision` Nullable(Float64) COMMENT 'tp / (tp + fp).',
+    `precision_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of precision (Wilson).',
+    `precision_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of precision (Wilson).',
+    `npv` Nullable(Float64) COMMENT 'Negative predictive value: tn / (tn + fn).',
+    `npv_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of npv (Wilson).',
+    `npv_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of npv (Wilson).',
+    `recall` Nullable(Float64) COMMENT 'tp / (tp + fn).',
+    `recall_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of recall (Wilson).',
+    `recall_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of recall (Wilson).',
+    `specificity` Nullable(Float64) COMMENT 'tn / (tn + fp).',
+    `specificity_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of specificity (Wilson).',
+    `specificity_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of specificity (Wilson).',
+    `prevalence` Nullable(Float64) COMMENT 'positives / n.',
+    `prevalence_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of prevalence (Wilson).',
+    `prevalence_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of prevalence (Wilson).',
+    `predicted_positive_rate` Nullable(Float64) COMMENT 'predicted_positive / n.',
+    `predicted_positive_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of predicted_positive_rate (Wilson).',
+    `predicted_positive_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of predicted_positive_rate (Wilson).',
+    `f1` Nullable(Float64) COMMENT '2 tp / (2 tp + fp + fn).',
+    `f1_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of f1 (Wilson, mapped).',
+    `f1_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of f1 (Wilson, mapped).',
+    `balanced_accuracy` Nullable(Float64) COMMENT '(recall + specificity) / 2.',
+    `balanced_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of balanced_accuracy (MOVER).',
+    `balanced_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of balanced_accuracy (MOVER).',
+    `mcc` Nullable(Float64) COMMENT 'Matthews correlation coefficient.',
+    `n_scored` UInt64 COMMENT 'Labelled inferences with a score.',
+    `scored_positives` UInt64 COMMENT 'Positive ones among n_scored.',
+    `scored_negatives` UInt64 COMMENT 'Negative ones among n_scored.',
+    `auroc` Nullable(Float64) COMMENT 'Area under the ROC curve, from score cells.',
+    `auroc_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of auroc (DeLong).',
+    `auroc_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of auroc (DeLong).',
+    `auroc_error_bound` Nullable(Float64) COMMENT 'Greatest difference of auroc to that of the raw scores.',
+    `auroc_se` Nullable(Float64) COMMENT 'Standard error of auroc (DeLong).',
+    `average_precision` Nullable(Float64) COMMENT 'Average precision, from score cells.',
+    `average_precision_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of average_precision (logit).',
+    `average_precision_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of average_precision (logit).',
+    `average_precision_min` Nullable(Float64) COMMENT 'Least average precision that the raw scores can have.',
+    `average_precision_max` Nullable(Float64) COMMENT 'Greatest average precision that the raw scores can have.',
+    `log_loss` Nullable(Float64) COMMENT 'Mean of -ln of the probability given to the label.',
+    `log_loss_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of log_loss (normal).',
+    `log_loss_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of log_loss (normal).',
+    `log_loss_clipped` UInt64 COMMENT 'Labelled scores whose log loss was held to 2^-52.',
+    `brier` Nullable(Float64) COMMENT 'Mean of (score - label)^2.',
+    `brier_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of brier (normal).',
+    `brier_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of brier (normal).',
+    `decisions_off_threshold` UInt64 COMMENT 'Labelled inferences whose own prediction differs from score >= threshold.',
+    `value_sum` Nullable(Float64) COMMENT 'What the decisions are worth together, by the model\'s value matrix.',
+    `value_per_label` Nullable(Float64) COMMENT 'value_sum / n.',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, n_scored, scored_positives, scored_negatives, auroc, auroc_lower, auroc_upper, auroc_error_bound, auroc_se, average_precision, average_precision_lower, average_precision_upper, average_precision_min, average_precision_max, log_loss, log_loss_lower, log_loss_upper, log_loss_clipped, brier, brier_lower, brier_upper, decisions_off_threshold, value_sum, value_per_label, undefined, sealed, row_version
+FROM `tidegauge`.`quality_binary` FINAL
+COMMENT 'Quality of binary models, of the labelled inferences, with 95 % intervals.';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`stream_health`
+(
+    `job` LowCardinality(String) COMMENT 'The job',
+    `topic` LowCardinality(String) COMMENT 'inferences or labels',
+    `partition` Int32 COMMENT 'Partition number, the same in both topics',
+    `model` LowCardinality(String) COMMENT 'The model as records name it; empty where they name none or can\'t be read',
+    `records` Int64 COMMENT 'Records read: accepted + duplicate + late + dead of inferences, matched + kept + orphan + dead of labels',
+    `accepted` Int64 COMMENT 'Inferences that were folded into their windows',
+    `duplicate` Int64 COMMENT 'Inferences of a request, model and version that were there already',
+    `late` Int64 COMMENT 'Inferences that arrived later than the lateness allows',
+    `dead` Int64 COMMENT 'Records of either topic that went to the dead letters',
+    `matched` Int64 COMMENT 'Labels that matched at least one inference',
+    `kept` Int64 COMMENT 'Labels that matched no inference yet, but one may come',
+    `orphan` Int64 COMMENT 'Labels that matched no inference, and none can come',
+    `position` Int64 COMMENT 'Next offset of the topic partition to count; offsets may have holes',
+    `clock` Nullable(DateTime64(3, 'UTC')) COMMENT 'How far the topic partition has come in log time; NULL before enough records'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT job, topic, partition, model, records, accepted, duplicate, late, dead, matched, kept, orphan, position, clock
+FROM `tidegauge`.stream_health
+COMMENT 'What became of every record since the job\'s start, by topic partition and model: the outcomes add up to the records read';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`models_now`
+(
+    `job` LowCardinality(String) COMMENT 'The job',
+    `model` LowCardinality(String) COMMENT 'The model',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `grain` LowCardinality(String) COMMENT 'The finest length of window that the job writes; the counts here are of it',
+    `windows` UInt64 COMMENT 'Windows with at least one inference',
+    `first_window_start` DateTime64(3, 'UTC') COMMENT 'Start of the first window',
+    `last_window_start` DateTime64(3, 'UTC') COMMENT 'Start of the last window',
+    `last_window_end` DateTime64(3, 'UTC') COMMENT 'End of the last window',
+    `latest_event_time` DateTime64(3, 'UTC') COMMENT 'Greatest event time of an accepted inference',
+    `last_inferences` UInt64 COMMENT 'Accepted inferences in the last window',
+    `inferences` UInt64 COMMENT 'Accepted inferences in all windows',
+    `errors` UInt64 COMMENT 'Failed inferences among them',
+    `error_rate` Nullable(Float64) COMMENT 'errors / inferences',
+    `labelled` UInt64 COMMENT 'Inferences with a label',
+    `coverage` Nullable(Float64) COMMENT 'labelled / inferences'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT
+    s.job AS job, s.model AS model, s.version AS version, s.grain AS grain, s.windows AS windows,
+    s.first_window_start AS first_window_start, s.last_window_start AS last_window_start,
+    s.last_window_end AS last_window_end, s.latest AS latest_event_time,
+    s.last_inferences AS last_inferences, s.total AS inferences, s.failed AS errors,
+    s.failed / nullIf(s.total, 0) AS error_rate, l.joined AS labelled,
+    l.joined / nullIf(s.total, 0) AS coverage
+FROM
+(
+    SELECT
+        job, model, version, grain, count() AS windows,
+        min(window_start) AS first_window_start, max(window_start) AS last_window_start,
+        max(window_end) AS last_window_end, max(latest_event_time) AS latest,
+        argMax(inferences, window_start) AS last_inferences, sum(inferences) AS total, sum(errors) AS failed,
+        min(window_end - window_start) AS span
+    FROM `tidegauge`.serving FINAL
+    WHERE segment = 'all'
+    GROUP BY job, model, version, grain
+    ORDER BY span
+    LIMIT 1 BY job, model, version
+) AS s
+LEFT JOIN
+(
+    SELECT job, model, version, grain, sum(labelled) AS joined
+    FROM `tidegauge`.labels FINAL
+    WHERE segment = 'all'
+    GROUP BY job, model, version, grain
+) AS l
+    ON s.job = l.job AND s.model = l.model AND s.version = l.version AND s.grain = l.grain
+COMMENT 'One row for each model and version: since when, how much, how many errors and labels';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`metrics`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `family` LowCardinality(String) COMMENT 'The table that has the figure as a column',
+    `metric` LowCardinality(String) COMMENT 'The name of that column',
+    `value` Nullable(Float64) COMMENT 'The count or figure; NULL where it is undefined',
+    `lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval, where it has one',
+    `upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval, where it has one',
+    `n` UInt64 COMMENT 'How many records it was computed over',
+    `reason` LowCardinality(String) COMMENT 'Why the value is NULL; empty where it is not',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, family, metric, value, lower, upper, n, reason, sealed
+FROM
+(
+    SELECT
+        window_start, window_end, grain, job, model, version, segment, 'serving' AS family,
+        m.metric AS metric, m.value AS value, m.lower AS lower, m.upper AS upper, m.n AS n,
+        if(isNull(m.value), splitByChar('=', arrayFirst(x -> startsWith(x, concat(m.metric, '=')), splitByChar(' ', undefined)))[2], '') AS reason,
+        sealed
+    FROM `tidegauge`.`serving` FINAL
+    ARRAY JOIN CAST(
+        [
+            ('inferences', inferences, NULL, NULL, inferences),
+            ('inferences_per_s', inferences_per_s, NULL, NULL, inferences),
+            ('errors', errors, NULL, NULL, inferences),
+            ('error_rate', error_rate, error_rate_lower, error_rate_upper, inferences),
+            ('latency_n', latency_n, NULL, NULL, latency_n),
+            ('latency_p50_ms', latency_p50_ms, NULL, NULL, latency_n),
+            ('latency_p90_ms', latency_p90_ms, NULL, NULL, latency_n),
+            ('latency_p99_ms', latency_p99_ms, NULL, NULL, latency_n),
+            ('latency_max_ms', latency_max_ms, NULL, NULL, latency_n),
+            ('latency_sum_ms', latency_sum_ms, NULL, NULL, latency_n),
+            ('latency_mean_ms', latency_mean_ms, NULL, NULL, latency_n),
+            ('freshness_p50_ms', freshness_p50_ms, NULL, NULL, inferences),
+            ('freshness_p90_ms', freshness_p90_ms, NULL, NULL, inferences),
+            ('freshness_p99_ms', freshness_p99_ms, NULL, NULL, inferences),
+            ('freshness_max_ms', freshness_max_ms, NULL, NULL, inferences)
+        ],
+        'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
+    ) AS m
+    UNION ALL
+    SELECT
+        window_start, window_end, grain, job, model, version, segment, 'labels' AS family,
+        m.metric AS metric, m.value AS value, m.lower AS lower, m.upper AS upper, m.n AS n,
+        if(isNull(m.value), splitByChar('=', arrayFirst(x -> startsWith(x, concat(m.metric, '=')), splitByChar(' ', undefined)))[2], '') AS reason,
+        sealed
+    FROM `tidegauge`.`labels` FINAL
+    ARRAY JOIN CAST(
+        [
+            ('inferences', inferences, NULL, NULL, inferences),
+            ('labelled', labelled, NULL, NULL, inferences),
+            ('pending', pending, NULL, NULL, inferences),
+            ('expired', expired, NULL, NULL, inferences),
+            ('coverage', coverage, NULL, NULL, inferences),
+            ('settled_ratio', settled_ratio, NULL, NULL, inferences),
+            ('labels_matched', labels_matched, NULL, NULL, inferences),
+            ('label_corrections', label_corrections, NULL, NULL, inferences),
+            ('label_duplicates', label_duplicates, NULL, NULL, inferences),
+            ('label_conflicts', label_conflicts, NULL, NULL, inferences),
+            ('label_delay_p50_ms', label_delay_p50_ms, NULL, NULL, labelled),
+            ('label_delay_p90_ms', label_delay_p90_ms, NULL, NULL, labelled),
+            ('label_delay_p99_ms', label_delay_p99_ms, NULL, NULL, labelled),
+            ('label_delay_max_ms', label_delay_max_ms, NULL, NULL, labelled),
+            ('label_delay_mean_ms', label_delay_mean_ms, NULL, NULL, labelled),
+            ('labelled_within_1m', labelled_within_1m, NULL, NULL, inferences),
+            ('labelled_within_10m', labelled_within_10m, NULL, NULL, inferences),
+            ('labelled_within_1h', labelled_within_1h, NULL, NULL, inferences),
+            ('labelled_within_1d', labelled_within_1d, NULL, NULL, inferences),
+            ('coverage_positive', coverage_positive, NULL, NULL, inferences_positive),
+            ('coverage_negative', coverage_negative, NULL, NULL, inferences_negative),
+            ('inferences_positive', inferences_positive, NULL, NULL, inferences),
+            ('labelled_positive', labelled_positive, NULL, NULL, inferences),
+            ('inferences_negative', inferences_negative, NULL, NULL, inferences),
+            ('labelled_negative', labelled_negative, NULL, NULL, inferences)
+        ],
+        'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
+    ) AS m
+    UNION ALL
+    SELECT
+        window_start, window_end, grain, job, model, version, segment, 'quality_binary' AS family,
+        m.metric AS metric, m.value AS value, m.lower AS lower, m.upper AS upper, m.n AS n,
+        if(isNull(m.value), splitByChar('=', arrayFirst(x -> startsWith(x, concat(m.metric, '=')), splitByChar(' ', undefined)))[2], '') AS reason,
+        sealed
+    FROM `tidegauge`.`quality_binary` FINAL
+    ARRAY JOIN CAST(
+        [
+            ('n', n, NULL, NULL, n),
+            ('tp', tp, NULL, NULL, n),
+            ('fp', fp, NULL, NULL, n),
+            ('fn', fn, NULL, NULL, n),
+            ('tn', tn, NULL, NULL, n),
+            ('positives', positives, NULL, NULL, n),
+            ('negatives', negatives, NULL, NULL, n),
+            ('predicted_positive', predicted_positive, NULL, NULL, n),
+            ('accuracy', accuracy, accuracy_lower, accuracy_upper, n),
+            ('precision', precision, precision_lower, precision_upper, predicted_positive),
+            ('npv', npv, npv_lower, npv_upper, tn + fn),
+            ('recall', recall, recall_lower, recall_upper, positives),
+            ('specificity', specificity, specificity_lower, specificity_upper, negatives),
+            ('prevalence', prevalence, prevalence_lower, prevalence_upper, n),
+            ('predicted_positive_rate', predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, n),
+            ('f1', f1, f1_lower, f1_upper, n),
+            ('balanced_accuracy', balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, n),
+            ('mcc', mcc, NULL, NULL, n),
+            ('n_scored', n_scored, NULL, NULL, n_scored),
+            ('scored_positives', scored_positives, NULL, NULL, n_scored),
+            ('scored_negatives', scored_negatives, NULL, NULL, n_scored),
+            ('auroc', auroc, auroc_lower, auroc_upper, n_scored),
+            ('auroc_error_bound', auroc_error_bound, NULL, NULL, n_scored),
+            ('auroc_se', auroc_se, NULL, NULL, n_scored),
+            ('average_precision', average_precision, average_precision_lower, average_precision_upper, n_scored),
+            ('average_precision_min', average_precision_min, NULL, NULL, n_scored),
+            ('average_precision_max', average_precision_max, NULL, NULL, n_scored),
+            ('log_loss', log_loss, log_loss_lower, log_loss_upper, n_scored),
+            ('log_loss_clipped', log_loss_clipped, NULL, NULL, n_scored),
+            ('brier', brier, brier_lower, brier_upper, n_scored),
+            ('decisions_off_threshold', decisions_off_threshold, NULL, NULL, n),
+            ('value_sum', value_sum, NULL, NULL, n),
+            ('value_per_label', value_per_label, NULL, NULL, n)
+        ],
+        'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
+    ) AS m
+)
+COMMENT 'Every count and figure of the wide views as a row of its own';

@@ -1,0 +1,133 @@
+//! Tables and views in place, other ones refused, a job's name bound.
+
+use super::*;
+
+#[tokio::test]
+async fn init_twice_does_nothing_the_second_time() {
+    let sink = sink("init_twice");
+    assert_eq!(sink.check_schema().await.unwrap_err().code(), "clickhouse_schema");
+    let first = sink.init().await.unwrap();
+    assert!(first.done.contains(&"created table window_state".to_owned()), "{first:?}");
+    sink.check_schema().await.unwrap();
+    assert!(sink.init().await.unwrap().done.is_empty());
+    server().query("DROP VIEW init_twice_bi.metrics");
+    assert!(!sink.init().await.unwrap().done.is_empty());
+    server().query("SELECT count() FROM init_twice_bi.metrics");
+    assert!(sink.init().await.unwrap().done.is_empty());
+}
+
+#[tokio::test]
+async fn a_column_that_is_missing_is_named_and_added_by_init() {
+    let mut sink = ready("missing_column").await;
+    server().query("ALTER TABLE missing_column.serving DROP COLUMN latency_n");
+    let error = sink.check_schema().await.unwrap_err();
+    assert_eq!(error.code(), "clickhouse_schema");
+    for part in ["`missing_column`.`serving`", "latency_n", "tidegauge init"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let rows = [metric_row(MetricTable::Serving, 1)];
+    let refused = sink.write(&row::metrics(JOB, &rows)[0]).await.unwrap_err();
+    assert_eq!(refused.class(), FailureClass::WaitForOperator, "{refused}");
+    assert_eq!(server().query("SELECT count() FROM missing_column.serving"), "0\n");
+
+    let done = sink.init().await.unwrap().done;
+    assert_eq!(done, ["added column serving.latency_n"]);
+    sink.check_schema().await.unwrap();
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    assert_eq!(server().query("SELECT count() FROM missing_column_bi.serving"), "1\n");
+}
+
+#[tokio::test]
+async fn a_column_of_another_type_is_refused() {
+    let sink = ready("other_type").await;
+    server().query("ALTER TABLE other_type.seals MODIFY COLUMN sealed_until_ms Int32");
+    for error in [sink.check_schema().await.unwrap_err(), sink.init().await.unwrap_err()] {
+        assert_eq!(error.code(), "clickhouse_schema");
+        assert!(error.to_string().contains("sealed_until_ms"), "{error}");
+        assert!(error.to_string().contains("Int32"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_replace_equal_rows_is_refused() {
+    let sink = ready("other_engine").await;
+    server().query("CREATE TABLE other_engine.copy AS other_engine.marks ENGINE = MergeTree ORDER BY (job, partition)");
+    server().query("EXCHANGE TABLES other_engine.copy AND other_engine.marks");
+    let error = sink.check_schema().await.unwrap_err();
+    assert_eq!(error.code(), "clickhouse_schema");
+    assert!(error.to_string().contains("`other_engine`.`marks`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_newer_database_is_left_alone() {
+    let sink = ready("newer").await;
+    server().query("INSERT INTO newer.migrations (version, views, program) VALUES (99, '', '')");
+    let error = sink.init().await.unwrap_err();
+    assert_eq!(error.code(), "clickhouse_schema");
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+fn binding(topic: &str) -> JobBinding {
+    JobBinding {
+        cluster: "cluster ?".into(),
+        inferences: BoundTopic { name: topic.into(), id: "id '1'".into() },
+        labels: None,
+        partitions: 4,
+        configuration: "digest\n".into(),
+        window: Millis(HOUR_MS),
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_bound_once_and_refuses_what_differs() {
+    let sink = ready("binding").await;
+    let first = binding("in'ferences");
+    assert_eq!(sink.bind(&first).await.unwrap(), 0);
+    assert_eq!(sink.bind(&first).await.unwrap(), 0);
+    let mut labelled = first.clone();
+    labelled.labels = Some(BoundTopic { name: "labels".into(), id: String::new() });
+    assert_eq!(sink.bind(&labelled).await.unwrap_err().code(), "job_other_topics");
+    let recreated = JobBinding {
+        inferences: BoundTopic { id: "id 2".into(), ..first.inferences.clone() },
+        ..first.clone()
+    };
+    assert_eq!(sink.bind(&recreated).await.unwrap_err().code(), "topic_recreated");
+    let wider = JobBinding { partitions: 8, ..first.clone() };
+    assert_eq!(sink.bind(&wider).await.unwrap_err().code(), "partitions_changed");
+    let changed = JobBinding { configuration: String::new(), ..first.clone() };
+    assert_eq!(sink.bind(&changed).await.unwrap_err().code(), "job_other_configuration");
+    // A row taken out by hand frees the name.
+    server().query("DELETE FROM binding.jobs WHERE 1");
+    assert_eq!(sink.bind(&labelled).await.unwrap(), 0);
+    assert_eq!(server().query("SELECT count() FROM binding.jobs"), "1\n");
+}
+
+#[tokio::test]
+async fn of_two_first_starts_on_other_topics_one_wins() {
+    ready("bind_race").await;
+    for round in 0..10 {
+        let settings = ClickHouseSettings::new(&server().url(), "bind_race", &format!("j{round}"));
+        let (a, b) = (ClickHouse::new(settings.clone()), ClickHouse::new(settings));
+        let (x, y) = (binding("x"), binding("y"));
+        let (first, second) = tokio::join!(a.bind(&x), b.bind(&y));
+        let won = [&first, &second].into_iter().filter(|result| result.is_ok()).count();
+        assert_eq!(won, 1, "round {round}: {first:?} {second:?}");
+        let lost = first.err().or(second.err()).unwrap();
+        assert!(matches!(lost, BindError::OtherTopics { .. }), "{lost}");
+        let rows = format!("SELECT count() FROM bind_race.jobs WHERE job = 'j{round}'");
+        assert_eq!(server().query(&rows), "1\n");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_who_can_help() {
+    let mut settings = ClickHouseSettings::new(&server().url(), "refusal", JOB);
+    settings.password = "wrong".into();
+    let error = ClickHouse::new(settings).init().await.unwrap_err();
+    assert_eq!(error.code(), "clickhouse_refused");
+    assert!(error.to_string().contains("clickhouse.password"), "{error}");
+    let settings = ClickHouseSettings::new(&server().url(), "Bad-Name", JOB);
+    assert_eq!(ClickHouse::new(settings).init().await.unwrap_err().code(), "clickhouse_schema");
+    let mut absent = sink("no_such_database");
+    assert_eq!(absent.seals().await.unwrap_err().code(), "clickhouse_schema");
+}

@@ -1,0 +1,203 @@
+//! What BI tools see.
+
+use super::*;
+
+#[tokio::test]
+async fn metric_rows_are_seen_through_the_views() {
+    let mut sink = ready("figures").await;
+    for seed in [1, 2] {
+        let rows: Vec<_> = MetricTable::ALL.into_iter().map(|t| metric_row(t, seed)).collect();
+        write(&mut sink, row::metrics(JOB, &rows)).await;
+    }
+    // A replayed older row changes nothing.
+    write(&mut sink, row::metrics(JOB, &[metric_row(MetricTable::Serving, 1)])).await;
+    for table in MetricTable::ALL {
+        let expected = metric_row(table, 2);
+        let names: Vec<_> = table.columns().iter().map(|column| column.name).collect();
+        let answer = server().query(&format!(
+            "SELECT window_start, window_end, grain, model, version, segment, undefined, sealed, row_version, {} \
+             FROM figures_bi.{} FORMAT JSONCompactStrings SETTINGS output_format_json_quote_64bit_integers = 1",
+            names.join(", "),
+            table.name()
+        ));
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let rows = answer["data"].as_array().unwrap();
+        assert_eq!(rows.len(), 1, "{}", table.name());
+        let mut texts = vec![
+            "2026-01-05 00:00:00.000".to_owned(),
+            "2026-01-05 01:00:00.000".to_owned(),
+            "1h".to_owned(),
+            "it's".to_owned(),
+            "v1".to_owned(),
+            "all".to_owned(),
+            expected.undefined.clone(),
+            "false".to_owned(),
+            expected.version.0.to_string(),
+        ];
+        texts.extend(expected.values.iter().map(|value| match value {
+            Value::Count(count) => count.to_string(),
+            Value::Time(time) => {
+                assert_eq!(*time, START_MS + 2);
+                "2026-01-05 00:00:00.002".to_owned()
+            }
+            Value::Figure(Ok(number)) => number.to_string(),
+            Value::Figure(Err(_)) => "ᴺᵁᴸᴸ".to_owned(),
+            Value::Sum(_) | Value::Cells(_) => unreachable!("state only"),
+        }));
+        assert_eq!(rows[0], serde_json::json!(texts), "{}", table.name());
+    }
+}
+
+#[tokio::test]
+async fn the_long_view_gives_each_figure_a_row_with_its_reason() {
+    let mut sink = ready("long_view").await;
+    let rows: Vec<_> = MetricTable::ALL.into_iter().map(|table| metric_row(table, 2)).collect();
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    let one = |metric: &str| {
+        server().query(&format!(
+            "SELECT family, value, lower, upper, n, reason, sealed FROM long_view_bi.metrics WHERE metric = '{metric}'"
+        ))
+    };
+    assert_eq!(
+        one("auroc"),
+        "quality_binary\t\\N\t\\N\t\\N\t18446744073709551613\tno_labels\tfalse\n"
+    );
+    assert_eq!(one("auroc_lower"), "", "limits stand beside their figure");
+    assert_eq!(
+        one("errors"),
+        "serving\t18446744073709552000\t\\N\t\\N\t18446744073709551613\t\tfalse\n"
+    );
+    assert_eq!(server().query("SELECT uniq(family) FROM long_view_bi.metrics"), "3\n");
+    let columns: usize = MetricTable::ALL
+        .iter()
+        .flat_map(|table| table.columns())
+        .filter(|c| !matches!(c.kind, Kind::Time))
+        .filter(|c| !c.name.ends_with("_lower") && !c.name.ends_with("_upper"))
+        .count();
+    assert_eq!(server().query("SELECT count() FROM long_view_bi.metrics"), format!("{columns}\n"));
+}
+
+#[tokio::test]
+async fn models_now_has_one_row_for_each_model_and_version() {
+    let mut sink = ready("models_now").await;
+    let mut rows = Vec::new();
+    for (hour, count) in [(0, 10), (1, 30), (2, 2)] {
+        for segment in ["all", "region=eu"] {
+            for grain in ["1h", "1d"] {
+                let mut row = metric_row(MetricTable::Serving, 1);
+                row.key = key("m", "v1", segment, hour);
+                if grain == "1d" {
+                    row.key.window = Window::of(row.key.window.start, Millis(24 * HOUR_MS));
+                }
+                row.grain = grain.into();
+                let columns = MetricTable::Serving.columns();
+                for (column, value) in columns.iter().zip(&mut row.values) {
+                    match column.name {
+                        "inferences" => *value = Value::Count(count),
+                        "errors" => *value = Value::Count(1),
+                        _ => {}
+                    }
+                }
+                rows.push(row);
+            }
+        }
+    }
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    assert_eq!(
+        server().query(
+            "SELECT model, version, grain, windows, first_window_start, last_window_start, last_inferences, \
+             inferences, errors, labelled FROM models_now_bi.models_now"
+        ),
+        "m\tv1\t1h\t3\t2026-01-05 00:00:00.000\t2026-01-05 02:00:00.000\t2\t42\t3\t0\n"
+    );
+}
+
+/// What Superset, Metabase and Grafana show without trouble.
+const ALLOWED_TYPES: &str = "'String', 'LowCardinality(String)', 'Float64', 'Nullable(Float64)', 'UInt64', 'Int64', \
+     'Int32', 'Bool', 'DateTime64(3, \\'UTC\\')', 'Nullable(DateTime64(3, \\'UTC\\'))'";
+
+#[tokio::test]
+async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
+    ready("guard").await;
+    let columns = "FROM system.columns WHERE database IN ('guard', 'guard_bi')";
+    assert_eq!(
+        server().query(&format!(
+            "SELECT table, name, type {columns} AND database = 'guard_bi' AND type NOT IN ({ALLOWED_TYPES})"
+        )),
+        ""
+    );
+    assert_eq!(server().query(&format!("SELECT table, name {columns} AND comment = ''")), "");
+    assert_eq!(
+        server().query(&format!(
+            "SELECT table, name {columns} AND NOT match(name, '^[a-z][a-z0-9_]*$')"
+        )),
+        ""
+    );
+    let tables = "FROM system.tables WHERE database IN ('guard', 'guard_bi')";
+    assert_eq!(server().query(&format!("SELECT name {tables} AND comment = ''")), "");
+    assert_eq!(
+        server().query(&format!("SELECT groupArray(name) FROM (SELECT name {tables} AND database = 'guard_bi' ORDER BY name)")),
+        "['labels','metrics','models_now','quality_binary','serving','stream_health']\n"
+    );
+    assert_eq!(
+        server().query(&format!("SELECT count() {tables} AND database = 'guard_bi' AND create_table_query NOT LIKE '%SQL SECURITY DEFINER%'")),
+        "0\n"
+    );
+    assert_eq!(
+        server().query(
+            "SELECT count() FROM system.databases WHERE name LIKE 'guard%' AND comment != ''"
+        ),
+        "2\n"
+    );
+}
+
+/// A user for BI tools: reads the views only, and may change what BI tools change.
+const USERS: &str = "<clickhouse>
+  <profiles>
+    <default/>
+    <bi>
+      <readonly>1</readonly><final>1</final><max_execution_time>60</max_execution_time>
+      <constraints>
+        <max_execution_time><max>300</max><changeable_in_readonly/></max_execution_time>
+        <session_timezone><changeable_in_readonly/></session_timezone>
+      </constraints>
+    </bi>
+  </profiles>
+  <users>
+    <default><password></password><networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile><quota>default</quota></default>
+    <bi><password>bi</password><networks><ip>127.0.0.1</ip></networks>
+      <profile>bi</profile><quota>default</quota>
+      <grants><query>GRANT SELECT ON granted_bi.*</query></grants></bi>
+  </users>
+  <quotas><default></default></quotas>
+</clickhouse>";
+
+#[tokio::test]
+async fn a_bi_user_reads_the_views_and_nothing_else() {
+    let options = EmbeddedOptions { users_config: Some(USERS.to_owned()), ..Default::default() };
+    let server = services::ClickHouse::start_with(options);
+    let mut sink = ClickHouse::new(ClickHouseSettings::new(&server.url(), "granted", JOB));
+    sink.init().await.unwrap();
+    write(&mut sink, row::metrics(JOB, &[metric_row(MetricTable::Serving, 1)])).await;
+    write(&mut sink, row::marks(JOB, 0, &[mark(0, Positions { inferences: 1, labels: 1 })])).await;
+    let ask = |sql: &str| {
+        let url = format!("{}/?user=bi&password=bi&session_timezone=Asia/Tokyo", server.url());
+        http::request("POST", &url, &[], sql.as_bytes()).unwrap()
+    };
+    for view in ["serving", "labels", "quality_binary", "stream_health", "models_now", "metrics"] {
+        let answer = ask(&format!("SELECT count() FROM granted_bi.{view}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    let start = ask("SELECT window_start FROM granted_bi.serving");
+    assert_eq!(start.body, "2026-01-05 00:00:00.000\n", "UTC, whatever the session's zone");
+    for refused in ["SELECT count() FROM granted.serving", "DROP VIEW granted_bi.serving"] {
+        assert!(ask(refused).body.contains("ACCESS_DENIED"), "{refused}");
+    }
+    // Who may not write is told so.
+    let mut settings = ClickHouseSettings::new(&server.url(), "granted", JOB);
+    (settings.user, settings.password) = ("bi".into(), "bi".into());
+    let mut reader = ClickHouse::new(settings);
+    let batch = row::seals(JOB, 0, &[(PartitionId(0), EventTime(1))]).remove(0);
+    assert_eq!(reader.write(&batch).await.unwrap_err().code(), "clickhouse_refused");
+}
