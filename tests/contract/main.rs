@@ -1,6 +1,9 @@
 //! What other programs see of Tidegauge: formats, tables, codes, texts. In memory, in seconds.
 
 mod acknowledgement;
+mod cli;
+mod codes;
+mod config;
 mod decode;
 mod decode_avro;
 mod decode_json;
@@ -9,3 +12,4 @@ mod pipeline;
 mod registry;
 mod source;
 mod tables;
+mod traffic;

@@ -314,7 +314,10 @@ fn rows_equal_those_of_shards_fed_directly() {
     assert_complete(&settings(4), &log, &memory);
     let records: usize = log.values().map(Vec::len).sum();
     assert_eq!(totals.records.iter().sum::<u64>(), u64::try_from(records).unwrap());
-    assert_eq!(totals.outcomes.as_flattened().iter().sum::<u64>(), totals.records.iter().sum());
+    assert_eq!(
+        totals.outcomes.as_flattened().iter().sum::<u64>(),
+        totals.records.iter().sum::<u64>()
+    );
     assert!(totals.is_drained && totals.flushes > 0, "{totals:?}");
     assert_eq!(u64::try_from(memory.lock().letters.len()).unwrap(), totals.letters);
     assert_eq!(totals.letters, totals.outcomes[0][6]);

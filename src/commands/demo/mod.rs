@@ -150,7 +150,7 @@ fn demonstrate(
         Ok(true) => Some(runtime.block_on(settle(database, &traffic, signals))),
         Ok(false) | Err(_) => None,
     };
-    drop(say_stop.send(()));
+    say_stop.send(()).ok();
     let totals = processing.join().expect("the processor's panics are errors")?;
     watched?;
     match compared {
