@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::Schemas;
 use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded};
-use tidegauge::engine::event::Stream;
+use tidegauge::engine::event::{Event, Stream};
 use tidegauge::engine::names::Names;
 use tidegauge::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
 use tidegauge::traffic::{Produced, Shares, Traffic, TrafficSettings};
@@ -83,11 +83,14 @@ fn json_and_avro_say_the_same_and_only_broken_records_are_refused() {
         let left = of_json[i].decode(left.payload.as_deref(), &mut left_names);
         let right = of_avro[i].decode(right.payload.as_deref(), &mut right_names);
         match (left, right) {
-            // Interned numbers are given in the order of the fields, so texts are compared, not numbers.
-            (Ok(left), Ok(right)) => {
-                let (left, right) = (format!("{left:?}"), format!("{right:?}"));
-                assert_eq!(left.len(), right.len(), "{left}\n{right}");
+            (Ok(Event::Inference(left)), Ok(Event::Inference(right))) => {
+                assert_eq!((left.id, left.time, left.score), (right.id, right.time, right.score));
+                assert_eq!((left.latency_us, left.failed), (right.latency_us, right.failed));
+                assert_eq!(left.prediction, right.prediction);
+                assert_eq!((left.features.len(), left.segments.len()), (12, 1));
+                assert_eq!((right.features.len(), right.segments.len()), (12, 1));
             }
+            (Ok(Event::Label(left)), Ok(Event::Label(right))) => assert_eq!(left, right),
             (Err(NotDecoded::Bad(_)), Err(NotDecoded::Bad(_))) => refused += 1,
             (left, right) => panic!("{left:?}\n{right:?}"),
         }
