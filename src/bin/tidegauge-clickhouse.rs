@@ -23,6 +23,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, ExitCode};
 use std::thread;
+use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{SigSet, Signal};
@@ -30,6 +31,7 @@ use nix::unistd;
 
 /// Clears what stands in the line, then leaves.
 const EXIT: &[u8] = b"\x15exit\n";
+const RETYPE_INTERVAL: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     match run() {
@@ -91,9 +93,7 @@ impl Terminal {
         let mut master = self.master.try_clone()?;
         thread::spawn(move || {
             event();
-            if let Err(error) = master.write_all(EXIT) {
-                eprintln!("tidegauge-clickhouse: cannot ask for the end: {error}");
-            }
+            keep_typing(&mut master);
         });
         Ok(())
     }
@@ -103,6 +103,14 @@ impl Terminal {
             let mut scratch = [0; 4096];
             while input.read(&mut scratch).is_ok_and(|read| read > 0) {}
         })
+    }
+}
+
+/// Types until the process ends: what comes before the prompt is thrown away with the line.
+#[expect(clippy::disallowed_methods, reason = "nothing announces that the prompt is there")]
+fn keep_typing(master: &mut File) {
+    while master.write_all(EXIT).is_ok() {
+        thread::sleep(RETYPE_INTERVAL);
     }
 }
 

@@ -1,12 +1,14 @@
 //! Every check of an id, range and unit, and the error of a record that fails one.
 
 use super::fields::Field;
-use super::found::{Scalar, Unit};
+use super::found::{Digits, Scalar, Unit};
+use super::rfc3339;
 use crate::engine::event::{RequestId, Target, WEIGHT_ONE};
 use crate::engine::names::{ClassId, NameId};
 use crate::engine::time::EventTime;
 use bumpalo::Bump;
 use std::borrow::Cow;
+use std::fmt::Display;
 
 /// Numbers beyond this can't be squared and summed exactly.
 pub const NUMBER_MAX: f64 = 1e150;
@@ -227,13 +229,13 @@ fn wrong(field: Field, expected: &'static str, value: Scalar<'_>) -> DecodeError
 /// The hash of a request ID: of its own bytes, or where it has several parts, of each part's length (as eight bytes,
 /// the least first) and bytes. Whole numbers stand for their decimal text.
 pub(super) fn request_id<'a>(
-    mut parts: impl ExactSizeIterator<Item = Scalar<'a>>,
+    parts: impl ExactSizeIterator<Item = Scalar<'a>>,
     bytes: &mut Vec<u8>,
 ) -> Result<RequestId, DecodeError> {
     let single = parts.len() == 1;
     let mut length = 0;
     bytes.clear();
-    while let Some(part) = parts.next() {
+    for part in parts {
         match part {
             Scalar::Text(text) if single => {
                 return if text.is_empty() {
@@ -270,44 +272,6 @@ fn add_part(bytes: &mut Vec<u8>, single: bool, part: &[u8]) {
         bytes.extend_from_slice(&length.to_le_bytes());
     }
     bytes.extend_from_slice(part);
-}
-
-/// The decimal text of a whole number, without an allocation.
-#[derive(Debug)]
-pub(super) struct Digits {
-    text: [u8; 20],
-    start: usize,
-}
-
-impl Digits {
-    /// Of a number of at most 20 characters, as every 64-bit one is.
-    pub(super) fn of(number: i128) -> Self {
-        let mut digits = Self { text: [b'0'; 20], start: 20 };
-        let mut rest = number.unsigned_abs();
-        loop {
-            digits.push(u8::try_from(rest % 10).unwrap_or(0) + b'0');
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        if number < 0 {
-            digits.push(b'-');
-        }
-        digits
-    }
-
-    fn push(&mut self, byte: u8) {
-        self.start = self.start.saturating_sub(1);
-        if let Some(place) = self.text.get_mut(self.start) {
-            *place = byte;
-        }
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        let digits = self.text.get(self.start..).and_then(|text| std::str::from_utf8(text).ok());
-        digits.expect("only ASCII characters are written")
-    }
 }
 
 /// The text of a name: text itself, or the decimal text of a whole number. `None` where none is given.
@@ -396,7 +360,7 @@ fn in_years(milliseconds: i64) -> bool {
     (TIME_MIN_MS..TIME_MAX_MS).contains(&milliseconds)
 }
 
-fn out_of_years(value: impl ToString, hint: &'static str) -> DecodeError {
+fn out_of_years(value: impl Display, hint: &'static str) -> DecodeError {
     DecodeError::TimestampOutOfRange { value: value.to_string(), hint }
 }
 
@@ -524,76 +488,5 @@ pub(super) fn weight(value: Scalar<'_>) -> Result<u64, DecodeError> {
         Some(value) => Err(DecodeError::WeightOutOfRange { value }),
         None if value.is_given() => Err(wrong(Field::Weight, "a number", value)),
         None => Ok(WEIGHT_ONE),
-    }
-}
-
-/// RFC 3339, strictly.
-mod rfc3339 {
-    /// Milliseconds since 1970 of a time with any offset, rounded down. A leap second is the second after it.
-    pub(super) fn milliseconds(text: &str) -> Option<i64> {
-        let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b't' | b' ', rest @ ..] =
-            text.as_bytes()
-        else {
-            return None;
-        };
-        let [h0, h1, b':', i0, i1, b':', s0, s1, rest @ ..] = rest else { return None };
-        let year = pair(*y0, *y1)? * 100 + pair(*y2, *y3)?;
-        let (month, day) = (pair(*m0, *m1)?, pair(*d0, *d1)?);
-        let (hour, minute, second) = (pair(*h0, *h1)?, pair(*i0, *i1)?, pair(*s0, *s1)?);
-        let (millis, rest) = fraction(rest)?;
-        let sound = (1..=12).contains(&month)
-            && (1..=days_in(year, month)).contains(&day)
-            && hour < 24
-            && minute < 60
-            && second <= 60;
-        if !sound {
-            return None;
-        }
-        let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - offset_minutes(rest)?;
-        Some((minutes * 60 + second) * 1000 + millis)
-    }
-
-    fn pair(tens: u8, ones: u8) -> Option<i64> {
-        let digit = |c: u8| c.is_ascii_digit().then(|| i64::from(c - b'0'));
-        Some(digit(tens)? * 10 + digit(ones)?)
-    }
-
-    fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
-        let [b'.', digits @ ..] = text else { return Some((0, text)) };
-        let count = digits.iter().take_while(|c| c.is_ascii_digit()).count();
-        let (digits, rest) = digits.split_at_checked(count)?;
-        let place = |i: usize| digits.get(i).map_or(0, |c| i64::from(c - b'0'));
-        (count > 0).then_some((place(0) * 100 + place(1) * 10 + place(2), rest))
-    }
-
-    fn offset_minutes(text: &[u8]) -> Option<i64> {
-        match text {
-            b"Z" | b"z" => Some(0),
-            [sign @ (b'+' | b'-'), h0, h1, b':', m0, m1] => {
-                let (hours, minutes) = (pair(*h0, *h1)?, pair(*m0, *m1)?);
-                let sign = if *sign == b'-' { -1 } else { 1 };
-                (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
-            }
-            _ => None,
-        }
-    }
-
-    fn days_in(year: i64, month: i64) -> i64 {
-        match month {
-            2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-            2 => 28,
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        }
-    }
-
-    /// Days since 1970-01-01 in the Gregorian calendar (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-    fn days(year: i64, month: i64, day: i64) -> i64 {
-        let year = if month <= 2 { year - 1 } else { year };
-        let era = year.div_euclid(400);
-        let year_of_era = year.rem_euclid(400);
-        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        era * 146_097 + day_of_era - 719_468
     }
 }

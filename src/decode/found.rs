@@ -1,6 +1,6 @@
 //! What a record gave, before the checks: the same from JSON and from Avro.
 
-use super::checks::{self, DecodeError, Digits, NAME_BYTES_MAX, NUMBER_MAX, VALUES_MAX};
+use super::checks::{self, DecodeError, NAME_BYTES_MAX, NUMBER_MAX, VALUES_MAX};
 use super::fields::{Field, Node, SlotIndex};
 use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::names::{ClassId, FeatureId, NameId, Names};
@@ -70,6 +70,44 @@ impl Scalar<'_> {
             Self::Float(x) => Some(x),
             Self::Absent | Self::Null | Self::Boolean(_) | Self::Text(_) | Self::Other(_) => None,
         }
+    }
+}
+
+/// The decimal text of a whole number, without an allocation.
+#[derive(Debug)]
+pub(super) struct Digits {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    /// Of a number of at most 20 characters, as every 64-bit one is.
+    pub(super) fn of(number: i128) -> Self {
+        let mut digits = Self { text: [b'0'; 20], start: 20 };
+        let mut rest = number.unsigned_abs();
+        loop {
+            digits.push(u8::try_from(rest % 10).unwrap_or(0) + b'0');
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            digits.push(b'-');
+        }
+        digits
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.start = self.start.saturating_sub(1);
+        if let Some(place) = self.text.get_mut(self.start) {
+            *place = byte;
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        let digits = self.text.get(self.start..).and_then(|text| std::str::from_utf8(text).ok());
+        digits.expect("only ASCII characters are written")
     }
 }
 

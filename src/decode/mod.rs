@@ -10,6 +10,7 @@ mod json;
 mod plan;
 pub mod registry;
 mod registry_client;
+mod rfc3339;
 
 use crate::engine::event::{Event, Inference, Label, RequestId, Segment, Stream, Target};
 use crate::engine::names::{ModelId, NameId, Names, SegmentId, VersionId};
@@ -111,7 +112,7 @@ impl DecoderError {
 /// Decodes the payloads of one topic. One for each worker and topic, so plans and scratch need no lock.
 #[derive(Debug)]
 pub struct Decoder {
-    format: Framing,
+    framing: Framing,
     common: Common,
     /// What an event borrows; emptied for the next one.
     arena: Bump,
@@ -138,7 +139,7 @@ enum Framing {
 #[derive(Debug, Default)]
 struct Plans {
     by_id: BTreeMap<SchemaId, usize>,
-    plans: Vec<Plan>,
+    compiled: Vec<Plan>,
     last: Option<(SchemaId, usize)>,
 }
 
@@ -155,7 +156,7 @@ impl Decoder {
         }
         let tree = Tree::new(&settings.fields, &settings.segments);
         let bad_file = |reason| DecoderError::BadSchemaFile { stream: stream.name(), reason };
-        let format = match &settings.format {
+        let framing = match &settings.format {
             Format::Json => Framing::Json,
             Format::AvroRegistry => Framing::AvroRegistry { schemas, plans: Plans::default() },
             Format::AvroFile(text) => {
@@ -165,7 +166,7 @@ impl Decoder {
         };
         let (segments, id_bytes) = (settings.segments.clone(), Vec::new());
         let common = Common { stream, tree, segments, scratch: Scratch::default(), id_bytes };
-        Ok(Self { format, common, arena: Bump::new() })
+        Ok(Self { framing, common, arena: Bump::new() })
     }
 
     /// The event in a payload. It borrows the payload and the decoder's scratch until the next call.
@@ -182,10 +183,10 @@ impl Decoder {
         if payload.is_empty() {
             return Err(DecodeError::EmptyPayload.into());
         }
-        let Self { format, common, arena } = self;
+        let Self { framing, common, arena } = self;
         let Common { stream, tree, segments, scratch, id_bytes } = common;
         let mut found = Found::new(arena, names, scratch, tree.slot_count());
-        match format {
+        match framing {
             Framing::Json => json::read(payload, tree, &mut found)?,
             Framing::AvroFile(plan) => avro::read(payload, 0, plan, tree, &mut found)?,
             Framing::AvroRegistry { schemas, plans } => {
@@ -214,7 +215,7 @@ impl Plans {
             _ => self.index(id, schemas, tree)?,
         };
         self.last = Some((id, index));
-        Ok(self.plans.get(index).expect("plans are only ever added"))
+        Ok(self.compiled.get(index).expect("plans are only ever added"))
     }
 
     #[cold]
@@ -230,8 +231,8 @@ impl Plans {
             Lookup::Waiting => return Err(NotDecoded::Waiting(id)),
         };
         let plan = Plan::new(&schema, tree).map_err(|reason| bad(&reason))?;
-        let index = self.plans.len();
-        self.plans.push(plan);
+        let index = self.compiled.len();
+        self.compiled.push(plan);
         self.by_id.insert(id, index);
         Ok(index)
     }

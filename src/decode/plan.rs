@@ -87,28 +87,29 @@ impl Plan {
 }
 
 /// Notes every named type under its full name. The parser has made all names full ones.
-fn collect<'s>(schema: &'s Schema, names: &mut BTreeMap<String, &'s Schema>) {
-    let mut named = |name: &Name| names.insert(name.fullname(None), schema).is_none();
+fn collect<'s>(schema: &'s Schema, found: &mut BTreeMap<String, &'s Schema>) {
+    let mut note = |name: &Name| found.insert(name.fullname(None), schema).is_some();
     match schema {
         Schema::Record(record) => {
-            if named(&record.name) {
-                record.fields.iter().for_each(|field| collect(&field.schema, names));
+            let is_known = note(&record.name);
+            for field in record.fields.iter().filter(|_| !is_known) {
+                collect(&field.schema, found);
             }
         }
         Schema::Enum(x) => {
-            named(&x.name);
+            note(&x.name);
         }
         Schema::Fixed(x) | Schema::Duration(x) | Schema::Uuid(UuidSchema::Fixed(x)) => {
-            named(&x.name);
+            note(&x.name);
         }
         Schema::Decimal(x) => {
             if let InnerDecimalSchema::Fixed(x) = &x.inner {
-                named(&x.name);
+                note(&x.name);
             }
         }
-        Schema::Array(x) => collect(&x.items, names),
-        Schema::Map(x) => collect(&x.types, names),
-        Schema::Union(x) => x.variants().iter().for_each(|x| collect(x, names)),
+        Schema::Array(x) => collect(&x.items, found),
+        Schema::Map(x) => collect(&x.types, found),
+        Schema::Union(x) => x.variants().iter().for_each(|x| collect(x, found)),
         _ => {}
     }
 }

@@ -191,14 +191,13 @@ impl Schemas {
     /// The ids that decoders wait for and why, for `/readyz`.
     pub fn waiting(&self) -> Vec<WaitingFor> {
         let state = self.state();
-        let entries = state.wanted.iter().map(|(&id, trouble)| match trouble {
-            Some(Trouble { reason, needs_operator }) => {
-                WaitingFor { id, reason: reason.clone(), needs_operator: *needs_operator }
-            }
-            None => {
-                let reason = "the schema registry is being asked".to_owned();
-                WaitingFor { id, reason, needs_operator: false }
-            }
+        let asking = || Trouble {
+            reason: "the schema registry is being asked".to_owned(),
+            needs_operator: false,
+        };
+        let entries = state.wanted.iter().map(|(&id, trouble)| {
+            let Trouble { reason, needs_operator } = trouble.clone().unwrap_or_else(asking);
+            WaitingFor { id, reason, needs_operator }
         });
         entries.collect()
     }
@@ -209,9 +208,8 @@ impl Schemas {
         let state = self.state();
         let before = state.changes;
         let unchanged = |state: &mut State| state.changes == before && !state.wanted.is_empty();
-        let (_state, result) =
-            self.changed.wait_timeout_while(state, timeout, unchanged).expect(UNPOISONED);
-        !result.timed_out()
+        let waited = self.changed.wait_timeout_while(state, timeout, unchanged);
+        waited.is_ok_and(|(_, result)| !result.timed_out())
     }
 
     /// Asks the registry for the ids that are waited for, until dropped.
@@ -269,8 +267,12 @@ impl Schemas {
     fn settle(&self, id: SchemaId, answer: Answer, miss_for: Duration) {
         let mut state = self.state();
         match answer {
-            Answer::Known(schema) => drop(state.known.insert(id, Arc::new(schema))),
-            Answer::Bad(reason) => drop(state.bad.insert(id, reason.into())),
+            Answer::Known(schema) => {
+                state.known.insert(id, Arc::new(schema));
+            }
+            Answer::Bad(reason) => {
+                state.bad.insert(id, reason.into());
+            }
             Answer::Unknown => {
                 if state.misses.len() >= MISSES_MAX {
                     state.misses.pop_first();

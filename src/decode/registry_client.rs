@@ -137,10 +137,10 @@ impl Registry {
         if let Some(user) = &self.settings.user {
             request = request.basic_auth(user, self.settings.password.as_ref());
         }
-        let mut response = request.send().await.map_err(|error| unanswered(error))?;
+        let mut response = request.send().await.map_err(unanswered)?;
         let status = response.status();
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(error))? {
+        while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(Trouble::passing("an answer of more than 16 MiB"));
             }

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "one setting of the mock cluster has no safe binding")]
 
 use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 /// Three seconds by default, for which the first rows of a demo would have to wait.
@@ -53,7 +53,8 @@ impl EmbeddedBroker {
         config.set("test.mock.num.brokers", "1");
         let owner: BaseProducer = config.create().map_err(BrokerError::NotStarted)?;
         let client = owner.client();
-        let cluster = client.mock_cluster().expect("the setting above made one");
+        let none = BrokerError::NotStarted(KafkaError::MockCluster(RDKafkaErrorCode::Fail));
+        let cluster = client.mock_cluster().ok_or(none)?;
         for (topic, partitions) in topics {
             cluster.create_topic(topic, *partitions, 1).map_err(|source| {
                 let topic = (*topic).to_owned();
@@ -107,7 +108,9 @@ mod tests {
         config.set("group.id", "g").set("auto.offset.reset", "earliest");
         let consumer: BaseConsumer = config.create().unwrap();
         consumer.subscribe(&["a"]).unwrap();
-        let message = consumer.poll(Duration::from_secs(30)).unwrap().unwrap();
+        // A poll that handled the assignment gives nothing.
+        let next = || consumer.poll(Duration::from_secs(1));
+        let message = (0..30).find_map(|_| next()).unwrap().unwrap();
         assert_eq!((message.partition(), message.payload()), (1, Some(&b"one"[..])));
         assert_eq!(message.timestamp().to_millis(), Some(77));
         let metadata = consumer.fetch_metadata(Some("a"), Duration::from_secs(30)).unwrap();

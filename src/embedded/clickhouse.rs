@@ -37,21 +37,57 @@ pub struct EmbeddedOptions {
     pub http_port: Option<u16>,
     /// Text of an own `users.xml`. None: the user `default` without password, who may do everything.
     pub users_config: Option<String>,
-    /// Charts of ClickHouse's own `/dashboard` page, instead of its built-in ones.
-    pub charts: Vec<Chart>,
     /// Path of `libchdb.so`. None: [`find_library`] looks for it, after a `clickhouse` binary.
     pub library: Option<PathBuf>,
     /// Path of the `tidegauge-clickhouse` binary. None: beside this executable.
     pub launcher: Option<PathBuf>,
 }
 
-/// One chart of the `/dashboard` page: a query whose first column is a time, the others lines.
+/// One chart of ClickHouse's own `/dashboard` page.
 #[derive(Debug, Clone)]
 pub struct Chart {
     /// Stands above the chart.
     pub title: String,
-    /// May use the page's parameters `{seconds:UInt32}` and `{rounding:UInt32}`.
+    /// First column: seconds since 1970 as a number, ascending; each further one is a line.
     pub query: String,
+}
+
+/// Link to the `/dashboard` page of the ClickHouse at `url` that opens with these charts: the page
+/// keeps its state, as JSON in base64, behind the `#`.
+pub fn dashboard_link(url: &str, user: &str, charts: &[Chart]) -> String {
+    let queries: Vec<_> = charts
+        .iter()
+        .map(|chart| serde_json::json!({ "title": chart.title, "query": chart.query }))
+        .collect();
+    let state = serde_json::json!({ "host": url, "user": user, "queries": queries, "params": {} });
+    format!("{url}/dashboard#{}", base64(ascii(&state.to_string()).as_bytes()))
+}
+
+/// JSON without any character that the page's `atob` would misread.
+fn ascii(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for unit in json.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii() => plain.push(char::from(byte)),
+            _ => plain.extend(format!("\\u{unit:04x}").chars()),
+        }
+    }
+    plain
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| usize::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let shown = digit <= group.len();
+            let value = bits >> (18 - 6 * digit) & 0x3f;
+            text.push(if shown { char::from(DIGITS[value]) } else { '=' });
+        }
+    }
+    text
 }
 
 /// Why the embedded ClickHouse is not there.
@@ -356,7 +392,7 @@ impl Files {
                 .map_err(io_error(format!("making the folder {}", made.display())))?;
         }
         let users = options.users_config.as_deref().unwrap_or(DEFAULT_USERS);
-        let config = configuration(&files, &options.charts);
+        let config = configuration(&files);
         for (path, text) in [(files.users(), users), (files.config(), &config)] {
             fs::write(&path, text).map_err(io_error(format!("writing {}", path.display())))?;
         }
@@ -391,13 +427,9 @@ const DEFAULT_USERS: &str = "<clickhouse>
 </clickhouse>
 ";
 
-fn configuration(files: &Files, charts: &[Chart]) -> String {
+fn configuration(files: &Files) -> String {
     let users = escape(&files.users().display().to_string());
     let identity = escape(&files.identity);
-    let charts: Vec<String> = charts.iter().map(dashboard).collect();
-    let charts = charts.concat();
-    let dashboards =
-        if charts.is_empty() { charts } else { format!("<dashboards>{charts}</dashboards>") };
     format!(
         "<clickhouse>
   <max_server_memory_usage>4000000000</max_server_memory_usage>
@@ -410,16 +442,8 @@ fn configuration(files: &Files, charts: &[Chart]) -> String {
     </handler></rule>
     <defaults/>
   </http_handlers>
-  {dashboards}
 </clickhouse>
 "
-    )
-}
-
-fn dashboard(chart: &Chart) -> String {
-    let (title, query) = (escape(&chart.title), escape(&chart.query));
-    format!(
-        "<dashboard><dashboard>Overview</dashboard><title>{title}</title><query>{query}</query></dashboard>"
     )
 }
 
@@ -498,12 +522,16 @@ mod tests {
     }
 
     #[test]
-    fn taken_port_is_refused() {
-        let held = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = held.local_addr().unwrap().port();
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        assert!(TcpListener::bind(address).is_err());
-        assert_eq!(ClickHouseError::PortTaken(port).code(), "clickhouse_port_taken");
+    fn dashboard_link_is_what_the_page_reads() {
+        assert_eq!(base64(b""), "");
+        assert_eq!(base64(b"f"), "Zg==");
+        assert_eq!(base64(b"fo"), "Zm8=");
+        assert_eq!(base64(b"foobar"), "Zm9vYmFy");
+        assert_eq!(ascii("\"a µ 😀\""), r#""a \u00b5 \ud83d\ude00""#);
+        let link = dashboard_link("http://127.0.0.1:1", "default", &[]);
+        let expected =
+            base64(br#"{"host":"http://127.0.0.1:1","params":{},"queries":[],"user":"default"}"#);
+        assert_eq!(link, format!("http://127.0.0.1:1/dashboard#{expected}"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ impl<S: Source> Worker<S> {
         let must_wait = self.is_stopping
             || self.intake.waits_for().is_some()
             || self.intake.letters.is_full()
-            || self.pressure == Pressure::Over;
+            || (self.pressure == Pressure::Over && !self.has_ration);
         if must_wait {
             return (Take::Nothing, None);
         }
@@ -26,7 +26,7 @@ impl<S: Source> Worker<S> {
             return (Take::Both, None);
         }
         let limits = &self.settings.shard.limits;
-        if self.pressure == Pressure::Near && self.rebuilding.is_empty() {
+        if self.pressure >= Pressure::Near && self.rebuilding.is_empty() {
             return (Take::Only(budget::frees_memory(&self.clocks(), limits)), None);
         }
         let preferred = match self.rebuilds_with() {
@@ -94,6 +94,14 @@ impl<S: Source> Worker<S> {
             return Ok(());
         }
         if !self.is_exhausted() {
+            self.hopeless = 0;
+            return Ok(());
+        }
+        let sealed = self.intake.shards.values().map(|shard| shard.standing().sealed_until).min();
+        if sealed > self.last_sealed {
+            // Windows go, slowly: read a little more of what seals the next ones.
+            self.last_sealed = sealed;
+            self.has_ration = true;
             self.hopeless = 0;
             return Ok(());
         }

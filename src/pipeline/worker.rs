@@ -12,6 +12,7 @@ use crate::engine::Shard;
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::state::Frozen;
+use crate::engine::time::EventTime;
 use crate::sink::DeadLetter;
 use crate::source::{Reply, Source, SourceEvent};
 use crate::telemetry::{Cause, Holding, Telemetry};
@@ -95,10 +96,7 @@ pub(super) struct Leaving {
 
 /// One worker.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four independent facts, no states of one machine"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, no states of one machine")]
 pub struct Worker<S> {
     pub(super) id: usize,
     pub(super) settings: Arc<PipelineSettings>,
@@ -123,6 +121,10 @@ pub struct Worker<S> {
     /// The flush whose freeze found memory exhausted: if it frees nothing, nothing will.
     pub(super) last_hope: Option<u64>,
     pub(super) hopeless: u32,
+    /// The least seal mark when memory was last found exhausted.
+    pub(super) last_sealed: Option<EventTime>,
+    /// One batch may be read although memory is exhausted.
+    pub(super) has_ration: bool,
     /// Since the last freeze.
     pub(super) has_read: bool,
     /// A preferred topic had nothing: until it has, both are read.
@@ -161,6 +163,8 @@ impl<S: Source> Worker<S> {
             pressure: Pressure::default(),
             last_hope: None,
             hopeless: 0,
+            last_sealed: None,
+            has_ration: false,
             has_read: false,
             quiet: None,
             holding: Holding::default(),
@@ -202,6 +206,7 @@ impl<S: Source> Worker<S> {
                     self.quiet = None;
                 }
                 self.has_read = true;
+                self.has_ration = false;
                 self.intake.take_in(records.records)?;
                 self.account();
             }

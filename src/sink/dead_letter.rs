@@ -266,7 +266,10 @@ mod tests {
         let properties = [("message.max.bytes".to_owned(), "100000".to_owned())];
         let config = client_config(&brokers, &properties);
         let mut letters = KafkaLetters::new(config, "dead", ["in", "la"]).unwrap();
-        letters.send(&[letter(1, Some(&[b'x'; 200_000])), letter(2, Some(b"{"))]).await.unwrap();
+        letters
+            .send(&[letter(1, Some(&vec![b'x'; 200_000])), letter(2, Some(b"{"))])
+            .await
+            .unwrap();
         let mut seen = Vec::new();
         read(&brokers, 2, |message| {
             let truncated = header(message, "tidegauge.truncated");

@@ -1,16 +1,16 @@
 //! Where rows and dead letters go. `Ok` means acknowledged.
 
-pub mod clickhouse;
-mod connection;
 pub mod ddl;
-pub mod dead_letter;
-pub mod job;
-pub mod migrate;
-mod read;
-pub mod row;
-mod rowbinary;
 pub mod tables;
 pub mod views;
+mod rowbinary;
+pub mod row;
+mod connection;
+mod read;
+pub mod migrate;
+pub mod job;
+pub mod clickhouse;
+pub mod dead_letter;
 
 use bytes::Bytes;
 

@@ -51,7 +51,7 @@ impl Waker {
 
 /// A native queue that partitions can be forwarded into. Belongs to one worker.
 pub(super) struct Queue {
-    queue: NonNull<sys::rd_kafka_queue_t>,
+    handle: NonNull<sys::rd_kafka_queue_t>,
     waker: Arc<Waker>,
     client: Arc<dyn Any + Send + Sync>,
 }
@@ -87,7 +87,7 @@ impl Queue {
             );
         }
         let client: Arc<dyn Any + Send + Sync> = Arc::<BaseConsumer<C>>::clone(consumer);
-        Self { queue, waker, client }
+        Self { handle: queue, waker, client }
     }
 }
 
@@ -97,8 +97,8 @@ impl Drop for Queue {
         // call takes, so after it none runs and none will; `waker` and `client` are dropped after this function.
         // Partitions that still forward here hold a count of their own on the queue inside librdkafka.
         unsafe {
-            sys::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
-            sys::rd_kafka_queue_destroy(self.queue.as_ptr());
+            sys::rd_kafka_queue_cb_event_enable(self.handle.as_ptr(), None, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.handle.as_ptr());
         }
         self.waker.raise();
     }
@@ -129,7 +129,7 @@ pub(super) fn forward<C: ConsumerContext>(
         )
     };
     let Some(source) = NonNull::new(source) else { return false };
-    let destination = to.map_or(ptr::null_mut(), |queue| queue.queue.as_ptr());
+    let destination = to.map_or(ptr::null_mut(), |queue| queue.handle.as_ptr());
     // SAFETY: both handles are valid. librdkafka counts the destination for itself, so the forwarding outlives `to`.
     unsafe {
         sys::rd_kafka_queue_forward(source.as_ptr(), destination);
@@ -198,7 +198,7 @@ impl Batch {
         // SAFETY: the queue is valid, and the buffer has room for BATCH_RECORDS pointers.
         let count = unsafe {
             sys::rd_kafka_consume_batch_queue(
-                queue.queue.as_ptr(),
+                queue.handle.as_ptr(),
                 0,
                 self.pointers.as_mut_ptr(),
                 BATCH_RECORDS,

@@ -10,15 +10,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::batch::{Queue, Waker, forward};
-use super::health::{KafkaHealth, LogReport};
+use super::context::{Change, GroupContext, TopicNames};
+use super::health::KafkaHealth;
 use super::{Commits, Reply, SourceError};
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
@@ -30,129 +28,6 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The client that all parts share.
 pub(super) type GroupConsumer = BaseConsumer<GroupContext>;
-
-/// The names of the two topics, by [`Stream::index`].
-pub(super) type TopicNames = [Option<String>; 2];
-
-/// What the group did to this instance.
-#[derive(Debug)]
-enum Change {
-    Assigned(Vec<(Stream, PartitionId)>),
-    Revoked,
-    Lost,
-}
-
-/// Receives librdkafka's callbacks, all of them on the control thread.
-#[derive(Debug)]
-pub(super) struct GroupContext {
-    topics: TopicNames,
-    health: KafkaHealth,
-    changes: Mutex<Vec<Change>>,
-    closing: AtomicBool,
-}
-
-impl GroupContext {
-    pub(super) fn new(topics: TopicNames, health: KafkaHealth) -> Self {
-        Self { topics, health, changes: Mutex::default(), closing: AtomicBool::new(false) }
-    }
-
-    fn stream_of(&self, topic: &str) -> Option<Stream> {
-        Stream::BOTH
-            .into_iter()
-            .find(|stream| self.topics[stream.index()].as_deref() == Some(topic))
-    }
-
-    fn take_changes(&self) -> Vec<Change> {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl ClientContext for GroupContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client_line(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        if statistics.brokers.values().any(|broker| broker.state == "UP") {
-            self.health.reached();
-        }
-        for topic in statistics.topics.values() {
-            let Some(stream) = self.stream_of(&topic.topic) else { continue };
-            for partition in topic.partitions.values() {
-                if partition.fetch_state == "active" {
-                    let known = |offset: i64| (offset >= 0).then_some(offset);
-                    let log = LogReport {
-                        end: known(partition.ls_offset),
-                        position: known(partition.app_offset),
-                        next_fetch: partition.next_offset,
-                    };
-                    self.health.report(stream, PartitionId(partition.partition), log);
-                }
-            }
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.lost(reason),
-            Some(RDKafkaErrorCode::Fatal) => self.health.fail(reason),
-            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
-                tracing::debug!(reason, "a Kafka broker can't be reached");
-            }
-            _ => self.health.refused(reason),
-        }
-    }
-}
-
-/// What librdkafka logs: its errors repeat, and the health says once what matters.
-pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(target: "librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-            tracing::info!(target: "librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-            tracing::debug!(target: "librdkafka", facility, "{message}");
-        }
-    }
-}
-
-impl ConsumerContext for GroupContext {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        kind: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
-    ) {
-        if self.closing.load(Ordering::Acquire) {
-            if let Err(error) = consumer.unassign() {
-                tracing::warn!(%error, "can't give partitions back to the group");
-            }
-            return;
-        }
-        let change = if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let named = partitions.elements();
-            let of =
-                |topic: &str, partition| Some((self.stream_of(topic)?, PartitionId(partition)));
-            Change::Assigned(
-                named.iter().filter_map(|named| of(named.topic(), named.partition())).collect(),
-            )
-        } else if consumer.assignment_lost() {
-            Change::Lost
-        } else {
-            Change::Revoked
-        };
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "offsets for lag tools were not committed; the next flush commits again");
-        }
-    }
-}
 
 /// What the control thread tells a worker.
 #[derive(Debug)]
@@ -167,6 +42,8 @@ pub(super) enum GroupEvent {
     Lost(Vec<PartitionId>),
     /// The assignment is not paired: the instance must stop.
     Unpaired(PartitionId),
+    /// The topics have got more partitions: the instance must stop.
+    Grown(PartitionId),
 }
 
 /// What a worker tells the control thread: the partitions of this assignment begin here.
@@ -190,6 +67,8 @@ pub(super) type Assigned = Arc<Mutex<BTreeSet<PartitionId>>>;
 pub(super) struct Control {
     pub(super) consumer: Arc<GroupConsumer>,
     pub(super) topics: TopicNames,
+    /// How many partitions the topics had when they were inspected.
+    pub(super) partitions: i32,
     pub(super) health: KafkaHealth,
     pub(super) workers: Vec<WorkerEnd>,
     pub(super) starts: Receiver<StartRequest>,
@@ -212,7 +91,7 @@ impl Control {
                 None => {}
                 Some(Ok(_)) => self.fail("a record arrived beside the workers' queues"),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    self.fail(&code.to_string())
+                    self.fail(&code.to_string());
                 }
                 Some(Err(error)) => tracing::debug!(%error, "Kafka client reports an error"),
             }
@@ -227,10 +106,12 @@ impl Control {
                 self.started(start);
             }
             if self.health.fatal().is_some() {
-                self.workers.iter().for_each(|worker| worker.waker.raise());
+                for worker in &self.workers {
+                    worker.waker.raise();
+                }
             }
         }
-        self.consumer.context().closing.store(true, Ordering::Release);
+        self.consumer.context().close();
         if !self.consumer.context().take_changes().is_empty() {
             self.assign(None); // an event that was not served would keep the group from being left
         }
@@ -247,20 +128,19 @@ impl Control {
         self.reading = false;
         self.wanted.clear();
         self.assign(Some(&TopicPartitionList::new()));
-        match pair(partitions, self.topics[Stream::Labels.index()].is_some()) {
-            Ok(paired) => {
-                tracing::info!(partitions = ?paired.iter().map(|part| part.0).collect::<Vec<_>>(), "partitions assigned");
-                self.set_assigned(&paired);
-                self.wanted = paired.into_iter().map(|partition| (partition, None)).collect();
-                for (worker, share) in self.shares() {
-                    self.tell(worker, GroupEvent::Assigned(self.assignment, share));
-                }
-            }
-            Err(partition) => {
-                for worker in 0..self.workers.len() {
-                    self.tell(worker, GroupEvent::Unpaired(partition));
-                }
-            }
+        let paired = match pair(partitions, self.topics[Stream::Labels.index()].is_some()) {
+            Ok(paired) => paired,
+            Err(partition) => return self.tell_all(|| GroupEvent::Unpaired(partition)),
+        };
+        if let Some(&last) = paired.last().filter(|last| last.0 >= self.partitions) {
+            return self.tell_all(|| GroupEvent::Grown(last));
+        }
+        let numbers: Vec<i32> = paired.iter().map(|partition| partition.0).collect();
+        tracing::info!(partitions = ?numbers, "partitions assigned");
+        self.set_assigned(&paired);
+        self.wanted = paired.into_iter().map(|partition| (partition, None)).collect();
+        for (worker, share) in self.shares() {
+            self.tell(worker, GroupEvent::Assigned(self.assignment, share));
         }
     }
 
@@ -384,6 +264,12 @@ impl Control {
             shares.entry(self.worker_of(partition)).or_default().push(partition);
         }
         shares
+    }
+
+    fn tell_all(&self, event: impl Fn() -> GroupEvent) {
+        for worker in 0..self.workers.len() {
+            self.tell(worker, event());
+        }
     }
 
     /// A worker that is gone needs no event; one that has stopped to poll would never read it.

@@ -13,11 +13,14 @@ use rdkafka::error::KafkaError;
 
 use super::SourceError;
 use super::batch::Waker;
-use super::group::{Control, GroupConsumer, GroupContext, Membership, TopicNames, WorkerEnd};
-pub use super::group::{KafkaCommits, log_client_line};
+pub use super::context::log_client_line;
+use super::context::{GroupContext, TopicNames};
+pub use super::group::KafkaCommits;
+use super::group::{Control, GroupConsumer, Membership, WorkerEnd};
 pub use super::health::KafkaHealth;
+use super::progress::Ends;
 pub use super::share::KafkaSource;
-use super::share::{Channels, Ends, Link};
+use super::share::{Channels, Link};
 use crate::engine::event::{PartitionId, Stream};
 
 /// Events that a worker may leave unread before it counts as stuck.
@@ -153,6 +156,10 @@ pub fn check_properties(properties: &[(String, String)]) -> Result<(), SourceErr
         all.find(|(refused, _)| *refused == name).map(|(_, reason)| reason)
     };
     for (name, value) in properties {
+        if name == "statistics.interval.ms" && value == "0" {
+            let reason = "lag and ends come with the statistics; choose a longer interval instead";
+            return Err(SourceError::Property { name: name.clone(), reason });
+        }
         if let Some(reason) = refused(name, value) {
             return Err(SourceError::Property { name: name.clone(), reason });
         }
@@ -202,12 +209,13 @@ pub fn open(settings: &KafkaSettings, topics: &Topics) -> Result<Opened, SourceE
     let subscribed: Vec<&str> = link.topics.iter().flatten().map(String::as_str).collect();
     consumer.subscribe(&subscribed).map_err(client_error)?;
     drop(consumer);
-    start_workers(settings, &link, ends.as_ref())
+    start_workers(settings, topics.partitions, &link, ends.as_ref())
 }
 
 /// Makes the sources and starts the control thread.
 fn start_workers(
     settings: &KafkaSettings,
+    partitions: i32,
     link: &Link,
     ends: Option<&Arc<Ends>>,
 ) -> Result<Opened, SourceError> {
@@ -230,6 +238,7 @@ fn start_workers(
     let control = Control {
         consumer: Arc::clone(&link.consumer),
         topics: link.topics.clone(),
+        partitions,
         health: link.health.clone(),
         workers,
         starts: start_requests,
@@ -279,6 +288,7 @@ fn ends(link: &Link, partitions: i32) -> Result<Ends, SourceError> {
     Ok(Stream::BOTH.map(of))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn client_error(error: KafkaError) -> SourceError {
     SourceError::Client(error.to_string())
 }
@@ -319,6 +329,7 @@ mod tests {
             ("enable.auto.commit", "true"),
             ("isolation.level", "read_uncommitted"),
             ("partition.assignment.strategy", "cooperative-sticky"),
+            ("statistics.interval.ms", "0"),
             ("group.id", "other"),
             ("bootstrap.servers", "elsewhere:9092"),
         ] {

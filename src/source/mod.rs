@@ -1,9 +1,11 @@
 //! Where records come from. A rebalance is data, not a callback into the engine.
 
 pub mod batch;
+mod context;
 mod group;
 mod health;
 pub mod kafka;
+mod progress;
 mod share;
 mod topics;
 
@@ -140,6 +142,14 @@ pub enum SourceError {
         /// The partition number.
         partition: i32,
     },
+    /// The topics have got more partitions since the start, so keys have moved between partitions.
+    #[error(
+        "the topics have got partition {partition} since the start: a join across the change would miss pairs"
+    )]
+    Grown {
+        /// The new partition number.
+        partition: i32,
+    },
     /// The log no longer holds what a restart must read.
     #[error(
         "topic {topic} partition {partition} starts at offset {log_start}, but a restart must read from {floor}"
@@ -180,6 +190,7 @@ impl SourceError {
             Self::MissingTopic { .. } => "topic_missing",
             Self::UnequalPartitions { .. } => "partitions_unequal",
             Self::Unpaired { .. } => "assignment_unpaired",
+            Self::Grown { .. } => "partitions_changed",
             Self::FloorBelowLog { .. } => "floor_below_log",
             Self::LogShrank { .. } => "topic_recreated",
         }

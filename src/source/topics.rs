@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use rdkafka_sys as sys;
 
 use super::SourceError;
-use super::group::log_client_line;
+use super::context::log_client_line;
 use super::kafka::{KafkaSettings, TopicIdentity, Topics};
 
 /// How long the brokers may take for one answer.
@@ -199,7 +199,7 @@ fn stamped_by_broker(client: &Admin<'_>, topic: &str) -> bool {
     let answer = Answer::wait(client, question, |ask| {
         // SAFETY: all four are valid for the call, which copies what it keeps; there is one resource.
         unsafe {
-            sys::rd_kafka_DescribeConfigs(ask.client, &raw mut resource, 1, ask.options, ask.queue)
+            sys::rd_kafka_DescribeConfigs(ask.client, &raw mut resource, 1, ask.options, ask.queue);
         }
     });
     // SAFETY: made above, and used no more.

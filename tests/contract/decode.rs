@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::{Schemas, WriterSchema};
-use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded, SchemaId};
+use tidegauge::decode::{DecodeError, Decoder, DecoderSettings, Format, NotDecoded, SchemaId};
 use tidegauge::engine::event::{Event, FeatureValue, Inference, RequestId, Stream, Target};
 use tidegauge::engine::names::Names;
 
@@ -47,6 +47,7 @@ pub(crate) fn code(result: Result<Event<'_>, NotDecoded>) -> &'static str {
         Err(NotDecoded::Waiting(_)) => "waiting",
         Err(NotDecoded::Bad(error)) => {
             assert!(error.to_string().len() < 500, "{error}");
+            assert!(DecodeError::CODES.contains(&error.code()), "{error}");
             error.code()
         }
     }
@@ -329,8 +330,8 @@ proptest! {
             Any::Null => prop_assert_eq!(a.prediction, Target::Absent),
             Any::Number(x) => prop_assert_eq!(a.prediction, Target::Number(x + 0.0)),
             Any::Boolean(x) => prop_assert_eq!(a.prediction, Target::Boolean(*x)),
-            Any::Text(x) => match x.strip_prefix('+').unwrap_or(x).parse::<i64>() {
-                Ok(whole) => prop_assert_eq!(a.prediction, Target::Number(whole as f64)),
+            Any::Text(x) => match x.strip_prefix('+').unwrap_or(x).parse::<i32>() {
+                Ok(whole) => prop_assert_eq!(a.prediction, Target::Number(whole.into())),
                 Err(_) => prop_assert!(matches!(a.prediction, Target::Class(_))),
             },
         }

@@ -1,9 +1,11 @@
 //! Avro of every type and shape, written by another implementation; several schemas in one topic; hostile bytes.
 
-use crate::decode::{code, decoder, inference, settings, text, write_datum};
+use crate::decode::{INFERENCE, code, decoder, inference, settings, text, write_datum};
+use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::{Decimal, Schema};
 use proptest::prelude::*;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::{Schemas, WriterSchema};
@@ -128,10 +130,10 @@ fn zigzag(value: i64) -> Vec<u8> {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     let mut bytes = Vec::new();
     while rest > 127 {
-        bytes.push((rest & 127) as u8 | 128);
+        bytes.push(u8::try_from(rest & 127).unwrap() | 128);
         rest >>= 7;
     }
-    bytes.push(rest as u8);
+    bytes.push(u8::try_from(rest).unwrap());
     bytes
 }
 
@@ -287,6 +289,33 @@ fn a_bad_schema_file_is_refused_at_once() {
     }
 }
 
+#[test]
+fn what_another_reader_calls_broken_is_broken() {
+    let good = include_bytes!("../../schemas/examples/inference/good-full.avro");
+    let schema = Schema::parse_str(INFERENCE).unwrap();
+    let reader = GenericDatumReader::builder(&schema).build().unwrap();
+    let mut decoder = local(INFERENCE);
+    let mut names = Names::default();
+    for at in 0..good.len() {
+        // Greater bytes would make lengths that the other reader allocates before it looks.
+        for byte in 0..128 {
+            let mut payload = good.to_vec();
+            payload[at] = byte;
+            // The other reader takes a missing end for zeros, so it gets some, and they are counted.
+            let padded = [payload.as_slice(), &[0; 64]].concat();
+            let mut rest = padded.as_slice();
+            let expected = match reader.read_value(&mut rest).map(|_| rest.len().cmp(&64)) {
+                Ok(Ordering::Equal) => None,
+                Ok(Ordering::Greater) => Some("trailing_bytes"),
+                Ok(Ordering::Less) | Err(_) => Some("broken_avro"),
+            };
+            let found = code(decoder.decode(Some(&payload), &mut names));
+            let broken = ["trailing_bytes", "broken_avro"].contains(&found).then_some(found);
+            assert_eq!(broken, expected, "byte {at} is {byte}: {found}");
+        }
+    }
+}
+
 /// A schema's text with a value of it. Named types get their number as name.
 fn any_typed() -> impl Strategy<Value = (String, Value)> {
     let plain = |text: &'static str| format!("{text:?}");
@@ -300,7 +329,7 @@ fn any_typed() -> impl Strategy<Value = (String, Value)> {
         any::<Vec<u8>>().prop_map(move |x| (plain("bytes"), Value::Bytes(x))),
         ".{0,5}".prop_map(move |x| (plain("string"), Value::String(x))),
         (0_u32..3).prop_map(|i| {
-            let symbol = ["A", "B", "C"][i as usize].to_owned();
+            let symbol = ["A", "B", "C"][usize::try_from(i).unwrap()].to_owned();
             (
                 r#"{"type":"enum","name":"@","symbols":["A","B","C"]}"#.to_owned(),
                 Value::Enum(i, symbol),

@@ -1,4 +1,5 @@
-//! What other programs see of Tidegauge: formats, tables, codes, texts. In memory, in seconds.
+//! What other programs see of Tidegauge, and what its parts promise each other. In memory, in seconds.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod acknowledgement;
 mod cli;

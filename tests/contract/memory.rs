@@ -22,7 +22,7 @@ use tidegauge::source::{Commits, Record, Records, Reply, Source, SourceError, So
 
 /// How the tables answer writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// As they should.
     Good,
     /// So many writes fail and nothing is kept.
@@ -37,15 +37,18 @@ pub enum Mode {
     Hangs,
 }
 
+/// A row's version and all its bytes.
+pub(crate) type Versioned = (u64, Vec<u8>);
+
 #[derive(Debug)]
-pub struct Tables {
+pub(crate) struct Tables {
     pub mode: Mode,
     pub calls: Vec<String>,
     pub states: BTreeMap<(Key, PartitionId), StateRow>,
     pub seals: BTreeMap<PartitionId, EventTime>,
     pub marks: BTreeMap<PartitionId, Mark>,
     /// Whole rows by table and the bytes of their key.
-    pub metrics: BTreeMap<(&'static str, Vec<u8>), (u64, Vec<u8>)>,
+    pub metrics: BTreeMap<(&'static str, Vec<u8>), Versioned>,
     pub letters: Vec<DeadLetter>,
     pub bodies: Vec<RowBatch>,
     pub commits: usize,
@@ -53,10 +56,10 @@ pub struct Tables {
 
 /// Clones share the tables.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Mutex<Tables>>);
+pub(crate) struct Memory(Arc<Mutex<Tables>>);
 
 impl Memory {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Tables {
             mode: Mode::Good,
             calls: Vec::new(),
@@ -70,7 +73,7 @@ impl Memory {
         })))
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Tables> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap()
     }
 
@@ -251,13 +254,13 @@ impl Tables {
 }
 
 /// Reads `RowBinaryWithNamesAndTypes`.
-pub struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
     /// The types of the columns, and the first row.
-    pub fn open(body: &'a [u8]) -> (Vec<String>, Self) {
+    pub(crate) fn open(body: &'a [u8]) -> (Vec<String>, Self) {
         let mut at = Self { rest: body };
         let columns = at.length();
         for _ in 0..columns {
@@ -268,7 +271,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// One metric row: the bytes of its key, all its bytes, its version.
-    pub fn metric_row(&mut self, types: &[String]) -> (Vec<u8>, Vec<u8>, u64) {
+    pub(crate) fn metric_row(&mut self, types: &[String]) -> (Vec<u8>, Vec<u8>, u64) {
         let whole = self.rest;
         let mut key_length = 0;
         for (i, of) in types.iter().enumerate() {
@@ -353,7 +356,7 @@ impl<'a> Cursor<'a> {
 
 /// What a test does to the group.
 #[derive(Debug)]
-pub enum Control {
+pub(crate) enum Control {
     Assign(Vec<PartitionId>),
     Revoke(Vec<PartitionId>, SyncSender<()>),
     Lose(Vec<PartitionId>),
@@ -361,11 +364,11 @@ pub enum Control {
 }
 
 /// The logs of both topics, by partition; offsets ascend.
-pub type Log = BTreeMap<(Stream, PartitionId), Vec<Record<'static>>>;
+pub(crate) type Log = BTreeMap<(Stream, PartitionId), Vec<Record<'static>>>;
 
 /// Plays a log to one worker.
 #[derive(Debug)]
-pub struct Player {
+pub(crate) struct Player {
     pub log: Arc<Mutex<Log>>,
     pub control: Arc<Mutex<VecDeque<Control>>>,
     /// Whether it says where the log ends.
@@ -377,7 +380,7 @@ pub struct Player {
 }
 
 impl Player {
-    pub fn new(log: &Arc<Mutex<Log>>, assigned: &[i32], is_bounded: bool) -> Self {
+    pub(crate) fn new(log: &Arc<Mutex<Log>>, assigned: &[i32], is_bounded: bool) -> Self {
         let assign = Control::Assign(assigned.iter().map(|&p| PartitionId(p)).collect());
         Self {
             log: Arc::clone(log),

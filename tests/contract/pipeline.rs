@@ -14,6 +14,7 @@ use tidegauge::engine::event::{Arrival, Offset, PartitionId, Positions, Stream};
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::names::Names;
+use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::state::{Key, StateRow};
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::window::Window;
@@ -175,11 +176,14 @@ fn direct(settings: &PipelineSettings, log: &Log) -> (States, Vec<Mark>) {
             let mut decoder = Decoder::new(of, Arc::clone(&settings.schemas)).unwrap();
             for record in log.get(&(stream, PartitionId(partition))).into_iter().flatten() {
                 let at = Arrival { stream, offset: record.offset, time: record.time };
-                let _ = match decoder.decode(record.payload, &mut names) {
+                let outcome = match decoder.decode(record.payload, &mut names) {
                     Ok(event) => shard.observe(at, &event, &mut names),
                     Err(NotDecoded::Bad(_)) => shard.dead(at),
                     Err(NotDecoded::Waiting(_)) => panic!("no registry"),
                 };
+                let is_label =
+                    matches!(outcome, Outcome::Matched | Outcome::Kept | Outcome::Orphan);
+                assert!(!is_label || stream == Stream::Labels);
             }
         }
         let frozen = shard.freeze(&names);
@@ -271,6 +275,14 @@ fn start(
 }
 
 impl Running {
+    /// Waits for a condition; fails at once when the run ends before.
+    async fn until(&mut self, what: &str, is: impl FnMut() -> bool) {
+        tokio::select! {
+            ended = self.tasks.join_next() => panic!("{what}: ended with {ended:?}"),
+            () = until(what, is) => {}
+        }
+    }
+
     async fn end(mut self) -> Result<Totals, PipelineError> {
         let ended = tokio::time::timeout(Duration::from_secs(60), self.tasks.join_next()).await;
         ended.expect("it ends").unwrap().unwrap()
@@ -308,9 +320,10 @@ fn written(memory: &Memory) -> i64 {
 fn rows_equal_those_of_shards_fed_directly() {
     let log = traffic(4, 400, 700);
     let memory = Memory::new();
-    let totals =
-        block_on(start(settings(4), &shared(&log), &[&[0, 2], &[1, 3]], true, &memory).end())
-            .unwrap();
+    let totals = block_on(async {
+        start(settings(4), &shared(&log), &[&[0, 2], &[1, 3]], true, &memory).end().await
+    })
+    .unwrap();
     assert_complete(&settings(4), &log, &memory);
     let records: usize = log.values().map(Vec::len).sum();
     assert_eq!(totals.records.iter().sum::<u64>(), u64::try_from(records).unwrap());
@@ -327,7 +340,8 @@ fn rows_equal_those_of_shards_fed_directly() {
 fn a_flush_calls_in_the_documented_order() {
     let log = traffic(2, 300, 700);
     let memory = Memory::new();
-    block_on(start(settings(2), &shared(&log), &[&[0, 1]], true, &memory).end()).unwrap();
+    block_on(async { start(settings(2), &shared(&log), &[&[0, 1]], true, &memory).end().await })
+        .unwrap();
     let rank = |call: &str| match call {
         "write window_state" => 0,
         "write seals" => 1,
@@ -359,7 +373,10 @@ fn failed_and_unanswered_writes_are_repeated_with_the_same_bytes() {
     for mode in [Mode::Fails(4), Mode::LosesReplies(4), Mode::Refuses(2)] {
         let memory = Memory::new();
         memory.lock().mode = mode;
-        block_on(start(settings(2), &shared(&log), &[&[0], &[1]], true, &memory).end()).unwrap();
+        block_on(async {
+            start(settings(2), &shared(&log), &[&[0], &[1]], true, &memory).end().await
+        })
+        .unwrap();
         assert_complete(&settings(2), &log, &memory);
         let tables = memory.lock();
         let attempts = if mode == Mode::Refuses(2) { 3 } else { 5 };
@@ -375,15 +392,16 @@ fn readiness_says_what_the_operator_has_to_do_and_recovers() {
     let memory = Memory::new();
     memory.lock().mode = Mode::Refuses(4);
     block_on(async {
-        let running = start(settings(1), &shared(&log), &[&[0]], true, &memory);
+        let mut running = start(settings(1), &shared(&log), &[&[0]], true, &memory);
         let telemetry = running.telemetry.clone();
-        until("the reason is given", || {
-            telemetry
-                .reasons()
-                .iter()
-                .any(|(c, why)| *c == Cause::ClickHouse && why.contains("disk full"))
-        })
-        .await;
+        running
+            .until("the reason is given", || {
+                telemetry
+                    .reasons()
+                    .iter()
+                    .any(|(c, why)| *c == Cause::ClickHouse && why.contains("disk full"))
+            })
+            .await;
         running.end().await.unwrap();
         assert!(telemetry.reasons().is_empty(), "{:?}", telemetry.reasons());
     });
@@ -456,11 +474,11 @@ fn two_instances_give_the_rows_of_one() {
     let memory = Memory::new();
     block_on(async {
         let log = shared(&log);
-        let one = start(settings(4), &log, &[&[0, 1]], false, &memory);
+        let mut one = start(settings(4), &log, &[&[0, 1]], false, &memory);
         let two = start(settings(4), &log, &[&[2], &[3]], false, &memory);
         let all: i64 =
             log.lock().unwrap().values().map(|all| all.last().unwrap().offset.0 + 1).sum();
-        until("all is marked", || written(&memory) == all).await;
+        one.until("all is marked", || written(&memory) == all).await;
         one.stop().await.unwrap();
         two.stop().await.unwrap();
     });
@@ -472,23 +490,26 @@ fn a_revoked_partition_is_written_and_goes_on_when_it_comes_back() {
     let log = traffic(2, 300, 700);
     let memory = Memory::new();
     block_on(async {
-        let running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
+        let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
         for _ in 0..5 {
             let before = written(&memory);
-            until("something is written", || written(&memory) > before || before > 800).await;
+            running
+                .until("something is written", || written(&memory) > before || before > 800)
+                .await;
             let (reply, answered) = sync_channel::<()>(0);
-            let control = &running.controls[0];
+            let control = Arc::clone(&running.controls[0]);
             control.lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
-            until("the revocation is answered", || {
-                answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
-            })
-            .await;
+            running
+                .until("the revocation is answered", || {
+                    answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+                })
+                .await;
             control.lock().unwrap().push_back(Control::Lose(vec![PartitionId(1)]));
             let back = vec![PartitionId(0), PartitionId(1)];
             control.lock().unwrap().push_back(Control::Assign(back));
         }
         let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
-        until("all is marked", || written(&memory) == all).await;
+        running.until("all is marked", || written(&memory) == all).await;
         running.stop().await.unwrap();
     });
     assert_complete(&settings(2), &log, &memory);
@@ -502,15 +523,16 @@ fn a_revocation_is_answered_in_time_while_clickhouse_hangs() {
     let mut settings = settings(1);
     settings.drain_budget = Duration::from_millis(400);
     block_on(async {
-        let running = start(settings, &shared(&log), &[&[0]], false, &memory);
-        until("a write hangs", || !memory.lock().bodies.is_empty()).await;
+        let mut running = start(settings, &shared(&log), &[&[0]], false, &memory);
+        running.until("a write hangs", || !memory.lock().bodies.is_empty()).await;
         let (reply, answered) = sync_channel::<()>(0);
         let from = Instant::now();
         running.controls[0].lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
-        until("the revocation is answered", || {
-            answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
-        })
-        .await;
+        running
+            .until("the revocation is answered", || {
+                answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+            })
+            .await;
         assert!(from.elapsed() < Duration::from_millis(400), "{:?}", from.elapsed());
         let from = Instant::now();
         let totals = running.stop().await.unwrap();
@@ -527,14 +549,21 @@ fn a_stop_writes_what_was_read() {
     let mut settings = settings(2);
     settings.flush_interval = Duration::from_secs(3600);
     block_on(async {
-        let running = start(settings.clone(), &shared(&log), &[&[0], &[1]], false, &memory);
+        let mut running = start(settings.clone(), &shared(&log), &[&[0], &[1]], false, &memory);
         let telemetry = running.telemetry.clone();
         let records: usize = log.values().map(Vec::len).sum();
-        until("all is read", || counted(&telemetry) == records).await;
+        running.until("all is read", || counted(&telemetry) == records).await;
         assert!(running.stop().await.unwrap().is_drained);
     });
     let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
     assert_eq!(written(&memory), all);
+}
+
+/// Bytes held by the first worker, as telemetry says.
+fn state_bytes(telemetry: &Telemetry) -> usize {
+    let text = telemetry.encode();
+    let line = text.lines().find_map(|l| l.strip_prefix("tidegauge_state_bytes{worker=\"0\"} "));
+    line.map_or(0, |bytes| bytes.parse().unwrap())
 }
 
 /// Records counted by telemetry.
@@ -549,24 +578,32 @@ fn silent_labels_leave_the_inferences_unread_at_the_byte_budget() {
     let log = traffic(1, 20_000, 20);
     let memory = Memory::new();
     let mut settings = settings(1);
-    settings.state_budget_bytes = 400_000;
+    settings.state_budget_bytes = 3_000_000;
     block_on(async {
         let first = shared(&log);
         first.lock().unwrap().remove(&(Stream::Labels, PartitionId(0)));
-        let running = start(settings.clone(), &first, &[&[0]], false, &memory);
+        let mut running = start(settings.clone(), &first, &[&[0]], false, &memory);
         let telemetry = running.telemetry.clone();
-        until("the reason is given", || {
-            telemetry
-                .reasons()
-                .iter()
-                .any(|(c, why)| *c == Cause::StateBudget && why.contains("labels"))
-        })
-        .await;
+        running
+            .until("the reason is given", || {
+                telemetry
+                    .reasons()
+                    .iter()
+                    .any(|(c, why)| *c == Cause::StateBudget && why.contains("labels"))
+            })
+            .await;
         assert!(counted(&telemetry) < 20_000, "some are left unread");
         let labels = log[&(Stream::Labels, PartitionId(0))].clone();
         first.lock().unwrap().insert((Stream::Labels, PartitionId(0)), labels);
         let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
-        until("all is marked", || written(&memory) == all).await;
+        running
+            .until("all is marked", || {
+                let held = state_bytes(&telemetry);
+                // States are weighed every 4096 records, here a tenth of the budget; elsewhere it is held to 20 %.
+                assert!(held <= 3_900_000, "{held} bytes");
+                written(&memory) == all
+            })
+            .await;
         running.stop().await.unwrap();
     });
     assert_complete(&settings, &log, &memory);

@@ -1,4 +1,5 @@
 //! The Kafka source against librdkafka's own broker in process: what is delivered, to whom, from where, until when.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,11 +7,12 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset as ListedOffset, TopicPartitionList};
 use tidegauge::engine::event::{PartitionId, Positions, Stream};
 use tidegauge::engine::floor::Mark;
 use tidegauge::source::kafka::{
-    KafkaHealth, KafkaSettings, KafkaSource, Opened, Start, client_config, inspect, open,
+    KafkaHealth, KafkaSettings, KafkaSource, Opened, Start, Topics, client_config, inspect, open,
 };
 use tidegauge::source::{Commits, Source, SourceError, SourceEvent, Take};
 
@@ -385,17 +387,78 @@ fn position_behind_the_log_is_refused() {
     let mut group = Group::new();
     group.marks = [(PartitionId(2), Positions { inferences: 11, labels: 0 })].into();
     group.join(&settings(&cluster));
-    let deadline = now() + DEADLINE;
-    let error = loop {
-        assert!(now() < deadline);
-        if let Err(error) = group.step() {
-            break error;
-        }
-    };
+    let error = error_of(&mut group);
     assert_eq!(
         error.to_string(),
         "topic in partition 2 ends at offset 10, but 11 records of it were read before"
     );
+}
+
+/// One partition whose first records the broker has dropped (it keeps 5 MiB); marks say that they must be read.
+fn log_without_its_beginning() -> (Cluster, Group) {
+    let cluster = cluster();
+    let producer: BaseProducer =
+        client_config(&cluster.bootstrap_servers(), &[]).set("linger.ms", "0").create().unwrap();
+    for _ in 0..8 {
+        let payload = vec![b'x'; 900_000];
+        let record = BaseRecord::<[u8], [u8]>::to("in").partition(0).payload(&payload);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(Duration::from_secs(20)).unwrap();
+    }
+    let mut group = Group::new();
+    group.marks = (0..PARTITIONS).map(|part| (PartitionId(part), Positions::default())).collect();
+    (cluster, group)
+}
+
+fn error_of(group: &mut Group) -> SourceError {
+    let deadline = now() + DEADLINE;
+    loop {
+        assert!(now() < deadline, "no error");
+        if let Err(error) = group.step() {
+            return error;
+        }
+    }
+}
+
+#[test]
+fn floor_that_the_log_has_lost_is_refused() {
+    let (cluster, mut group) = log_without_its_beginning();
+    group.join(&settings(&cluster));
+    let error = error_of(&mut group);
+    assert_eq!(error.code(), "floor_below_log", "{error}");
+}
+
+#[test]
+fn floor_that_the_log_has_lost_is_refused_while_reading() {
+    let (cluster, mut group) = log_without_its_beginning();
+    group.join(&settings(&cluster));
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::ListOffsets, &[refusal; 2]); // each worker's check at the start
+    let error = error_of(&mut group);
+    assert_eq!(error.code(), "floor_below_log", "{error}");
+}
+
+#[test]
+fn topics_that_grow_are_refused() {
+    let cluster = cluster();
+    let settings = settings(&cluster);
+    let topics = inspect(&settings).unwrap();
+    let fewer = Topics { partitions: PARTITIONS - 1, ..topics };
+    let mut group = Group::new();
+    group.instances.push(Some(open(&settings, &fewer).unwrap()));
+    assert_eq!(error_of(&mut group).code(), "partitions_changed");
+}
+
+#[test]
+fn leaving_during_an_outage_takes_bounded_time() {
+    let cluster = cluster();
+    let mut group = Group::new();
+    group.join(&settings(&cluster));
+    group.until("assignment", |group| group.assigned == 2);
+    cluster.broker_down(1).unwrap();
+    let begin = now();
+    group.instances.clear();
+    assert!(now() - begin < Duration::from_secs(15));
 }
 
 #[test]

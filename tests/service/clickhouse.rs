@@ -4,6 +4,7 @@ mod schema;
 mod views;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tidegauge::engine::event::{PartitionId, Positions, Stream};
 use tidegauge::engine::floor::{Floor, Mark};
@@ -275,4 +276,33 @@ fn metric_row(table: MetricTable, seed: u64) -> MetricRow {
         sealed: seed == 1,
         version: Version::of(0, seed, false),
     }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_or_dies_is_unavailable_and_the_same_bytes_are_taken_later() {
+    let mut server = services::ClickHouse::start();
+    let mut settings = ClickHouseSettings::new(&server.url(), "outage", JOB);
+    settings.timeout = Duration::from_secs(1);
+    let mut impatient = ClickHouse::new(settings.clone());
+    settings.timeout = Duration::from_secs(30);
+    let mut sink = ClickHouse::new(settings);
+    sink.init().await.unwrap();
+    let rows = [state(key("m", "", "all", 0), 0, 1, 1)];
+    let batch = row::states(JOB, &rows).remove(0);
+
+    server.pause();
+    let hung = impatient.write(&batch).await.unwrap_err();
+    assert_eq!(hung.class(), FailureClass::Retry, "{hung}");
+    let unread = impatient.states(&wanted(&rows)).await.unwrap_err();
+    assert_eq!(unread.class(), FailureClass::Retry, "{unread}");
+    server.resume();
+    sink.write(&batch).await.unwrap();
+
+    server.kill();
+    let dead = sink.write(&batch).await.unwrap_err();
+    assert_eq!(dead.class(), FailureClass::Retry, "{dead}");
+    server.start_again();
+    sink.write(&batch).await.unwrap();
+    assert_eq!(sink.states(&wanted(&rows)).await.unwrap(), rows);
+    assert_eq!(server.query("SELECT count() FROM outage.window_state FINAL"), "1\n");
 }

@@ -4,4 +4,6 @@
 mod support;
 
 mod clickhouse;
+mod end_to_end;
+mod real_data;
 mod services;

@@ -1,13 +1,17 @@
 //! The services themselves: each starts, answers, survives a kill with its data, and leaves
 //! nothing running.
 
+use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use tidegauge::embedded::clickhouse::{Chart, EmbeddedOptions};
+use tidegauge::embedded::clickhouse::{
+    ClickHouseError, EmbeddedClickHouse, EmbeddedOptions, find_library,
+};
 
 use crate::support::services::{ClickHouse, Kafka, Registry};
 use crate::support::{http, wait_until};
@@ -37,6 +41,8 @@ fn kafka_keeps_records_over_a_kill() {
             })
         })
     });
+    // Leaving its group without a broker would take the client most of a minute.
+    drop(consumer);
     kafka.stop();
     assert!(http::get(&format!("http://{address}/")).is_err());
 }
@@ -60,14 +66,9 @@ fn registry_gives_back_what_was_registered() {
 
 #[test]
 fn clickhouse_keeps_rows_over_a_kill_and_leaves_nothing_running() {
-    let charts = vec![Chart { title: "a < b".to_owned(), query: "SELECT 1 < 2".to_owned() }];
-    let mut clickhouse = ClickHouse::start_with(EmbeddedOptions { charts, ..Default::default() });
+    let mut clickhouse = ClickHouse::start();
     assert_eq!(clickhouse.query("SELECT timezone()"), "UTC\n");
-    assert_eq!(
-        clickhouse.query("SELECT title, query FROM system.dashboards"),
-        "a < b\tSELECT 1 < 2\n"
-    );
-    for page in ["/ping", "/play", "/dashboard"] {
+    for page in ["/ping", "/play", "/dashboard", "/js/uplot.js", "/js/lz-string.js"] {
         let answer = http::get(&format!("{}{page}", clickhouse.url())).unwrap();
         assert_eq!(answer.status, 200, "{page}");
     }
@@ -95,4 +96,53 @@ fn two_clickhouses_at_once_do_not_meet() {
     first.query("CREATE DATABASE only_here");
     let query = "SELECT count() FROM system.databases WHERE name = 'only_here'";
     assert_eq!((first.query(query), second.query(query)), ("1\n".to_owned(), "0\n".to_owned()));
+}
+
+#[test]
+fn taken_port_is_refused() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let options = EmbeddedOptions {
+        data_dir: tempfile::tempdir().unwrap().path().to_owned(),
+        http_port: Some(port),
+        launcher: Some(env!("CARGO_BIN_EXE_tidegauge-clickhouse").into()),
+        ..Default::default()
+    };
+    let refused = EmbeddedClickHouse::start(&options).unwrap_err();
+    assert!(matches!(refused, ClickHouseError::PortTaken(taken) if taken == port), "{refused}");
+}
+
+/// The launcher's only other duty: a test or demo that was killed leaves no database behind.
+#[test]
+fn clickhouse_ends_with_the_pipe_of_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = find_library(None).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegauge-clickhouse"))
+        .arg(library)
+        .args(["--path", "store", "--interactive", "--query", "SELECT 1"])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdin.take());
+    let mut status = None;
+    wait_until("the end of ClickHouse", DEADLINE, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success(), "{status:?}");
+}
+
+/// How an ordinary `clickhouse` binary is run: it sees a terminal, and an `exit` typed at the end.
+#[test]
+fn a_program_of_its_own_gets_a_terminal() {
+    let launched = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge-clickhouse"));
+        command.arg("--exec").args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).status().unwrap().success()
+    };
+    assert!(launched(&["sh", "-c", "test -t 0 && test ! -t 1"]));
+    assert!(launched(&["sh", "-c", "read line && test \"$line\" = exit"]));
+    assert!(!launched(&["sh", "-c", "exit 3"]));
 }

@@ -6,6 +6,10 @@
 )]
 
 pub mod http;
+pub mod job;
+pub mod log;
+pub mod oracle;
+pub mod requests;
 pub mod services;
 
 use std::time::{Duration, Instant};

@@ -57,7 +57,7 @@ impl Process {
         let both = file.try_clone().expect("it is open");
         let started = command.stdin(Stdio::null()).stdout(file).stderr(both).process_group(0);
         let child = started.spawn().unwrap_or_else(|error| {
-            panic!("{command:?}: {error}; `.ci/fetch packages` (or `make test`) installs Java")
+            panic!("{command:?}: {error}; `.ci/fetch test-packages` (or `make test`) installs Java")
         });
         Self { child, log }
     }
@@ -175,7 +175,7 @@ replica.fetch.max.bytes=20000000
         let arguments = ["format", "-t", "dGlkZWdhdWdlLXRlc3RzMQ", "-c", "server.properties"];
         let output = self.java().arg("kafka.tools.StorageTool").args(arguments).output();
         let output = output
-            .unwrap_or_else(|error| panic!("java: {error}; `.ci/fetch packages` installs it"));
+            .unwrap_or_else(|error| panic!("java: {error}; `.ci/fetch test-packages` installs it"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

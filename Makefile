@@ -1,0 +1,48 @@
+# `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
+.DEFAULT_GOAL := help
+.PHONY: help demo packages clickhouse services lint test check bench schemas
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: packages clickhouse ## Kafka, ClickHouse, traffic and Tidegauge on this machine; ARGS="--for 60s"
+	cargo build --release --bins
+	target/release/tidegauge demo $(ARGS)
+
+packages: # what the build needs of the system
+	@.ci/fetch packages
+
+clickhouse: ## the embedded ClickHouse
+	@.ci/fetch clickhouse
+
+services: clickhouse # what the tests start
+	@.ci/fetch test-packages kafka registry
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --lib --bin tidegauge-clickhouse
+
+# The tests come last, so that the runner's own summaries end the output.
+test: packages services lint ## everything: lints, docs, all tests with real services, benches once
+	$(if $(wildcard benches/*.rs),cargo test --bench '*')
+	cargo test --no-fail-fast
+
+check: packages ## the quick part: lints, tests without services
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test --lib --bins --test engine --test contract
+
+bench: packages clickhouse ## the benchmarks, by name with ARGS="decode"
+	cargo bench $(ARGS)
+
+schemas: packages ## writes schemas/clickhouse/ anew from the tables in the source
+	cargo test --test contract --no-run
+	rm -f target/tmp/tables.sql target/tmp/views.sql
+	mkdir -p schemas/clickhouse
+	@# The test that compares leaves what it expected in target/tmp, if that differs.
+	@cargo test -q --test contract the_printed_statements_are_the_files_in_schemas > target/tmp/schemas.log 2>&1; \
+	for file in tables views; do \
+	  if [ -f target/tmp/$$file.sql ]; then cp target/tmp/$$file.sql schemas/clickhouse/ && echo "schemas/clickhouse/$$file.sql is new"; fi; \
+	done
+	@cargo test -q --test contract the_printed_statements_are_the_files_in_schemas

@@ -1,0 +1,216 @@
+//! The program between a real Kafka and a real ClickHouse: whatever happens to its instances, the tables equal the
+//! oracle's and the accounts add up to the last record.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::support::job::Job;
+use crate::support::log::{Message, Producer, json_payload};
+use crate::support::oracle::{self, Body, Given, Inference, Label, Partition, Tables};
+use crate::support::requests;
+use crate::support::services::{ClickHouse, Kafka};
+use crate::support::wait_until;
+
+const INFERENCES: usize = 200_000;
+const DEADLINE: Duration = Duration::from_secs(300);
+
+#[test]
+fn two_instances_with_a_kill_over_4_partitions_equal_the_oracle() {
+    two_instances_with_a_kill(4, 11);
+}
+
+#[test]
+fn two_instances_with_a_kill_over_8_partitions_equal_the_oracle() {
+    two_instances_with_a_kill(8, 12);
+}
+
+fn two_instances_with_a_kill(partitions: usize, seed: u64) {
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let topics = ["inferences", "labels"];
+    let settings = requests::settings();
+    let more = sections(topics, "json");
+    let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &settings, &more);
+    job.create_topics(&kafka, i32::try_from(partitions).expect("few"));
+    job.run(&["init"], 0, DEADLINE);
+
+    let messages = requests::make(seed, INFERENCES, partitions, 12);
+    let total = messages.len();
+    let mut producer = Producer::new(kafka.client_config(), topics, partitions);
+    let mut messages = messages.into_iter();
+    messages.by_ref().take(total / 2).for_each(|message| producer.send(message));
+
+    let survivor = job.start(&["run"]);
+    let victim = job.start(&["run"]);
+    job.wait_for_records(&clickhouse, total / 5, DEADLINE);
+    victim.kill();
+    messages.by_ref().take(total / 4).for_each(|message| producer.send(message));
+    let heir = job.start(&["run"]);
+    messages.for_each(|message| producer.send(message));
+    producer.flush();
+    job.wait_for_records(&clickhouse, total, DEADLINE);
+    heir.stop();
+    survivor.stop();
+
+    let expected = oracle::compute(&settings, &producer.logs);
+    must_have_every_fault(&expected);
+    assert_eq!(job.records_counted(&clickhouse), total);
+    job.must_equal(&clickhouse, &expected);
+    assert_eq!(dead_letters(&kafka, "dead.fraud"), dead_records(topics, &producer.logs));
+
+    // A run over what is already processed changes nothing.
+    job.run(&["run", "--until-end"], 0, DEADLINE);
+    job.must_equal(&clickhouse, &expected);
+    // What the tables hold does not depend on how they are read.
+    clickhouse.query("OPTIMIZE TABLE tidegauge.quality_binary FINAL");
+    job.must_equal(&clickhouse, &expected);
+}
+
+/// `[inferences]` and `[labels]` of these topics.
+fn sections(topics: [&str; 2], format: &str) -> String {
+    format!(
+        "[inferences]\ntopic = \"{}\"\nformat = \"{format}\"\n\n[labels]\ntopic = \"{}\"\nformat = \"{format}\"\n",
+        topics[0], topics[1]
+    )
+}
+
+/// The test shows nothing where the traffic has no faults.
+fn must_have_every_fault(tables: &Tables) {
+    let mut sums = [[0; 4]; 2];
+    for ((topic, _), counts) in tables.partitions.iter().flat_map(|account| &account.tally) {
+        (0..4).for_each(|at| sums[*topic][at] += counts[at]);
+    }
+    for sum in sums.as_flattened() {
+        assert!(*sum >= 20, "outcomes {sums:?}");
+    }
+    assert!(tables.rows.iter().any(|row| row.sealed) && tables.rows.iter().any(|row| !row.sealed));
+}
+
+/// Topic, partition and offset of every record that can't be decoded or is too far in the future.
+fn dead_records(topics: [&str; 2], logs: &[Partition]) -> BTreeSet<(String, usize, i64)> {
+    let mut dead = BTreeSet::new();
+    for (partition, log) in logs.iter().enumerate() {
+        for (topic, log) in topics.into_iter().zip([&log.inferences, &log.labels]) {
+            let broken = log.iter().filter(|record| matches!(record.body, Body::Dead));
+            dead.extend(broken.map(|record| (topic.to_owned(), partition, record.offset)));
+        }
+    }
+    dead
+}
+
+/// What the dead letters' headers say about where undecodable records came from. A kill may repeat letters.
+fn dead_letters(kafka: &Kafka, topic: &str) -> BTreeSet<(String, usize, i64)> {
+    let mut config = kafka.client_config();
+    config.set("group.id", "reader");
+    let consumer: BaseConsumer = config.create().expect("the settings are right");
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, 0, Offset::Beginning).expect("a partition");
+    consumer.assign(&from).expect("it can be assigned");
+    let (_, end) = consumer.fetch_watermarks(topic, 0, DEADLINE).expect("the broker answers");
+    let mut letters = BTreeSet::new();
+    let mut next = 0;
+    wait_until("all dead letters to be read", DEADLINE, || {
+        while let Some(message) = consumer.poll(Duration::from_millis(200)) {
+            let message = message.expect("a message");
+            let headers = message.headers().expect("headers");
+            let text = |name: &str| {
+                let header = headers.iter().find(|header| header.key == name).expect(name);
+                String::from_utf8_lossy(header.value.expect("a value")).into_owned()
+            };
+            if text("tidegauge.error") != "timestamp_in_future" {
+                let partition = text("tidegauge.partition").parse().expect("a number");
+                let offset = text("tidegauge.offset").parse().expect("a number");
+                letters.insert((text("tidegauge.topic"), partition, offset));
+            }
+            next = message.offset() + 1;
+        }
+        next >= end
+    });
+    letters
+}
+
+#[test]
+fn shadow_models_share_labels_and_jobs_share_a_database() {
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let settings = requests::settings();
+    let topics = [["inferences", "labels"], ["other.inferences", "other.labels"]];
+    let mut jobs = Vec::new();
+    let mut producers = Vec::new();
+    for (name, topics) in ["fraud", "other"].into_iter().zip(topics) {
+        let more = sections(topics, "json");
+        let mut job = Job::new(name, &kafka, &clickhouse, topics, &settings, &more);
+        job.create_topics(&kafka, 4);
+        job.run(&["init"], 0, DEADLINE);
+        producers.push(Producer::new(kafka.client_config(), topics, 4));
+        jobs.push(job);
+    }
+    shadowed_requests(&mut producers[0]);
+    requests::make(3, 5_000, 4, 6).into_iter().for_each(|message| producers[1].send(message));
+    let mut all_expected = Vec::new();
+    for (job, producer) in jobs.iter_mut().zip(&producers) {
+        producer.flush();
+        job.run(&["run", "--until-end"], 0, DEADLINE);
+        all_expected.push(oracle::compute(&settings, &producer.logs));
+    }
+    for (job, expected) in jobs.iter().zip(&all_expected) {
+        job.must_equal(&clickhouse, expected);
+    }
+    let counted = clickhouse.query(
+        "SELECT model, version, n, labelled FROM tidegauge.quality_binary AS q FINAL \
+         INNER JOIN (SELECT * FROM tidegauge.labels FINAL) AS l USING (job, grain, model, version, segment, window_start) \
+         WHERE job = 'fraud' AND grain = '1d' AND segment = 'all' ORDER BY model, version",
+    );
+    let wanted =
+        "fraud-cards\t2\t1000\t1000\nfraud-cards\t3\t1000\t1000\nfraud-shadow\t\t1000\t1000\n";
+    assert_eq!(counted, wanted);
+
+    // The name of a job is bound to its topics.
+    let more = sections(topics[1], "json");
+    let mut stranger = Job::new("fraud", &kafka, &clickhouse, topics[1], &settings, &more);
+    let said = stranger.run(&["run", "--until-end"], 3, DEADLINE);
+    assert!(said.contains("fraud"), "the refusal names the job:\n{said}");
+    for (job, expected) in jobs.iter().zip(&all_expected) {
+        job.must_equal(&clickhouse, expected);
+    }
+}
+
+/// A thousand requests, each scored by two versions of one model and by a shadow, with one label that names no model.
+fn shadowed_requests(producer: &mut Producer) {
+    const FIRST_MS: i64 = 1_767_571_200_000;
+    for number in 0..1000_usize {
+        let stamp = FIRST_MS + 10_000 * i64::try_from(number).expect("few");
+        let id = format!("request-{number}");
+        let mut send = |topic: usize, body: Body| {
+            let payload = Some(json_payload(&body));
+            let message =
+                Message { topic, partition: number % 4, stamp, body, key: id.clone(), payload };
+            producer.send(message);
+        };
+        for (model, version, score) in
+            [("fraud-cards", "2", 0.25), ("fraud-cards", "3", 0.75), ("fraud-shadow", "", 0.5)]
+        {
+            let (id, model, version) = (id.clone(), model.to_owned(), version.to_owned());
+            let time = stamp;
+            let score = Some(score);
+            send(
+                0,
+                Body::Inference(Inference {
+                    id,
+                    model,
+                    version,
+                    time,
+                    score,
+                    ..Inference::default()
+                }),
+            );
+        }
+        let value = Given::Number(f64::from(u8::from(number % 3 == 0)));
+        send(
+            1,
+            Body::Label(Label { id: id.clone(), model: None, time: stamp, value, weight: 1.0 }),
+        );
+    }
+}

@@ -1,0 +1,358 @@
+//! One job of the real program: its configuration file, its instances, and its tables held against the oracle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Map, Value as Json};
+use tempfile::TempDir;
+
+use super::oracle::{self, Cell, Settings, Tables};
+use super::services::{ClickHouse, Kafka, free_ports};
+use super::{wait_for, wait_until};
+
+const STOP_DEADLINE: Duration = Duration::from_secs(90);
+const MATERIAL_DIFFERENCES: usize = 40;
+
+/// A job with a folder of its own for its file and its instances' logs.
+pub struct Job {
+    pub name: String,
+    pub database: String,
+    pub topics: [String; 2],
+    folder: TempDir,
+    started: usize,
+}
+
+/// One running process of a job.
+pub struct Instance {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Job {
+    /// Writes the configuration: `settings` as the program's options, and `more` behind it.
+    pub fn new(
+        name: &str,
+        kafka: &Kafka,
+        clickhouse: &ClickHouse,
+        topics: [&str; 2],
+        settings: &Settings,
+        more: &str,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let job = Self {
+            name: name.to_owned(),
+            database: "tidegauge".to_owned(),
+            topics: topics.map(str::to_owned),
+            folder,
+            started: 0,
+        };
+        let text = format!(
+            "job = \"{name}\"\n{more}\n\
+             [clickhouse]\nurl = \"{}\"\ndatabase = \"{}\"\nflush_interval = \"300ms\"\n\n\
+             [dead_letters]\ntopic = \"dead.{name}\"\n\n\
+             [kafka]\nbrokers = \"{}\"\n\
+             properties = {{ \"session.timeout.ms\" = \"6000\", \"heartbeat.interval.ms\" = \"1000\" }}\n\n{}",
+            clickhouse.url(),
+            job.database,
+            kafka.bootstrap(),
+            options(settings),
+        );
+        std::fs::write(job.file(), text).expect("the folder is ours");
+        job
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("tidegauge.toml")
+    }
+
+    /// Makes the topics that the job needs, dead letters included, for records of any time.
+    pub fn create_topics(&self, kafka: &Kafka, partitions: i32) {
+        let settings = [
+            ("retention.ms", "-1"),
+            ("message.timestamp.type", "CreateTime"),
+            ("message.timestamp.after.max.ms", "9223372036854775807"),
+        ];
+        for topic in &self.topics {
+            kafka.create_topic(topic, partitions, &settings);
+        }
+        kafka.create_topic(&format!("dead.{}", self.name), 1, &settings);
+    }
+
+    /// Starts the program with these arguments; `-c` is added.
+    pub fn start(&mut self, arguments: &[&str]) -> Instance {
+        self.started += 1;
+        let log = self.folder.path().join(format!("instance-{}.log", self.started));
+        let file = File::create(&log).expect("the folder is ours");
+        let both = file.try_clone().expect("it is open");
+        let [port] = free_ports();
+        let child = Command::new(env!("CARGO_BIN_EXE_tidegauge"))
+            .args(arguments)
+            .arg("-c")
+            .arg(self.file())
+            .env("TIDEGAUGE__HTTP__LISTEN", format!("127.0.0.1:{port}"))
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(both)
+            .spawn()
+            .expect("cargo has built it");
+        Instance { child, log }
+    }
+
+    /// Runs the program to its end; panics unless it ends with this exit code. Gives what it wrote.
+    pub fn run(&mut self, arguments: &[&str], code: i32, deadline: Duration) -> String {
+        let mut instance = self.start(arguments);
+        let ended = instance.wait(&format!("tidegauge {} to end", arguments.join(" ")), deadline);
+        let log = instance.log_text();
+        assert_eq!(ended, Some(code), "exit code of tidegauge {}\n{log}", arguments.join(" "));
+        log
+    }
+
+    /// Records of both topics that the newest marks account for.
+    pub fn records_counted(&self, clickhouse: &ClickHouse) -> usize {
+        let sql = format!(
+            "SELECT sum(records) FROM {}.stream_health WHERE job = '{}'",
+            self.database, self.name
+        );
+        clickhouse.query(&sql).trim().parse().expect("a count")
+    }
+
+    /// Waits until the marks account for at least so many records.
+    pub fn wait_for_records(&self, clickhouse: &ClickHouse, records: usize, deadline: Duration) {
+        let what = format!("{records} records of job {} in the marks", self.name);
+        wait_until(&what, deadline, || self.records_counted(clickhouse) >= records);
+    }
+
+    /// Panics where any row, column or account differs from the oracle's.
+    pub fn must_equal(&self, clickhouse: &ClickHouse, expected: &Tables) {
+        let mut differences = Vec::new();
+        self.compare_accounts(clickhouse, expected, &mut differences);
+        for table in ["serving", "labels", "quality_binary"] {
+            self.compare_table(clickhouse, table, expected, &mut differences);
+        }
+        let count = differences.len();
+        differences.truncate(MATERIAL_DIFFERENCES);
+        assert!(count == 0, "{count} differences, the first are\n{}", differences.join("\n"));
+    }
+
+    fn select(
+        &self,
+        clickhouse: &ClickHouse,
+        columns: &str,
+        table: &str,
+    ) -> Vec<Map<String, Json>> {
+        let sql = format!(
+            "SELECT {columns} FROM {}.{table} WHERE job = '{}' FORMAT JSONEachRow \
+             SETTINGS output_format_json_quote_64bit_integers = 0",
+            self.database, self.name
+        );
+        let text = clickhouse.query(&sql);
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    fn compare_accounts(
+        &self,
+        clickhouse: &ClickHouse,
+        expected: &Tables,
+        differences: &mut Vec<String>,
+    ) {
+        let columns = "topic, partition, model, records, accepted, duplicate, late, dead, matched, kept, orphan";
+        let mut wanted = BTreeMap::new();
+        for (partition, account) in expected.partitions.iter().enumerate() {
+            for ((topic, model), counts) in &account.tally {
+                let topic = ["inferences", "labels"][*topic];
+                wanted.insert((topic.to_owned(), partition, model.clone()), *counts);
+            }
+        }
+        for row in self.select(clickhouse, columns, "stream_health") {
+            let text = |name: &str| row[name].as_str().expect("text").to_owned();
+            let count = |name: &str| row[name].as_i64().unwrap_or_default();
+            let partition = usize::try_from(count("partition")).expect("a number");
+            let names = match &*text("topic") {
+                "inferences" => ["accepted", "duplicate", "late", "dead"],
+                _ => ["matched", "kept", "orphan", "dead"],
+            };
+            let counts = names.map(count);
+            let key = (text("topic"), partition, text("model"));
+            let is_sum = counts.iter().sum::<i64>() == count("records");
+            let expected = wanted.remove(&key).unwrap_or_default();
+            if counts != expected || !is_sum {
+                differences.push(format!("accounts of {key:?}: {row:?}, expected {expected:?}"));
+            }
+        }
+        differences
+            .extend(wanted.into_iter().map(|missing| format!("missing accounts {missing:?}")));
+    }
+
+    fn compare_table(
+        &self,
+        clickhouse: &ClickHouse,
+        table: &str,
+        expected: &Tables,
+        differences: &mut Vec<String>,
+    ) {
+        let mut times = "toUnixTimestamp64Milli(window_start) AS window_start, \
+                         toUnixTimestamp64Milli(window_end) AS window_end"
+            .to_owned();
+        if table == "serving" {
+            times += ", toUnixTimestamp64Milli(latest_event_time) AS latest_event_time";
+        }
+        let columns = format!("* REPLACE ({times})");
+        let mut wanted: BTreeMap<_, _> = expected
+            .rows
+            .iter()
+            .filter(|row| row.table == table)
+            .map(|row| {
+                let names = [row.model.clone(), row.version.clone(), row.segment.clone()];
+                ((names, grain_name(row.grain), row.start), row)
+            })
+            .collect();
+        for row in self.select(clickhouse, &columns, &format!("{table} FINAL")) {
+            let text = |name: &str| row[name].as_str().expect("text").to_owned();
+            let names = ["model", "version", "segment"].map(text);
+            let start = row["window_start"].as_i64().expect("milliseconds");
+            let key = (names, text("grain"), start);
+            match wanted.remove(&key) {
+                None => differences.push(format!("unexpected row of {table} {key:?}")),
+                Some(expected) => compare_row(&row, expected, differences),
+            }
+        }
+        differences.extend(wanted.keys().map(|key| format!("missing row of {table} {key:?}")));
+    }
+}
+
+/// Length of a window in the largest of d, h, m, s that divides it.
+pub fn grain_name(ms: i64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| ms % unit == 0).expect("whole seconds");
+    format!("{}{name}", ms / unit)
+}
+
+fn compare_row(row: &Map<String, Json>, expected: &oracle::Row, differences: &mut Vec<String>) {
+    let about = format!(
+        "{} {} {}/{}/{} at {}",
+        expected.table,
+        grain_name(expected.grain),
+        expected.model,
+        expected.version,
+        expected.segment,
+        expected.start
+    );
+    let mut undefined = BTreeSet::new();
+    for (name, cell) in &expected.cells {
+        let found = row.get(name).unwrap_or(&Json::Null);
+        let is_same = match cell {
+            Cell::Count(count) => found.as_u64() == Some(*count),
+            Cell::Time(time) => found.as_i64() == Some(*time),
+            Cell::Number(number) => found.as_f64().is_some_and(|is| oracle::is_close(is, *number)),
+            Cell::Null(reason) => {
+                if !name.ends_with("_upper") {
+                    undefined.insert(format!("{name}={reason}"));
+                }
+                row.get(name) == Some(&Json::Null)
+            }
+        };
+        if !is_same {
+            differences.push(format!("{about}: {name} is {found}, expected {cell:?}"));
+        }
+    }
+    let keys = ["window_start", "window_end", "grain", "job", "model", "version", "segment"];
+    if row.len() != keys.len() + expected.cells.len() + 3 {
+        differences.push(format!("{about}: columns {:?}", row.keys().collect::<Vec<_>>()));
+    }
+    let said = row["undefined"].as_str().expect("text").split_whitespace();
+    let mut compare = |name: &str, is: String, expected: String| {
+        if is != expected {
+            differences.push(format!("{about}: {name} is {is}, expected {expected}"));
+        }
+    };
+    let said: BTreeSet<String> = said.map(str::to_owned).collect();
+    compare("undefined", format!("{said:?}"), format!("{undefined:?}"));
+    compare("sealed", row["sealed"].to_string(), expected.sealed.to_string());
+    compare("row_version", row["row_version"].to_string(), expected.row_version.to_string());
+    compare(
+        "window_end",
+        row["window_end"].to_string(),
+        (expected.start + expected.grain).to_string(),
+    );
+}
+
+/// The oracle's settings as the program's options.
+fn options(settings: &Settings) -> String {
+    let grains: Vec<String> =
+        settings.grains.iter().map(|grain| format!("\"{}\"", grain_name(*grain))).collect();
+    let mut text = String::new();
+    writeln!(text, "[windows]\nsize = \"{}\"", grain_name(settings.window)).expect("memory");
+    writeln!(text, "grains = [{}]", grains.join(", ")).expect("memory");
+    writeln!(text, "lateness = \"{}ms\"", settings.lateness).expect("memory");
+    writeln!(text, "label_wait = \"{}ms\"", settings.label_wait).expect("memory");
+    writeln!(text, "max_future = \"{}ms\"", settings.max_future).expect("memory");
+    writeln!(text, "max_gap = \"{}ms\"", settings.max_gap).expect("memory");
+    writeln!(text, "clock_stamps = {}\n", settings.clock_stamps).expect("memory");
+    let [models, versions, segments] = settings.caps;
+    writeln!(text, "[caps]\nmodels = {models}\nversions = {versions}\nsegments = {segments}\n")
+        .expect("memory");
+    for rule in &settings.models {
+        writeln!(text, "[models.\"{}\"]", rule.pattern).expect("memory");
+        if let Some(task) = rule.task {
+            writeln!(text, "task = \"{}\"", format!("{task:?}").to_lowercase()).expect("memory");
+        }
+        writeln!(text, "threshold = {:?}", rule.threshold).expect("memory");
+        writeln!(text, "segments = {:?}", rule.dimensions).expect("memory");
+        if let Some([tp, fp, fn_, tn]) = rule.value {
+            let value = format!("{{ tp = {tp:?}, fp = {fp:?}, fn = {fn_:?}, tn = {tn:?} }}");
+            writeln!(text, "value = {value}").expect("memory");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+impl Instance {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("process ids are small"))
+    }
+
+    /// What it has written so far.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Waits for its end; gives the exit code, or none after a signal.
+    pub fn wait(&mut self, what: &str, deadline: Duration) -> Option<i32> {
+        wait_for(what, deadline, || self.child.try_wait().expect("it is our child")).code()
+    }
+
+    /// Ends it at once, as a machine would that loses power.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Asks it to end (SIGTERM), and panics unless it does so well.
+    pub fn stop(mut self) {
+        assert!(self.is_running(), "it has ended by itself:\n{}", self.log_text());
+        kill(self.pid(), Signal::SIGTERM).expect("it runs");
+        let code = self.wait("an instance to end after SIGTERM", STOP_DEADLINE);
+        assert_eq!(code, Some(0), "exit code after SIGTERM\n{}", self.log_text());
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.child.kill().expect("it runs");
+            self.child.wait().expect("it is our child");
+        }
+    }
+}
