@@ -94,6 +94,7 @@ pub const CODES: &[Code] = &[
     ),
     code("log_level", USAGE, "set `logs.level` to error, warn, info, debug or trace"),
     code("log_set_up_twice", FAILED, "report it: the log was set up twice"),
+    code("interrupted", Effect::Exit(130), "start it again; nothing was lost"),
     code("usage", USAGE, "see `--help`"),
     code("runtime", FAILED, "raise the limits of threads and memory of this process"),
     code(
@@ -321,9 +322,10 @@ impl Effect {
 
 /// The table as the README has it, in Markdown.
 pub fn table() -> String {
+    use std::fmt::Write as _;
     let mut text = "| code | effect | remedy |\n|---|---|---|\n".to_owned();
     for Code { code, effect, remedy } in CODES {
-        text.push_str(&format!("| `{code}` | {} | {remedy} |\n", effect.text()));
+        writeln!(text, "| `{code}` | {} | {remedy} |", effect.text()).expect("a String takes all");
     }
     text
 }

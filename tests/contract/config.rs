@@ -61,9 +61,8 @@ fn the_example_names_every_option_and_its_default() {
     let documented: toml::Table = toml::from_str(&text).unwrap();
     for option in OPTIONS {
         let at = |table: &toml::Table| {
-            let mut keys = option.key.split('.').peekable();
             let mut value = toml::Value::Table(table.clone());
-            while let Some(key) = keys.next() {
+            for key in option.key.split('.') {
                 let key = if key == "*" { "fraud-*" } else { key };
                 value = value.get(key)?.clone();
             }
