@@ -94,6 +94,7 @@ pub const CODES: &[Code] = &[
     ),
     code("log_level", USAGE, "set `logs.level` to error, warn, info, debug or trace"),
     code("log_set_up_twice", FAILED, "report it: the log was set up twice"),
+    code("interrupted", Effect::Exit(130), "start it again; nothing was lost"),
     code("usage", USAGE, "see `--help`"),
     code("runtime", FAILED, "raise the limits of threads and memory of this process"),
     code(
@@ -242,7 +243,92 @@ pub const CODES: &[Code] = &[
         FAILED,
         "give it more time with `--for`, or a machine with less to do",
     ),
+    code("tombstone", Effect::DeadLetter, "send a value: a record without one says nothing"),
+    code("empty_payload", Effect::DeadLetter, "send a value: the record's is empty"),
+    code("broken_json", Effect::DeadLetter, "send one JSON object in UTF-8 for each record"),
+    code(
+        "broken_avro",
+        Effect::DeadLetter,
+        "encode with the schema whose id stands in the record (or that the configuration names)",
+    ),
+    code(
+        "wire_format",
+        Effect::DeadLetter,
+        "encode with the registry's serializer, or set `format` to what the topic holds",
+    ),
+    code(
+        "unknown_schema",
+        Effect::DeadLetter,
+        "register the schema in the registry that `schema_registry.url` names",
+    ),
+    code(
+        "bad_schema",
+        Effect::DeadLetter,
+        "correct the schema in the registry: it does not fit the fields",
+    ),
+    code(
+        "trailing_bytes",
+        Effect::DeadLetter,
+        "send one record for each message, encoded with the schema it names",
+    ),
+    code(
+        "missing_field",
+        Effect::DeadLetter,
+        "send the field that the message names, or say in `fields` where it lies",
+    ),
+    code(
+        "empty_request_id",
+        Effect::DeadLetter,
+        "send a request ID: without one nothing can be joined",
+    ),
+    code("wrong_type", Effect::DeadLetter, "send the field in the type that the message names"),
+    code(
+        "timestamp_out_of_range",
+        Effect::DeadLetter,
+        "send milliseconds since 1970-01-01 UTC, or in JSON RFC 3339 text",
+    ),
+    code(
+        "timestamp_in_future",
+        Effect::DeadLetter,
+        "correct the producer's clock, or raise `windows.max_future`",
+    ),
+    code("score_out_of_range", Effect::DeadLetter, "send probabilities within 0 to 1"),
+    code("latency_out_of_range", Effect::DeadLetter, "send milliseconds, 0 or more"),
+    code("number_out_of_range", Effect::DeadLetter, "send finite numbers of at most 1e150 in size"),
+    code("weight_out_of_range", Effect::DeadLetter, "send weights within 0 to 1048576"),
+    code("nested_too_deep", Effect::DeadLetter, "send flatter records"),
+    code(
+        "name_too_long",
+        Effect::DeadLetter,
+        "send shorter names of models, versions, segments or classes",
+    ),
+    code(
+        "too_many_values",
+        Effect::DeadLetter,
+        "send fewer features, scores or segments in one record",
+    ),
 ];
+
+impl Effect {
+    /// In a few words, for the README.
+    pub fn text(self) -> String {
+        match self {
+            Self::Exit(exit) => format!("exit {exit}"),
+            Self::AtStart(exit) => format!("exit {exit} at start, later waited out"),
+            Self::DeadLetter => "dead letter".to_owned(),
+        }
+    }
+}
+
+/// The table as the README has it, in Markdown.
+pub fn table() -> String {
+    use std::fmt::Write as _;
+    let mut text = "| code | effect | remedy |\n|---|---|---|\n".to_owned();
+    for Code { code, effect, remedy } in CODES {
+        writeln!(text, "| `{code}` | {} | {remedy} |", effect.text()).expect("a String takes all");
+    }
+    text
+}
 
 /// Why a command did not succeed.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ enum Command {
     Demo(demo::Args),
     Init(init::Args),
     Run(run::Args),
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
 }
 
 /// Which configuration to use.

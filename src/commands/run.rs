@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 async fn leave_on_signals(mut signals: terminal::Signals, say_stop: oneshot::Sender<()>) {
     signals.next().await;
     tracing::info!("asked to stop: writing what is there; a second signal leaves at once");
-    drop(say_stop.send(()));
+    say_stop.send(()).ok();
     signals.next().await;
     std::process::exit(130);
 }

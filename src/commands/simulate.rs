@@ -82,7 +82,7 @@ pub struct Args {
     /// The job's windows.lateness
     #[arg(long, default_value = "10m", value_parser = parse_duration)]
     lateness: Millis,
-    /// The job's windows.label_wait
+    /// The job's `windows.label_wait`
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     label_wait: Millis,
     /// When the quality of `churn` falls

@@ -5,9 +5,9 @@ mod error;
 pub mod options;
 mod parts;
 mod raw;
+mod values;
 mod reader;
 mod shard;
-mod values;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -251,15 +251,15 @@ fn format(reader: &Reader<'_>, section: &str) -> Result<Format, ConfigError> {
     match given.as_str() {
         "json" => Ok(Format::Json),
         "avro" => Ok(Format::AvroRegistry),
-        other => match other.strip_prefix("avro-file:") {
-            Some(path) => std::fs::read_to_string(reader.beside(path))
-                .map(Format::AvroFile)
-                .map_err(|error| invalid(&entry, format!("names the schema {path}: {error}"))),
-            None => {
+        other => {
+            let Some(path) = other.strip_prefix("avro-file:") else {
                 let reason = "it must be \"json\", \"avro\" or \"avro-file:PATH\"";
-                Err(invalid(&entry, format!("is \"{given}\"; {reason}")))
-            }
-        },
+                return Err(invalid(&entry, format!("is \"{given}\"; {reason}")));
+            };
+            std::fs::read_to_string(reader.beside(path))
+                .map(Format::AvroFile)
+                .map_err(|error| invalid(&entry, format!("names the schema {path}: {error}")))
+        }
     }
 }
 

@@ -7,14 +7,14 @@
 //! which comes in time whatever ClickHouse does.
 #![warn(clippy::wildcard_enum_match_arm)]
 
-mod account;
 mod budget;
-mod crew;
-mod intake;
 mod letters;
+mod intake;
 mod parts;
 pub mod worker;
+mod account;
 pub mod writer;
+mod crew;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

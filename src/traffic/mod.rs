@@ -1,9 +1,9 @@
 //! Seeded traffic of three models with planted faults, and the truth about it. The generator reads no clock: each
 //! record carries the time at which it is sent.
 
-pub mod encode;
 pub mod produce;
 pub mod random;
+pub mod encode;
 pub mod truth;
 
 use std::cmp::Reverse;
@@ -179,8 +179,10 @@ impl Traffic {
         let inference_ms = inferences.then(|| self.inference_ms());
         let planned_ms = self.planned.peek().map(|Reverse((at, _, _))| *at);
         match (planned_ms, inference_ms) {
-            (Some(planned), Some(inference)) if planned > inference => self.inference(inference),
-            (None, Some(inference)) => self.inference(inference),
+            (Some(planned), Some(inference)) if planned > inference => {
+                Some(self.inference(inference))
+            }
+            (None, Some(inference)) => Some(self.inference(inference)),
             (Some(_), _) => {
                 let Reverse((at_ms, _, planned)) = self.planned.pop().expect("was peeked at");
                 Some(self.follow_up(at_ms, planned))
@@ -200,7 +202,7 @@ impl Traffic {
         self.settings.start_ms + elapsed_ms as i64
     }
 
-    fn inference(&mut self, at_ms: i64) -> Option<Produced> {
+    fn inference(&mut self, at_ms: i64) -> Produced {
         let number = self.inferences;
         self.inferences += 1;
         let shares = self.settings.shares;
@@ -219,12 +221,12 @@ impl Traffic {
             falls: falls && model == 1,
         };
         if self.random.chance(shares.broken) {
-            return Some(self.broken_inference(at_ms, sent));
+            return self.broken_inference(at_ms, sent);
         }
         if self.random.chance(shares.late) {
             sent.event_ms = at_ms - self.settings.lateness_ms - self.random.within(1_000, 5_000);
             self.outcome(sent.model).late += 1;
-            return Some(self.encode_inference(at_ms, sent, None));
+            return self.encode_inference(at_ms, sent, None);
         }
         self.accept(sent);
         if self.random.chance(shares.duplicate) {
@@ -232,7 +234,7 @@ impl Traffic {
             self.plan(at_ms + after, Planned::Again(sent));
         }
         self.plan_labels(at_ms, sent, label);
-        Some(self.encode_inference(at_ms, sent, None))
+        self.encode_inference(at_ms, sent, None)
     }
 
     fn accept(&mut self, sent: Sent) {

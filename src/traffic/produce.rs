@@ -73,7 +73,7 @@ impl rdkafka::ClientContext for Deliveries {}
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
-    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
             self.failed.fetch_add(1, Ordering::Relaxed);
             let mut first = self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -134,13 +134,13 @@ impl Sender {
         self.finish()
     }
 
-    fn send(&self, produced: &Produced) -> Result<(), TrafficError> {
-        let topic = &self.topics[match produced.stream {
+    fn send(&self, what: &Produced) -> Result<(), TrafficError> {
+        let topic = &self.topics[match what.stream {
             Stream::Inferences => 0,
             Stream::Labels => 1,
         }];
-        let mut record = BaseRecord::to(topic).key(&produced.key).timestamp(produced.at_ms);
-        if let Some(payload) = &produced.payload {
+        let mut record = BaseRecord::to(topic).key(&what.key).timestamp(what.at_ms);
+        if let Some(payload) = &what.payload {
             record = record.payload(payload);
         }
         loop {

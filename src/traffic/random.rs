@@ -1,6 +1,6 @@
 //! A small generator of random numbers: the same seed gives the same traffic on every machine.
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
+/// `SplitMix64` (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

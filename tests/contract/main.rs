@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod acknowledgement;
+mod cli;
+mod codes;
+mod config;
 mod decode;
 mod decode_avro;
 mod decode_json;
@@ -10,3 +13,4 @@ mod pipeline;
 mod registry;
 mod source;
 mod tables;
+mod traffic;

@@ -1,6 +1,7 @@
 //! The whole pipeline between ends in memory. What it writes is compared with shards that are fed directly, each with
 //! its whole log at once, and with metric rows merged from those in one go.
 
+#![expect(clippy::disallowed_methods, reason = "the end of a wait is a matter of the wall clock")]
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::mpsc::sync_channel;
@@ -599,12 +600,37 @@ fn silent_labels_leave_the_inferences_unread_at_the_byte_budget() {
         running
             .until("all is marked", || {
                 let held = state_bytes(&telemetry);
-                // States are weighed every 4096 records, here a tenth of the budget; elsewhere it is held to 20 %.
-                assert!(held <= 3_900_000, "{held} bytes");
+                // States are weighed every 4096 records, and here a fifth of all records lies between two looks: so
+                // this holds the order of magnitude only.
+                assert!(held <= 4_500_000, "{held} bytes");
                 written(&memory) == all
             })
             .await;
         running.stop().await.unwrap();
+    });
+    assert_complete(&settings, &log, &memory);
+}
+
+#[test]
+fn while_clickhouse_is_down_reading_ends_at_the_byte_budget_and_nothing_is_lost() {
+    let log = traffic(1, 20_000, 20);
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Fails(usize::MAX);
+    let mut settings = settings(1);
+    settings.state_budget_bytes = 3_000_000;
+    block_on(async {
+        let mut running = start(settings.clone(), &shared(&log), &[&[0]], true, &memory);
+        let telemetry = running.telemetry.clone();
+        running
+            .until("both reasons are given", || {
+                let causes: Vec<Cause> = telemetry.reasons().iter().map(|(c, _)| *c).collect();
+                causes == [Cause::ClickHouse, Cause::StateBudget]
+            })
+            .await;
+        let records: usize = log.values().map(Vec::len).sum();
+        assert!(counted(&telemetry) < records, "some are left unread");
+        memory.lock().mode = Mode::Good;
+        running.end().await.unwrap();
     });
     assert_complete(&settings, &log, &memory);
 }

@@ -1,7 +1,7 @@
 //! `tidegauge demo`: broker, database, traffic and processor in one process, and the truth beside the rows.
 
-mod compare;
 mod database;
+mod compare;
 pub mod links;
 mod screen;
 
@@ -150,7 +150,7 @@ fn demonstrate(
         Ok(true) => Some(runtime.block_on(settle(database, &traffic, signals))),
         Ok(false) | Err(_) => None,
     };
-    drop(say_stop.send(()));
+    say_stop.send(()).ok();
     let totals = processing.join().expect("the processor's panics are errors")?;
     watched?;
     match compared {
@@ -224,17 +224,20 @@ async fn settle(
         }
     };
     tokio::select! {
-        done = tokio::time::timeout(DRAIN_DEADLINE, drained) => match done {
-            Ok(done) => done?,
-            Err(_) => {
+        done = tokio::time::timeout(DRAIN_DEADLINE, drained) => {
+            if let Ok(done) = done {
+                done?;
+            } else {
                 let done = records_done(database).await?;
                 let seconds = DRAIN_DEADLINE.as_secs();
-                let message = format!("after {seconds} s the rows account for {done} of {sent} records");
+                let message =
+                    format!("after {seconds} s the rows account for {done} of {sent} records");
                 return Err(Failure::new("demo_not_drained", message));
             }
-        },
+        }
         () = signals.next() => {
-            return Err(Failure::new("demo_not_drained", "interrupted".to_owned()));
+            let message = "asked to stop before the rows were compared".to_owned();
+            return Err(Failure::new("interrupted", message));
         }
     }
     compare(database, truth).await

@@ -1,0 +1,88 @@
+//! The command line: texts and exit codes.
+
+use std::fs;
+
+use assert_cmd::Command;
+
+fn tidegauge() -> Command {
+    let mut command = Command::cargo_bin("tidegauge").unwrap();
+    command.timeout(std::time::Duration::from_secs(60));
+    command
+}
+
+/// Runs with these arguments; exit code, standard output, standard error.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = tidegauge().args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn help_teaches_by_examples() {
+    let (exit, help, _) = run(&["--help"]);
+    assert_eq!(exit, 0);
+    for command in ["demo", "init", "run", "simulate"] {
+        assert!(help.contains(&format!("tidegauge {command}")), "{command}");
+        let (exit, help, _) = run(&[command, "--help"]);
+        assert!(exit == 0 && help.contains("Examples:"), "{command}");
+    }
+    assert!(help.contains("Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused"));
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    assert_eq!(run(&["measure"]).0, 2);
+    assert_eq!(run(&["run", "--until-tomorrow"]).0, 2);
+    assert_eq!(run(&["simulate", "--fast"]).0, 2);
+    assert_eq!(run(&["simulate", "--late", "3"]).0, 2);
+}
+
+#[test]
+fn configuration_errors_end_with_2_and_print_code_and_remedy() {
+    let (exit, _, error) = run(&["run", "-c", "nowhere/t.toml"]);
+    assert_eq!(exit, 2);
+    assert!(error.starts_with("error[config_missing]: "), "{error}");
+    assert!(error.contains("\n  remedy: "), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    fs::write(&file, "[inferences]\ntopick = \"i\"\n").unwrap();
+    let (exit, _, error) = run(&["run", "-c", file.to_str().unwrap()]);
+    assert_eq!(exit, 2);
+    assert!(error.contains("t.toml:2") && error.contains("`inferences.topic`"), "{error}");
+}
+
+#[test]
+fn a_taken_port_ends_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    fs::write(&file, format!("http.listen = \"{address}\"\n[inferences]\ntopic = \"i\"\n"))
+        .unwrap();
+    let (exit, _, error) = run(&["run", "-c", file.to_str().unwrap()]);
+    assert_eq!(exit, 1, "{error}");
+    assert!(error.contains("error[http_bind]"), "{error}");
+}
+
+#[test]
+fn init_prints_the_sql_without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = tidegauge().current_dir(&folder).args(["init", "--print"]).output().unwrap();
+    let sql = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(sql.contains("CREATE TABLE") && sql.contains("CREATE OR REPLACE VIEW"), "{sql}");
+    fs::write(
+        folder.path().join("tidegauge.toml"),
+        "clickhouse.database = \"other\"\n[inferences]\ntopic = \"i\"\n",
+    )
+    .unwrap();
+    let output = tidegauge().current_dir(&folder).args(["init", "--print"]).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("other_bi"));
+}
+
+#[test]
+fn simulate_shows_its_schemas() {
+    let (exit, schemas, _) = run(&["simulate", "--print-schemas"]);
+    assert_eq!(exit, 0);
+    assert!(schemas.contains("\"name\":\"Inference\"") && schemas.contains("\"name\":\"Label\""));
+}

@@ -1,0 +1,254 @@
+//! The configuration: what is accepted, and what a person is told who got it wrong.
+
+use std::fs;
+use std::path::Path;
+
+use tidegauge::config::options::OPTIONS;
+use tidegauge::config::{ConfigError, Environment, Settings};
+use tidegauge::engine::Positive;
+use tidegauge::engine::time::Millis;
+
+const SMALLEST: &str = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
+
+fn parse(text: &str) -> Result<Settings, ConfigError> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let environment: Environment = environment.iter().copied().collect();
+    Settings::parse("t.toml", text, &environment)
+}
+
+/// The code and the message of what must be refused.
+fn refused(text: &str) -> (&'static str, String) {
+    let error = parse(text).expect_err(text);
+    (error.code(), error.to_string())
+}
+
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/tidegauge.toml");
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn two_topics_are_enough() {
+    let settings = parse(SMALLEST).unwrap();
+    assert_eq!(settings.shard.window, Millis(300_000));
+    assert_eq!(settings.shard.limits.lateness, Millis(600_000));
+    assert_eq!(settings.shard.limits.label_wait, Millis(3_600_000));
+    assert_eq!(settings.shard.limits.max_future, Millis(300_000));
+    assert_eq!(settings.shard.limits.max_gap, Millis(7 * 86_400_000));
+    assert_eq!(settings.shard.clock_stamps, 8);
+    assert_eq!(settings.grains, [Millis(3_600_000), Millis(86_400_000)]);
+    assert!(settings.workers >= 1);
+    assert!(settings.shard.has_labels);
+    assert!(!parse("[inferences]\ntopic = \"i\"\n").unwrap().shard.has_labels);
+}
+
+#[test]
+fn the_example_names_every_option_and_its_default() {
+    let text = example();
+    // What is commented out is an option without a default: it must parse as well.
+    let whole: String = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let set: &[_] = &[("CLICKHOUSE_PASSWORD", "a"), ("REGISTRY_PASSWORD", "b")];
+    parse_with(&whole, set).unwrap();
+    let without = parse_with(&text, &[]).unwrap();
+    let document: toml::Table = toml::from_str(&whole).unwrap();
+    let documented: toml::Table = toml::from_str(&text).unwrap();
+    for option in OPTIONS {
+        let at = |table: &toml::Table| {
+            let mut value = toml::Value::Table(table.clone());
+            for key in option.key.split('.') {
+                let key = if key == "*" { "fraud-*" } else { key };
+                value = value.get(key)?.clone();
+            }
+            Some(value)
+        };
+        assert!(at(&document).is_some(), "{} is not in deploy/tidegauge.toml", option.key);
+        if !option.default.is_empty() {
+            let shown = at(&documented).unwrap_or_else(|| panic!("{} has a default", option.key));
+            let shown = shown.as_str().map_or_else(|| shown.to_string(), str::to_owned);
+            let squeezed = |text: &str| text.replace(' ', "");
+            assert_eq!(squeezed(&shown), squeezed(option.default), "{}", option.key);
+        }
+    }
+    assert_eq!(without.clickhouse.password, None);
+}
+
+#[test]
+fn unknown_keys_name_the_closest_one_and_the_line() {
+    let (code, message) = refused(&format!("{SMALLEST}[kafka]\nbrokrs = \"x\"\n"));
+    assert_eq!(code, "config_unknown_key");
+    assert_eq!(message, "t.toml:6: unknown key `kafka.brokrs`; did you mean `kafka.brokers`?");
+    let (code, message) = refused(&format!("{SMALLEST}[models.\"a.b*\"]\ntreshold = 0.5\n"));
+    assert_eq!(code, "config_unknown_key");
+    assert!(message.contains("models.\"a.b*\".treshold"), "{message}");
+    for later in ["reference = \"r\"", "weights = \"use\""] {
+        let (code, _) = refused(&format!("{SMALLEST}[models.m]\n{later}\n"));
+        assert_eq!(code, "config_unknown_key", "{later}");
+    }
+    assert_eq!(refused(&format!("alerts = {{}}\n{SMALLEST}")).0, "config_unknown_key");
+}
+
+#[test]
+fn wrong_types_name_key_line_and_what_is_expected() {
+    let (code, message) = refused(&format!("{SMALLEST}[windows]\nsize = 300\n"));
+    assert_eq!(code, "config_wrong_type");
+    assert!(message.starts_with("t.toml:6: `windows.size` must be a duration, like"), "{message}");
+    assert!(message.ends_with("not 300"), "{message}");
+    let (code, message) = refused(&format!("kafka = 5\n{SMALLEST}"));
+    assert_eq!(code, "config_wrong_type");
+    assert!(message.contains("t.toml:1: `kafka` must be a section"), "{message}");
+    let (_, message) = refused(&format!("{SMALLEST}[clickhouse]\npassword = 424242\n"));
+    assert!(!message.contains("424242"), "{message}");
+}
+
+#[test]
+fn values_that_can_not_be_say_what_could() {
+    for (line, part) in [
+        ("[windows]\nsize = \"7m\"", "divide a day"),
+        ("[windows]\nsize = \"0s\"", "must be 1ms"),
+        ("[windows]\nsize = \"five\"", "a duration"),
+        ("[windows]\nsize = \"1h\"\ngrains = [\"90m\"]", "several times windows.size"),
+        ("[windows]\ngrains = [\"1h\", \"7h\"]", "divide a day"),
+        ("[windows]\nprogress = \"wall\"", "\"log\" or \"event\""),
+        ("[windows]\nclock_stamps = 0", "1 to 64"),
+        ("[http]\nlisten = \"9464\"", "127.0.0.1:9464"),
+        ("[clickhouse]\nurl = \"localhost:8123\"", "http://"),
+        ("[clickhouse]\ndatabase = \"a-b\"", "letters, digits"),
+        ("[state]\nbudget = \"4 gigs\"", "4GiB"),
+        ("[models.m]\nthreshold = 2", "0 to 1"),
+        ("[models.m]\ntask = \"ranking\"", "\"multiclass\""),
+        ("[models.m]\nvalue = { tp = 1 }", "`fp`"),
+        ("[models.m]\nvalue = { tp = 1, fp = 1, fn = 1, tn = 1, x = 1 }", "`x`"),
+        ("[dead_letters]\nlimit = 1.5", "0 to 1"),
+    ] {
+        let (code, message) = refused(&format!("{SMALLEST}{line}\n"));
+        assert_eq!(code, "config_invalid_value", "{line}");
+        assert!(message.starts_with("t.toml:") && message.contains(part), "{message}");
+    }
+    let fields = "[inferences]\ntopic = \"i\"\nfields = { id = \"x\" }\n";
+    assert!(refused(fields).1.contains("`id` is no field of inferences"));
+}
+
+#[test]
+fn settings_are_checked_against_each_other() {
+    for (text, part) in [
+        (format!("{SMALLEST}[windows]\nlateness = \"2h\"\n"), "windows.lateness"),
+        (SMALLEST.replace("\"l\"", "\"i\""), "inferences.topic"),
+        (format!("{SMALLEST}[dead_letters]\ntopic = \"l\"\n"), "labels.topic"),
+        (format!("{SMALLEST}format = \"avro\"\n"), "schema_registry.url"),
+        (format!("drain_budget = \"5m\"\n{SMALLEST}"), "max.poll.interval.ms"),
+    ] {
+        let (code, message) = refused(&text);
+        assert_eq!(code, "config_conflict", "{text}");
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said_with_what_to_write() {
+    let (code, message) = refused("job = \"x\"\n");
+    assert_eq!((code, message.contains("[inferences]")), ("config_required", true));
+    let (code, message) = refused(&format!("{SMALLEST}[schema_registry]\nuser = \"u\"\n"));
+    assert_eq!((code, message.contains("8081")), ("config_required", true));
+    let error = Settings::load("nowhere/t.toml", &Environment::default()).unwrap_err();
+    assert_eq!(error.code(), "config_missing");
+    assert!(error.to_string().contains("deploy/tidegauge.toml"), "{error}");
+    let (code, message) = refused("job = \n");
+    assert_eq!((code, message.starts_with("t.toml:1: not TOML")), ("config_syntax", true));
+}
+
+#[test]
+fn the_environment_lies_over_the_file() {
+    let set = [
+        ("TIDEGAUGE__CLICKHOUSE__URL", "https://ch:8443/"),
+        ("TIDEGAUGE__WINDOWS__GRAINS", "1h, 7d"),
+        ("TIDEGAUGE__WORKERS", "3"),
+        ("TIDEGAUGE__KAFKA__PROPERTIES__SASL_PASSWORD", "env:PASSWORD"),
+        ("TIDEGAUGE__MODELS__Fraud-*__POSITIVE", "[\"yes\", \"y\"]"),
+        ("TIDEGAUGE__INFERENCES__FIELDS__REQUEST_ID", "[\"meta.rid\", \"index\"]"),
+        ("PASSWORD", "hunter2"),
+    ];
+    let settings = parse_with(SMALLEST, &set).unwrap();
+    assert_eq!(settings.clickhouse.url, "https://ch:8443");
+    assert_eq!(settings.grains, [Millis(3_600_000), Millis(7 * 86_400_000)]);
+    assert_eq!(settings.workers, 3);
+    assert_eq!(settings.exposed_properties(), [("sasl.password".to_owned(), "hunter2".to_owned())]);
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let model = &settings.shard.models[0];
+    assert_eq!(model.pattern, "Fraud-*");
+    let class = |name: &str| Positive::Class(name.to_owned());
+    assert_eq!(model.positive, [class("yes"), class("y")]);
+    let error = parse_with(SMALLEST, &[("TIDEGAUGE__KAFKA__BROKER", "x")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "environment variable TIDEGAUGE__KAFKA__BROKER: unknown key `kafka.broker`; did you mean `kafka.brokers`?"
+    );
+    let error = parse_with(SMALLEST, &[("TIDEGAUGE__WORKERS", "two")]).unwrap_err();
+    assert_eq!(error.code(), "config_wrong_type");
+}
+
+#[test]
+fn secrets_come_from_elsewhere_and_say_where_they_are_missing() {
+    let with = |secret: &str| format!("{SMALLEST}[clickhouse]\npassword = \"{secret}\"\n");
+    let settings = parse_with(&with("env:P"), &[("P", "hunter2")]).unwrap();
+    assert_eq!(settings.clickhouse().password, "hunter2");
+    assert_eq!(refused(&with("env:P")).0, "config_secret");
+    let (code, message) = refused(&with("file:nowhere/p"));
+    assert_eq!((code, message.contains("file:nowhere/p")), ("config_secret", true));
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("p"), "hunter3\n").unwrap();
+    let file = folder.path().join("t.toml");
+    fs::write(&file, with("file:p")).unwrap();
+    let settings = Settings::load(file.to_str().unwrap(), &Environment::default()).unwrap();
+    assert_eq!(settings.clickhouse().password, "hunter3");
+}
+
+#[test]
+fn the_first_model_that_fits_counts_so_their_order_is_that_of_the_file() {
+    let text = format!(
+        "{SMALLEST}[models.\"z-*\"]\nsegments = [\"b\", \"a\"]\n[models.\"*\"]\nsegments = [\"a\"]\n"
+    );
+    let settings = parse(&text).unwrap();
+    let patterns: Vec<_> = settings.shard.models.iter().map(|m| m.pattern.as_str()).collect();
+    assert_eq!(patterns, ["z-*", "*"]);
+    assert_eq!(settings.shard.dimensions, ["b", "a"]);
+    assert_eq!(settings.shard.models[0].dimensions, [0, 1]);
+    assert_eq!(settings.shard.models[1].dimensions, [1]);
+}
+
+#[test]
+fn the_digest_changes_with_what_changes_rows_and_with_nothing_else() {
+    let base = parse(SMALLEST).unwrap().digest();
+    assert_eq!(base.len(), 32);
+    for same in [
+        "workers = 7\n",
+        "kafka.brokers = \"x:1\"\n",
+        "clickhouse.flush_interval = \"1s\"\nclickhouse.password = \"p\"\n",
+        "state.budget = \"8GiB\"\n",
+        "logs.level = \"debug\"\n",
+        "windows.size = \"300s\"\n",
+    ] {
+        assert_eq!(parse(&format!("{same}{SMALLEST}")).unwrap().digest(), base, "{same}");
+    }
+    for other in [
+        "windows.size = \"10m\"\n",
+        "windows.lateness = \"9m\"\n",
+        "windows.label_wait = \"2h\"\n",
+        "windows.grains = [\"1h\"]\n",
+        "windows.progress = \"event\"\n",
+        "windows.clock_stamps = 1\n",
+        "caps.models = 3\n",
+        "models.m.threshold = 0.4\n",
+        "models.m.segments = [\"a\"]\n",
+    ] {
+        assert_ne!(parse(&format!("{other}{SMALLEST}")).unwrap().digest(), base, "{other}");
+    }
+    let fields = SMALLEST.replace("\"i\"\n", "\"i\"\nfields = { score = \"p\" }\n");
+    assert_ne!(parse(&fields).unwrap().digest(), base);
+}
