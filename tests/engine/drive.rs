@@ -191,12 +191,16 @@ impl<'a> Driver<'a> {
                 "one outcome each"
             );
         }
+        let is_whole = Stream::BOTH.iter().all(|&stream| self.next(stream).is_none());
         for row in states {
             assert_eq!(row.partition, mark.partition);
             let earlier = self.versions.insert(row.key.clone(), row.version);
             assert!(earlier.is_none_or(|earlier| earlier <= row.version), "{:?} fell", row.key);
             let slot = written.rows.entry((row.key.clone(), row.partition));
             slot.and_modify(|best| {
+                // Nothing that was ever written may beat the row of both whole logs, or equal it by chance.
+                assert!(!is_whole || best.version <= row.version, "{best:?} beats {row:?}");
+                assert!(!is_whole || best.version < row.version || *best == row);
                 if row.version >= best.version {
                     *best = row.clone();
                 }
