@@ -5,9 +5,9 @@ mod error;
 pub mod options;
 mod parts;
 mod raw;
+mod values;
 mod reader;
 mod shard;
-mod values;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -267,7 +267,7 @@ impl<S: Source> Worker<S> {
                 mark.is_none_or(|mark| mark.order() <= at.inferences.saturating_add(at.labels))
             });
             let (shard, target) = match (kept, mark) {
-                (Some(shard), _) => (shard, None),
+                (Some(shard), mark) => (shard, mark.map(|mark| mark.positions)),
                 (None, Some(mark)) => {
                     (Shard::new(Arc::clone(&self.settings.shard), mark), Some(mark.positions))
                 }

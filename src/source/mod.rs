@@ -1,13 +1,14 @@
 //! Where records come from. A rebalance is data, not a callback into the engine.
 
 pub mod batch;
+mod health;
 mod context;
 mod group;
-mod health;
-pub mod kafka;
+pub mod settings;
 mod progress;
 mod share;
 mod topics;
+pub mod kafka;
 
 use std::time::Duration;
 

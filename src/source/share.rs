@@ -13,8 +13,8 @@ use super::batch::{Batch, Failure, Queue, Waker};
 use super::context::TopicNames;
 use super::group::{GroupConsumer, GroupEvent, Membership, StartRequest};
 use super::health::KafkaHealth;
-use super::kafka::Start;
 use super::progress::{Ends, Progress};
+use super::settings::Start;
 use super::{Records, Source, SourceError, SourceEvent, Take};
 use crate::engine::event::{PartitionId, Positions, Stream};
 

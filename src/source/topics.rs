@@ -18,7 +18,7 @@ use rdkafka_sys as sys;
 
 use super::SourceError;
 use super::context::log_client_line;
-use super::kafka::{KafkaSettings, TopicIdentity, Topics};
+use super::settings::{KafkaSettings, TopicIdentity, Topics};
 
 /// How long the brokers may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

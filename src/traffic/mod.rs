@@ -1,9 +1,9 @@
 //! Seeded traffic of three models with planted faults, and the truth about it. The generator reads no clock: each
 //! record carries the time at which it is sent.
 
-pub mod encode;
 pub mod produce;
 pub mod random;
+pub mod encode;
 pub mod truth;
 
 use std::cmp::Reverse;

@@ -1,7 +1,7 @@
 //! `tidegauge demo`: broker, database, traffic and processor in one process, and the truth beside the rows.
 
-mod compare;
 mod database;
+mod compare;
 pub mod links;
 mod screen;
 
