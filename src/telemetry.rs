@@ -420,7 +420,10 @@ impl LogError {
 pub fn set_up_log(format: LogFormat, level: &str) -> Result<(), LogError> {
     let filter = tracing_subscriber::EnvFilter::try_new(level)
         .map_err(|_| LogError::Level { level: level.to_owned() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let done = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -14,7 +14,7 @@ use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::dead_letter::KafkaLetters;
-use crate::source::kafka::{self, KafkaHealth, Opened, Topics, client_config};
+use crate::source::kafka::{self, KafkaHealth, KafkaSettings, Opened, Topics, client_config};
 use crate::telemetry::{Cause, Telemetry};
 
 /// How long a start waits for a ClickHouse that does not answer: a restart of it takes this long at most.
@@ -46,6 +46,13 @@ impl Processor {
         let endpoints = runtime.block_on(Endpoints::bind(settings.listen, telemetry.clone()))?;
         let kafka_settings = settings.kafka(until_end);
         let topics = kafka::inspect(&kafka_settings)?;
+        // A dead-letter topic that is not there would show at the first bad record only.
+        let letters_topic = settings.dead_letters.topic.clone();
+        kafka::inspect(&KafkaSettings {
+            inferences: letters_topic,
+            labels: None,
+            ..kafka_settings.clone()
+        })?;
         if topics.append_time {
             // The broker's stamps are never wrong, so one of them makes the clock.
             settings.shard.clock_stamps = 1;
@@ -111,23 +118,24 @@ async fn bind(
     settings: &Settings,
     topics: &Topics,
 ) -> Result<u16, Failure> {
+    let url = &settings.clickhouse.url;
     let give_up = terminal::start() + CLICKHOUSE_PATIENCE;
+    let mut is_said = false;
     loop {
         let checked = tokio::time::timeout(CLICKHOUSE_PATIENCE, clickhouse.check_schema()).await;
-        match checked {
+        let reason = match checked {
             Ok(Ok(())) => break,
-            Ok(Err(SinkError::Unavailable(reason))) if terminal::start() < give_up => {
-                tracing::info!(%reason, "waiting for ClickHouse");
-                tokio::time::sleep(CLICKHOUSE_PAUSE).await;
-            }
+            Ok(Err(SinkError::Unavailable(reason))) => reason,
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => {
-                let url = &settings.clickhouse.url;
-                let seconds = CLICKHOUSE_PATIENCE.as_secs();
-                let reason = format!("no answer from {url} in {seconds} s");
-                return Err(SinkError::Unavailable(reason).into());
-            }
+            Err(_) => format!("no answer in {} s", CLICKHOUSE_PATIENCE.as_secs()),
+        };
+        if terminal::start() >= give_up {
+            return Err(SinkError::Unavailable(format!("{url}: {reason}")).into());
         }
+        if !std::mem::replace(&mut is_said, true) {
+            tracing::info!(%url, %reason, "waiting for ClickHouse");
+        }
+        tokio::time::sleep(CLICKHOUSE_PAUSE).await;
     }
     Ok(clickhouse.bind(&settings.binding(topics)).await?)
 }

@@ -247,7 +247,13 @@ pub fn closest(path: &[String]) -> String {
             key = key.replace('*', glob);
         }
         let name = key.rsplit('.').next().unwrap_or(&key);
-        let distance = edit_distance(&whole, &key).min(edit_distance(last, name) + 1);
+        // A key in the wrong section is likelier than two slips in one, but not than one.
+        let distance = edit_distance(&whole, &key).min(edit_distance(last, name) + 2);
+        let section = option.key.split('.').next().unwrap_or_default();
+        let of_section = edit_distance(&whole, section);
+        if of_section < best.0 {
+            best = (of_section, section.to_owned());
+        }
         if distance < best.0 {
             best = (distance, key);
         }
@@ -286,6 +292,7 @@ mod tests {
         assert_eq!(closest(&path("windows.latness")), "windows.lateness");
         assert_eq!(closest(&path("models.fraud-*.treshold")), "models.fraud-*.threshold");
         assert_eq!(closest(&path("clickhose.url")), "clickhouse.url");
+        assert_eq!(closest(&path("clickhose")), "clickhouse");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use super::event::RequestId;
 const PARTS: usize = 256;
 /// A part grows when it is fuller than this share of its home slots, in percent.
 const FULL_PERCENT: usize = 87;
-/// Slots behind the last home slot, for runs that end there.
-const SLACK: usize = 24;
+/// Home slots of the smallest part.
+const FEWEST_HOMES: usize = 4;
 
 /// One inference that waits for labels, or an identity that is only remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,7 +230,7 @@ impl Part {
             self.homes
         } else {
             // Parts begin at different sizes, so that they do not all grow at once.
-            (self.homes + self.homes / 5).max(16 + index / 4)
+            (self.homes + self.homes / 5 + 1).max(FEWEST_HOMES + index / 64)
         };
         self.rebuild(homes, is_alive);
     }
@@ -238,7 +238,7 @@ impl Part {
     fn shrink(&mut self, index: usize, is_alive: &impl Fn(u32) -> bool) {
         let alive = self.alive(is_alive);
         if alive < self.filled {
-            let wanted = (alive + alive / 4).max(16 + index / 4);
+            let wanted = (alive + alive / 4).max(FEWEST_HOMES + index / 64);
             self.rebuild(wanted.min(self.homes), is_alive);
         }
     }
@@ -250,13 +250,14 @@ impl Part {
     /// Moves all entries that are alive into a part of `homes` home slots, in one pass in order.
     fn rebuild(&mut self, homes: usize, is_alive: &impl Fn(u32) -> bool) {
         let old = std::mem::take(&mut self.slots);
-        let mut slots = vec![Entry::empty(); homes + homes / 64 + SLACK];
-        slots.reserve_exact(SLACK);
+        // Slots behind the last home slot are for runs that end there.
+        let mut slots = vec![Entry::empty(); homes + (homes / 4).clamp(2, 24) + homes / 64];
         let mut next = 0;
         let mut filled = 0;
         for entry in old.into_iter().filter(|e| !e.is_empty() && is_alive(e.group())) {
             let at = home(entry.high, homes).max(next);
-            if at >= slots.len() {
+            if at == slots.len() {
+                slots.reserve_exact(8);
                 slots.push(entry);
             } else {
                 slots[at] = entry;

@@ -17,7 +17,7 @@ use super::time::{EventTime, LogTime};
 use super::window::Window;
 
 /// Slots up to which a dropped window's entries are swept out at once.
-const SWEEP_AT_ONCE: usize = 1 << 18;
+const SWEEP_AT_ONCE: usize = 1 << 21;
 
 /// What the join holds.
 #[derive(Debug, Default)]

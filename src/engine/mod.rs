@@ -39,8 +39,8 @@ use outcome::{Outcome, Outcomes};
 use state::{Frozen, Key, StateRow, Version};
 use time::{EventTime, LogTime, RecordTime};
 
-/// Records between two looks at the memory of the states.
-const WEIGH_EVERY: u32 = 4096;
+/// Records between two looks at the memory of the states, and one more for each state.
+const WEIGH_EVERY: usize = 128;
 /// Records between two steps of a sweep.
 const SWEEP_EVERY: u32 = 16;
 
@@ -67,6 +67,8 @@ pub struct Shard {
     frozen: Vec<(Positions, u64)>,
     records: u32,
     state_bytes: usize,
+    /// Records until the states are weighed again.
+    until_weighed: usize,
 }
 
 /// How a shard stands, for telemetry, backpressure and `/readyz`.
@@ -108,6 +110,7 @@ impl Shard {
             frozen: Vec::new(),
             records: 0,
             state_bytes: 0,
+            until_weighed: 0,
             began: mark.clone(),
             settings,
         }
@@ -154,8 +157,9 @@ impl Shard {
         if self.records.is_multiple_of(SWEEP_EVERY) {
             self.join.sweep_step();
         }
-        if self.records.is_multiple_of(WEIGH_EVERY) {
-            self.weigh();
+        match self.until_weighed.checked_sub(1) {
+            Some(left) => self.until_weighed = left,
+            None => self.weigh(),
         }
         self.clocks[stream].arrival(time.unwrap_or(at.time), self.settings.limits.max_gap)
     }
@@ -374,6 +378,8 @@ impl Shard {
     fn weigh(&mut self) {
         self.state_bytes = self.join.open.state_bytes()
             + self.checkpoints.iter().map(Checkpoints::bytes).sum::<usize>();
+        let states: usize = self.join.open.iter().map(|window| window.states.len()).sum();
+        self.until_weighed = WEIGH_EVERY + states;
     }
 
     /// How it stands.

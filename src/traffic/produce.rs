@@ -118,8 +118,8 @@ impl Sender {
             };
             if let Some(wait_ms) = clock.map(|now| due_ms - now()).filter(|&wait| wait > 0) {
                 progress(traffic);
-                let step = u64::try_from(wait_ms.min(STEP_MS)).unwrap_or(0);
-                self.producer.poll(Duration::from_millis(step));
+                let nap_ms = u64::try_from(wait_ms.min(STEP_MS)).unwrap_or(0);
+                self.producer.poll(Duration::from_millis(nap_ms));
                 continue;
             }
             let record = traffic.produce(more).expect("one is due");

@@ -1,7 +1,7 @@
 //! The whole pipeline between ends in memory. What it writes is compared with shards that are fed directly, each with
 //! its whole log at once, and with metric rows merged from those in one go.
-
 #![expect(clippy::disallowed_methods, reason = "the end of a wait is a matter of the wall clock")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::mpsc::sync_channel;
