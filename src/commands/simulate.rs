@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::{Failure, runtime, terminal};
 use crate::config;
 use crate::engine::time::Millis;
-use crate::source::kafka::client_config;
+use crate::source::kafka::{client_config, without_values};
 use crate::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
 use crate::traffic::produce::{Sender, Until};
 use crate::traffic::{Shares, Traffic, TrafficSettings};
@@ -61,7 +61,7 @@ pub struct Args {
     /// Print the two Avro schemas and send nothing
     #[arg(long)]
     print_schemas: bool,
-    /// The same seed sends the same records
+    /// The same seed sends the same records; a second run into the same topics needs another, or it sends duplicates
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Inferences for each second; with --fast of the records' own time
@@ -156,6 +156,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     check(args)?;
     let runtime = runtime()?;
     let config = client_config(&args.brokers, &args.properties);
+    let tried: Result<AdminClient<DefaultClientContext>, _> = config.create();
+    tried.map(drop).map_err(|error| Failure::new("producer_client", without_values(&error)))?;
     if args.create_topics {
         let topics = [&args.inferences, &args.labels, &args.dead_letters];
         runtime.block_on(create_topics(&config, &topics, args.partitions))?;

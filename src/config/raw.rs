@@ -128,7 +128,9 @@ impl RawConfig {
         place: Place,
     ) -> Result<(), ConfigError> {
         if !has_kind(kind, &value) {
-            let shown = if kind == Kind::Secret { &Value::from(value.type_str()) } else { &value };
+            // What may hold a secret is not shown, only what type it has.
+            let hides = matches!(kind, Kind::Secret | Kind::Table);
+            let shown = if hides { &Value::from(value.type_str()) } else { &value };
             return Err(wrong_type(place, &path, kind.expected(), shown));
         }
         let key = written(&path);
