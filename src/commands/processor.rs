@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::{Failure, terminal};
 use crate::config::Settings;
 use crate::decode::Decoder;
+use crate::engine::Progress;
 use crate::http::Endpoints;
 use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::SinkError;
@@ -61,8 +62,8 @@ impl Processor {
             ..kafka_settings.clone()
         })
         .map_err(of_dead_letters)?;
-        if topics.append_time {
-            // The broker's stamps are never wrong, so one of them makes the clock.
+        if topics.append_time && settings.shard.progress == Progress::Log {
+            // The broker's stamps are never wrong, so one of them makes the clock. The records' own times can be.
             settings.shard.clock_stamps = 1;
         }
         let clickhouse = ClickHouse::new(settings.clickhouse());
