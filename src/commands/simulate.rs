@@ -59,7 +59,7 @@ pub struct Args {
     /// Schema registry for --format avro; the schemas are registered there
     #[arg(long, value_name = "URL", required_if_eq("format", "avro"))]
     registry: Option<String>,
-    /// Print the two Avro schemas and send nothing
+    /// Print the two Avro schemas and send nothing: that of inferences in the first line, that of labels in the second
     #[arg(long)]
     print_schemas: bool,
     /// The same seed sends the same records; a second run into the same topics needs another, or it sends duplicates
@@ -154,7 +154,9 @@ impl ShareArgs {
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.print_schemas {
-        terminal::print(&format!("{INFERENCE_SCHEMA}\n\n{LABEL_SCHEMA}\n"));
+        let [inference, label] =
+            [INFERENCE_SCHEMA, LABEL_SCHEMA].map(|schema| schema.replace('\n', ""));
+        terminal::print(&format!("{inference}\n{label}\n"));
         return Ok(ExitCode::SUCCESS);
     }
     check(args)?;
