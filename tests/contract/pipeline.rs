@@ -338,6 +338,28 @@ fn rows_equal_those_of_shards_fed_directly() {
 }
 
 #[test]
+fn history_loaded_later_is_told_by_log_time_and_measured_by_event_time() {
+    let mut log = Log::new();
+    for i in 0..1500 {
+        let (event, loaded) = (START + i * 10_000, START + 100_000_000 + i);
+        let payload =
+            format!(r#"{{"request_id":"r{i}","model":"m","timestamp":{event},"score":0.5}}"#);
+        add(&mut log, Stream::Inferences, 0, loaded, payload);
+    }
+    for (progress, told, late) in [(Progress::Log, 1, 1499), (Progress::Event, 0, 0)] {
+        let mut settings = settings(1);
+        settings.shard = Arc::new(ShardSettings { progress, ..(*settings.shard).clone() });
+        let (totals, telemetry) = block_on(async {
+            let running = start(settings, &shared(&log), &[&[0]], true, &Memory::new());
+            let telemetry = running.telemetry.clone();
+            (running.end().await.unwrap(), telemetry)
+        });
+        assert!(totals.outcomes[0][2] >= late, "{totals:?}");
+        assert!(telemetry.encode().contains(&format!("tidegauge_mostly_late {told}\n")));
+    }
+}
+
+#[test]
 fn a_flush_calls_in_the_documented_order() {
     let log = traffic(2, 300, 700);
     let memory = Memory::new();
