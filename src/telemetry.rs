@@ -396,10 +396,14 @@ impl Telemetry {
         self.meters().seal_marks.get_or_create(&label).set(mark.0 as f64 / 1000.0);
     }
 
-    /// Records of a topic partition that are not read yet.
-    pub fn lag(&self, stream: Stream, partition: PartitionId, records: i64) {
-        let labels = [("topic", stream.name().to_owned()), ("partition", partition.0.to_string())];
-        self.meters().lag.get_or_create(&labels).set(records);
+    /// Records that are not read yet, of all topic partitions of this instance: others are another's to tell.
+    pub fn lags(&self, lags: &[(Stream, PartitionId, i64)]) {
+        self.meters().lag.clear();
+        for &(stream, partition, records) in lags {
+            let labels =
+                [("topic", stream.name().to_owned()), ("partition", partition.0.to_string())];
+            self.meters().lag.get_or_create(&labels).set(records);
+        }
     }
 
     /// A worker's partitions have changed.
@@ -497,6 +501,16 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn lag_is_told_of_own_partitions_only() {
+        let telemetry = Telemetry::new();
+        telemetry.lags(&[(Stream::Labels, PartitionId(3), 7)]);
+        let line = "tidegauge_lag_records{topic=\"labels\",partition=\"3\"} 7";
+        assert!(telemetry.encode().contains(line));
+        telemetry.lags(&[(Stream::Labels, PartitionId(2), 5)]);
+        assert!(!telemetry.encode().contains("partition=\"3\""));
     }
 
     #[test]

@@ -171,8 +171,6 @@ async fn watch_kafka(health: KafkaHealth, telemetry: Telemetry) {
             Some(reason) => telemetry.not_ready(Cause::Kafka, reason),
             None => telemetry.ready(Cause::Kafka),
         }
-        for (stream, partition, records) in health.lags() {
-            telemetry.lag(stream, partition, records);
-        }
+        telemetry.lags(&health.lags());
     }
 }
