@@ -156,6 +156,10 @@ impl RawConfig {
         }
         let inner = (path.len() == 3 && options::at(&path[..2]).is_some()).then(|| path.remove(2));
         let Some(option) = options::at(&path) else {
+            if options::is_section(&path) {
+                let reason = format!("is a section: set its keys one by one, like {name}__KEY");
+                return Err(ConfigError::Invalid { place, key: written(&path), reason });
+            }
             let closest = options::closest(&path);
             return Err(ConfigError::UnknownKey { place, key: written(&path), closest });
         };

@@ -218,6 +218,8 @@ fn the_environment_lies_over_the_file() {
         error.to_string(),
         "environment variable TIDEGAUGE__KAFKA__BROKER: unknown key `kafka.broker`; did you mean `kafka.brokers`?"
     );
+    let error = parse_with(SMALLEST, &[("TIDEGAUGE__LABELS", "{ topic = 1 }")]).unwrap_err();
+    assert!(error.to_string().contains("TIDEGAUGE__LABELS__KEY"), "{error}");
     let error = parse_with(SMALLEST, &[("TIDEGAUGE__WORKERS", "two")]).unwrap_err();
     assert_eq!(error.code(), "config_wrong_type");
 }
