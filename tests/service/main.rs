@@ -3,7 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod budget;
 mod clickhouse;
 mod end_to_end;
+mod operation;
 mod real_data;
 mod services;
