@@ -58,11 +58,22 @@ impl Processor {
             settings.shard.clock_stamps = 1;
         }
         let clickhouse = ClickHouse::new(settings.clickhouse());
-        settings.shard.generation = runtime.block_on(bind(&clickhouse, &settings, &topics))?;
+        let bound = runtime.block_on(bind(&clickhouse, &settings, &topics));
+        settings.shard.generation = match bound {
+            // A first start with a wrong format ends before anything is written: then it may be mended.
+            Err(failure)
+                if failure.code == "job_other_configuration"
+                    && !kafka::has_members(&kafka_settings)? =>
+            {
+                runtime.block_on(clickhouse.rebind(&settings.binding(&topics)))?
+            }
+            bound => bound?,
+        };
         let config = client_config(&settings.brokers, &settings.exposed_properties());
         let labels = settings.labels.as_ref().map_or("", |labels| labels.name.as_str());
         let sources = [settings.inferences.name.as_str(), labels];
         let letters = KafkaLetters::new(config, &settings.dead_letters.topic, sources)?;
+        letters.check()?;
         let opened = kafka::open(&kafka_settings, &topics)?;
         Ok(Self { settings, topics, clickhouse, letters, opened, endpoints, telemetry })
     }
