@@ -73,7 +73,6 @@ impl Processor {
         let labels = settings.labels.as_ref().map_or("", |labels| labels.name.as_str());
         let sources = [settings.inferences.name.as_str(), labels];
         let letters = KafkaLetters::new(config, &settings.dead_letters.topic, sources)?;
-        letters.check()?;
         let opened = kafka::open(&kafka_settings, &topics)?;
         Ok(Self { settings, topics, clickhouse, letters, opened, endpoints, telemetry })
     }

@@ -1,13 +1,11 @@
 //! Dead letters to a Kafka topic: the original key and bytes, and headers that say where they came from and why.
 
-use std::time::Duration;
-
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
 use super::{DeadLetter, DeadLetters, SinkError};
@@ -19,9 +17,6 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("message.timeout.ms", "30000"),
     ("compression.type", "lz4"),
 ];
-
-/// How long the brokers may take to say whether the topic is there.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends dead letters to a topic.
 pub struct KafkaLetters {
@@ -79,26 +74,6 @@ impl KafkaLetters {
         let producer =
             config.create_with_context(LettersContext).map_err(|error| failed(&error))?;
         Ok(Self { producer, topic: topic.to_owned(), sources: sources.map(str::to_owned) })
-    }
-
-    /// Asks the brokers whether the topic is there, for at most ten seconds. Waits; not to be called on a runtime.
-    pub fn check(&self) -> Result<(), SinkError> {
-        let client = self.producer.client();
-        let metadata = client
-            .fetch_metadata(Some(&self.topic), ANSWER_TIMEOUT)
-            .map_err(|error| failed(&error))?;
-        let found = metadata.topics().iter().find(|found| found.name() == self.topic);
-        match found.map(|found| found.error().map(RDKafkaErrorCode::from)) {
-            None
-            | Some(Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
-            )) => Err(SinkError::Letters(format!("topic {} does not exist", self.topic))),
-            Some(Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                Err(SinkError::Letters(format!("topic {} may not be written to", self.topic)))
-            }
-            // One that the brokers have just made has no leader yet.
-            Some(_) => Ok(()),
-        }
     }
 
     /// Hands a letter to the producer.

@@ -206,12 +206,16 @@ pub(super) async fn rebind(
     bind(connection, binding).await
 }
 
-/// Whether there is any mark or state of the job.
+/// Whether any record of the job is counted in a mark or a state.
 async fn has_written(connection: &Connection) -> Result<bool, SinkError> {
-    let count = |table| {
-        format!("(SELECT count() FROM {} WHERE job = {{job:String}})", connection.table(table))
-    };
-    let sql = format!("SELECT {} + {} AS rows", count("marks"), count("window_state"));
+    let sql = format!(
+        "SELECT sum(rows) AS rows FROM (\
+         SELECT count() AS rows FROM {} WHERE job = {{job:String}} \
+         AND (notEmpty(inference_tally) OR notEmpty(label_tally)) \
+         UNION ALL SELECT count() AS rows FROM {} WHERE job = {{job:String}})",
+        connection.table("marks"),
+        connection.table("window_state")
+    );
     let job = Parameter::Text(connection.settings.job.clone());
     let body = connection.fetch(&sql, &[("job", job)]).await?;
     Ok(Rows::new(body, "table marks", &[("rows", "UInt64")])?.u64()? > 0)

@@ -14,18 +14,19 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const FIRST_MS: i64 = 1_767_571_200_000;
 const BUDGET_BYTES: usize = 64 << 20;
 /// Two or three times what fits.
-const INFERENCES: usize = 2_000_000;
+const INFERENCES: usize = 1_600_000;
 const WARM_UP: usize = 100_000;
 /// Of so many inferences one has a label.
 const LABELLED: usize = 4;
-/// All of them come within the wait for labels.
-const STEP_US: i64 = 600;
+const STEP_US: i64 = 3400;
 const PARTITIONS: usize = 2;
 
 fn settings() -> Settings {
     let mut settings = requests::settings();
     settings.models.clear();
-    settings.label_wait = 30 * 60_000;
+    // About 300,000 inferences wait at a time where both topics are in step: a third of what the budget holds.
+    settings.lateness = 60_000;
+    settings.label_wait = 10 * 60_000;
     settings
 }
 
@@ -112,6 +113,8 @@ fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
     let budget = BUDGET_BYTES.to_string();
     let environment = [
         ("TIDEGAUGE__STATE__BUDGET", &*budget),
+        // What is freed goes back to the system at once, so that resident memory is what is held.
+        ("MIMALLOC_PURGE_DELAY", "0"),
         // What the Kafka client keeps ready is no state: as little of it as can be.
         (
             "TIDEGAUGE__KAFKA__PROPERTIES",
@@ -143,7 +146,7 @@ fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
     println!(
         "{held} inferences held, state {peak} bytes, resident {grown} bytes more, budget {BUDGET_BYTES}"
     );
-    assert!(held < INFERENCES / 3 * 2, "{held} held: the test needs more inferences than fit");
+    assert!(held < INFERENCES / 5 * 4, "{held} held: the test needs more inferences than fit");
     assert!(held > BUDGET_BYTES / 160, "{held} held: the budget is used");
     let most = BUDGET_BYTES / 5 * 6;
     assert!(peak <= most, "state of {peak} bytes");

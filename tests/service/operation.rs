@@ -49,8 +49,10 @@ fn a_start_that_can_not_work_says_why_and_ends_with_its_code() {
     let mut job = new_job("start", kafka, clickhouse, topics);
     kafka.create_topic("start.narrow", 1, &[]);
 
-    let wrong_type = [("TIDEGAUGE__WINDOWS__SIZE", "often")];
-    must_fail(&mut job, &wrong_type, 2, "config_wrong_type", &["windows.size"]);
+    let wrong_type = [("TIDEGAUGE__WORKERS", "many")];
+    must_fail(&mut job, &wrong_type, 2, "config_wrong_type", &["workers", "many"]);
+    let wrong_value = [("TIDEGAUGE__WINDOWS__SIZE", "often")];
+    must_fail(&mut job, &wrong_value, 2, "config_invalid_value", &["windows.size", "5m"]);
     let unknown = [("TIDEGAUGE__CLICKHOUSE__URI", "http://127.0.0.1:1")];
     must_fail(&mut job, &unknown, 2, "config_unknown_key", &["clickhouse.url"]);
     let secret = [("TIDEGAUGE__CLICKHOUSE__PASSWORD", "env:NOT_SET_ANYWHERE")];
@@ -71,7 +73,7 @@ fn a_start_that_can_not_work_says_why_and_ends_with_its_code() {
     let log = job.run_with(&["run"], &password, 1, SOON);
     assert!(log.contains("error[clickhouse_refused]") && !log.contains("wrong-secret"), "{log}");
     let no_letters = [("TIDEGAUGE__DEAD_LETTERS__TOPIC", "start.no-letters")];
-    must_fail(&mut job, &no_letters, 1, "dead_letters_unavailable", &["start.no-letters"]);
+    must_fail(&mut job, &no_letters, 2, "topic_missing", &["start.no-letters"]);
 
     // Nothing of all this has bound the job or spoiled it.
     job.run(&["run", "--until-end"], 0, DEADLINE);
@@ -84,7 +86,7 @@ fn another_configuration_is_refused_once_rows_are_written() {
     let topics = ["other-config.inferences", "other-config.labels"];
     let mut job = new_job("other-config", kafka, clickhouse, topics);
     let mut producer = Producer::new(kafka.client_config(), topics, PARTITIONS);
-    // While an instance runs, and after it has written: refused. Before: taken.
+    // While an instance runs, and once a record is counted, another configuration is refused. Before, it is taken.
     let other = [("TIDEGAUGE__WINDOWS__SIZE", "10m")];
     let first = job.start_with(&["run"], &other);
     first.wait_for_readiness(200, "", DEADLINE);
