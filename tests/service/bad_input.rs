@@ -2,6 +2,7 @@
 //! other record.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::support::job::{Instance, Job};
@@ -168,23 +169,23 @@ fn noise(bytes: usize) -> String {
     let mut random = requests::Random(7);
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
-        text.push_str(&format!("{:016x}", random.next()));
+        write!(text, "{:016x}", random.next()).expect("memory");
     }
     text.truncate(bytes);
     text
 }
 
 /// A good JSON record with one part of its text replaced.
-fn changed(good: &[u8], from: &str, to: &str) -> Option<Vec<u8>> {
+fn changed(good: &[u8], from: &str, to: &str) -> Vec<u8> {
     let text = std::str::from_utf8(good).expect("JSON");
     assert!(text.contains(from), "{from} is in {text}");
-    Some(text.replacen(from, to, 1).into_bytes())
+    text.replacen(from, to, 1).into_bytes()
 }
 
 /// Each kind of broken inference with its code.
 fn broken_inferences(time: i64) -> Vec<(Option<Vec<u8>>, &'static str)> {
     let good = json_payload(&Body::Inference(inference("bad", time)));
-    let with = |from: &str, to: &str| changed(&good, from, to);
+    let with = |from: &str, to: &str| Some(changed(&good, from, to));
     let number = time.to_string();
     vec![
         (Some(good[..good.len() / 2].to_vec()), "broken_json"),
@@ -221,7 +222,7 @@ fn broken_inferences(time: i64) -> Vec<(Option<Vec<u8>>, &'static str)> {
 
 fn broken_labels(time: i64) -> Vec<(Option<Vec<u8>>, &'static str)> {
     let good = json_payload(&Body::Label(label("bad", time)));
-    let with = |from: &str, to: &str| changed(&good, from, to);
+    let with = |from: &str, to: &str| Some(changed(&good, from, to));
     let number = time.to_string();
     vec![
         (Some(good[..good.len() - 1].to_vec()), "broken_json"),

@@ -71,7 +71,7 @@ fn inferences(producer: &mut Producer) {
 }
 
 fn labels(producer: &mut Producer) {
-    for number in (0..INFERENCES).filter(|number| number / PARTITIONS % LABELLED == 0) {
+    for number in (0..INFERENCES).filter(|number| (number / PARTITIONS).is_multiple_of(LABELLED)) {
         let value = Given::Number(f64::from(u8::from(number % 3 == 0)));
         let (id, stamp) = (format!("request-{number}"), time(number) + 60_000);
         let body = Body::Label(Label { id, model: None, time: stamp, value, weight: 1.0 });
@@ -113,8 +113,6 @@ fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
     let budget = BUDGET_BYTES.to_string();
     let environment = [
         ("TIDEGAUGE__STATE__BUDGET", &*budget),
-        // What is freed goes back to the system at once, so that resident memory is what is held.
-        ("MIMALLOC_PURGE_DELAY", "0"),
         // What the Kafka client keeps ready is no state: as little of it as can be.
         (
             "TIDEGAUGE__KAFKA__PROPERTIES",
@@ -123,11 +121,9 @@ fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
     ];
     let mut instance = job.start_with(&["run"], &environment);
     instance.wait_for_readiness(200, "", DEADLINE);
-    println!("fresh {}", resident_bytes(&instance));
     warm_up(&mut producer);
     job.wait_for_records(clickhouse, WARM_UP, DEADLINE);
     let at_start = resident_bytes(&instance);
-    println!("warm {at_start} state {}", gauge(&instance, "tidegauge_state_bytes"));
     inferences(&mut producer);
     let said = instance.wait_for_readiness(503, "state_budget", DEADLINE);
     assert!(said.contains("topic labels") && said.contains("partition "), "{said}");

@@ -93,7 +93,9 @@ fn another_configuration_is_refused_once_rows_are_written() {
     must_fail(&mut job, &[], 3, "job_other_configuration", &["other-config"]);
     first.stop();
     job.run(&["run", "--until-end"], 0, DEADLINE);
-    requests::make(5, 500, PARTITIONS, 3).into_iter().for_each(|message| producer.send(message));
+    for message in requests::make(5, 500, PARTITIONS, 3) {
+        producer.send(message);
+    }
     producer.flush();
     job.run(&["run", "--until-end"], 0, DEADLINE);
     must_fail(&mut job, &other, 3, "job_other_configuration", &["other-config"]);
