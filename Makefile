@@ -31,7 +31,7 @@ test: packages services lint ## everything: lints, docs, all tests with real ser
 check: packages ## the quick part: lints, tests without services
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test --lib --bins --test engine --test contract
+	cargo test --lib --bins --test tidy --test engine --test contract
 
 bench: packages clickhouse ## the benchmarks, by name with ARGS="decode"
 	cargo bench $(ARGS)
