@@ -6,8 +6,8 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
 demo: packages clickhouse ## Kafka, ClickHouse, traffic and Tidegauge on this machine; ARGS="--for 60s"
-	cargo build --release --bins
-	target/release/tidegauge demo $(ARGS)
+	cargo build --profile demo --bins
+	target/demo/tidegauge demo $(ARGS)
 
 packages: # what the build needs of the system
 	@.ci/fetch packages
