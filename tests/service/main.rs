@@ -4,6 +4,7 @@
 mod support;
 
 mod clickhouse;
+mod demo;
 mod end_to_end;
 mod real_data;
 mod services;
