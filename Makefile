@@ -21,15 +21,18 @@ clickhouse: packages ## the embedded ClickHouse
 services: test-packages # what the tests start
 	@.ci/fetch clickhouse kafka registry
 
-lint: test-packages
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --lib --bin tidegauge-clickhouse
+lints = cargo fmt --check && cargo clippy --all-targets -- -D warnings && \
+  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --lib --bin tidegauge-clickhouse
 
-# The tests come last, so that the runner's own summaries end the output.
-test: services lint ## everything: lints, docs, all tests with real services, benches once
-	$(if $(wildcard benches/*.rs),cargo test --bench '*')
-	cargo test --no-fail-fast
+lint: test-packages
+	$(lints)
+
+# The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
+# clippy may know more lints.
+test: services ## everything: lints, docs, all tests with real services, benches once
+	@linted=0; { $(lints); } || linted=1; \
+	cargo test --bench '*' && cargo test --no-fail-fast || exit 1; \
+	[ $$linted = 0 ] || echo "the tests pass, but not the lints: see above" >&2; exit $$linted
 
 check: packages ## the quick part: lints, tests without services
 	cargo fmt --check

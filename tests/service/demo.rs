@@ -32,9 +32,9 @@ struct Ended {
 
 impl Demo {
     fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name| File::create(folder.path().join(name)).unwrap();
-        fs::create_dir(folder.path().join("tmp")).unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = |name| File::create(folder.path().join(name)).expect("the folder is ours");
+        fs::create_dir(folder.path().join("tmp")).expect("the folder is ours");
         let child = Command::new(env!("CARGO_BIN_EXE_tidegauge"))
             .arg("demo")
             .args(arguments)
@@ -43,19 +43,19 @@ impl Demo {
             .stdout(file("output"))
             .stderr(file("errors"))
             .spawn()
-            .unwrap();
+            .expect("cargo has built it");
         Self { child, folder }
     }
 
     fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.path().join(name)).unwrap()
+        fs::read_to_string(self.folder.path().join(name)).expect("it was made at the start")
     }
 
     /// Waits for what `find` sees in the output; a demo that ends first has failed.
     fn wait_for<T>(&mut self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {
         wait_for(what, DEADLINE, || {
             let found = find(&self.text("output"));
-            let ended = self.child.try_wait().unwrap();
+            let ended = self.child.try_wait().expect("it is our child");
             assert!(found.is_some() || ended.is_none(), "{ended:?}: {}", self.text("errors"));
             found
         })
@@ -75,7 +75,8 @@ impl Demo {
     }
 
     fn interrupt(&self) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGINT).unwrap();
+        let id = i32::try_from(self.child.id()).expect("process ids are small");
+        kill(Pid::from_raw(id), Signal::SIGINT).expect("it runs");
     }
 
     /// Waits for the end, and looks whether a process or a file is left.
@@ -84,13 +85,14 @@ impl Demo {
         assert!(!children.is_empty(), "a demo without a database");
         let mut status: Option<ExitStatus> = None;
         wait_until("the end of the demo", DEADLINE, || {
-            status = self.child.try_wait().unwrap();
+            status = self.child.try_wait().expect("it is our child");
             status.is_some()
         });
         for child in children {
             assert!(!child.exists(), "{} outlives the demo", child.display());
         }
-        let left: Vec<_> = fs::read_dir(self.folder.path().join("tmp")).unwrap().collect();
+        let left: Vec<_> =
+            fs::read_dir(self.folder.path().join("tmp")).expect("the folder is ours").collect();
         assert!(left.is_empty(), "{left:?}");
         let code = status.and_then(|status| status.code());
         Ended { code, output: self.text("output"), errors: self.text("errors") }
@@ -101,8 +103,8 @@ impl Drop for Demo {
     fn drop(&mut self) {
         // Only a failed test comes here with the demo running; its database ends with it.
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            self.child.kill().unwrap();
-            self.child.wait().unwrap();
+            self.child.kill().expect("it runs");
+            self.child.wait().expect("it is our child");
         }
     }
 }
@@ -110,8 +112,8 @@ impl Drop for Demo {
 /// `/proc/ID` of all processes below this one.
 fn descendants(id: u32) -> Vec<PathBuf> {
     let mut parents: BTreeMap<u32, u32> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir("/proc").expect("Linux has it") {
+        let path = entry.expect("/proc can be read").path();
         let Some(id) = path.file_name().and_then(|n| n.to_str()?.parse::<u32>().ok()) else {
             continue;
         };
@@ -145,22 +147,22 @@ fn from_base64(text: &str) -> String {
         count += 6;
         if count >= 8 {
             count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).unwrap());
+            bytes.push(u8::try_from(bits >> count & 0xff).expect("eight bits"));
         }
     }
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8(bytes).expect("text")
 }
 
 /// Address and what stands behind the `#`, decoded.
 fn split(link: &str) -> (&str, String) {
-    let (page, fragment) = link.split_once('#').unwrap();
+    let (page, fragment) = link.split_once('#').expect("a link with a fragment");
     (page, from_base64(fragment))
 }
 
 /// Asks as ClickHouse's pages do.
 fn ask(clickhouse: &str, query: &str) -> String {
     let url = format!("{clickhouse}/?user=default&default_format=JSONEachRow");
-    let answer = http::request("POST", &url, &[], query.as_bytes()).unwrap();
+    let answer = http::request("POST", &url, &[], query.as_bytes()).expect("the demo runs");
     assert_eq!(answer.status, 200, "{query}: {}", answer.body);
     answer.body
 }
