@@ -6,6 +6,7 @@ mod support;
 mod bad_input;
 mod budget;
 mod clickhouse;
+mod demo;
 mod end_to_end;
 mod operation;
 mod real_data;
