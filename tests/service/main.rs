@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
 mod clickhouse;
 mod end_to_end;
 mod real_data;
