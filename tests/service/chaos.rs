@@ -82,6 +82,11 @@ struct Chaos {
     samples: usize,
 }
 
+/// Whether it has found its services and begun to work.
+fn has_started(runner: &Runner) -> bool {
+    runner.instance.log_text().contains("partitions assigned")
+}
+
 #[expect(clippy::disallowed_methods, reason = "faults come by the clock")]
 fn now() -> Instant {
     Instant::now()
@@ -180,6 +185,11 @@ impl Chaos {
                     true
                 }
                 (State::Runs | State::HeldUntil(_), None) => true,
+                // A start that meets a service that is away says so and ends: a supervisor starts it again.
+                (State::Runs | State::HeldUntil(_), Some(Some(1))) if !has_started(runner) => {
+                    notes.push(format!("{} did not start", runner.number));
+                    false
+                }
                 (State::Runs | State::HeldUntil(_), Some(code)) => {
                     panic!(
                         "{} ended by itself, {code:?}\n{}",
@@ -196,6 +206,7 @@ impl Chaos {
                     let took = since.elapsed();
                     notes.push(format!("{} ended, {code:?}, after {took:?}", runner.number));
                     let text = runner.instance.log_text();
+                    let code_matters = code_matters && has_started(runner);
                     assert!(!code_matters || code == Some(0), "{} {code:?}\n{text}", runner.number);
                     false
                 }
@@ -350,12 +361,12 @@ impl Chaos {
         let messages = std::mem::take(&mut self.messages);
         messages.for_each(|message| self.producer.send(message));
         self.producer.flush();
-        if self.runners.iter().all(|runner| matches!(runner.state, State::Ends { .. })) {
-            self.add();
-        }
         let (mut counted, mut moved) = (0, now());
         while counted < self.total {
             self.tend();
+            if self.runners.iter().all(|runner| matches!(runner.state, State::Ends { .. })) {
+                self.add();
+            }
             let is = self.job.records_counted(&self.clickhouse);
             assert!(is <= self.total, "{is} of {} records counted", self.total);
             if is != counted {
