@@ -25,6 +25,8 @@ const MOST_INSTANCES: usize = 3;
 const HOURS: i64 = 28;
 /// Once nothing is held or killed any more, marks move on at least so often.
 const STALL: Duration = Duration::from_secs(40);
+/// A pause of this length is noted.
+const SLOW: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(50);
 
 /// `TIDEGAUGE_CHAOS=SEED:SECONDS` runs another seed, or longer.
@@ -92,6 +94,17 @@ fn now() -> Instant {
     Instant::now()
 }
 
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a pace"
+)]
+fn due(total: usize, share: f64) -> usize {
+    (total as f64 * share) as usize
+}
+
 #[expect(clippy::disallowed_methods, reason = "the pace of the faults")]
 fn pause() {
     std::thread::sleep(TICK);
@@ -141,10 +154,12 @@ impl Chaos {
         let mut next_fault = Duration::from_secs(2);
         while self.began.elapsed() < self.lasts {
             let share = self.began.elapsed().as_secs_f64() / self.lasts.as_secs_f64();
-            let due = (self.total as f64 * share) as usize;
+            let due = due(self.total, share);
             let batch: Vec<_> = self.messages.by_ref().take(due.saturating_sub(sent)).collect();
             sent += batch.len();
-            batch.into_iter().for_each(|message| self.producer.send(message));
+            for message in batch {
+                self.producer.send(message);
+            }
             if self.began.elapsed() >= next_fault {
                 self.fault();
                 let pause = Duration::from_millis(300 + self.random.below(1500));
@@ -186,13 +201,15 @@ impl Chaos {
                 }
                 (State::Runs | State::HeldUntil(_), None) => true,
                 // A start that meets a service that is away says so and ends: a supervisor starts it again.
-                (State::Runs | State::HeldUntil(_), Some(Some(1))) if !has_started(runner) => {
+                (State::Runs | State::HeldUntil(_), Some(status))
+                    if status.code() == Some(1) && !has_started(runner) =>
+                {
                     notes.push(format!("{} did not start", runner.number));
                     false
                 }
-                (State::Runs | State::HeldUntil(_), Some(code)) => {
+                (State::Runs | State::HeldUntil(_), Some(status)) => {
                     panic!(
-                        "{} ended by itself, {code:?}\n{}",
+                        "{} ended by itself, {status}\n{}",
                         runner.number,
                         runner.instance.log_text()
                     )
@@ -202,17 +219,23 @@ impl Chaos {
                     assert!(since.elapsed() < DEADLINE, "{} does not end\n{text}", runner.number);
                     true
                 }
-                (State::Ends { since, code_matters }, Some(code)) => {
+                (State::Ends { since, code_matters }, Some(status)) => {
                     let took = since.elapsed();
-                    notes.push(format!("{} ended, {code:?}, after {took:?}", runner.number));
+                    notes.push(format!("{} ended, {status}, after {took:?}", runner.number));
                     let text = runner.instance.log_text();
                     let code_matters = code_matters && has_started(runner);
-                    assert!(!code_matters || code == Some(0), "{} {code:?}\n{text}", runner.number);
+                    assert!(
+                        !code_matters || status.success(),
+                        "{} {status}\n{text}",
+                        runner.number
+                    );
                     false
                 }
             }
         });
-        notes.iter().for_each(|note| self.note(note));
+        for note in notes {
+            self.note(&note);
+        }
     }
 
     /// An instance that is neither held nor ending.
@@ -370,6 +393,10 @@ impl Chaos {
             let is = self.job.records_counted(&self.clickhouse);
             assert!(is <= self.total, "{is} of {} records counted", self.total);
             if is != counted {
+                let pause = moved.elapsed();
+                if pause > SLOW {
+                    self.note(&format!("{is} counted, nothing was for {pause:?}"));
+                }
                 (counted, moved) = (is, now());
             }
             let held = self.runners.iter().any(|r| matches!(r.state, State::HeldUntil(_)));
@@ -381,6 +408,12 @@ impl Chaos {
             pause();
         }
         self.note(&format!("all is counted, {:?} after the last fault", recovering.elapsed()));
+        if recovering.elapsed() > Duration::from_secs(15) {
+            let to =
+                Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("slow-{}", std::process::id()));
+            self.job.keep_logs(&to);
+            std::fs::write(to.join("events.txt"), self.events.join("\n")).expect("x");
+        }
         wait_until("all instances to end", DEADLINE, || {
             self.tend();
             for runner in &mut self.runners {

@@ -108,7 +108,10 @@ fn must_have_every_fault(tables: &Tables) {
 }
 
 /// Topic, partition and offset of every record that can't be decoded or is too far in the future.
-pub(crate) fn dead_records(topics: [&str; 2], logs: &[Partition]) -> BTreeSet<(String, usize, i64)> {
+pub(crate) fn dead_records(
+    topics: [&str; 2],
+    logs: &[Partition],
+) -> BTreeSet<(String, usize, i64)> {
     let mut dead = BTreeSet::new();
     for (partition, log) in logs.iter().enumerate() {
         for (topic, log) in topics.into_iter().zip([&log.inferences, &log.labels]) {

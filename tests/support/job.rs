@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -337,9 +337,9 @@ impl Instance {
         kill(self.pid(), signal).expect("it is there until it is waited for");
     }
 
-    /// The exit code, or none after a signal, once it has ended.
-    pub fn ended(&mut self) -> Option<Option<i32>> {
-        self.child.try_wait().expect("it is our child").map(|status| status.code())
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
     }
 
     /// Whether it still runs.
