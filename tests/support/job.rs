@@ -379,11 +379,6 @@ impl Instance {
         self.child.wait().expect("it is our child");
     }
 
-    /// Sends it a signal, and does not wait.
-    pub fn signal(&self, signal: Signal) {
-        kill(self.pid(), signal).expect("it runs");
-    }
-
     /// The answer of its endpoint `path`, such as `/readyz`; an error while it does not listen.
     pub fn get(&self, path: &str) -> std::io::Result<Answer> {
         http::get(&format!("http://{}{path}", self.address))
