@@ -187,7 +187,7 @@ pub const CODES: &[Code] = &[
     code(
         "dead_letter_limit",
         FAILED,
-        "correct the producer, or format and fields (under another job name), or raise `dead_letters.limit`; nothing was lost",
+        "correct the producer, or format and fields, or raise `dead_letters.limit`; nothing was lost",
     ),
     code("worker_failed", FAILED, "report it; a restart goes on from the last mark"),
     code(

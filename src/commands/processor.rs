@@ -67,7 +67,17 @@ impl Processor {
             settings.shard.clock_stamps = 1;
         }
         let clickhouse = ClickHouse::new(settings.clickhouse());
-        settings.shard.generation = runtime.block_on(bind(&clickhouse, &settings, &topics))?;
+        let bound = runtime.block_on(bind(&clickhouse, &settings, &topics));
+        settings.shard.generation = match bound {
+            // A first start with a wrong format ends before anything is written: then it may be mended.
+            Err(failure)
+                if failure.code == "job_other_configuration"
+                    && !kafka::has_members(&kafka_settings)? =>
+            {
+                runtime.block_on(clickhouse.rebind(&settings.binding(&topics)))?
+            }
+            bound => bound?,
+        };
         let config = client_config(&settings.brokers, &settings.exposed_properties());
         let labels = settings.labels.as_ref().map_or("", |labels| labels.name.as_str());
         let sources = [settings.inferences.name.as_str(), labels];
@@ -149,13 +159,13 @@ async fn bind(
             Ok(Ok(())) => break,
             Ok(Err(SinkError::Unavailable(reason))) => reason,
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => format!("no answer in {} s", CLICKHOUSE_PATIENCE.as_secs()),
+            Err(_) => format!("no answer in {} s (at {url})", CLICKHOUSE_PATIENCE.as_secs()),
         };
         if terminal::start() >= give_up {
-            return Err(SinkError::Unavailable(format!("{url}: {reason}")).into());
+            return Err(SinkError::Unavailable(reason).into());
         }
         if !std::mem::replace(&mut is_said, true) {
-            tracing::info!(%url, %reason, "waiting for ClickHouse");
+            tracing::info!(%reason, "waiting for ClickHouse");
         }
         tokio::time::sleep(CLICKHOUSE_PAUSE).await;
     }

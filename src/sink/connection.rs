@@ -209,8 +209,20 @@ impl Connection {
     ) -> Result<T, SinkError> {
         let timeout: Duration = self.settings.timeout;
         match tokio::time::timeout(timeout, work).await {
-            Ok(done) => done.map_err(|error| classify(&error)),
-            Err(_) => Err(classify(&Error::TimedOut)),
+            Ok(done) => done.map_err(|error| self.named(classify(&error))),
+            Err(_) => Err(self.named(classify(&Error::TimedOut))),
+        }
+    }
+
+    /// With the address of a server that does not answer: several may be in question.
+    fn named(&self, error: SinkError) -> SinkError {
+        match error {
+            SinkError::Unavailable(reason) => {
+                // What stands before an @ may be a secret.
+                let url = self.settings.url.rsplit('@').next().unwrap_or_default();
+                SinkError::Unavailable(format!("{reason} (at {url})"))
+            }
+            other => other,
         }
     }
 }

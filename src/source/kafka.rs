@@ -48,6 +48,11 @@ pub fn inspect(settings: &KafkaSettings) -> Result<Topics, SourceError> {
     super::topics::inspect(settings, &consumer_config(settings)?)
 }
 
+/// Whether any instance of the job runs at present: is in its group. Waits, as [`inspect`] does.
+pub fn has_members(settings: &KafkaSettings) -> Result<bool, SourceError> {
+    super::topics::has_members(settings, &consumer_config(settings)?)
+}
+
 /// Joins the group: one source per worker.
 pub fn open(settings: &KafkaSettings, topics: &Topics) -> Result<Opened, SourceError> {
     let mut config = consumer_config(settings)?;

@@ -98,6 +98,22 @@ pub(super) fn inspect(
     })
 }
 
+/// Whether any instance is in the group at present.
+pub(super) fn has_members(
+    settings: &KafkaSettings,
+    config: &ClientConfig,
+) -> Result<bool, SourceError> {
+    let client: Client = config
+        .create_with_context(Inspector::default())
+        .map_err(|error| SourceError::Client(error.to_string()))?;
+    let groups =
+        client.fetch_group_list(Some(&settings.group), ANSWER_TIMEOUT).map_err(|error| {
+            let (brokers, reason) = (settings.brokers.clone(), error.to_string());
+            SourceError::Unreachable { brokers, reason }
+        })?;
+    Ok(groups.groups().iter().any(|group| !group.members().is_empty()))
+}
+
 /// What metadata say of a topic.
 struct Found {
     partitions: usize,
