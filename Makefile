@@ -37,7 +37,7 @@ test: services ## everything: lints, docs, all tests with real services, benches
 check: packages ## the quick part: lints, tests without services
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test --lib --bins --test engine --test contract
+	cargo test --lib --bins --test tidy --test engine --test contract
 
 bench: clickhouse ## the benchmarks, by name with ARGS="decode"
 	cargo bench $(ARGS)

@@ -15,6 +15,7 @@ use tidegauge::engine::event::{
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::names::{ModelId, Names, SegmentId, VersionId};
+use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
 
@@ -24,7 +25,7 @@ const MINUTE: i64 = 60_000;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    let number = std::env::args().filter_map(|arg| arg.parse().ok()).next();
+    let number = std::env::args().find_map(|arg| arg.parse().ok());
     let is_test = std::env::args().any(|arg| arg == "--test");
     let inferences: i64 = number.unwrap_or(if is_test { 20_000 } else { 10_000_000 });
 
@@ -65,7 +66,8 @@ fn main() {
             segments: &[regions[(mix >> 40) as usize % 3], channels[(mix >> 30) as usize % 2]],
         });
         let one = Instant::now();
-        let _ = shard.observe(at(Stream::Inferences, i, time), &event, &mut names);
+        let outcome = shard.observe(at(Stream::Inferences, i, time), &event, &mut names);
+        assert_eq!(outcome, Outcome::Accepted);
         longest_ns = longest_ns.max(one.elapsed().as_nanos());
     }
     let each = started.elapsed().as_nanos() as f64 / inferences as f64;
@@ -83,7 +85,8 @@ fn main() {
             weight: WEIGHT_ONE,
         });
         let one = Instant::now();
-        let _ = shard.observe(at(Stream::Labels, i, time), &event, &mut names);
+        let outcome = shard.observe(at(Stream::Labels, i, time), &event, &mut names);
+        assert_eq!(outcome, Outcome::Matched);
         longest_ns = longest_ns.max(one.elapsed().as_nanos());
     }
     let each = started.elapsed().as_nanos() as f64 / inferences as f64;

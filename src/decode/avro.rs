@@ -2,8 +2,9 @@
 
 use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, Tree};
-use super::found::{Entry, Found, Scalar};
+use super::found::{Entry, Found};
 use super::plan::{Plan, Shape, Step, StepIndex};
+use super::scalar::Scalar;
 use bumpalo::Bump;
 
 /// Powers of ten beyond this are not exact doubles.

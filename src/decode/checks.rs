@@ -1,8 +1,8 @@
 //! Every check of an id, range and unit, and the error of a record that fails one.
 
 use super::fields::Field;
-use super::found::{Digits, Scalar, Unit};
 use super::rfc3339;
+use super::scalar::{Digits, Scalar, Unit};
 use crate::engine::event::{RequestId, Target, WEIGHT_ONE};
 use crate::engine::names::{ClassId, NameId};
 use crate::engine::time::EventTime;

@@ -2,7 +2,8 @@
 
 use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, Tree};
-use super::found::{Entry, Found, Scalar};
+use super::found::{Entry, Found};
+use super::scalar::Scalar;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sonic_rs::error::Category;
 use std::fmt;

@@ -2,24 +2,26 @@
 #![deny(clippy::indexing_slicing)]
 #![warn(missing_docs)]
 
-mod avro;
-pub mod checks;
 pub mod fields;
+mod scalar;
+mod registry_client;
+pub mod registry;
+mod rfc3339;
+pub mod checks;
 mod found;
 mod json;
 mod plan;
-pub mod registry;
-mod registry_client;
-mod rfc3339;
+mod avro;
 
 use crate::engine::event::{Event, Inference, Label, RequestId, Segment, Stream, Target};
 use crate::engine::names::{ModelId, NameId, Names, SegmentId, VersionId};
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 use fields::{Field, FieldPaths, Tree};
-use found::{Found, Scalar, Scratch};
+use found::{Found, Scratch};
 use plan::Plan;
 use registry::{Lookup, Schemas, WriterSchema};
+use scalar::Scalar;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

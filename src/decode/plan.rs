@@ -2,8 +2,8 @@
 
 use super::checks::DEPTH_MAX;
 use super::fields::{Node as Wanted, NodeIndex, Tree};
-use super::found::Unit;
 use super::registry::WriterSchema;
+use super::scalar::Unit;
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, RecordSchema, UuidSchema};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use super::SchemaId;
 use super::registry_client::{Answer, Registry, Trouble};
-use apache_avro::Schema;
+pub use super::registry_client::{RegistryError, RegistrySettings, WriterSchema};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -13,96 +13,6 @@ use tokio::time::Instant;
 /// The most misses that are remembered: a topic of noise names any number of ids.
 const MISSES_MAX: usize = 10_000;
 const UNPOISONED: &str = "nothing panics while it holds this lock";
-
-/// Where the schema registry is and how patient to be with it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RegistrySettings {
-    /// Base URL, its path included.
-    pub url: String,
-    /// User of basic authentication.
-    pub user: Option<String>,
-    /// Password of basic authentication.
-    pub password: Option<String>,
-    /// How long one request may take.
-    pub request_timeout: Duration,
-    /// How long an id that the registry does not know is not asked for again.
-    pub miss_for: Duration,
-    /// The first pause after a failed request; it doubles from there.
-    pub pause_min: Duration,
-    /// The longest pause between two requests.
-    pub pause_max: Duration,
-}
-
-impl RegistrySettings {
-    /// The defaults, without authentication.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            user: None,
-            password: None,
-            request_timeout: Duration::from_secs(10),
-            miss_for: Duration::from_secs(10),
-            pause_min: Duration::from_millis(100),
-            pause_max: Duration::from_secs(10),
-        }
-    }
-}
-
-impl std::fmt::Debug for RegistrySettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The password, and the URL, which may hold one, reach no log.
-        f.debug_struct("RegistrySettings").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
-/// Why the registry can't even be asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RegistryError {
-    /// Not an http or https URL.
-    #[error("`schema_registry.url` is no http or https URL ({reason}): give the base URL")]
-    BadUrl {
-        /// What is wrong.
-        reason: String,
-    },
-    /// No client can be made.
-    #[error("no HTTPS client can be made ({reason}): install the system's CA certificates")]
-    Client {
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-impl RegistryError {
-    /// A stable name of the error.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::BadUrl { .. } => "bad_registry_url",
-            Self::Client { .. } => "registry_client",
-        }
-    }
-}
-
-/// A writer schema with the named types that it refers to.
-#[derive(Debug)]
-pub struct WriterSchema {
-    /// The schema.
-    pub schema: Schema,
-    /// Schemas that hold the named types of its references.
-    pub references: Vec<Schema>,
-}
-
-impl WriterSchema {
-    /// Parses a schema's text with the texts of the schemas that it refers to.
-    pub fn parse(text: &str, references: &[String]) -> Result<Self, String> {
-        let parsed = if references.is_empty() {
-            Schema::parse_str(text).map(|schema| (schema, Vec::new()))
-        } else {
-            Schema::parse_str_with_list(text, references)
-        };
-        let (schema, references) = parsed.map_err(|error| error.to_string())?;
-        Ok(Self { schema, references })
-    }
-}
 
 /// What the cache knows of an id.
 #[derive(Clone, Debug)]

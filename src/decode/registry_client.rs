@@ -1,12 +1,13 @@
 //! What one question to the schema registry gives: an answer for ever, or trouble that passes.
 
 use super::SchemaId;
-use super::registry::{RegistryError, RegistrySettings, WriterSchema};
+use apache_avro::Schema;
 use reqwest::header::ACCEPT;
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::time::Duration;
 
 const MEDIA_TYPES: &str =
     "application/vnd.schemaregistry.v1+json, application/vnd.schemaregistry+json, application/json";
@@ -16,6 +17,96 @@ const SCHEMA_NOT_FOUND: i64 = 40_403;
 const NOT_FOUND_CODES: [i64; 3] = [40_401, 40_402, SCHEMA_NOT_FOUND];
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 const REFERENCES_MAX: usize = 1000;
+
+/// Where the schema registry is and how patient to be with it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// Base URL, its path included.
+    pub url: String,
+    /// User of basic authentication.
+    pub user: Option<String>,
+    /// Password of basic authentication.
+    pub password: Option<String>,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// How long an id that the registry does not know is not asked for again.
+    pub miss_for: Duration,
+    /// The first pause after a failed request; it doubles from there.
+    pub pause_min: Duration,
+    /// The longest pause between two requests.
+    pub pause_max: Duration,
+}
+
+impl RegistrySettings {
+    /// The defaults, without authentication.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            user: None,
+            password: None,
+            request_timeout: Duration::from_secs(10),
+            miss_for: Duration::from_secs(10),
+            pause_min: Duration::from_millis(100),
+            pause_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl std::fmt::Debug for RegistrySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password, and the URL, which may hold one, reach no log.
+        f.debug_struct("RegistrySettings").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Why the registry can't even be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// Not an http or https URL.
+    #[error("`schema_registry.url` is no http or https URL ({reason}): give the base URL")]
+    BadUrl {
+        /// What is wrong.
+        reason: String,
+    },
+    /// No client can be made.
+    #[error("no HTTPS client can be made ({reason}): install the system's CA certificates")]
+    Client {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl RegistryError {
+    /// A stable name of the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadUrl { .. } => "bad_registry_url",
+            Self::Client { .. } => "registry_client",
+        }
+    }
+}
+
+/// A writer schema with the named types that it refers to.
+#[derive(Debug)]
+pub struct WriterSchema {
+    /// The schema.
+    pub schema: Schema,
+    /// Schemas that hold the named types of its references.
+    pub references: Vec<Schema>,
+}
+
+impl WriterSchema {
+    /// Parses a schema's text with the texts of the schemas that it refers to.
+    pub fn parse(text: &str, references: &[String]) -> Result<Self, String> {
+        let parsed = if references.is_empty() {
+            Schema::parse_str(text).map(|schema| (schema, Vec::new()))
+        } else {
+            Schema::parse_str_with_list(text, references)
+        };
+        let (schema, references) = parsed.map_err(|error| error.to_string())?;
+        Ok(Self { schema, references })
+    }
+}
 
 /// What the registry says of an id.
 #[derive(Debug)]

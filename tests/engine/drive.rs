@@ -24,7 +24,7 @@ use crate::oracle::{self, Account, Body, Cell, Given, Record};
 
 /// What a run does next with one partition.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// Reads the next record of a topic; of the other one where this one has no more or must wait.
     Read(Stream),
     /// Writes what changed, and calls it clean if told.
@@ -35,13 +35,13 @@ pub enum Step {
 
 /// All that was ever written of all partitions, as the tables would hold it.
 #[derive(Default)]
-pub struct Written {
+pub(crate) struct Written {
     rows: BTreeMap<(Key, PartitionId), StateRow>,
     last: Vec<Mark>,
 }
 
 /// Runs every partition by its steps, then to the end of its logs, and merges what was written.
-pub fn run(
+pub(crate) fn run(
     settings: &oracle::Settings,
     logs: &[oracle::Partition],
     steps: &[Vec<Step>],
@@ -191,12 +191,16 @@ impl<'a> Driver<'a> {
                 "one outcome each"
             );
         }
+        let is_whole = Stream::BOTH.iter().all(|&stream| self.next(stream).is_none());
         for row in states {
             assert_eq!(row.partition, mark.partition);
             let earlier = self.versions.insert(row.key.clone(), row.version);
             assert!(earlier.is_none_or(|earlier| earlier <= row.version), "{:?} fell", row.key);
             let slot = written.rows.entry((row.key.clone(), row.partition));
             slot.and_modify(|best| {
+                // Nothing that was ever written may beat the row of both whole logs, or equal it by chance.
+                assert!(!is_whole || best.version <= row.version, "{best:?} beats {row:?}");
+                assert!(!is_whole || best.version < row.version || *best == row);
                 if row.version >= best.version {
                     *best = row.clone();
                 }
@@ -212,7 +216,7 @@ impl<'a> Driver<'a> {
 
 impl Written {
     /// Panics where the tables differ from those that the oracle computes of the same logs.
-    pub fn must_equal(&self, settings: &oracle::Settings, logs: &[oracle::Partition]) {
+    pub(crate) fn must_equal(&self, settings: &oracle::Settings, logs: &[oracle::Partition]) {
         let expected = oracle::compute(settings, logs);
         for (mark, account) in self.last.iter().zip(&expected.partitions) {
             compare_accounts(mark, account);

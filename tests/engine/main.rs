@@ -3,6 +3,7 @@
 #![expect(clippy::float_cmp, reason = "what is exact is compared exactly")]
 
 #[path = "../support/oracle.rs"]
+#[expect(unreachable_pub, reason = "the service tests have it as a module of a module")]
 mod oracle;
 
 mod drive;

@@ -207,7 +207,9 @@ proptest! {
     fn any_interleaving_with_restarts_equals_the_batch(settings in settings(), both in partitions()) {
         let (mut logs, steps): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         if !settings.has_labels {
-            logs.iter_mut().for_each(|log| log.labels.clear());
+            for log in &mut logs {
+                log.labels.clear();
+            }
         }
         drive::run(&settings, &logs, &steps).must_equal(&settings, &logs);
     }

@@ -1,4 +1,4 @@
-//! The car loans of NannyML through real topics, in JSON and in Avro with a real registry: the counts that pandas
+//! The car loans of `nannyml` through real topics, in JSON and in Avro with a real registry: the counts that pandas
 //! gives and the figures of scikit-learn on the same rows. `data/car_loan.py` made them.
 
 use std::io::Read as _;

@@ -177,7 +177,7 @@ fn avro_label(said: &Label) -> Avro {
 
 /// Produces to topics that nobody else writes to, and keeps the logs that arise.
 pub struct Producer {
-    producer: BaseProducer,
+    client: BaseProducer,
     topics: [String; 2],
     pub logs: Vec<Partition>,
 }
@@ -188,7 +188,7 @@ impl Producer {
         config.set("enable.idempotence", "true").set("linger.ms", "20");
         let producer = config.create().expect("the settings are right");
         let logs = vec![Partition::default(); partitions];
-        Self { producer, topics: topics.map(str::to_owned), logs }
+        Self { client: producer, topics: topics.map(str::to_owned), logs }
     }
 
     /// Hands one record over; its offset is the number of those before it, since order is kept.
@@ -203,10 +203,10 @@ impl Producer {
             if let Some(payload) = &payload {
                 record = record.payload(payload);
             }
-            match self.producer.send(record) {
+            match self.client.send(record) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    self.producer.poll(Duration::from_millis(100));
+                    self.client.poll(Duration::from_millis(100));
                 }
                 Err((error, _)) => panic!("{error}"),
             }
@@ -215,16 +215,16 @@ impl Producer {
         let log = if topic == 0 { &mut logs.inferences } else { &mut logs.labels };
         let offset = i64::try_from(log.len()).expect("few records");
         log.push(Record { offset, stamp, body });
-        self.producer.poll(Duration::ZERO);
+        self.client.poll(Duration::ZERO);
     }
 
     /// Waits until the broker has all of them, and has numbered them as expected.
     pub fn flush(&self) {
-        self.producer.flush(FLUSH_DEADLINE).expect("the broker takes them");
+        self.client.flush(FLUSH_DEADLINE).expect("the broker takes them");
         for (number, logs) in self.logs.iter().enumerate() {
             for (topic, log) in [&logs.inferences, &logs.labels].into_iter().enumerate() {
                 let number = i32::try_from(number).expect("few partitions");
-                let client = self.producer.client();
+                let client = self.client.client();
                 let ends = client.fetch_watermarks(&self.topics[topic], number, FLUSH_DEADLINE);
                 let (_, end) = ends.expect("the broker answers");
                 assert_eq!(end, i64::try_from(log.len()).expect("few records"), "one offset each");

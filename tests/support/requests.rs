@@ -118,7 +118,7 @@ impl Request<'_> {
         let fraud = self.inference(
             &id,
             "fraud-cards",
-            ["2", "3"][usize::from(self.number % 4 == 0)],
+            ["2", "3"][usize::from(self.number.is_multiple_of(4))],
             score,
         );
         self.send_inference(fraud);
