@@ -469,6 +469,25 @@ fn a_restart_goes_on_from_the_marks() {
     assert_eq!(letters, log.values().flatten().filter(broken).count(), "no letter twice");
 }
 
+/// Another bounded instance that began later has gone further than this one may read.
+#[test]
+fn a_bounded_run_that_ends_before_the_marks_leaves_them_alone() {
+    let log = traffic(2, 300, 700);
+    let share = |of: usize| {
+        let part = log.iter().map(|(&key, all)| (key, all[..all.len() * of / 6].to_vec()));
+        shared(&part.collect::<Log>())
+    };
+    let memory = Memory::new();
+    block_on(async {
+        start(settings(2), &share(4), &[&[0, 1]], true, &memory).end().await.unwrap();
+        let marks = memory.lock().marks.clone();
+        start(settings(2), &share(3), &[&[0, 1]], true, &memory).end().await.unwrap();
+        assert_eq!(memory.lock().marks, marks);
+        start(settings(2), &share(6), &[&[0, 1]], true, &memory).end().await.unwrap();
+    });
+    assert_complete(&settings(2), &log, &memory);
+}
+
 #[test]
 fn two_instances_give_the_rows_of_one() {
     let log = traffic(4, 300, 700);

@@ -5,6 +5,7 @@ mod support;
 
 mod bad_input;
 mod budget;
+mod chaos;
 mod clickhouse;
 mod demo;
 mod end_to_end;
