@@ -151,7 +151,7 @@ pub const CODES: &[Code] = &[
     code(
         "job_other_configuration",
         REFUSED,
-        "put the configuration back, or start under another job name",
+        "put the configuration back, or start under another job name; before anything is counted it may change while no instance runs",
     ),
     code("clickhouse_unavailable", AT_START, "start ClickHouse, or correct `clickhouse.url`"),
     code(
