@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::end_to_end::{dead_letters, dead_records, sections};
 use crate::support::job::{Instance, Job, grain_name};
 use crate::support::log::{Message, Producer};
-use crate::support::oracle::{self, Cell, Tables};
+use crate::support::oracle::{self, Cell, Settings, Tables};
 use crate::support::requests::{self, Random};
 use crate::support::services::{ClickHouse, Kafka};
 use crate::support::wait_until;
@@ -68,6 +68,7 @@ struct Chaos {
     kafka: Kafka,
     clickhouse: ClickHouse,
     job: Job,
+    settings: Settings,
     producer: Producer,
     messages: std::vec::IntoIter<Message>,
     random: Random,
@@ -82,6 +83,13 @@ struct Chaos {
     /// The greatest counts ever read, by table, key and column.
     greatest: BTreeMap<(String, String), u64>,
     samples: usize,
+}
+
+/// Base windows of 5 to 30 minutes, and grains of which all but the greatest seal often.
+fn settings(seed: u64) -> Settings {
+    const MINUTE_MS: i64 = 60_000;
+    let window = [15, 5, 30, 10][usize::try_from(seed % 4).expect("small")] * MINUTE_MS;
+    Settings { window, grains: vec![60 * MINUTE_MS, 1440 * MINUTE_MS], ..requests::settings() }
 }
 
 /// Whether it has found its services and begun to work.
@@ -113,10 +121,11 @@ fn pause() {
 impl Chaos {
     fn start(seed: u64, seconds: u64) -> Self {
         let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
-        let mut settings = requests::settings();
-        settings.grains.insert(0, 3 * settings.window);
+        let settings = settings(seed);
         let more = sections(TOPICS, "json");
         let mut job = Job::new("fraud", &kafka, &clickhouse, TOPICS, &settings, &more);
+        // Inserts that time out while ClickHouse is held, and are applied when it goes on.
+        job.environment.push(("TIDEGAUGE__CLICKHOUSE__TIMEOUT", "2s"));
         job.create_topics(&kafka, i32::try_from(PARTITIONS).expect("few"));
         job.run(&["init"], 0, DEADLINE);
         let inferences = usize::try_from(seconds * 1000).expect("few");
@@ -127,6 +136,7 @@ impl Chaos {
             kafka,
             clickhouse,
             job,
+            settings,
             producer,
             messages: messages.into_iter(),
             random: Random(seed ^ 0xc4a0_5000),
@@ -427,9 +437,7 @@ impl Chaos {
     }
 
     fn compare(&mut self) {
-        let mut settings = requests::settings();
-        settings.grains.insert(0, 3 * settings.window);
-        let expected = oracle::compute(&settings, &self.producer.logs);
+        let expected = oracle::compute(&self.settings, &self.producer.logs);
         self.job.must_equal(&self.clickhouse, &expected);
         self.must_be_within(&expected);
         self.seals_must_equal(&expected);

@@ -24,6 +24,8 @@ pub struct Job {
     pub name: String,
     pub database: String,
     pub topics: [String; 2],
+    /// Options of its instances that replace those of the file.
+    pub environment: Vec<(&'static str, &'static str)>,
     folder: TempDir,
     started: usize,
 }
@@ -49,6 +51,7 @@ impl Job {
             name: name.to_owned(),
             database: "tidegauge".to_owned(),
             topics: topics.map(str::to_owned),
+            environment: Vec::new(),
             folder,
             started: 0,
         };
@@ -95,6 +98,7 @@ impl Job {
             .args(arguments)
             .arg("-c")
             .arg(self.file())
+            .envs(self.environment.iter().copied())
             .env("TIDEGAUGE__HTTP__LISTEN", format!("127.0.0.1:{port}"))
             .stdin(Stdio::null())
             .stdout(file)
