@@ -109,6 +109,10 @@ impl<S: Source> Worker<S> {
             self.hopeless = 0;
             return Ok(());
         }
+        if !self.is_stuck() && !self.shared.memory.is_large(self.holding.bytes) {
+            // What this worker holds is not what fills the memory: whoever holds it frees it, or gives up.
+            return Ok(());
+        }
         self.hopeless += 1;
         if self.hopeless >= 2 {
             return Err(self.exhausted());

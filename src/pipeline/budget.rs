@@ -37,20 +37,33 @@ pub(super) enum Pressure {
 
 /// The memory of all workers.
 #[derive(Debug, Default)]
-pub(super) struct Memory(AtomicUsize);
+pub(super) struct Memory {
+    bytes: AtomicUsize,
+    workers: AtomicUsize,
+}
 
 impl Memory {
+    /// One more worker shares it.
+    pub(super) fn join(&self) {
+        self.workers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a worker that holds so many bytes holds its share of the sum or more. The one that holds the most does.
+    pub(super) fn is_large(&self, part: usize) -> bool {
+        part.saturating_mul(self.workers.load(Ordering::Relaxed).max(1)) >= self.bytes()
+    }
+
     /// Replaces one worker's part of the sum; gives the new sum.
     pub(super) fn replace(&self, old: usize, new: usize) -> usize {
         // Relaxed: each worker changes only its own part, and the sum may be a batch old.
-        let before = self.0.fetch_add(new, Ordering::Relaxed) + new;
-        self.0.fetch_sub(old, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(new, Ordering::Relaxed) + new;
+        self.bytes.fetch_sub(old, Ordering::Relaxed);
         before - old
     }
 
     /// The sum.
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -143,6 +143,7 @@ impl<S: Source> Worker<S> {
         telemetry: Telemetry,
     ) -> Result<Self, PipelineError> {
         let intake = Intake::new(&settings)?;
+        shared.memory.join();
         Ok(Self {
             id,
             settings,

@@ -687,3 +687,18 @@ fn a_budget_that_can_not_do_ends_the_process_and_names_the_partition() {
     assert_eq!(error.code(), "state_budget_exceeded");
     assert!(error.to_string().contains("partition 0 of topic labels"), "{error}");
 }
+
+#[test]
+fn a_worker_that_holds_nothing_does_not_give_up_for_one_that_frees_memory_slowly() {
+    let log = traffic(1, 20_000, 20);
+    for workers in [&[&[0][..]][..], &[&[0], &[]]] {
+        let mut settings = settings(1);
+        settings.state_budget_bytes = 2_000_000;
+        let memory = Memory::new();
+        block_on(async {
+            start(settings.clone(), &shared(&log), workers, true, &memory).end().await
+        })
+        .unwrap();
+        assert_complete(&settings, &log, &memory);
+    }
+}
