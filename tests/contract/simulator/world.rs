@@ -1,0 +1,205 @@
+//! What all instances share: the tables behind a network that can't be trusted, the dead-letter topic, the log.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tidegauge::engine::event::{PartitionId, Stream};
+use tidegauge::engine::floor::Mark;
+use tidegauge::sink::RowBatch;
+use tidegauge::sink::tables::Table;
+
+use super::random::Random;
+use super::truth::Truth;
+use super::{Tamper, Violation};
+use crate::memory::{Log, Tables};
+
+/// Lines of the event log that a failure shows.
+const EVENTS_KEPT: usize = 150;
+
+/// An insert on its way, known to the server whatever becomes of the client.
+#[derive(Debug)]
+pub(crate) struct Request {
+    batch: RowBatch,
+    apply_at: u64,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Good,
+    /// Nothing happens.
+    Fails,
+    /// Applied, and the reply is lost.
+    LosesReply,
+    /// Not applied when the client gives up, but later.
+    Late,
+}
+
+pub(crate) struct World {
+    pub random: Random,
+    pub step: u64,
+    pub tables: Tables,
+    pub letters: BTreeSet<(Stream, PartitionId, i64)>,
+    /// Of the log, so many records of each topic partition can be read.
+    pub available: BTreeMap<(Stream, PartitionId), usize>,
+    pub records: Log,
+    pub truth: Truth,
+    pub tamper: Arc<dyn Tamper>,
+    /// Of so many calls one goes wrong; none with 0.
+    pub trouble: u64,
+    pub violation: Option<Violation>,
+    requests: BTreeMap<u64, Request>,
+    next_request: u64,
+    copies: Vec<Tables>,
+    events: VecDeque<String>,
+}
+
+/// Clones share it.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub(crate) fn new(world: World) -> Self {
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl World {
+    pub(crate) fn new(random: Random, records: Log, truth: Truth, tamper: Arc<dyn Tamper>) -> Self {
+        Self {
+            random,
+            step: 0,
+            tables: Tables::new(),
+            letters: BTreeSet::new(),
+            available: records.keys().map(|&key| (key, 0)).collect(),
+            records,
+            truth,
+            tamper,
+            trouble: 0,
+            violation: None,
+            requests: BTreeMap::new(),
+            next_request: 0,
+            copies: Vec::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Keeps a line for the case of failure.
+    pub(crate) fn note(&mut self, event: &dyn Fn() -> String) {
+        if self.events.len() == EVENTS_KEPT {
+            self.events.pop_front();
+        }
+        let line = format!("{:5} {}", self.step, event());
+        self.events.push_back(line);
+    }
+
+    pub(crate) fn take_events(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.events).into()
+    }
+
+    /// Keeps the first.
+    pub(crate) fn found(&mut self, result: Result<(), Violation>) {
+        if let Err(violation) = result
+            && self.violation.is_none()
+        {
+            self.violation = Some(violation);
+        }
+    }
+
+    pub(crate) fn fate(&mut self) -> Fate {
+        if self.trouble == 0 || !self.random.one_in(self.trouble) {
+            return Fate::Good;
+        }
+        *self.random.pick(&[Fate::Fails, Fate::LosesReply, Fate::Late])
+    }
+
+    /// Sends an insert off; it is applied by the clock.
+    pub(crate) fn send(&mut self, batch: &RowBatch, apply_at: u64) -> u64 {
+        self.next_request += 1;
+        self.requests.insert(self.next_request, Request { batch: batch.clone(), apply_at });
+        self.next_request
+    }
+
+    /// The client has gone away: a request that is not yet applied may be cut off.
+    pub(crate) fn cut(&mut self, request: u64) {
+        if self.requests.contains_key(&request) && self.random.one_in(2) {
+            self.requests.remove(&request);
+        }
+    }
+
+    /// One tick of the clock: what is due is applied.
+    pub(crate) fn tick(&mut self) {
+        self.step += 1;
+        let now = self.step;
+        let due: Vec<u64> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| request.apply_at <= now)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in due {
+            self.apply(id);
+        }
+    }
+
+    fn apply(&mut self, id: u64) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        self.tables.keeps_first = self.random.one_in(2);
+        self.tables.apply(&request.batch);
+        self.note(&|| format!("applied {} ({} rows)", request.batch.table.name(), request.batch.rows));
+    }
+
+    /// What is still on its way arrives now.
+    pub(crate) fn apply_all(&mut self) {
+        let all: Vec<u64> = self.requests.keys().copied().collect();
+        for id in all {
+            self.apply(id);
+        }
+    }
+
+    /// Holds the marks of an insert that is being sent against what is acknowledged.
+    pub(crate) fn check_marks(&mut self, batch: &RowBatch) {
+        if batch.table != Table::Marks {
+            return;
+        }
+        let mut sent = Tables::new();
+        sent.apply(batch);
+        let marks: Vec<Mark> = sent.marks.into_values().collect();
+        for mark in marks {
+            let result = self.truth.check_mark(&self.tables, &self.letters, &mark);
+            self.note(&|| format!("marks {} at {:?}", mark.partition.0, mark.positions));
+            self.found(result);
+        }
+    }
+
+    /// Copies the tables, to be put back later.
+    pub(crate) fn copy(&mut self) {
+        self.copies.push(self.tables.clone());
+    }
+
+    /// Puts an older copy back. The caller has stopped everybody.
+    pub(crate) fn put_back(&mut self) {
+        let which = self.random.index(self.copies.len().max(1));
+        if let Some(copy) = self.copies.get(which) {
+            self.tables = copy.clone();
+            self.requests.clear();
+            self.note(&|| format!("tables put back to copy {which}"));
+        }
+    }
+
+    pub(crate) fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
+    /// Lets more of the log be read.
+    pub(crate) fn produce(&mut self, key: (Stream, PartitionId), count: usize) {
+        let all = self.records.get(&key).map_or(0, Vec::len);
+        if let Some(available) = self.available.get_mut(&key) {
+            *available = (*available + count).min(all);
+        }
+    }
+}
