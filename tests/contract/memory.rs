@@ -181,13 +181,20 @@ impl Tables {
 
     /// Inserts encoded rows.
     pub(crate) fn apply(&mut self, batch: &RowBatch) {
+        self.apply_some(batch, |_| true);
+    }
+
+    /// Inserts those of the encoded rows that `keep` agrees to, by their index.
+    pub(crate) fn apply_some(&mut self, batch: &RowBatch, mut keep: impl FnMut(usize) -> bool) {
+        let mut ignored = Self::new();
         let (types, mut at) = Cursor::open(&batch.body);
-        for _ in 0..batch.rows {
+        for row in 0..batch.rows {
+            let tables = if keep(row) { &mut *self } else { &mut ignored };
             match batch.table {
-                Table::WindowState => self.apply_state(&mut at),
-                Table::Seals => self.apply_seal(&mut at),
-                Table::Marks => self.apply_mark(&mut at),
-                _ => self.apply_metric(batch.table.name(), &types, &mut at),
+                Table::WindowState => tables.apply_state(&mut at),
+                Table::Seals => tables.apply_seal(&mut at),
+                Table::Marks => tables.apply_mark(&mut at),
+                _ => tables.apply_metric(batch.table.name(), &types, &mut at),
             }
         }
         assert!(at.rest.is_empty(), "{} bytes are left of {:?}", at.rest.len(), batch.table);

@@ -33,6 +33,8 @@ const JOB: &str = "test";
 const SEEDS: u64 = 200;
 /// Steps in which everything must be written once all faults have stopped.
 const CALM_MAX: u64 = 6000;
+/// What one instance does in a step.
+const TURNS: u64 = 5;
 /// Steps that a run goes on when all is written.
 const AFTERWARDS: u64 = 80;
 
@@ -136,12 +138,20 @@ struct Simulation<'a> {
     now: Duration,
 }
 
-/// Runs a case by a schedule; gives the metric rows by table and key.
+/// A run that held.
+pub(crate) struct Held {
+    /// Metric rows by table and key.
+    metrics: BTreeMap<(&'static str, Vec<u8>), Versioned>,
+    /// How often each kind of thing has happened.
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// Runs a case by a schedule.
 pub(crate) fn run(
     case: &Case,
     schedule: &Schedule,
     tamper: Arc<dyn Tamper>,
-) -> Result<BTreeMap<(&'static str, Vec<u8>), Versioned>, Failure> {
+) -> Result<Held, Failure> {
     let random = Random::new(schedule.seed ^ 0xfa_17);
     let world = World::new(random, case.records.clone(), Truth::new(case), tamper);
     let world = Shared::new(world);
@@ -169,7 +179,10 @@ pub(crate) fn run(
     });
     let mut world = world.lock();
     match ended {
-        Ok(()) => Ok(std::mem::take(&mut world.tables.metrics)),
+        Ok(()) => Ok(Held {
+            metrics: std::mem::take(&mut world.tables.metrics),
+            counts: std::mem::take(&mut world.counts),
+        }),
         Err(violation) => Err(Failure { violation, events: world.take_events() }),
     }
 }
@@ -237,6 +250,7 @@ impl Simulation<'_> {
             Instance::start(number, workers, &self.settings, &self.world, self.now)?;
         self.group.join(number, mailboxes);
         self.instances.push(instance);
+        self.world.lock().living.insert(number);
         self.world.lock().note(&|| format!("instance {number} starts with {workers} workers"));
         Ok(())
     }
@@ -258,7 +272,12 @@ impl Simulation<'_> {
     fn crash(&mut self, at: usize) {
         let instance = self.instances.remove(at);
         self.group.leave(instance.number);
-        self.world.lock().note(&|| format!("instance {} crashes", instance.number));
+        {
+            let mut world = self.world.lock();
+            world.living.remove(&instance.number);
+            world.count(if instance.is_flushing() { "crash in a flush" } else { "crash" });
+            world.note(&|| format!("instance {} crashes", instance.number));
+        }
         drop(instance);
     }
 
@@ -279,7 +298,7 @@ impl Simulation<'_> {
             (50..56, Some(at)) => {
                 self.group.notify(Some(self.instances[at].number), &self.world);
             }
-            (56..60, Some(at)) => self.crash(at),
+            (56..59, Some(at)) => self.crash(at),
             (60..62, Some(at)) => {
                 self.instances[at].leave();
                 let number = self.instances[at].number;
@@ -289,6 +308,7 @@ impl Simulation<'_> {
                 let mut world = self.world.lock();
                 let until = world.step + world.random.below(120);
                 self.instances[at].stopped_until = until;
+                world.count("instance stood still");
                 let number = self.instances[at].number;
                 world.note(&|| format!("instance {number} stands still until {until}"));
             }
@@ -335,7 +355,7 @@ impl Simulation<'_> {
         tokio::time::advance(passed).await;
         let mut ended = Vec::new();
         for instance in &mut self.instances {
-            for _ in 0..2 {
+            for _ in 0..TURNS {
                 let which = {
                     let mut world = self.world.lock();
                     if instance.stopped_until > world.step {
@@ -352,7 +372,10 @@ impl Simulation<'_> {
         for number in ended {
             self.instances.retain(|instance| instance.number != number);
             self.group.leave(number);
-            self.world.lock().note(&|| format!("instance {number} has ended"));
+            let mut world = self.world.lock();
+            world.living.remove(&number);
+            world.count("instance ended by itself");
+            world.note(&|| format!("instance {number} has ended"));
         }
         match self.world.lock().violation.take() {
             Some(violation) => Err(violation),
@@ -367,22 +390,50 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// A share of the seeds, so that the test runner's threads divide them: all of one test binary's shares together are
-/// the seeds asked for.
+/// Each must have happened in a share of the normal run, or it shows nothing.
+const MUST_HAPPEN: [&str; 16] = [
+    "call failed",
+    "crash",
+    "crash in a flush",
+    "insert applied after its sender's death",
+    "insert applied in part",
+    "insert applied late",
+    "insert cut off by a crash",
+    "instance ended by itself",
+    "instance stood still",
+    "mark with sealed windows checked",
+    "partition taken from a zombie",
+    "reply lost",
+    "revocation answered",
+    "revocation not answered in time",
+    "tables put back",
+    "zombie told",
+];
+
+/// Runs a share of the seeds: the test runner's threads divide them.
 fn hold(share: u64, shares: u64) {
     let from = number("SEED").unwrap_or(0);
-    let count = number("SEEDS").unwrap_or(if number("SEED").is_some() { 1 } else { SEEDS });
+    let is_one = number("SEED").is_some() && number("SEEDS").is_none();
+    let count = number("SEEDS").unwrap_or(if is_one { 1 } else { SEEDS });
+    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in (from..from + count).filter(|seed| seed % shares == share) {
-        if let Err(failure) = run(&Case::new(seed), &Schedule::new(seed), Arc::new(Honest)) {
-            let Failure { violation, events } = failure;
-            panic!(
+        match run(&Case::new(seed), &Schedule::new(seed), Arc::new(Honest)) {
+            Ok(held) => {
+                for (what, count) in held.counts {
+                    *counts.entry(what).or_default() += count;
+                }
+            }
+            Err(Failure { violation, events }) => panic!(
                 "SEED={seed} breaks {}: {}\nthe last events:\n{}",
                 violation.invariant,
                 violation.text,
                 events.join("\n")
-            );
+            ),
         }
     }
+    println!("{counts:#?}");
+    let missing = MUST_HAPPEN.iter().find(|what| !counts.contains_key(*what));
+    assert!(count < SEEDS || missing.is_none(), "{missing:?} never happened");
 }
 
 #[test]
@@ -415,7 +466,7 @@ fn instances_and_flush_intervals_change_no_byte() {
                 flush_interval: Duration::from_millis(flush_interval_ms),
                 ..Schedule::new(seed + instances_max_seed(instances_max))
             };
-            run(&case, &schedule, Arc::new(Honest)).unwrap()
+            run(&case, &schedule, Arc::new(Honest)).unwrap().metrics
         };
         let first = rows(1, 20);
         assert!(first == rows(2, 100) && first == rows(3, 700), "I6 of case {seed}");

@@ -188,6 +188,7 @@ impl Group {
         for (mailbox, of) in self.by_worker(instance, &free) {
             mailbox.lock().unwrap().push_back(Event::Assigned(of));
         }
+        world.lock().count("partitions assigned");
         world.lock().note(&|| format!("instance {instance} is assigned {free:?}"));
     }
 
@@ -202,6 +203,7 @@ impl Group {
             !is_told
         });
         for (zombie, partitions) in lost {
+            world.lock().count("zombie told");
             world.lock().note(&|| format!("instance {zombie} learns that {partitions:?} are lost"));
             for (mailbox, of) in self.by_worker(zombie, &partitions) {
                 mailbox.lock().unwrap().push_back(Event::Lost(of));
@@ -246,6 +248,7 @@ impl Group {
     pub(crate) fn take_away(&mut self, instance: usize, world: &Shared) {
         let some = self.some_owned(instance, world);
         for &partition in &some {
+            world.lock().count("partition taken from a zombie");
             self.owners.insert(partition, Owner::Nobody);
             self.zombies.push((instance, partition));
         }
@@ -259,9 +262,11 @@ impl Group {
             let Owner::Leaving(instance, answered, until) = owner else { continue };
             if answered.try_recv() == Err(TryRecvError::Disconnected) {
                 *owner = Owner::Nobody;
+                world.lock().count("revocation answered");
             } else if *until <= now {
                 self.zombies.push((*instance, partition));
                 *owner = Owner::Nobody;
+                world.lock().count("revocation not answered in time");
                 world.lock().note(&|| format!("the group waits no longer for {partition:?}"));
             }
         }

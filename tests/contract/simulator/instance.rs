@@ -29,6 +29,7 @@ struct Crew {
     from: VecDeque<FromWorker>,
     wanted: VecDeque<(usize, u64, Vec<PartitionId>)>,
     flush: u64,
+    is_flushing: bool,
     is_flush_wanted: bool,
     is_stopping: bool,
     now: Duration,
@@ -144,7 +145,9 @@ async fn work(
             crew.borrow_mut().tell(worker, ToWorker::Marks { request, marks });
         } else if is_due {
             crew.borrow_mut().is_flush_wanted = false;
+            crew.borrow_mut().is_flushing = true;
             writer.flush(&mut handle).await?;
+            crew.borrow_mut().is_flushing = false;
             last_flush = crew.borrow().now;
         } else {
             pause().await;
@@ -188,6 +191,7 @@ impl Instance {
             from: VecDeque::new(),
             wanted: VecDeque::new(),
             flush: 0,
+            is_flushing: false,
             is_flush_wanted: false,
             is_stopping: false,
             now,
@@ -218,6 +222,11 @@ impl Instance {
             Poll::Ready(ended) => ended.map(|()| true),
             Poll::Pending => Ok(false),
         }
+    }
+
+    /// Whether a flush has begun and not ended.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.crew.borrow().is_flushing
     }
 
     pub(crate) fn workers(&self) -> usize {

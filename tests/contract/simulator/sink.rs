@@ -11,8 +11,6 @@ use tidegauge::source::{Commits, SourceError};
 
 use super::world::{Fate, Shared, World};
 
-/// Steps that a part of a call takes at most.
-const DELAY_MAX: u64 = 5;
 /// Steps after which a late insert is applied at most.
 const LATE_MAX: u64 = 400;
 
@@ -65,7 +63,7 @@ impl Connection {
     async fn delay(&self) {
         let until = {
             let mut world = self.world.lock();
-            world.step + world.random.below(DELAY_MAX)
+            world.step + world.delay()
         };
         self.wait_until(until).await;
     }
@@ -96,13 +94,13 @@ impl Connection {
             let mut world = self.world.lock();
             world.check_marks(batch);
             let fate = world.fate();
-            let applied = world.step + 1 + world.random.below(DELAY_MAX);
-            let answered = applied + world.random.below(DELAY_MAX);
+            let applied = world.step + 1 + world.delay();
+            let answered = applied + world.delay();
             let applied = match fate {
                 Fate::Late => applied + world.random.below(LATE_MAX),
-                Fate::Good | Fate::Fails | Fate::LosesReply => applied,
+                Fate::Good | Fate::Fails | Fate::LosesReply | Fate::Partly => applied,
             };
-            let request = (fate != Fate::Fails).then(|| world.send(batch, applied));
+            let request = (fate != Fate::Fails).then(|| world.send(batch, fate, applied, self.instance));
             world.note(&|| {
                 let (table, rows) = (batch.table.name(), batch.rows);
                 format!("instance {} sends {table} ({rows} rows): {fate:?}", self.instance)

@@ -59,9 +59,9 @@ impl Case {
         let mut logs = Partition::default();
         let mut next = [0, 0];
         for (at, stream, body) in messages {
-            let wrong = match random.below(60) {
-                0 => random.range(-9, 10),
-                1 => 5_000 * random.range(-1, 2),
+            let wrong = match random.below(300) {
+                0..=4 => random.range(-9, 10),
+                5 => 5_000 * random.range(-1, 2),
                 _ => 0,
             };
             let late = if stream == Stream::Labels { skew } else { 0 };

@@ -15,12 +15,16 @@ use crate::memory::{Log, Tables};
 
 /// Lines of the event log that a failure shows.
 const EVENTS_KEPT: usize = 150;
+/// Steps that a part of a slow call takes at most.
+const DELAY_MAX: u64 = 8;
 
 /// An insert on its way, known to the server whatever becomes of the client.
 #[derive(Debug)]
 pub(crate) struct Request {
     batch: RowBatch,
     apply_at: u64,
+    is_partial: bool,
+    sender: usize,
 }
 
 /// What becomes of a call.
@@ -33,6 +37,8 @@ pub(crate) enum Fate {
     LosesReply,
     /// Not applied when the client gives up, but later.
     Late,
+    /// Some of the rows are applied, as of an insert that spans several parts.
+    Partly,
 }
 
 pub(crate) struct World {
@@ -51,6 +57,10 @@ pub(crate) struct World {
     requests: BTreeMap<u64, Request>,
     next_request: u64,
     copies: Vec<Tables>,
+    /// The instances that run.
+    pub living: BTreeSet<usize>,
+    /// How often each kind of thing has happened.
+    pub counts: BTreeMap<&'static str, u64>,
     events: VecDeque<String>,
 }
 
@@ -84,6 +94,8 @@ impl World {
             requests: BTreeMap::new(),
             next_request: 0,
             copies: Vec::new(),
+            living: BTreeSet::new(),
+            counts: BTreeMap::new(),
             events: VecDeque::new(),
         }
     }
@@ -95,6 +107,11 @@ impl World {
         }
         let line = format!("{:5} {}", self.step, event());
         self.events.push_back(line);
+    }
+
+    /// Counts what has happened.
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
     }
 
     pub(crate) fn take_events(&mut self) -> Vec<String> {
@@ -110,17 +127,32 @@ impl World {
         }
     }
 
+    /// Steps that a part of a call takes: mostly none.
+    pub(crate) fn delay(&mut self) -> u64 {
+        if self.random.one_in(4) { self.random.below(DELAY_MAX) } else { 0 }
+    }
+
     pub(crate) fn fate(&mut self) -> Fate {
         if self.trouble == 0 || !self.random.one_in(self.trouble) {
             return Fate::Good;
         }
-        *self.random.pick(&[Fate::Fails, Fate::LosesReply, Fate::Late])
+        let fate = *self.random.pick(&[Fate::Fails, Fate::LosesReply, Fate::Late, Fate::Partly]);
+        self.count(match fate {
+            Fate::Good => "call succeeded",
+            Fate::Fails => "call failed",
+            Fate::LosesReply => "reply lost",
+            Fate::Late => "insert applied late",
+            Fate::Partly => "insert applied in part",
+        });
+        fate
     }
 
     /// Sends an insert off; it is applied by the clock.
-    pub(crate) fn send(&mut self, batch: &RowBatch, apply_at: u64) -> u64 {
+    pub(crate) fn send(&mut self, batch: &RowBatch, fate: Fate, at: u64, sender: usize) -> u64 {
         self.next_request += 1;
-        self.requests.insert(self.next_request, Request { batch: batch.clone(), apply_at });
+        let is_partial = fate == Fate::Partly;
+        let request = Request { batch: batch.clone(), apply_at: at, is_partial, sender };
+        self.requests.insert(self.next_request, request);
         self.next_request
     }
 
@@ -128,6 +160,7 @@ impl World {
     pub(crate) fn cut(&mut self, request: u64) {
         if self.requests.contains_key(&request) && self.random.one_in(2) {
             self.requests.remove(&request);
+            self.count("insert cut off by a crash");
         }
     }
 
@@ -148,8 +181,13 @@ impl World {
 
     fn apply(&mut self, id: u64) {
         let Some(request) = self.requests.remove(&id) else { return };
+        if !self.living.contains(&request.sender) {
+            self.count("insert applied after its sender's death");
+        }
         self.tables.keeps_first = self.random.one_in(2);
-        self.tables.apply(&request.batch);
+        let random = &mut self.random;
+        let keep = |_| !request.is_partial || random.one_in(2);
+        self.tables.apply_some(&request.batch, keep);
         self.note(&|| format!("applied {} ({} rows)", request.batch.table.name(), request.batch.rows));
     }
 
@@ -170,6 +208,10 @@ impl World {
         sent.apply(batch);
         let marks: Vec<Mark> = sent.marks.into_values().collect();
         for mark in marks {
+            self.count("mark checked");
+            if mark.floor.sealed_until.0 > 0 {
+                self.count("mark with sealed windows checked");
+            }
             let result = self.truth.check_mark(&self.tables, &self.letters, &mark);
             self.note(&|| format!("marks {} at {:?}", mark.partition.0, mark.positions));
             self.found(result);
@@ -186,6 +228,7 @@ impl World {
         let which = self.random.index(self.copies.len().max(1));
         if let Some(copy) = self.copies.get(which) {
             self.tables = copy.clone();
+            self.count("tables put back");
             self.requests.clear();
             self.note(&|| format!("tables put back to copy {which}"));
         }
