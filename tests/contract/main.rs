@@ -1,16 +1,28 @@
 //! What other programs see of Tidegauge, and what its parts promise each other. In memory, in seconds.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../support/log.rs"]
+#[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
+mod log;
+#[path = "../support/oracle.rs"]
+#[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
+mod oracle;
+#[path = "../support/shard.rs"]
+#[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
+mod shard;
+
 mod acknowledgement;
 mod cli;
 mod codes;
 mod config;
+mod controls;
 mod decode;
 mod decode_avro;
 mod decode_json;
 mod memory;
 mod pipeline;
 mod registry;
+mod simulator;
 mod source;
 mod tables;
 mod traffic;

@@ -40,9 +40,11 @@ pub(crate) enum Mode {
 /// A row's version and all its bytes.
 pub(crate) type Versioned = (u64, Vec<u8>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tables {
     pub mode: Mode,
+    /// Of two rows of one version, whether the one that was there stays.
+    pub keeps_first: bool,
     pub calls: Vec<String>,
     pub states: BTreeMap<(Key, PartitionId), StateRow>,
     pub seals: BTreeMap<PartitionId, EventTime>,
@@ -60,17 +62,7 @@ pub(crate) struct Memory(Arc<Mutex<Tables>>);
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Tables {
-            mode: Mode::Good,
-            calls: Vec::new(),
-            states: BTreeMap::new(),
-            seals: BTreeMap::new(),
-            marks: BTreeMap::new(),
-            metrics: BTreeMap::new(),
-            letters: Vec::new(),
-            bodies: Vec::new(),
-            commits: 0,
-        })))
+        Self(Arc::new(Mutex::new(Tables::new())))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -166,14 +158,43 @@ impl Commits for Memory {
 }
 
 impl Tables {
-    fn apply(&mut self, batch: &RowBatch) {
+    /// Empty ones.
+    pub(crate) fn new() -> Self {
+        Self {
+            mode: Mode::Good,
+            keeps_first: false,
+            calls: Vec::new(),
+            states: BTreeMap::new(),
+            seals: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            letters: Vec::new(),
+            bodies: Vec::new(),
+            commits: 0,
+        }
+    }
+
+    /// Whether a row of version `new` takes the place of one of version `old`.
+    fn replaces<T: Ord>(&self, new: T, old: T) -> bool {
+        new > old || (new == old && !self.keeps_first)
+    }
+
+    /// Inserts encoded rows.
+    pub(crate) fn apply(&mut self, batch: &RowBatch) {
+        self.apply_some(batch, |_| true);
+    }
+
+    /// Inserts those of the encoded rows that `keep` agrees to, by their index.
+    pub(crate) fn apply_some(&mut self, batch: &RowBatch, mut keep: impl FnMut(usize) -> bool) {
+        let mut ignored = Self::new();
         let (types, mut at) = Cursor::open(&batch.body);
-        for _ in 0..batch.rows {
+        for row in 0..batch.rows {
+            let tables = if keep(row) { &mut *self } else { &mut ignored };
             match batch.table {
-                Table::WindowState => self.apply_state(&mut at),
-                Table::Seals => self.apply_seal(&mut at),
-                Table::Marks => self.apply_mark(&mut at),
-                _ => self.apply_metric(batch.table.name(), &types, &mut at),
+                Table::WindowState => tables.apply_state(&mut at),
+                Table::Seals => tables.apply_seal(&mut at),
+                Table::Marks => tables.apply_mark(&mut at),
+                _ => tables.apply_metric(batch.table.name(), &types, &mut at),
             }
         }
         assert!(at.rest.is_empty(), "{} bytes are left of {:?}", at.rest.len(), batch.table);
@@ -199,9 +220,9 @@ impl Tables {
             })
             .collect();
         let row = StateRow { key: key.clone(), partition, version: Version(at.u64()), values };
-        let place = self.states.entry((key, partition)).or_insert_with(|| row.clone());
-        if place.version <= row.version {
-            *place = row;
+        let old = self.states.get(&(key.clone(), partition)).map(|old| old.version);
+        if old.is_none_or(|old| self.replaces(row.version, old)) {
+            self.states.insert((key, partition), row);
         }
     }
 
@@ -238,19 +259,28 @@ impl Tables {
         let [inferences, labels] = floors;
         let floor = Floor { positions: floor, inferences, labels, sealed_until };
         let mark = Mark { partition, positions, floor, clocks, tally };
-        let is_newer = self.marks.get(&partition).is_none_or(|old| old.order() <= mark.order());
-        if is_newer {
+        let old = self.marks.get(&partition).map(Mark::order);
+        if old.is_none_or(|old| self.replaces(mark.order(), old)) {
             self.marks.insert(partition, mark);
         }
     }
 
     fn apply_metric(&mut self, table: &'static str, types: &[String], at: &mut Cursor<'_>) {
         let (key, row, version) = at.metric_row(types);
-        let place = self.metrics.entry((table, key)).or_insert((version, row.clone()));
-        if place.0 <= version {
-            *place = (version, row);
+        let old = self.metrics.get(&(table, key.clone())).map(|old| old.0);
+        if old.is_none_or(|old| self.replaces(version, old)) {
+            self.metrics.insert((table, key), (version, row));
         }
     }
+}
+
+/// A value of a metric row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Shown {
+    Text(String),
+    Count(u64),
+    Time(i64),
+    Number(Option<f64>),
 }
 
 /// Reads `RowBinaryWithNamesAndTypes`.
@@ -268,6 +298,29 @@ impl<'a> Cursor<'a> {
         }
         let types = (0..columns).map(|_| at.text()).collect();
         (types, at)
+    }
+
+    /// Values of these types from the start of `row`.
+    pub(crate) fn values(row: &'a [u8], types: &[&str]) -> Vec<Shown> {
+        let mut at = Self { rest: row };
+        let values = types.iter().map(|of| at.shown(of)).collect();
+        assert!(at.rest.is_empty(), "{} bytes are left", at.rest.len());
+        values
+    }
+
+    fn shown(&mut self, of: &str) -> Shown {
+        match of {
+            "String" | "LowCardinality(String)" => Shown::Text(self.text()),
+            "UInt64" => Shown::Count(self.u64()),
+            "UInt8" | "Bool" => Shown::Count(u64::from(self.take(1)[0])),
+            "Float64" => Shown::Number(Some(f64::from_bits(self.u64()))),
+            "Nullable(Float64)" => {
+                let is_null = self.take(1) == [1];
+                Shown::Number((!is_null).then(|| f64::from_bits(self.u64())))
+            }
+            time if time.starts_with("DateTime64") => Shown::Time(self.i64()),
+            other => panic!("type {other} is not expected in a metric table"),
+        }
     }
 
     /// One metric row: the bytes of its key, all its bytes, its version.

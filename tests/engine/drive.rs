@@ -10,17 +10,17 @@ use tidegauge::engine::event::{
     Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
-use tidegauge::engine::lateness::Limits;
-use tidegauge::engine::metrics::accumulator::{Value, ValueMatrix};
+use tidegauge::engine::metrics::accumulator::Value;
 use tidegauge::engine::names::{ClassId, ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::{Outcome, Tally};
 use tidegauge::engine::state::{Frozen, Key, StateRow, Version};
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::window::Window;
-use tidegauge::engine::{Caps, ModelSettings, Positive, Progress, Shard, ShardSettings, Task};
+use tidegauge::engine::{Shard, ShardSettings};
 use tidegauge::evaluate::{Merged, MetricRow, RowContext, grain_name};
 
 use crate::oracle::{self, Account, Body, Cell, Given, Record};
+use crate::shard;
 
 /// What a run does next with one partition.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ pub(crate) fn run(
     logs: &[oracle::Partition],
     steps: &[Vec<Step>],
 ) -> Written {
-    let shard_settings = Arc::new(shard_settings(settings));
+    let shard_settings = Arc::new(shard::settings(settings));
     let mut written = Written::default();
     for (number, log) in logs.iter().enumerate() {
         let partition = PartitionId(i32::try_from(number).unwrap());
@@ -265,7 +265,7 @@ impl Written {
                     grain: Arc::from(grain_name(Millis(grain))),
                     generation: settings.generation,
                     sealed: key.window.end <= sealed_until,
-                    value: oracle::rule_of(settings, &key.model).value.map(value_matrix),
+                    value: oracle::rule_of(settings, &key.model).value.map(shard::value_matrix),
                 };
                 rows.extend(merged.rows(&key, &context));
             }
@@ -364,67 +364,4 @@ fn segments(
         }
     }
     segments
-}
-
-fn value_matrix(worth: [f64; 4]) -> ValueMatrix {
-    ValueMatrix { tp: worth[0], fp: worth[1], fn_: worth[2], tn: worth[3] }
-}
-
-/// The engine's settings that say the same as the oracle's.
-fn shard_settings(settings: &oracle::Settings) -> ShardSettings {
-    let mut dimensions: Vec<String> = Vec::new();
-    for dimension in settings.models.iter().flat_map(|rule| &rule.dimensions) {
-        if !dimensions.contains(dimension) {
-            dimensions.push(dimension.clone());
-        }
-    }
-    let models = settings.models.iter().map(|rule| model_settings(rule, &dimensions)).collect();
-    ShardSettings {
-        window: Millis(settings.window),
-        limits: Limits {
-            lateness: Millis(settings.lateness),
-            label_wait: Millis(settings.label_wait),
-            max_future: Millis(settings.max_future),
-            max_gap: Millis(settings.max_gap),
-        },
-        clock_stamps: settings.clock_stamps,
-        progress: if settings.event_progress { Progress::Event } else { Progress::Log },
-        has_labels: settings.has_labels,
-        generation: settings.generation,
-        caps: Caps {
-            models: settings.caps[0],
-            versions: settings.caps[1],
-            segments: settings.caps[2],
-        },
-        dimensions,
-        models,
-    }
-}
-
-fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSettings {
-    let index = |name: &String| dimensions.iter().position(|known| known == name).unwrap();
-    ModelSettings {
-        pattern: rule.pattern.clone(),
-        task: rule.task.map(|task| match task {
-            oracle::Task::Binary => Task::Binary,
-            oracle::Task::Multiclass => Task::Multiclass,
-            oracle::Task::Regression => Task::Regression,
-        }),
-        positive: rule
-            .positive
-            .iter()
-            .map(|positive| match positive.normal() {
-                Given::Number(number) => Positive::Number(number),
-                Given::Boolean(boolean) => Positive::Boolean(boolean),
-                Given::Text(text) => Positive::Class(text),
-            })
-            .collect(),
-        threshold: rule.threshold,
-        dimensions: rule
-            .dimensions
-            .iter()
-            .map(|name| u16::try_from(index(name)).unwrap())
-            .collect(),
-        value: rule.value.map(value_matrix),
-    }
 }

@@ -3,8 +3,11 @@
 #![expect(clippy::float_cmp, reason = "what is exact is compared exactly")]
 
 #[path = "../support/oracle.rs"]
-#[expect(unreachable_pub, reason = "the service tests have it as a module of a module")]
+#[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
 mod oracle;
+#[path = "../support/shard.rs"]
+#[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
+mod shard;
 
 mod drive;
 mod exact_sum;

@@ -191,6 +191,8 @@ pub struct Account {
 pub struct Folded {
     pub window: i64,
     pub partition: usize,
+    /// Of the inference.
+    pub offset: i64,
     pub sealed: bool,
     pub time: i64,
     pub freshness: u64,
@@ -201,13 +203,16 @@ pub struct Folded {
     pub decision: Option<bool>,
     pub off_threshold: bool,
     pub walk: Walk,
-    keys: Vec<[String; 3]>,
+    /// Model, version and segment, capped.
+    pub keys: Vec<[String; 3]>,
 }
 
 /// What the matching labels of one inference did, in offset order.
 #[derive(Clone, Debug, Default)]
 pub struct Walk {
     pub matched: u64,
+    /// Offsets of the matching labels.
+    pub labels: Vec<i64>,
     pub corrections: u64,
     pub duplicates: u64,
     pub conflicts: u64,
@@ -219,12 +224,18 @@ pub struct Walk {
 
 /// The whole computation.
 pub fn compute(settings: &Settings, partitions: &[Partition]) -> Tables {
+    let (accounts, folded) = fold(settings, partitions);
+    Tables { rows: rows(settings, &accounts, &folded), partitions: accounts }
+}
+
+/// What becomes of the records, before it is grouped.
+pub fn fold(settings: &Settings, partitions: &[Partition]) -> (Vec<Account>, Vec<Folded>) {
     let mut folded = Vec::new();
     let mut accounts = Vec::new();
     for (number, logs) in partitions.iter().enumerate() {
         accounts.push(join::join(settings, number, logs, &mut folded));
     }
-    Tables { rows: rows(settings, &accounts, &folded), partitions: accounts }
+    (accounts, folded)
 }
 
 /// What the configuration says about a model.

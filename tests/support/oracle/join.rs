@@ -186,6 +186,7 @@ fn step<'a>(
     rule: &ModelRule,
 ) {
     walk.matched += 1;
+    walk.labels.push(one.record.offset);
     let said = |label: &Label| (label.value.normal(), (label.weight * 1_048_576.0).round());
     if let Some(Arrived { record: Record { offset, body: Body::Label(best), .. }, .. }) = *winner {
         let wins = (label.time, one.record.offset) > (best.time, *offset);
@@ -275,6 +276,7 @@ fn fold(
     Folded {
         window,
         partition,
+        offset: one.record.offset,
         sealed,
         time: inference.time,
         freshness: u64::try_from((one.arrival - inference.time).max(0)).unwrap(),

@@ -1,0 +1,176 @@
+//! Negative controls: the simulator with one promise broken at one of the seams. A simulator that catches none of them
+//! would show nothing. Each control says by which invariants it is caught.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tidegauge::engine::event::{PartitionId, Stream};
+use tidegauge::engine::floor::Mark;
+use tidegauge::engine::state::{Frozen, Version};
+use tidegauge::engine::time::RecordTime;
+use tidegauge::sink::StateVersion;
+use tidegauge::source::Record;
+
+use crate::simulator::{Case, Schedule, Tamper, run};
+
+/// Seeds within which a control must be caught.
+const SEEDS: u64 = 40;
+
+/// Runs seeds until an invariant breaks; it must be one of these.
+fn must_be_caught<T: Tamper + 'static>(control: &str, by: &[&str], make: impl Fn() -> T) {
+    for seed in 0..SEEDS {
+        if let Err(failure) = run(&Case::new(seed), &Schedule::new(seed), Arc::new(make())) {
+            let invariant = failure.violation.invariant;
+            println!("{control}: caught by {invariant} at seed {seed}");
+            assert!(by.contains(&invariant), "{control}: caught by {:?}", failure.violation);
+            return;
+        }
+    }
+    panic!("{control}: not caught within {SEEDS} seeds");
+}
+
+struct MarksFirst;
+
+impl Tamper for MarksFirst {
+    fn is_marks_first(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn marks_written_before_rows_are_caught() {
+    let by = ["I3 state rows", "I3 seal marks", "I3 metric rows"];
+    must_be_caught("marks before rows", &by, || MarksFirst);
+}
+
+struct FailuresAreAcknowledged;
+
+impl Tamper for FailuresAreAcknowledged {
+    fn acknowledges_failures(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn dropped_rows_of_a_failed_insert_are_caught() {
+    let by = ["I3 state rows", "I3 seal marks", "I3 metric rows"];
+    must_be_caught("rows of a failed insert dropped", &by, || FailuresAreAcknowledged);
+}
+
+/// A later write wins, whatever it says.
+struct VersionsFromAClock;
+
+impl Tamper for VersionsFromAClock {
+    fn frozen(&self, frozen: &mut [Frozen], step: u64) {
+        for row in frozen.iter_mut().flat_map(|shard| &mut shard.states) {
+            row.version = Version::of(row.version.generation(), step * 1000, row.version.is_sealed());
+        }
+    }
+
+    fn has_true_versions(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn versions_from_a_clock_are_caught() {
+    must_be_caught("version from a clock", &["I1 rows"], || VersionsFromAClock);
+}
+
+/// Each writer counts its own writes.
+#[derive(Default)]
+struct VersionsFromACounter(Mutex<BTreeMap<PartitionId, u64>>);
+
+impl Tamper for VersionsFromACounter {
+    fn frozen(&self, frozen: &mut [Frozen], _step: u64) {
+        let mut counters = self.0.lock().unwrap();
+        for shard in frozen {
+            let counter = counters.entry(shard.mark.partition).or_insert(1_000_000);
+            *counter += 1000;
+            for row in &mut shard.states {
+                row.version =
+                    Version::of(row.version.generation(), *counter, row.version.is_sealed());
+            }
+        }
+    }
+
+    fn has_true_versions(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn versions_from_a_counter_are_caught() {
+    must_be_caught("version from a counter", &["I1 rows"], VersionsFromACounter::default);
+}
+
+struct PartitionIsForgotten;
+
+impl Tamper for PartitionIsForgotten {
+    fn versions(&self, versions: &mut Vec<StateVersion>) {
+        versions.retain(|version| version.partition != PartitionId(1));
+    }
+}
+
+#[test]
+fn a_partition_forgotten_in_evaluation_is_caught() {
+    let by = ["I1 rows", "I3 metric rows"];
+    must_be_caught("a partition's parts forgotten", &by, || PartitionIsForgotten);
+}
+
+/// A replay that is counted: the mark's accounts stay, but its positions are those of its floor.
+struct ReplayIsCounted;
+
+impl Tamper for ReplayIsCounted {
+    fn marks(&self, marks: &mut [Mark]) {
+        for mark in marks {
+            mark.positions = mark.floor.positions;
+            mark.clocks = [mark.floor.inferences.clone(), mark.floor.labels.clone()];
+        }
+    }
+}
+
+#[test]
+fn records_of_a_replay_that_are_counted_again_are_caught() {
+    must_be_caught("replay counted", &["I2 accounts"], || ReplayIsCounted);
+}
+
+/// Where each payload was first.
+#[derive(Default)]
+struct DuplicatesAreNew(Mutex<BTreeMap<(PartitionId, &'static [u8]), i64>>);
+
+impl Tamper for DuplicatesAreNew {
+    fn record(&self, record: Record<'static>, _latest: i64) -> Record<'static> {
+        let Some(payload) = record.payload.filter(|_| record.stream == Stream::Inferences) else {
+            return record;
+        };
+        let mut first = self.0.lock().unwrap();
+        if *first.entry((record.partition, payload)).or_insert(record.offset.0) == record.offset.0 {
+            return record;
+        }
+        let text = std::str::from_utf8(payload).unwrap();
+        let text = text.replace(r#""request_id":""#, r#""request_id":"again "#);
+        Record { payload: Some(Box::leak(text.into_bytes().into_boxed_slice())), ..record }
+    }
+}
+
+#[test]
+fn duplicates_folded_twice_are_caught() {
+    let by = ["I1 rows", "I4 beyond the truth", "I4 invented key"];
+    must_be_caught("duplicates folded twice", &by, DuplicatesAreNew::default);
+}
+
+/// Progress of either topic counts for both.
+struct OtherTopicsProgress;
+
+impl Tamper for OtherTopicsProgress {
+    fn record(&self, record: Record<'static>, latest: i64) -> Record<'static> {
+        Record { time: RecordTime(latest), ..record }
+    }
+}
+
+#[test]
+fn lateness_by_the_other_topics_progress_is_caught() {
+    let by = ["I1 rows", "I2 accounts", "I3 state rows", "I3 metric rows", "I4 beyond the truth"];
+    must_be_caught("lateness by the other topic", &by, || OtherTopicsProgress);
+}

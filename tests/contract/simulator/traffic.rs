@@ -1,0 +1,236 @@
+//! A case: settings and logs, made from a seed. Times are whole seconds, few of them, so that limits are met exactly;
+//! windows are small, so that many seal.
+
+use std::sync::Arc;
+
+use tidegauge::decode::fields::FieldPaths;
+use tidegauge::decode::registry::Schemas;
+use tidegauge::decode::{DecoderSettings, Format};
+use tidegauge::engine::event::{Offset, PartitionId, Stream};
+use tidegauge::engine::time::{Millis, RecordTime};
+use tidegauge::pipeline::{DeadLetterLimit, PipelineSettings};
+use tidegauge::source::Record;
+
+use super::random::Random;
+use super::{JOB, Schedule};
+use crate::log::json_payload;
+use crate::memory::Log;
+use crate::oracle::{Body, Given, Inference, Label, ModelRule, Partition, Settings, Task};
+use crate::shard;
+
+const UNIT: i64 = 1000;
+const START: i64 = 1_700_000_000;
+
+/// What a run is about, whatever happens in it.
+pub(crate) struct Case {
+    pub settings: Settings,
+    /// As the oracle reads them.
+    pub logs: Vec<Partition>,
+    /// The same as bytes.
+    pub records: Log,
+}
+
+impl Case {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let settings = settings(&mut random);
+        let partitions = 2 + random.below(3);
+        let mut case = Self { settings, logs: Vec::new(), records: Log::new() };
+        for number in 0..partitions {
+            let skew = random.range(-3, 4);
+            let mut log = PartitionLog { number, random: &mut random, out: Vec::new() };
+            log.requests();
+            let mut messages = log.out;
+            messages.sort_by_key(|message| message.0);
+            if !case.settings.has_labels {
+                messages.retain(|message| message.1 == Stream::Inferences);
+            }
+            case.add(number, skew, messages, &mut random);
+        }
+        case
+    }
+
+    pub(crate) fn partitions(&self) -> i32 {
+        i32::try_from(self.logs.len()).unwrap()
+    }
+
+    fn add(&mut self, number: u64, skew: i64, messages: Vec<Message>, random: &mut Random) {
+        let partition = PartitionId(i32::try_from(number).unwrap());
+        let mut logs = Partition::default();
+        let mut next = [0, 0];
+        for (at, stream, body) in messages {
+            let wrong = match random.below(300) {
+                0..=4 => random.range(-9, 10),
+                5 => 5_000 * random.range(-1, 2),
+                _ => 0,
+            };
+            let late = if stream == Stream::Labels { skew } else { 0 };
+            let stamp = (START + at + late + wrong) * UNIT;
+            let offset = next[stream.index()] + i64::from(random.one_in(10));
+            next[stream.index()] = offset + 1;
+            let payload = match &body {
+                Body::Dead if random.one_in(3) => None,
+                Body::Dead => Some(b"{broken".to_vec()),
+                good => Some(json_payload(good)),
+            };
+            let payload = payload.map(|bytes| &*Box::leak(bytes.into_boxed_slice()));
+            let record = Record {
+                stream,
+                partition,
+                offset: Offset(offset),
+                time: RecordTime(stamp),
+                key: None,
+                payload,
+            };
+            self.records.entry((stream, partition)).or_default().push(record);
+            let record = crate::oracle::Record { offset, stamp, body };
+            match stream {
+                Stream::Inferences => logs.inferences.push(record),
+                Stream::Labels => logs.labels.push(record),
+            }
+        }
+        self.logs.push(logs);
+    }
+
+    /// The program's settings for this case.
+    pub(crate) fn pipeline(&self, schedule: &Schedule) -> PipelineSettings {
+        let shard = Arc::new(shard::settings(&self.settings));
+        let decoder = |stream| DecoderSettings {
+            stream,
+            format: Format::Json,
+            fields: FieldPaths::new(stream),
+            segments: shard.dimensions.clone(),
+        };
+        let labels = self.settings.has_labels.then(|| decoder(Stream::Labels));
+        PipelineSettings {
+            decoders: [Some(decoder(Stream::Inferences)), labels],
+            schemas: Arc::new(Schemas::none()),
+            job: JOB.to_owned(),
+            partitions: self.partitions(),
+            grains: self.settings.grains.iter().map(|&grain| Millis(grain)).collect(),
+            flush_interval: schedule.flush_interval,
+            state_budget_bytes: 1 << 30,
+            drain_budget: schedule.drain_budget,
+            dead_letter_limit: DeadLetterLimit::default(),
+            shard,
+        }
+    }
+}
+
+fn settings(random: &mut Random) -> Settings {
+    let lateness = *random.pick(&[0, 2, 4]);
+    let region = vec!["region".to_owned()];
+    let binary = ModelRule {
+        pattern: "a*".to_owned(),
+        task: Some(Task::Binary),
+        dimensions: region.clone(),
+        value: Some([10.0, -4.0, -20.0, 0.5]),
+        ..ModelRule::default()
+    };
+    let rest = ModelRule { threshold: 0.45, ..ModelRule::default() };
+    let caps = *random.pick(&[[100, 100, 100], [100, 100, 100], [2, 1, 2]]);
+    Settings {
+        window: *random.pick(&[5, 10]) * UNIT,
+        lateness: lateness * UNIT,
+        label_wait: (lateness + *random.pick(&[0, 4, 10])) * UNIT,
+        max_future: *random.pick(&[0, 2, 5]) * UNIT,
+        max_gap: *random.pick(&[3, 600_000]) * UNIT,
+        clock_stamps: *random.pick(&[1, 2, 3]),
+        caps,
+        models: vec![binary, rest],
+        grains: vec![20 * UNIT, 60 * UNIT],
+        has_labels: !random.one_in(12),
+        event_progress: random.one_in(8),
+        generation: u16::try_from(random.below(3)).unwrap(),
+    }
+}
+
+type Message = (i64, Stream, Body);
+
+struct PartitionLog<'a> {
+    number: u64,
+    random: &'a mut Random,
+    out: Vec<Message>,
+}
+
+impl PartitionLog<'_> {
+    fn requests(&mut self) {
+        let requests = if self.random.one_in(12) { 0 } else { 8 + self.random.below(22) };
+        let mut now = self.random.range(0, 10);
+        for request in 0..requests {
+            now += match self.random.below(20) {
+                0 => self.random.range(5, 25),
+                _ => self.random.range(0, 5),
+            };
+            self.request(now, &format!("{}-{request}", self.number));
+        }
+    }
+
+    fn request(&mut self, time: i64, id: &str) {
+        let models: &[&str] = match self.random.below(6) {
+            0 => &["a", "b"],
+            1 => &["b", "a2", "c"],
+            2 => &["b"],
+            _ => &["a"],
+        };
+        for model in models {
+            self.inference(time, id, model);
+        }
+        if !self.random.one_in(6) {
+            self.labels(time, id);
+        }
+        if self.random.one_in(15) {
+            self.out.push((time, *self.random.pick(&Stream::BOTH), Body::Dead));
+        }
+    }
+
+    fn inference(&mut self, time: i64, id: &str, model: &str) {
+        let said = Inference {
+            id: id.to_owned(),
+            model: model.to_owned(),
+            version: (*self.random.pick(&["", "v1", "v1", "v2"])).to_owned(),
+            time: (START + time) * UNIT,
+            prediction: self.random.one_in(4).then_some(Given::Number(1.0)),
+            score: (!self.random.one_in(8)).then(|| *self.random.pick(&[0.1, 0.3, 0.5, 0.62, 0.9])),
+            has_scores: false,
+            latency_ms: self.random.one_in(2).then(|| *self.random.pick(&[1.5, 12.0, 250.25])),
+            failed: self.random.one_in(20),
+            segments: if self.random.one_in(4) {
+                vec![]
+            } else {
+                let value = *self.random.pick(&["eu", "us", "apac"]);
+                vec![("region".to_owned(), value.to_owned())]
+            },
+        };
+        let mut at = time + self.random.range(0, 3);
+        if self.random.one_in(20) {
+            at += self.random.range(-4, 12);
+        }
+        if self.random.one_in(7) {
+            // Some come after the window's horizon, and are late.
+            let again = at + self.random.range(0, 30);
+            self.out.push((again, Stream::Inferences, Body::Inference(said.clone())));
+        }
+        self.out.push((at, Stream::Inferences, Body::Inference(said)));
+    }
+
+    fn labels(&mut self, time: i64, id: &str) {
+        let id = if self.random.one_in(15) { "unknown" } else { id };
+        let mut at = time + self.random.range(-2, 14);
+        let labels = 1 + self.random.below(3) / 2 + self.random.below(6) / 5;
+        for _ in 0..labels {
+            let said = Label {
+                id: id.to_owned(),
+                model: self
+                    .random
+                    .one_in(6)
+                    .then(|| (*self.random.pick(&["a", "b", "absent"])).to_owned()),
+                time: (START + at + self.random.range(-2, 3)) * UNIT,
+                value: Given::Number(f64::from(u8::from(self.random.one_in(2)))),
+                weight: 1.0,
+            };
+            self.out.push((at, Stream::Labels, Body::Label(said)));
+            at += self.random.range(0, 6);
+        }
+    }
+}

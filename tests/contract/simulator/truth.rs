@@ -1,0 +1,408 @@
+//! What the oracle says of a case, and the invariants that hold the tables against it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tidegauge::engine::event::{PartitionId, Stream};
+use tidegauge::engine::floor::Mark;
+use tidegauge::engine::metrics::MetricTable;
+use tidegauge::engine::outcome::Tally;
+use tidegauge::engine::state::{Key, Version};
+use tidegauge::engine::time::EventTime;
+use tidegauge::engine::window::Window;
+use tidegauge::evaluate::grain_name;
+use tidegauge::engine::time::Millis;
+use tidegauge::sink::tables::Table;
+
+use super::traffic::Case;
+use super::{JOB, Violation};
+use crate::memory::{Cursor, Shown, Tables};
+use crate::oracle::{self, Account, Body, Cell};
+
+/// Differences that are told.
+const DIFFERENCES_TOLD: usize = 12;
+/// Columns that only grow with the prefixes read.
+const GROWING: [&str; 9] = [
+    "inferences",
+    "errors",
+    "latency_n",
+    "labelled",
+    "labels_matched",
+    "label_corrections",
+    "label_duplicates",
+    "binary_inferences",
+    "row_version",
+];
+
+/// One state row of the whole logs: the offsets of its inferences, each with those of its labels.
+#[derive(Debug)]
+struct Part {
+    key: (Key, PartitionId),
+    folded: Vec<(i64, Vec<i64>)>,
+}
+
+impl Part {
+    /// The records of the row at a mark, and whether it is sealed.
+    fn at(&self, mark: &Mark) -> (u64, bool) {
+        let folded = self.folded.iter().filter(|(at, _)| *at < mark.positions.inferences);
+        let count = |labels: &Vec<i64>| {
+            1 + labels.iter().filter(|&&label| label < mark.positions.labels).count()
+        };
+        let records: usize = folded.map(|(_, labels)| count(labels)).sum();
+        let is_sealed = self.key.0.window.end <= mark.floor.sealed_until;
+        (u64::try_from(records).unwrap(), is_sealed)
+    }
+}
+
+/// One key of one grain: which parts it merges.
+#[derive(Debug)]
+struct Whole {
+    window: Window,
+    bytes: Vec<u8>,
+    parts: Vec<usize>,
+}
+
+/// All that the invariants need.
+#[derive(Debug)]
+pub(crate) struct Truth {
+    generation: u16,
+    parts: Vec<Part>,
+    wholes: Vec<Whole>,
+    /// By table and the bytes of the key.
+    rows: BTreeMap<(&'static str, Vec<u8>), oracle::Row>,
+    accounts: Vec<Account>,
+    /// Records of both topics by partition.
+    records: Vec<[usize; 2]>,
+    dead: Vec<(Stream, PartitionId, i64)>,
+    /// Names and types of the columns of each metric table.
+    columns: BTreeMap<&'static str, Vec<(String, String)>>,
+}
+
+impl Truth {
+    pub(crate) fn new(case: &Case) -> Self {
+        let expected = oracle::compute(&case.settings, &case.logs);
+        let (parts, wholes) = parts(case);
+        let rows = expected.rows.into_iter().map(|row| {
+            let window = Window::of(EventTime(row.start), Millis(row.grain));
+            let names = [&*row.model, &*row.version, &*row.segment];
+            ((row.table, key_bytes(window, names)), row)
+        });
+        let dead = case.logs.iter().zip(0..).flat_map(|(logs, number)| {
+            let of = |stream, log: &[oracle::Record]| {
+                let dead = log.iter().filter(|record| matches!(record.body, Body::Dead));
+                dead.map(|record| (stream, PartitionId(number), record.offset)).collect::<Vec<_>>()
+            };
+            [of(Stream::Inferences, &logs.inferences), of(Stream::Labels, &logs.labels)].concat()
+        });
+        Self {
+            generation: case.settings.generation,
+            parts,
+            wholes,
+            rows: rows.collect(),
+            records: case.logs.iter().map(|l| [l.inferences.len(), l.labels.len()]).collect(),
+            dead: dead.collect(),
+            accounts: expected.partitions,
+            columns: MetricTable::ALL.into_iter().map(columns).collect(),
+        }
+    }
+
+    /// Whether the marks are those of the whole logs.
+    pub(crate) fn is_complete(&self, tables: &Tables) -> bool {
+        self.accounts.iter().zip(0..).all(|(account, number)| {
+            tables.marks.get(&PartitionId(number)).is_some_and(|mark| {
+                [mark.positions.inferences, mark.positions.labels] == account.positions
+            })
+        })
+    }
+
+    /// I3: nothing that a mark vouches for is missing when it is sent.
+    pub(crate) fn check_mark(
+        &self,
+        tables: &Tables,
+        letters: &std::collections::BTreeSet<(Stream, PartitionId, i64)>,
+        mark: &Mark,
+    ) -> Result<(), Violation> {
+        for part in self.parts.iter().filter(|part| part.key.1 == mark.partition) {
+            let (records, is_sealed) = part.at(mark);
+            let written = tables.states.get(&part.key).map(|row| row.version);
+            let least = Version::of(self.generation, records, is_sealed);
+            if records > 0 && written.is_none_or(|written| written < least) {
+                let text = format!("state row {:?} is {written:?}, {least:?} is marked", part.key);
+                return Err(Violation::new("I3 state rows", text));
+            }
+        }
+        let sealed = tables.seals.get(&mark.partition).copied().unwrap_or(EventTime(i64::MIN));
+        if sealed < mark.floor.sealed_until {
+            return Err(Violation::new("I3 seal marks", format!("{sealed:?} at {mark:?}")));
+        }
+        for dead in self.dead.iter().filter(|dead| dead.1 == mark.partition) {
+            if dead.2 < mark.positions.of(dead.0) && !letters.contains(dead) {
+                return Err(Violation::new("I3 dead letters", format!("{dead:?} is not sent")));
+            }
+        }
+        self.check_metrics_marked(tables, mark)
+    }
+
+    /// Metric rows have at least the versions that all newest marks together vouch for.
+    fn check_metrics_marked(&self, tables: &Tables, mark: &Mark) -> Result<(), Violation> {
+        let mark_of = |partition: PartitionId| {
+            let known = tables.marks.get(&partition);
+            if partition == mark.partition && known.is_none_or(|m| m.order() <= mark.order()) {
+                Some(mark)
+            } else {
+                known
+            }
+        };
+        let all = (0..i32::try_from(self.accounts.len()).unwrap()).map(PartitionId);
+        let sealed = all.map(|p| mark_of(p).map(|mark| mark.floor.sealed_until));
+        let common = sealed.min().flatten();
+        for whole in &self.wholes {
+            let at = whole.parts.iter().filter_map(|&part| {
+                let part = &self.parts[part];
+                Some(part.at(mark_of(part.key.1)?)).filter(|(records, _)| *records > 0)
+            });
+            let versions = at.map(|(records, is_sealed)| Version::of(0, records, is_sealed));
+            let versions: Vec<Version> = versions.collect();
+            if versions.is_empty() {
+                continue;
+            }
+            let is_sealed = common.is_some_and(|common| whole.window.end <= common);
+            let least = Version::sum(self.generation, versions.into_iter(), is_sealed).0;
+            for table in ["serving", "labels"] {
+                let written = tables.metrics.get(&(table, whole.bytes.clone())).map(|row| row.0);
+                if written.is_none_or(|written| written < least) {
+                    let key = String::from_utf8_lossy(&whole.bytes[16..]).into_owned();
+                    let text = format!(
+                        "{table} {key:?} {:?} is {written:?}, {least} is marked by {mark:?}",
+                        whole.window
+                    );
+                    return Err(Violation::new("I3 metric rows", text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// I4: what a reader sees now is not beyond the truth, and adds up.
+    pub(crate) fn sample(&self, tables: &Tables, with_versions: bool) -> Result<(), Violation> {
+        for ((table, key), (_, row)) in &tables.metrics {
+            let values = self.decoded(table, row);
+            let about = || format!("{table} {:?}: {values:?}", String::from_utf8_lossy(&key[16..]));
+            let Some(expected) = self.rows.get(&(*table, key.clone())) else {
+                return Err(Violation::new("I4 invented key", about()));
+            };
+            let mut limits: BTreeMap<&str, u64> = BTreeMap::new();
+            for (name, cell) in &expected.cells {
+                if let (Cell::Count(count), true) = (cell, GROWING.contains(&&**name)) {
+                    limits.insert(name, *count);
+                }
+            }
+            if with_versions {
+                limits.insert("row_version", expected.row_version);
+            }
+            let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+            for (name, value) in &values {
+                if let Shown::Count(count) = value {
+                    counts.insert(name, *count);
+                    if limits.get(name).is_some_and(|limit| limit < count) {
+                        let text = format!("{name} is beyond {}, {}", limits[name], about());
+                        return Err(Violation::new("I4 beyond the truth", text));
+                    }
+                }
+            }
+            if *table == "labels"
+                && counts["inferences"]
+                    != counts["labelled"] + counts["pending"] + counts["expired"]
+            {
+                return Err(Violation::new("I4 accounts of a key", about()));
+            }
+        }
+        Ok(())
+    }
+
+    fn decoded(&self, table: &str, row: &[u8]) -> Vec<(&str, Shown)> {
+        let columns = &self.columns[table];
+        let types: Vec<&str> = columns.iter().map(|(_, of)| &**of).collect();
+        let values = Cursor::values(row, &types);
+        columns.iter().map(|(name, _)| &**name).zip(values).collect()
+    }
+
+    /// I1 and I2, once all is written.
+    pub(crate) fn check_end(&self, tables: &Tables, with_versions: bool) -> Result<(), Violation> {
+        let mut differences = String::new();
+        for (key, expected) in &self.rows {
+            let about = format!(
+                "{} {}/{}/{} at {} of {} ms",
+                expected.table,
+                expected.model,
+                expected.version,
+                expected.segment,
+                expected.start,
+                expected.grain
+            );
+            match tables.metrics.get(key) {
+                None => writeln!(differences, "{about} is missing").unwrap(),
+                Some((_, row)) => {
+                    let values = self.decoded(key.0, row);
+                    compare(&about, &values, expected, with_versions, &mut differences);
+                }
+            }
+        }
+        for (table, key) in tables.metrics.keys() {
+            if !self.rows.contains_key(&(*table, key.clone())) {
+                let key = String::from_utf8_lossy(key);
+                writeln!(differences, "unexpected row of {table} {key:?}").unwrap();
+            }
+        }
+        if !differences.is_empty() {
+            let some: Vec<&str> = differences.lines().take(DIFFERENCES_TOLD).collect();
+            let count = differences.lines().count();
+            let text = format!("{count} differences, the first are\n{}", some.join("\n"));
+            return Err(Violation::new("I1 rows", text));
+        }
+        self.check_accounts(tables)
+    }
+
+    fn check_accounts(&self, tables: &Tables) -> Result<(), Violation> {
+        for ((account, records), number) in self.accounts.iter().zip(&self.records).zip(0..) {
+            let partition = PartitionId(number);
+            let mark = &tables.marks[&partition];
+            for stream in Stream::BOTH {
+                let counted = mark.tally.records(stream);
+                if counted != i64::try_from(records[stream.index()]).unwrap() {
+                    let text = format!("{counted} of {records:?} {stream:?} in {partition:?}");
+                    return Err(Violation::new("I2 accounts", text));
+                }
+            }
+            if counts(&mark.tally) != account.tally {
+                let text = format!("{partition:?}: {:?}, not {account:?}", mark.tally);
+                return Err(Violation::new("I2 accounts", text));
+            }
+            let clocks = mark.clocks.each_ref().map(|clock| clock.now().map(|time| time.0));
+            let sealed = account.seal_mark.unwrap_or(i64::MIN);
+            let written = tables.seals.get(&partition).map_or(i64::MIN, |mark| mark.0);
+            if clocks != account.clocks
+                || mark.floor.sealed_until.0 != sealed
+                || written != sealed
+            {
+                let text = format!("{mark:?} and {written}, not {account:?}");
+                return Err(Violation::new("I1 marks", text));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn columns(table: MetricTable) -> (&'static str, Vec<(String, String)>) {
+    let spec = Table::of(table).spec();
+    let columns = spec.written().map(|column| (column.name.clone(), column.data_type.clone()));
+    (table.name(), columns.collect())
+}
+
+/// Every state row of the whole logs, and every key of every grain.
+fn parts(case: &Case) -> (Vec<Part>, Vec<Whole>) {
+    let (_, folded) = oracle::fold(&case.settings, &case.logs);
+    let mut by_key: BTreeMap<(Key, PartitionId), Vec<(i64, Vec<i64>)>> = BTreeMap::new();
+    for one in &folded {
+        let window = Window::of(EventTime(one.window), Millis(case.settings.window));
+        let partition = PartitionId(i32::try_from(one.partition).unwrap());
+        for [model, version, segment] in &one.keys {
+            let [model, version, segment] =
+                [model, version, segment].map(|name| Arc::from(name.as_str()));
+            let key = (Key { model, version, segment, window }, partition);
+            by_key.entry(key).or_default().push((one.offset, one.walk.labels.clone()));
+        }
+    }
+    let parts: Vec<Part> =
+        by_key.into_iter().map(|(key, folded)| Part { key, folded }).collect();
+    let mut wholes: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+    let sizes = std::iter::once(case.settings.window).chain(case.settings.grains.iter().copied());
+    for size in sizes {
+        for (index, part) in parts.iter().enumerate() {
+            let window = Window::of(part.key.0.window.start, Millis(size));
+            wholes.entry(Key { window, ..part.key.0.clone() }).or_default().push(index);
+        }
+    }
+    let wholes = wholes.into_iter().map(|(key, parts)| Whole {
+        window: key.window,
+        bytes: key_bytes(key.window, [&key.model, &key.version, &key.segment]),
+        parts,
+    });
+    (parts, wholes.collect())
+}
+
+/// The first seven columns of a metric row.
+fn key_bytes(window: Window, [model, version, segment]: [&str; 3]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(window.start.0.to_le_bytes());
+    bytes.extend(window.end.0.to_le_bytes());
+    for text in [&grain_name(window.size()), JOB, model, version, segment] {
+        bytes.push(u8::try_from(text.len()).unwrap());
+        bytes.extend(text.as_bytes());
+    }
+    bytes
+}
+
+fn compare(
+    about: &str,
+    values: &[(&str, Shown)],
+    expected: &oracle::Row,
+    with_versions: bool,
+    differences: &mut String,
+) {
+    let mut shown: BTreeMap<&str, &Shown> = values.iter().map(|(n, v)| (*n, v)).collect();
+    for key in ["window_start", "window_end", "grain", "job", "model", "version", "segment"] {
+        shown.remove(key);
+    }
+    let mut undefined = std::collections::BTreeSet::new();
+    for (name, cell) in &expected.cells {
+        let is = shown.remove(&**name);
+        let is_same = match (is, cell) {
+            (Some(Shown::Count(is)), Cell::Count(expected)) => is == expected,
+            (Some(Shown::Time(is)), Cell::Time(expected)) => is == expected,
+            (Some(Shown::Number(Some(is))), Cell::Number(expected)) => {
+                oracle::is_close(*is, *expected)
+            }
+            (Some(Shown::Number(None)), Cell::Null(reason)) => {
+                if !name.ends_with("_upper") {
+                    undefined.insert(format!("{name}={reason}"));
+                }
+                true
+            }
+            _ => false,
+        };
+        if !is_same {
+            writeln!(differences, "{about}: {name} is {is:?}, expected {cell:?}").unwrap();
+        }
+    }
+    let said = match shown.remove("undefined") {
+        Some(Shown::Text(said)) => said.split_whitespace().map(str::to_owned).collect(),
+        _ => std::collections::BTreeSet::new(),
+    };
+    if said != undefined {
+        writeln!(differences, "{about}: undefined is {said:?}, expected {undefined:?}").unwrap();
+    }
+    for (name, expected) in
+        [("sealed", u64::from(expected.sealed)), ("row_version", expected.row_version)]
+    {
+        let is = shown.remove(name);
+        if is != Some(&Shown::Count(expected)) && (with_versions || name != "row_version") {
+            writeln!(differences, "{about}: {name} is {is:?}, expected {expected}").unwrap();
+        }
+    }
+    if !shown.is_empty() {
+        writeln!(differences, "{about}: the oracle has no columns {shown:?}").unwrap();
+    }
+}
+
+fn counts(tally: &Tally) -> BTreeMap<(usize, String), [i64; 4]> {
+    let mut all = BTreeMap::new();
+    for stream in Stream::BOTH {
+        for (model, counts) in tally.of(stream).filter(|(_, counts)| !counts.is_zero()) {
+            let counts = [counts.first, counts.second, counts.third, counts.dead];
+            all.insert((stream.index(), model.to_string()), counts);
+        }
+    }
+    all
+}

@@ -1,0 +1,73 @@
+//! The engine's settings that say the same as the oracle's.
+#![expect(clippy::unwrap_used, reason = "a panic here is a failed test")]
+
+use tidegauge::engine::lateness::Limits;
+use tidegauge::engine::metrics::accumulator::ValueMatrix;
+use tidegauge::engine::time::Millis;
+use tidegauge::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
+
+use super::oracle::{self, Given};
+
+/// What each cell of the confusion matrix is worth.
+pub fn value_matrix(worth: [f64; 4]) -> ValueMatrix {
+    ValueMatrix { tp: worth[0], fp: worth[1], fn_: worth[2], tn: worth[3] }
+}
+
+/// The engine's settings that say the same as the oracle's.
+pub fn settings(settings: &oracle::Settings) -> ShardSettings {
+    let mut dimensions: Vec<String> = Vec::new();
+    for dimension in settings.models.iter().flat_map(|rule| &rule.dimensions) {
+        if !dimensions.contains(dimension) {
+            dimensions.push(dimension.clone());
+        }
+    }
+    let models = settings.models.iter().map(|rule| model_settings(rule, &dimensions)).collect();
+    ShardSettings {
+        window: Millis(settings.window),
+        limits: Limits {
+            lateness: Millis(settings.lateness),
+            label_wait: Millis(settings.label_wait),
+            max_future: Millis(settings.max_future),
+            max_gap: Millis(settings.max_gap),
+        },
+        clock_stamps: settings.clock_stamps,
+        progress: if settings.event_progress { Progress::Event } else { Progress::Log },
+        has_labels: settings.has_labels,
+        generation: settings.generation,
+        caps: Caps {
+            models: settings.caps[0],
+            versions: settings.caps[1],
+            segments: settings.caps[2],
+        },
+        dimensions,
+        models,
+    }
+}
+
+fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSettings {
+    let index = |name: &String| dimensions.iter().position(|known| known == name).unwrap();
+    ModelSettings {
+        pattern: rule.pattern.clone(),
+        task: rule.task.map(|task| match task {
+            oracle::Task::Binary => Task::Binary,
+            oracle::Task::Multiclass => Task::Multiclass,
+            oracle::Task::Regression => Task::Regression,
+        }),
+        positive: rule
+            .positive
+            .iter()
+            .map(|positive| match positive.normal() {
+                Given::Number(number) => Positive::Number(number),
+                Given::Boolean(boolean) => Positive::Boolean(boolean),
+                Given::Text(text) => Positive::Class(text),
+            })
+            .collect(),
+        threshold: rule.threshold,
+        dimensions: rule
+            .dimensions
+            .iter()
+            .map(|name| u16::try_from(index(name)).unwrap())
+            .collect(),
+        value: rule.value.map(value_matrix),
+    }
+}
