@@ -9,11 +9,14 @@ use tokio::task::JoinSet;
 
 use super::{Failure, terminal};
 use crate::config::Settings;
+use crate::decode::Decoder;
+use crate::engine::Progress;
 use crate::http::Endpoints;
 use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::dead_letter::KafkaLetters;
+use crate::source::SourceError;
 use crate::source::kafka::{self, KafkaHealth, KafkaSettings, Opened, Topics, client_config};
 use crate::telemetry::{Cause, Telemetry};
 
@@ -42,6 +45,11 @@ impl Processor {
         until_end: bool,
         runtime: &Runtime,
     ) -> Result<Self, Failure> {
+        // What is wrong with the schema files shows before anything is waited for.
+        let schemas = settings.schemas()?;
+        for decoder in settings.decoders().iter().flatten() {
+            Decoder::new(decoder, Arc::clone(&schemas))?;
+        }
         let telemetry = Telemetry::new();
         let endpoints = runtime.block_on(Endpoints::bind(settings.listen, telemetry.clone()))?;
         let kafka_settings = settings.kafka(until_end);
@@ -52,9 +60,10 @@ impl Processor {
             inferences: letters_topic,
             labels: None,
             ..kafka_settings.clone()
-        })?;
-        if topics.append_time {
-            // The broker's stamps are never wrong, so one of them makes the clock.
+        })
+        .map_err(of_dead_letters)?;
+        if topics.append_time && settings.shard.progress == Progress::Log {
+            // The broker's stamps are never wrong, so one of them makes the clock. The records' own times can be.
             settings.shard.clock_stamps = 1;
         }
         let clickhouse = ClickHouse::new(settings.clickhouse());
@@ -122,6 +131,19 @@ impl Processor {
     }
 }
 
+/// Says that it is the topic of the dead letters, which newcomers have never heard of.
+fn of_dead_letters(error: SourceError) -> Failure {
+    match error {
+        SourceError::MissingTopic { topic, brokers } => Failure::new(
+            "topic_missing",
+            format!(
+                "topic {topic} (dead_letters.topic, for records that can't be used) does not exist at {brokers}"
+            ),
+        ),
+        other => other.into(),
+    }
+}
+
 /// Checks the tables and binds the job's name to its topics; the job's generation.
 async fn bind(
     clickhouse: &ClickHouse,
@@ -137,13 +159,13 @@ async fn bind(
             Ok(Ok(())) => break,
             Ok(Err(SinkError::Unavailable(reason))) => reason,
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => format!("no answer in {} s", CLICKHOUSE_PATIENCE.as_secs()),
+            Err(_) => format!("no answer in {} s (at {url})", CLICKHOUSE_PATIENCE.as_secs()),
         };
         if terminal::start() >= give_up {
-            return Err(SinkError::Unavailable(format!("{url}: {reason}")).into());
+            return Err(SinkError::Unavailable(reason).into());
         }
         if !std::mem::replace(&mut is_said, true) {
-            tracing::info!(%url, %reason, "waiting for ClickHouse");
+            tracing::info!(%reason, "waiting for ClickHouse");
         }
         tokio::time::sleep(CLICKHOUSE_PAUSE).await;
     }
@@ -159,8 +181,6 @@ async fn watch_kafka(health: KafkaHealth, telemetry: Telemetry) {
             Some(reason) => telemetry.not_ready(Cause::Kafka, reason),
             None => telemetry.ready(Cause::Kafka),
         }
-        for (stream, partition, records) in health.lags() {
-            telemetry.lag(stream, partition, records);
-        }
+        telemetry.lags(&health.lags());
     }
 }

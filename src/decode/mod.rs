@@ -15,6 +15,7 @@ mod avro;
 
 use crate::engine::event::{Event, Inference, Label, RequestId, Segment, Stream, Target};
 use crate::engine::names::{ModelId, NameId, Names, SegmentId, VersionId};
+use apache_avro::Schema;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 use fields::{Field, FieldPaths, Tree};
@@ -163,6 +164,9 @@ impl Decoder {
             Format::AvroRegistry => Framing::AvroRegistry { schemas, plans: Plans::default() },
             Format::AvroFile(text) => {
                 let schema = WriterSchema::parse(text, &[]).map_err(bad_file)?;
+                if !matches!(schema.schema, Schema::Record(_) | Schema::Union(_)) {
+                    return Err(bad_file("it is no record".to_owned()));
+                }
                 Framing::AvroFile(Plan::new(&schema, &tree).map_err(bad_file)?)
             }
         };

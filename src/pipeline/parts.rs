@@ -21,6 +21,10 @@ use crate::sink::StateVersion;
 const EARLIEST: EventTime = EventTime(-2_208_988_800_000);
 const LATEST: EventTime = EventTime(10_413_705_600_000);
 
+/// Flushes after which a window that none of them touched is forgotten: where a partition stays silent, windows are
+/// not sealed by all, and memory of them would grow without end. ClickHouse has what is needed of it again.
+const FORGET_AFTER: u64 = 256;
+
 /// A key without its window.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
@@ -91,6 +95,9 @@ pub(super) struct Parts {
     names: BTreeMap<i64, Arc<str>>,
     open: BTreeMap<Window, Slots>,
     coarse: BTreeMap<Window, Coarse>,
+    /// Evaluations so far, and the last one that touched a window of any grain.
+    evaluations: u64,
+    touched: BTreeMap<Window, u64>,
 }
 
 impl Parts {
@@ -99,7 +106,15 @@ impl Parts {
         let sizes = std::iter::once(settings.window).chain(grains.iter().copied());
         let names = sizes.map(|size| (size.0, Arc::from(grain_name(size)))).collect();
         let grains = grains.to_vec();
-        Self { settings, grains, names, open: BTreeMap::new(), coarse: BTreeMap::new() }
+        Self {
+            settings,
+            grains,
+            names,
+            open: BTreeMap::new(),
+            coarse: BTreeMap::new(),
+            evaluations: 0,
+            touched: BTreeMap::new(),
+        }
     }
 
     /// How many rows are remembered.
@@ -245,9 +260,25 @@ impl Parts {
             self.fold(window, plan.common)?;
             self.evaluate_coarse(window, plan, &mut rows)?;
         }
-        self.open.retain(|window, _| window.end > plan.common);
-        self.coarse.retain(|window, _| window.end > plan.common);
+        self.forget(plan);
         Ok(rows)
+    }
+
+    /// Drops what all partitions have sealed, and what no flush has touched for long.
+    fn forget(&mut self, plan: &Plan) {
+        self.evaluations += 1;
+        self.touched.extend(plan.touched.keys().map(|&window| (window, self.evaluations)));
+        let oldest = self.evaluations.saturating_sub(FORGET_AFTER);
+        self.touched.retain(|window, at| window.end > plan.common && *at > oldest);
+        let Self { open, coarse, touched, grains, .. } = self;
+        // A base window serves the coarser ones that hold it, sealed itself or not.
+        open.retain(|base, _| {
+            let mut coarser = grains.iter().map(|&grain| Window::of(base.start, grain));
+            base.end > plan.common
+                && (touched.contains_key(base)
+                    || coarser.any(|window| touched.contains_key(&window)))
+        });
+        coarse.retain(|window, _| touched.contains_key(window));
     }
 
     fn evaluate_base(
@@ -339,4 +370,96 @@ fn within(
     let least = Window { start: from, end: EventTime(i64::MIN) };
     let beyond = Window { start: until.max(from), end: EventTime(i64::MIN) };
     open.range((Bound::Included(least), Bound::Excluded(beyond.max(least))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::metrics::Families;
+    use crate::engine::metrics::accumulator::Accumulator as _;
+    use crate::engine::metrics::serving::ServingInput;
+    use crate::engine::state::Version;
+    use crate::engine::{Caps, Progress};
+
+    const MINUTE: Millis = Millis(60_000);
+    const HOUR: Millis = Millis(3_600_000);
+
+    fn parts() -> Parts {
+        let settings = ShardSettings {
+            window: MINUTE,
+            limits: crate::engine::lateness::Limits {
+                lateness: MINUTE,
+                label_wait: MINUTE,
+                max_future: MINUTE,
+                max_gap: HOUR,
+            },
+            clock_stamps: 1,
+            progress: Progress::Log,
+            has_labels: true,
+            generation: 0,
+            caps: Caps { models: 9, versions: 9, segments: 9 },
+            dimensions: Vec::new(),
+            models: Vec::new(),
+        };
+        Parts::new(Arc::new(settings), &[HOUR])
+    }
+
+    /// One inference at a minute.
+    fn state(minute: i64) -> StateRow {
+        let start = EventTime(minute * MINUTE.0);
+        let mut families = Families::default();
+        families.serving.add(&ServingInput {
+            time: start,
+            latency_us: None,
+            failed: false,
+            freshness_ms: 0,
+        });
+        let [model, version, segment] = ["m", "", "all"].map(Arc::from);
+        StateRow {
+            key: Key { model, version, segment, window: Window::of(start, MINUTE) },
+            partition: PartitionId(0),
+            version: Version::of(0, 1, false),
+            values: families.state(),
+        }
+    }
+
+    #[test]
+    fn memory_does_not_grow_while_a_partition_is_silent_and_rows_stay_right() {
+        let mut parts = parts();
+        let mut table: Vec<StateRow> = Vec::new();
+        let nobody = EventTime(i64::MIN);
+        let mut flush = |parts: &mut Parts, minute: i64| {
+            let row = state(minute);
+            table.push(row.clone());
+            parts.take_in([row.clone()]);
+            let plan = parts.plan(&[row], None, nobody);
+            let span = parts.span(&plan);
+            let stored = table.iter().filter(|row| span.holds(row.key.window));
+            let versions: Vec<StateVersion> = stored
+                .map(|row| StateVersion {
+                    key: row.key.clone(),
+                    partition: row.partition,
+                    version: row.version,
+                })
+                .collect();
+            let missing = parts.missing(&plan, &versions);
+            let found = table
+                .iter()
+                .filter(|row| missing.contains(&(row.key.clone(), row.partition)))
+                .cloned();
+            parts.take_in(found);
+            let rows = parts.evaluate(&plan).unwrap();
+            let records = rows
+                .iter()
+                .find(|row| row.key.window.size() == HOUR && row.table.name() == "serving");
+            (records.unwrap().version.records(), missing.len())
+        };
+        for minute in 0..1200 {
+            let records = flush(&mut parts, minute).0;
+            assert_eq!(records, u64::try_from(minute % 60 + 1).unwrap());
+            assert!(parts.len() < 700, "{} rows after {minute} minutes", parts.len());
+        }
+        // A row of the first hour again: the other minutes of the hour come from the table.
+        assert_eq!(flush(&mut parts, 7), (60, 59));
+    }
 }

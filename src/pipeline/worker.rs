@@ -213,7 +213,7 @@ impl<S: Source> Worker<S> {
             SourceEvent::Assigned(partitions) => self.assigned(partitions),
             SourceEvent::Revoked(partitions, reply) => self.revoked(&partitions, reply, now),
             SourceEvent::Lost(partitions) => self.lost(&partitions),
-            SourceEvent::Ended(stream, partition) => self.end(stream, partition),
+            SourceEvent::Ended(stream, partition, end) => self.end(stream, partition, end),
             SourceEvent::Quiet => self.quiet = preferred.or(self.quiet),
         }
         self.report_reached();
@@ -316,11 +316,13 @@ impl<S: Source> Worker<S> {
         self.tell_partitions("lost", partitions);
     }
 
-    /// A bounded source has given all of a topic partition.
-    fn end(&mut self, stream: Stream, partition: PartitionId) {
+    /// A bounded source has given all of a topic partition up to the offset `end`.
+    fn end(&mut self, stream: Stream, partition: PartitionId, end: i64) {
         self.ended.insert((partition, stream));
-        // Compaction may have removed the last records before the mark: there is nothing more to wait for.
+        // Compaction may have removed the last records before the mark: there is nothing more to wait for. But where
+        // the mark lies beyond the end, another instance has read further: then there is nothing to write.
         if let Some(target) = self.rebuilding.get(&partition)
+            && target.of(stream) <= end
             && self.intake.waits_for().is_none()
             && let Some(shard) = self.intake.shards.get_mut(&partition)
         {

@@ -300,7 +300,9 @@ fn with_sources(error: &Error) -> String {
 /// What the server's own error code says about who can help. Unknown codes are tried again: a wrong retry costs time,
 /// a wrong stop costs rows.
 fn of_server(text: &str) -> SinkError {
-    let short: String = text.chars().take(500).collect();
+    // The rest is advice on other products, or the statement.
+    let first = text.lines().next().unwrap_or_default();
+    let short: String = first.chars().take(500).collect();
     let refused = |remedy: &str| SinkError::Refused(format!("{short}. {remedy}"));
     match server_code(text) {
         // Unknown user, wrong or missing password, address not allowed, authentication failed.

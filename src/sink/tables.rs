@@ -136,7 +136,8 @@ impl TableColumn {
 
 impl From<&Column> for TableColumn {
     fn from(column: &Column) -> Self {
-        Self::new(column.name, data_type(column.kind), column.comment)
+        // Short phrases, like those of the other columns.
+        Self::new(column.name, data_type(column.kind), column.comment.trim_end_matches('.'))
     }
 }
 
@@ -202,7 +203,7 @@ fn metric_table(table: MetricTable) -> TableSpec {
     columns.push(version_column());
     TableSpec {
         name: table.name(),
-        comment: table.comment().to_owned(),
+        comment: table.comment().trim_end_matches('.').to_owned(),
         columns,
         key: &["job", "model", "grain", "segment", "version", "window_start"],
         version: Some("row_version"),

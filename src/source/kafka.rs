@@ -19,7 +19,7 @@ pub use super::health::KafkaHealth;
 use super::progress::Ends;
 use super::settings::consumer_config;
 pub use super::settings::{
-    KafkaSettings, Start, TopicIdentity, Topics, check_properties, client_config,
+    KafkaSettings, Start, TopicIdentity, Topics, check_properties, client_config, without_values,
 };
 pub use super::share::KafkaSource;
 use super::share::{Channels, Link};
@@ -150,5 +150,5 @@ fn ends(link: &Link, partitions: i32) -> Result<Ends, SourceError> {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn client_error(error: KafkaError) -> SourceError {
-    SourceError::Client(error.to_string())
+    SourceError::Client(without_values(&error))
 }

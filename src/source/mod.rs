@@ -59,8 +59,9 @@ pub enum SourceEvent<'a> {
     Revoked(Vec<PartitionId>, Reply),
     /// Put aside at once; nothing more may be written for them.
     Lost(Vec<PartitionId>),
-    /// Bounded sources only: this topic partition has no more (its end offset as seen at the start was reached).
-    Ended(Stream, PartitionId),
+    /// Bounded sources only: this topic partition has no more. Its end offset as seen at the start, which is given
+    /// too, was reached.
+    Ended(Stream, PartitionId, i64),
     /// `wait` has passed.
     Quiet,
 }

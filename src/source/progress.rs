@@ -15,7 +15,7 @@ pub(super) struct Progress {
     ends: Option<Arc<Ends>>,
     next: [Vec<Option<Next>>; 2],
     /// Ends reached and not yet told.
-    ended: VecDeque<(Stream, PartitionId)>,
+    ended: VecDeque<(Stream, PartitionId, i64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ impl Progress {
     }
 
     /// The next end to tell.
-    pub(super) fn take_ended(&mut self) -> Option<(Stream, PartitionId)> {
+    pub(super) fn take_ended(&mut self) -> Option<(Stream, PartitionId, i64)> {
         self.ended.pop_front()
     }
 
@@ -104,7 +104,8 @@ impl Progress {
             && !next.ended
         {
             next.ended = true;
-            self.ended.push_back((stream, partition));
+            let end = next.end;
+            self.ended.push_back((stream, partition, end));
         }
     }
 }
@@ -149,14 +150,14 @@ mod tests {
         progress.start(Inferences, P1, 5);
         assert!(progress.keep(Inferences, P1, Offset(6)));
         assert!(!progress.keep(Inferences, P1, Offset(7)));
-        assert_eq!(progress.ended, [(Inferences, P1)]);
+        assert_eq!(progress.ended, [(Inferences, P1, 7)]);
     }
 
     #[test]
     fn empty_partition_has_ended_at_its_start() {
         let mut progress = bounded(7);
         progress.start(Labels, P1, 7);
-        assert_eq!(progress.ended, [(Labels, P1)]);
+        assert_eq!(progress.ended, [(Labels, P1, 7)]);
     }
 
     #[test]

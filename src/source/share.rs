@@ -123,7 +123,10 @@ impl KafkaSource {
                 }
             }
         }
-        Ok(self.progress.take_ended().map(|(stream, part)| SourceEvent::Ended(stream, part)))
+        Ok(self
+            .progress
+            .take_ended()
+            .map(|(stream, partition, end)| SourceEvent::Ended(stream, partition, end)))
     }
 
     /// Nothing of the assignment so far is delivered any more. (`range` takes all partitions away at once.)

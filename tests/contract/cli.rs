@@ -62,6 +62,8 @@ fn a_taken_port_ends_with_1() {
     let (exit, _, error) = run(&["run", "-c", file.to_str().unwrap()]);
     assert_eq!(exit, 1, "{error}");
     assert!(error.contains("error[http_bind]"), "{error}");
+    // A log line stands before it; what is no terminal gets no colours.
+    assert!(error.contains("starting") && !error.contains('\u{1b}'), "{error}");
 }
 
 #[test]

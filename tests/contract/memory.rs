@@ -398,7 +398,7 @@ impl Player {
         self.told.retain(|(_, p)| !partitions.contains(p));
     }
 
-    fn fill(&mut self, take: Take) -> Option<(Stream, PartitionId)> {
+    fn fill(&mut self, take: Take) -> Option<(Stream, PartitionId, i64)> {
         self.batch.clear();
         self.turn += 1;
         let log = self.log.lock().unwrap();
@@ -424,7 +424,8 @@ impl Player {
             }
             if self.is_bounded && !self.told.contains(&key) {
                 self.told.push(key);
-                return Some(key);
+                let end = all.last().map_or(0, |last| last.offset.0 + 1);
+                return Some((key.0, key.1, end));
             }
         }
         None
@@ -447,8 +448,8 @@ impl Source for Player {
             Some(Control::Panic) => panic!("planted"),
             None => {}
         }
-        if let Some((stream, partition)) = self.fill(take) {
-            return Ok(SourceEvent::Ended(stream, partition));
+        if let Some((stream, partition, end)) = self.fill(take) {
+            return Ok(SourceEvent::Ended(stream, partition, end));
         }
         if self.batch.is_empty() {
             // Nobody wakes it: a wait for group events, as in Kafka's client.

@@ -338,6 +338,28 @@ fn rows_equal_those_of_shards_fed_directly() {
 }
 
 #[test]
+fn history_loaded_later_is_told_by_log_time_and_measured_by_event_time() {
+    let mut log = Log::new();
+    for i in 0..1500 {
+        let (event, loaded) = (START + i * 10_000, START + 100_000_000 + i);
+        let payload =
+            format!(r#"{{"request_id":"r{i}","model":"m","timestamp":{event},"score":0.5}}"#);
+        add(&mut log, Stream::Inferences, 0, loaded, payload);
+    }
+    for (progress, told, late) in [(Progress::Log, 1, 1499), (Progress::Event, 0, 0)] {
+        let mut settings = settings(1);
+        settings.shard = Arc::new(ShardSettings { progress, ..(*settings.shard).clone() });
+        let (totals, telemetry) = block_on(async {
+            let running = start(settings, &shared(&log), &[&[0]], true, &Memory::new());
+            let telemetry = running.telemetry.clone();
+            (running.end().await.unwrap(), telemetry)
+        });
+        assert!(totals.outcomes[0][2] >= late, "{totals:?}");
+        assert!(telemetry.encode().contains(&format!("tidegauge_mostly_late {told}\n")));
+    }
+}
+
+#[test]
 fn a_flush_calls_in_the_documented_order() {
     let log = traffic(2, 300, 700);
     let memory = Memory::new();
@@ -467,6 +489,25 @@ fn a_restart_goes_on_from_the_marks() {
     let letters = memory.lock().letters.len();
     let broken = |r: &&Record<'_>| r.payload == Some(b"{broken");
     assert_eq!(letters, log.values().flatten().filter(broken).count(), "no letter twice");
+}
+
+/// Another bounded instance that began later has gone further than this one may read.
+#[test]
+fn a_bounded_run_that_ends_before_the_marks_leaves_them_alone() {
+    let log = traffic(2, 300, 700);
+    let share = |of: usize| {
+        let part = log.iter().map(|(&key, all)| (key, all[..all.len() * of / 6].to_vec()));
+        shared(&part.collect::<Log>())
+    };
+    let memory = Memory::new();
+    block_on(async {
+        start(settings(2), &share(4), &[&[0, 1]], true, &memory).end().await.unwrap();
+        let marks = memory.lock().marks.clone();
+        start(settings(2), &share(3), &[&[0, 1]], true, &memory).end().await.unwrap();
+        assert_eq!(memory.lock().marks, marks);
+        start(settings(2), &share(6), &[&[0, 1]], true, &memory).end().await.unwrap();
+    });
+    assert_complete(&settings(2), &log, &memory);
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Group {
                 }
             }
             SourceEvent::Lost(_) => self.lost += 1,
-            SourceEvent::Ended(stream, partition) => self.ended.push((stream, partition.0)),
+            SourceEvent::Ended(stream, partition, _) => self.ended.push((stream, partition.0)),
             SourceEvent::Quiet => {}
         }
         Ok(())

@@ -88,7 +88,7 @@ fn wait_for_members(kafka: &Kafka, group: &str, members: usize) {
 }
 
 /// `[inferences]` and `[labels]` of these topics.
-fn sections(topics: [&str; 2], format: &str) -> String {
+pub(crate) fn sections(topics: [&str; 2], format: &str) -> String {
     format!(
         "[inferences]\ntopic = \"{}\"\nformat = \"{format}\"\n\n[labels]\ntopic = \"{}\"\nformat = \"{format}\"\n",
         topics[0], topics[1]
@@ -108,7 +108,10 @@ fn must_have_every_fault(tables: &Tables) {
 }
 
 /// Topic, partition and offset of every record that can't be decoded or is too far in the future.
-fn dead_records(topics: [&str; 2], logs: &[Partition]) -> BTreeSet<(String, usize, i64)> {
+pub(crate) fn dead_records(
+    topics: [&str; 2],
+    logs: &[Partition],
+) -> BTreeSet<(String, usize, i64)> {
     let mut dead = BTreeSet::new();
     for (partition, log) in logs.iter().enumerate() {
         for (topic, log) in topics.into_iter().zip([&log.inferences, &log.labels]) {
@@ -120,7 +123,7 @@ fn dead_records(topics: [&str; 2], logs: &[Partition]) -> BTreeSet<(String, usiz
 }
 
 /// What the dead letters' headers say about where undecodable records came from. A kill may repeat letters.
-fn dead_letters(kafka: &Kafka, topic: &str) -> BTreeSet<(String, usize, i64)> {
+pub(crate) fn dead_letters(kafka: &Kafka, topic: &str) -> BTreeSet<(String, usize, i64)> {
     let mut config = kafka.client_config();
     config.set("group.id", "reader");
     let consumer: BaseConsumer = config.create().expect("the settings are right");

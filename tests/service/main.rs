@@ -5,7 +5,9 @@ mod support;
 
 mod bad_input;
 mod budget;
+mod chaos;
 mod clickhouse;
+mod demo;
 mod end_to_end;
 mod operation;
 mod real_data;

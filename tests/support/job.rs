@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -111,6 +111,15 @@ impl Job {
             .spawn()
             .expect("cargo has built it");
         Instance { child, log, address }
+    }
+
+    /// Copies what all instances have written.
+    pub fn keep_logs(&self, to: &Path) {
+        std::fs::create_dir_all(to).expect("the folder is ours");
+        for number in 1..=self.started {
+            let name = format!("instance-{number}.log");
+            std::fs::copy(self.folder.path().join(&name), to.join(&name)).expect("it is there");
+        }
     }
 
     /// Runs the program to its end; panics unless it ends with this exit code. Gives what it wrote.
@@ -344,6 +353,16 @@ impl Instance {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Sends it a signal; none once it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("it is there until it is waited for");
+    }
+
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_none()
@@ -358,11 +377,6 @@ impl Instance {
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it is our child");
-    }
-
-    /// Sends it a signal, and does not wait.
-    pub fn signal(&self, signal: Signal) {
-        kill(self.pid(), signal).expect("it runs");
     }
 
     /// The answer of its endpoint `path`, such as `/readyz`; an error while it does not listen.
