@@ -317,7 +317,7 @@ fn must_be_clean_log(log: &str) {
     for part in ["request-", "not a record", "yesterday", "fraud-cards", "\\\"score"] {
         assert!(!log.contains(part), "{part} is in the log");
     }
-    for part in ["started", "no longer a reason", "asked to stop", "finished"] {
+    for part in ["starting", "cause is gone", "asked to stop", "finished"] {
         assert!(log.contains(part), "{part} is not in\n{log}");
     }
 }
