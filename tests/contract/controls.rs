@@ -63,7 +63,8 @@ struct VersionsFromAClock;
 impl Tamper for VersionsFromAClock {
     fn frozen(&self, frozen: &mut [Frozen], step: u64) {
         for row in frozen.iter_mut().flat_map(|shard| &mut shard.states) {
-            row.version = Version::of(row.version.generation(), step * 1000, row.version.is_sealed());
+            row.version =
+                Version::of(row.version.generation(), step * 1000, row.version.is_sealed());
         }
     }
 

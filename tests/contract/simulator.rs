@@ -106,6 +106,10 @@ pub(crate) struct Schedule {
     pub(crate) drain_budget: Duration,
     /// Of so many calls to the tables one goes wrong.
     trouble: u64,
+    /// Of so many parts of calls one takes long.
+    slowness: u64,
+    /// The share of steps that bring no fault grows with it.
+    calmness: u64,
     /// Whether the tables are put back to an older state.
     puts_back: bool,
     restarts_at_end: bool,
@@ -122,6 +126,8 @@ impl Schedule {
             flush_interval: Duration::from_millis(*random.pick(&[20, 60, 300])),
             drain_budget: Duration::from_millis(*random.pick(&[100, 1000])),
             trouble: *random.pick(&[0, 6, 20, 60]),
+            slowness: *random.pick(&[1, 2, 4, 20]),
+            calmness: *random.pick(&[200, 400, 400, 1500]),
             puts_back: random.one_in(4),
             restarts_at_end: random.one_in(3),
         }
@@ -190,6 +196,7 @@ pub(crate) fn run(
 impl Simulation<'_> {
     async fn run(&mut self) -> Result<(), Violation> {
         self.world.lock().trouble = self.schedule.trouble;
+        self.world.lock().slowness = self.schedule.slowness;
         self.start()?;
         for _ in 0..self.schedule.steps {
             self.fault()?;
@@ -257,9 +264,8 @@ impl Simulation<'_> {
 
     /// Any of those that are there and stay.
     fn anyone(&mut self) -> Option<usize> {
-        let staying: Vec<usize> = (0..self.instances.len())
-            .filter(|&at| !self.instances[at].is_leaving)
-            .collect();
+        let staying: Vec<usize> =
+            (0..self.instances.len()).filter(|&at| !self.instances[at].is_leaving).collect();
         (!staying.is_empty()).then(|| *self.world.lock().random.pick(&staying))
     }
 
@@ -289,10 +295,14 @@ impl Simulation<'_> {
 
     /// Something that may happen.
     fn fault(&mut self) -> Result<(), Violation> {
-        let chance = self.world.lock().random.below(400);
+        let calmness = self.schedule.calmness;
+        let chance = self.world.lock().random.below(calmness);
+        if self.world.lock().random.one_in(10) {
+            let all = self.world.lock().random.one_in(2);
+            self.assign(all);
+        }
         let anyone = self.anyone();
         match (chance, anyone) {
-            (0..40, _) => self.assign(chance < 20),
             (40..45, Some(at)) => self.group.revoke(self.instances[at].number, &self.world),
             (45..50, Some(at)) => self.group.take_away(self.instances[at].number, &self.world),
             (50..56, Some(at)) => {

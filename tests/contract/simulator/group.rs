@@ -168,7 +168,8 @@ impl Group {
         let of = |worker: i32| -> Vec<PartitionId> {
             partitions.iter().copied().filter(|p| p.0 % workers == worker).collect()
         };
-        let all = mailboxes.iter().zip(0..).map(|(mailbox, worker)| (Arc::clone(mailbox), of(worker)));
+        let all =
+            mailboxes.iter().zip(0..).map(|(mailbox, worker)| (Arc::clone(mailbox), of(worker)));
         all.filter(|(_, of)| !of.is_empty()).collect()
     }
 

@@ -197,8 +197,7 @@ impl Instance {
             now,
         }));
         let ends = Connection::new(world, number);
-        let writer =
-            Writer::new(Arc::clone(settings), ends.clone(), ends.clone(), ends, telemetry);
+        let writer = Writer::new(Arc::clone(settings), ends.clone(), ends.clone(), ends, telemetry);
         let task = Box::pin(work(writer, Rc::clone(&crew), settings.flush_interval));
         let instance = Self { number, stopped_until: 0, is_leaving: false, crew, task };
         Ok((instance, mailboxes))

@@ -100,7 +100,8 @@ impl Connection {
                 Fate::Late => applied + world.random.below(LATE_MAX),
                 Fate::Good | Fate::Fails | Fate::LosesReply | Fate::Partly => applied,
             };
-            let request = (fate != Fate::Fails).then(|| world.send(batch, fate, applied, self.instance));
+            let request =
+                (fate != Fate::Fails).then(|| world.send(batch, fate, applied, self.instance));
             world.note(&|| {
                 let (table, rows) = (batch.table.name(), batch.rows);
                 format!("instance {} sends {table} ({rows} rows): {fate:?}", self.instance)

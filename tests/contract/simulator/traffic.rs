@@ -35,11 +35,16 @@ impl Case {
         let mut random = Random::new(seed);
         let settings = settings(&mut random);
         let partitions = 2 + random.below(3);
+        // Whether both clocks pass everything at the end.
+        let is_sealed = !random.one_in(3);
         let mut case = Self { settings, logs: Vec::new(), records: Log::new() };
         for number in 0..partitions {
             let skew = random.range(-3, 4);
             let mut log = PartitionLog { number, random: &mut random, out: Vec::new() };
             log.requests();
+            if is_sealed {
+                log.end();
+            }
             let mut messages = log.out;
             messages.sort_by_key(|message| message.0);
             if !case.settings.has_labels {
@@ -155,14 +160,55 @@ struct PartitionLog<'a> {
 
 impl PartitionLog<'_> {
     fn requests(&mut self) {
-        let requests = if self.random.one_in(12) { 0 } else { 8 + self.random.below(22) };
+        // Idle ones, sparse ones that seal windows that they have no row of, and busy ones.
+        let (requests, gap) = match self.random.below(12) {
+            0 => (0, 1),
+            1..=3 => (2 + self.random.below(5), 40),
+            _ => (8 + self.random.below(22), 5),
+        };
         let mut now = self.random.range(0, 10);
         for request in 0..requests {
             now += match self.random.below(20) {
                 0 => self.random.range(5, 25),
-                _ => self.random.range(0, 5),
+                _ => self.random.range(0, gap),
             };
             self.request(now, &format!("{}-{request}", self.number));
+        }
+    }
+
+    /// Records that nothing is made of but progress, slowly at first.
+    fn end(&mut self) {
+        let mut now = 100;
+        for _ in 0..5 {
+            now += self.random.range(0, 40);
+            for stream in Stream::BOTH {
+                let count = self.random.range(1, 3);
+                for _ in 0..count {
+                    self.out.push((now, stream, Body::Dead));
+                }
+            }
+        }
+        for stream in Stream::BOTH {
+            for _ in 0..3 {
+                let id = format!("{}-end", self.number);
+                let time = (START + 300) * UNIT;
+                let inference = Inference {
+                    id: id.clone(),
+                    model: "a".to_owned(),
+                    time,
+                    ..Inference::default()
+                };
+                let value = Given::Number(1.0);
+                let label = Label { id, model: None, time, value, weight: 1.0 };
+                self.out.push((
+                    300,
+                    stream,
+                    match stream {
+                        Stream::Inferences => Body::Inference(inference),
+                        Stream::Labels => Body::Label(label),
+                    },
+                ));
+            }
         }
     }
 
@@ -209,7 +255,12 @@ impl PartitionLog<'_> {
         if self.random.one_in(7) {
             // Some come after the window's horizon, and are late.
             let again = at + self.random.range(0, 30);
-            self.out.push((again, Stream::Inferences, Body::Inference(said.clone())));
+            let mut repeated = said.clone();
+            if self.random.one_in(2) {
+                // The same identity with another time, perhaps of another window.
+                repeated.time += self.random.range(0, again - time + 2) * UNIT;
+            }
+            self.out.push((again, Stream::Inferences, Body::Inference(repeated)));
         }
         self.out.push((at, Stream::Inferences, Body::Inference(said)));
     }

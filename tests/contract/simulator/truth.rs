@@ -10,9 +10,9 @@ use tidegauge::engine::metrics::MetricTable;
 use tidegauge::engine::outcome::Tally;
 use tidegauge::engine::state::{Key, Version};
 use tidegauge::engine::time::EventTime;
+use tidegauge::engine::time::Millis;
 use tidegauge::engine::window::Window;
 use tidegauge::evaluate::grain_name;
-use tidegauge::engine::time::Millis;
 use tidegauge::sink::tables::Table;
 
 use super::traffic::Case;
@@ -282,9 +282,7 @@ impl Truth {
             let clocks = mark.clocks.each_ref().map(|clock| clock.now().map(|time| time.0));
             let sealed = account.seal_mark.unwrap_or(i64::MIN);
             let written = tables.seals.get(&partition).map_or(i64::MIN, |mark| mark.0);
-            if clocks != account.clocks
-                || mark.floor.sealed_until.0 != sealed
-                || written != sealed
+            if clocks != account.clocks || mark.floor.sealed_until.0 != sealed || written != sealed
             {
                 let text = format!("{mark:?} and {written}, not {account:?}");
                 return Err(Violation::new("I1 marks", text));
@@ -314,8 +312,7 @@ fn parts(case: &Case) -> (Vec<Part>, Vec<Whole>) {
             by_key.entry(key).or_default().push((one.offset, one.walk.labels.clone()));
         }
     }
-    let parts: Vec<Part> =
-        by_key.into_iter().map(|(key, folded)| Part { key, folded }).collect();
+    let parts: Vec<Part> = by_key.into_iter().map(|(key, folded)| Part { key, folded }).collect();
     let mut wholes: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     let sizes = std::iter::once(case.settings.window).chain(case.settings.grains.iter().copied());
     for size in sizes {

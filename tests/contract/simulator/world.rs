@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub tamper: Arc<dyn Tamper>,
     /// Of so many calls one goes wrong; none with 0.
     pub trouble: u64,
+    /// Of so many parts of calls one takes long.
+    pub slowness: u64,
     pub violation: Option<Violation>,
     requests: BTreeMap<u64, Request>,
     next_request: u64,
@@ -90,6 +92,7 @@ impl World {
             truth,
             tamper,
             trouble: 0,
+            slowness: 4,
             violation: None,
             requests: BTreeMap::new(),
             next_request: 0,
@@ -129,7 +132,7 @@ impl World {
 
     /// Steps that a part of a call takes: mostly none.
     pub(crate) fn delay(&mut self) -> u64 {
-        if self.random.one_in(4) { self.random.below(DELAY_MAX) } else { 0 }
+        if self.random.one_in(self.slowness) { self.random.below(DELAY_MAX) } else { 0 }
     }
 
     pub(crate) fn fate(&mut self) -> Fate {
@@ -188,7 +191,9 @@ impl World {
         let random = &mut self.random;
         let keep = |_| !request.is_partial || random.one_in(2);
         self.tables.apply_some(&request.batch, keep);
-        self.note(&|| format!("applied {} ({} rows)", request.batch.table.name(), request.batch.rows));
+        self.note(&|| {
+            format!("applied {} ({} rows)", request.batch.table.name(), request.batch.rows)
+        });
     }
 
     /// What is still on its way arrives now.
