@@ -1,39 +1,45 @@
 # `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
 .DEFAULT_GOAL := help
-.PHONY: help demo packages clickhouse services lint test check bench schemas
+.PHONY: help demo packages test-packages clickhouse services lint test check bench schemas
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
-demo: packages clickhouse ## Kafka, ClickHouse, traffic and Tidegauge on this machine; ARGS="--for 60s"
-	cargo build --release --bins
-	target/release/tidegauge demo $(ARGS)
+demo: clickhouse ## Kafka, ClickHouse, traffic and Tidegauge on this machine; ARGS="--for 60s"
+	cargo build --profile demo --bins
+	target/demo/tidegauge demo $(ARGS)
 
 packages: # what the build needs of the system
 	@.ci/fetch packages
 
-clickhouse: ## the embedded ClickHouse
+test-packages: # and what the tests need
+	@.ci/fetch test-packages
+
+clickhouse: packages ## the embedded ClickHouse
 	@.ci/fetch clickhouse
 
-services: clickhouse # what the tests start
-	@.ci/fetch test-packages kafka registry
+services: test-packages # what the tests start
+	@.ci/fetch clickhouse kafka registry
 
-lint:
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --lib --bin tidegauge-clickhouse
+lints = cargo fmt --check && cargo clippy --all-targets -- -D warnings && \
+  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --lib --bin tidegauge-clickhouse
 
-# The tests come last, so that the runner's own summaries end the output.
-test: packages services lint ## everything: lints, docs, all tests with real services, benches once
-	$(if $(wildcard benches/*.rs),cargo test --bench '*')
-	cargo test --no-fail-fast
+lint: test-packages
+	$(lints)
+
+# The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
+# clippy may know more lints.
+test: services ## everything: lints, docs, all tests with real services, benches once
+	@linted=0; { $(lints); } || linted=1; \
+	cargo test --bench '*' && cargo test --no-fail-fast || exit 1; \
+	[ $$linted = 0 ] || echo "the tests pass, but not the lints: see above" >&2; exit $$linted
 
 check: packages ## the quick part: lints, tests without services
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test --lib --bins --test engine --test contract
+	cargo test --lib --bins --test tidy --test engine --test contract
 
-bench: packages clickhouse ## the benchmarks, by name with ARGS="decode"
+bench: clickhouse ## the benchmarks, by name with ARGS="decode"
 	cargo bench $(ARGS)
 
 schemas: packages ## writes schemas/clickhouse/ anew from the tables in the source

@@ -61,6 +61,7 @@ impl Endpoints {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .fallback(async || (StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"))
             .with_state(self.telemetry);
         if let Err(error) = axum::serve(self.listener, app).await {
             tracing::error!(%error, "endpoints ended");

@@ -3,7 +3,7 @@
 //! so that log and count can't drift apart; nothing is done per record, and no payload or secret is ever logged.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -154,6 +154,7 @@ struct Meters {
     lag: Family<[(&'static str, String); 2], Gauge>,
     partitions: Family<Numbered, Gauge>,
     not_ready: Family<Single, Gauge>,
+    mostly_late: Gauge,
 }
 
 impl Meters {
@@ -192,6 +193,10 @@ impl Meters {
             lag: meter!("lag_records", "Records not read yet, by topic and partition"),
             partitions: meter!("partitions", "Partitions owned, by worker"),
             not_ready: meter!("not_ready", "1 while the cause keeps the program from being ready"),
+            mostly_late: meter!(
+                "mostly_late",
+                "1 while nearly all inferences are late: loaded later, or lateness is too short"
+            ),
         }
     }
 }
@@ -206,6 +211,7 @@ struct Inner {
     registry: Registry,
     meters: Meters,
     reasons: Mutex<BTreeMap<Cause, String>>,
+    is_late_said: AtomicBool,
 }
 
 impl Default for Telemetry {
@@ -225,8 +231,16 @@ impl Telemetry {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("tidegauge");
         let meters = Meters::register(&mut registry);
+        meters.hours_left.set(-1.0);
         let reasons = Mutex::new(BTreeMap::new());
-        Self { inner: Arc::new(Inner { registry, meters, reasons }) }
+        Self {
+            inner: Arc::new(Inner {
+                registry,
+                meters,
+                reasons,
+                is_late_said: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// All meters as Prometheus text.
@@ -250,7 +264,10 @@ impl Telemetry {
         let reason = reason.into();
         let before = self.reasons_lock().insert(cause, reason.clone());
         self.meters().not_ready.get_or_create(&[("cause", cause.name())]).set(1);
-        if before.is_none() {
+        let is_expected = matches!(cause, Cause::Starting | Cause::Stopping);
+        if before.is_none() && is_expected {
+            info!(cause = cause.name(), %reason, "not ready");
+        } else if before.is_none() {
             warn!(cause = cause.name(), %reason, "not ready");
         } else if before.as_ref() != Some(&reason) {
             debug!(cause = cause.name(), %reason, "still not ready");
@@ -262,7 +279,8 @@ impl Telemetry {
         let before = self.reasons_lock().remove(&cause);
         if before.is_some() {
             self.meters().not_ready.get_or_create(&[("cause", cause.name())]).set(0);
-            info!(cause = cause.name(), "no longer a reason against being ready");
+            let is_ready = self.reasons_lock().is_empty();
+            info!(cause = cause.name(), is_ready, "cause is gone");
         }
     }
 
@@ -305,6 +323,21 @@ impl Telemetry {
         self.meters().hours_left.set(hours.unwrap_or(-1.0));
         if let Some(hours) = hours.filter(|hours| *hours < 24.0) {
             warn!(hours_left = hours, bytes, budget, "state grows towards its budget");
+        }
+    }
+
+    /// Nearly all inferences of late were late, or no longer. Logged once in a process, with the remedy.
+    pub fn mostly_late(&self, late: Option<(u64, u64)>) {
+        let before = self.meters().mostly_late.set(i64::from(late.is_some()));
+        let Some((late, of)) = late.filter(|_| before == 0) else { return };
+        if !self.inner.is_late_said.swap(true, Ordering::Relaxed) {
+            warn!(
+                late,
+                of,
+                "nearly all inferences arrived later than windows.lateness allows, so none of them is measured. \
+                 If their history was loaded into Kafka later, set windows.progress = \"event\"; if they come late, \
+                 raise windows.lateness. Either needs another job name"
+            );
         }
     }
 
@@ -395,7 +428,9 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is neither a level nor a list of `target=level`.
-    #[error("log level {level:?} is not understood: write error, warn, info, debug or trace")]
+    #[error(
+        "logs.level is {level:?}; it must be error, warn, info, debug or trace, or a list like \"info,librdkafka=debug\""
+    )]
     Level {
         /// What was given.
         level: String,
@@ -418,8 +453,16 @@ impl LogError {
 /// Sends the log to standard error. `level` is a level, or a list such as `info,tidegauge=debug`. Called once, by
 /// `main`.
 pub fn set_up_log(format: LogFormat, level: &str) -> Result<(), LogError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
-        .map_err(|_| LogError::Level { level: level.to_owned() })?;
+    let refused = || LogError::Level { level: level.to_owned() };
+    // The filter itself takes "loud" for the name of a module, and then logs nothing else.
+    let is_level = |directive: &str| {
+        let level = directive.rsplit('=').next().unwrap_or_default().trim();
+        ["error", "warn", "info", "debug", "trace", "off"].contains(&&*level.to_lowercase())
+    };
+    if !level.split(',').all(is_level) {
+        return Err(refused());
+    }
+    let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|_| refused())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -469,7 +512,9 @@ mod tests {
 
     #[test]
     fn an_unknown_level_is_refused() {
-        let error = set_up_log(LogFormat::Text, "tidegauge=loud").expect_err("not a level");
-        assert_eq!(error.code(), "log_level");
+        for level in ["tidegauge=loud", "loud", "info,", ""] {
+            let error = set_up_log(LogFormat::Text, level).expect_err(level);
+            assert_eq!(error.code(), "log_level");
+        }
     }
 }

@@ -115,7 +115,7 @@ pub const CODES: &[Code] = &[
     code(
         "kafka_unreachable",
         FAILED,
-        "start Kafka, or correct `kafka.brokers` and the security properties",
+        "start Kafka, or correct `kafka.brokers` (of simulate: `--brokers`) and the security properties",
     ),
     code("topic_missing", USAGE, "create the topic, or correct its name in the configuration"),
     code(
@@ -367,7 +367,7 @@ pub fn find(code: &str) -> Option<&'static Code> {
 }
 
 /// The message of an error with those of its causes that it does not repeat itself.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

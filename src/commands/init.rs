@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{ConfigFile, Failure, runtime, terminal};
+use crate::sink::SinkError;
 use crate::sink::clickhouse::{ClickHouse, print};
 use crate::sink::tables::{DEFAULT_DATABASE, Engine};
 
@@ -37,7 +38,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         terminal::print(&print(&database.database, &database.engine));
         return Ok(ExitCode::SUCCESS);
     }
-    let migrated = runtime()?.block_on(ClickHouse::new(settings.clickhouse()).init())?;
+    let url = &settings.clickhouse.url;
+    let done = runtime()?.block_on(ClickHouse::new(settings.clickhouse()).init());
+    let migrated = done.map_err(|error| match error {
+        SinkError::Unavailable(reason) => SinkError::Unavailable(format!("{url}: {reason}")),
+        other => other,
+    })?;
     for line in &migrated.done {
         terminal::print(&format!("{line}\n"));
     }

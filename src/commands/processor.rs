@@ -9,11 +9,14 @@ use tokio::task::JoinSet;
 
 use super::{Failure, terminal};
 use crate::config::Settings;
+use crate::decode::Decoder;
+use crate::engine::Progress;
 use crate::http::Endpoints;
 use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::dead_letter::KafkaLetters;
+use crate::source::SourceError;
 use crate::source::kafka::{self, KafkaHealth, KafkaSettings, Opened, Topics, client_config};
 use crate::telemetry::{Cause, Telemetry};
 
@@ -42,6 +45,11 @@ impl Processor {
         until_end: bool,
         runtime: &Runtime,
     ) -> Result<Self, Failure> {
+        // What is wrong with the schema files shows before anything is waited for.
+        let schemas = settings.schemas()?;
+        for decoder in settings.decoders().iter().flatten() {
+            Decoder::new(decoder, Arc::clone(&schemas))?;
+        }
         let telemetry = Telemetry::new();
         let endpoints = runtime.block_on(Endpoints::bind(settings.listen, telemetry.clone()))?;
         let kafka_settings = settings.kafka(until_end);
@@ -52,13 +60,24 @@ impl Processor {
             inferences: letters_topic,
             labels: None,
             ..kafka_settings.clone()
-        })?;
-        if topics.append_time {
-            // The broker's stamps are never wrong, so one of them makes the clock.
+        })
+        .map_err(of_dead_letters)?;
+        if topics.append_time && settings.shard.progress == Progress::Log {
+            // The broker's stamps are never wrong, so one of them makes the clock. The records' own times can be.
             settings.shard.clock_stamps = 1;
         }
         let clickhouse = ClickHouse::new(settings.clickhouse());
-        settings.shard.generation = runtime.block_on(bind(&clickhouse, &settings, &topics))?;
+        let bound = runtime.block_on(bind(&clickhouse, &settings, &topics));
+        settings.shard.generation = match bound {
+            // A first start with a wrong format ends before anything is written: then it may be mended.
+            Err(failure)
+                if failure.code == "job_other_configuration"
+                    && !kafka::has_members(&kafka_settings)? =>
+            {
+                runtime.block_on(clickhouse.rebind(&settings.binding(&topics)))?
+            }
+            bound => bound?,
+        };
         let config = client_config(&settings.brokers, &settings.exposed_properties());
         let labels = settings.labels.as_ref().map_or("", |labels| labels.name.as_str());
         let sources = [settings.inferences.name.as_str(), labels];
@@ -109,6 +128,19 @@ impl Processor {
                 at_least: settings.dead_letters.limit_after,
             },
         })
+    }
+}
+
+/// Says that it is the topic of the dead letters, which newcomers have never heard of.
+fn of_dead_letters(error: SourceError) -> Failure {
+    match error {
+        SourceError::MissingTopic { topic, brokers } => Failure::new(
+            "topic_missing",
+            format!(
+                "topic {topic} (dead_letters.topic, for records that can't be used) does not exist at {brokers}"
+            ),
+        ),
+        other => other.into(),
     }
 }
 

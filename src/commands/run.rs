@@ -7,8 +7,9 @@ use tokio::task::JoinSet;
 
 use super::processor::Processor;
 use super::{ConfigFile, Failure, runtime, terminal};
+use crate::engine::outcome::Outcome;
 use crate::pipeline::Totals;
-use crate::telemetry::set_up_log;
+use crate::telemetry::{outcome_index, set_up_log};
 
 /// Measure: read both topics and keep the rows in ClickHouse right
 ///
@@ -34,10 +35,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = args.config.load()?;
     set_up_log(settings.logs.format, &settings.logs.level)?;
+    let (job, brokers) = (settings.job.clone(), settings.brokers.clone());
+    tracing::info!(%job, %brokers, version = env!("CARGO_PKG_VERSION"), "starting");
     let runtime = runtime()?;
     let processor = Processor::connect(settings, args.until_end, &runtime)?;
     let address = processor.address();
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "started");
+    tracing::info!(%address, "connected; /healthz, /readyz and /metrics answer here");
     let mut tasks = JoinSet::new();
     let (say_stop, stop) = oneshot::channel();
     let signals = {
@@ -71,6 +74,8 @@ async fn leave_on_signals(mut signals: terminal::Signals, say_stop: oneshot::Sen
 fn report(totals: &Totals) {
     let usage = terminal::usage();
     let records: u64 = totals.records.iter().sum();
+    let outcome =
+        |outcome| totals.outcomes.iter().map(|of| of[outcome_index(outcome)]).sum::<u64>();
     let (seconds, cpu) = (totals.elapsed.as_secs_f64(), usage.cpu.as_secs_f64());
     tracing::info!(
         records,
@@ -80,7 +85,12 @@ fn report(totals: &Totals) {
         records_per_cpu_s = (records as f64 / cpu.max(1e-9)).round(),
         peak_rss_mib = usage.peak_bytes >> 20,
         rows_written = totals.rows_written,
-        dead_letters = totals.letters,
+        accepted = outcome(Outcome::Accepted),
+        duplicate = outcome(Outcome::Duplicate),
+        late = outcome(Outcome::Late),
+        matched = outcome(Outcome::Matched),
+        dead = outcome(Outcome::Dead),
+        replayed = records.saturating_sub(totals.outcomes.iter().flatten().sum()),
         flushes = totals.flushes,
         drained = totals.is_drained,
         "finished"

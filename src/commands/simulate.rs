@@ -10,10 +10,11 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::codes::chain;
 use super::{Failure, runtime, terminal};
 use crate::config;
 use crate::engine::time::Millis;
-use crate::source::kafka::client_config;
+use crate::source::kafka::{client_config, without_values};
 use crate::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
 use crate::traffic::produce::{Sender, Until};
 use crate::traffic::{Shares, Traffic, TrafficSettings};
@@ -61,7 +62,7 @@ pub struct Args {
     /// Print the two Avro schemas and send nothing
     #[arg(long)]
     print_schemas: bool,
-    /// The same seed sends the same records
+    /// The same seed sends the same records; a second run into the same topics needs another, or it sends duplicates
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Inferences for each second; with --fast of the records' own time
@@ -121,6 +122,9 @@ struct ShareArgs {
     broken: Option<f64>,
 }
 
+/// How long Kafka may take for its first answer.
+const KAFKA_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How records are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FormatName {
@@ -156,6 +160,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     check(args)?;
     let runtime = runtime()?;
     let config = client_config(&args.brokers, &args.properties);
+    check_topics(args, &config)?;
     if args.create_topics {
         let topics = [&args.inferences, &args.labels, &args.dead_letters];
         runtime.block_on(create_topics(&config, &topics, args.partitions))?;
@@ -192,6 +197,23 @@ fn check(args: &Args) -> Result<(), Failure> {
         return usage("--fast needs --records or --for: it would never end");
     }
     Ok(())
+}
+
+/// Whether Kafka is there, and the topics are or will be: the producer alone says "timed out" after half a minute.
+fn check_topics(args: &Args, config: &ClientConfig) -> Result<(), Failure> {
+    let client: AdminClient<DefaultClientContext> =
+        config.create().map_err(|error| Failure::new("producer_client", without_values(&error)))?;
+    let metadata = client.inner().fetch_metadata(None, KAFKA_PATIENCE).map_err(|error| {
+        Failure::new("kafka_unreachable", format!("can't reach Kafka at {}: {error}", args.brokers))
+    })?;
+    let is_there = |name: &&String| metadata.topics().iter().any(|topic| topic.name() == **name);
+    match [&args.inferences, &args.labels].into_iter().find(|name| !is_there(name)) {
+        Some(missing) if !args.create_topics => Err(Failure::new(
+            "topic_missing",
+            format!("topic {missing} does not exist at {}; --create-topics makes it", args.brokers),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn traffic_settings(args: &Args) -> TrafficSettings {
@@ -297,7 +319,7 @@ async fn register(registry: &str, topic: &str, schema: &str) -> Result<u32, Fail
         .body(body)
         .send()
         .await
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| refused(chain(&error.without_url())))?;
     let status = answer.status();
     let text = answer.text().await.map_err(|error| refused(error.to_string()))?;
     let id = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|v| v["id"].as_u64());

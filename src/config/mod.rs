@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use error::{ConfigError, Place};
+use raw::Entry;
 pub use raw::{Environment, RawConfig};
 pub use values::{Secret, bytes, duration};
 
@@ -21,7 +22,7 @@ use crate::decode::fields::FieldPaths;
 use crate::engine::ShardSettings;
 use crate::engine::event::Stream;
 use crate::engine::time::Millis;
-use crate::sink::tables::Engine;
+use crate::sink::tables::{Databases, Engine};
 use crate::source::kafka::Start;
 use crate::telemetry::LogFormat;
 use reader::{Reader, invalid, list_of, text_of};
@@ -302,7 +303,8 @@ fn properties(reader: &Reader<'_>) -> Result<Vec<(String, Secret)>, ConfigError>
     let entry = reader.entry(&["kafka", "properties"]).expect("has a default");
     let mut properties = Vec::new();
     for (name, value) in entry.value.as_table().expect("the type was checked") {
-        properties.push((name.clone(), reader.reveal(&entry, &text_of(value))?));
+        let own = Entry { key: format!("{}.\"{name}\"", entry.key), ..entry.clone() };
+        properties.push((name.clone(), reader.reveal(&own, &text_of(value))?));
     }
     Ok(properties)
 }
@@ -323,6 +325,14 @@ fn registry(reader: &Reader<'_>) -> Result<Option<Registry>, ConfigError> {
 fn url(reader: &Reader<'_>, path: &[&str]) -> Result<String, ConfigError> {
     let entry = reader.entry(path).expect("was checked to be there");
     let given = text_of(&entry.value);
+    // Addresses stand in logs and errors. The value is not shown: it may be a password that is misplaced here.
+    if given.contains(['@', '?', '#']) {
+        let section = path[0];
+        let reason = format!(
+            "must not hold a user, a password or parameters: write them as {section}.user and {section}.password"
+        );
+        return Err(invalid(&entry, reason));
+    }
     if !(given.starts_with("http://") || given.starts_with("https://")) {
         let reason = format!("is \"{given}\"; it must begin with http:// or https://");
         return Err(invalid(&entry, reason));
@@ -333,7 +343,7 @@ fn url(reader: &Reader<'_>, path: &[&str]) -> Result<String, ConfigError> {
 fn database(reader: &Reader<'_>) -> Result<Database, ConfigError> {
     Ok(Database {
         url: url(reader, &["clickhouse", "url"])?,
-        database: name(reader, &["clickhouse", "database"], "_", 64)?,
+        database: database_name(reader)?,
         user: reader.text(&["clickhouse", "user"]),
         password: reader.secret(&["clickhouse", "password"])?,
         engine: engine(reader)?,
@@ -342,6 +352,17 @@ fn database(reader: &Reader<'_>) -> Result<Database, ConfigError> {
         timeout: reader.duration(&["clickhouse", "timeout"], Millis(100))?,
         flush_interval: reader.duration(&["clickhouse", "flush_interval"], Millis(10))?,
     })
+}
+
+/// BI tools break on other names than these, even where ClickHouse takes them.
+fn database_name(reader: &Reader<'_>) -> Result<String, ConfigError> {
+    let entry = reader.entry(&["clickhouse", "database"]).expect("has a default");
+    let given = text_of(&entry.value);
+    if Databases::is_name(&given) && given.len() <= 64 {
+        return Ok(given);
+    }
+    let reason = "it must be 1 to 64 of a to z, 0 to 9 and _, and begin with a letter";
+    Err(invalid(&entry, format!("is \"{given}\"; {reason}")))
 }
 
 fn engine(reader: &Reader<'_>) -> Result<Engine, ConfigError> {

@@ -103,7 +103,9 @@ impl RawConfig {
                 self.insert(path.clone(), option.kind, value.clone(), place)?;
             } else if options::is_section(path) {
                 let (DeValue::Table(inner), Value::Table(value)) = (inner.get_ref(), value) else {
-                    return Err(wrong_type(place, path, "a section with keys of its own", value));
+                    let expected = "a section with keys of its own";
+                    let (key, found) = (written(path), shown(value));
+                    return Err(ConfigError::WrongType { place, key, expected, found });
                 };
                 if path.len() == 2 && path[0] == "models" {
                     self.models.push(path[1].clone());
@@ -128,8 +130,14 @@ impl RawConfig {
         place: Place,
     ) -> Result<(), ConfigError> {
         if !has_kind(kind, &value) {
-            let shown = if kind == Kind::Secret { &Value::from(value.type_str()) } else { &value };
-            return Err(wrong_type(place, &path, kind.expected(), shown));
+            // What may hold a secret is not shown, only what type it has.
+            let found = match (kind, &value) {
+                (Kind::Table, Value::Table(_)) => "a table with other values".to_owned(),
+                (Kind::Secret | Kind::Table, _) => format!("{} (not shown)", value.type_str()),
+                _ => shown(&value),
+            };
+            let key = written(&path);
+            return Err(ConfigError::WrongType { place, key, expected: kind.expected(), found });
         }
         let key = written(&path);
         self.entries.insert(path, Entry { key, value, place });
@@ -223,10 +231,10 @@ pub(super) fn from_text(kind: Kind, text: &str) -> Value {
     }
 }
 
-fn wrong_type(place: Place, path: &[String], expected: &'static str, value: &Value) -> ConfigError {
+/// A value for a message; a long one by its type only.
+fn shown(value: &Value) -> String {
     let shown = value.to_string();
-    let found = if shown.len() > 40 { value.type_str().to_owned() } else { shown };
-    ConfigError::WrongType { place, key: written(path), expected, found }
+    if shown.len() > 40 { value.type_str().to_owned() } else { shown }
 }
 
 /// A path as it would stand in the file.

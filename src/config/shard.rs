@@ -1,19 +1,33 @@
 //! What the engine goes by: windows, limits, caps and models.
 
 use super::error::{ConfigError, Place};
-use super::reader::{Reader, invalid, list_of, number_of, positives};
+use super::reader::{Reader, invalid, list_of, number_of, positives, text_of};
 use super::values;
 use crate::engine::lateness::Limits;
 use crate::engine::metrics::accumulator::ValueMatrix;
 use crate::engine::time::Millis;
 use crate::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
+use crate::evaluate::grain_name;
 
 const DAY: Millis = Millis(86_400_000);
+/// The engine holds an inference's time within its window in 32 bits of milliseconds: 49.7 days.
+const LONGEST_WINDOW: Millis = Millis(49 * 86_400_000);
+/// Beyond it a sum over many decisions would say nothing any more about one of them.
+const GREATEST_VALUE: f64 = 1e12;
 
 pub(super) fn shard(reader: &Reader<'_>, has_labels: bool) -> Result<ShardSettings, ConfigError> {
     let window = reader.millis(&["windows", "size"], Millis(1))?;
     let entry = reader.entry(&["windows", "size"]).expect("has a default");
-    fits_a_day(window).map_err(|reason| invalid(&entry, reason))?;
+    if window > LONGEST_WINDOW {
+        let reason = format!("is \"{}\"; it must be 1ms to 49d", text_of(&entry.value));
+        return Err(invalid(
+            &entry,
+            format!("{reason}: longer spans are grains, like grains = [\"90d\"]"),
+        ));
+    }
+    fits_a_day(window).map_err(|reason| {
+        invalid(&entry, format!("is \"{}\"; it {reason}", text_of(&entry.value)))
+    })?;
     let (models, dimensions) = models(reader)?;
     Ok(ShardSettings {
         window,
@@ -63,9 +77,10 @@ pub(super) fn grains(reader: &Reader<'_>, window: Millis) -> Result<Vec<Millis>,
             continue;
         }
         if !is_multiple {
-            let size = window.0;
-            let reason =
-                format!("has \"{text}\"; a grain is several times windows.size ({size} ms)");
+            let size = grain_name(window);
+            let reason = format!(
+                "has \"{text}\"; a grain is two times windows.size ({size}) or more, and a multiple of it"
+            );
             return Err(invalid(&entry, reason));
         }
         fits_a_day(grain)
@@ -134,8 +149,8 @@ fn value_matrix(reader: &Reader<'_>, path: &[&str]) -> Result<Option<ValueMatrix
         return Err(invalid(&entry, format!("has `{other}`; its cells are tp, fp, fn and tn")));
     }
     let cell = |name: &str| match table.get(name).map(number_of) {
-        Some(number) if number.is_finite() => Ok(number),
-        _ => Err(invalid(&entry, format!("needs a finite number for `{name}`"))),
+        Some(number) if number.abs() <= GREATEST_VALUE => Ok(number),
+        _ => Err(invalid(&entry, format!("needs a number of at most 1e12 in size for `{name}`"))),
     };
     Ok(Some(ValueMatrix { tp: cell("tp")?, fp: cell("fp")?, fn_: cell("fn")?, tn: cell("tn")? }))
 }

@@ -3,8 +3,8 @@
 use super::PipelineError;
 use super::budget::{self, Clocks, Pressure};
 use super::worker::{FromWorker, Worker};
-use crate::engine::Shard;
 use crate::engine::event::{PartitionId, Stream};
+use crate::engine::{Progress, Shard};
 use crate::source::{Source, Take};
 use crate::telemetry::{Cause, Holding};
 
@@ -61,6 +61,10 @@ impl<S: Source> Worker<S> {
         let counts = self.intake.take_counts();
         self.telemetry.batch(&counts);
         self.shared.count(&counts);
+        // By event time nothing that was loaded later is late.
+        if self.settings.shard.progress == Progress::Log {
+            self.telemetry.mostly_late(self.shared.late.count(&counts));
+        }
         let shards = &self.intake.shards;
         self.rebuilding.retain(|p, _| shards.get(p).is_some_and(|shard| !shard.has_caught_up()));
         let budget = self.settings.state_budget_bytes;

@@ -8,6 +8,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod budget;
+mod late;
 mod letters;
 mod intake;
 mod parts;
@@ -163,6 +164,7 @@ pub struct Totals {
 #[derive(Debug, Default)]
 pub struct Shared {
     memory: budget::Memory,
+    late: late::RecentlyLate,
     records: [AtomicU64; 2],
     outcomes: [[AtomicU64; OUTCOMES]; 2],
 }

@@ -46,6 +46,12 @@ impl ClickHouse {
     pub async fn bind(&self, binding: &JobBinding) -> Result<u16, BindError> {
         job::bind(&self.connection, binding).await
     }
+
+    /// Binds a job that has written nothing yet, and of which no instance runs, to another configuration; its new
+    /// generation.
+    pub async fn rebind(&self, binding: &JobBinding) -> Result<u16, BindError> {
+        job::rebind(&self.connection, binding).await
+    }
 }
 
 impl Sink for ClickHouse {

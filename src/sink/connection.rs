@@ -209,8 +209,20 @@ impl Connection {
     ) -> Result<T, SinkError> {
         let timeout: Duration = self.settings.timeout;
         match tokio::time::timeout(timeout, work).await {
-            Ok(done) => done.map_err(|error| classify(&error)),
-            Err(_) => Err(classify(&Error::TimedOut)),
+            Ok(done) => done.map_err(|error| self.named(classify(&error))),
+            Err(_) => Err(self.named(classify(&Error::TimedOut))),
+        }
+    }
+
+    /// With the address of a server that does not answer: several may be in question.
+    fn named(&self, error: SinkError) -> SinkError {
+        match error {
+            SinkError::Unavailable(reason) => {
+                // What stands before an @ may be a secret.
+                let url = self.settings.url.rsplit('@').next().unwrap_or_default();
+                SinkError::Unavailable(format!("{reason} (at {url})"))
+            }
+            other => other,
         }
     }
 }
@@ -288,7 +300,9 @@ fn with_sources(error: &Error) -> String {
 /// What the server's own error code says about who can help. Unknown codes are tried again: a wrong retry costs time,
 /// a wrong stop costs rows.
 fn of_server(text: &str) -> SinkError {
-    let short: String = text.chars().take(500).collect();
+    // The rest is advice on other products, or the statement.
+    let first = text.lines().next().unwrap_or_default();
+    let short: String = first.chars().take(500).collect();
     let refused = |remedy: &str| SinkError::Refused(format!("{short}. {remedy}"));
     match server_code(text) {
         // Unknown user, wrong or missing password, address not allowed, authentication failed.

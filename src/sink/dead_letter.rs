@@ -6,10 +6,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use super::{DeadLetter, DeadLetters, SinkError};
-use crate::source::kafka::log_client_line;
+use crate::source::kafka::{log_client_line, without_values};
 
 /// What the producer differs in from librdkafka's defaults, unless the configuration says otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -35,6 +36,8 @@ impl ClientContext for LettersContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_client_line(level, facility, message);
     }
+
+    fn stats(&self, _statistics: Statistics) {} // the default logs them
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "the dead-letter producer reports an error");
@@ -167,7 +170,7 @@ fn queue_full(error: &KafkaError) -> bool {
 }
 
 fn failed(error: &KafkaError) -> SinkError {
-    SinkError::Letters(error.to_string())
+    SinkError::Letters(without_values(error))
 }
 
 /// Where the record came from, and what is wrong with it.

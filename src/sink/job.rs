@@ -177,7 +177,7 @@ pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Resul
             return Ok(generation);
         }
         // A row that was deleted by hand leaves its token behind: the next attempt has another.
-        insert(connection, binding, &format!("bind {attempt} {job}")).await?;
+        insert(connection, binding, 0, &format!("bind {attempt} {job}")).await?;
     }
     match bound(connection).await? {
         Some((generation, bound)) => binding.compare(job, &bound).map(|()| generation),
@@ -188,15 +188,50 @@ pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Resul
     }
 }
 
+/// Binds a job that has written nothing yet to another configuration, as the next generation. The caller has made sure
+/// that no instance of it runs. A job that has written something stays with its configuration.
+pub(super) async fn rebind(
+    connection: &Connection,
+    binding: &JobBinding,
+) -> Result<u16, BindError> {
+    let job = &connection.settings.job;
+    if let Some((generation, before)) = bound(connection).await?
+        && !has_written(connection).await?
+        && generation < u16::MAX
+        && matches!(binding.compare(job, &before), Err(BindError::OtherConfiguration { .. }))
+    {
+        let next = generation + 1;
+        insert(connection, binding, next, &format!("bind generation {next} {job}")).await?;
+    }
+    bind(connection, binding).await
+}
+
+/// Whether any record of the job is counted in a mark or a state.
+async fn has_written(connection: &Connection) -> Result<bool, SinkError> {
+    let sql = format!(
+        "SELECT sum(rows) AS rows FROM (\
+         SELECT count() AS rows FROM {} WHERE job = {{job:String}} \
+         AND (notEmpty(inference_tally) OR notEmpty(label_tally)) \
+         UNION ALL SELECT count() AS rows FROM {} WHERE job = {{job:String}})",
+        connection.table("marks"),
+        connection.table("window_state")
+    );
+    let job = Parameter::Text(connection.settings.job.clone());
+    let body = connection.fetch(&sql, &[("job", job)]).await?;
+    Ok(Rows::new(body, "table marks", &[("rows", "UInt64")])?.u64()? > 0)
+}
+
 async fn insert(
     connection: &Connection,
     binding: &JobBinding,
+    generation: u16,
     token: &str,
 ) -> Result<(), SinkError> {
     let labels = binding.labels.clone().unwrap_or_default();
     let text = |text: &str| Parameter::Text(text.to_owned());
     let parameters = [
         ("job", text(&connection.settings.job)),
+        ("generation", Parameter::Number(i64::from(generation))),
         ("cluster", text(&binding.cluster)),
         ("inferences", text(&binding.inferences.name)),
         ("inferences_id", text(&binding.inferences.id)),
@@ -207,7 +242,7 @@ async fn insert(
         ("window_ms", Parameter::Number(binding.window.0)),
     ];
     let values = "(job, generation, cluster, inference_topic, inference_topic_id, label_topic, label_topic_id, \
-                  partitions, configuration, window_ms) SELECT {job:String}, 0, {cluster:String}, \
+                  partitions, configuration, window_ms) SELECT {job:String}, {generation:UInt16}, {cluster:String}, \
                   {inferences:String}, {inferences_id:String}, {labels:String}, {labels_id:String}, \
                   {partitions:Int32}, {configuration:String}, {window_ms:Int64}";
     let settings =

@@ -19,7 +19,7 @@ pub use super::health::KafkaHealth;
 use super::progress::Ends;
 use super::settings::consumer_config;
 pub use super::settings::{
-    KafkaSettings, Start, TopicIdentity, Topics, check_properties, client_config,
+    KafkaSettings, Start, TopicIdentity, Topics, check_properties, client_config, without_values,
 };
 pub use super::share::KafkaSource;
 use super::share::{Channels, Link};
@@ -46,6 +46,11 @@ pub struct Opened {
 /// Must not be called on a thread that drives a runtime: it waits.
 pub fn inspect(settings: &KafkaSettings) -> Result<Topics, SourceError> {
     super::topics::inspect(settings, &consumer_config(settings)?)
+}
+
+/// Whether any instance of the job runs at present: is in its group. Waits, as [`inspect`] does.
+pub fn has_members(settings: &KafkaSettings) -> Result<bool, SourceError> {
+    super::topics::has_members(settings, &consumer_config(settings)?)
 }
 
 /// Joins the group: one source per worker.
@@ -145,5 +150,5 @@ fn ends(link: &Link, partitions: i32) -> Result<Ends, SourceError> {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn client_error(error: KafkaError) -> SourceError {
-    SourceError::Client(error.to_string())
+    SourceError::Client(without_values(&error))
 }

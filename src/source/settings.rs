@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 
 use super::SourceError;
 
@@ -113,6 +114,18 @@ pub fn client_config(brokers: &str, properties: &[(String, String)]) -> ClientCo
     config
 }
 
+/// Why a client was not made. The client crate's own text shows the value of the wrong property, which may be a secret.
+pub fn without_values(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, said, name, value) => {
+            let said =
+                if value.is_empty() { said.clone() } else { said.replace(&**value, "(value)") };
+            format!("kafka.properties: `{name}`: {said}")
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Refuses properties that would break correctness, each with the reason.
 pub fn check_properties(properties: &[(String, String)]) -> Result<(), SourceError> {
     let refused = |name: &str, value: &str| {
@@ -202,6 +215,17 @@ mod tests {
     #[test]
     fn fixed_property_may_be_named_with_its_value() {
         consumer_config(&settings(&[("isolation.level", "read_committed")])).unwrap();
+    }
+
+    #[test]
+    fn no_value_of_a_wrong_property_is_shown() {
+        for (name, value) in [("linger.ms", "hunter2"), ("no.such", "hunter2"), ("acks", "hunter2")]
+        {
+            let config = consumer_config(&settings(&[(name, value)])).unwrap();
+            let client: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
+            let said = without_values(&client.map(drop).unwrap_err());
+            assert!(said.contains(name) && !said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]

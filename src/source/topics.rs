@@ -13,12 +13,13 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataBroker;
+use rdkafka::statistics::Statistics;
 use rdkafka::{ClientConfig, ClientContext};
 use rdkafka_sys as sys;
 
 use super::SourceError;
 use super::context::log_client_line;
-use super::settings::{KafkaSettings, TopicIdentity, Topics};
+use super::settings::{KafkaSettings, TopicIdentity, Topics, without_values};
 
 /// How long the brokers may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +38,8 @@ impl ClientContext for Inspector {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_client_line(level, facility, message);
     }
+
+    fn stats(&self, _statistics: Statistics) {} // the default logs them
 
     fn error(&self, error: KafkaError, reason: &str) {
         let first = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
@@ -58,7 +61,7 @@ pub(super) fn inspect(
 ) -> Result<Topics, SourceError> {
     let client: Client = config
         .create_with_context(Inspector::default())
-        .map_err(|error| SourceError::Client(error.to_string()))?;
+        .map_err(|error| SourceError::Client(without_values(&error)))?;
     let names: Vec<&str> = [Some(&settings.inferences), settings.labels.as_ref()]
         .into_iter()
         .flatten()
@@ -93,6 +96,22 @@ pub(super) fn inspect(
         cluster: client.client.client().fetch_cluster_id(ANSWER_TIMEOUT).unwrap_or_default(),
         append_time: names.iter().all(|name| stamped_by_broker(&client, name)),
     })
+}
+
+/// Whether any instance is in the group at present.
+pub(super) fn has_members(
+    settings: &KafkaSettings,
+    config: &ClientConfig,
+) -> Result<bool, SourceError> {
+    let client: Client = config
+        .create_with_context(Inspector::default())
+        .map_err(|error| SourceError::Client(error.to_string()))?;
+    let groups =
+        client.fetch_group_list(Some(&settings.group), ANSWER_TIMEOUT).map_err(|error| {
+            let (brokers, reason) = (settings.brokers.clone(), error.to_string());
+            SourceError::Unreachable { brokers, reason }
+        })?;
+    Ok(groups.groups().iter().any(|group| !group.members().is_empty()))
 }
 
 /// What metadata say of a topic.

@@ -113,18 +113,23 @@ fn values_that_can_not_be_say_what_could() {
         ("[windows]\nsize = \"7m\"", "divide a day"),
         ("[windows]\nsize = \"0s\"", "must be 1ms"),
         ("[windows]\nsize = \"five\"", "a duration"),
-        ("[windows]\nsize = \"1h\"\ngrains = [\"90m\"]", "several times windows.size"),
+        ("[windows]\nsize = \"50d\"", "1ms to 49d"),
+        ("[windows]\nsize = \"1h\"\ngrains = [\"90m\"]", "windows.size (1h)"),
         ("[windows]\ngrains = [\"1h\", \"7h\"]", "divide a day"),
         ("[windows]\nprogress = \"wall\"", "\"log\" or \"event\""),
         ("[windows]\nclock_stamps = 0", "1 to 64"),
         ("[http]\nlisten = \"9464\"", "127.0.0.1:9464"),
         ("[clickhouse]\nurl = \"localhost:8123\"", "http://"),
-        ("[clickhouse]\ndatabase = \"a-b\"", "letters, digits"),
+        ("[clickhouse]\ndatabase = \"a-b\"", "a to z"),
+        ("[clickhouse]\ndatabase = \"Metrics\"", "a to z"),
+        ("[clickhouse]\ndatabase = \"1a\"", "begin with a letter"),
         ("[state]\nbudget = \"4 gigs\"", "4GiB"),
         ("[models.m]\nthreshold = 2", "0 to 1"),
         ("[models.m]\ntask = \"ranking\"", "\"multiclass\""),
         ("[models.m]\nvalue = { tp = 1 }", "`fp`"),
         ("[models.m]\nvalue = { tp = 1, fp = 1, fn = 1, tn = 1, x = 1 }", "`x`"),
+        ("[models.m]\nvalue = { tp = 1, fp = 1, fn = -2e12, tn = 1 }", "1e12"),
+        ("[models.m]\nvalue = { tp = nan, fp = 1, fn = 1, tn = 1 }", "`tp`"),
         ("[dead_letters]\nlimit = 1.5", "0 to 1"),
     ] {
         let (code, message) = refused(&format!("{SMALLEST}{line}\n"));
@@ -133,6 +138,30 @@ fn values_that_can_not_be_say_what_could() {
     }
     let fields = "[inferences]\ntopic = \"i\"\nfields = { id = \"x\" }\n";
     assert!(refused(fields).1.contains("`id` is no field of inferences"));
+}
+
+#[test]
+fn the_longest_window_is_49_days_and_grains_may_be_longer() {
+    let windows = "[windows]\nsize = \"49d\"\ngrains = [\"98d\"]\n";
+    let settings = parse(&format!("{SMALLEST}{windows}")).unwrap();
+    assert_eq!(settings.shard.window, Millis(49 * 86_400_000));
+    assert_eq!(settings.grains, [Millis(98 * 86_400_000)]);
+}
+
+#[test]
+fn a_misplaced_secret_is_not_shown() {
+    for (text, part) in [
+        ("[clickhouse]\nurl = \"http://u:hunter2@ch:8123\"", "clickhouse.password"),
+        ("[clickhouse]\nurl = \"http://ch:8123/?password=hunter2\"", "clickhouse.password"),
+        ("[clickhouse]\nurl = \"u:hunter2@ch:8123\"", "clickhouse.password"),
+        ("[schema_registry]\nurl = \"http://u:hunter2@r:8081\"", "schema_registry.password"),
+        ("[kafka]\nproperties = { a = [\"hunter2\"] }", "other values"),
+        ("[kafka]\nproperties = \"hunter2\"", "string (not shown)"),
+        ("[kafka]\nproperties = { \"sasl.password\" = \"env:NO\" }", "\"sasl.password\""),
+    ] {
+        let (_, message) = refused(&format!("{SMALLEST}{text}\n"));
+        assert!(!message.contains("hunter2") && message.contains(part), "{message}");
+    }
 }
 
 #[test]

@@ -3,8 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod budget;
 mod chaos;
 mod clickhouse;
+mod demo;
 mod end_to_end;
+mod operation;
 mod real_data;
 mod services;

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde_json::{Map, Value as Json};
 use tempfile::TempDir;
 
+use super::http::{self, Answer};
 use super::oracle::{self, Cell, Settings, Tables};
 use super::services::{ClickHouse, Kafka, free_ports};
 use super::{wait_for, wait_until};
@@ -24,8 +25,6 @@ pub struct Job {
     pub name: String,
     pub database: String,
     pub topics: [String; 2],
-    /// Options of its instances that replace those of the file.
-    pub environment: Vec<(&'static str, &'static str)>,
     folder: TempDir,
     started: usize,
 }
@@ -34,6 +33,7 @@ pub struct Job {
 pub struct Instance {
     child: Child,
     log: PathBuf,
+    address: String,
 }
 
 impl Job {
@@ -51,7 +51,6 @@ impl Job {
             name: name.to_owned(),
             database: "tidegauge".to_owned(),
             topics: topics.map(str::to_owned),
-            environment: Vec::new(),
             folder,
             started: 0,
         };
@@ -89,23 +88,29 @@ impl Job {
 
     /// Starts the program with these arguments; `-c` is added.
     pub fn start(&mut self, arguments: &[&str]) -> Instance {
+        self.start_with(arguments, &[])
+    }
+
+    /// The same, with options set from the environment, such as `TIDEGAUGE__STATE__BUDGET`.
+    pub fn start_with(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Instance {
         self.started += 1;
         let log = self.folder.path().join(format!("instance-{}.log", self.started));
         let file = File::create(&log).expect("the folder is ours");
         let both = file.try_clone().expect("it is open");
         let [port] = free_ports();
+        let address = format!("127.0.0.1:{port}");
         let child = Command::new(env!("CARGO_BIN_EXE_tidegauge"))
             .args(arguments)
             .arg("-c")
             .arg(self.file())
-            .envs(self.environment.iter().copied())
-            .env("TIDEGAUGE__HTTP__LISTEN", format!("127.0.0.1:{port}"))
+            .env("TIDEGAUGE__HTTP__LISTEN", &address)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(both)
             .spawn()
             .expect("cargo has built it");
-        Instance { child, log }
+        Instance { child, log, address }
     }
 
     /// Copies what all instances have written.
@@ -119,7 +124,18 @@ impl Job {
 
     /// Runs the program to its end; panics unless it ends with this exit code. Gives what it wrote.
     pub fn run(&mut self, arguments: &[&str], code: i32, deadline: Duration) -> String {
-        let mut instance = self.start(arguments);
+        self.run_with(arguments, &[], code, deadline)
+    }
+
+    /// The same, with options set from the environment.
+    pub fn run_with(
+        &mut self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        code: i32,
+        deadline: Duration,
+    ) -> String {
+        let mut instance = self.start_with(arguments, environment);
         let ended = instance.wait(&format!("tidegauge {} to end", arguments.join(" ")), deadline);
         let log = instance.log_text();
         assert_eq!(ended, Some(code), "exit code of tidegauge {}\n{log}", arguments.join(" "));
@@ -327,7 +343,8 @@ fn options(settings: &Settings) -> String {
 }
 
 impl Instance {
-    fn pid(&self) -> Pid {
+    /// The process id.
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("process ids are small"))
     }
 
@@ -362,10 +379,23 @@ impl Instance {
         self.child.wait().expect("it is our child");
     }
 
+    /// The answer of its endpoint `path`, such as `/readyz`; an error while it does not listen.
+    pub fn get(&self, path: &str) -> std::io::Result<Answer> {
+        http::get(&format!("http://{}{path}", self.address))
+    }
+
+    /// Waits until `/readyz` answers with this status and a text that holds `part`. Gives that text.
+    pub fn wait_for_readiness(&self, status: u16, part: &str, deadline: Duration) -> String {
+        wait_for(&format!("/readyz to say {status} and {part:?}"), deadline, || {
+            let answer = self.get("/readyz").ok()?;
+            (answer.status == status && answer.body.contains(part)).then_some(answer.body)
+        })
+    }
+
     /// Asks it to end (SIGTERM), and panics unless it does so well.
     pub fn stop(mut self) {
         assert!(self.is_running(), "it has ended by itself:\n{}", self.log_text());
-        kill(self.pid(), Signal::SIGTERM).expect("it runs");
+        self.signal(Signal::SIGTERM);
         let code = self.wait("an instance to end after SIGTERM", STOP_DEADLINE);
         assert_eq!(code, Some(0), "exit code after SIGTERM\n{}", self.log_text());
     }

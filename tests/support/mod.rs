@@ -7,6 +7,7 @@
 
 pub mod http;
 pub mod job;
+pub mod letters;
 pub mod log;
 pub mod oracle;
 pub mod requests;

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -446,7 +447,26 @@ impl ClickHouse {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// One Kafka and one ClickHouse for tests that harm neither, each with topics and a job of its own.
+pub struct Services {
+    pub kafka: Kafka,
+    pub clickhouse: ClickHouse,
+}
+
+/// Those that another test holds at the moment, or new ones. They end with the last test that holds them.
+pub fn shared() -> Arc<Services> {
+    static RUNNING: Mutex<Weak<Services>> = Mutex::new(Weak::new());
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(services) = running.upgrade() {
+        return services;
+    }
+    let services = Arc::new(Services { kafka: Kafka::start(), clickhouse: ClickHouse::start() });
+    *running = Arc::downgrade(&services);
+    services
+}
+
+/// Runs a future to its end, for admin calls.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future)
 }

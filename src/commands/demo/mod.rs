@@ -35,7 +35,7 @@ use screen::Screen;
 ///
 /// Needs no service. Three models are measured in windows of 10 seconds: `fraud` stays healthy, the quality of `churn`
 /// falls after 30 seconds, and the labels of `credit` come late. Some records are late, repeated, corrected, missing
-/// or broken, as in life. Ctrl-C ends it all and leaves nothing behind.
+/// or broken, as in life. Ctrl-C ends it all and leaves nothing behind (exit code 0, with --for 130).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -175,6 +175,10 @@ fn process(
     Ok((say_stop, processing))
 }
 
+fn interrupted() -> Failure {
+    Failure::new("interrupted", "asked to stop before the rows were compared".to_owned())
+}
+
 /// Shows the table until the time is over (true), or a signal or an end of a part comes (false).
 async fn watch(
     args: &Args,
@@ -195,7 +199,8 @@ async fn watch(
     loop {
         tokio::select! {
             () = &mut over => return Ok(true),
-            () = signals.next() => return Ok(false),
+            // Without a time there is nothing that it was asked for and has not done.
+            () = signals.next() => return args.duration.map_or(Ok(false), |_| Err(interrupted())),
             _ = tick.tick() => {
                 if stop.load(Ordering::Relaxed) || processing.is_finished() {
                     return Ok(false);
@@ -235,10 +240,7 @@ async fn settle(
                 return Err(Failure::new("demo_not_drained", message));
             }
         }
-        () = signals.next() => {
-            let message = "asked to stop before the rows were compared".to_owned();
-            return Err(Failure::new("interrupted", message));
-        }
+        () = signals.next() => return Err(interrupted()),
     }
     compare(database, truth).await
 }
@@ -339,8 +341,11 @@ fn millis(span: Millis) -> Duration {
 struct Folder(PathBuf);
 
 impl Folder {
+    /// In a container every start may have the same process id, so the time is in the name, too: what a killed demo
+    /// left behind is not taken up again.
     fn make() -> Self {
-        Self(std::env::temp_dir().join(format!("tidegauge-demo-{}", std::process::id())))
+        let name = format!("tidegauge-demo-{}-{}", std::process::id(), terminal::now_ms());
+        Self(std::env::temp_dir().join(name))
     }
 }
 

@@ -1,0 +1,164 @@
+//! The byte budget of a running process: labels stay silent until memory is full, and come.
+
+use std::time::Duration;
+
+use crate::support::job::{Instance, Job};
+use crate::support::log::{Message, Producer, json_payload};
+use crate::support::oracle::{self, Body, Given, Inference, Label, Settings};
+use crate::support::requests;
+use crate::support::services::{Services, shared};
+use crate::support::{wait_for, wait_until};
+
+const DEADLINE: Duration = Duration::from_secs(300);
+/// 2026-01-05 00:00 UTC.
+const FIRST_MS: i64 = 1_767_571_200_000;
+const BUDGET_BYTES: usize = 64 << 20;
+/// Two or three times what fits.
+const INFERENCES: usize = 1_600_000;
+const WARM_UP: usize = 100_000;
+/// Of so many inferences one has a label.
+const LABELLED: usize = 4;
+const STEP_US: i64 = 3400;
+const PARTITIONS: usize = 2;
+
+fn settings() -> Settings {
+    let mut settings = requests::settings();
+    settings.models.clear();
+    // About 300,000 inferences wait at a time where both topics are in step: a third of what the budget holds.
+    settings.lateness = 60_000;
+    settings.label_wait = 10 * 60_000;
+    settings
+}
+
+fn time(number: usize) -> i64 {
+    FIRST_MS + i64::try_from(number).expect("few") * STEP_US / 1000
+}
+
+fn send(producer: &mut Producer, topic: usize, number: usize, stamp: i64, body: Body) {
+    let payload = Some(json_payload(&body));
+    let (partition, key) = (number % PARTITIONS, String::new());
+    producer.send(Message { topic, partition, stamp, body, key, payload });
+}
+
+/// Records that are read and not held, for they are late: what the process holds then is no state.
+fn warm_up(producer: &mut Producer) {
+    for number in 0..WARM_UP {
+        let body = Body::Inference(Inference {
+            id: format!("request-{number}"),
+            model: "fraud".to_owned(),
+            time: FIRST_MS - 7_200_000,
+            score: Some(0.5),
+            ..Inference::default()
+        });
+        send(producer, 0, number, FIRST_MS, body);
+    }
+    producer.flush();
+}
+
+fn inferences(producer: &mut Producer) {
+    for number in 0..INFERENCES {
+        let score = f64::from(u8::try_from(number * 7 % 100).expect("small")) / 100.0;
+        let body = Body::Inference(Inference {
+            id: format!("request-{number}"),
+            model: "fraud".to_owned(),
+            time: time(number),
+            score: Some(score),
+            ..Inference::default()
+        });
+        send(producer, 0, number, time(number), body);
+    }
+    producer.flush();
+}
+
+fn labels(producer: &mut Producer) {
+    for number in (0..INFERENCES).filter(|number| (number / PARTITIONS).is_multiple_of(LABELLED)) {
+        let value = Given::Number(f64::from(u8::from(number % 3 == 0)));
+        let (id, stamp) = (format!("request-{number}"), time(number) + 60_000);
+        let body = Body::Label(Label { id, model: None, time: stamp, value, weight: 1.0 });
+        send(producer, 1, number, stamp, body);
+    }
+    producer.flush();
+}
+
+/// The sum of a gauge over all its labels.
+fn gauge(instance: &Instance, name: &str) -> usize {
+    let text = instance.get("/metrics").expect("it lives").body;
+    let lines = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit(' ').next().expect("a value").parse::<usize>().expect("bytes"))
+        .sum()
+}
+
+/// Memory of a process that is in RAM now.
+fn resident_bytes(instance: &Instance) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", instance.pid()));
+    let status = status.expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+}
+
+#[test]
+fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
+    let services = shared();
+    let Services { kafka, clickhouse } = &*services;
+    let settings = settings();
+    let topics = ["budget.inferences", "budget.labels"];
+    let more =
+        format!("[inferences]\ntopic = \"{}\"\n[labels]\ntopic = \"{}\"\n", topics[0], topics[1]);
+    let mut job = Job::new("budget", kafka, clickhouse, topics, &settings, &more);
+    job.create_topics(kafka, i32::try_from(PARTITIONS).expect("few"));
+    job.run(&["init"], 0, DEADLINE);
+    let mut producer = Producer::new(kafka.client_config(), topics, PARTITIONS);
+
+    let budget = BUDGET_BYTES.to_string();
+    let environment = [
+        ("TIDEGAUGE__STATE__BUDGET", &*budget),
+        // What the Kafka client keeps ready is no state: as little of it as can be.
+        (
+            "TIDEGAUGE__KAFKA__PROPERTIES",
+            r#"{ "queued.max.messages.kbytes" = "1024", "fetch.max.bytes" = "1048576", "fetch.message.max.bytes" = "524288" }"#,
+        ),
+    ];
+    let mut instance = job.start_with(&["run"], &environment);
+    instance.wait_for_readiness(200, "", DEADLINE);
+    warm_up(&mut producer);
+    job.wait_for_records(clickhouse, WARM_UP, DEADLINE);
+    let at_start = resident_bytes(&instance);
+    inferences(&mut producer);
+    let said = instance.wait_for_readiness(503, "state_budget", DEADLINE);
+    assert!(said.contains("topic labels") && said.contains("partition "), "{said}");
+
+    // Nothing is read any more: two flushes later the positions are the same.
+    let mut peak = 0;
+    let mut before = (0, 0);
+    let held = wait_for("reading to pause", DEADLINE, || {
+        peak = peak.max(gauge(&instance, "tidegauge_state_bytes"));
+        let now = (job.records_counted(clickhouse), gauge(&instance, "tidegauge_held_inferences"));
+        let is_still = now == before && now.0 == WARM_UP + now.1;
+        before = now;
+        is_still.then_some(now.1)
+    });
+    let grown = resident_bytes(&instance) - at_start;
+    println!(
+        "{held} inferences held, state {peak} bytes, resident {grown} bytes more, budget {BUDGET_BYTES}"
+    );
+    assert!(held < INFERENCES / 5 * 4, "{held} held: the test needs more inferences than fit");
+    assert!(held > BUDGET_BYTES / 160, "{held} held: the budget is used");
+    let most = BUDGET_BYTES / 5 * 6;
+    assert!(peak <= most, "state of {peak} bytes");
+    assert!(grown <= most, "{grown} resident bytes more");
+    assert!(instance.is_running() && instance.get("/healthz").expect("it lives").status == 200);
+
+    labels(&mut producer);
+    let total = WARM_UP + INFERENCES + INFERENCES / LABELLED;
+    wait_until("all records to be read", DEADLINE, || {
+        assert!(instance.is_running(), "{}", instance.log_text());
+        peak = peak.max(gauge(&instance, "tidegauge_state_bytes"));
+        job.records_counted(clickhouse) >= total
+    });
+    assert!(peak <= most, "state of {peak} bytes");
+    instance.stop();
+    let expected = oracle::compute(&settings, &producer.logs);
+    assert_eq!(job.records_counted(clickhouse), total);
+    job.must_equal(clickhouse, &expected);
+}
