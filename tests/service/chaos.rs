@@ -25,6 +25,8 @@ const MOST_INSTANCES: usize = 3;
 const HOURS: i64 = 28;
 /// Once nothing is held or killed any more, marks move on at least so often.
 const STALL: Duration = Duration::from_secs(40);
+/// Inserts time out while ClickHouse is held, and are applied when it goes on.
+const ENVIRONMENT: [(&str, &str); 1] = [("TIDEGAUGE__CLICKHOUSE__TIMEOUT", "2s")];
 /// A pause of this length is noted.
 const SLOW: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(50);
@@ -33,7 +35,7 @@ const TICK: Duration = Duration::from_millis(50);
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test's own switch")]
 fn random_faults_leave_the_tables_equal_to_the_oracle() {
-    let asked = std::env::var("TIDEGAUGE_CHAOS").unwrap_or_else(|_| "4:15".to_owned());
+    let asked = std::env::var("TIDEGAUGE_CHAOS").unwrap_or_else(|_| "42:15".to_owned());
     let (seed, seconds) = asked.split_once(':').expect("SEED:SECONDS");
     run(seed.parse().expect("a seed"), seconds.parse().expect("seconds"));
 }
@@ -121,8 +123,6 @@ impl Chaos {
         let settings = settings(seed);
         let more = sections(TOPICS, "json");
         let mut job = Job::new("fraud", &kafka, &clickhouse, TOPICS, &settings, &more);
-        // Inserts that time out while ClickHouse is held, and are applied when it goes on.
-        job.environment.push(("TIDEGAUGE__CLICKHOUSE__TIMEOUT", "2s"));
         job.create_topics(&kafka, i32::try_from(PARTITIONS).expect("few"));
         job.run(&["init"], 0, DEADLINE);
         let inferences = usize::try_from(seconds * 1000).expect("few");
@@ -147,6 +147,7 @@ impl Chaos {
             greatest: BTreeMap::new(),
             samples: 0,
         };
+        chaos.add();
         chaos.add();
         chaos
     }
@@ -183,7 +184,7 @@ impl Chaos {
 
     fn add(&mut self) {
         self.started += 1;
-        let instance = self.job.start(&["run"]);
+        let instance = self.job.start_with(&["run"], &ENVIRONMENT);
         self.note(&format!("start of {}", self.started));
         self.runners.push(Runner { number: self.started, instance, state: State::Runs });
     }

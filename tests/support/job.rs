@@ -25,8 +25,6 @@ pub struct Job {
     pub name: String,
     pub database: String,
     pub topics: [String; 2],
-    /// Options of its instances that replace those of the file.
-    pub environment: Vec<(&'static str, &'static str)>,
     folder: TempDir,
     started: usize,
 }
@@ -53,7 +51,6 @@ impl Job {
             name: name.to_owned(),
             database: "tidegauge".to_owned(),
             topics: topics.map(str::to_owned),
-            environment: Vec::new(),
             folder,
             started: 0,
         };
@@ -106,7 +103,6 @@ impl Job {
             .args(arguments)
             .arg("-c")
             .arg(self.file())
-            .envs(self.environment.iter().copied())
             .env("TIDEGAUGE__HTTP__LISTEN", &address)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
