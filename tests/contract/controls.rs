@@ -17,6 +17,7 @@ use crate::simulator::{Case, Schedule, Tamper, run};
 const SEEDS: u64 = 40;
 
 /// Runs seeds until an invariant breaks; it must be one of these.
+#[expect(clippy::print_stdout, reason = "says which check caught it")]
 fn must_be_caught<T: Tamper + 'static>(control: &str, by: &[&str], make: impl Fn() -> T) {
     for seed in 0..SEEDS {
         if let Err(failure) = run(&Case::new(seed), &Schedule::new(seed), Arc::new(make())) {

@@ -258,7 +258,7 @@ impl PartitionLog<'_> {
             let mut repeated = said.clone();
             if self.random.one_in(2) {
                 // The same identity with another time, perhaps of another window.
-                repeated.time += self.random.range(0, again - time + 2) * UNIT;
+                repeated.time += self.random.range(0, (again - time).max(0) + 2) * UNIT;
             }
             self.out.push((again, Stream::Inferences, Body::Inference(repeated)));
         }
