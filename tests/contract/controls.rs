@@ -14,14 +14,16 @@ use tidegauge::source::Record;
 use crate::simulator::{Case, Schedule, Tamper, run};
 
 /// Seeds within which a control must be caught.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 100;
 
 /// Runs seeds until an invariant breaks; it must be one of these.
+#[expect(clippy::print_stdout, reason = "says which check caught it")]
 fn must_be_caught<T: Tamper + 'static>(control: &str, by: &[&str], make: impl Fn() -> T) {
     for seed in 0..SEEDS {
         if let Err(failure) = run(&Case::new(seed), &Schedule::new(seed), Arc::new(make())) {
             let invariant = failure.violation.invariant;
-            println!("{control}: caught by {invariant} at seed {seed}");
+            let text = failure.violation.text.lines().take(2).collect::<Vec<_>>().join(" ");
+            println!("{control}: caught by {invariant} at seed {seed}: {text}");
             assert!(by.contains(&invariant), "{control}: caught by {:?}", failure.violation);
             return;
         }

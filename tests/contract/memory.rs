@@ -175,7 +175,7 @@ impl Tables {
     }
 
     /// Whether a row of version `new` takes the place of one of version `old`.
-    fn replaces<T: Ord>(&self, new: T, old: T) -> bool {
+    fn replaces<T: Ord + Copy>(&self, new: T, old: T) -> bool {
         new > old || (new == old && !self.keeps_first)
     }
 

@@ -305,10 +305,10 @@ impl Simulation<'_> {
         match (chance, anyone) {
             (40..45, Some(at)) => self.group.revoke(self.instances[at].number, &self.world),
             (45..50, Some(at)) => self.group.take_away(self.instances[at].number, &self.world),
-            (50..56, Some(at)) => {
+            (50..57, Some(at)) => {
                 self.group.notify(Some(self.instances[at].number), &self.world);
             }
-            (56..59, Some(at)) => self.crash(at),
+            (57..60, Some(at)) => self.crash(at),
             (60..62, Some(at)) => {
                 self.instances[at].leave();
                 let number = self.instances[at].number;
@@ -334,7 +334,7 @@ impl Simulation<'_> {
             }
             (74..76, _) => {
                 let mut world = self.world.lock();
-                let outage = if self.schedule.trouble > 0 { 1 } else { 0 };
+                let outage = u64::from(self.schedule.trouble > 0);
                 world.trouble = *world.random.pick(&[outage, self.schedule.trouble]);
             }
             (76..86, _) if self.instances.len() < self.schedule.instances_max => self.start()?,
@@ -441,7 +441,6 @@ fn hold(share: u64, shares: u64) {
             ),
         }
     }
-    println!("{counts:#?}");
     let missing = MUST_HAPPEN.iter().find(|what| !counts.contains_key(*what));
     assert!(count < SEEDS || missing.is_none(), "{missing:?} never happened");
 }

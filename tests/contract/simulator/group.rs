@@ -1,6 +1,7 @@
 //! The consumer group: who owns which partition, who is told so, and when.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -125,7 +126,7 @@ enum Owner {
     Nobody,
     Instance(usize),
     /// Asked to give it up, until then at the latest.
-    Leaving(usize, Arc<Receiver<()>>, u64),
+    Leaving(usize, Rc<Receiver<()>>, u64),
 }
 
 /// The coordinator.
@@ -235,10 +236,10 @@ impl Group {
         };
         for (mailbox, of) in self.by_worker(instance, &some) {
             let (reply, answered) = sync_channel(0);
-            let answered = Arc::new(answered);
+            let answered = Rc::new(answered);
             world.lock().note(&|| format!("instance {instance} shall give up {of:?}"));
             for &partition in &of {
-                let leaving = Owner::Leaving(instance, Arc::clone(&answered), until);
+                let leaving = Owner::Leaving(instance, Rc::clone(&answered), until);
                 self.owners.insert(partition, leaving);
             }
             mailbox.lock().unwrap().push_back(Event::Revoked(of, reply));

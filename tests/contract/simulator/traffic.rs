@@ -252,13 +252,13 @@ impl PartitionLog<'_> {
         if self.random.one_in(20) {
             at += self.random.range(-4, 12);
         }
-        if self.random.one_in(7) {
+        if self.random.one_in(5) {
             // Some come after the window's horizon, and are late.
             let again = at + self.random.range(0, 30);
             let mut repeated = said.clone();
             if self.random.one_in(2) {
                 // The same identity with another time, perhaps of another window.
-                repeated.time += self.random.range(0, again - time + 2) * UNIT;
+                repeated.time = (START + again - self.random.range(-1, 4)) * UNIT;
             }
             self.out.push((again, Stream::Inferences, Body::Inference(repeated)));
         }

@@ -35,11 +35,14 @@ const GROWING: [&str; 9] = [
     "row_version",
 ];
 
-/// One state row of the whole logs: the offsets of its inferences, each with those of its labels.
+/// The offset of an inference and those of its labels.
+type Folded = (i64, Vec<i64>);
+
+/// One state row of the whole logs.
 #[derive(Debug)]
 struct Part {
     key: (Key, PartitionId),
-    folded: Vec<(i64, Vec<i64>)>,
+    folded: Vec<Folded>,
 }
 
 impl Part {
@@ -301,7 +304,7 @@ fn columns(table: MetricTable) -> (&'static str, Vec<(String, String)>) {
 /// Every state row of the whole logs, and every key of every grain.
 fn parts(case: &Case) -> (Vec<Part>, Vec<Whole>) {
     let (_, folded) = oracle::fold(&case.settings, &case.logs);
-    let mut by_key: BTreeMap<(Key, PartitionId), Vec<(i64, Vec<i64>)>> = BTreeMap::new();
+    let mut by_key: BTreeMap<(Key, PartitionId), Vec<Folded>> = BTreeMap::new();
     for one in &folded {
         let window = Window::of(EventTime(one.window), Millis(case.settings.window));
         let partition = PartitionId(i32::try_from(one.partition).unwrap());
