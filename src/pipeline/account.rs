@@ -8,6 +8,10 @@ use crate::engine::{Progress, Shard};
 use crate::source::{Source, Take};
 use crate::telemetry::{Cause, Holding};
 
+/// One more byte for so many held: what the allocator keeps beside them, and a flush while it lasts. Measured: resident
+/// memory grows by 1.2 to 1.4 times what is held.
+const BESIDE: usize = 4;
+
 impl<S: Source> Worker<S> {
     fn clocks(&self) -> Vec<Clocks> {
         self.intake.shards.iter().map(|(&p, shard)| (p, shard.standing().clocks)).collect()
@@ -136,6 +140,7 @@ impl<S: Source> Worker<S> {
             holding.held += standing.held;
             holding.kept += standing.kept;
         }
+        holding.bytes += holding.bytes / BESIDE;
         let sum = self.shared.memory.replace(self.holding.bytes, holding.bytes);
         self.holding = holding;
         self.telemetry.holding(self.id, holding);

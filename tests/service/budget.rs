@@ -113,9 +113,6 @@ fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
     let budget = BUDGET_BYTES.to_string();
     let environment = [
         ("TIDEGAUGE__STATE__BUDGET", &*budget),
-        // What is freed goes back to the system at once, so that resident memory is what is held: the allocator else
-        // keeps some megabytes for a while, more than a fifth of a budget as small as this one.
-        ("MIMALLOC_PURGE_DELAY", "0"),
         // What the Kafka client keeps ready is no state: as little of it as can be.
         (
             "TIDEGAUGE__KAFKA__PROPERTIES",
