@@ -48,17 +48,13 @@ async fn write_to(script: Script) -> (Result<(), SinkError>, Vec<u8>) {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
         let request = request(&mut stream).await;
         stream.write_all(script.answer.as_bytes()).await.expect("the client reads");
-        if script.hangs {
-            // Held open until the client has given up.
-            let mut rest = [0; 1];
-            let given_up = stream.read(&mut rest).await;
-            assert!(matches!(given_up, Ok(0) | Err(_)), "the client sends no more");
-        }
-        request
+        // Held open until the client has given up, whether or not it then closes its end.
+        (request, script.hangs.then_some(stream))
     };
     let mut sink = client(&format!("http://{address}"));
     let batch = batch();
-    tokio::join!(sink.write(&batch), server)
+    let (outcome, (request, _held_open)) = tokio::join!(sink.write(&batch), server);
+    (outcome, request)
 }
 
 fn client(url: &str) -> ClickHouse {
