@@ -4,6 +4,17 @@ use super::time::{LogTime, Millis, RecordTime};
 
 /// The clock of one topic partition: the k-th largest Kafka timestamp read so far, and nothing before k records.
 /// So k - 1 records with a wrong timestamp can't push it.
+///
+/// ```
+/// use tidegauge::engine::log_time::LogClock;
+/// use tidegauge::engine::time::{LogTime, RecordTime};
+///
+/// let mut clock = LogClock::new(2);
+/// clock.read(RecordTime(9_000_000)); // a wrong clock
+/// assert_eq!(clock.now(), None);
+/// clock.read(RecordTime(1_000));
+/// assert_eq!(clock.now(), Some(LogTime(1_000)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogClock {
     /// The greatest timestamps read, at most k, ascending.

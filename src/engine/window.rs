@@ -13,6 +13,14 @@ pub struct Window {
 
 impl Window {
     /// The window of length `size` (greater than 0) that holds `time`.
+    ///
+    /// ```
+    /// use tidegauge::engine::time::{EventTime, Millis};
+    /// use tidegauge::engine::window::Window;
+    ///
+    /// let window = Window::of(EventTime(-1), Millis(300_000));
+    /// assert_eq!((window.start, window.end), (EventTime(-300_000), EventTime(0)));
+    /// ```
     pub fn of(time: EventTime, size: Millis) -> Self {
         let start = time.0.div_euclid(size.0).saturating_mul(size.0);
         Self { start: EventTime(start), end: EventTime(start.saturating_add(size.0)) }
