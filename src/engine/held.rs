@@ -230,7 +230,7 @@ impl Part {
             self.homes
         } else {
             // Parts begin at different sizes, so that they do not all grow at once.
-            (self.homes + self.homes / 5 + 1).max(FEWEST_HOMES + index / 64)
+            (self.homes + self.homes / 8 + 1).max(FEWEST_HOMES + index / 64)
         };
         self.rebuild(homes, is_alive);
     }
