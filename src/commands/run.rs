@@ -88,7 +88,10 @@ fn report(totals: &Totals) {
         accepted = outcome(Outcome::Accepted),
         duplicate = outcome(Outcome::Duplicate),
         late = outcome(Outcome::Late),
-        matched = outcome(Outcome::Matched),
+        // First outcomes: a label that is read before its inference is kept, and matches later.
+        matched_at_once = outcome(Outcome::Matched),
+        kept_at_first = outcome(Outcome::Kept),
+        orphan = outcome(Outcome::Orphan),
         dead = outcome(Outcome::Dead),
         replayed = records.saturating_sub(totals.outcomes.iter().flatten().sum()),
         flushes = totals.flushes,
