@@ -11,6 +11,7 @@ use crate::engine::floor::Mark;
 use crate::engine::state::{Frozen, StateRow};
 use crate::engine::time::EventTime;
 use crate::evaluate::MetricRow;
+use crate::failpoint::{self, Point};
 use crate::sink::{DeadLetter, DeadLetters, FailureClass, RowBatch, Sink, SinkError, row};
 use crate::source::Commits;
 use crate::telemetry::{Cause, FlushReport, Telemetry};
@@ -139,14 +140,28 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let gathered = workers.freeze().await?;
         let all: Vec<Mark> = gathered.frozen.iter().map(|shard| shard.mark.clone()).collect();
         let (states, marks) = self.changed(gathered.frozen);
+        let passes = |point| {
+            if !marks.is_empty() {
+                failpoint::hit(point);
+            }
+        };
+        let mark_rows = row::marks(&self.settings.job, self.settings.shard.generation, &marks);
+        if failpoint::is_broken(Point::MarkBeforeRows) {
+            self.write_all(mark_rows.clone()).await?;
+        }
+        passes(Point::BeforeInsert);
         self.write_all(row::states(&self.settings.job, &states)).await?;
+        passes(Point::StatesAcknowledged);
         let advanced = self.write_seals(&marks).await?;
+        passes(Point::SealsAcknowledged);
         let metrics = self.evaluate(&states, advanced).await?;
         self.write_all(row::metrics(&self.settings.job, &metrics)).await?;
+        passes(Point::MetricsAcknowledged);
         self.send(&gathered.letters).await?;
-        let generation = self.settings.shard.generation;
-        self.write_all(row::marks(&self.settings.job, generation, &marks)).await?;
+        self.write_all(mark_rows).await?;
+        passes(Point::MarkAcknowledged);
         self.commit(&marks);
+        passes(Point::Committed);
         workers.clean(&all).await?;
         Ok(self.finished(&states, &metrics, &gathered.letters, marks))
     }
@@ -162,6 +177,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 marks.push(shard.mark);
             }
         }
+        failpoint::versions(&mut states);
         (states, marks)
     }
 

@@ -20,6 +20,7 @@ use super::health::KafkaHealth;
 use super::{Commits, Reply, SourceError};
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
+use crate::failpoint::{self, Point};
 
 /// How long one poll for group events takes at most: a start or a stop waits no longer.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -87,6 +88,7 @@ impl Control {
     /// Polls until told to stop, then leaves the group.
     pub(super) fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
+            failpoint::hit(Point::KafkaPoll);
             match self.consumer.poll(POLL_INTERVAL) {
                 None => {}
                 Some(Ok(_)) => self.fail("a record arrived beside the workers' queues"),
