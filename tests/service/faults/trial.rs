@@ -114,7 +114,7 @@ pub enum State {
     Runs,
     /// SIGSTOP, by the row of this name.
     Held(&'static str),
-    /// It may end at any time and in any way: a supervisor starts it again.
+    /// It may end at any time and in any way: a supervisor then starts another one.
     MayEnd(&'static str),
     /// It was asked to end.
     Ends {
@@ -292,6 +292,11 @@ impl Trial {
     /// How many are neither held nor ending.
     pub fn running(&self) -> usize {
         self.runners.iter().filter(|runner| runner.state == State::Runs).count()
+    }
+
+    /// How many were not asked to end: they run or are held.
+    pub fn there(&self) -> usize {
+        self.runners.iter().filter(|runner| !matches!(runner.state, State::Ends { .. })).count()
     }
 
     /// A random whole number below `end`.
