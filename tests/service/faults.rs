@@ -6,9 +6,11 @@
 
 #![expect(unreachable_pub, reason = "the parts of the harness use one another")]
 
+mod controls;
 mod invariants;
 mod matrix;
 mod pairs;
+mod points;
 mod process;
 mod report;
 mod samples;
@@ -28,7 +30,7 @@ macro_rules! rows_in_ci {
     };
 }
 
-rows_in_ci! { p1 "P1", c1 "C1" }
+rows_in_ci! { p1 "P1", p2 "P2", c1 "C1" }
 
 /// With `TIDEGAUGE_FAULTS` the rows that it asks for; without, whether the rows are what they should be.
 #[test]
