@@ -34,7 +34,9 @@ const DEADLINE_WITHOUT_SERVICE: Duration = Duration::from_secs(4);
 /// Beyond it the group goes on without an instance that does not take part in a rebalance. Not below the session
 /// timeout.
 const MOST_BETWEEN_POLLS: Duration = Duration::from_secs(6);
-const BLOCKED: Duration = Duration::from_secs(9);
+/// The other instance's start, and the time that the group allows.
+const BLOCKED: Duration = Duration::from_secs(14);
+const ASLEEP: &str = "failpoint KafkaPoll";
 /// Of every poll of the group's thread.
 const POLLS_PER_SECOND: usize = 50;
 const HOUR_SECONDS: i64 = 3600;
@@ -46,7 +48,7 @@ pub const ROWS: &[Fault] = &[
         title: "SIGKILL at each named point of a flush",
         least: 21,
         in_ci: true,
-        prepare: |_| {},
+        prepare: much_time,
         begin: die_at_a_point,
         lasts_ms: (0, 1),
         end: replace_the_dead,
@@ -124,6 +126,14 @@ fn flow_for<T>(trial: &mut Trial, mut condition: impl FnMut(&mut Trial) -> Optio
 
 // P2.
 
+/// An injection takes as long as a join, a few flushes and a session time-out.
+fn much_time(plan: &mut Plan) {
+    if plan.name == "P2" {
+        plan.seconds *= 2;
+        plan.records_per_second /= 2;
+    }
+}
+
 /// An instance joins, and dies at the point. The points take turns.
 fn die_at_a_point(trial: &mut Trial) {
     let before = trial.injections.iter().filter(|what| what.starts_with("death at ")).count();
@@ -167,6 +177,10 @@ fn few_seconds_between_polls(plan: &mut Plan) {
     let most = MOST_BETWEEN_POLLS.as_millis().to_string();
     plan.environment.push(("TIDEGAUGE__KAFKA__PROPERTIES__MAX_POLL_INTERVAL_MS", most));
     plan.environment.push(("TIDEGAUGE__DRAIN_BUDGET", "3s".to_owned()));
+    if plan.name == "P9" {
+        plan.seconds *= 2;
+        plan.records_per_second /= 2;
+    }
 }
 
 /// An instance joins, then its poll thread sleeps. Others join meanwhile: a group that does not change would not miss
@@ -177,24 +191,35 @@ fn block_the_poll_thread(trial: &mut Trial) {
     let at = add_armed(trial, &setting);
     let number = trial.runners[at].number;
     let asleep = format!("failpoint KafkaPoll, time {poll}: sleep");
-    let is_asleep = flow_for(trial, |trial| {
-        let runner = trial.runners.iter().find(|runner| runner.number == number)?;
-        runner.instance.log_text().contains(&asleep).then_some(())
-    });
+    let is_asleep = flow_for(trial, |trial| log_of(trial, number)?.contains(&asleep).then_some(()));
     if is_asleep.is_some() {
-        trial.injected(&format!("{number} does not poll for {} s", BLOCKED.as_secs()));
+        trial.note(&format!("{number} does not poll for {} s", BLOCKED.as_secs()));
         trial.add();
     }
 }
 
-/// Also ends what has joined, the sleeper among them in turn.
+fn log_of(trial: &Trial, number: usize) -> Option<String> {
+    let runner = trial.runners.iter().find(|runner| runner.number == number)?;
+    Some(runner.instance.log_text())
+}
+
+/// It counts if the group went on without the sleeper. Also ends as many as have joined, sleepers among them in turn.
 fn wait_until_it_is_awake(trial: &mut Trial) {
-    trial.flow_until("the poll thread to wake up", DEADLINE, |trial| {
-        trial.runners.iter().all(|runner| {
-            let text = runner.instance.log_text();
-            text.matches("failpoint KafkaPoll").count().is_multiple_of(2) // asleep, awake
-        })
-    });
+    let told = |number: usize| format!("the group went on without {number}, which did not poll");
+    let is_new = |number: usize| !trial.injections.contains(&told(number));
+    let has_slept = |number: usize| log_of(trial, number).is_some_and(|log| log.contains(ASLEEP));
+    let numbers = trial.runners.iter().map(|runner| runner.number);
+    let sleepers: Vec<_> = numbers.filter(|&it| is_new(it) && has_slept(it)).collect();
+    for number in sleepers {
+        let lost = |trial: &mut Trial| {
+            let log = log_of(trial, number)?;
+            let (_, awake) = log.split_once(": awake")?;
+            awake.contains("the group took the partitions away").then_some(())
+        };
+        if flow_for(trial, lost).is_some() {
+            trial.injected(&told(number));
+        }
+    }
     while trial.running() > trial.plan.instances {
         let at = trial.any_running().expect("more than the plan's");
         trial.stop(at);
