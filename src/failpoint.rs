@@ -35,7 +35,7 @@ pub enum Point {
     DuplicateFolded,
     /// Broken: the version of a state row counts the writes of this process, not the records folded in.
     VersionFromCounter,
-    /// Request IDs are told apart by 16 bits of their hash only.
+    /// Request IDs are told apart by 12 bits of their hash only.
     ShortRequestId,
 }
 
@@ -97,7 +97,7 @@ mod armed {
 
     const VARIABLE: &str = "TIDEGAUGE_FAILPOINTS";
     /// Of the hash of a request ID, where it is shortened.
-    const SHORT_HASH: u64 = 0xffff;
+    const SHORT_HASH: u64 = 0xfff;
     /// The connection's own tasks put the last bytes out meanwhile; an answer takes longer, as a rule.
     const SENDING: Duration = Duration::from_millis(1);
     /// More than the records of any window.

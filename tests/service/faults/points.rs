@@ -241,7 +241,7 @@ fn requests_by_short_hash(
     partitions: usize,
     hours: i64,
 ) -> Vec<Message> {
-    let short = |id: &str| format!("{:04x}", xxhash_rust::xxh3::xxh3_128(id.as_bytes()) & 0xffff);
+    let short = |id: &str| format!("{:03x}", xxhash_rust::xxh3::xxh3_128(id.as_bytes()) & 0xfff);
     let mut messages = requests::make(seed, inferences, partitions, hours);
     for message in &mut messages {
         match &mut message.body {
