@@ -166,7 +166,7 @@ pub fn die_at(trial: &mut Trial, point: &str, name: &str, time: usize) -> bool {
 
 /// The plan's number of instances goes on.
 fn replace_the_dead(trial: &mut Trial) {
-    if trial.running() < trial.plan.instances {
+    if trial.there() < trial.plan.instances {
         trial.add();
     }
 }
@@ -220,8 +220,8 @@ fn wait_until_it_is_awake(trial: &mut Trial) {
             trial.injected(&told(number));
         }
     }
-    while trial.running() > trial.plan.instances {
-        let at = trial.any_running().expect("more than the plan's");
+    while trial.there() > trial.plan.instances {
+        let Some(at) = trial.any_running() else { break };
         trial.stop(at);
     }
 }
