@@ -117,12 +117,8 @@ impl Intake {
         let is_replay = shard.is_replay(at);
         let (outcome, reason) = match decoder.decode(record.payload, &mut self.names) {
             Ok(event) => {
+                let event = failpoint::event(record.partition, record.offset, event);
                 let outcome = shard.observe(at, &event, &mut self.names);
-                if outcome == Outcome::Duplicate
-                    && let Some(again) = failpoint::duplicate_is_new(&event)
-                {
-                    let _again = shard.observe(at, &again, &mut self.names);
-                }
                 (outcome, (outcome == Outcome::Dead).then_some(DecodeError::TimestampInFuture))
             }
             Err(NotDecoded::Bad(reason)) => (shard.dead(at), Some(reason)),

@@ -104,6 +104,12 @@ impl Plan {
             samples_commits: true,
         }
     }
+
+    /// Where a failed trial's logs are.
+    pub fn folder(&self) -> PathBuf {
+        let name = format!("faults-{}-{}", self.name, self.seed);
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+    }
 }
 
 /// One instance and what is being done to it.
@@ -524,8 +530,7 @@ impl Trial {
 
     /// Where fault log and instances' logs are kept when the trial fails.
     pub fn folder(&self) -> PathBuf {
-        let name = format!("faults-{}-{}", self.plan.name, self.plan.seed);
-        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+        self.plan.folder()
     }
 
     fn keep(&self, failed: bool) {
