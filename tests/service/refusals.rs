@@ -1,0 +1,494 @@
+//! Refuse, don't guess: what can't be right ends the process with one code, what was seen and the remedy, and without a
+//! wrong row. The tables are read before and after.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rdkafka::admin::{AdminOptions, NewPartitions};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::support::job::{Instance, Job};
+use crate::support::log::{Message, Producer};
+use crate::support::oracle::{self, Settings};
+use crate::support::requests;
+use crate::support::services::{ClickHouse, Kafka, Services, block_on, shared};
+use crate::support::{wait_for, wait_until};
+
+const DEADLINE: Duration = Duration::from_secs(180);
+const PARTITIONS: usize = 4;
+/// Everything that is written but `jobs`, which says who may write.
+const TABLES: [&str; 6] = ["window_state", "seals", "marks", "serving", "labels", "quality_binary"];
+
+/// One job, what was sent, and what is still to be sent.
+struct Case<'a> {
+    kafka: &'a Kafka,
+    clickhouse: &'a ClickHouse,
+    job: Job,
+    topics: [String; 2],
+    settings: Settings,
+    producer: Producer,
+    messages: std::vec::IntoIter<Message>,
+}
+
+impl<'a> Case<'a> {
+    /// Topics `NAME.inferences` and `NAME.labels`, and tables.
+    fn new(name: &str, services: &'a Services) -> Self {
+        let (kafka, clickhouse) = (&services.kafka, &services.clickhouse);
+        let topics = [format!("{name}.inferences"), format!("{name}.labels")];
+        let settings = requests::settings();
+        let job = job(name, services, &topics);
+        job.create_topics(kafka, i32::try_from(PARTITIONS).expect("few"));
+        let producer = new_producer(kafka, &topics);
+        let messages = requests::make(21, 8000, PARTITIONS, 8).into_iter();
+        let mut case = Self { kafka, clickhouse, job, topics, settings, producer, messages };
+        case.job.run(&["init"], 0, DEADLINE);
+        case
+    }
+
+    fn send(&mut self, count: usize) {
+        for message in self.messages.by_ref().take(count) {
+            self.producer.send(message);
+        }
+        self.producer.flush();
+    }
+
+    /// All that was sent is in the tables, and the instance has ended.
+    fn process(&mut self) {
+        self.job.run(&["run", "--until-end"], 0, DEADLINE);
+        self.must_equal();
+    }
+
+    /// One that has written all that was sent.
+    fn running(&mut self) -> Instance {
+        let instance = self.job.start(&["run"]);
+        self.wait_for_all();
+        instance.wait_for_readiness(200, "", DEADLINE);
+        instance
+    }
+
+    fn wait_for_all(&self) {
+        let logs = &self.producer.logs;
+        let total: usize = logs.iter().map(|it| it.inferences.len() + it.labels.len()).sum();
+        self.job.wait_for_records(self.clickhouse, total, DEADLINE);
+        self.settle();
+    }
+
+    /// Nothing that was read is still to be written.
+    fn settle(&self) {
+        let mut before = self.contents();
+        wait_until("the last flush", DEADLINE, || {
+            std::mem::replace(&mut before, self.contents()) == before
+        });
+    }
+
+    fn must_equal(&self) {
+        let expected = oracle::compute(&self.settings, &self.producer.logs);
+        self.job.must_equal(self.clickhouse, &expected);
+    }
+
+    /// Every row of the job, superseded ones too.
+    fn contents(&self) -> String {
+        let of = |table: &str| {
+            let (database, job) = (&self.job.database, &self.job.name);
+            let sql = format!("SELECT * FROM {database}.{table} WHERE job = '{job}' ORDER BY ALL");
+            self.clickhouse.query(&sql)
+        };
+        TABLES.map(of).join("\n")
+    }
+
+    /// A start that is refused, without touching a row.
+    fn refuses(&mut self, environment: &[(&str, &str)], code: &str, words: &[&str]) {
+        let before = self.contents();
+        let log = self.job.run_with(&["run"], environment, 3, DEADLINE);
+        must_say(&log, code, words);
+        assert!(self.contents() == before, "rows were written before {code}");
+    }
+
+    /// The instance ends by itself, and since `before` no row was touched.
+    fn ends(&self, mut instance: Instance, before: &str, code: &str, words: &[&str]) {
+        let ended = instance.wait(&format!("the end with {code}"), DEADLINE);
+        let log = instance.log_text();
+        assert_eq!(ended, Some(3), "{log}");
+        must_say(&log, code, words);
+        assert!(self.contents() == before, "rows were written before {code}");
+    }
+
+    fn add_partitions(&self, topic: usize, count: usize) {
+        let name = &*self.topics[topic];
+        let wanted = [NewPartitions::new(name, count)];
+        let made = block_on(self.kafka.admin().create_partitions(&wanted, &AdminOptions::new()));
+        made.expect("the broker answers").remove(0).expect("more than before");
+        self.wait_for_partitions(topic, count);
+    }
+
+    fn wait_for_partitions(&self, topic: usize, count: usize) {
+        let name = &*self.topics[topic];
+        wait_until(&format!("{count} partitions of {name}"), DEADLINE, || {
+            let admin = self.kafka.admin();
+            let metadata = admin.inner().fetch_metadata(Some(name), DEADLINE);
+            metadata.is_ok_and(|metadata| {
+                let partitions = metadata.topics()[0].partitions();
+                partitions.len() == count && partitions.iter().all(|it| it.leader() >= 0)
+            })
+        });
+    }
+
+    fn delete_topic(&self, topic: usize) {
+        self.kafka.delete_topic(&self.topics[topic]);
+        self.wait_for_partitions(topic, 0);
+    }
+
+    /// Deletes all records but the last one of each partition.
+    fn delete_records(&self) {
+        let mut before = TopicPartitionList::new();
+        for (partition, logs) in self.producer.logs.iter().enumerate() {
+            for (topic, log) in [&logs.inferences, &logs.labels].into_iter().enumerate() {
+                let number = i32::try_from(partition).expect("few");
+                let end = i64::try_from(log.len()).expect("few");
+                let offset = Offset::Offset(end - 1);
+                before.add_partition_offset(&self.topics[topic], number, offset).expect("one");
+            }
+        }
+        let gone = block_on(self.kafka.admin().delete_records(&before, &AdminOptions::new()));
+        for one in gone.expect("the broker answers").elements() {
+            one.error().expect("the records were there");
+        }
+    }
+}
+
+fn new_producer(kafka: &Kafka, topics: &[String; 2]) -> Producer {
+    Producer::new(kafka.client_config(), topics.each_ref().map(|it| &**it), PARTITIONS)
+}
+
+fn job(name: &str, services: &Services, topics: &[String; 2]) -> Job {
+    let more =
+        format!("[inferences]\ntopic = \"{}\"\n\n[labels]\ntopic = \"{}\"\n", topics[0], topics[1]);
+    let (kafka, clickhouse) = (&services.kafka, &services.clickhouse);
+    let topics = topics.each_ref().map(|it| &**it);
+    Job::new(name, kafka, clickhouse, topics, &requests::settings(), &more)
+}
+
+/// Sends so many records to these topics that every offset that was read is there again.
+fn fill(case: &Case, topics: &[usize]) {
+    let producer: BaseProducer = case.kafka.client_config().create().expect("right settings");
+    for message in requests::make(77, 6000, PARTITIONS, 8) {
+        let payload = message.payload.unwrap_or_default();
+        let record = BaseRecord::to(&case.topics[message.topic])
+            .partition(i32::try_from(message.partition).expect("few"))
+            .timestamp(message.stamp)
+            .key(&*message.key)
+            .payload(&payload);
+        if topics.contains(&message.topic) {
+            producer.send(record).expect("the queue has room");
+        }
+    }
+    producer.flush(DEADLINE).expect("the broker takes them");
+}
+
+/// One code, what was seen, and one remedy.
+fn must_say(log: &str, code: &str, words: &[&str]) {
+    assert!(log.contains(&format!("error[{code}]: ")), "{code} is not in\n{log}");
+    assert_eq!(log.matches("error[").count(), 1, "one code\n{log}");
+    assert_eq!(log.matches("\n  remedy: ").count(), 1, "one remedy\n{log}");
+    for word in words {
+        assert!(log.contains(word), "{word} is not in\n{log}");
+    }
+}
+
+#[test]
+fn partitions_added_while_no_instance_runs_are_refused() {
+    let services = shared();
+    let mut case = Case::new("widened", &services);
+    case.send(2000);
+    case.process();
+    case.send(500);
+    case.add_partitions(1, PARTITIONS + 2);
+    let widened = case.topics[1].clone();
+    case.refuses(&[], "partitions_unequal", &[&widened, "4 partitions", "has 6"]);
+    case.add_partitions(0, PARTITIONS + 2);
+    case.refuses(&[], "partitions_changed", &["'widened'", "had 4 partitions", "have 6"]);
+}
+
+#[test]
+fn partitions_added_to_both_topics_of_a_running_instance_end_it() {
+    let services = shared();
+    let mut case = Case::new("growing", &services);
+    case.send(2000);
+    let instance = case.running();
+    case.must_equal();
+    let before = case.contents();
+    case.add_partitions(0, PARTITIONS + 2);
+    case.add_partitions(1, PARTITIONS + 2);
+    // From now on keys are elsewhere: nothing of this may be counted.
+    case.send(2000);
+    case.ends(instance, &before, "partitions_changed", &["partition 4"]);
+}
+
+#[test]
+fn partitions_added_to_one_topic_of_a_running_instance_end_it() {
+    let services = shared();
+    let mut case = Case::new("lopsided", &services);
+    case.send(2000);
+    let instance = case.running();
+    let before = case.contents();
+    case.add_partitions(1, PARTITIONS + 1);
+    case.send(2000);
+    case.ends(instance, &before, "partitions_changed", &["partition 4"]);
+}
+
+#[test]
+fn records_that_go_before_a_restart_needs_them_no_more_are_refused() {
+    let services = shared();
+    let Services { kafka, clickhouse } = &*services;
+    let fine = [("retention.ms", "10800000"), ("retention.bytes", "1000000000")];
+    let cases: [(&str, &[(&str, &str)], &[&str]); 3] = [
+        ("short", &[("retention.ms", "10799999")], &["retention.ms=10799999", "10800000"]),
+        ("compacted", &[("cleanup.policy", "compact")], &["min.compaction.lag.ms=0", "10800000"]),
+        (
+            "both",
+            &[
+                ("cleanup.policy", "compact,delete"),
+                ("min.compaction.lag.ms", "10800000"),
+                ("retention.ms", "3600000"),
+            ],
+            &["retention.ms=3600000"],
+        ),
+    ];
+    for (name, wrong, words) in cases {
+        let topics = [format!("{name}.inferences"), format!("{name}.labels")];
+        let mut job = job(name, &services, &topics);
+        kafka.create_topic(&topics[0], 1, wrong);
+        kafka.create_topic(&topics[1], 1, &fine);
+        kafka.create_topic(&format!("dead.{name}"), 1, &[]);
+        job.run(&["init"], 0, DEADLINE);
+        let log = job.run(&["run"], 3, DEADLINE);
+        must_say(&log, "retention_too_short", &[words, &[&*topics[0]]].concat());
+        let bound = format!("SELECT count() FROM tidegauge.jobs WHERE job = '{name}'");
+        assert_eq!(clickhouse.query(&bound), "0\n", "{name} was bound");
+        // Times that the records bear say nothing about when the brokers delete them.
+        let by_event = [("TIDEGAUGE__WINDOWS__PROGRESS", "event")];
+        job.run_with(&["run", "--until-end"], &by_event, 0, DEADLINE);
+    }
+    let topics = ["kept.inferences", "kept.labels"].map(str::to_owned);
+    let mut job = job("kept", &services, &topics);
+    for topic in &topics {
+        kafka.create_topic(topic, 1, &fine);
+    }
+    kafka.create_topic("dead.kept", 1, &[]);
+    let log = job.run(&["run", "--until-end"], 0, DEADLINE);
+    assert!(log.contains("retention.bytes is set"), "{log}");
+}
+
+#[test]
+fn a_log_that_begins_behind_the_floor_is_refused() {
+    let services = shared();
+    let mut case = Case::new("cut", &services);
+    case.send(3000);
+    let instance = case.running();
+    case.must_equal();
+    case.delete_records();
+    // What has been read is in memory, so this one goes on.
+    case.send(1000);
+    case.wait_for_all();
+    case.must_equal();
+    // Another one would have to read it again.
+    let mut second = case.job.start(&["run"]);
+    assert_eq!(second.wait("the end of the second", DEADLINE), Some(3), "{}", second.log_text());
+    must_say(&second.log_text(), "floor_below_log", &["cut.", "starts at offset", "restart"]);
+    case.send(1000);
+    case.wait_for_all();
+    case.must_equal();
+    instance.stop();
+    case.send(500);
+    case.refuses(&[], "floor_below_log", &["cut.", "starts at offset", "restart"]);
+}
+
+#[test]
+fn a_topic_made_anew_under_a_running_instance_ends_it() {
+    let services = shared();
+    for (name, anew) in [("again-labels", &[1_usize] as &[usize]), ("again-both", &[0, 1])] {
+        let mut case = Case::new(name, &services);
+        case.send(2000);
+        let instance = case.running();
+        case.must_equal();
+        let before = case.contents();
+        for &topic in anew {
+            case.delete_topic(topic);
+        }
+        let gone = case.topics[anew[0]].clone();
+        let why = instance.wait_for_readiness(503, "does not exist any more", DEADLINE);
+        assert!(why.contains(&gone), "{why}");
+        assert!(case.contents() == before, "rows were written without a topic");
+        for &topic in anew {
+            let retention = [("retention.ms", "-1")];
+            let partitions = i32::try_from(PARTITIONS).expect("few");
+            case.kafka.create_topic(&case.topics[topic], partitions, &retention);
+        }
+        // Offsets that the instance waits for come again, with other records.
+        fill(&case, anew);
+        case.ends(instance, &before, "topic_recreated", &[&gone]);
+        case.refuses(&[], "topic_recreated", &[&gone, "another job name"]);
+    }
+}
+
+#[test]
+fn tables_that_were_altered_are_refused() {
+    let services = shared();
+    let mut case = Case::new("altered", &services);
+    let environment = [("TIDEGAUGE__CLICKHOUSE__DATABASE", "altered")];
+    case.job.database = "altered".to_owned();
+    case.job.run_with(&["init"], &environment, 0, DEADLINE);
+    let query = |sql: &str| services.clickhouse.query(sql);
+    case.send(2000);
+    case.job.run_with(&["run", "--until-end"], &environment, 0, DEADLINE);
+    case.must_equal();
+    case.send(500);
+
+    query("ALTER TABLE altered.serving RENAME COLUMN latency_n TO mine");
+    case.refuses(&environment, "clickhouse_schema", &["serving", "latency_n", "tidegauge init"]);
+    query("ALTER TABLE altered.serving RENAME COLUMN mine TO latency_n");
+    query("ALTER TABLE altered.marks MODIFY COLUMN inference_position Int32");
+    case.refuses(&environment, "clickhouse_schema", &["inference_position", "Int32", "Int64"]);
+    query("ALTER TABLE altered.marks MODIFY COLUMN inference_position Int64");
+    for table in TABLES.into_iter().chain(["jobs"]) {
+        query(&format!("RENAME TABLE altered.{table} TO altered.elsewhere"));
+        let log = case.job.run_with(&["run"], &environment, 3, DEADLINE);
+        must_say(&log, "clickhouse_schema", &[table, "is missing"]);
+        query(&format!("RENAME TABLE altered.elsewhere TO altered.{table}"));
+    }
+
+    // A column of somebody else is theirs.
+    query("ALTER TABLE altered.serving ADD COLUMN team String DEFAULT 'risk'");
+    query("ALTER TABLE altered.window_state ADD COLUMN note String");
+    case.job.run_with(&["run", "--until-end"], &environment, 0, DEADLINE);
+    assert_eq!(query("SELECT DISTINCT team FROM altered.serving"), "risk\n");
+    query("ALTER TABLE altered.serving DROP COLUMN team");
+    case.must_equal();
+}
+
+#[test]
+fn the_same_name_on_other_topics_is_refused() {
+    let services = shared();
+    let mut case = Case::new("named", &services);
+    case.send(2000);
+    let instance = case.running();
+    for topic in ["named.others", "named.other-labels"] {
+        services.kafka.create_topic(
+            topic,
+            i32::try_from(PARTITIONS).expect("few"),
+            &[("retention.ms", "-1")],
+        );
+    }
+    let inferences = [("TIDEGAUGE__INFERENCES__TOPIC", "named.others")];
+    let labels = [("TIDEGAUGE__LABELS__TOPIC", "named.other-labels")];
+    for environment in [&inferences, &labels] {
+        let words = ["'named'", "'named.inferences'", environment[0].1];
+        case.refuses(environment, "job_other_topics", &words);
+    }
+    instance.stop();
+    case.refuses(&inferences, "job_other_topics", &["named.others"]);
+    case.must_equal();
+}
+
+const WIDER: [(&str, &str); 1] = [("TIDEGAUGE__WINDOWS__SIZE", "10m")];
+const WIDER_MS: i64 = 600_000;
+
+#[test]
+fn a_second_configuration_of_a_running_job_is_refused() {
+    let services = shared();
+    let mut case = Case::new("twofold", &services);
+    // Before anything is counted, and after.
+    let instance = case.job.start(&["run"]);
+    instance.wait_for_readiness(200, "", DEADLINE);
+    case.settle();
+    case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
+    case.send(2000);
+    case.wait_for_all();
+    case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
+    instance.stop();
+    case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
+    case.must_equal();
+}
+
+#[test]
+fn of_two_first_starts_with_two_configurations_one_writes() {
+    let services = shared();
+    for round in 0..3 {
+        let mut case = Case::new(&format!("race-{round}"), &services);
+        case.send(2000);
+        let mut instances = [case.job.start(&["run"]), case.job.start_with(&["run"], &WIDER)];
+        let lost = wait_for("one of them to be refused", DEADLINE, || {
+            (0..2).find(|&at| !instances[at].is_running())
+        });
+        let code = instances[lost].wait("its end", DEADLINE);
+        let log = instances[lost].log_text();
+        assert_eq!(code, Some(3), "{log}");
+        must_say(&log, "job_other_configuration", &[&case.job.name]);
+        case.wait_for_all();
+        assert!(instances[1 - lost].is_running(), "{}", instances[1 - lost].log_text());
+        let name = &case.job.name;
+        let generation = format!("SELECT max(generation) FROM tidegauge.jobs WHERE job = '{name}'");
+        let generation = services.clickhouse.query(&generation);
+        case.settings.generation = generation.trim().parse().expect("a number");
+        if lost == 0 {
+            case.settings.window = WIDER_MS;
+        }
+        case.must_equal();
+        instances[1 - lost].signal(Signal::SIGTERM);
+    }
+}
+
+#[test]
+fn committed_offsets_change_nothing() {
+    let services = shared();
+    let mut case = Case::new("uncommitted", &services);
+    case.send(2000);
+    case.process();
+    let group = |case: &Case| {
+        let consumer: BaseConsumer = case.kafka.client_config().create().expect("right settings");
+        let groups = consumer.fetch_group_list(Some("uncommitted"), DEADLINE);
+        groups.expect("the broker answers").groups().iter().any(|it| it.state() != "Dead")
+    };
+    assert!(group(&case), "offsets were committed");
+    let gone = block_on(case.kafka.admin().delete_groups(&["uncommitted"], &AdminOptions::new()));
+    gone.expect("the broker answers").remove(0).expect("it was there, and empty");
+    let before = case.contents();
+    case.job.run(&["run", "--until-end"], 0, DEADLINE);
+    assert!(case.contents() == before, "a run over what is counted wrote rows");
+    case.send(1000);
+    case.process();
+}
+
+#[test]
+fn a_start_waits_a_while_for_services_that_are_away() {
+    let (mut kafka, mut clickhouse) = (Kafka::start(), ClickHouse::start());
+    let topics = ["waited.inferences", "waited.labels"].map(str::to_owned);
+    let more =
+        format!("[inferences]\ntopic = \"{}\"\n\n[labels]\ntopic = \"{}\"\n", topics[0], topics[1]);
+    let names = topics.each_ref().map(|it| &**it);
+    let mut job = Job::new("waited", &kafka, &clickhouse, names, &requests::settings(), &more);
+    job.create_topics(&kafka, i32::try_from(PARTITIONS).expect("few"));
+    job.run(&["init"], 0, DEADLINE);
+    clickhouse.kill();
+    let instance = job.start(&["run"]);
+    instance.wait_for_readiness(503, r#""cause":"clickhouse""#, DEADLINE);
+    clickhouse.start_again();
+    instance.wait_for_readiness(200, "", DEADLINE);
+    instance.stop();
+    kafka.kill();
+    let instance = job.start(&["run"]);
+    instance.wait_for_readiness(503, r#""cause":"kafka""#, DEADLINE);
+    kafka.start_again();
+    instance.wait_for_readiness(200, "", DEADLINE);
+    let mut producer = new_producer(&kafka, &topics);
+    for message in requests::make(5, 500, PARTITIONS, 3) {
+        producer.send(message);
+    }
+    producer.flush();
+    let total = producer.logs.iter().map(|it| it.inferences.len() + it.labels.len()).sum();
+    job.wait_for_records(&clickhouse, total, DEADLINE);
+    instance.stop();
+    job.must_equal(&clickhouse, &oracle::compute(&requests::settings(), &producer.logs));
+}
