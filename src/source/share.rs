@@ -40,8 +40,8 @@ pub struct KafkaSource {
     begin: Start,
     /// Partitions whose beginning is not known yet, and when it is asked for again.
     unknown: Option<(Vec<PartitionId>, Instant)>,
-    /// One that was assigned of one topic only, and the number of the question why.
-    unpaired: Option<(PartitionId, u64)>,
+    /// What will be the error if the topics are what they were, and the number of the question whether they are.
+    doubt: Option<(SourceError, u64)>,
     link: Link,
     /// Last, so that it is dropped after all that holds the client.
     _membership: Arc<Membership>,
@@ -82,7 +82,7 @@ impl KafkaSource {
             waker: channels.waker,
             begin,
             unknown: None,
-            unpaired: None,
+            doubt: None,
             link,
             _membership: membership,
         }
@@ -124,22 +124,22 @@ impl KafkaSource {
                 }
                 GroupEvent::Unpaired(partition) => {
                     self.forget();
-                    self.unpaired = Some((partition, self.link.watch.look()));
+                    self.ask_about(SourceError::Unpaired { partition: partition.0 });
                 }
                 GroupEvent::Grown(partition) => {
                     return Err(SourceError::Grown { partition: partition.0 });
                 }
             }
         }
-        if self.link.health.is_gone() {
-            // That is why: nothing is assigned until the group sees the topic again, which may be another one then.
-            self.unpaired = None;
-        }
-        if let Some((partition, question)) = self.unpaired
-            && self.link.watch.is_unchanged_since(question)
+        if let Some((SourceError::Unpaired { .. }, _)) = self.doubt
+            && self.link.health.is_gone()
         {
-            // The topics are what they were: it is the instances that differ.
-            return Err(SourceError::Unpaired { partition: partition.0 });
+            // That is why: nothing is assigned until the group sees the topic again, which may be another one then.
+            self.doubt = None;
+        }
+        let is_certain = |(_, question): &mut _| self.link.watch.is_unchanged_since(*question);
+        if let Some((error, _)) = self.doubt.take_if(is_certain) {
+            return Err(error);
         }
         if let Some((partitions, _)) = self.unknown.take_if(|(_, at)| *at <= now()) {
             return Ok(Some(SourceEvent::Assigned(partitions)));
@@ -156,7 +156,14 @@ impl KafkaSource {
         self.queues = [None, None];
         self.progress.clear();
         self.unknown = None;
-        self.unpaired = None;
+        self.doubt = None;
+    }
+
+    /// An error that may follow from a topic that is gone, was made anew or has grown: then it is not what is wrong.
+    fn ask_about(&mut self, error: SourceError) {
+        if self.doubt.is_none() {
+            self.doubt = Some((error, self.link.watch.look()));
+        }
     }
 
     /// Takes one batch of a topic that is wanted. Returns whether it holds records.
@@ -200,21 +207,28 @@ impl KafkaSource {
     }
 
     /// An error in place of a record: either the log has lost what is to be read, or it passes.
-    fn failed(&self, stream: Stream, failure: &Failure) -> Result<(), SourceError> {
+    fn failed(&mut self, stream: Stream, failure: &Failure) -> Result<(), SourceError> {
         let Some(position) = self.progress.position(stream, failure.partition) else {
             return Ok(());
         };
         match failure.code {
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                 let bounds = self.link.bounds(&[(stream, failure.partition)]);
-                let bounds = bounds.map_err(|error| SourceError::Client(error.to_string()))?;
-                self.link.check(stream, failure.partition, position, &bounds[0])?;
-                Err(SourceError::Client(format!(
-                    "{} partition {} can't be read at offset {position}: {}",
-                    self.link.topic(stream),
-                    failure.partition.0,
-                    failure.reason
-                )))
+                let checked = bounds.map_err(|error| SourceError::Client(error.to_string()));
+                let checked = checked.and_then(|bounds| {
+                    self.link.check(stream, failure.partition, position, &bounds[0])
+                });
+                let unreadable = || {
+                    SourceError::Client(format!(
+                        "{} partition {} can't be read at offset {position}: {}",
+                        self.link.topic(stream),
+                        failure.partition.0,
+                        failure.reason
+                    ))
+                };
+                let error = checked.err().unwrap_or_else(unreadable);
+                self.ask_about(error);
+                Ok(())
             }
             RDKafkaErrorCode::Fatal => Err(SourceError::Client(failure.reason.clone())),
             _ => {

@@ -1,6 +1,7 @@
 //! Refuse, don't guess: what can't be right ends the process with one code, what was seen and the remedy, and without a
 //! wrong row. The tables are read before and after.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -103,7 +104,15 @@ impl<'a> Case<'a> {
         let before = self.contents();
         let log = self.job.run_with(&["run"], environment, 3, DEADLINE);
         must_say(&log, code, words);
-        assert!(self.contents() == before, "rows were written before {code}");
+        self.must_be(&before, code);
+    }
+
+    /// Panics with the first lines that differ.
+    fn must_be(&self, before: &str, code: &str) {
+        let after = self.contents();
+        let known: BTreeSet<&str> = before.lines().collect();
+        let new: Vec<&str> = after.lines().filter(|line| !known.contains(line)).take(5).collect();
+        assert!(after == before, "rows were written before {code}, such as\n{}", new.join("\n"));
     }
 
     /// The instance ends by itself, and since `before` no row was touched.
@@ -112,7 +121,7 @@ impl<'a> Case<'a> {
         let log = instance.log_text();
         assert_eq!(ended, Some(3), "{log}");
         must_say(&log, code, words);
-        assert!(self.contents() == before, "rows were written before {code}");
+        self.must_be(before, &format!("{code}\n{log}"));
     }
 
     fn add_partitions(&self, topic: usize, count: usize) {
@@ -320,7 +329,7 @@ fn a_topic_made_anew_under_a_running_instance_ends_it() {
         let gone = case.topics[anew[0]].clone();
         let why = instance.wait_for_readiness(503, "does not exist any more", DEADLINE);
         assert!(why.contains(&gone), "{why}");
-        assert!(case.contents() == before, "rows were written without a topic");
+        case.must_be(&before, "the topic is back");
         for &topic in anew {
             let retention = [("retention.ms", "-1")];
             let partitions = i32::try_from(PARTITIONS).expect("few");
@@ -402,6 +411,11 @@ fn a_second_configuration_of_a_running_job_is_refused() {
     // Before anything is counted, and after.
     let instance = case.job.start(&["run"]);
     instance.wait_for_readiness(200, "", DEADLINE);
+    // The marks of partitions of which nothing was read.
+    wait_until("empty marks", DEADLINE, || {
+        let sql = "SELECT uniqExact(partition) FROM tidegauge.marks WHERE job = 'twofold'";
+        services.clickhouse.query(sql).trim() == PARTITIONS.to_string()
+    });
     case.settle();
     case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
     case.send(2000);
