@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::job::{Instance, Job};
 use crate::support::log::{Message, Producer};
-use crate::support::oracle::{self, Settings};
+use crate::support::oracle::{self, Partition, Settings};
 use crate::support::requests;
 use crate::support::services::{ClickHouse, Kafka, Services, block_on, shared};
 use crate::support::{wait_for, wait_until};
@@ -23,32 +23,36 @@ const PARTITIONS: usize = 4;
 const TABLES: [&str; 6] = ["window_state", "seals", "marks", "serving", "labels", "quality_binary"];
 
 /// One job, what was sent, and what is still to be sent.
-struct Case<'a> {
-    kafka: &'a Kafka,
-    clickhouse: &'a ClickHouse,
-    job: Job,
+pub(crate) struct Case<'a> {
+    pub(crate) kafka: &'a Kafka,
+    pub(crate) clickhouse: &'a ClickHouse,
+    pub(crate) job: Job,
+    pub(crate) settings: Settings,
+    /// The log when [`Case::counted_is_sent`] was last called.
+    pub(crate) counted: Vec<Partition>,
     topics: [String; 2],
-    settings: Settings,
     producer: Producer,
     messages: std::vec::IntoIter<Message>,
 }
 
 impl<'a> Case<'a> {
     /// Topics `NAME.inferences` and `NAME.labels`, and tables.
-    fn new(name: &str, services: &'a Services) -> Self {
+    pub(crate) fn new(name: &str, services: &'a Services, seed: u64) -> Self {
         let (kafka, clickhouse) = (&services.kafka, &services.clickhouse);
         let topics = [format!("{name}.inferences"), format!("{name}.labels")];
         let settings = requests::settings();
         let job = job(name, services, &topics);
         job.create_topics(kafka, i32::try_from(PARTITIONS).expect("few"));
         let producer = new_producer(kafka, &topics);
-        let messages = requests::make(21, 8000, PARTITIONS, 8).into_iter();
-        let mut case = Self { kafka, clickhouse, job, topics, settings, producer, messages };
+        let messages = requests::make(seed, 8000, PARTITIONS, 8).into_iter();
+        let counted = vec![Partition::default(); PARTITIONS];
+        let mut case =
+            Self { kafka, clickhouse, job, settings, counted, topics, producer, messages };
         case.job.run(&["init"], 0, DEADLINE);
         case
     }
 
-    fn send(&mut self, count: usize) {
+    pub(crate) fn send(&mut self, count: usize) {
         for message in self.messages.by_ref().take(count) {
             self.producer.send(message);
         }
@@ -62,17 +66,15 @@ impl<'a> Case<'a> {
     }
 
     /// One that has written all that was sent.
-    fn running(&mut self) -> Instance {
+    pub(crate) fn running(&mut self) -> Instance {
         let instance = self.job.start(&["run"]);
         self.wait_for_all();
         instance.wait_for_readiness(200, "", DEADLINE);
         instance
     }
 
-    fn wait_for_all(&self) {
-        let logs = &self.producer.logs;
-        let total: usize = logs.iter().map(|it| it.inferences.len() + it.labels.len()).sum();
-        self.job.wait_for_records(self.clickhouse, total, DEADLINE);
+    pub(crate) fn wait_for_all(&self) {
+        self.job.wait_for_records(self.clickhouse, self.sent(), DEADLINE);
         self.settle();
     }
 
@@ -89,18 +91,19 @@ impl<'a> Case<'a> {
         self.job.must_equal(self.clickhouse, &expected);
     }
 
-    /// Every row of the job, superseded ones too.
-    fn contents(&self) -> String {
+    /// Every row of the job. Not those that others supersede: the server drops them when it likes.
+    pub(crate) fn contents(&self) -> String {
         let of = |table: &str| {
             let (database, job) = (&self.job.database, &self.job.name);
-            let sql = format!("SELECT * FROM {database}.{table} WHERE job = '{job}' ORDER BY ALL");
+            let sql =
+                format!("SELECT * FROM {database}.{table} FINAL WHERE job = '{job}' ORDER BY ALL");
             self.clickhouse.query(&sql)
         };
         TABLES.map(of).join("\n")
     }
 
     /// A start that is refused, without touching a row.
-    fn refuses(&mut self, environment: &[(&str, &str)], code: &str, words: &[&str]) {
+    pub(crate) fn refuses(&mut self, environment: &[(&str, &str)], code: &str, words: &[&str]) {
         let before = self.contents();
         let log = self.job.run_with(&["run"], environment, 3, DEADLINE);
         must_say(&log, code, words);
@@ -116,7 +119,7 @@ impl<'a> Case<'a> {
     }
 
     /// The instance ends by itself, and since `before` no row was touched.
-    fn ends(&self, mut instance: Instance, before: &str, code: &str, words: &[&str]) {
+    pub(crate) fn ends(&self, mut instance: Instance, before: &str, code: &str, words: &[&str]) {
         let ended = instance.wait(&format!("the end with {code}"), DEADLINE);
         let log = instance.log_text();
         assert_eq!(ended, Some(3), "{log}");
@@ -124,7 +127,7 @@ impl<'a> Case<'a> {
         self.must_be(before, &format!("{code}\n{log}"));
     }
 
-    fn add_partitions(&self, topic: usize, count: usize) {
+    pub(crate) fn add_partitions(&self, topic: usize, count: usize) {
         let name = &*self.topics[topic];
         let wanted = [NewPartitions::new(name, count)];
         let made = block_on(self.kafka.admin().create_partitions(&wanted, &AdminOptions::new()));
@@ -144,19 +147,52 @@ impl<'a> Case<'a> {
         });
     }
 
-    fn delete_topic(&self, topic: usize) {
+    pub(crate) fn delete_topic(&self, topic: usize) {
         self.kafka.delete_topic(&self.topics[topic]);
         self.wait_for_partitions(topic, 0);
     }
 
-    /// Deletes all records but the last one of each partition.
-    fn delete_records(&self) {
+    /// As it was, and empty.
+    pub(crate) fn create_topic(&self, topic: usize) {
+        let partitions = i32::try_from(PARTITIONS).expect("few");
+        self.kafka.create_topic(&self.topics[topic], partitions, &[("retention.ms", "-1")]);
+    }
+
+    /// Sends so many other records to these topics that every offset that was read is there again.
+    pub(crate) fn fill(&self, topics: &[usize], seed: u64) {
+        let producer: BaseProducer = self.kafka.client_config().create().expect("right settings");
+        for message in requests::make(seed, 6000, PARTITIONS, 8) {
+            let payload = message.payload.unwrap_or_default();
+            let record = BaseRecord::to(&self.topics[message.topic])
+                .partition(i32::try_from(message.partition).expect("few"))
+                .timestamp(message.stamp)
+                .key(&*message.key)
+                .payload(&payload);
+            if topics.contains(&message.topic) {
+                producer.send(record).expect("the queue has room");
+            }
+        }
+        producer.flush(DEADLINE).expect("the broker takes them");
+    }
+
+    /// All that was sent so far is in the tables.
+    pub(crate) fn counted_is_sent(&mut self) {
+        self.counted.clone_from(&self.producer.logs);
+    }
+
+    /// Records sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.producer.logs.iter().map(|it| it.inferences.len() + it.labels.len()).sum()
+    }
+
+    /// Deletes all records but the last ones of each partition.
+    pub(crate) fn delete_records(&self, left: i64) {
         let mut before = TopicPartitionList::new();
         for (partition, logs) in self.producer.logs.iter().enumerate() {
             for (topic, log) in [&logs.inferences, &logs.labels].into_iter().enumerate() {
                 let number = i32::try_from(partition).expect("few");
                 let end = i64::try_from(log.len()).expect("few");
-                let offset = Offset::Offset(end - 1);
+                let offset = Offset::Offset((end - left).max(0));
                 before.add_partition_offset(&self.topics[topic], number, offset).expect("one");
             }
         }
@@ -179,23 +215,6 @@ fn job(name: &str, services: &Services, topics: &[String; 2]) -> Job {
     Job::new(name, kafka, clickhouse, topics, &requests::settings(), &more)
 }
 
-/// Sends so many records to these topics that every offset that was read is there again.
-fn fill(case: &Case, topics: &[usize]) {
-    let producer: BaseProducer = case.kafka.client_config().create().expect("right settings");
-    for message in requests::make(77, 6000, PARTITIONS, 8) {
-        let payload = message.payload.unwrap_or_default();
-        let record = BaseRecord::to(&case.topics[message.topic])
-            .partition(i32::try_from(message.partition).expect("few"))
-            .timestamp(message.stamp)
-            .key(&*message.key)
-            .payload(&payload);
-        if topics.contains(&message.topic) {
-            producer.send(record).expect("the queue has room");
-        }
-    }
-    producer.flush(DEADLINE).expect("the broker takes them");
-}
-
 /// One code, what was seen, and one remedy.
 fn must_say(log: &str, code: &str, words: &[&str]) {
     assert!(log.contains(&format!("error[{code}]: ")), "{code} is not in\n{log}");
@@ -209,7 +228,7 @@ fn must_say(log: &str, code: &str, words: &[&str]) {
 #[test]
 fn partitions_added_while_no_instance_runs_are_refused() {
     let services = shared();
-    let mut case = Case::new("widened", &services);
+    let mut case = Case::new("widened", &services, 21);
     case.send(2000);
     case.process();
     case.send(500);
@@ -223,7 +242,7 @@ fn partitions_added_while_no_instance_runs_are_refused() {
 #[test]
 fn partitions_added_to_both_topics_of_a_running_instance_end_it() {
     let services = shared();
-    let mut case = Case::new("growing", &services);
+    let mut case = Case::new("growing", &services, 21);
     case.send(2000);
     let instance = case.running();
     case.must_equal();
@@ -238,7 +257,7 @@ fn partitions_added_to_both_topics_of_a_running_instance_end_it() {
 #[test]
 fn partitions_added_to_one_topic_of_a_running_instance_end_it() {
     let services = shared();
-    let mut case = Case::new("lopsided", &services);
+    let mut case = Case::new("lopsided", &services, 21);
     case.send(2000);
     let instance = case.running();
     let before = case.contents();
@@ -293,11 +312,11 @@ fn records_that_go_before_a_restart_needs_them_no_more_are_refused() {
 #[test]
 fn a_log_that_begins_behind_the_floor_is_refused() {
     let services = shared();
-    let mut case = Case::new("cut", &services);
+    let mut case = Case::new("cut", &services, 21);
     case.send(3000);
     let instance = case.running();
     case.must_equal();
-    case.delete_records();
+    case.delete_records(1);
     // What has been read is in memory, so this one goes on.
     case.send(1000);
     case.wait_for_all();
@@ -318,7 +337,7 @@ fn a_log_that_begins_behind_the_floor_is_refused() {
 fn a_topic_made_anew_under_a_running_instance_ends_it() {
     let services = shared();
     for (name, anew) in [("again-labels", &[1_usize] as &[usize]), ("again-both", &[0, 1])] {
-        let mut case = Case::new(name, &services);
+        let mut case = Case::new(name, &services, 21);
         case.send(2000);
         let instance = case.running();
         case.must_equal();
@@ -330,13 +349,9 @@ fn a_topic_made_anew_under_a_running_instance_ends_it() {
         let why = instance.wait_for_readiness(503, "does not exist any more", DEADLINE);
         assert!(why.contains(&gone), "{why}");
         case.must_be(&before, "the topic is back");
-        for &topic in anew {
-            let retention = [("retention.ms", "-1")];
-            let partitions = i32::try_from(PARTITIONS).expect("few");
-            case.kafka.create_topic(&case.topics[topic], partitions, &retention);
-        }
+        anew.iter().for_each(|&topic| case.create_topic(topic));
         // Offsets that the instance waits for come again, with other records.
-        fill(&case, anew);
+        case.fill(anew, 77);
         case.ends(instance, &before, "topic_recreated", &[&gone]);
         case.refuses(&[], "topic_recreated", &[&gone, "another job name"]);
     }
@@ -345,7 +360,7 @@ fn a_topic_made_anew_under_a_running_instance_ends_it() {
 #[test]
 fn tables_that_were_altered_are_refused() {
     let services = shared();
-    let mut case = Case::new("altered", &services);
+    let mut case = Case::new("altered", &services, 21);
     let environment = [("TIDEGAUGE__CLICKHOUSE__DATABASE", "altered")];
     case.job.database = "altered".to_owned();
     case.job.run_with(&["init"], &environment, 0, DEADLINE);
@@ -380,7 +395,7 @@ fn tables_that_were_altered_are_refused() {
 #[test]
 fn the_same_name_on_other_topics_is_refused() {
     let services = shared();
-    let mut case = Case::new("named", &services);
+    let mut case = Case::new("named", &services, 21);
     case.send(2000);
     let instance = case.running();
     for topic in ["named.others", "named.other-labels"] {
@@ -407,7 +422,7 @@ const WIDER_MS: i64 = 600_000;
 #[test]
 fn a_second_configuration_of_a_running_job_is_refused() {
     let services = shared();
-    let mut case = Case::new("twofold", &services);
+    let mut case = Case::new("twofold", &services, 21);
     // Before anything is counted, and after.
     let instance = case.job.start(&["run"]);
     instance.wait_for_readiness(200, "", DEADLINE);
@@ -430,7 +445,7 @@ fn a_second_configuration_of_a_running_job_is_refused() {
 fn of_two_first_starts_with_two_configurations_one_writes() {
     let services = shared();
     for round in 0..3 {
-        let mut case = Case::new(&format!("race-{round}"), &services);
+        let mut case = Case::new(&format!("race-{round}"), &services, 21);
         case.send(2000);
         let mut instances = [case.job.start(&["run"]), case.job.start_with(&["run"], &WIDER)];
         let lost = wait_for("one of them to be refused", DEADLINE, || {
@@ -457,7 +472,7 @@ fn of_two_first_starts_with_two_configurations_one_writes() {
 #[test]
 fn committed_offsets_change_nothing() {
     let services = shared();
-    let mut case = Case::new("uncommitted", &services);
+    let mut case = Case::new("uncommitted", &services, 21);
     case.send(2000);
     case.process();
     let group = |case: &Case| {
