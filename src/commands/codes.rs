@@ -134,6 +134,11 @@ pub const CODES: &[Code] = &[
         "raise the topics' retention, and start under another job name: records are gone",
     ),
     code(
+        "retention_too_short",
+        REFUSED,
+        "raise the topic's setting to what the message names, or shorten `windows.label_wait`",
+    ),
+    code(
         "topic_recreated",
         REFUSED,
         "start under another job name: stored positions mean nothing in a new topic",

@@ -41,7 +41,7 @@ pub(super) enum GroupEvent {
     Revoked(Vec<PartitionId>, Reply),
     /// As the seam's.
     Lost(Vec<PartitionId>),
-    /// The assignment is not paired: the instance must stop.
+    /// The assignment is not paired: the instance must stop, unless a topic is away.
     Unpaired(PartitionId),
     /// The topics have got more partitions: the instance must stop.
     Grown(PartitionId),
@@ -144,13 +144,15 @@ impl Control {
         self.reading = false;
         self.wanted.clear();
         self.assign(Some(&TopicPartitionList::new()));
+        // First, since a topic that alone has grown is not paired either.
+        let numbers = partitions.iter().map(|&(_, partition)| partition);
+        if let Some(new) = numbers.max().filter(|last| last.0 >= self.partitions) {
+            return self.tell_all(|| GroupEvent::Grown(new));
+        }
         let paired = match pair(partitions, self.topics[Stream::Labels.index()].is_some()) {
             Ok(paired) => paired,
             Err(partition) => return self.tell_all(|| GroupEvent::Unpaired(partition)),
         };
-        if let Some(&last) = paired.last().filter(|last| last.0 >= self.partitions) {
-            return self.tell_all(|| GroupEvent::Grown(last));
-        }
         self.begin(paired);
     }
 

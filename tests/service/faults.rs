@@ -16,6 +16,7 @@ mod raw;
 mod report;
 mod samples;
 mod soak;
+mod topics;
 mod trial;
 
 /// A test for each row that `cargo test` runs, so that they run at the same time.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::{self, Report};
 use super::trial::{Plan, Trial, now};
-use super::{controls, pairs, points, process};
+use super::{controls, pairs, points, process, topics};
 use crate::support::requests::Random;
 
 /// Where limits are not strict, a recovery must end within this all the same: a dozen test programs may share the
@@ -46,7 +46,7 @@ pub struct Fault {
 
 /// Every row, X1 apart.
 pub fn rows() -> Vec<&'static Fault> {
-    let all: [&'static [Fault]; 2] = [process::ROWS, points::ROWS];
+    let all: [&'static [Fault]; 3] = [process::ROWS, points::ROWS, topics::ROWS];
     all.into_iter().flatten().collect()
 }
 
@@ -170,6 +170,11 @@ pub fn run_asked(asked: &Asked) {
             work.push(Box::new(move || run(fault, seed, fault.least)));
         }
     }
+    for &(id, run) in topics::REFUSED {
+        if asked.includes(id) {
+            work.push(Box::new(move || run(seed)));
+        }
+    }
     if asked.includes("X1") {
         work.push(Box::new(move || pairs::run(seed, pairs::LEAST)));
     }
@@ -201,7 +206,12 @@ pub fn run_asked(asked: &Asked) {
         }
     });
     let mut reports = done.into_inner().expect("no holder panics");
-    let order: Vec<&str> = rows().iter().map(|fault| fault.id).chain(["X1", "I8"]).collect();
+    let order: Vec<&str> = rows()
+        .iter()
+        .map(|fault| fault.id)
+        .chain(topics::REFUSED.iter().map(|(id, _)| *id))
+        .chain(["X1", "I8"])
+        .collect();
     reports.sort_by_key(|report| order.iter().position(|id| *id == report.id));
     eprintln!("\n{}", report::write("report", seed, &reports));
     let failed: Vec<&str> = reports
