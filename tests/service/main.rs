@@ -10,5 +10,6 @@ mod clickhouse;
 mod demo;
 mod end_to_end;
 mod operation;
+mod proxy;
 mod real_data;
 mod services;
