@@ -258,8 +258,8 @@ impl Front<'_> {
                 return Err(Cut);
             }
             Some(fault @ Fault::Answer(reply)) => {
-                self.give_pieces(reply).await?;
                 self.made(fault);
+                self.give_pieces(reply).await?;
             }
             Some(fault) => return self.answer_with(fault, &request).await,
         }
@@ -277,6 +277,7 @@ impl Front<'_> {
             self.give(&answer.bytes()).await?;
             return Ok(true);
         }
+        self.made(fault);
         match fault {
             Fault::CutAnswerHalfWay => {
                 let bytes = answer.bytes();
@@ -284,7 +285,6 @@ impl Front<'_> {
             }
             Fault::ReplaceAnswer(reply) => self.give_pieces(reply).await?,
             Fault::Drip { pause_ms } => {
-                self.made(fault);
                 for byte in answer.bytes() {
                     self.down.send(&[byte]).await?;
                     sleep(Duration::from_millis(pause_ms)).await;
@@ -293,7 +293,6 @@ impl Front<'_> {
             }
             _ => {}
         }
-        self.made(fault);
         let goes_on = matches!(fault, Fault::ReplaceAnswer(_));
         if goes_on { Ok(true) } else { Err(Cut) }
     }
