@@ -289,6 +289,23 @@ fn cut_answer_comes_after_the_server_has_done_it() {
 }
 
 #[test]
+fn half_open_connection_can_begin_in_the_middle_of_a_request() {
+    let notes = Notes::default();
+    let proxy = Proxy::start(Kind::Http, notes.serve());
+    for (fault, seen) in [(Fault::LoseBody, 0), (Fault::LoseAnswer, 1)] {
+        proxy.inject(fault, Aim::INSERTS, 1);
+        let before = notes.all().len();
+        let mut stream = connect(&proxy);
+        write!(stream, "POST /{MARKS} HTTP/1.1\r\nContent-Length: 8\r\n\r\n12345678").unwrap();
+        wait_until("the fault", DEADLINE, || proxy.did(Did::Http(fault)) == 1);
+        stream.set_read_timeout(Some(A_WHILE)).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(notes.all().len(), before + seen);
+    }
+    assert_eq!(proxy.injected(), 2);
+}
+
+#[test]
 fn cut_body_is_never_whole_for_the_server() {
     let notes = Notes::default();
     let proxy = Proxy::start(Kind::Http, notes.serve());
@@ -319,6 +336,7 @@ fn replies_of_its_own_leave_the_server_out_or_hide_what_it_said() {
         (Reply::ServerError, 500, "Code: 241"),
         (Reply::Unavailable, 503, "Service Unavailable"),
     ];
+    assert_eq!(replies.map(|(reply, _, _)| reply), Reply::ALL);
     for (reply, status, part) in replies {
         for (fault, seen) in [(Fault::Answer(reply), 0), (Fault::ReplaceAnswer(reply), 1)] {
             proxy.inject(fault, Aim::ANY, 1);

@@ -203,6 +203,12 @@ impl Proxy {
         self.state().target = target;
     }
 
+    /// Number of a request's faults that were made, of any kind.
+    pub fn injected(&self) -> usize {
+        let is_one = |did: &Did| matches!(did, Did::Http(_));
+        self.state().counts.iter().filter(|(did, _)| is_one(did)).map(|(_, count)| count).sum()
+    }
+
     /// How often it did this.
     pub fn did(&self, what: Did) -> usize {
         self.state().counts.get(&what).copied().unwrap_or_default()

@@ -19,8 +19,12 @@ pub enum Fault {
     CutAnswer,
     /// The same after half of the answer.
     CutAnswerHalfWay,
+    /// The server answers 200, and nothing more ever comes: half-open.
+    LoseAnswer,
     /// Half of the body goes on, then both sides get a reset.
     CutBody,
+    /// Half of the body goes on, then nothing more ever comes on either side: half-open.
+    LoseBody,
     /// Half of the body goes on, then the server sees an end; the client gets a reset.
     EndBody,
     /// The server never sees the request; the proxy answers.
@@ -249,6 +253,11 @@ impl Front<'_> {
                 self.made(Fault::CutBody);
                 return Err(Cut);
             }
+            Some(Fault::LoseBody) => {
+                self.up.send(&request.half()).await?;
+                self.made(Fault::LoseBody);
+                self.be_deaf().await;
+            }
             Some(Fault::EndBody) => {
                 self.up.send(&request.half()).await?;
                 self.up.out.shutdown().await?;
@@ -284,6 +293,7 @@ impl Front<'_> {
                 self.give(&bytes[..bytes.len() / 2]).await?;
             }
             Fault::ReplaceAnswer(reply) => self.give_pieces(reply).await?,
+            Fault::LoseAnswer => self.be_deaf().await,
             Fault::Drip { pause_ms } => {
                 for byte in answer.bytes() {
                     self.down.send(&[byte]).await?;
@@ -372,6 +382,18 @@ fn answer(status: &str, more: &str, body: &str) -> Vec<u8> {
 }
 
 impl Reply {
+    pub const ALL: [Self; 9] = [
+        Self::ExceptionInHeader,
+        Self::ExceptionInBody,
+        Self::MarkedExceptionInBody,
+        Self::MarkedExceptionInPieces,
+        Self::BadRequest,
+        Self::NotFound,
+        Self::TooMany,
+        Self::ServerError,
+        Self::Unavailable,
+    ];
+
     fn pieces(self) -> Vec<Vec<u8>> {
         let rows = "1\t2\n3\t4\n";
         let header = format!("X-ClickHouse-Exception-Tag: {TAG}\r\n");
