@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(10);
 const BACKLOG: u32 = 1024;
 
 /// What it understands of what passes.
@@ -337,6 +338,15 @@ impl Connection {
             self.shared.count(Did::Delay);
         }
         delay
+    }
+
+    /// Waits as long as bytes of this direction are held back, or until they no longer are.
+    async fn hold_back(&self, way: Way) {
+        let begun = tokio::time::Instant::now();
+        self.delay(way);
+        while begun.elapsed() < self.mode(|modes| modes.delay[way.index()]) {
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     /// Whether bytes of this direction vanish: for ever, once some have.

@@ -309,13 +309,13 @@ impl Front<'_> {
 
     /// Sends the request to the server, and reads its answer.
     async fn ask(&mut self, request: &Message) -> Result<Option<Message>, Cut> {
-        sleep(self.connection.delay(Way::ToServer)).await;
+        self.connection.hold_back(Way::ToServer).await;
         self.up.send(&request.bytes()).await?;
         if self.connection.loses(Way::ToServer) {
             self.be_deaf().await;
         }
         let answer = Message::read(&mut self.from_server).await?;
-        sleep(self.connection.delay(Way::ToClient)).await;
+        self.connection.hold_back(Way::ToClient).await;
         Ok(answer)
     }
 
