@@ -353,7 +353,7 @@ fn replies_of_its_own_leave_the_server_out_or_hide_what_it_said() {
 #[test]
 fn dripping_answer_is_the_servers_own() {
     let proxy = Proxy::start(Kind::Http, Notes::default().serve());
-    proxy.inject(Fault::Drip { pause_ms: 10 }, Aim::ANY, 1);
+    proxy.inject(Fault::Drip { lasts_ms: 500 }, Aim::ANY, 1);
     let (time, answer) = took(|| post(&proxy, "", b"SELECT 1").unwrap());
     assert_eq!(answer.body, "1");
     assert!(time > A_WHILE, "{time:?}");

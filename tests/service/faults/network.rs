@@ -32,7 +32,7 @@ const CUT_ANSWERS: [proxy::Fault; 3] =
 const CUT_BODIES: [proxy::Fault; 3] =
     [proxy::Fault::CutBody, proxy::Fault::EndBody, proxy::Fault::LoseBody];
 /// One that comes in time, and one that outlasts the time-out.
-const DRIPS_MS: [u64; 2] = [1, 30];
+const DRIPS_MS: [u64; 2] = [500, 6000];
 
 pub const ROWS: &[Fault] = &[
     Fault {
@@ -136,7 +136,7 @@ fn prepare_broker(plan: &mut Plan) {
 fn replies() -> Vec<proxy::Fault> {
     let instead = Reply::ALL.map(proxy::Fault::Answer);
     let after = Reply::ALL.map(proxy::Fault::ReplaceAnswer);
-    let drips = DRIPS_MS.map(|pause_ms| proxy::Fault::Drip { pause_ms });
+    let drips = DRIPS_MS.map(|lasts_ms| proxy::Fault::Drip { lasts_ms });
     [&instead[..], &drips[..], &after[..]].concat()
 }
 
@@ -267,7 +267,7 @@ fn mend_broker(trial: &mut Trial) {
 /// Whatever stands in the place of an acknowledgement is none, and says who can help.
 #[test]
 fn only_an_acknowledgement_is_taken_for_one() {
-    const TIMEOUT: Duration = Duration::from_secs(2);
+    const TIMEOUT: Duration = Duration::from_secs(4);
     let server = ClickHouse::start_behind_proxy();
     let mut settings = ClickHouseSettings::new(&server.program_url(), "tidegauge", "job");
     settings.timeout = TIMEOUT;
@@ -287,7 +287,7 @@ fn only_an_acknowledgement_is_taken_for_one() {
             server.proxy().inject(fault, Aim::inserts_into("seals"), 1);
             let written = write().await;
             assert_eq!(server.proxy().did(Did::Http(fault)), 1, "{fault:?}");
-            if fault == (proxy::Fault::Drip { pause_ms: DRIPS_MS[0] }) {
+            if fault == (proxy::Fault::Drip { lasts_ms: DRIPS_MS[0] }) {
                 written.expect("slow and right");
             } else {
                 let error = written.expect_err(&format!("{fault:?} was taken for success"));

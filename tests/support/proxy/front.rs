@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, sink};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bytes::Lane;
 use super::{Connection, Cut, Did, Way};
@@ -31,8 +31,8 @@ pub enum Fault {
     Answer(Reply),
     /// The server does as asked and says so (200); the proxy answers something else.
     ReplaceAnswer(Reply),
-    /// The server's answer comes byte by byte, so many milliseconds apart.
-    Drip { pause_ms: u64 },
+    /// The server's answer (200) comes byte by byte over so many milliseconds.
+    Drip { lasts_ms: u64 },
 }
 
 /// Answers of the proxy's own.
@@ -294,10 +294,13 @@ impl Front<'_> {
             }
             Fault::ReplaceAnswer(reply) => self.give_pieces(reply).await?,
             Fault::LoseAnswer => self.be_deaf().await,
-            Fault::Drip { pause_ms } => {
-                for byte in answer.bytes() {
-                    self.down.send(&[byte]).await?;
-                    sleep(Duration::from_millis(pause_ms)).await;
+            Fault::Drip { lasts_ms } => {
+                let (begun, bytes) = (Instant::now(), answer.bytes());
+                let each =
+                    Duration::from_millis(lasts_ms) / u32::try_from(bytes.len()).unwrap_or(1);
+                for (byte, number) in bytes.iter().zip(1..) {
+                    sleep_until(begun + each * number).await;
+                    self.down.send(&[*byte]).await?;
                 }
                 return Ok(true);
             }
