@@ -5,6 +5,7 @@ pub mod tables;
 pub mod views;
 mod rowbinary;
 pub mod row;
+mod insert;
 mod connection;
 mod read;
 pub mod migrate;

@@ -9,6 +9,7 @@
 mod controls;
 mod invariants;
 mod matrix;
+mod network;
 mod pairs;
 mod points;
 mod process;
@@ -32,7 +33,9 @@ macro_rules! rows_in_ci {
     };
 }
 
-rows_in_ci! { p1 "P1", p2 "P2", p3 "P3", p5 "P5", k1 "K1", c1 "C1", c2 "C2" }
+rows_in_ci! {
+    p1 "P1", p2 "P2", p3 "P3", p5 "P5", k1 "K1", c1 "C1", c2 "C2", c3 "C3"
+}
 
 /// With `TIDEGAUGE_FAULTS` the rows that it asks for; without, whether the rows are what they should be.
 #[test]

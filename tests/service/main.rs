@@ -10,6 +10,7 @@ mod demo;
 mod end_to_end;
 mod faults;
 mod operation;
+mod proxy;
 mod real_data;
 mod refusals;
 mod services;

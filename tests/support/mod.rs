@@ -10,6 +10,7 @@ pub mod job;
 pub mod letters;
 pub mod log;
 pub mod oracle;
+pub mod proxy;
 pub mod requests;
 pub mod services;
 

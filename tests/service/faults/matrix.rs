@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::{self, Report};
 use super::trial::{Plan, Trial, now};
-use super::{controls, pairs, points, process, topics};
+use super::{controls, network, pairs, points, process, topics};
 use crate::support::requests::Random;
 
 /// Where limits are not strict, a recovery must end within this all the same: a dozen test programs may share the
@@ -46,7 +46,7 @@ pub struct Fault {
 
 /// Every row, X1 apart.
 pub fn rows() -> Vec<&'static Fault> {
-    let all: [&'static [Fault]; 3] = [process::ROWS, points::ROWS, topics::ROWS];
+    let all: [&'static [Fault]; 4] = [process::ROWS, points::ROWS, topics::ROWS, network::ROWS];
     all.into_iter().flatten().collect()
 }
 

@@ -177,15 +177,21 @@ fn has_started(runner: &Runner) -> bool {
     runner.instance.log_text().contains("partitions assigned")
 }
 
+/// Those of the trial; each behind a proxy where a row makes faults of the network.
+fn services(plan: &Plan) -> (Kafka, ClickHouse) {
+    let kafka = if plan.kafka_through_proxy { Kafka::start_behind_proxy } else { Kafka::start };
+    let clickhouse = if plan.clickhouse_through_proxy {
+        ClickHouse::start_behind_proxy
+    } else {
+        ClickHouse::start
+    };
+    (kafka(), clickhouse())
+}
+
 impl Trial {
     /// Services, topics and tables are made, instances run, records flow.
     pub fn start(plan: Plan) -> Self {
-        assert!(
-            !plan.kafka_through_proxy && !plan.clickhouse_through_proxy,
-            "{}: the harness has no proxy",
-            plan.name
-        );
-        let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+        let (kafka, clickhouse) = services(&plan);
         let more = format!("{}\n{}", sections(TOPICS, "json"), plan.sections);
         let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &plan.settings, &more);
         job.create_topics(&kafka, i32::try_from(plan.partitions).expect("few"));
