@@ -6,6 +6,8 @@
 
 #![expect(unreachable_pub, reason = "the parts of the harness use one another")]
 
+mod data;
+mod database;
 mod invariants;
 mod matrix;
 mod pairs;

@@ -13,7 +13,11 @@ pub const LEAST: usize = 8;
 const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Rows that bear no other fault beside them, and why.
-const ALONE: &[(&str, &str)] = &[];
+const ALONE: &[(&str, &str)] = &[
+    ("D7", "its traffic is Avro"),
+    ("C10a", "held instances must not wake up after it"),
+    ("C10b", "marks and rows go back"),
+];
 
 /// Rows that can be one of two, or one of many.
 pub fn rows() -> Vec<&'static Fault> {
