@@ -10,7 +10,12 @@ use std::time::Duration;
 use super::matrix::Fault;
 use super::process::as_it_is;
 use super::samples::METRICS;
-use super::trial::{Plan, Trial};
+use super::trial::{JOB, Plan, TOPICS, Trial};
+use crate::end_to_end::sections;
+use crate::support::job::{Instance, Job};
+use crate::support::log::Producer;
+use crate::support::services::{ClickHouse, Kafka};
+use crate::support::{oracle, requests};
 
 /// After ClickHouse was in the way, whatever of it.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
@@ -324,4 +329,50 @@ fn put_back_older_data(trial: &mut Trial, is_stopped_first: bool) {
     trial.clickhouse.start_again();
     trial.back("ClickHouse");
     trial.injected(&format!("older data put back, {lost} records less"));
+}
+
+/// `init` after a table was dropped gives an empty one. Whoever went on with it would write rows that lack what was
+/// sealed before; so all wait, a start is refused, and what `/readyz` says is what helps.
+#[test]
+fn a_table_made_anew_is_waited_for_and_its_remedy_brings_all_rows_back() {
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let settings = requests::settings();
+    let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &settings, &sections(TOPICS, "json"));
+    job.create_topics(&kafka, 4);
+    job.run(&["init"], 0, SEEN_WITHIN);
+    let mut producer = Producer::new(kafka.client_config(), TOPICS, 4);
+    let mut messages = requests::make(8, 12_000, 4, 28).into_iter();
+    let mut send = |producer: &mut Producer, count: usize| {
+        messages.by_ref().take(count).for_each(|message| producer.send(message));
+        producer.flush();
+        producer.logs.iter().map(|logs| logs.inferences.len() + logs.labels.len()).sum::<usize>()
+    };
+    for table in ["window_state", "seals"] {
+        let sent = send(&mut producer, 4000);
+        let instances = [0, 1].map(|_| job.start(&["run"]));
+        job.wait_for_records(&clickhouse, sent, SEEN_WITHIN);
+        let drop = |table: &str| clickhouse.query(&format!("DROP TABLE tidegauge.{table} SYNC"));
+        drop(table);
+        job.run(&["init"], 0, SEEN_WITHIN);
+        send(&mut producer, 500);
+        for instance in &instances {
+            let told = instance.wait_for_readiness(503, "made anew", SEEN_WITHIN);
+            assert!(
+                told.contains(&format!("{table}")) && told.contains("marks and seals"),
+                "{told}"
+            );
+        }
+        let rows = clickhouse.query(&format!("SELECT count() FROM tidegauge.{table}"));
+        assert_eq!(rows, "0\n", "nothing is written to {table}");
+        instances.into_iter().for_each(Instance::kill);
+        if table == "window_state" {
+            let said = job.run(&["run", "--until-end"], 3, SEEN_WITHIN);
+            assert!(said.contains("error[clickhouse_schema]") && said.contains(table), "{said}");
+        }
+        drop("marks");
+        drop("seals");
+        job.run(&["init"], 0, SEEN_WITHIN);
+        job.run(&["run", "--until-end"], 0, SEEN_WITHIN);
+        job.must_equal(&clickhouse, &oracle::compute(&settings, &producer.logs));
+    }
 }
