@@ -244,3 +244,37 @@ fn uneven_partitions_have_their_rows() {
 fn flooding_names_are_capped() {
     read_in_one_go("flooding-names", odd_requests::flooding_names, 3);
 }
+
+#[test]
+fn what_names_without_end_cost() {
+    let services = shared();
+    let Services { kafka, clickhouse } = &*services;
+    let topics = ["endless.inferences", "endless.labels"];
+    let settings = requests::settings();
+    let more = sections(topics, "json");
+    let mut job = Job::new("endless", kafka, clickhouse, topics, &settings, &more);
+    job.create_topics(kafka, 1);
+    job.run(&["init"], 0, DEADLINE);
+    let mut producer = Producer::new(kafka.client_config(), topics, 1);
+    let instance = job.start_with(&["run"], &[("TIDEGAUGE__STATE__BUDGET", "400MiB")]);
+    for round in 0..5_usize {
+        for number in 0..20_000 {
+            let name = format!("model-{round}-{number}");
+            let stamp = 1_767_571_200_000;
+            let time = stamp - 3_600_000;
+            let body = Body::Inference(Inference { id: name.clone(), model: name.clone(), time, ..Inference::default() });
+            let payload = Some(crate::support::log::json_payload(&body));
+            producer.send(Message { topic: 0, partition: 0, stamp: stamp + number as i64, body, key: name, payload });
+        }
+        producer.flush();
+        let counted = "SELECT inference_position FROM tidegauge.marks FINAL WHERE job = 'endless'";
+        crate::support::wait_until("counted", DEADLINE, || clickhouse.query(counted).trim() == ((round + 1) * 20_000).to_string());
+        let metrics = instance.get("/metrics").unwrap().body;
+        let lines: Vec<_> = metrics.lines().filter(|l| ["state_bytes", "flushes_total", "flush_seconds_sum", "flush_seconds_count"].iter().any(|n| l.starts_with(&format!("tidegauge_{n}")))).collect();
+        println!("{round}: {lines:?}");
+        println!("{}", clickhouse.query("SELECT byteSize(inference_tally), length(inference_tally) FROM tidegauge.marks FINAL WHERE job = 'endless'"));
+    }
+    let rss = std::fs::read_to_string(format!("/proc/{}/status", instance.pid())).unwrap();
+    println!("{:?}", rss.lines().find(|l| l.starts_with("VmRSS")));
+    instance.stop();
+}

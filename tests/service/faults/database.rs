@@ -29,7 +29,7 @@ const TABLES: [&str; 6] = ["window_state", "seals", "serving", "labels", "qualit
 const OTHER_TYPES: [(&str, &str, &str, &str); 5] = [
     ("window_state", "inferences", "UInt64", "Int64"),
     ("serving", "errors", "UInt64", "UInt32"),
-    ("labels", "labelled", "UInt64", "Nullable(UInt64)"),
+    ("labels", "labelled", "UInt64", "UInt32"),
     ("quality_binary", "n", "UInt64", "Int64"),
     ("marks", "label_floor", "Int64", "Int32"),
 ];
