@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
 .DEFAULT_GOAL := help
-.PHONY: help demo packages test-packages clickhouse services lint test check bench schemas
+.PHONY: help demo packages test-packages clickhouse services lint test faults soak check bench schemas
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -33,6 +33,20 @@ test: services ## everything: lints, docs, all tests with real services, benches
 	@linted=0; { $(lints); } || linted=1; \
 	cargo test --bench '*' && cargo test --no-fail-fast || exit 1; \
 	[ $$linted = 0 ] || echo "the tests pass, but not the lints: see above" >&2; exit $$linted
+
+ROWS ?= all
+SEED ?= 1
+JOBS ?= 2
+HOURS ?= 1
+
+# Built as the demo is: recovery times are held against their limits.
+faults: services ## the fault matrix, and target/faults/report.md; ROWS=P1,C2 SEED=2 JOBS=2
+	@TIDEGAUGE_FAULTS=$(ROWS):$(SEED):$(JOBS) cargo test --profile demo --test service -- \
+	  --nocapture --exact faults::every_row_is_sound_and_those_asked_for_hold || exit 1
+
+soak: services ## random faults for hours, and target/faults/soak.md; HOURS=1 SEED=2
+	@TIDEGAUGE_SOAK=$(SEED):$(HOURS) cargo test --profile demo --test service -- \
+	  --nocapture --exact faults::soak::random_faults_leave_the_tables_equal_to_the_oracle || exit 1
 
 check: packages ## the quick part: lints, tests without services
 	cargo fmt --check

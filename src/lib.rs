@@ -23,7 +23,7 @@
 //! | 5 | [`pipeline`] | the flow: workers, the one writer, back-pressure, stop |
 //! | 4 | [`sink`] | rows and dead letters out |
 //! | 2 | [`evaluate`], [`decode`], [`source`], [`traffic`], [`embedded`] | states → metric rows; bytes → events; Kafka in; seeded traffic; real services beside the process |
-//! | 1 | [`telemetry`] | the program's own counters, readiness, logs |
+//! | 1 | [`telemetry`], [`failpoint`] | the program's own counters, readiness, logs; where tests break it |
 //! | 0 | [`engine`] | pure and deterministic: join, windows, metrics |
 //!
 //! # What always holds
@@ -33,6 +33,7 @@
 //! written after the rows that it vouches for, so that every mark is safe to start from.
 
 pub mod engine;
+pub mod failpoint;
 pub mod telemetry;
 pub mod evaluate;
 pub mod decode;

@@ -126,6 +126,8 @@ pub struct FlushReport {
     pub metrics: usize,
     /// Dead letters sent.
     pub letters: usize,
+    /// Whether its marks were written: not if the tables were found to have lost earlier ones.
+    pub has_marked: bool,
 }
 
 type Pair = [(&'static str, &'static str); 2];
@@ -139,6 +141,9 @@ struct Meters {
     replayed: Family<Single, Counter>,
     dead_letters: Family<Pair, Counter>,
     rows: Family<Single, Counter>,
+    audited: Family<Single, Counter>,
+    audit_mismatches: Family<Single, Counter>,
+    tables_went_back: Counter,
     retries: Family<Single, Counter>,
     commit_failures: Counter,
     flushes: Counter,
@@ -174,6 +179,18 @@ impl Meters {
             replayed: meter!("replayed_records", "Records read again after a start"),
             dead_letters: meter!("dead_letters", "Dead letters, by topic and code"),
             rows: meter!("rows_written", "Rows acknowledged by ClickHouse, by table"),
+            audited: meter!(
+                "audited_rows",
+                "Rows read back before a mark vouched for them, by table"
+            ),
+            audit_mismatches: meter!(
+                "audit_mismatches",
+                "Rows that were not as written when read back, and were written again, by table; stays 0"
+            ),
+            tables_went_back: meter!(
+                "tables_went_back",
+                "Times that ClickHouse had lost marks and partitions were read again; stays 0"
+            ),
             retries: meter!("retries", "Failed attempts that are repeated, by code"),
             commit_failures: meter!("commit_failures", "Failed commits of offsets (harmless)"),
             flushes: meter!("flushes", "Finished flushes"),
@@ -352,7 +369,7 @@ impl Telemetry {
 
     /// Rows of a table were acknowledged.
     pub fn rows_written(&self, table: &'static str, rows: usize) {
-        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        let rows = natural(rows);
         self.meters().rows.get_or_create(&[("table", table)]).inc_by(rows);
     }
 
@@ -384,6 +401,30 @@ impl Telemetry {
         );
     }
 
+    /// Rows were read back; some were not as they had been written.
+    pub fn audited(&self, table: &'static str, rows: usize, lost: usize) {
+        let label = [("table", table)];
+        self.meters().audited.get_or_create(&label).inc_by(natural(rows));
+        self.meters().audit_mismatches.get_or_create(&label).inc_by(natural(lost));
+        if lost > 0 {
+            warn!(
+                table,
+                rows, lost, "rows that ClickHouse had acknowledged were not there: written again"
+            );
+        }
+    }
+
+    /// ClickHouse has lost marks of these partitions, and so the rows before them.
+    pub fn tables_went_back(&self, partitions: &[PartitionId]) {
+        self.meters().tables_went_back.inc();
+        let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+        warn!(
+            ?partitions,
+            "ClickHouse has lost rows that it had acknowledged (put back to an older state?): \
+             the partitions are read again from the marks that it still has"
+        );
+    }
+
     /// State rows that the writer remembers.
     pub fn writer_cache(&self, rows: usize) {
         self.meters().cache_rows.set(number(rows));
@@ -412,6 +453,10 @@ impl Telemetry {
         let partitions: Vec<i32> = of.iter().map(|partition| partition.0).collect();
         info!(worker, owned, ?partitions, "partitions {change}");
     }
+}
+
+fn natural(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 fn number(count: usize) -> i64 {

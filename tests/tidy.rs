@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The level of each part, as the crate's map has it.
 const LEVELS: &[(&str, u8)] = &[
@@ -20,6 +21,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("traffic", 2),
     ("embedded", 2),
     ("telemetry", 1),
+    ("failpoint", 1),
     ("engine", 0),
 ];
 
@@ -260,6 +262,26 @@ fn functions_fit_a_screen_and_files_a_sitting() {
     assert_none(&offences);
     let long = format!("fn long() {{\n{}}}\n", "    work();\n".repeat(80));
     assert_eq!(length_offences(&Source { path: "src/x.rs".into(), text: long }).len(), 1);
+}
+
+/// What is built for use has no failpoints; what cargo builds for these tests, the program included, has them.
+#[test]
+fn failpoints_are_in_test_builds_only() {
+    // The package's features are one set for all its targets.
+    const { assert!(cfg!(feature = "failpoints")) };
+    let features = |edges: &str| {
+        let tree = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--locked", "--depth", "0", "--format", "{p} {f}"])
+            .args(["--edges", edges])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(tree.status.success(), "{tree:?}");
+        String::from_utf8(tree.stdout).unwrap().lines().next().unwrap().to_owned()
+    };
+    let (tested, used) = (features("all"), features("no-dev"));
+    assert!(tested.starts_with("tidegauge ") && tested.contains("failpoints"), "{tested}");
+    assert!(used.starts_with("tidegauge ") && !used.contains("failpoints"), "{used}");
 }
 
 #[test]

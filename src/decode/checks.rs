@@ -6,6 +6,7 @@ use super::scalar::{Digits, Scalar, Unit};
 use crate::engine::event::{RequestId, Target, WEIGHT_ONE};
 use crate::engine::names::{ClassId, NameId};
 use crate::engine::time::EventTime;
+use crate::failpoint;
 use bumpalo::Bump;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -241,7 +242,7 @@ pub(super) fn request_id<'a>(
                 return if text.is_empty() {
                     Err(DecodeError::EmptyRequestId)
                 } else {
-                    Ok(RequestId::of(text.as_bytes()))
+                    Ok(failpoint::request_id(RequestId::of(text.as_bytes())))
                 };
             }
             Scalar::Text(text) => add_part(bytes, single, text.as_bytes()),
@@ -263,7 +264,7 @@ pub(super) fn request_id<'a>(
     if bytes.len() == length {
         return Err(DecodeError::EmptyRequestId);
     }
-    Ok(RequestId::of(bytes))
+    Ok(failpoint::request_id(RequestId::of(bytes)))
 }
 
 fn add_part(bytes: &mut Vec<u8>, single: bool, part: &[u8]) {

@@ -120,17 +120,21 @@ impl Crew {
     }
 
     /// The writer's task: serves requests, flushes in time, and ends with a last flush when stopped or when all of
-    /// a bounded source is read.
+    /// a bounded source is read. Whether that flush wrote all.
     pub(super) async fn work<C: Commits, K: Sink, D: DeadLetters>(
         &mut self,
         writer: &mut Writer<C, K, D>,
         mut stopped: watch::Receiver<bool>,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<bool, PipelineError> {
         let mut last_flush = now();
-        while !*stopped.borrow_and_update() && !self.has_ended() {
+        while !*stopped.borrow_and_update() {
             while let Some((worker, request, partitions)) = self.wanted.pop_front() {
-                let marks = writer.marks(&partitions).await?;
-                self.tell(worker, ToWorker::Marks { request, marks }).await;
+                let known = writer.marks(&partitions).await?;
+                self.tell(worker, ToWorker::Marks { request, known }).await;
+            }
+            if self.has_ended() && self.timed_flush(writer).await? {
+                self.stop_reading().await;
+                return Ok(true);
             }
             let due = self.settings.flush_interval.saturating_sub(last_flush.elapsed());
             if self.flush_wanted || due.is_zero() {
@@ -150,22 +154,27 @@ impl Crew {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        for worker in 0..self.to.len() {
-            self.tell(worker, ToWorker::Stop).await;
-        }
+        self.stop_reading().await;
         self.timed_flush(writer).await
     }
 
+    async fn stop_reading(&mut self) {
+        for worker in 0..self.to.len() {
+            self.tell(worker, ToWorker::Stop).await;
+        }
+    }
+
+    /// Whether its marks were written.
     async fn timed_flush<C: Commits, K: Sink, D: DeadLetters>(
         &mut self,
         writer: &mut Writer<C, K, D>,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<bool, PipelineError> {
         let from = now();
         self.flush_wanted = false;
         let report = writer.flush(self).await?;
         self.telemetry.flushed(&FlushReport { took: from.elapsed(), ..report });
         self.watch_growth();
-        Ok(())
+        Ok(report.has_marked)
     }
 
     /// Says in time when memory grows towards the budget: the hours left, at the growth of the last minute or more.
@@ -258,6 +267,15 @@ impl Workers for Crew {
             }
         }
         Ok(gathered)
+    }
+
+    async fn begin_again(&mut self) -> Result<(), PipelineError> {
+        for worker in 0..self.to.len() {
+            // All is to be read again.
+            self.reached[worker].1 = 0;
+            self.tell(worker, ToWorker::BeginAgain).await;
+        }
+        Ok(())
     }
 
     async fn clean(&mut self, marks: &[Mark]) -> Result<(), PipelineError> {

@@ -9,6 +9,7 @@ use crate::engine::Shard;
 use crate::engine::event::{Arrival, PartitionId, Stream};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
+use crate::failpoint;
 use crate::sink::RecordBuf;
 use crate::source::Record;
 use crate::telemetry::BatchCounts;
@@ -117,6 +118,11 @@ impl Intake {
         let (outcome, reason) = match decoder.decode(record.payload, &mut self.names) {
             Ok(event) => {
                 let outcome = shard.observe(at, &event, &mut self.names);
+                if outcome == Outcome::Duplicate
+                    && let Some(again) = failpoint::duplicate_is_new(&event)
+                {
+                    let _again = shard.observe(at, &again, &mut self.names);
+                }
                 (outcome, (outcome == Outcome::Dead).then_some(DecodeError::TimestampInFuture))
             }
             Err(NotDecoded::Bad(reason)) => (shard.dead(at), Some(reason)),

@@ -14,6 +14,7 @@ mod intake;
 mod parts;
 pub mod worker;
 mod account;
+mod audit;
 pub mod writer;
 mod crew;
 
@@ -235,7 +236,7 @@ where
     let ended = tokio::select! {
         biased;
         Some(failure) = failures.recv() => Err(failure),
-        ended = crew.work(&mut writer, stopped) => ended.map(|()| true),
+        ended = crew.work(&mut writer, stopped) => ended,
         () = stop_in_time => Ok(false),
         () = schemas => Ok(false),
     };

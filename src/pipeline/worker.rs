@@ -22,6 +22,16 @@ const PREFERENCE_WAIT: Duration = Duration::from_millis(20);
 /// How long group events are waited for while records wait for a schema.
 const SCHEMA_WAIT: Duration = Duration::from_millis(20);
 
+/// What is known of partitions that a worker was assigned.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The newest mark of each; one that has none is left out.
+    pub marks: Vec<Mark>,
+    /// Those whose newest mark is older than one that this process has written or read: rows were lost, and a shard
+    /// that was kept does not know that.
+    pub gone_back: Vec<PartitionId>,
+}
+
 /// From the writer's task to a worker. In order, and at most a few at a time.
 #[derive(Debug)]
 pub enum ToWorker {
@@ -37,13 +47,15 @@ pub enum ToWorker {
         /// The marks that were written.
         marks: Vec<Mark>,
     },
-    /// The answer to [`FromWorker::MarksWanted`]: one mark at most of each partition.
+    /// The answer to [`FromWorker::MarksWanted`].
     Marks {
         /// The request.
         request: u64,
-        /// The newest marks.
-        marks: Vec<Mark>,
+        /// What is known of the partitions.
+        known: Known,
     },
+    /// The tables have lost rows: give all partitions up and begin them again from the newest marks.
+    BeginAgain,
     /// Read nothing more; go on to answer.
     Stop,
 }
@@ -131,6 +143,8 @@ pub struct Worker<S> {
     pub(super) quiet: Option<Stream>,
     pub(super) holding: Holding,
     pub(super) is_waiting_for_schema: bool,
+    /// It has asked for its assignment anew.
+    is_beginning_again: bool,
 }
 
 impl<S: Source> Worker<S> {
@@ -170,6 +184,7 @@ impl<S: Source> Worker<S> {
             quiet: None,
             holding: Holding::default(),
             is_waiting_for_schema: false,
+            is_beginning_again: false,
         })
     }
 
@@ -183,7 +198,8 @@ impl<S: Source> Worker<S> {
         match message {
             ToWorker::Freeze { flush } => self.freeze(flush),
             ToWorker::Clean { flush, marks } => self.clean(flush, &marks)?,
-            ToWorker::Marks { request, marks } => self.begin(request, &marks)?,
+            ToWorker::Marks { request, known } => self.begin(request, &known)?,
+            ToWorker::BeginAgain => self.begin_again()?,
             ToWorker::Stop => self.is_stopping = true,
         }
         self.report_reached();
@@ -244,12 +260,15 @@ impl<S: Source> Worker<S> {
     }
 
     /// The marks are there: shards that were kept go on if nobody has come further meanwhile, the others are rebuilt.
-    fn begin(&mut self, request: u64, marks: &[Mark]) -> Result<(), PipelineError> {
+    fn begin(&mut self, request: u64, known: &Known) -> Result<(), PipelineError> {
         let awaited: Vec<PartitionId> =
             self.awaiting.iter().filter(|&(_, &of)| of == request).map(|(&p, _)| p).collect();
+        // What these have written down is lost.
+        self.kept.retain(|partition, _| !known.gone_back.contains(partition));
         if awaited.is_empty() {
             return Ok(());
         }
+        let marks = &known.marks;
         let mark_of = |partition| marks.iter().find(|mark| mark.partition == partition);
         let fresh: Vec<PartitionId> =
             awaited.iter().copied().filter(|&p| mark_of(p).is_none()).collect();
@@ -284,6 +303,17 @@ impl<S: Source> Worker<S> {
         Ok(())
     }
 
+    /// All partitions come back as a new assignment; only those whose marks are older now are rebuilt.
+    fn begin_again(&mut self) -> Result<(), PipelineError> {
+        if std::mem::replace(&mut self.is_beginning_again, true) {
+            return Ok(());
+        }
+        for leaving in std::mem::take(&mut self.leaving) {
+            self.put_aside(leaving);
+        }
+        Ok(self.source.reassign()?)
+    }
+
     fn insert(&mut self, shard: Shard, target: Option<Positions>) {
         if let Some(target) = target.filter(|_| !shard.has_caught_up()) {
             self.rebuilding.insert(shard.partition(), target);
@@ -314,6 +344,7 @@ impl<S: Source> Worker<S> {
             }
         }
         self.leaving.retain(|leaving| !leaving.shards.is_empty());
+        self.is_beginning_again = false;
         self.tell_partitions("lost", partitions);
     }
 

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit::{self, Written};
 use super::parts::Parts;
+use super::worker::Known;
 use super::{PipelineError, PipelineSettings};
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::state::{Frozen, StateRow};
 use crate::engine::time::EventTime;
 use crate::evaluate::MetricRow;
+use crate::failpoint::{self, Point};
 use crate::sink::{DeadLetter, DeadLetters, FailureClass, RowBatch, Sink, SinkError, row};
 use crate::source::Commits;
 use crate::telemetry::{Cause, FlushReport, Telemetry};
@@ -28,6 +31,8 @@ pub trait Workers {
     fn freeze(&mut self) -> impl Future<Output = Result<Gathered, PipelineError>>;
     /// Tells the workers that everything they froze with these marks is acknowledged.
     fn clean(&mut self, marks: &[Mark]) -> impl Future<Output = Result<(), PipelineError>>;
+    /// Tells the workers to begin all their partitions again, from the newest marks.
+    fn begin_again(&mut self) -> impl Future<Output = Result<(), PipelineError>>;
 }
 
 /// What the workers handed over.
@@ -53,6 +58,8 @@ pub struct Writer<C, K, D> {
     rows_written: u64,
     letters_sent: u64,
     flushes: u64,
+    /// Calls that failed so far.
+    failures: u64,
 }
 
 /// Repeats a call to the sink or the letters until it succeeds or fails for ever.
@@ -65,7 +72,10 @@ macro_rules! persist {
                     failures.end(&$self.telemetry);
                     break value;
                 }
-                Err(error) => failures.pause(error, &$self.telemetry).await?,
+                Err(error) => {
+                    $self.failures += 1;
+                    failures.pause(error, &$self.telemetry).await?;
+                }
             }
         }
     }};
@@ -93,6 +103,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             rows_written: 0,
             letters_sent: 0,
             flushes: 0,
+            failures: 0,
         }
     }
 
@@ -112,22 +123,21 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     /// The newest marks of partitions that a worker has been assigned. Waits for ClickHouse as long as it takes.
-    pub async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, PipelineError> {
-        let marks = persist!(self, self.sink.marks(partitions));
-        for partition in partitions {
-            self.marks.remove(partition);
-        }
-        for mark in &marks {
-            // Of several the newest counts.
-            if self.marks.get(&mark.partition).is_none_or(|known| known.order() < mark.order()) {
-                self.marks.insert(mark.partition, mark.clone());
+    pub async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Known, PipelineError> {
+        let stored = persist!(self, self.sink.marks(partitions));
+        let known = partitions.iter().filter_map(|p| Some((*p, self.marks.remove(p)?.order())));
+        // Of several the newest counts.
+        let mut marks: BTreeMap<PartitionId, Mark> = BTreeMap::new();
+        for mark in stored {
+            let place = marks.entry(mark.partition).or_insert_with(|| mark.clone());
+            if place.order() < mark.order() {
+                *place = mark;
             }
         }
-        Ok(self.marks_of(partitions))
-    }
-
-    fn marks_of(&self, partitions: &[PartitionId]) -> Vec<Mark> {
-        partitions.iter().filter_map(|partition| self.marks.get(partition).cloned()).collect()
+        let orders: Vec<_> = marks.values().map(|mark| (mark.partition, mark.order())).collect();
+        let gone_back = audit::gone_back(known, &orders);
+        self.marks.extend(marks.clone());
+        Ok(Known { marks: marks.into_values().collect(), gone_back })
     }
 
     /// One flush, from freeze to clean. Whatever crashes in between: a restart begins at a mark whose rows are all
@@ -139,16 +149,138 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let gathered = workers.freeze().await?;
         let all: Vec<Mark> = gathered.frozen.iter().map(|shard| shard.mark.clone()).collect();
         let (states, marks) = self.changed(gathered.frozen);
+        let calm = self.failures;
+        let passes = Passes { is_asked: !marks.is_empty() };
+        if failpoint::is_broken(Point::MarkBeforeRows) {
+            self.write_all(self.mark_rows(&marks)).await?;
+        }
+        passes.by(Point::BeforeInsert);
         self.write_all(row::states(&self.settings.job, &states)).await?;
-        let advanced = self.write_seals(&marks).await?;
+        passes.by(Point::StatesAcknowledged);
+        let (seals, advanced) = self.moved_seals(&marks);
+        self.write_seals(&seals).await?;
+        passes.by(Point::SealsAcknowledged);
         let metrics = self.evaluate(&states, advanced).await?;
         self.write_all(row::metrics(&self.settings.job, &metrics)).await?;
+        passes.by(Point::MetricsAcknowledged);
         self.send(&gathered.letters).await?;
-        let generation = self.settings.shard.generation;
-        self.write_all(row::marks(&self.settings.job, generation, &marks)).await?;
-        self.commit(&marks);
+        let mut written = Written { states, metrics, seals, marks };
+        let gone_back = self.vouch(&all, &mut written, advanced, calm).await?;
+        if !gone_back.is_empty() {
+            self.telemetry.tables_went_back(&gone_back);
+            workers.begin_again().await?;
+            return Ok(FlushReport { has_marked: false, ..FlushReport::default() });
+        }
+        passes.by(Point::MarkAcknowledged);
+        self.commit(&written.marks);
+        passes.by(Point::Committed);
         workers.clean(&all).await?;
-        Ok(self.finished(&states, &metrics, &gathered.letters, marks))
+        Ok(self.finished(written, gathered.letters.len()))
+    }
+
+    /// Writes the marks, once nothing can be missing that they vouch for: no mark of before is missing, and the rows
+    /// of sealed windows are as they were written; all rows, when a call has failed since `calm`, since then
+    /// ClickHouse may have been away and have come back without them. Gives the partitions whose marks are missing:
+    /// then nothing was marked.
+    async fn vouch(
+        &mut self,
+        all: &[Mark],
+        written: &mut Written,
+        advanced: Option<(EventTime, EventTime)>,
+        calm: u64,
+    ) -> Result<Vec<PartitionId>, PipelineError> {
+        let mut failures = Failures::default();
+        loop {
+            let before = self.failures;
+            let gone_back = self.gone_back(all).await?;
+            if !gone_back.is_empty() {
+                return Ok(gone_back);
+            }
+            let lost = self.audit(written, advanced, before != calm).await?;
+            if lost == 0 && self.failures != before {
+                continue;
+            }
+            let marked = if lost == 0 {
+                self.write_once(self.mark_rows(&written.marks)).await
+            } else {
+                Err(SinkError::Unavailable(format!(
+                    "{lost} rows that it acknowledged were not there"
+                )))
+            };
+            match marked {
+                Ok(()) => {
+                    failures.end(&self.telemetry);
+                    return Ok(Vec::new());
+                }
+                Err(error) => {
+                    self.failures += 1;
+                    failures.pause(error, &self.telemetry).await?;
+                }
+            }
+        }
+    }
+
+    /// The partitions of which ClickHouse has lost the last mark.
+    async fn gone_back(&mut self, all: &[Mark]) -> Result<Vec<PartitionId>, PipelineError> {
+        let known = all.iter().filter_map(|mark| self.marks.get(&mark.partition));
+        let known: Vec<_> = known.map(|mark| (mark.partition, mark.order())).collect();
+        if known.is_empty() {
+            return Ok(Vec::new());
+        }
+        let partitions: Vec<PartitionId> = known.iter().map(|&(partition, _)| partition).collect();
+        let stored = persist!(self, self.sink.mark_orders(&partitions));
+        Ok(audit::gone_back(known.into_iter(), &stored))
+    }
+
+    /// Reads back what was written and writes again what is not there; how many rows that were.
+    async fn audit(
+        &mut self,
+        written: &mut Written,
+        advanced: Option<(EventTime, EventTime)>,
+        all: bool,
+    ) -> Result<usize, PipelineError> {
+        let mut lost = self.audit_states(&written.states_to_audit(all)).await?;
+        if !written.seals.is_empty() {
+            let stored = persist!(self, self.sink.seals());
+            let seals = written.lost_seals(&stored);
+            self.telemetry.audited("seals", written.seals.len(), seals.len());
+            if !seals.is_empty() {
+                lost += seals.len();
+                self.write_seals(&seals).await?;
+                // Whoever has evaluated meanwhile did not see them.
+                written.metrics = self.evaluate(&written.states, advanced).await?;
+                self.write_all(row::metrics(&self.settings.job, &written.metrics)).await?;
+            }
+        }
+        lost += self.audit_metrics(&written.metrics_to_audit(all)).await?;
+        Ok(lost)
+    }
+
+    async fn audit_states(&mut self, rows: &[&StateRow]) -> Result<usize, PipelineError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let keys: Vec<_> = rows.iter().map(|row| (row.key.clone(), row.partition)).collect();
+        let stored = persist!(self, self.sink.states(&keys));
+        let lost = audit::lost_states(rows, &stored);
+        self.telemetry.audited("window_state", rows.len(), lost.len());
+        self.write_all(row::states(&self.settings.job, &lost)).await?;
+        Ok(lost.len())
+    }
+
+    async fn audit_metrics(&mut self, rows: &[&MetricRow]) -> Result<usize, PipelineError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let stored = persist!(self, self.sink.metric_versions(&audit::windows(rows)));
+        let lost = audit::lost_metrics(rows, &stored);
+        self.telemetry.audited("metrics", rows.len(), lost.len());
+        self.write_all(row::metrics(&self.settings.job, &lost)).await?;
+        Ok(lost.len())
+    }
+
+    fn mark_rows(&self, marks: &[Mark]) -> Vec<RowBatch> {
+        row::marks(&self.settings.job, self.settings.shard.generation, marks)
     }
 
     /// The rows and marks of shards that have changed since they were last marked.
@@ -162,23 +294,38 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 marks.push(shard.mark);
             }
         }
+        failpoint::versions(&mut states);
         (states, marks)
     }
 
     async fn write_all(&mut self, batches: Vec<RowBatch>) -> Result<(), PipelineError> {
         for batch in batches.into_iter().filter(|batch| batch.rows > 0) {
             persist!(self, self.sink.write(&batch));
-            self.telemetry.rows_written(batch.table.name(), batch.rows);
-            self.rows_written += u64::try_from(batch.rows).unwrap_or(u64::MAX);
+            self.wrote(&batch);
         }
         Ok(())
     }
 
-    /// Writes the seal marks that moved; says from where to where they did.
-    async fn write_seals(
-        &mut self,
+    /// The same without a second attempt.
+    async fn write_once(&mut self, batches: Vec<RowBatch>) -> Result<(), SinkError> {
+        for batch in batches.into_iter().filter(|batch| batch.rows > 0) {
+            self.sink.write(&batch).await?;
+            self.wrote(&batch);
+        }
+        Ok(())
+    }
+
+    fn wrote(&mut self, batch: &RowBatch) {
+        self.telemetry.rows_written(batch.table.name(), batch.rows);
+        self.rows_written += u64::try_from(batch.rows).unwrap_or(u64::MAX);
+    }
+
+    /// The seal marks that move with these marks, and from where to where they do.
+    #[expect(clippy::type_complexity, reason = "two answers, each plain")]
+    fn moved_seals(
+        &self,
         marks: &[Mark],
-    ) -> Result<Option<(EventTime, EventTime)>, PipelineError> {
+    ) -> (Vec<(PartitionId, EventTime)>, Option<(EventTime, EventTime)>) {
         let mut moved = Vec::new();
         let mut advanced: Option<(EventTime, EventTime)> = None;
         for mark in marks {
@@ -191,12 +338,19 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 advanced = Some((least.min(from), greatest.max(to)));
             }
         }
+        (moved, advanced)
+    }
+
+    async fn write_seals(
+        &mut self,
+        moved: &[(PartitionId, EventTime)],
+    ) -> Result<(), PipelineError> {
         let generation = self.settings.shard.generation;
-        self.write_all(row::seals(&self.settings.job, generation, &moved)).await?;
-        for (partition, mark) in moved {
+        self.write_all(row::seals(&self.settings.job, generation, moved)).await?;
+        for &(partition, mark) in moved {
             self.telemetry.seal_mark(partition, mark);
         }
-        Ok(advanced)
+        Ok(())
     }
 
     /// The metric rows of all keys that were frozen, and of all windows that these seal marks were the last to pass.
@@ -260,20 +414,29 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         }
     }
 
-    fn finished(
-        &mut self,
-        states: &[StateRow],
-        metrics: &[MetricRow],
-        letters: &[DeadLetter],
-        marks: Vec<Mark>,
-    ) -> FlushReport {
+    fn finished(&mut self, written: Written, letters: usize) -> FlushReport {
+        let Written { states, metrics, marks, .. } = written;
         self.flushes += u64::from(!marks.is_empty());
         self.marks.extend(marks.into_iter().map(|mark| (mark.partition, mark)));
         FlushReport {
             took: Duration::ZERO,
             states: states.len(),
             metrics: metrics.len(),
-            letters: letters.len(),
+            letters,
+            has_marked: true,
+        }
+    }
+}
+
+/// The steps of a flush, as the failpoints see them: only of flushes that mark something.
+struct Passes {
+    is_asked: bool,
+}
+
+impl Passes {
+    fn by(&self, point: Point) {
+        if self.is_asked {
+            failpoint::hit(point);
         }
     }
 }

@@ -12,7 +12,7 @@ pub use super::migrate::Migrated;
 use super::connection::Connection;
 use super::ddl::{Databases, Engine};
 use super::job::{self, BindError, JobBinding};
-use super::{RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
+use super::{MetricVersion, RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
 
 /// The database of one job. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -73,5 +73,19 @@ impl Sink for ClickHouse {
 
     async fn seals(&mut self) -> Result<Vec<(PartitionId, EventTime)>, SinkError> {
         read::seals(&self.connection).await
+    }
+
+    async fn mark_orders(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, i64)>, SinkError> {
+        read::mark_orders(&self.connection, partitions).await
+    }
+
+    async fn metric_versions(
+        &mut self,
+        windows: &[Window],
+    ) -> Result<Vec<MetricVersion>, SinkError> {
+        read::metric_versions(&self.connection, windows).await
     }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use crate::engine::event::{Offset, PartitionId, Stream};
 use crate::engine::floor::Mark;
+use crate::engine::metrics::MetricTable;
 use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::{EventTime, RecordTime};
 use crate::engine::window::Window;
@@ -44,6 +45,16 @@ pub trait Sink: Send {
     fn seals(
         &mut self,
     ) -> impl Future<Output = Result<Vec<(PartitionId, EventTime)>, SinkError>> + Send;
+    /// How far the newest mark of each of these partitions is ([`Mark::order`]); one that has none is left out.
+    fn mark_orders(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> impl Future<Output = Result<Vec<(PartitionId, i64)>, SinkError>> + Send;
+    /// The greatest version of every metric row of these windows, in all metric tables.
+    fn metric_versions(
+        &mut self,
+        windows: &[Window],
+    ) -> impl Future<Output = Result<Vec<MetricVersion>, SinkError>> + Send;
 }
 
 /// One state row's key, partition and version.
@@ -53,6 +64,17 @@ pub struct StateVersion {
     pub key: Key,
     /// The partition.
     pub partition: PartitionId,
+    /// The greatest version in the table.
+    pub version: Version,
+}
+
+/// One metric row's table, key and version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricVersion {
+    /// The table.
+    pub table: MetricTable,
+    /// The key; the window's size is the grain.
+    pub key: Key,
     /// The greatest version in the table.
     pub version: Version,
 }

@@ -7,7 +7,7 @@ use crate::engine::floor::{Floor, Mark};
 use crate::engine::log_time::LogClock;
 use crate::engine::metrics::accumulator::{Kind, Value};
 use crate::engine::metrics::exact_sum::ExactSum;
-use crate::engine::metrics::state_columns;
+use crate::engine::metrics::{MetricTable, state_columns};
 use crate::engine::outcome::{Outcomes, Tally};
 use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::EventTime;
@@ -17,7 +17,7 @@ use super::connection::{Connection, Parameter};
 use super::row::Texts;
 use super::rowbinary::Rows;
 use super::tables::{INFERENCE_TALLY, LABEL_TALLY, TIME, data_type};
-use super::{SinkError, StateVersion};
+use super::{MetricVersion, SinkError, StateVersion};
 
 /// Keys asked for in one query: a request of a few hundred kilobytes.
 const KEYS_AT_ONCE: usize = 2_000;
@@ -71,13 +71,16 @@ pub(super) async fn state_versions(
 }
 
 fn key(rows: &mut Rows, texts: &mut Texts) -> Result<(Key, PartitionId), SinkError> {
-    let key = Key {
+    Ok((key_of(rows, texts)?, PartitionId(rows.i32()?)))
+}
+
+fn key_of(rows: &mut Rows, texts: &mut Texts) -> Result<Key, SinkError> {
+    Ok(Key {
         model: texts.share(rows.text()?),
         version: texts.share(rows.text()?),
         segment: texts.share(rows.text()?),
         window: Window { start: EventTime(rows.i64()?), end: EventTime(rows.i64()?) },
-    };
-    Ok((key, PartitionId(rows.i32()?)))
+    })
 }
 
 /// The newest row of each of these. The keys travel as arrays and become a set on the sorting key, so that only
@@ -157,6 +160,84 @@ fn value(rows: &mut Rows, kind: Kind) -> Result<Value, SinkError> {
         // Why a figure is NULL stands in no column of its own, so no state has one.
         Kind::Figure => return Err(rows.cut()),
     })
+}
+
+const METRIC_COLUMNS: [(&str, &str); 7] = [
+    ("metric_table", "String"),
+    ("model", NAME),
+    ("version", NAME),
+    ("segment", NAME),
+    ("window_start", TIME),
+    ("window_end", TIME),
+    ("row_version", "UInt64"),
+];
+
+/// Windows asked for in one query.
+const WINDOWS_AT_ONCE: usize = 5_000;
+
+/// The greatest version of every metric row of these windows. Key columns only; windows come in order, so that granules
+/// without them are skipped.
+pub(super) async fn metric_versions(
+    connection: &Connection,
+    windows: &[Window],
+) -> Result<Vec<MetricVersion>, SinkError> {
+    let of_table = |table: MetricTable| {
+        format!(
+            "SELECT '{name}' AS metric_table, model, version, segment, window_start, window_end, \
+             max(m.row_version) AS row_version FROM {} AS m WHERE job = {{job:String}} \
+             AND (window_start, window_end) IN (\
+             SELECT fromUnixTimestamp64Milli(w.1, 'UTC'), fromUnixTimestamp64Milli(w.2, 'UTC') FROM (\
+             SELECT arrayJoin(arrayZip({{starts:Array(Int64)}}, {{ends:Array(Int64)}})) AS w)) \
+             GROUP BY model, version, segment, window_start, window_end",
+            connection.table(table.name()),
+            name = table.name()
+        )
+    };
+    let sql = MetricTable::ALL.map(of_table).join(" UNION ALL ");
+    let mut texts = Texts::default();
+    let mut found = Vec::new();
+    for some in windows.chunks(WINDOWS_AT_ONCE) {
+        let times = |of: fn(&Window) -> EventTime| {
+            Parameter::Numbers(some.iter().map(|window| of(window).0).collect())
+        };
+        let parameters = [
+            job(connection),
+            ("starts", times(|window| window.start)),
+            ("ends", times(|window| window.end)),
+        ];
+        let body = connection.fetch(&sql, &parameters).await?;
+        let mut rows = Rows::new(body, "the metric tables", &METRIC_COLUMNS)?;
+        while !rows.is_empty() {
+            let name = rows.text()?;
+            let table = MetricTable::ALL.into_iter().find(|table| table.name() == &*name);
+            let table = table.ok_or_else(|| rows.cut())?;
+            let key = key_of(&mut rows, &mut texts)?;
+            found.push(MetricVersion { table, key, version: Version(rows.u64()?) });
+        }
+    }
+    Ok(found)
+}
+
+/// How far the newest mark of each of these partitions is.
+pub(super) async fn mark_orders(
+    connection: &Connection,
+    partitions: &[PartitionId],
+) -> Result<Vec<(PartitionId, i64)>, SinkError> {
+    let sql = format!(
+        "SELECT partition, argMax(inference_position + label_position, row_version) AS positions FROM {} WHERE job = {{job:String}} \
+         AND has({{partitions:Array(Int64)}}, toInt64(partition)) GROUP BY partition",
+        connection.table("marks")
+    );
+    let numbers = partitions.iter().map(|partition| i64::from(partition.0)).collect();
+    let parameters = [job(connection), ("partitions", Parameter::Numbers(numbers))];
+    let body = connection.fetch(&sql, &parameters).await?;
+    let columns = [("partition", "Int32"), ("positions", "Int64")];
+    let mut rows = Rows::new(body, "table marks", &columns)?;
+    let mut found = Vec::new();
+    while !rows.is_empty() {
+        found.push((PartitionId(rows.i32()?), rows.i64()?));
+    }
+    Ok(found)
 }
 
 /// The newest mark of each of these partitions.

@@ -20,6 +20,7 @@ use super::health::KafkaHealth;
 use super::{Commits, Reply, SourceError};
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
+use crate::failpoint::{self, Point};
 
 /// How long one poll for group events takes at most: a start or a stop waits no longer.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -46,11 +47,20 @@ pub(super) enum GroupEvent {
     Grown(PartitionId),
 }
 
-/// What a worker tells the control thread: the partitions of this assignment begin here.
+/// What a worker tells the control thread about the assignment that it has seen last.
 #[derive(Debug)]
-pub(super) struct StartRequest {
+pub(super) struct Request {
     pub(super) assignment: u64,
-    pub(super) from: Vec<(PartitionId, Positions)>,
+    pub(super) about: About,
+}
+
+/// What a worker asks for.
+#[derive(Debug)]
+pub(super) enum About {
+    /// These partitions begin here.
+    Start(Vec<(PartitionId, Positions)>),
+    /// All partitions of the instance shall be given up and come back.
+    Reassign,
 }
 
 /// The control thread's end of a worker.
@@ -71,7 +81,7 @@ pub(super) struct Control {
     pub(super) partitions: i32,
     pub(super) health: KafkaHealth,
     pub(super) workers: Vec<WorkerEnd>,
-    pub(super) starts: Receiver<StartRequest>,
+    pub(super) requests: Receiver<Request>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) drain_budget: Duration,
     pub(super) assigned: Assigned,
@@ -87,6 +97,7 @@ impl Control {
     /// Polls until told to stop, then leaves the group.
     pub(super) fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
+            failpoint::hit(Point::KafkaPoll);
             match self.consumer.poll(POLL_INTERVAL) {
                 None => {}
                 Some(Ok(_)) => self.fail("a record arrived beside the workers' queues"),
@@ -102,8 +113,13 @@ impl Control {
                     Change::Lost => self.lost(),
                 }
             }
-            while let Ok(start) = self.starts.try_recv() {
-                self.started(start);
+            while let Ok(request) = self.requests.try_recv() {
+                match request.about {
+                    // Of an assignment that has been taken away meanwhile.
+                    _ if request.assignment != self.assignment => {}
+                    About::Start(from) => self.started(from),
+                    About::Reassign => self.reassign(),
+                }
             }
             if self.health.fatal().is_some() {
                 for worker in &self.workers {
@@ -135,6 +151,11 @@ impl Control {
         if let Some(&last) = paired.last().filter(|last| last.0 >= self.partitions) {
             return self.tell_all(|| GroupEvent::Grown(last));
         }
+        self.begin(paired);
+    }
+
+    /// Lets the workers look up where these partitions begin.
+    fn begin(&mut self, paired: Vec<PartitionId>) {
         let numbers: Vec<i32> = paired.iter().map(|partition| partition.0).collect();
         tracing::info!(partitions = ?numbers, "partitions assigned");
         self.set_assigned(&paired);
@@ -145,11 +166,11 @@ impl Control {
     }
 
     /// Notes where partitions begin; when the last is known, reads all.
-    fn started(&mut self, start: StartRequest) {
-        if start.assignment != self.assignment || self.reading {
-            return; // of an assignment that has been taken away meanwhile
+    fn started(&mut self, from: Vec<(PartitionId, Positions)>) {
+        if self.reading {
+            return;
         }
-        for (partition, positions) in start.from {
+        for (partition, positions) in from {
             if let Some(begin) = self.wanted.get_mut(&partition) {
                 *begin = Some(positions);
             }
@@ -211,6 +232,19 @@ impl Control {
                 self.tell(worker, GroupEvent::Lost(share));
             }
         }
+    }
+
+    /// To the workers as if the group had taken all partitions away and given them back; the group knows nothing.
+    fn reassign(&mut self) {
+        let partitions: Vec<PartitionId> = self.wanted.keys().copied().collect();
+        let shares = self.shares();
+        self.give_back();
+        for (worker, share) in shares {
+            self.tell(worker, GroupEvent::Lost(share));
+        }
+        self.assignment += 1;
+        self.assign(Some(&TopicPartitionList::new()));
+        self.begin(partitions);
     }
 
     fn lost(&mut self) {

@@ -28,7 +28,7 @@ use crate::engine::event::{PartitionId, Stream};
 /// Events that a worker may leave unread before it counts as stuck.
 const EVENTS_LIMIT: usize = 64;
 /// Starts that the control thread may leave unread.
-const STARTS_LIMIT: usize = 1024;
+const REQUESTS_LIMIT: usize = 1024;
 /// How often the brokers are asked where a bounded run ends before giving up.
 const OPEN_ATTEMPTS: usize = 6;
 
@@ -83,14 +83,14 @@ fn start_workers(
     let assigned = Arc::default();
     let (ended_sender, ended) = sync_channel(1);
     let membership = Arc::new(Membership { stop: Arc::clone(&stop), ended: Mutex::new(ended) });
-    let (starts, start_requests) = sync_channel(STARTS_LIMIT);
+    let (ask, requests) = sync_channel(REQUESTS_LIMIT);
     let mut workers = Vec::new();
     let mut sources = Vec::new();
     for _ in 0..settings.workers.max(1) {
         let (sender, events) = sync_channel(EVENTS_LIMIT);
         let waker = Arc::<Waker>::default();
         workers.push(WorkerEnd { events: sender, waker: Arc::clone(&waker) });
-        let channels = Channels { events, starts: starts.clone(), waker };
+        let channels = Channels { events, requests: ask.clone(), waker };
         let (link, ends) = (link.clone(), ends.cloned());
         let membership = Arc::clone(&membership);
         sources.push(KafkaSource::new(link, channels, settings.start, ends, membership));
@@ -101,7 +101,7 @@ fn start_workers(
         partitions,
         health: link.health.clone(),
         workers,
-        starts: start_requests,
+        requests,
         stop,
         drain_budget: settings.drain_budget,
         assigned: Arc::clone(&assigned),

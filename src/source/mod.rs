@@ -29,6 +29,9 @@ pub trait Source: Send {
     /// Begins to read assigned partitions, each topic from its own position. Nothing is read of an assigned
     /// partition before.
     fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError>;
+    /// Asks for the instance's assignment anew: every worker gets its partitions as lost, then as assigned. Several
+    /// workers may ask for the same.
+    fn reassign(&mut self) -> Result<(), SourceError>;
 }
 
 /// Offsets in Kafka's group: for lag tools and people only. What counts is the mark.

@@ -11,7 +11,7 @@ use rdkafka_sys::RDKafkaErrorCode;
 
 use super::batch::{Batch, Failure, Queue, Waker};
 use super::context::TopicNames;
-use super::group::{GroupConsumer, GroupEvent, Membership, StartRequest};
+use super::group::{About, GroupConsumer, GroupEvent, Membership, Request};
 use super::health::KafkaHealth;
 use super::progress::{Ends, Progress};
 use super::settings::Start;
@@ -34,7 +34,7 @@ pub struct KafkaSource {
     turn: usize,
     assignment: u64,
     events: Receiver<GroupEvent>,
-    starts: SyncSender<StartRequest>,
+    requests: SyncSender<Request>,
     waker: Arc<Waker>,
     begin: Start,
     link: Link,
@@ -54,7 +54,7 @@ pub(super) struct Link {
 /// The channels of one worker.
 pub(super) struct Channels {
     pub(super) events: Receiver<GroupEvent>,
-    pub(super) starts: SyncSender<StartRequest>,
+    pub(super) requests: SyncSender<Request>,
     pub(super) waker: Arc<Waker>,
 }
 
@@ -73,7 +73,7 @@ impl KafkaSource {
             turn: 0,
             assignment: 0,
             events: channels.events,
-            starts: channels.starts,
+            requests: channels.requests,
             waker: channels.waker,
             begin,
             link,
@@ -84,6 +84,12 @@ impl KafkaSource {
     /// The state of the Kafka client, shared by all sources of the instance.
     pub fn health(&self) -> &KafkaHealth {
         &self.link.health
+    }
+
+    fn ask(&self, about: About) -> Result<(), SourceError> {
+        let request = Request { assignment: self.assignment, about };
+        let ended = |_| SourceError::Client("its control thread has ended".to_owned());
+        self.requests.send(request).map_err(ended)
     }
 
     /// What the control thread says, and ends that were reached.
@@ -281,10 +287,11 @@ impl Source for KafkaSource {
                 }
             }
         }
-        let request = StartRequest { assignment: self.assignment, from: from.to_vec() };
-        self.starts
-            .send(request)
-            .map_err(|_| SourceError::Client("its control thread has ended".to_owned()))
+        self.ask(About::Start(from.to_vec()))
+    }
+
+    fn reassign(&mut self) -> Result<(), SourceError> {
+        self.ask(About::Reassign)
     }
 }
 

@@ -177,3 +177,17 @@ fn lateness_by_the_other_topics_progress_is_caught() {
     let by = ["I1 rows", "I2 accounts", "I3 state rows", "I3 metric rows", "I4 beyond the truth"];
     must_be_caught("lateness by the other topic", &by, || OtherTopicsProgress);
 }
+
+struct OlderMarksAreHidden;
+
+impl Tamper for OlderMarksAreHidden {
+    fn hides_older_marks(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn tables_that_went_back_unnoticed_are_caught() {
+    let by = ["I1 rows", "I3 state rows", "I3 seal marks", "I3 metric rows"];
+    must_be_caught("tables that went back unnoticed", &by, || OlderMarksAreHidden);
+}

@@ -1,7 +1,7 @@
 //! The pipeline's ends in memory: a source that plays vectors, tables that keep the row of the greatest version,
 //! letters and commits. What was called is kept in one list, in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,13 +11,15 @@ use tidegauge::engine::floor::{Floor, Mark};
 use tidegauge::engine::log_time::LogClock;
 use tidegauge::engine::metrics::accumulator::{Kind, Value};
 use tidegauge::engine::metrics::exact_sum::ExactSum;
-use tidegauge::engine::metrics::state_columns;
+use tidegauge::engine::metrics::{MetricTable, state_columns};
 use tidegauge::engine::outcome::{Outcomes, Tally};
 use tidegauge::engine::state::{Key, StateRow, Version};
 use tidegauge::engine::time::EventTime;
 use tidegauge::engine::window::Window;
 use tidegauge::sink::tables::Table;
-use tidegauge::sink::{DeadLetter, DeadLetters, RowBatch, Sink, SinkError, StateVersion};
+use tidegauge::sink::{
+    DeadLetter, DeadLetters, MetricVersion, RowBatch, Sink, SinkError, StateVersion,
+};
 use tidegauge::source::{Commits, Record, Records, Reply, Source, SourceError, SourceEvent, Take};
 
 /// How the tables answer writes.
@@ -45,6 +47,8 @@ pub(crate) struct Tables {
     pub mode: Mode,
     /// Of two rows of one version, whether the one that was there stays.
     pub keeps_first: bool,
+    /// So many inserts into a table are acknowledged and gone.
+    pub forgets: Option<(Table, usize)>,
     pub calls: Vec<String>,
     pub states: BTreeMap<(Key, PartitionId), StateRow>,
     pub seals: BTreeMap<PartitionId, EventTime>,
@@ -103,7 +107,13 @@ impl Sink for Memory {
         if is_applied {
             let mut tables = self.lock();
             tables.calls.push(format!("write {}", batch.table.name()));
-            tables.apply(batch);
+            if let Some((table, left)) = tables.forgets
+                && table == batch.table
+            {
+                tables.forgets = (left > 1).then_some((table, left - 1));
+            } else {
+                tables.apply(batch);
+            }
         }
         answer
     }
@@ -137,6 +147,24 @@ impl Sink for Memory {
         tables.calls.push("read seals".into());
         Ok(tables.seals.iter().map(|(&p, &t)| (p, t)).collect())
     }
+
+    async fn mark_orders(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, i64)>, SinkError> {
+        let mut tables = self.lock();
+        tables.calls.push("read mark orders".into());
+        Ok(tables.mark_orders(partitions))
+    }
+
+    async fn metric_versions(
+        &mut self,
+        windows: &[Window],
+    ) -> Result<Vec<MetricVersion>, SinkError> {
+        let mut tables = self.lock();
+        tables.calls.push("read metric versions".into());
+        Ok(tables.metric_versions(windows))
+    }
 }
 
 impl DeadLetters for Memory {
@@ -163,6 +191,7 @@ impl Tables {
         Self {
             mode: Mode::Good,
             keeps_first: false,
+            forgets: None,
             calls: Vec::new(),
             states: BTreeMap::new(),
             seals: BTreeMap::new(),
@@ -198,6 +227,22 @@ impl Tables {
             }
         }
         assert!(at.rest.is_empty(), "{} bytes are left of {:?}", at.rest.len(), batch.table);
+    }
+
+    pub(crate) fn mark_orders(&self, partitions: &[PartitionId]) -> Vec<(PartitionId, i64)> {
+        partitions.iter().filter_map(|p| Some((*p, self.marks.get(p)?.order()))).collect()
+    }
+
+    pub(crate) fn metric_versions(&self, windows: &[Window]) -> Vec<MetricVersion> {
+        let mut found = Vec::new();
+        for ((name, key), (version, _)) in &self.metrics {
+            let table = MetricTable::ALL.into_iter().find(|table| table.name() == *name).unwrap();
+            let key = metric_key(key);
+            if windows.contains(&key.window) {
+                found.push(MetricVersion { table, key, version: Version(*version) });
+            }
+        }
+        found
     }
 
     fn apply_state(&mut self, at: &mut Cursor<'_>) {
@@ -281,6 +326,14 @@ pub(crate) enum Shown {
     Count(u64),
     Time(i64),
     Number(Option<f64>),
+}
+
+/// The key of a metric row from its bytes.
+fn metric_key(bytes: &[u8]) -> Key {
+    let mut at = Cursor { rest: bytes };
+    let window = Window { start: EventTime(at.i64()), end: EventTime(at.i64()) };
+    let [_grain, _job, model, version, segment] = std::array::from_fn(|_| at.text().into());
+    Key { model, version, segment, window }
 }
 
 /// Reads `RowBinaryWithNamesAndTypes`.
@@ -525,6 +578,15 @@ impl Source for Player {
                 self.next.insert((stream, partition), positions.of(stream));
             }
         }
+        Ok(())
+    }
+
+    fn reassign(&mut self) -> Result<(), SourceError> {
+        let owned: BTreeSet<PartitionId> = self.next.keys().map(|&(_, p)| p).collect();
+        let owned: Vec<PartitionId> = owned.into_iter().collect();
+        let mut control = self.control.lock().unwrap();
+        control.push_back(Control::Lose(owned.clone()));
+        control.push_back(Control::Assign(owned));
         Ok(())
     }
 }

@@ -54,6 +54,10 @@ pub(crate) trait Tamper: Send + Sync {
     fn is_marks_first(&self) -> bool {
         false
     }
+    /// Whether the tables' marks are said to be where they were.
+    fn hides_older_marks(&self) -> bool {
+        false
+    }
     /// Whether a failed insert is called acknowledged.
     fn acknowledges_failures(&self) -> bool {
         false
@@ -128,7 +132,7 @@ impl Schedule {
             trouble: *random.pick(&[0, 6, 20, 60]),
             slowness: *random.pick(&[1, 2, 4, 20]),
             calmness: *random.pick(&[200, 400, 400, 1500]),
-            puts_back: random.one_in(4),
+            puts_back: random.one_in(3),
             restarts_at_end: random.one_in(3),
         }
     }
@@ -322,8 +326,8 @@ impl Simulation<'_> {
                 let number = self.instances[at].number;
                 world.note(&|| format!("instance {number} stands still until {until}"));
             }
-            (66..70, _) if self.schedule.puts_back => self.world.lock().copy(),
-            (70..72, _) if self.schedule.puts_back && self.world.lock().has_copies() => {
+            (66..69, _) if self.schedule.puts_back => self.world.lock().copy(),
+            (69..72, _) if self.schedule.puts_back && self.world.lock().has_copies() => {
                 self.crash_all();
                 self.world.lock().put_back();
             }
@@ -336,6 +340,12 @@ impl Simulation<'_> {
                 let mut world = self.world.lock();
                 let outage = u64::from(self.schedule.trouble > 0);
                 world.trouble = *world.random.pick(&[outage, self.schedule.trouble]);
+            }
+            (86..92, _) if self.schedule.puts_back && self.world.lock().has_copies() => {
+                for instance in &mut self.instances {
+                    instance.stopped_until = 0;
+                }
+                self.world.lock().put_back_under_way();
             }
             (76..86, _) if self.instances.len() < self.schedule.instances_max => self.start()?,
             _ => {}
@@ -401,7 +411,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Each must have happened in a share of the normal run, or it shows nothing.
-const MUST_HAPPEN: [&str; 16] = [
+const MUST_HAPPEN: [&str; 18] = [
     "call failed",
     "crash",
     "crash in a flush",
@@ -416,7 +426,9 @@ const MUST_HAPPEN: [&str; 16] = [
     "reply lost",
     "revocation answered",
     "revocation not answered in time",
+    "assigned anew by the instance itself",
     "tables put back",
+    "tables put back under running instances",
     "zombie told",
 ];
 

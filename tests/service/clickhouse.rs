@@ -19,7 +19,7 @@ use tidegauge::engine::window::Window;
 use tidegauge::evaluate::MetricRow;
 use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
 use tidegauge::sink::job::{BindError, BoundTopic, JobBinding};
-use tidegauge::sink::{FailureClass, RowBatch, Sink, StateVersion, row};
+use tidegauge::sink::{FailureClass, MetricVersion, RowBatch, Sink, StateVersion, row};
 
 use crate::support::{http, services};
 use tidegauge::embedded::clickhouse::EmbeddedOptions;
@@ -225,6 +225,9 @@ async fn marks_come_back_and_the_farthest_wins() {
     let asked = [PartitionId(7), PartitionId(0), PartitionId(1)];
     assert_eq!(sink.marks(&asked).await.unwrap(), [far.clone(), start]);
     assert_eq!(sink.marks(&asked[..1]).await.unwrap().len(), 1);
+    let mut orders = sink.mark_orders(&asked).await.unwrap();
+    orders.sort_unstable();
+    assert_eq!(orders, [(PartitionId(0), 33), (PartitionId(7), 0)]);
 
     let health = "SELECT topic, records, accepted, duplicate, matched, dead, position, clock \
                   FROM marks_bi.stream_health WHERE startsWith(job, 'a') AND job != 'another' AND model = 'plain' \
@@ -276,6 +279,39 @@ fn metric_row(table: MetricTable, seed: u64) -> MetricRow {
         sealed: seed == 1,
         version: Version::of(0, seed, false),
     }
+}
+
+#[tokio::test]
+async fn the_versions_of_metric_rows_are_read_back_by_their_windows() {
+    let mut sink = ready("metric_versions").await;
+    let day = Window { start: window(0).start, end: window(23).end };
+    let at = |table, model: &str, window, version| MetricRow {
+        key: Key { window, ..key(model, "v1", "region=it's", 0) },
+        version: Version(version),
+        ..metric_row(table, 1)
+    };
+    let rows = [
+        at(MetricTable::Serving, "plain", window(0), 5),
+        at(MetricTable::Serving, "plain", window(0), 7),
+        at(MetricTable::Labels, ODD_NAMES[5], window(0), 9),
+        at(MetricTable::QualityBinary, "plain", window(1), 11),
+        at(MetricTable::Serving, "plain", day, 13),
+        at(MetricTable::Serving, "plain", window(2), 15),
+    ];
+    for each in &rows {
+        write(&mut sink, row::metrics(JOB, std::slice::from_ref(each))).await;
+    }
+    write(&mut sink, row::metrics("another", &[at(MetricTable::Serving, "x", window(0), 99)]))
+        .await;
+    let mut found = sink.metric_versions(&[window(0), window(1), day]).await.unwrap();
+    found.sort_by_key(|row| row.version);
+    let of = |row: &MetricRow| MetricVersion {
+        table: row.table,
+        key: row.key.clone(),
+        version: row.version,
+    };
+    assert_eq!(found, rows[1..5].iter().map(of).collect::<Vec<_>>());
+    assert_eq!(sink.metric_versions(&[window(9)]).await.unwrap(), []);
 }
 
 #[tokio::test]

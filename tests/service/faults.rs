@@ -30,7 +30,7 @@ macro_rules! rows_in_ci {
     };
 }
 
-rows_in_ci! { p1 "P1", c1 "C1" }
+rows_in_ci! { p1 "P1", p3 "P3", p5 "P5", k1 "K1", c1 "C1", c2 "C2" }
 
 /// With `TIDEGAUGE_FAULTS` the rows that it asks for; without, whether the rows are what they should be.
 #[test]

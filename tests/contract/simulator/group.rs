@@ -1,6 +1,6 @@
 //! The consumer group: who owns which partition, who is told so, and when.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -117,6 +117,18 @@ impl Source for Reader {
                 self.next.insert((stream, partition), positions.of(stream));
             }
         }
+        Ok(())
+    }
+
+    fn reassign(&mut self) -> Result<(), SourceError> {
+        let owned: BTreeSet<PartitionId> = self.next.keys().map(|&(_, p)| p).collect();
+        let owned: Vec<PartitionId> = owned.into_iter().collect();
+        let mut mailbox = self.mailbox.lock().unwrap();
+        // Before what the group has said meanwhile: what it has taken away goes again.
+        mailbox.push_front(Event::Assigned(owned.clone()));
+        mailbox.push_front(Event::Lost(owned));
+        drop(mailbox);
+        self.world.lock().count("assigned anew by the instance itself");
         Ok(())
     }
 }

@@ -104,6 +104,14 @@ impl Workers for Handle {
         }
     }
 
+    async fn begin_again(&mut self) -> Result<(), PipelineError> {
+        let mut crew = self.0.borrow_mut();
+        for worker in 0..crew.workers.len() {
+            crew.tell(worker, ToWorker::BeginAgain);
+        }
+        Ok(())
+    }
+
     async fn clean(&mut self, marks: &[Mark]) -> Result<(), PipelineError> {
         let mut crew = self.0.borrow_mut();
         for worker in 0..crew.workers.len() {
@@ -141,8 +149,8 @@ async fn work(
         }
         let wanted = crew.borrow_mut().wanted.pop_front();
         if let Some((worker, request, partitions)) = wanted {
-            let marks = writer.marks(&partitions).await?;
-            crew.borrow_mut().tell(worker, ToWorker::Marks { request, marks });
+            let known = writer.marks(&partitions).await?;
+            crew.borrow_mut().tell(worker, ToWorker::Marks { request, known });
         } else if is_due {
             crew.borrow_mut().is_flush_wanted = false;
             crew.borrow_mut().is_flushing = true;

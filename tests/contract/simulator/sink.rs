@@ -1,15 +1,20 @@
 //! An instance's way to the tables and to the dead-letter topic.
 
+use std::borrow::Cow;
+
 use tidegauge::engine::event::PartitionId;
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::state::{Key, StateRow};
 use tidegauge::engine::time::EventTime;
 use tidegauge::engine::window::Window;
 use tidegauge::sink::tables::Table;
-use tidegauge::sink::{DeadLetter, DeadLetters, RowBatch, Sink, SinkError, StateVersion};
+use tidegauge::sink::{
+    DeadLetter, DeadLetters, MetricVersion, RowBatch, Sink, SinkError, StateVersion,
+};
 use tidegauge::source::{Commits, SourceError};
 
 use super::world::{Fate, Shared, World};
+use crate::memory::Tables;
 
 /// Steps after which a late insert is applied at most.
 const LATE_MAX: u64 = 400;
@@ -79,19 +84,35 @@ impl Connection {
 
     /// An answer that was right at some moment of the call.
     async fn read<T>(&self, what: impl Fn(&mut World) -> T) -> Result<T, SinkError> {
+        let server = self.world.lock().server;
         self.delay().await;
         let (answer, fate) = {
             let mut world = self.world.lock();
             (what(&mut world), world.fate())
         };
         self.delay().await;
-        if fate == Fate::Good { Ok(answer) } else { Err(self.failure()) }
+        let is_answered = fate == Fate::Good && self.world.lock().serves(server);
+        if is_answered { Ok(answer) } else { Err(self.failure()) }
+    }
+
+    /// The tables; those that a marks-first client believes in, if it is one.
+    fn believed<'a>(&self, world: &'a World) -> Cow<'a, Tables> {
+        let mut tables = Cow::Borrowed(&world.tables);
+        for batch in self.held.lock().unwrap().iter() {
+            tables.to_mut().apply(batch);
+        }
+        tables
     }
 
     async fn insert(&self, batch: &RowBatch) -> Result<(), SinkError> {
+        let server = self.world.lock().server;
         self.delay().await;
         let (fate, request, applied, answered) = {
             let mut world = self.world.lock();
+            if !world.serves(server) {
+                drop(world);
+                return Err(self.failure());
+            }
             world.check_marks(batch);
             let fate = world.fate();
             let applied = world.step + 1 + world.delay();
@@ -115,7 +136,8 @@ impl Connection {
         self.wait_until(answered).await;
         call.request = None;
         let is_told_good = fate == Fate::Fails && self.world.lock().tamper.acknowledges_failures();
-        if fate == Fate::Good || is_told_good { Ok(()) } else { Err(self.failure()) }
+        let is_applied = fate == Fate::Good && self.world.lock().serves(server);
+        if is_applied || is_told_good { Ok(()) } else { Err(self.failure()) }
     }
 }
 
@@ -154,7 +176,8 @@ impl Sink for Connection {
 
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
         self.read(|world| {
-            wanted.iter().filter_map(|key| world.tables.states.get(key).cloned()).collect()
+            let tables = self.believed(world);
+            wanted.iter().filter_map(|key| tables.states.get(key).cloned()).collect()
         })
         .await
     }
@@ -170,7 +193,31 @@ impl Sink for Connection {
     }
 
     async fn seals(&mut self) -> Result<Vec<(PartitionId, EventTime)>, SinkError> {
-        self.read(|world| world.tables.seals.iter().map(|(&p, &until)| (p, until)).collect()).await
+        self.read(|world| {
+            let seals = &self.believed(world).seals;
+            seals.iter().map(|(&partition, &until)| (partition, until)).collect()
+        })
+        .await
+    }
+
+    async fn mark_orders(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, i64)>, SinkError> {
+        self.read(|world| {
+            if world.tamper.hides_older_marks() {
+                return partitions.iter().map(|&partition| (partition, i64::MAX)).collect();
+            }
+            world.tables.mark_orders(partitions)
+        })
+        .await
+    }
+
+    async fn metric_versions(
+        &mut self,
+        windows: &[Window],
+    ) -> Result<Vec<MetricVersion>, SinkError> {
+        self.read(|world| self.believed(world).metric_versions(windows)).await
     }
 }
 

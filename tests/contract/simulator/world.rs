@@ -17,6 +17,8 @@ use crate::memory::{Log, Tables};
 const EVENTS_KEPT: usize = 150;
 /// Steps that a part of a slow call takes at most.
 const DELAY_MAX: u64 = 8;
+/// Steps that the server is away at least when its tables are put back.
+const OUTAGE_MIN: u64 = 20;
 
 /// An insert on its way, known to the server whatever becomes of the client.
 #[derive(Debug)]
@@ -59,6 +61,10 @@ pub(crate) struct World {
     requests: BTreeMap<u64, Request>,
     next_request: u64,
     copies: Vec<Tables>,
+    /// How often the server was started; what was sent to an earlier one is not answered.
+    pub server: u64,
+    /// Nothing is answered before.
+    down_until: u64,
     /// The instances that run.
     pub living: BTreeSet<usize>,
     /// How often each kind of thing has happened.
@@ -97,6 +103,8 @@ impl World {
             requests: BTreeMap::new(),
             next_request: 0,
             copies: Vec::new(),
+            server: 0,
+            down_until: 0,
             living: BTreeSet::new(),
             counts: BTreeMap::new(),
             events: VecDeque::new(),
@@ -237,6 +245,20 @@ impl World {
             self.requests.clear();
             self.note(&|| format!("tables put back to copy {which}"));
         }
+    }
+
+    /// Puts an older copy back while instances run: the server is away meanwhile, for longer than any of them can
+    /// fail to notice, and what was on its way is lost.
+    pub(crate) fn put_back_under_way(&mut self) {
+        self.put_back();
+        self.server += 1;
+        self.down_until = self.step + OUTAGE_MIN + self.random.below(OUTAGE_MIN);
+        self.count("tables put back under running instances");
+    }
+
+    /// Whether what was sent to this server is answered by it.
+    pub(crate) fn serves(&self, server: u64) -> bool {
+        server == self.server && self.down_until <= self.step
     }
 
     pub(crate) fn has_copies(&self) -> bool {

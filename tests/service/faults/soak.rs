@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::matrix::{self, Fault};
-use super::pairs;
-use super::report::{self, Report};
+use super::report::{self, Check, Report};
 use super::trial::{Plan, Trial};
+use super::{pairs, process};
 
 const TITLE: &str = "random faults out of all rows";
 const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ fn soak(seed: u64, seconds: u64, rate: usize) -> Report {
     plan.records_per_second = rate;
     // About a minute of event time each second.
     plan.hours = 28.max(i64::try_from(seconds / 60).expect("hours"));
-    pairs::rows().iter().for_each(|fault| (fault.prepare)(&mut plan));
+    pairs::prepare(&mut plan);
     let mut trial = Trial::start(plan);
     let (lasts, mut said) = (Duration::from_secs(seconds), Duration::ZERO);
     while trial.began.elapsed() < lasts {
@@ -72,5 +72,28 @@ fn soak(seed: u64, seconds: u64, rate: usize) -> Report {
         }
     }
     trial.rows_move(RECOVERS_WITHIN);
-    trial.finish()
+    let in_traffic = in_traffic(&trial);
+    let mut report = trial.finish();
+    report.checks.push(in_traffic);
+    report
+}
+
+/// The faults of the data that every trial's log holds beside the others.
+fn in_traffic(trial: &Trial) -> Check {
+    let (mut compared, mut abouts, mut failures) = (0, Vec::new(), Vec::new());
+    for fault in matrix::rows() {
+        // Other rows of data bring traffic of their own.
+        let Some(count) = fault.injections.filter(|_| process::IN_TRAFFIC.contains(&fault.id))
+        else {
+            continue;
+        };
+        let is = count(trial);
+        if is < fault.least {
+            failures.push(format!("{} only {is} times", fault.id));
+        }
+        compared += is;
+        abouts.push(format!("{} {is}", fault.id));
+    }
+    let name = "D1, D2, D3 are in the traffic";
+    Check { name, compared, about: abouts.join(", "), failures }
 }

@@ -20,6 +20,8 @@ pub const TOPICS: [&str; 2] = ["inferences", "labels"];
 const DEADLINE: Duration = Duration::from_secs(300);
 const MINUTE_MS: i64 = 60_000;
 const TICK: Duration = Duration::from_millis(25);
+/// A condition may cost a query.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const SAMPLE_EVERY: Duration = Duration::from_millis(700);
 /// So much traffic is always left: where a trial lasts longer than planned, its rate sinks.
 const LEAST_LEFT: Duration = Duration::from_secs(15);
@@ -36,6 +38,7 @@ const STALL: Duration = Duration::from_secs(60);
 pub type Traffic = fn(u64, usize, usize, i64) -> Vec<Message>;
 
 /// What a trial is made of. A row's `prepare` changes it.
+#[expect(clippy::struct_excessive_bools, reason = "each switches another thing")]
 pub struct Plan {
     /// Names the folder of what is kept when the trial fails.
     pub name: String,
@@ -114,7 +117,7 @@ pub enum State {
     Runs,
     /// SIGSTOP, by the row of this name.
     Held(&'static str),
-    /// It may end at any time and in any way: a supervisor starts it again.
+    /// It may end at any time and in any way: a supervisor then starts another one.
     MayEnd(&'static str),
     /// It was asked to end.
     Ends {
@@ -234,8 +237,7 @@ impl Trial {
         let since = now();
         while !condition(self) {
             assert!(since.elapsed() < deadline, "waited {deadline:?} in vain for: {what}");
-            self.step();
-            pause();
+            self.flow(BETWEEN_LOOKS);
         }
     }
 
@@ -244,6 +246,9 @@ impl Trial {
         self.tend();
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             samples::take(self);
+            for runner in &self.runners {
+                self.peak_bytes = self.peak_bytes.max(resident_bytes(&runner.instance));
+            }
             self.sampled = now();
         }
     }
@@ -294,6 +299,11 @@ impl Trial {
         self.runners.iter().filter(|runner| runner.state == State::Runs).count()
     }
 
+    /// How many were not asked to end: they run or are held.
+    pub fn there(&self) -> usize {
+        self.runners.iter().filter(|runner| !matches!(runner.state, State::Ends { .. })).count()
+    }
+
     /// A random whole number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).expect("small");
@@ -324,7 +334,9 @@ impl Trial {
             runner.state = State::Runs;
             notes.push(format!("{} goes on", runner.number));
         }
-        notes.iter().for_each(|note| self.note(note));
+        for note in &notes {
+            self.note(note);
+        }
     }
 
     /// SIGTERM. The exit code must be 0 unless a service is away meanwhile.
@@ -412,9 +424,6 @@ impl Trial {
         self.starts_due.retain(|at| *at > now());
         for _ in 0..due {
             self.add();
-        }
-        for runner in &self.runners {
-            self.peak_bytes = self.peak_bytes.max(resident_bytes(&runner.instance));
         }
     }
 
