@@ -12,6 +12,7 @@ mod invariants;
 mod matrix;
 mod pairs;
 mod process;
+mod raw;
 mod report;
 mod samples;
 mod soak;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::raw::Sent;
 use super::report::Report;
 use super::samples::{self, Samples};
 use crate::end_to_end::sections;
@@ -146,6 +147,7 @@ pub struct Trial {
     pub(super) sent: usize,
     /// The greatest resident size of an instance.
     pub(super) peak_bytes: usize,
+    raw: Sent,
     messages: std::vec::IntoIter<Message>,
     started: usize,
     starts_due: Vec<Instant>,
@@ -201,6 +203,7 @@ impl Trial {
             began: now(),
             sent: 0,
             peak_bytes: 0,
+            raw: Sent::default(),
             messages: messages.into_iter(),
             started: 0,
             starts_due: Vec::new(),
@@ -268,10 +271,16 @@ impl Trial {
         self.owed += rate * lasted;
         let due = self.owed as usize;
         self.owed -= due as f64;
-        for message in self.messages.by_ref().take(due) {
-            self.producer.send(message);
-            self.sent += 1;
-        }
+        let batch: Vec<_> = self.messages.by_ref().take(due).collect();
+        batch.into_iter().for_each(|message| self.send(message));
+    }
+
+    fn send(&mut self, message: Message) {
+        let log = &self.producer.logs[message.partition];
+        let number = if message.topic == 0 { log.inferences.len() } else { log.labels.len() };
+        self.raw.note(&message, number);
+        self.producer.send(message);
+        self.sent += 1;
     }
 
     /// Starts an instance; its index in `runners`.
@@ -477,12 +486,15 @@ impl Trial {
         const MOST: usize = 10_000;
         let rest = std::mem::take(&mut self.messages);
         let every = (rest.len() / MOST).max(1);
-        for message in rest.step_by(every) {
-            self.producer.send(message);
-            self.sent += 1;
-        }
-        self.producer.flush();
+        rest.step_by(every).for_each(|message| self.send(message));
+        self.producer.deliver();
         let since = now();
+        self.producer.logs = self.raw.read_back(&self.kafka, &self.producer.logs);
+        let is = self.logs().iter().map(|log| log.inferences.len() + log.labels.len()).sum();
+        if is != self.sent {
+            self.note(&format!("{} records sent, {is} in the topics", self.sent));
+            self.sent = is;
+        }
         let (mut counted, mut moved, total) = (0, now(), self.sent);
         self.flow_until("all records to be counted", DEADLINE, |trial| {
             if trial.running() == 0 && trial.starts_due.is_empty() {
