@@ -1,5 +1,7 @@
 //! One ClickHouse over HTTP: statements, inserts, answers, and what a failure means.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use serde::Serialize;
 
 use super::ddl::{Databases, Engine, quoted};
 use super::insert::{CONNECT_TIMEOUT, IDLE_TIMEOUT, Inserts, Login, with_sources};
+use super::rowbinary::Rows;
+use super::tables::Table;
 use super::{RowBatch, SinkError};
 use crate::failpoint::{self, Point};
 
@@ -88,6 +92,10 @@ const INSERT_SETTINGS: [(&str, &str); 7] = [
     ("max_partitions_per_insert_block", "0"),
 ];
 
+/// What brings back rows that are gone. Without the marks a start begins at the beginning of the topics.
+pub(super) const REBUILD_ROWS: &str = "To have all rows made again from the topics, stop every instance, drop the tables \
+                                       marks and seals too, run `tidegauge init` and start again";
+
 /// A connection pool; clones share it.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -95,6 +103,8 @@ pub(super) struct Connection {
     inserts: Inserts,
     pub(super) settings: ClickHouseSettings,
     pub(super) databases: Databases,
+    /// The server's ids of the tables as they were at the start, by name; empty where that is not watched.
+    identities: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Connection {
@@ -107,7 +117,7 @@ impl Connection {
         let client = client.with_setting("wait_end_of_query", "1");
         let databases = Databases::of(&settings.database);
         let inserts = Inserts::new(&settings.url);
-        Self { client, inserts, settings, databases }
+        Self { client, inserts, settings, databases, identities: Arc::default() }
     }
 
     /// A table's name with its database's.
@@ -130,6 +140,10 @@ impl Connection {
     pub(super) async fn insert(&self, batch: &RowBatch) -> Result<(), SinkError> {
         if batch.rows == 0 {
             return Ok(());
+        }
+        // A flush begins with the one and ends with the other.
+        if matches!(batch.table, Table::WindowState | Table::Marks) {
+            self.check_identities().await?;
         }
         let settings = owned(&INSERT_SETTINGS);
         self.send(batch.table.name(), "", &batch.body, &settings).await
@@ -173,6 +187,53 @@ impl Connection {
             return Ok(());
         }
         sent
+    }
+
+    /// From now on the tables are those that there are now: [`insert`](Self::insert) refuses to go on with others.
+    pub(super) async fn remember_identities(&self) -> Result<(), SinkError> {
+        // Replicas behind one address may have ids of their own.
+        if matches!(self.settings.engine, Engine::Plain) {
+            *self.identities() = self.stored_identities().await?;
+        }
+        Ok(())
+    }
+
+    fn identities(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn stored_identities(&self) -> Result<BTreeMap<String, String>, SinkError> {
+        let sql = "SELECT name, toString(uuid) AS id FROM system.tables WHERE database = {database:String}";
+        let database = Parameter::Text(self.databases.tables.clone());
+        let body = self.fetch(sql, &[("database", database)]).await?;
+        let mut rows = Rows::new(body, "system.tables", &[("name", "String"), ("id", "String")])?;
+        let mut found = BTreeMap::new();
+        while !rows.is_empty() {
+            found.insert(rows.text()?.to_string(), rows.text()?.to_string());
+        }
+        Ok(found)
+    }
+
+    /// A table that was made anew lacks rows that nobody writes again: those of sealed windows. Marks that are gone
+    /// are noticed by their audit, and all is read again.
+    async fn check_identities(&self) -> Result<(), SinkError> {
+        if self.identities().is_empty() {
+            return Ok(());
+        }
+        let found = self.stored_identities().await?;
+        let known = self.identities();
+        let is_other = |table: &Table| {
+            let pair = known.get(table.name()).zip(found.get(table.name()));
+            pair.is_some_and(|(then, now)| then != now)
+        };
+        match Table::ALL.iter().find(|&table| *table != Table::Marks && is_other(table)) {
+            Some(table) => Err(SinkError::Schema(format!(
+                "table {} was made anew under the running program, and rows of sealed windows are not written twice. \
+                 If its rows are all there again, start every instance again. {REBUILD_ROWS}",
+                self.table(table.name())
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Runs a statement without an answer.
@@ -277,6 +338,10 @@ fn classify(error: &Error) -> SinkError {
     }
 }
 
+/// What the operating system says of a disk that takes no more.
+const DISK_CAUSES: [&str; 3] =
+    ["No space left on device", "Read-only file system", "Disk quota exceeded"];
+
 /// What the server's own error code says about who can help. Unknown codes are tried again: a wrong retry costs time,
 /// a wrong stop costs rows.
 fn of_server(text: &str) -> SinkError {
@@ -284,6 +349,10 @@ fn of_server(text: &str) -> SinkError {
     let first = text.lines().next().unwrap_or_default();
     let short: String = first.chars().take(500).collect();
     let refused = |remedy: &str| SinkError::Refused(format!("{short}. {remedy}"));
+    // Under several codes: 243 where the server sees it coming, 1001 or 75 where a write fails.
+    if DISK_CAUSES.iter().any(|cause| short.contains(cause)) {
+        return refused("Free disk space on the server, and let it write there");
+    }
     match server_code(text) {
         // Unknown user, wrong or missing password, address not allowed, authentication failed.
         Some(192..=195 | 516) => refused("Check `clickhouse.user` and `clickhouse.password`"),
@@ -333,6 +402,9 @@ mod tests {
         }
         assert_eq!(of_server("Code: 60. DB::Exception: x").code(), "clickhouse_schema");
         assert_eq!(of_server("Code: 516. DB::Exception: x").code(), "clickhouse_refused");
+        let disk = "std::exception. Code: 1001, type: std::__1::filesystem::filesystem_error, e.what() = filesystem \
+                    error: in create_directories: Read-only file system";
+        assert_eq!(of_server(disk).code(), "clickhouse_refused");
         assert_eq!(of_server("502 Bad Gateway").code(), "clickhouse_unavailable");
         assert_eq!(of_server("403 Forbidden").code(), "clickhouse_refused");
         assert_eq!(of_server("Code: , Code: 60").code(), "clickhouse_unavailable");

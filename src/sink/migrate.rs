@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::SinkError;
-use super::connection::{Connection, Parameter};
+use super::connection::{Connection, Parameter, REBUILD_ROWS};
 use super::ddl::{create_database, literal};
 use super::rowbinary::Rows;
 use super::tables::{TABLES_COMMENT, TableColumn, TableSpec, tables};
@@ -247,7 +247,42 @@ pub(super) async fn check(connection: &Connection) -> Result<(), SinkError> {
             }
         }
     }
-    check_engines(connection).await
+    check_engines(connection).await?;
+    check_rows(connection).await?;
+    connection.remember_identities().await
+}
+
+/// That rows are there where marks count records: those of sealed windows would never be written again.
+async fn check_rows(connection: &Connection) -> Result<(), SinkError> {
+    let of = |table: &str| connection.table(table);
+    let any = |table: &str, more: &str| {
+        let of = of(table);
+        format!(
+            "SELECT count() AS found FROM (SELECT 1 FROM {of} WHERE job = {{job:String}}{more} LIMIT 1)"
+        )
+    };
+    let sql = format!(
+        "SELECT s.found AS states, m.found AS metrics FROM ({}) AS s CROSS JOIN ({}) AS m CROSS JOIN ({}) AS k \
+         WHERE k.found > 0",
+        any("window_state", ""),
+        any("serving", ""),
+        any("marks", " AND arrayExists(t -> t.2 > 0, inference_tally)"),
+    );
+    let job = Parameter::Text(connection.settings.job.clone());
+    let body = connection.fetch(&sql, &[("job", job)]).await?;
+    let mut rows = Rows::new(body, "the tables", &[("states", "UInt64"), ("metrics", "UInt64")])?;
+    while !rows.is_empty() {
+        for table in ["window_state", "serving"] {
+            if rows.u64()? == 0 {
+                return Err(SinkError::Schema(format!(
+                    "table {} has no rows of job '{}', but its marks count records. {REBUILD_ROWS}",
+                    of(table),
+                    connection.settings.job
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// That equal rows replace each other: without the engine and the key, a repeated insert would count twice.
@@ -279,8 +314,8 @@ async fn check_engines(connection: &Connection) -> Result<(), SinkError> {
 }
 
 /// What helps where a table can't be altered.
-const REBUILD: &str = "Drop the table or name another `clickhouse.database`, then run `tidegauge init`; the rows \
-                       follow from the topics";
+const REBUILD: &str = "Name another `clickhouse.database`; or stop every instance, drop the table and the tables marks \
+                       and seals, without which all rows follow from the topics again. Then run `tidegauge init`";
 
 fn missing(connection: &Connection, spec: &TableSpec, column: &TableColumn) -> SinkError {
     SinkError::Schema(format!(

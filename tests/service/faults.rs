@@ -7,6 +7,8 @@
 #![expect(unreachable_pub, reason = "the parts of the harness use one another")]
 
 mod controls;
+mod data;
+mod database;
 mod invariants;
 mod matrix;
 mod network;

@@ -9,6 +9,7 @@ pub mod http;
 pub mod job;
 pub mod letters;
 pub mod log;
+pub mod odd_requests;
 pub mod oracle;
 pub mod proxy;
 pub mod requests;

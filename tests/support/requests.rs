@@ -67,17 +67,25 @@ impl Random {
         self.next() % end
     }
 
-    fn ms(&mut self, end: i64) -> i64 {
+    /// Milliseconds below `end`.
+    pub fn ms(&mut self, end: i64) -> i64 {
         let end = u64::try_from(end).expect("a span");
         i64::try_from(self.below(end)).expect("below an i64")
     }
 
-    fn one_in(&mut self, many: u64) -> bool {
+    /// A place in a list of this length.
+    pub fn index(&mut self, length: usize) -> usize {
+        let length = u64::try_from(length).expect("a length");
+        usize::try_from(self.below(length)).expect("below a length")
+    }
+
+    /// True once in so many times.
+    pub fn one_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }
 
     /// In 0..=1, in steps that JSON and Avro carry exactly.
-    fn share(&mut self) -> f64 {
+    pub fn share(&mut self) -> f64 {
         f64::from(u32::try_from(self.below(1 << 20)).expect("20 bits"))
             / f64::from((1_u32 << 20) - 1)
     }

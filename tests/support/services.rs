@@ -374,6 +374,16 @@ impl Registry {
         u32::try_from(id).expect("the wire format has 32 bits for it")
     }
 
+    /// Holds all of its threads (SIGSTOP): connections are taken, nothing is answered.
+    pub fn pause(&self) {
+        self.process.as_ref().expect("it runs").signal(Signal::SIGSTOP);
+    }
+
+    /// Ends [`Registry::pause`].
+    pub fn resume(&self) {
+        self.process.as_ref().expect("it runs").signal(Signal::SIGCONT);
+    }
+
     /// Ends it at once (SIGKILL); schemas stay.
     pub fn kill(&mut self) {
         self.process = None;
@@ -479,6 +489,29 @@ impl ClickHouse {
         killpg(Pid::from_raw(group), signal).expect("it runs");
     }
 
+    /// Other users from the next start on, as the text of a `users.xml`; none for the default ones.
+    pub fn set_users(&mut self, users: Option<&str>) {
+        self.options.users_config = users.map(str::to_owned);
+    }
+
+    fn data_folder(&self) -> PathBuf {
+        self.options.data_dir.join("store")
+    }
+
+    /// A copy of all its data, as a crash at this moment would leave it. It is stopped, killed or paused.
+    pub fn copy_data(&self) -> DataCopy {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        copy_folder(&self.data_folder(), &folder.path().join("store"));
+        DataCopy { folder }
+    }
+
+    /// Puts a copy in the place of its data. It is not running.
+    pub fn put_back(&mut self, copy: &DataCopy) {
+        assert!(self.running.is_none(), "it still runs");
+        fs::remove_dir_all(self.data_folder()).expect("the data folder is ours");
+        copy_folder(&copy.folder.path().join("store"), &self.data_folder());
+    }
+
     /// Process id of the running one.
     pub fn pid(&self) -> u32 {
         self.running().pid()
@@ -492,6 +525,17 @@ impl ClickHouse {
         self.options.http_port = Some(started.http_port());
         self.running = Some(started);
     }
+}
+
+/// What [`ClickHouse::copy_data`] gives.
+pub struct DataCopy {
+    folder: TempDir,
+}
+
+/// With its symbolic links, which point to places within it.
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp is there");
+    assert!(copied.success(), "copying {} to {}: {copied}", from.display(), to.display());
 }
 
 /// One Kafka and one ClickHouse for tests that harm neither, each with topics and a job of its own.

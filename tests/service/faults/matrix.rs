@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::{self, Report};
 use super::trial::{Plan, Trial, now};
-use super::{controls, network, pairs, points, process, topics};
+use super::{controls, data, database, network, pairs, points, process, topics};
 use crate::support::requests::Random;
 
 /// Where limits are not strict, a recovery must end within this all the same: a dozen test programs may share the
@@ -46,7 +46,8 @@ pub struct Fault {
 
 /// Every row, X1 apart.
 pub fn rows() -> Vec<&'static Fault> {
-    let all: [&'static [Fault]; 4] = [process::ROWS, points::ROWS, topics::ROWS, network::ROWS];
+    let all: [&'static [Fault]; 6] =
+        [process::ROWS, points::ROWS, topics::ROWS, network::ROWS, database::ROWS, data::ROWS];
     all.into_iter().flatten().collect()
 }
 

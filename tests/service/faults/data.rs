@@ -1,0 +1,280 @@
+//! Data that no healthy producer sends, and a schema registry that is down or slow.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::database::until_told;
+use super::matrix::Fault;
+use super::trial::{Plan, TOPICS, Trial};
+use crate::end_to_end::sections;
+use crate::support::job::Job;
+use crate::support::letters;
+use crate::support::log::{AVRO_SCHEMAS, AvroWire, Message, Producer};
+use crate::support::oracle::{Body, Inference, Label, Partition, Record};
+use crate::support::services::{Registry, Services, shared};
+use crate::support::{odd_requests, oracle, requests};
+
+const DEADLINE: Duration = Duration::from_secs(300);
+const PARTITIONS: usize = 4;
+const INFERENCES: usize = 20_000;
+const HOURS: i64 = 28;
+
+/// Versions of the inference schema that the log needs one after another.
+const SCHEMAS: usize = 60;
+/// A stamp and a time of one record that lie so far apart can't both be right.
+const WRONG_MS: i64 = 2 * 60 * 60_000;
+const QUARTER_HOUR_MS: i64 = 15 * 60_000;
+const PAUSE: (u64, u64) = (500, 3000);
+const AFTER_SERVICE: Duration = Duration::from_secs(30);
+
+pub const ROWS: &[Fault] = &[
+    Fault {
+        id: "D4",
+        title: "wrong times: units, signs, futures, skewed producers",
+        least: 5,
+        in_ci: false,
+        prepare: |plan| plan.traffic = odd_requests::wrong_times,
+        begin: |_| {},
+        lasts_ms: PAUSE,
+        end: |_| {},
+        recovers_within: AFTER_SERVICE,
+        injections: Some(wrong_times),
+    },
+    Fault {
+        id: "D5",
+        title: "idle and hot partitions, all idle, topics hours apart",
+        least: 5,
+        in_ci: false,
+        prepare: |plan| plan.traffic = odd_requests::uneven_partitions,
+        begin: |trial| trial.plan.records_per_second = 0,
+        lasts_ms: PAUSE,
+        end: |trial| trial.plan.records_per_second = 1000,
+        recovers_within: AFTER_SERVICE,
+        injections: Some(silent_quarters),
+    },
+    Fault {
+        id: "D6",
+        title: "floods of models, versions and segments",
+        least: 5,
+        in_ci: false,
+        prepare: |plan| plan.traffic = odd_requests::flooding_names,
+        begin: |_| {},
+        lasts_ms: PAUSE,
+        end: |_| {},
+        recovers_within: AFTER_SERVICE,
+        injections: Some(capped_keys),
+    },
+    Fault {
+        id: "D7",
+        title: "schema registry down or held",
+        least: 5,
+        in_ci: false,
+        prepare: read_avro,
+        begin: take_registry_away,
+        lasts_ms: PAUSE,
+        end: give_registry_back,
+        recovers_within: AFTER_SERVICE,
+        injections: None,
+    },
+];
+
+/// Records whose own time is far from their stamp, dead ones apart.
+fn wrong_times(trial: &Trial) -> usize {
+    let logs = trial.logs().iter();
+    let records = logs.flat_map(|logs| logs.inferences.iter().chain(&logs.labels));
+    let is_wrong = |record: &&Record| match &record.body {
+        Body::Inference(Inference { time, .. }) | Body::Label(Label { time, .. }) => {
+            time.abs_diff(record.stamp) > WRONG_MS.unsigned_abs()
+        }
+        Body::Dead => false,
+    };
+    records.filter(is_wrong).count()
+}
+
+/// Quarters of an hour in which the one partition has inferences and another has none.
+fn silent_quarters(trial: &Trial) -> usize {
+    let quarters = |logs: &Partition| -> BTreeSet<i64> {
+        logs.inferences.iter().map(|record| record.stamp / QUARTER_HOUR_MS).collect()
+    };
+    let of: Vec<BTreeSet<i64>> = trial.logs().iter().map(quarters).collect();
+    let all: BTreeSet<i64> = of.iter().flatten().copied().collect();
+    of.iter().map(|own| all.len() - own.len()).sum()
+}
+
+/// Rows that take what a cap leaves out.
+fn capped_keys(trial: &Trial) -> usize {
+    let expected = oracle::compute(&trial.plan.settings, trial.logs());
+    let is_capped = |row: &&oracle::Row| {
+        row.model == "(other)" || row.version == "(other)" || row.segment.ends_with("=(other)")
+    };
+    expected.rows.iter().filter(is_capped).count()
+}
+
+/// The registry of D7, and the ids of its schemas: of inferences, and of labels.
+struct Schemas {
+    registry: Registry,
+    inferences: Vec<u32>,
+    labels: u32,
+    is_held: bool,
+}
+
+static REGISTRY: Mutex<Option<Schemas>> = Mutex::new(None);
+
+fn with_registry<T>(work: impl FnOnce(&mut Schemas) -> T) -> T {
+    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    work(registry.as_mut().expect("`prepare` has started it"))
+}
+
+/// Both topics in Avro, inferences by ever new schemas.
+fn read_avro(plan: &mut Plan) {
+    let registry = Registry::start();
+    let [inferences, labels] = AVRO_SCHEMAS;
+    let ids = (0..SCHEMAS).map(|number| {
+        let schema = with_note(inferences, number);
+        registry.register(&format!("{}-value", TOPICS[0]), &schema)
+    });
+    let (inferences, labels) =
+        (ids.collect(), registry.register(&format!("{}-value", TOPICS[1]), labels));
+    for name in ["TIDEGAUGE__INFERENCES__FORMAT", "TIDEGAUGE__LABELS__FORMAT"] {
+        plan.environment.push((name, "avro".to_owned()));
+    }
+    plan.environment.push(("TIDEGAUGE__SCHEMA_REGISTRY__URL", registry.url()));
+    plan.traffic = avro_requests;
+    // A replay has no such environment.
+    plan.replays = false;
+    let schemas = Schemas { registry, inferences, labels, is_held: false };
+    *REGISTRY.lock().unwrap_or_else(PoisonError::into_inner) = Some(schemas);
+}
+
+/// The schema with one more optional field at its end.
+fn with_note(schema: &str, number: usize) -> String {
+    let end = "]}";
+    assert!(schema.ends_with(end));
+    let note = format!(r#",{{"name":"note_{number}","type":["null","string"],"default":null}}"#);
+    format!("{}{note}{end}", &schema[..schema.len() - end.len()])
+}
+
+/// The common traffic in Avro. What is broken stays as it is, and has no schema.
+fn avro_requests(seed: u64, inferences: usize, partitions: usize, hours: i64) -> Vec<Message> {
+    let mut messages = requests::make(seed, inferences, partitions, hours);
+    let (ids, labels) = with_registry(|schemas| (schemas.inferences.clone(), schemas.labels));
+    let wire: Vec<AvroWire> = ids.iter().map(|id| AvroWire::new([*id, labels])).collect();
+    let total = messages.len();
+    for (number, message) in messages.iter_mut().enumerate() {
+        let wire = &wire[number * wire.len() / total];
+        if !matches!(message.body, Body::Dead) {
+            let mut payload = wire.payload(&message.body);
+            if message.topic == 0 {
+                // No note.
+                payload.push(0);
+            }
+            message.payload = Some(payload);
+        }
+    }
+    messages
+}
+
+/// Down, or held so that it takes connections and does not answer. At times an instance starts that knows no schema.
+fn take_registry_away(trial: &mut Trial) {
+    let is_held = trial.random.one_in(2);
+    with_registry(|schemas| {
+        schemas.is_held = is_held;
+        if is_held { schemas.registry.pause() } else { schemas.registry.kill() }
+    });
+    trial.away("the registry");
+    if trial.random.one_in(2)
+        && let Some(at) = trial.any_running()
+    {
+        trial.kill(at);
+        trial.add();
+    }
+    until_told(trial, "schema_registry");
+    trial.injected(if is_held { "the registry is held" } else { "the registry is down" });
+}
+
+fn give_registry_back(trial: &mut Trial) {
+    with_registry(|schemas| {
+        if schemas.is_held { schemas.registry.resume() } else { schemas.registry.start_again() }
+    });
+    trial.back("the registry");
+}
+
+type Traffic = fn(u64, usize, usize, i64) -> Vec<Message>;
+
+/// Reads the traffic in one go, without any fault of a service: what the rows of the matrix build on.
+fn read_in_one_go(name: &str, traffic: Traffic, seed: u64) {
+    let services = shared();
+    let Services { kafka, clickhouse } = &*services;
+    let topics = ["inferences", "labels"].map(|kind| format!("{name}.{kind}"));
+    let topics = topics.each_ref().map(String::as_str);
+    let settings = requests::settings();
+    let more = sections(topics, "json");
+    let mut job = Job::new(name, kafka, clickhouse, topics, &settings, &more);
+    job.create_topics(kafka, i32::try_from(PARTITIONS).expect("few"));
+    job.run(&["init"], 0, DEADLINE);
+    let mut producer = Producer::new(kafka.client_config(), topics, PARTITIONS);
+    for message in traffic(seed, INFERENCES, PARTITIONS, HOURS) {
+        producer.send(message);
+    }
+    producer.flush();
+    job.run(&["run", "--until-end"], 0, DEADLINE);
+    let expected = oracle::compute(&settings, &producer.logs);
+    job.must_equal(clickhouse, &expected);
+    let mut sums = [[0; 4]; 2];
+    for ((topic, _), counts) in expected.partitions.iter().flat_map(|account| &account.tally) {
+        (0..4).for_each(|at| sums[*topic][at] += counts[at]);
+    }
+    println!("{name} {sums:?}, {} rows", expected.rows.len());
+    let letters = letters::read(kafka, &format!("dead.{name}"));
+    assert_eq!(i64::try_from(letters.len()).expect("few"), sums[0][3] + sums[1][3]);
+}
+
+#[test]
+fn wrong_times_have_their_outcome() {
+    read_in_one_go("wrong-times", odd_requests::wrong_times, 1);
+}
+
+#[test]
+fn uneven_partitions_have_their_rows() {
+    read_in_one_go("uneven-partitions", odd_requests::uneven_partitions, 2);
+}
+
+#[test]
+fn flooding_names_are_capped() {
+    read_in_one_go("flooding-names", odd_requests::flooding_names, 3);
+}
+
+#[test]
+fn what_names_without_end_cost() {
+    let services = shared();
+    let Services { kafka, clickhouse } = &*services;
+    let topics = ["endless.inferences", "endless.labels"];
+    let settings = requests::settings();
+    let more = sections(topics, "json");
+    let mut job = Job::new("endless", kafka, clickhouse, topics, &settings, &more);
+    job.create_topics(kafka, 1);
+    job.run(&["init"], 0, DEADLINE);
+    let mut producer = Producer::new(kafka.client_config(), topics, 1);
+    let instance = job.start_with(&["run"], &[("TIDEGAUGE__STATE__BUDGET", "400MiB")]);
+    for round in 0..5_usize {
+        for number in 0..20_000 {
+            let name = format!("model-{round}-{number}");
+            let stamp = 1_767_571_200_000;
+            let time = stamp - 3_600_000;
+            let body = Body::Inference(Inference { id: name.clone(), model: name.clone(), time, ..Inference::default() });
+            let payload = Some(crate::support::log::json_payload(&body));
+            producer.send(Message { topic: 0, partition: 0, stamp: stamp + number as i64, body, key: name, payload });
+        }
+        producer.flush();
+        let counted = "SELECT inference_position FROM tidegauge.marks FINAL WHERE job = 'endless'";
+        crate::support::wait_until("counted", DEADLINE, || clickhouse.query(counted).trim() == ((round + 1) * 20_000).to_string());
+        let metrics = instance.get("/metrics").unwrap().body;
+        let lines: Vec<_> = metrics.lines().filter(|l| ["state_bytes", "flushes_total", "flush_seconds_sum", "flush_seconds_count"].iter().any(|n| l.starts_with(&format!("tidegauge_{n}")))).collect();
+        println!("{round}: {lines:?}");
+        println!("{}", clickhouse.query("SELECT byteSize(inference_tally), length(inference_tally) FROM tidegauge.marks FINAL WHERE job = 'endless'"));
+    }
+    let rss = std::fs::read_to_string(format!("/proc/{}/status", instance.pid())).unwrap();
+    println!("{:?}", rss.lines().find(|l| l.starts_with("VmRSS")));
+    instance.stop();
+}
