@@ -5,10 +5,10 @@ mod support;
 
 mod bad_input;
 mod budget;
-mod chaos;
 mod clickhouse;
 mod demo;
 mod end_to_end;
+mod faults;
 mod operation;
 mod real_data;
 mod services;

@@ -159,14 +159,20 @@ impl Job {
 
     /// Panics where any row, column or account differs from the oracle's.
     pub fn must_equal(&self, clickhouse: &ClickHouse, expected: &Tables) {
+        let mut differences = self.differences(clickhouse, expected);
+        let count = differences.len();
+        differences.truncate(MATERIAL_DIFFERENCES);
+        assert!(count == 0, "{count} differences, the first are\n{}", differences.join("\n"));
+    }
+
+    /// Every row, column and account that differs from the oracle's.
+    pub fn differences(&self, clickhouse: &ClickHouse, expected: &Tables) -> Vec<String> {
         let mut differences = Vec::new();
         self.compare_accounts(clickhouse, expected, &mut differences);
         for table in ["serving", "labels", "quality_binary"] {
             self.compare_table(clickhouse, table, expected, &mut differences);
         }
-        let count = differences.len();
-        differences.truncate(MATERIAL_DIFFERENCES);
-        assert!(count == 0, "{count} differences, the first are\n{}", differences.join("\n"));
+        differences
     }
 
     fn select(
@@ -225,27 +231,9 @@ impl Job {
         expected: &Tables,
         differences: &mut Vec<String>,
     ) {
-        let mut times = "toUnixTimestamp64Milli(window_start) AS window_start, \
-                         toUnixTimestamp64Milli(window_end) AS window_end"
-            .to_owned();
-        if table == "serving" {
-            times += ", toUnixTimestamp64Milli(latest_event_time) AS latest_event_time";
-        }
-        let columns = format!("* REPLACE ({times})");
-        let mut wanted: BTreeMap<_, _> = expected
-            .rows
-            .iter()
-            .filter(|row| row.table == table)
-            .map(|row| {
-                let names = [row.model.clone(), row.version.clone(), row.segment.clone()];
-                ((names, grain_name(row.grain), row.start), row)
-            })
-            .collect();
-        for row in self.select(clickhouse, &columns, &format!("{table} FINAL")) {
-            let text = |name: &str| row[name].as_str().expect("text").to_owned();
-            let names = ["model", "version", "segment"].map(text);
-            let start = row["window_start"].as_i64().expect("milliseconds");
-            let key = (names, text("grain"), start);
+        let mut wanted = keyed(expected, table);
+        for row in self.select(clickhouse, &metric_columns(table), &format!("{table} FINAL")) {
+            let key = row_key(&row);
             match wanted.remove(&key) {
                 None => differences.push(format!("unexpected row of {table} {key:?}")),
                 Some(expected) => compare_row(&row, expected, differences),
@@ -255,6 +243,37 @@ impl Job {
     }
 }
 
+/// Model, version and segment, grain, start of the window.
+pub type RowKey = ([String; 3], String, i64);
+
+/// The oracle's rows of a metric table by key.
+pub fn keyed<'a>(expected: &'a Tables, table: &str) -> BTreeMap<RowKey, &'a oracle::Row> {
+    let rows = expected.rows.iter().filter(|row| row.table == table);
+    rows.map(|row| {
+        let names = [row.model.clone(), row.version.clone(), row.segment.clone()];
+        ((names, grain_name(row.grain), row.start), row)
+    })
+    .collect()
+}
+
+/// The key of a metric row that was selected with [`metric_columns`].
+pub fn row_key(row: &Map<String, Json>) -> RowKey {
+    let text = |name: &str| row[name].as_str().expect("text").to_owned();
+    let start = row["window_start"].as_i64().expect("milliseconds");
+    (["model", "version", "segment"].map(text), text("grain"), start)
+}
+
+/// All columns of a metric table, times as milliseconds.
+pub fn metric_columns(table: &str) -> String {
+    let mut times = "toUnixTimestamp64Milli(window_start) AS window_start, \
+                     toUnixTimestamp64Milli(window_end) AS window_end"
+        .to_owned();
+    if table == "serving" {
+        times += ", toUnixTimestamp64Milli(latest_event_time) AS latest_event_time";
+    }
+    format!("* REPLACE ({times})")
+}
+
 /// Length of a window in the largest of d, h, m, s that divides it.
 pub fn grain_name(ms: i64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
@@ -262,7 +281,8 @@ pub fn grain_name(ms: i64) -> String {
     format!("{}{name}", ms / unit)
 }
 
-fn compare_row(row: &Map<String, Json>, expected: &oracle::Row, differences: &mut Vec<String>) {
+/// Adds what differs between a metric row and the oracle's.
+pub fn compare_row(row: &Map<String, Json>, expected: &oracle::Row, differences: &mut Vec<String>) {
     let about = format!(
         "{} {} {}/{}/{} at {}",
         expected.table,

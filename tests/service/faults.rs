@@ -1,0 +1,49 @@
+//! The fault matrix: real processes are killed, held, cut off and moved while records flow. What is in the tables at
+//! the end equals the oracle's, and what could be read on the way never contradicted it.
+//!
+//! `cargo test` runs the rows of [`IN_CI`]; `make faults` all of them, and writes `target/faults/report.md`;
+//! `make soak` random faults for hours.
+
+#![expect(unreachable_pub, reason = "the parts of the harness use one another")]
+
+mod invariants;
+mod matrix;
+mod pairs;
+mod process;
+mod report;
+mod samples;
+mod soak;
+mod trial;
+
+/// A test for each row that `cargo test` runs, so that they run at the same time.
+macro_rules! rows_in_ci {
+    ($($name:ident $id:literal),* $(,)?) => {
+        const IN_CI: &[&str] = &[$($id),*];
+        $(
+            #[test]
+            fn $name() {
+                matrix::run_in_ci($id);
+            }
+        )*
+    };
+}
+
+rows_in_ci! { p1 "P1", c1 "C1" }
+
+/// With `TIDEGAUGE_FAULTS` the rows that it asks for; without, whether the rows are what they should be.
+#[test]
+fn every_row_is_sound_and_those_asked_for_hold() {
+    let mut ids: Vec<&str> = matrix::rows().iter().map(|fault| fault.id).collect();
+    ids.sort_unstable();
+    ids.windows(2).for_each(|two| assert_ne!(two[0], two[1], "two rows of one name"));
+    for fault in matrix::rows() {
+        let id = fault.id;
+        let least = if matches!(id, "P1" | "P2") { 20 } else { 5 };
+        assert!(fault.least >= least, "{id}: {} injections show too little", fault.least);
+        assert_eq!(fault.in_ci, IN_CI.contains(&id), "{id}: in CI or not");
+        assert!(fault.lasts_ms.0 <= fault.lasts_ms.1, "{id}: how long it lasts");
+    }
+    if let Some(asked) = matrix::Asked::read() {
+        matrix::run_asked(&asked);
+    }
+}

@@ -1,0 +1,202 @@
+//! The rows: what a fault is, which ones there are, and how one is run.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::report::{self, Report};
+use super::trial::{Plan, Trial, now};
+use super::{pairs, process};
+use crate::support::requests::Random;
+
+/// Where limits are not strict, a recovery must end within this all the same.
+pub const LOOSE: Duration = Duration::from_secs(60);
+/// Seed of the rows that `cargo test` runs.
+const SEED_IN_CI: u64 = 42;
+/// Where time forbids the row's least number of injections in CI.
+const FEWER_IN_CI: &[(&str, usize)] = &[("P1", 6)];
+
+/// One row of the matrix. Between two injections records flow for a second or three; after `end` recovery is timed.
+pub struct Fault {
+    /// Such as P1.
+    pub id: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// How many injections show something.
+    pub least: usize,
+    /// Whether `cargo test` runs it.
+    pub in_ci: bool,
+    pub prepare: fn(&mut Plan),
+    /// Injects; calls [`Trial::injected`].
+    pub begin: fn(&mut Trial),
+    /// How long it lasts, at random, in milliseconds; records flow meanwhile.
+    pub lasts_ms: (u64, u64),
+    /// Heals.
+    pub end: fn(&mut Trial),
+    /// 10 s after a process restart, 30 s after a broker's or ClickHouse's.
+    pub recovers_within: Duration,
+    /// For faults in the data: how many the log holds.
+    pub injections: Option<fn(&Trial) -> usize>,
+}
+
+/// Every row, X1 apart.
+pub fn rows() -> Vec<&'static Fault> {
+    let all: [&'static [Fault]; 1] = [process::ROWS];
+    all.into_iter().flatten().collect()
+}
+
+/// What `TIDEGAUGE_FAULTS` asks for: `all:SEED`, `P3,C2:SEED` or `X1:SEED`, and behind it how many rows at a time.
+pub struct Asked {
+    ids: String,
+    seed: u64,
+    jobs: usize,
+}
+
+impl Asked {
+    /// None where the variable is not set, as under `cargo test`.
+    #[expect(clippy::disallowed_methods, reason = "a test's own switch")]
+    pub fn read() -> Option<Self> {
+        let text = std::env::var("TIDEGAUGE_FAULTS").ok()?;
+        let mut parts = text.split(':');
+        let ids = parts.next().expect("split gives one at least").to_owned();
+        let mut number = |what: &str, default: &str| {
+            let part = parts.next().unwrap_or(default);
+            part.parse::<u64>().unwrap_or_else(|_| panic!("TIDEGAUGE_FAULTS: {what} is {part:?}"))
+        };
+        let (seed, jobs) = (number("the seed", "1"), number("rows at a time", "2"));
+        Some(Self { ids, seed, jobs: usize::try_from(jobs).expect("few").max(1) })
+    }
+
+    fn includes(&self, id: &str) -> bool {
+        self.ids == "all" || self.ids.split(',').any(|asked| asked == id)
+    }
+}
+
+/// Whether recovery times are held against the rows' limits. Debug builds beside other tests are slow.
+pub fn limits_are_strict() -> bool {
+    Asked::read().is_some()
+}
+
+/// Milliseconds between two numbers.
+pub fn between(random: &mut Random, (least, most): (u64, u64)) -> Duration {
+    Duration::from_millis(least + random.below((most - least).max(1)))
+}
+
+/// One row of the table, as a test of its own. Panics where it fails.
+pub fn run_in_ci(id: &str) {
+    let fault = rows().into_iter().find(|fault| fault.id == id).expect("a row of this name");
+    let fewer = FEWER_IN_CI.iter().find(|(fewer, _)| *fewer == id);
+    let least = fewer.map_or(fault.least, |(_, least)| *least);
+    let report = run(fault, SEED_IN_CI, least);
+    must_be_good(&report);
+}
+
+/// Panics with what is wrong.
+pub fn must_be_good(report: &Report) {
+    println!("{} {}\n{}", report.id, report.title, report.details());
+    println!("  recoveries {:.1?}", report.recoveries);
+    let failures = report.verdict();
+    let shown: Vec<_> = failures.iter().take(40).cloned().collect();
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), shown.join("\n"));
+}
+
+/// Runs one trial; a panic in it is a failed report.
+pub fn guarded(id: &str, title: &str, seed: u64, trial: impl FnOnce() -> Report) -> Report {
+    let began = now();
+    let mut report = catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Report { broken: Some(text.unwrap_or_default()), ..Report::default() }
+    });
+    report.id = id.to_owned();
+    report.title = title.to_owned();
+    report.seed = seed;
+    report.took = began.elapsed();
+    report
+}
+
+/// One row: the fault so many times, then every invariant.
+pub fn run(fault: &Fault, seed: u64, times: usize) -> Report {
+    let mut report = guarded(fault.id, fault.title, seed, || injected(fault, seed, times));
+    report.least = times;
+    report
+}
+
+fn injected(fault: &Fault, seed: u64, times: usize) -> Report {
+    let mut plan = Plan::new(fault.id, seed);
+    // In CI one row replays; see `faults.rs`.
+    plan.replays = limits_are_strict() || fault.id == "P5";
+    let lasts = usize::try_from(fault.lasts_ms.1 / 1000).expect("short");
+    plan.seconds = times * (lasts + 8) + 15;
+    (fault.prepare)(&mut plan);
+    let mut trial = Trial::start(plan);
+    for time in 1..=times {
+        let pause = between(&mut trial.random, (1000, 3000));
+        trial.flow(pause);
+        (fault.begin)(&mut trial);
+        let lasts = between(&mut trial.random, fault.lasts_ms);
+        trial.flow(lasts);
+        (fault.end)(&mut trial);
+        if fault.injections.is_none() {
+            trial.rows_move(fault.recovers_within);
+        }
+        progress(&trial, fault.id, time, times);
+    }
+    let in_log = fault.injections.map(|count| count(&trial));
+    let mut report = trial.finish();
+    report.injected = in_log.unwrap_or(report.injected);
+    report
+}
+
+/// A line for whoever waits.
+pub fn progress(trial: &Trial, id: &str, time: usize, times: usize) {
+    let recovery = trial.recoveries.last().map(|it| format!(", rows moved after {it:.1?}"));
+    eprintln!("{id} {time}/{times}, {} records{}", trial.sent, recovery.unwrap_or_default());
+}
+
+/// Runs the rows that were asked for, some at a time, and writes the report. Panics where one fails.
+pub fn run_asked(asked: &Asked) {
+    let mut work: Vec<Box<dyn Fn() -> Report + Send + Sync>> = Vec::new();
+    let seed = asked.seed;
+    for fault in rows() {
+        if asked.includes(fault.id) {
+            work.push(Box::new(move || run(fault, seed, fault.least)));
+        }
+    }
+    if asked.includes("X1") {
+        work.push(Box::new(move || pairs::run(seed, pairs::LEAST)));
+    }
+    assert!(!work.is_empty(), "no row is called {}", asked.ids);
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..asked.jobs {
+            scope.spawn(|| {
+                while let Some(row) = work.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let report = row();
+                    let is_good = report.verdict().is_empty();
+                    let mut done = done.lock().expect("no holder panics");
+                    done.push(report);
+                    let last = done.last().expect("just pushed");
+                    let word = if is_good { "ok" } else { "FAILED" };
+                    let (took, of) = (last.took.as_secs(), work.len());
+                    eprintln!(
+                        "{} {word} after {took} s, {} of {of} rows done",
+                        last.id,
+                        done.len()
+                    );
+                }
+            });
+        }
+    });
+    let mut reports = done.into_inner().expect("no holder panics");
+    let order: Vec<&str> = rows().iter().map(|fault| fault.id).chain(["X1"]).collect();
+    reports.sort_by_key(|report| order.iter().position(|id| *id == report.id));
+    eprintln!("\n{}", report::write("report", seed, &reports));
+    let failed: Vec<&str> = reports
+        .iter()
+        .filter(|report| !report.verdict().is_empty())
+        .map(|report| &*report.id)
+        .collect();
+    assert!(failed.is_empty(), "failed with seed {seed}: {}", failed.join(", "));
+}

@@ -1,0 +1,69 @@
+//! X1: two faults at once, of all rows.
+
+use std::time::Duration;
+
+use super::matrix::{self, Fault};
+use super::report::Report;
+use super::trial::{Plan, Trial};
+
+pub const ID: &str = "X1";
+const TITLE: &str = "random pairs of the others";
+/// Pairs in a run.
+pub const LEAST: usize = 8;
+const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Rows that bear no other fault beside them, and why.
+const ALONE: &[(&str, &str)] = &[];
+
+/// Rows that can be one of two, or one of many.
+pub fn rows() -> Vec<&'static Fault> {
+    let all = matrix::rows().into_iter();
+    let alone = |fault: &Fault| ALONE.iter().any(|(id, _)| *id == fault.id);
+    all.filter(|fault| fault.injections.is_none() && !alone(fault)).collect()
+}
+
+/// Whether two rows do not fight for one process: K and C rows stop and start theirs.
+fn fit(a: &Fault, b: &Fault) -> bool {
+    let kind = |fault: &Fault| fault.id.chars().next();
+    a.id != b.id && (kind(a) != kind(b) || kind(a) == Some('P'))
+}
+
+pub fn run(seed: u64, times: usize) -> Report {
+    let mut report = matrix::guarded(ID, TITLE, seed, || injected(seed, times));
+    report.least = times;
+    report
+}
+
+fn injected(seed: u64, times: usize) -> Report {
+    let mut plan = Plan::new(ID, seed);
+    plan.seconds = times * 20 + 15;
+    rows().iter().for_each(|fault| (fault.prepare)(&mut plan));
+    let mut trial = Trial::start(plan);
+    let mut pairs = 0;
+    while pairs < times {
+        let all = rows();
+        let [a, b] = [0, 1].map(|_| all[trial.below(all.len())]);
+        if !fit(a, b) {
+            continue;
+        }
+        let wait = |trial: &mut Trial, (least, most): (u64, u64)| {
+            let lasts = matrix::between(&mut trial.random, (least / 2, most / 2 + 1));
+            trial.flow(lasts);
+        };
+        trial.note(&format!("{} with {}", a.id, b.id));
+        wait(&mut trial, (2000, 5000));
+        (a.begin)(&mut trial);
+        wait(&mut trial, a.lasts_ms);
+        (b.begin)(&mut trial);
+        wait(&mut trial, b.lasts_ms);
+        (a.end)(&mut trial);
+        wait(&mut trial, (0, 2000));
+        (b.end)(&mut trial);
+        trial.rows_move(RECOVERS_WITHIN);
+        pairs += 1;
+        matrix::progress(&trial, ID, pairs, times);
+    }
+    let mut report = trial.finish();
+    report.injected = pairs;
+    report
+}
