@@ -7,13 +7,14 @@
 #![expect(unreachable_pub, reason = "the parts of the harness use one another")]
 
 mod invariants;
-mod matrix;
+pub mod matrix;
 mod pairs;
 mod process;
-mod report;
+pub mod report;
+pub mod rolling;
 mod samples;
 mod soak;
-mod trial;
+pub mod trial;
 
 /// A test for each row that `cargo test` runs, so that they run at the same time.
 macro_rules! rows_in_ci {

@@ -11,4 +11,5 @@ mod end_to_end;
 mod faults;
 mod operation;
 mod real_data;
+mod rolling;
 mod services;

@@ -28,6 +28,8 @@ pub fn check(bytes: &[u8]) {
             let is_object = read.as_ref().is_ok_and(|read| read.value.is_object());
             assert!(!is_object, "refused: {reason}");
         }
+        // A number that nobody wants may be as large as it likes: it is well formed.
+        (_, Err(error)) if error.to_string().starts_with("number out of range") => {}
         (_, Err(error)) => panic!("only serde_json refuses it: {error}; {event:?}"),
         (_, Ok(read)) => {
             assert!(read.value.is_object(), "only an object is a record");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::{self, Report};
 use super::trial::{Plan, Trial, now};
-use super::{pairs, process};
+use super::{pairs, process, rolling};
 use crate::support::requests::Random;
 
 /// Where limits are not strict, a recovery must end within this all the same.
@@ -42,7 +42,7 @@ pub struct Fault {
 
 /// Every row, X1 apart.
 pub fn rows() -> Vec<&'static Fault> {
-    let all: [&'static [Fault]; 1] = [process::ROWS];
+    let all: [&'static [Fault]; 2] = [process::ROWS, rolling::ROWS];
     all.into_iter().flatten().collect()
 }
 
