@@ -228,17 +228,31 @@ fn mark(rows: &mut Rows) -> Result<Mark, SinkError> {
     let [inferences, labels] = floor_clocks;
     let mut tally = Tally::default();
     for stream in Stream::BOTH {
-        let counts = |rows: &mut Rows| {
-            let model = rows.text()?;
-            let [first, second, third, dead] = [rows.i64()?, rows.i64()?, rows.i64()?, rows.i64()?];
-            Ok((model, Outcomes { first, second, third, dead }))
-        };
-        for (model, outcomes) in rows.array(counts)? {
-            tally.add(stream, &model, &outcomes);
-        }
+        add_outcomes(&mut tally, stream, rows)?;
     }
     let floor = Floor { positions: floor_positions, inferences, labels, sealed_until };
     Ok(Mark { partition, positions, floor, clocks, tally })
+}
+
+/// Adds the outcomes of one topic: each model stands once, and all together can be counted.
+fn add_outcomes(tally: &mut Tally, stream: Stream, rows: &mut Rows) -> Result<(), SinkError> {
+    let counts = |rows: &mut Rows| {
+        let model = rows.text()?;
+        let [first, second, third, dead] = [rows.i64()?, rows.i64()?, rows.i64()?, rows.i64()?];
+        Ok((model, Outcomes { first, second, third, dead }))
+    };
+    let (mut last, mut total) = (None, 0_u64);
+    for (model, outcomes) in rows.array(counts)? {
+        let Outcomes { first, second, third, dead } = outcomes;
+        let sizes = [first, second, third, dead].map(i64::unsigned_abs);
+        total = sizes.iter().fold(total, |total, size| total.saturating_add(*size));
+        if total > i64::MAX.unsigned_abs() || last.as_ref().is_some_and(|last| *last >= model) {
+            return Err(rows.cut());
+        }
+        tally.add(stream, &model, &outcomes);
+        last = Some(model);
+    }
+    Ok(())
 }
 
 /// More timestamps than any configuration may ask a clock to hold.

@@ -123,6 +123,9 @@ fn of_known(id: u32, writer: &Writer, datum: &[u8]) {
         assert!(!is_canonical || event.is_err() || is_no_text(&writer.schema, datum), "{event:?}");
         return;
     };
+    if is_too_long(&event) {
+        return;
+    }
     assert!(!is_broken(&event), "only ours refuses it: {event:?}");
     let Some(again) = write(&writer.schema, value.clone()) else { return };
     // A size that lies is a fault that only ours can stumble over; a datum without sizes is the shortest.
@@ -155,6 +158,7 @@ fn of_any(stream: Stream, bytes: &[u8]) {
     let announced = "it announces more items than it has bytes";
     if let Err(NotDecoded::Bad(DecodeError::BrokenAvro { reason, .. })) = &event
         && *reason != announced
+        && !is_too_long(&event)
         && !has_sizes(text)
         && datum.len() < DEPTH_MAX
     {
@@ -189,6 +193,12 @@ impl Read for Bytes<'_> {
         self.is_short |= out.len() > self.rest.len();
         self.rest.read(out)
     }
+}
+
+/// The other implementation drops what a number has beyond 64 bits.
+fn is_too_long(event: &Result<String, NotDecoded>) -> bool {
+    const REASON: &str = "a number has more than 64 bits";
+    matches!(event, Err(NotDecoded::Bad(DecodeError::BrokenAvro { reason: REASON, .. })))
 }
 
 /// The value of a whole datum; none for anything else.
