@@ -118,6 +118,7 @@ impl KafkaSource {
                 GroupEvent::Unpaired(partition) => {
                     return Err(SourceError::Unpaired { partition: partition.0 });
                 }
+                GroupEvent::Fenced => return Err(SourceError::Fenced),
                 GroupEvent::Grown(partition) => {
                     return Err(SourceError::Grown { partition: partition.0 });
                 }

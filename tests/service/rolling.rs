@@ -23,6 +23,27 @@ fn a_rolling_restart_of_static_members_moves_no_partition() {
     assert_eq!(shown.replayed_by_others, 0, "who keeps its partitions replays nothing");
 }
 
+#[test]
+fn of_two_instances_of_one_name_the_older_ends_and_says_why() {
+    let mut plan = Plan::new("fenced", SEED);
+    plan.instances = 1;
+    plan.seconds = 20;
+    plan.replays = false;
+    plan.is_static = true;
+    let mut trial = Trial::start(plan);
+    let mut older = trial.runners.remove(0).instance;
+    trial.injected("a second instance of the same name");
+    trial.add();
+    trial.flow_until("the older one to end", DEADLINE, |_| older.ended().is_some());
+    let log = older.log_text();
+    assert_eq!(older.ended().and_then(|status| status.code()), Some(3), "{log}");
+    assert!(log.contains("instance_fenced"), "{log}");
+    assert!(log.contains("give each instance of the job its own `group.instance.id`"), "{log}");
+    trial.rows_move(Duration::from_secs(10));
+    let failures = trial.finish().failures();
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+}
+
 /// What a rolling restart of all instances has shown.
 struct Shown {
     before: Gaps,
