@@ -15,6 +15,9 @@ pub mod dead_letter;
 
 use bytes::Bytes;
 
+#[doc(hidden)] // for the fuzz targets
+pub use read::{marks_in, states_in};
+
 use crate::engine::event::{Offset, PartitionId, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;

@@ -150,6 +150,9 @@ pub enum SourceError {
         /// The partition number.
         partition: i32,
     },
+    /// Another instance has joined the group under this one's `group.instance.id`.
+    #[error("another instance has joined the group under this one's group.instance.id")]
+    Fenced,
     /// The topics have got more partitions since the start, so keys have moved between partitions.
     #[error(
         "the topics have got partition {partition} since the start: a join across the change would miss pairs"
@@ -227,6 +230,7 @@ impl SourceError {
             Self::MissingTopic { .. } => "topic_missing",
             Self::UnequalPartitions { .. } => "partitions_unequal",
             Self::Unpaired { .. } => "assignment_unpaired",
+            Self::Fenced => "instance_fenced",
             Self::Grown { .. } => "partitions_changed",
             Self::FloorBelowLog { .. } => "floor_below_log",
             Self::ShortRetention { .. } => "retention_too_short",

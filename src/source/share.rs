@@ -132,6 +132,7 @@ impl KafkaSource {
                     self.forget();
                     self.ask_about(SourceError::Unpaired { partition: partition.0 });
                 }
+                GroupEvent::Fenced => return Err(SourceError::Fenced),
                 GroupEvent::Grown(partition) => {
                     return Err(SourceError::Grown { partition: partition.0 });
                 }

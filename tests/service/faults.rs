@@ -10,17 +10,18 @@ mod controls;
 mod data;
 mod database;
 mod invariants;
-mod matrix;
+pub mod matrix;
 mod network;
 mod pairs;
 mod points;
 mod process;
 mod raw;
-mod report;
+pub mod report;
+pub mod rolling;
 mod samples;
 mod soak;
 mod topics;
-mod trial;
+pub mod trial;
 
 /// A test for each row that `cargo test` runs, so that they run at the same time.
 macro_rules! rows_in_ci {

@@ -13,4 +13,5 @@ mod operation;
 mod proxy;
 mod real_data;
 mod refusals;
+mod rolling;
 mod services;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::{self, Report};
 use super::trial::{Plan, Trial, now};
-use super::{controls, data, database, network, pairs, points, process, topics};
+use super::{controls, data, database, network, pairs, points, process, rolling, topics};
 use crate::support::requests::Random;
 
 /// Where limits are not strict, a recovery must end within this all the same: a dozen test programs may share the
@@ -46,8 +46,15 @@ pub struct Fault {
 
 /// Every row, X1 apart.
 pub fn rows() -> Vec<&'static Fault> {
-    let all: [&'static [Fault]; 6] =
-        [process::ROWS, points::ROWS, topics::ROWS, network::ROWS, database::ROWS, data::ROWS];
+    let all: [&'static [Fault]; 7] = [
+        process::ROWS,
+        rolling::ROWS,
+        points::ROWS,
+        topics::ROWS,
+        network::ROWS,
+        database::ROWS,
+        data::ROWS,
+    ];
     all.into_iter().flatten().collect()
 }
 

@@ -46,6 +46,8 @@ pub struct Plan {
     pub seed: u64,
     /// Started at the beginning.
     pub instances: usize,
+    /// Whether instances are static members of the group: one that starts takes the name of one that has ended.
+    pub is_static: bool,
     pub partitions: usize,
     /// Of both topics together.
     pub records_per_second: usize,
@@ -87,6 +89,7 @@ impl Plan {
             name: name.to_owned(),
             seed,
             instances: 2,
+            is_static: false,
             partitions: 4,
             records_per_second: 1000,
             seconds: 60,
@@ -115,6 +118,8 @@ impl Plan {
 /// One instance and what is being done to it.
 pub struct Runner {
     pub number: usize,
+    /// The least number that no other instance had when it was started: what a static member is named by.
+    pub slot: usize,
     pub instance: Instance,
     pub state: State,
 }
@@ -300,11 +305,17 @@ impl Trial {
         self.started += 1;
         let number = self.started;
         let budget = self.plan.budget_bytes.to_string();
+        let slot = (0..).find(|slot| self.runners.iter().all(|runner| runner.slot != *slot));
+        let slot = slot.expect("there are more numbers than instances");
+        let member = format!("member-{slot}");
         let mut environment = vec![("TIDEGAUGE__STATE__BUDGET", &*budget)];
+        if self.plan.is_static {
+            environment.push(("TIDEGAUGE__KAFKA__PROPERTIES__GROUP_INSTANCE_ID", &*member));
+        }
         environment.extend(self.plan.environment.iter().map(|(name, value)| (*name, &**value)));
         let instance = self.job.start_with(&["run"], &environment);
         self.note(&format!("start of {number}"));
-        self.runners.push(Runner { number, instance, state: State::Runs });
+        self.runners.push(Runner { number, slot, instance, state: State::Runs });
         self.runners.len() - 1
     }
 
@@ -449,7 +460,7 @@ impl Trial {
     }
 
     fn still_there(&mut self, runner: &mut Runner) -> bool {
-        let Runner { number, instance, state } = runner;
+        let Runner { number, instance, state, .. } = runner;
         let Some(status) = instance.ended() else {
             if let State::Ends { since, .. } = state {
                 let text = || instance.log_text();
