@@ -25,7 +25,7 @@ pub enum Point {
     MarkAcknowledged,
     /// The commit has been asked for, the workers do not know yet that they are clean.
     Committed,
-    /// The thread that polls Kafka, before a poll.
+    /// The thread that polls Kafka, before a poll, while partitions are read.
     KafkaPoll,
     /// Broken: the mark is written before the rows that it vouches for.
     MarkBeforeRows,

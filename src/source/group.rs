@@ -99,7 +99,9 @@ impl Control {
     /// Polls until told to stop, then leaves the group.
     pub(super) fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            failpoint::hit(Point::KafkaPoll);
+            if self.reading {
+                failpoint::hit(Point::KafkaPoll);
+            }
             match self.consumer.poll(POLL_INTERVAL) {
                 None => {}
                 Some(Ok(_)) => self.fail("a record arrived beside the workers' queues"),
