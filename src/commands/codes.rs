@@ -172,7 +172,7 @@ pub const CODES: &[Code] = &[
     code(
         "clickhouse_schema",
         Effect::AtStart(3),
-        "run `tidegauge init` with the same configuration",
+        "run `tidegauge init` with the same configuration; where a table was altered or dropped, what the message says",
     ),
     code(
         "clickhouse_unreadable",

@@ -11,6 +11,7 @@ use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BindError, JobBinding};
+use crate::sink::tables::Table;
 use crate::sink::{MetricVersion, RowBatch, Sink, SinkError, StateVersion};
 use crate::source::SourceError;
 use crate::source::kafka::{KafkaHealth, TopicWatch};
@@ -32,23 +33,36 @@ impl Refusal {
 
 /// ClickHouse behind these two questions.
 pub(crate) struct Guarded {
-    pub(crate) clickhouse: ClickHouse,
-    pub(crate) watch: TopicWatch,
-    pub(crate) health: KafkaHealth,
-    pub(crate) binding: JobBinding,
-    pub(crate) generation: u16,
-    pub(crate) is_confirmed: bool,
-    pub(crate) refusal: Refusal,
+    clickhouse: ClickHouse,
+    watch: TopicWatch,
+    health: KafkaHealth,
+    binding: JobBinding,
+    generation: u16,
+    refusal: Refusal,
+    /// Whether the job is ours.
+    is_ours: bool,
+    /// Whether the topics are what they were, of all that this flush writes.
+    are_same: bool,
 }
 
 impl Guarded {
-    /// Confirms the binding, once.
-    async fn confirm(&mut self) -> Result<(), SinkError> {
-        if self.is_confirmed {
+    pub(crate) fn new(
+        clickhouse: ClickHouse,
+        (watch, health): (TopicWatch, KafkaHealth),
+        (binding, generation): (JobBinding, u16),
+        refusal: Refusal,
+    ) -> Self {
+        let (is_ours, are_same) = (false, false);
+        Self { clickhouse, watch, health, binding, generation, refusal, is_ours, are_same }
+    }
+
+    /// Takes the job for this configuration, once.
+    async fn take_job(&mut self) -> Result<(), SinkError> {
+        if self.is_ours {
             return Ok(());
         }
         match self.clickhouse.confirm(&self.binding, self.generation).await {
-            Ok(()) => self.is_confirmed = true,
+            Ok(()) => self.is_ours = true,
             Err(BindError::Sink(error)) => return Err(error),
             Err(refused) => {
                 let failure = Failure::from(refused);
@@ -64,10 +78,17 @@ impl Guarded {
 
 impl Sink for Guarded {
     async fn write(&mut self, batch: &RowBatch) -> Result<(), SinkError> {
-        self.confirm().await?;
-        // What is written was read before. If the topics are the same now, it was read from them.
-        self.watch.confirm().await;
-        self.clickhouse.write(batch).await
+        self.take_job().await?;
+        // All that a flush writes was read before its first row is written. If the topics are the same then, it was
+        // read from them.
+        if !self.are_same {
+            self.watch.confirm().await;
+            self.are_same = true;
+        }
+        self.clickhouse.write(batch).await?;
+        // The marks end a flush; what the next one writes is read after.
+        self.are_same &= batch.table != Table::Marks;
+        Ok(())
     }
 
     async fn state_versions(&mut self, span: Window) -> Result<Vec<StateVersion>, SinkError> {

@@ -111,15 +111,12 @@ impl Processor {
         let settings = self.pipeline_settings()?;
         self.tasks.spawn(watch_kafka(self.opened.health.clone(), self.telemetry.clone()));
         let refusal = Refusal::default();
-        let sink = Guarded {
-            clickhouse: self.clickhouse,
-            watch: self.opened.watch,
-            health: self.opened.health,
-            binding: self.binding,
-            generation: self.settings.shard.generation,
-            is_confirmed: false,
-            refusal: refusal.clone(),
-        };
+        let sink = Guarded::new(
+            self.clickhouse,
+            (self.opened.watch, self.opened.health),
+            (self.binding, self.settings.shard.generation),
+            refusal.clone(),
+        );
         let (sources, commits) = (self.opened.sources, self.opened.commits);
         let ended =
             pipeline::run(settings, sources, commits, sink, self.letters, self.telemetry, stop)
@@ -163,6 +160,7 @@ fn of_dead_letters(error: SourceError) -> Failure {
 }
 
 /// Asks for the topics, for a while also where nobody answers.
+#[expect(clippy::disallowed_methods, reason = "a pause between two questions, with a deadline")]
 fn inspect(settings: &KafkaSettings, telemetry: &Telemetry) -> Result<Topics, SourceError> {
     let give_up = terminal::start() + PATIENCE;
     loop {

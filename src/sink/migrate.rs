@@ -232,10 +232,15 @@ pub(super) async fn check(connection: &Connection) -> Result<(), SinkError> {
     let stored = stored(connection).await?;
     for spec in tables() {
         let Some(columns) = stored.get(spec.name) else {
-            return Err(SinkError::Schema(format!(
-                "table {} is missing. Run `tidegauge init`",
-                connection.table(spec.name)
-            )));
+            let remedy = if stored.is_empty() {
+                "Run `tidegauge init`"
+            } else {
+                // Marks say that its rows were written, so nobody writes them again.
+                "Restore it, or run `tidegauge init` and start under another job name: the rows that it held do not \
+                 come back by themselves"
+            };
+            let table = connection.table(spec.name);
+            return Err(SinkError::Schema(format!("table {table} is missing. {remedy}")));
         };
         for column in &spec.columns {
             match columns.get(&column.name) {
@@ -314,8 +319,9 @@ async fn check_engines(connection: &Connection) -> Result<(), SinkError> {
 }
 
 /// What helps where a table can't be altered.
-const REBUILD: &str = "Name another `clickhouse.database`; or stop every instance, drop the table and the tables marks \
-                       and seals, without which all rows follow from the topics again. Then run `tidegauge init`";
+const REBUILD: &str = "Alter it back, or name another `clickhouse.database`; or stop every instance, drop the table and \
+                       the tables marks and seals, without which all rows follow from the topics again. Then run \
+                       `tidegauge init`";
 
 fn missing(connection: &Connection, spec: &TableSpec, column: &TableColumn) -> SinkError {
     SinkError::Schema(format!(

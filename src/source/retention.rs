@@ -80,8 +80,8 @@ mod tests {
     fn what_is_deleted_too_early_is_refused() {
         let three_hours = Millis(3 * HOUR_MS);
         let check = |configs: &[(&str, &str)]| of(configs).check("t", three_hours);
-        for fine in [
-            &[("retention.ms", "-1")] as &[_],
+        let fine: [&[(&str, &str)]; 6] = [
+            &[("retention.ms", "-1")],
             &[("retention.ms", "10800000")],
             &[("retention.ms", "604800000"), ("retention.bytes", "1000")],
             &[],
@@ -92,17 +92,19 @@ mod tests {
                 ("retention.ms", "1"),
                 ("min.compaction.lag.ms", "9223372036854775807"),
             ],
-        ] {
+        ];
+        for fine in fine {
             assert!(check(fine).is_ok(), "{fine:?}");
         }
-        for (short, setting) in [
-            (&[("retention.ms", "10799999")] as &[_], "retention.ms=10799999"),
+        let wrong: [(&[(&str, &str)], &str); 3] = [
+            (&[("retention.ms", "10799999")], "retention.ms=10799999"),
             (&[("cleanup.policy", "compact")], "min.compaction.lag.ms=0"),
             (
                 &[("cleanup.policy", "compact,delete"), ("retention.ms", "-1")],
                 "min.compaction.lag.ms=0",
             ),
-        ] {
+        ];
+        for (short, setting) in wrong {
             let error = check(short).unwrap_err();
             assert_eq!(error.code(), "retention_too_short");
             assert!(error.to_string().contains(setting), "{error}");

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -26,9 +26,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Asks for the topics; clones share one thread, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct TopicWatch {
-    questions: mpsc::Sender<u64>,
+    /// Wakes the thread.
+    wake: SyncSender<()>,
     /// The number of the newest question.
-    asked: Arc<AtomicU64>,
+    newest: Arc<AtomicU64>,
     /// The newest question that was asked before the brokers said that nothing has changed.
     unchanged: watch::Receiver<u64>,
 }
@@ -41,21 +42,22 @@ impl TopicWatch {
         topics: &Topics,
         health: &KafkaHealth,
     ) -> Result<Self, SourceError> {
-        let asker = Asker::new(settings, config)?;
-        let (questions, asked) = mpsc::channel();
+        let newest = Arc::<AtomicU64>::default();
+        let (wake, woken) = sync_channel(1);
         let (say_unchanged, unchanged) = watch::channel(0);
         let watcher = Watcher {
-            asker,
+            asker: Asker::new(settings, config)?,
             topics: topics.clone(),
             health: health.clone(),
-            asked,
+            newest: Arc::clone(&newest),
+            woken,
             unchanged: say_unchanged,
         };
         let thread = thread::Builder::new().name("kafka-topics".to_owned());
         thread.spawn(move || watcher.run()).map_err(|error| {
             SourceError::Client(format!("can't start the thread that watches the topics: {error}"))
         })?;
-        Ok(Self { questions, asked: Arc::default(), unchanged })
+        Ok(Self { wake, newest, unchanged })
     }
 
     /// Ready when the brokers have said, after this was called, that the topics are what they were. Then every record
@@ -70,9 +72,9 @@ impl TopicWatch {
 
     /// Asks at once, without waiting; the number of the question.
     pub(super) fn look(&self) -> u64 {
-        let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        // The thread lives as long as its channel.
-        self.questions.send(question).ok();
+        let question = self.newest.fetch_add(1, Ordering::AcqRel) + 1;
+        // Where the channel is full, the thread is yet to look at the numbers.
+        self.wake.try_send(()).ok();
         question
     }
 
@@ -87,21 +89,21 @@ struct Watcher {
     asker: Asker,
     topics: Topics,
     health: KafkaHealth,
-    asked: mpsc::Receiver<u64>,
+    newest: Arc<AtomicU64>,
+    woken: Receiver<()>,
     unchanged: watch::Sender<u64>,
 }
 
 impl Watcher {
     fn run(mut self) {
-        let mut newest = 0;
         loop {
-            let waits = newest > *self.unchanged.borrow();
-            match self.asked.recv_timeout(if waits { RETRY_INTERVAL } else { INTERVAL }) {
-                Ok(question) => newest = newest.max(question),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            let is_open = self.newest.load(Ordering::Acquire) > *self.unchanged.borrow();
+            let wait = if is_open { RETRY_INTERVAL } else { INTERVAL };
+            if self.woken.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
+                return;
             }
-            newest = self.asked.try_iter().fold(newest, u64::max);
+            // Only questions that were asked before the brokers are.
+            let newest = self.newest.load(Ordering::Acquire);
             match self.asker.ask(ANSWER_TIMEOUT) {
                 Ok(found) => match compare(&self.topics, &found) {
                     Ok(gone) => {
@@ -167,20 +169,20 @@ mod tests {
         }
     }
 
-    fn found(id: &str, partitions: usize) -> Option<Described> {
-        Some(Described { id: id.into(), partitions })
+    fn of(id: &str, partitions: usize) -> Described {
+        Described { id: id.into(), partitions }
     }
 
     #[test]
     fn only_another_topic_is_refused() {
         let code = |found: &[_]| compare(&topics(), found).map_err(|error| error.code());
-        assert_eq!(code(&[found("a", 4), found("b", 4)]), Ok(None));
-        assert_eq!(code(&[found("", 4), found("b", 4)]), Ok(None));
-        assert_eq!(code(&[found("a", 4), None]), Ok(Some("la".into())));
+        assert_eq!(code(&[Some(of("a", 4)), Some(of("b", 4))]), Ok(None));
+        assert_eq!(code(&[Some(of("", 4)), Some(of("b", 4))]), Ok(None));
+        assert_eq!(code(&[Some(of("a", 4)), None]), Ok(Some("la".into())));
         assert_eq!(code(&[None, None]), Ok(Some("in".into())));
-        assert_eq!(code(&[found("a", 4), found("c", 4)]), Err("topic_recreated"));
-        assert_eq!(code(&[None, found("c", 4)]), Err("topic_recreated"));
-        assert_eq!(code(&[found("a", 5), found("b", 4)]), Err("partitions_changed"));
-        assert_eq!(code(&[found("a", 4), found("b", 3)]), Err("topic_recreated"));
+        assert_eq!(code(&[Some(of("a", 4)), Some(of("c", 4))]), Err("topic_recreated"));
+        assert_eq!(code(&[None, Some(of("c", 4))]), Err("topic_recreated"));
+        assert_eq!(code(&[Some(of("a", 5)), Some(of("b", 4))]), Err("partitions_changed"));
+        assert_eq!(code(&[Some(of("a", 4)), Some(of("b", 3))]), Err("topic_recreated"));
     }
 }

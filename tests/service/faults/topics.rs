@@ -33,8 +33,11 @@ pub const ROWS: &[Fault] = &[Fault {
     injections: None,
 }];
 
+/// A whole row, by its seed.
+type Row = fn(u64) -> Report;
+
 /// Rows that end in refusals.
-pub const REFUSED: &[(&str, fn(u64) -> Report)] = &[("K5", cut_logs), ("K6", replace_topics)];
+pub const REFUSED: &[(&str, Row)] = &[("K5", cut_logs), ("K6", replace_topics)];
 
 /// Nobody may change the offsets of a group that has members, so all instances end first.
 fn change_offsets(trial: &mut Trial) {
@@ -170,15 +173,21 @@ fn replace_topics(seed: u64) -> Report {
         let instance = case.running();
         case.counted_is_sent();
         let before = case.contents();
-        let topics: &[usize] = [&[0_usize] as &[usize], &[1], &[0, 1]][time / 2 % 3];
+        let topics = [&[0][..], &[1], &[0, 1]][time / 2 % 3];
         let code = if time % 2 == 0 {
-            topics.iter().for_each(|&topic| case.delete_topic(topic));
-            topics.iter().for_each(|&topic| case.create_topic(topic));
+            for &topic in topics {
+                case.delete_topic(topic);
+            }
+            for &topic in topics {
+                case.create_topic(topic);
+            }
             case.fill(topics, random.next());
             "topic_recreated"
         } else {
             let more = 5 + usize::try_from(random.below(4)).expect("few");
-            topics.iter().for_each(|&topic| case.add_partitions(topic, more));
+            for &topic in topics {
+                case.add_partitions(topic, more);
+            }
             case.send(1000);
             "partitions_changed"
         };
