@@ -11,6 +11,7 @@ mod matrix;
 mod network;
 mod pairs;
 mod process;
+mod raw;
 mod report;
 mod samples;
 mod soak;

@@ -10,8 +10,9 @@ use super::trial::{Plan, Trial, now};
 use super::{network, pairs, process};
 use crate::support::requests::Random;
 
-/// Where limits are not strict, a recovery must end within this all the same.
-pub const LOOSE: Duration = Duration::from_secs(60);
+/// Where limits are not strict, a recovery must end within this all the same: a dozen test programs may share the
+/// machine.
+pub const LOOSE: Duration = Duration::from_secs(120);
 /// Seed of the rows that `cargo test` runs.
 const SEED_IN_CI: u64 = 42;
 /// Where time forbids the row's least number of injections in CI.
@@ -97,8 +98,8 @@ pub fn run_in_ci(id: &str) {
 
 /// Panics with what is wrong.
 pub fn must_be_good(report: &Report) {
-    println!("{} {}\n{}", report.id, report.title, report.details());
-    println!("  recoveries {:.1?}", report.recoveries);
+    eprintln!("{} {}\n{}", report.id, report.title, report.details());
+    eprintln!("  recoveries {:.1?}", report.recoveries);
     let failures = report.verdict();
     let shown: Vec<_> = failures.iter().take(40).cloned().collect();
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), shown.join("\n"));
@@ -112,8 +113,8 @@ pub fn guarded(id: &str, title: &str, seed: u64, trial: impl FnOnce() -> Report)
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Report { broken: Some(text.unwrap_or_default()), ..Report::default() }
     });
-    report.id = id.to_owned();
-    report.title = title.to_owned();
+    id.clone_into(&mut report.id);
+    title.clone_into(&mut report.title);
     report.seed = seed;
     report.took = began.elapsed();
     report
@@ -183,10 +184,10 @@ pub fn run_asked(asked: &Asked) {
                     let mut done = done.lock().expect("no holder panics");
                     done.push(report);
                     let last = done.last().expect("just pushed");
-                    let word = if is_good { "ok" } else { "FAILED" };
+                    let verdict = if is_good { "ok" } else { "FAILED" };
                     let (took, of) = (last.took.as_secs(), work.len());
                     eprintln!(
-                        "{} {word} after {took} s, {} of {of} rows done",
+                        "{} {verdict} after {took} s, {} of {of} rows done",
                         last.id,
                         done.len()
                     );

@@ -25,7 +25,9 @@ pub fn rows() -> Vec<&'static Fault> {
 
 /// What all of them need.
 pub fn prepare(plan: &mut Plan) {
-    rows().iter().for_each(|fault| (fault.prepare)(plan));
+    for fault in rows() {
+        (fault.prepare)(plan);
+    }
     plan.instances = 2;
 }
 

@@ -17,7 +17,7 @@ pub const IN_TRAFFIC: [&str; 3] = ["D1", "D2", "D3"];
 const MOST_INSTANCES: usize = 3;
 const MEMORY_DEADLINE: Duration = Duration::from_secs(90);
 /// Less than a start needs.
-const TOO_LITTLE_BYTES: usize = 192 << 20;
+const TOO_LITTLE_BYTES: usize = 48 << 20;
 
 pub const ROWS: &[Fault] = &[
     Fault {

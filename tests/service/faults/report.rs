@@ -76,7 +76,7 @@ impl Report {
     fn line(&self) -> String {
         let [median, most] = match self.recovery_s() {
             Some(both) => both.map(|seconds| format!("{seconds:.1} s")),
-            None => ["".to_owned(), "".to_owned()],
+            None => [String::new(), String::new()],
         };
         let verdict = if self.verdict().is_empty() { "ok" } else { "FAILED" };
         format!(

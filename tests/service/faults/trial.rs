@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::raw::Sent;
 use super::report::Report;
 use super::samples::{self, Samples};
 use crate::end_to_end::sections;
@@ -20,6 +21,8 @@ pub const TOPICS: [&str; 2] = ["inferences", "labels"];
 const DEADLINE: Duration = Duration::from_secs(300);
 const MINUTE_MS: i64 = 60_000;
 const TICK: Duration = Duration::from_millis(25);
+/// A condition may cost a query.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const SAMPLE_EVERY: Duration = Duration::from_millis(700);
 /// So much traffic is always left: where a trial lasts longer than planned, its rate sinks.
 const LEAST_LEFT: Duration = Duration::from_secs(15);
@@ -36,6 +39,7 @@ const STALL: Duration = Duration::from_secs(60);
 pub type Traffic = fn(u64, usize, usize, i64) -> Vec<Message>;
 
 /// What a trial is made of. A row's `prepare` changes it.
+#[expect(clippy::struct_excessive_bools, reason = "each switches another thing")]
 pub struct Plan {
     /// Names the folder of what is kept when the trial fails.
     pub name: String,
@@ -143,6 +147,7 @@ pub struct Trial {
     pub(super) sent: usize,
     /// The greatest resident size of an instance.
     pub(super) peak_bytes: usize,
+    raw: Sent,
     messages: std::vec::IntoIter<Message>,
     started: usize,
     starts_due: Vec<Instant>,
@@ -204,6 +209,7 @@ impl Trial {
             began: now(),
             sent: 0,
             peak_bytes: 0,
+            raw: Sent::default(),
             messages: messages.into_iter(),
             started: 0,
             starts_due: Vec::new(),
@@ -240,8 +246,7 @@ impl Trial {
         let since = now();
         while !condition(self) {
             assert!(since.elapsed() < deadline, "waited {deadline:?} in vain for: {what}");
-            self.step();
-            pause();
+            self.flow(BETWEEN_LOOKS);
         }
     }
 
@@ -250,6 +255,9 @@ impl Trial {
         self.tend();
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             samples::take(self);
+            for runner in &self.runners {
+                self.peak_bytes = self.peak_bytes.max(resident_bytes(&runner.instance));
+            }
             self.sampled = now();
         }
     }
@@ -269,10 +277,16 @@ impl Trial {
         self.owed += rate * lasted;
         let due = self.owed as usize;
         self.owed -= due as f64;
-        for message in self.messages.by_ref().take(due) {
-            self.producer.send(message);
-            self.sent += 1;
-        }
+        let batch: Vec<_> = self.messages.by_ref().take(due).collect();
+        batch.into_iter().for_each(|message| self.send(message));
+    }
+
+    fn send(&mut self, message: Message) {
+        let log = &self.producer.logs[message.partition];
+        let number = if message.topic == 0 { log.inferences.len() } else { log.labels.len() };
+        self.raw.note(&message, number);
+        self.producer.send(message);
+        self.sent += 1;
     }
 
     /// Starts an instance; its index in `runners`.
@@ -335,7 +349,9 @@ impl Trial {
             runner.state = State::Runs;
             notes.push(format!("{} goes on", runner.number));
         }
-        notes.iter().for_each(|note| self.note(note));
+        for note in &notes {
+            self.note(note);
+        }
     }
 
     /// SIGTERM. The exit code must be 0 unless a service is away meanwhile.
@@ -424,9 +440,6 @@ impl Trial {
         for _ in 0..due {
             self.add();
         }
-        for runner in &self.runners {
-            self.peak_bytes = self.peak_bytes.max(resident_bytes(&runner.instance));
-        }
     }
 
     fn still_there(&mut self, runner: &mut Runner) -> bool {
@@ -479,12 +492,15 @@ impl Trial {
         const MOST: usize = 10_000;
         let rest = std::mem::take(&mut self.messages);
         let every = (rest.len() / MOST).max(1);
-        for message in rest.step_by(every) {
-            self.producer.send(message);
-            self.sent += 1;
-        }
-        self.producer.flush();
+        rest.step_by(every).for_each(|message| self.send(message));
+        self.producer.deliver();
         let since = now();
+        self.producer.logs = self.raw.read_back(&self.kafka, &self.producer.logs);
+        let is = self.logs().iter().map(|log| log.inferences.len() + log.labels.len()).sum();
+        if is != self.sent {
+            self.note(&format!("{} records sent, {is} in the topics", self.sent));
+            self.sent = is;
+        }
         let (mut counted, mut moved, total) = (0, now(), self.sent);
         self.flow_until("all records to be counted", DEADLINE, |trial| {
             if trial.running() == 0 && trial.starts_due.is_empty() {
