@@ -23,7 +23,7 @@ const TABLES: [&str; 5] = ["window_state", "serving", "labels", "quality_binary"
 /// A stopped instance has this long to write what it has; half of the default for a test's sake.
 const DRAIN_BUDGET: Duration = Duration::from_secs(5);
 /// Beyond the budget, so that it is not the time-out that ends an insert.
-const SLOW_TIMEOUT: Duration = Duration::from_secs(8);
+const SLOW_TIMEOUT: Duration = Duration::from_secs(6);
 /// And so long beyond that to leave the group and to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -231,9 +231,12 @@ fn pid(trial: &Trial, at: usize) -> u32 {
     u32::try_from(trial.runners[at].instance.pid().as_raw()).expect("process ids are positive")
 }
 
+/// What the broker seems to be or do, what the proxy then counts, and how.
+type Harm = (&'static str, Did, fn(&Proxy));
+
 fn harm_broker(trial: &mut Trial) {
     const SLOW: Duration = Duration::from_millis(700);
-    let ways: [(&str, Did, fn(&Proxy)); 7] = [
+    let ways: [Harm; 7] = [
         ("slow", Did::Delay, |proxy| Way::BOTH.into_iter().for_each(|way| proxy.delay(way, SLOW))),
         ("resets", Did::Reset, |proxy| {
             proxy.reset_all();
