@@ -27,6 +27,9 @@ const SLOW_TIMEOUT: Duration = Duration::from_secs(6);
 /// And so long beyond that to leave the group and to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
+/// Without its coordinator it waits some seconds for the group, beyond what it writes; Kubernetes kills after 30.
+const LEAVES_WITHIN: Duration = Duration::from_secs(30);
+
 const CUT_ANSWERS: [proxy::Fault; 3] =
     [proxy::Fault::CutAnswer, proxy::Fault::CutAnswerHalfWay, proxy::Fault::LoseAnswer];
 const CUT_BODIES: [proxy::Fault; 3] =
@@ -58,7 +61,7 @@ pub const ROWS: &[Fault] = &[
         prepare: prepare_broker,
         begin: lose_coordinator,
         lasts_ms: (2000, 12_000),
-        end: mend_broker,
+        end: find_coordinator,
         recovers_within: AFTER_SERVICE,
         injections: None,
     },
@@ -188,13 +191,7 @@ fn stop_while_slow(trial: &mut Trial) {
     });
     let pause = Duration::from_millis(trial.random.below(1500));
     trial.flow(pause);
-    let number = trial.runners[at].number;
-    trial.stop(at);
-    let since = now();
-    trial.flow_until("an instance to end", DEADLINE, |trial| {
-        trial.runners.iter().all(|runner| runner.number != number)
-    });
-    let took = since.elapsed();
+    let took = stop_and_wait(trial, at);
     trial.injected(&format!("SIGTERM while ClickHouse is {what}: it ended after {took:?}"));
     assert!(took < DRAIN_BUDGET + ENDS_WITHIN, "the sink was {what}: {took:?} until the end");
 }
@@ -225,6 +222,29 @@ fn lose_coordinator(trial: &mut Trial) {
     });
     let of = if is_one { "one instance" } else { "all instances" };
     trial.injected(&format!("coordinator {how:?} for {of}"));
+}
+
+/// Now and then an instance ends before: leaving its group takes the coordinator too.
+fn find_coordinator(trial: &mut Trial) {
+    let ends = trial.injections.len().is_multiple_of(3);
+    if let Some(at) = trial.any_running().filter(|_| ends) {
+        let took = stop_and_wait(trial, at);
+        trial.note(&format!("without a coordinator an instance ended after {took:?}"));
+        assert!(took < LEAVES_WITHIN, "without a coordinator: {took:?} until the end");
+    }
+    mend_broker(trial);
+    start_missing(trial);
+}
+
+/// SIGTERM; how long until the process has ended.
+fn stop_and_wait(trial: &mut Trial, at: usize) -> Duration {
+    let number = trial.runners[at].number;
+    trial.stop(at);
+    let since = now();
+    trial.flow_until("an instance to end", DEADLINE, |trial| {
+        trial.runners.iter().all(|runner| runner.number != number)
+    });
+    since.elapsed()
 }
 
 fn pid(trial: &Trial, at: usize) -> u32 {
