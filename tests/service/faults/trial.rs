@@ -278,7 +278,9 @@ impl Trial {
         let due = self.owed as usize;
         self.owed -= due as f64;
         let batch: Vec<_> = self.messages.by_ref().take(due).collect();
-        batch.into_iter().for_each(|message| self.send(message));
+        for message in batch {
+            self.send(message);
+        }
     }
 
     fn send(&mut self, message: Message) {
@@ -492,7 +494,9 @@ impl Trial {
         const MOST: usize = 10_000;
         let rest = std::mem::take(&mut self.messages);
         let every = (rest.len() / MOST).max(1);
-        rest.step_by(every).for_each(|message| self.send(message));
+        for message in rest.step_by(every) {
+            self.send(message);
+        }
         self.producer.deliver();
         let since = now();
         self.producer.logs = self.raw.read_back(&self.kafka, &self.producer.logs);
