@@ -143,7 +143,7 @@ impl Body for Compressed {
     }
 }
 
-/// 16 bytes of CityHash, the method, both lengths, LZ4.
+/// 16 bytes of `CityHash`, the method, both lengths, LZ4.
 /// <https://clickhouse.com/docs/en/native-protocol/compression>
 fn compressed(piece: &[u8]) -> Bytes {
     const METHOD_LZ4: u8 = 0x82;

@@ -52,7 +52,7 @@ impl Lane<'_> {
     /// After the last byte: the end is passed on, unless it is lost as bytes would be.
     async fn end(&mut self) -> Result<(), Cut> {
         if self.connection.loses(self.way) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Ok(self.out.shutdown().await?)
     }

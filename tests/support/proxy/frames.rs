@@ -2,7 +2,7 @@
 
 use super::{Connection, Cut, lock};
 
-/// OffsetCommit, OffsetFetch, JoinGroup, Heartbeat, LeaveGroup, SyncGroup. FindCoordinator may be answered.
+/// `OffsetCommit`, `OffsetFetch`, `JoinGroup`, `Heartbeat`, `LeaveGroup`, `SyncGroup`; not `FindCoordinator`.
 const COORDINATOR_KEYS: [i16; 6] = [8, 9, 11, 12, 13, 14];
 /// Size (4 bytes, not counting itself) and key of a request.
 const HEADER_BYTES: usize = 6;

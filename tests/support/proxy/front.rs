@@ -347,7 +347,7 @@ impl Front<'_> {
         let from_client = tokio::io::copy(&mut self.from_client, &mut nowhere);
         let from_server = tokio::io::copy(&mut self.from_server, &mut nowhere_too);
         drop(tokio::join!(from_client, from_server));
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn take_fault(&self, request: &Message) -> Option<Fault> {
