@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
 .DEFAULT_GOAL := help
-.PHONY: help demo packages test-packages clickhouse services lint test faults soak check bench schemas
+.PHONY: help demo packages test-packages clickhouse services lint test faults soak check bench schemas fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -66,3 +66,18 @@ schemas: packages ## writes schemas/clickhouse/ anew from the tables in the sour
 	  if [ -f target/tmp/$$file.sql ]; then cp target/tmp/$$file.sql schemas/clickhouse/ && echo "schemas/clickhouse/$$file.sql is new"; fi; \
 	done
 	@cargo test -q --test contract the_printed_statements_are_the_files_in_schemas
+
+fuzz_targets = json avro framing rows config
+SECONDS ?= 60
+
+# New inputs go to target/fuzz/corpus; what is worth keeping is copied to tests/fuzz/corpus, which every test run reads.
+# The sanitizer is for the Rust code: librdkafka's build can't link C code that has it.
+fuzz: packages ## the fuzz targets one after the other, SECONDS=60 each, or some of them: TARGETS="json avro"
+	@cargo +nightly fuzz --version > /dev/null 2>&1 || { echo "cargo-fuzz or nightly Rust is not there: run" \
+	  "'rustup toolchain install nightly' and 'cargo install cargo-fuzz --locked', then start again" >&2; exit 1; }
+	@for target in $(or $(TARGETS),$(fuzz_targets)); do \
+	  mkdir -p target/fuzz/corpus/$$target && echo "fuzz: $$target, $(SECONDS) s" && \
+	  CFLAGS=-fno-sanitize=all nice cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \
+	    target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- -max_total_time=$(SECONDS) -timeout=10 \
+	    -max_len=4096 -dict=tests/fuzz/$$target.dict -print_final_stats=1 || exit 1; \
+	done

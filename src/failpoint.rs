@@ -5,7 +5,7 @@
 //! comes by, from 1. `kill` and `sleep:MILLISECONDS` act at the N-th time only, `break` from the N-th time on. What was
 //! done is told on standard error, so that a test knows that it was.
 
-use crate::engine::event::RequestId;
+use crate::engine::event::{Event, Offset, PartitionId, RequestId};
 use crate::engine::state::StateRow;
 
 /// Where something can be done.
@@ -31,23 +31,22 @@ pub enum Point {
     MarkBeforeRows,
     /// Broken: an insert that failed counts as acknowledged.
     FailedInsertDropped,
-    /// Broken: a duplicate is folded as if it were another request.
+    /// Broken: a duplicate is folded, as if it were another request.
     DuplicateFolded,
     /// Broken: the version of a state row counts the writes of this process, not the records folded in.
     VersionFromCounter,
-    /// Request IDs are told apart by 16 bits of their hash only.
+    /// Request IDs are told apart by 12 bits of their hash only.
     ShortRequestId,
 }
 
 #[cfg(feature = "failpoints")]
-pub use armed::{duplicate_is_new, hit, is_broken, reply, request_id, versions};
+pub use armed::{event, hit, is_broken, reply, request_id, versions};
 #[cfg(not(feature = "failpoints"))]
-pub use disarmed::{duplicate_is_new, hit, is_broken, reply, request_id, versions};
+pub use disarmed::{event, hit, is_broken, reply, request_id, versions};
 
 #[cfg(not(feature = "failpoints"))]
 mod disarmed {
-    use super::{Point, RequestId, StateRow};
-    use crate::engine::event::Event;
+    use super::{Event, Offset, PartitionId, Point, RequestId, StateRow};
 
     /// Comes by a point.
     #[inline]
@@ -75,29 +74,30 @@ mod disarmed {
     #[inline]
     pub const fn versions(_: &mut [StateRow]) {}
 
-    /// A duplicate as it would be folded once more.
+    /// The event that is folded.
     #[inline]
-    pub const fn duplicate_is_new<'a>(_: &Event<'a>) -> Option<Event<'a>> {
-        None
+    pub const fn event(_: PartitionId, _: Offset, event: Event<'_>) -> Event<'_> {
+        event
     }
 }
 
 #[cfg(feature = "failpoints")]
 mod armed {
-    use std::sync::OnceLock;
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, OnceLock, PoisonError};
     use std::time::Duration;
 
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
-    use super::{Point, RequestId, StateRow};
-    use crate::engine::event::Event;
+    use super::{Event, Offset, PartitionId, Point, RequestId, StateRow};
+    use crate::engine::names::{ModelId, VersionId};
     use crate::engine::state::Version;
 
     const VARIABLE: &str = "TIDEGAUGE_FAILPOINTS";
     /// Of the hash of a request ID, where it is shortened.
-    const SHORT_HASH: u64 = 0xffff;
+    const SHORT_HASH: u64 = 0xfff;
     /// The connection's own tasks put the last bytes out meanwhile; an answer takes longer, as a rule.
     const SENDING: Duration = Duration::from_millis(1);
     /// More than the records of any window.
@@ -239,15 +239,20 @@ mod armed {
         }
     }
 
-    /// A duplicate as it would be folded once more: as of another request.
-    pub fn duplicate_is_new<'a>(event: &Event<'a>) -> Option<Event<'a>> {
-        static FOLDED: AtomicU64 = AtomicU64::new(0);
-        let Event::Inference(mut inference) = *event else { return None };
+    /// The event that is folded: an inference of an identity that was read before becomes one of its own.
+    pub fn event(partition: PartitionId, offset: Offset, event: Event<'_>) -> Event<'_> {
+        type Identity = (PartitionId, RequestId, ModelId, VersionId);
+        static FIRST: Mutex<BTreeMap<Identity, Offset>> = Mutex::new(BTreeMap::new());
+        let Event::Inference(mut inference) = event else { return event };
         if !is_broken(Point::DuplicateFolded) {
-            return None;
+            return event;
         }
-        inference.id.low ^= FOLDED.fetch_add(1, Ordering::Relaxed) + 1;
-        Some(Event::Inference(inference))
+        let identity = (partition, inference.id, inference.model, inference.version);
+        let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+        if *first.entry(identity).or_insert(offset) != offset {
+            inference.id = RequestId::of(&offset.0.to_le_bytes());
+        }
+        Event::Inference(inference)
     }
 
     #[cfg(test)]

@@ -86,6 +86,8 @@ pub struct BatchCounts {
     pub outcomes: [[u64; OUTCOMES]; 2],
     /// Records of each topic that were read again to rebuild memory.
     pub replayed: [u64; 2],
+    /// Those of them that this process itself had read before: it gave the partition up and got it back.
+    pub reread: [u64; 2],
 }
 
 impl BatchCounts {
@@ -139,6 +141,7 @@ type Numbered = [(&'static str, i64); 1];
 struct Meters {
     records: Family<Pair, Counter>,
     replayed: Family<Single, Counter>,
+    reread: Family<Single, Counter>,
     dead_letters: Family<Pair, Counter>,
     rows: Family<Single, Counter>,
     audited: Family<Single, Counter>,
@@ -177,6 +180,7 @@ impl Meters {
         Self {
             records: meter!("records", "Records read, by topic and first outcome"),
             replayed: meter!("replayed_records", "Records read again after a start"),
+            reread: meter!("reread_records", "Records read again that this process had read"),
             dead_letters: meter!("dead_letters", "Dead letters, by topic and code"),
             rows: meter!("rows_written", "Rows acknowledged by ClickHouse, by table"),
             audited: meter!(
@@ -319,6 +323,9 @@ impl Telemetry {
             if replayed > 0 {
                 self.meters().replayed.get_or_create(&[topic]).inc_by(replayed);
             }
+            // Always there, because that it stays 0 is what one looks for.
+            let reread = counts.reread[stream.index()];
+            self.meters().reread.get_or_create(&[topic]).inc_by(reread);
         }
     }
 
@@ -542,6 +549,7 @@ mod tests {
             "tidegauge_records_total{topic=\"inferences\",outcome=\"accepted\"} 2",
             "tidegauge_records_total{topic=\"labels\",outcome=\"dead\"} 1",
             "tidegauge_replayed_records_total{topic=\"labels\"} 1",
+            "tidegauge_reread_records_total{topic=\"labels\"} 0",
             "tidegauge_rows_written_total{table=\"window_state\"} 3",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -129,9 +129,19 @@ pub const CODES: &[Code] = &[
         "give every instance of the job the same configuration and version",
     ),
     code(
+        "instance_fenced",
+        REFUSED,
+        "give each instance of the job its own `group.instance.id` in `kafka.properties`, or none",
+    ),
+    code(
         "floor_below_log",
         REFUSED,
         "raise the topics' retention, and start under another job name: records are gone",
+    ),
+    code(
+        "retention_too_short",
+        REFUSED,
+        "raise the topic's setting to what the message names, or shorten `windows.label_wait`",
     ),
     code(
         "topic_recreated",

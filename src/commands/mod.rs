@@ -3,6 +3,7 @@
 pub mod codes;
 pub mod demo;
 pub mod init;
+mod guard;
 mod processor;
 pub mod run;
 pub mod simulate;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use super::guard::{Guarded, Refusal};
 use super::{Failure, terminal};
 use crate::config::Settings;
 use crate::decode::Decoder;
@@ -16,14 +17,19 @@ use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::dead_letter::KafkaLetters;
+use crate::sink::job::{BindError, JobBinding};
 use crate::source::SourceError;
-use crate::source::kafka::{self, KafkaHealth, KafkaSettings, Opened, Topics, client_config};
+use crate::source::kafka::{
+    self, KafkaHealth, KafkaSettings, Opened, Topics, client_config, needed_retention,
+};
 use crate::telemetry::{Cause, Telemetry};
 
-/// How long a start waits for a ClickHouse that does not answer: a restart of it takes this long at most.
-const CLICKHOUSE_PATIENCE: Duration = Duration::from_secs(5);
-/// Between two questions to a ClickHouse that does not answer yet.
-const CLICKHOUSE_PAUSE: Duration = Duration::from_millis(250);
+/// How long a start waits for a service that does not answer: about as long as one takes to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long ClickHouse may take for one answer before it is asked again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two questions to a service that does not answer yet.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How often the state of the Kafka client reaches `/readyz` and the meters.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,11 +37,14 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Processor {
     settings: Settings,
     topics: Topics,
+    binding: JobBinding,
     clickhouse: ClickHouse,
     letters: KafkaLetters,
     opened: Opened,
-    endpoints: Endpoints,
+    address: SocketAddr,
     telemetry: Telemetry,
+    /// Endpoints: they answer from the start on.
+    tasks: JoinSet<()>,
 }
 
 impl Processor {
@@ -51,63 +60,72 @@ impl Processor {
             Decoder::new(decoder, Arc::clone(&schemas))?;
         }
         let telemetry = Telemetry::new();
+        telemetry.not_ready(Cause::Starting, "connecting to Kafka and ClickHouse");
         let endpoints = runtime.block_on(Endpoints::bind(settings.listen, telemetry.clone()))?;
+        let address = endpoints.address();
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(endpoints.serve(), runtime.handle());
         let kafka_settings = settings.kafka(until_end);
-        let topics = kafka::inspect(&kafka_settings)?;
+        let topics = inspect(&kafka_settings, &telemetry)?;
         // A dead-letter topic that is not there would show at the first bad record only.
-        let letters_topic = settings.dead_letters.topic.clone();
-        kafka::inspect(&KafkaSettings {
-            inferences: letters_topic,
+        let letters_settings = KafkaSettings {
+            inferences: settings.dead_letters.topic.clone(),
             labels: None,
             ..kafka_settings.clone()
-        })
-        .map_err(of_dead_letters)?;
+        };
+        inspect(&letters_settings, &telemetry).map_err(of_dead_letters)?;
+        check_retention(&settings, &topics)?;
         if topics.append_time && settings.shard.progress == Progress::Log {
             // The broker's stamps are never wrong, so one of them makes the clock. The records' own times can be.
             settings.shard.clock_stamps = 1;
         }
         let clickhouse = ClickHouse::new(settings.clickhouse());
-        let bound = runtime.block_on(bind(&clickhouse, &settings, &topics));
-        settings.shard.generation = match bound {
-            // A first start with a wrong format ends before anything is written: then it may be mended.
-            Err(failure)
-                if failure.code == "job_other_configuration"
-                    && !kafka::has_members(&kafka_settings)? =>
-            {
-                runtime.block_on(clickhouse.rebind(&settings.binding(&topics)))?
-            }
-            bound => bound?,
-        };
+        let binding = settings.binding(&topics);
+        settings.shard.generation =
+            bind(&clickhouse, &binding, &kafka_settings, &telemetry, runtime)?;
         let config = client_config(&settings.brokers, &settings.exposed_properties());
         let labels = settings.labels.as_ref().map_or("", |labels| labels.name.as_str());
         let sources = [settings.inferences.name.as_str(), labels];
         let letters = KafkaLetters::new(config, &settings.dead_letters.topic, sources)?;
         let opened = kafka::open(&kafka_settings, &topics)?;
-        Ok(Self { settings, topics, clickhouse, letters, opened, endpoints, telemetry })
+        Ok(Self {
+            settings,
+            topics,
+            binding,
+            clickhouse,
+            letters,
+            opened,
+            address,
+            telemetry,
+            tasks,
+        })
     }
 
     /// Where `/readyz` and `/metrics` are.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.endpoints.address()
+        self.address
     }
 
     /// Reads until `stop` is ready or the bounded topics have ended.
-    pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Result<Totals, Failure> {
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<Totals, Failure> {
         let settings = self.pipeline_settings()?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(self.endpoints.serve());
-        tasks.spawn(watch_kafka(self.opened.health.clone(), self.telemetry.clone()));
-        let totals = pipeline::run(
-            settings,
-            self.opened.sources,
-            self.opened.commits,
-            self.clickhouse,
-            self.letters,
-            self.telemetry,
-            stop,
-        )
-        .await?;
-        tasks.shutdown().await;
+        self.tasks.spawn(watch_kafka(self.opened.health.clone(), self.telemetry.clone()));
+        let refusal = Refusal::default();
+        let sink = Guarded {
+            clickhouse: self.clickhouse,
+            watch: self.opened.watch,
+            health: self.opened.health,
+            binding: self.binding,
+            generation: self.settings.shard.generation,
+            is_confirmed: false,
+            refusal: refusal.clone(),
+        };
+        let (sources, commits) = (self.opened.sources, self.opened.commits);
+        let ended =
+            pipeline::run(settings, sources, commits, sink, self.letters, self.telemetry, stop)
+                .await;
+        let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
+        self.tasks.shutdown().await;
         Ok(totals)
     }
 
@@ -144,32 +162,106 @@ fn of_dead_letters(error: SourceError) -> Failure {
     }
 }
 
-/// Checks the tables and binds the job's name to its topics; the job's generation.
-async fn bind(
-    clickhouse: &ClickHouse,
-    settings: &Settings,
-    topics: &Topics,
-) -> Result<u16, Failure> {
-    let url = &settings.clickhouse.url;
-    let give_up = terminal::start() + CLICKHOUSE_PATIENCE;
-    let mut is_said = false;
+/// Asks for the topics, for a while also where nobody answers.
+fn inspect(settings: &KafkaSettings, telemetry: &Telemetry) -> Result<Topics, SourceError> {
+    let give_up = terminal::start() + PATIENCE;
     loop {
-        let checked = tokio::time::timeout(CLICKHOUSE_PATIENCE, clickhouse.check_schema()).await;
-        let reason = match checked {
-            Ok(Ok(())) => break,
-            Ok(Err(SinkError::Unavailable(reason))) => reason,
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => format!("no answer in {} s (at {url})", CLICKHOUSE_PATIENCE.as_secs()),
-        };
-        if terminal::start() >= give_up {
-            return Err(SinkError::Unavailable(reason).into());
+        match kafka::inspect(settings) {
+            Err(error @ SourceError::Unreachable { .. }) if terminal::start() < give_up => {
+                telemetry.not_ready(Cause::Kafka, error.to_string());
+                std::thread::sleep(PAUSE);
+            }
+            asked => {
+                telemetry.ready(Cause::Kafka);
+                return asked;
+            }
         }
-        if !std::mem::replace(&mut is_said, true) {
-            tracing::info!(%reason, "waiting for ClickHouse");
-        }
-        tokio::time::sleep(CLICKHOUSE_PAUSE).await;
     }
-    Ok(clickhouse.bind(&settings.binding(topics)).await?)
+}
+
+/// Refuses topics whose records go before a restart needs them no more.
+///
+/// With `progress = "event"` nothing is refused: records are kept by Kafka's timestamps, and how these relate to the
+/// records' own times, which move such a job, nobody knows. (A history that was loaded today is kept for as long as
+/// the topic keeps today's records, whatever times its records bear.) If a restart misses records all the same, it is
+/// refused then, with `floor_below_log`.
+fn check_retention(settings: &Settings, topics: &Topics) -> Result<(), SourceError> {
+    let named = [Some(&topics.inferences), topics.labels.as_ref()];
+    let needed = needed_retention(&settings.shard.limits, settings.shard.window);
+    for ((topic, retention), needed) in named.into_iter().zip(&topics.retention).zip(needed) {
+        let Some(topic) = topic.map(|topic| &topic.name) else { continue };
+        let Some(retention) = retention else {
+            tracing::info!(
+                topic,
+                needed_ms = needed.0,
+                "the brokers do not say how long records are kept"
+            );
+            continue;
+        };
+        if settings.shard.progress == Progress::Log {
+            retention.check(topic, needed)?;
+        }
+        if let Some(bytes) = retention.bytes {
+            tracing::info!(
+                topic,
+                bytes,
+                needed_ms = needed.0,
+                "retention.bytes is set: records that go before this time would stop a restart"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Checks the tables and binds the job's name to its topics; the job's generation.
+fn bind(
+    clickhouse: &ClickHouse,
+    binding: &JobBinding,
+    kafka_settings: &KafkaSettings,
+    telemetry: &Telemetry,
+    runtime: &Runtime,
+) -> Result<u16, Failure> {
+    match runtime.block_on(bind_in_time(clickhouse, binding, telemetry)) {
+        // A first start with a wrong format ends before anything is written: then it may be mended.
+        Err(refused @ BindError::OtherConfiguration { .. }) => {
+            let unused = runtime.block_on(clickhouse.unused(binding))?;
+            let Some(unused) = unused else { return Err(refused.into()) };
+            if kafka::has_members(kafka_settings)? {
+                return Err(refused.into());
+            }
+            Ok(runtime.block_on(clickhouse.rebind(binding, &unused))?)
+        }
+        bound => Ok(bound?),
+    }
+}
+
+/// Waits a while for a ClickHouse that does not answer.
+async fn bind_in_time(
+    clickhouse: &ClickHouse,
+    binding: &JobBinding,
+    telemetry: &Telemetry,
+) -> Result<u16, BindError> {
+    let give_up = terminal::start() + PATIENCE;
+    loop {
+        let bound = tokio::time::timeout(ANSWER_TIMEOUT, async {
+            clickhouse.check_schema().await?;
+            clickhouse.bind(binding).await
+        });
+        let seconds = ANSWER_TIMEOUT.as_secs();
+        let silent = SinkError::Unavailable(format!("no answer in {seconds} s (`clickhouse.url`)"));
+        match bound.await.unwrap_or(Err(silent.into())) {
+            Err(BindError::Sink(error @ SinkError::Unavailable(_)))
+                if terminal::start() < give_up =>
+            {
+                telemetry.not_ready(Cause::ClickHouse, error.to_string());
+                tokio::time::sleep(PAUSE).await;
+            }
+            bound => {
+                telemetry.ready(Cause::ClickHouse);
+                return bound;
+            }
+        }
+    }
 }
 
 /// Passes on how the Kafka client is doing, until dropped.

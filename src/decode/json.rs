@@ -4,7 +4,10 @@ use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, Tree};
 use super::found::{Entry, Found};
 use super::scalar::Scalar;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use sonic_rs::LazyValue;
 use sonic_rs::error::Category;
 use std::fmt;
 
@@ -144,7 +147,7 @@ impl<'de> Visitor<'de> for Value<'de, '_, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Shape, A::Error> {
         self.take(Scalar::Other(Scalar::ARRAY));
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        while seq.next_element::<Unwanted>()?.is_some() {}
         Ok(Shape::Other)
     }
 
@@ -152,19 +155,33 @@ impl<'de> Visitor<'de> for Value<'de, '_, '_, '_> {
         self.take(Scalar::Other(Scalar::OBJECT));
         let Self { found, tree, node, .. } = self;
         let Some(node) = node.map(|node| tree.node(node)) else {
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            while map.next_key_seed(Name { arena: found.arena })?.is_some() {
+                map.next_value::<Unwanted>()?;
+            }
             return Ok(Shape::Object);
         };
         while let Some(name) = map.next_key_seed(Name { arena: found.arena })? {
             let entry = Entry::of(node, name);
             let child = node.child(name);
             if child.is_none() && matches!(entry, Entry::None) {
-                map.next_value::<IgnoredAny>()?;
+                map.next_value::<Unwanted>()?;
             } else {
                 map.next_value_seed(Value { found: &mut *found, tree, node: child, entry })?;
             }
         }
         Ok(Shape::Object)
+    }
+}
+
+/// A value that nobody wants. sonic-rs only looks for its end, so another parser looks whether it is sound: a record
+/// that is broken anywhere is a dead letter.
+struct Unwanted;
+
+impl<'de> Deserialize<'de> for Unwanted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = LazyValue::deserialize(deserializer)?;
+        let sound: Result<IgnoredAny, _> = serde_json::from_str(value.as_raw_str());
+        sound.map(|_| Self).map_err(D::Error::custom)
     }
 }
 

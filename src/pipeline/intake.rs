@@ -6,7 +6,7 @@ use super::letters::{Letters, borrow, own};
 use super::{PipelineError, PipelineSettings};
 use crate::decode::{DecodeError, Decoder, NotDecoded, SchemaId};
 use crate::engine::Shard;
-use crate::engine::event::{Arrival, PartitionId, Stream};
+use crate::engine::event::{Arrival, PartitionId, Positions, Stream};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
 use crate::failpoint;
@@ -21,6 +21,8 @@ pub(super) struct Intake {
     pub(super) names: Names,
     pub(super) shards: BTreeMap<PartitionId, Shard>,
     pub(super) letters: Letters,
+    /// How far this process has read each partition that it gave up.
+    reached: BTreeMap<PartitionId, Positions>,
     /// Records behind one whose schema is not known yet: at most a batch.
     pending: VecDeque<RecordBuf>,
     pending_bytes: usize,
@@ -46,6 +48,7 @@ impl Intake {
             names: Names::default(),
             shards: BTreeMap::new(),
             letters: Letters::new(settings.dead_letter_limit),
+            reached: BTreeMap::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
             waiting: None,
@@ -91,7 +94,12 @@ impl Intake {
     pub(super) fn remove(&mut self, partition: PartitionId) -> Option<Shard> {
         self.pending.retain(|record| record.partition != partition);
         self.pending_bytes = self.pending.iter().map(bytes_of).sum();
-        self.shards.remove(&partition)
+        let shard = self.shards.remove(&partition)?;
+        let reached = self.reached.entry(partition).or_default();
+        for stream in Stream::BOTH {
+            reached.set(stream, reached.of(stream).max(shard.positions().of(stream)));
+        }
+        Some(shard)
     }
 
     /// What was counted since the last call.
@@ -117,12 +125,8 @@ impl Intake {
         let is_replay = shard.is_replay(at);
         let (outcome, reason) = match decoder.decode(record.payload, &mut self.names) {
             Ok(event) => {
+                let event = failpoint::event(record.partition, record.offset, event);
                 let outcome = shard.observe(at, &event, &mut self.names);
-                if outcome == Outcome::Duplicate
-                    && let Some(again) = failpoint::duplicate_is_new(&event)
-                {
-                    let _again = shard.observe(at, &again, &mut self.names);
-                }
                 (outcome, (outcome == Outcome::Dead).then_some(DecodeError::TimestampInFuture))
             }
             Err(NotDecoded::Bad(reason)) => (shard.dead(at), Some(reason)),
@@ -132,6 +136,10 @@ impl Intake {
             }
         };
         self.counts.count(record.stream, outcome, is_replay);
+        let reached = self.reached.get(&record.partition).filter(|_| is_replay);
+        if reached.is_some_and(|reached| record.offset.0 < reached.of(record.stream)) {
+            self.counts.reread[record.stream.index()] += 1;
+        }
         match reason {
             Some(reason) if !is_replay => self.letters.dead(record, &reason)?,
             Some(_) => {}

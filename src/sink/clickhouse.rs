@@ -11,7 +11,7 @@ pub use super::migrate::Migrated;
 
 use super::connection::Connection;
 use super::ddl::{Databases, Engine};
-use super::job::{self, BindError, JobBinding};
+use super::job::{self, BindError, JobBinding, Unused};
 use super::{MetricVersion, RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
 
 /// The database of one job. Clones share the connections.
@@ -47,10 +47,19 @@ impl ClickHouse {
         job::bind(&self.connection, binding).await
     }
 
-    /// Binds a job that has written nothing yet, and of which no instance runs, to another configuration; its new
-    /// generation.
-    pub async fn rebind(&self, binding: &JobBinding) -> Result<u16, BindError> {
-        job::rebind(&self.connection, binding).await
+    /// Whether the job may be bound to another configuration, if no instance of it runs.
+    pub async fn unused(&self, binding: &JobBinding) -> Result<Option<Unused>, BindError> {
+        job::unused(&self.connection, binding).await
+    }
+
+    /// Binds an unused job, of which no instance runs, to another configuration; its new generation.
+    pub async fn rebind(&self, binding: &JobBinding, unused: &Unused) -> Result<u16, BindError> {
+        job::rebind(&self.connection, binding, unused).await
+    }
+
+    /// Says, before the first row, that rows of this configuration follow. Refused where another has taken the job.
+    pub async fn confirm(&self, binding: &JobBinding, generation: u16) -> Result<(), BindError> {
+        job::confirm(&self.connection, binding, generation).await
     }
 }
 

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
 use super::ddl::{Databases, Engine, quoted};
+use super::insert::{CONNECT_TIMEOUT, IDLE_TIMEOUT, Inserts, Login, with_sources};
 use super::rowbinary::Rows;
 use super::tables::Table;
 use super::{RowBatch, SinkError};
@@ -78,12 +79,6 @@ impl std::fmt::Debug for ClickHouseSettings {
 
 /// `FORMAT` of every insert and answer: the server and this program check names and types.
 const FORMAT: &str = "RowBinaryWithNamesAndTypes";
-/// A server that does not even take a connection is tried again soon.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Below the 3 s after which older servers hang up, so that no insert meets a closing connection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes handed to the connection at once.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// What every insert carries, whatever the server's profile says: done when acknowledged, nothing silently dropped as
 /// repeated, no column silently skipped, any number of months at once.
@@ -105,6 +100,7 @@ pub(super) const REBUILD_ROWS: &str = "To have all rows made again from the topi
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
+    inserts: Inserts,
     pub(super) settings: ClickHouseSettings,
     pub(super) databases: Databases,
     /// The server's ids of the tables as they were at the start, by name; empty where that is not watched.
@@ -120,7 +116,8 @@ impl Connection {
         // With it a failure is in the status and not behind the first rows of an answer.
         let client = client.with_setting("wait_end_of_query", "1");
         let databases = Databases::of(&settings.database);
-        Self { client, settings, databases, identities: Arc::default() }
+        let inserts = Inserts::new(&settings.url);
+        Self { client, inserts, settings, databases, identities: Arc::default() }
     }
 
     /// A table's name with its database's.
@@ -180,20 +177,12 @@ impl Connection {
         settings: &[(String, String)],
     ) -> Result<(), SinkError> {
         let sql = format!("INSERT INTO {}{columns} FORMAT {FORMAT}", self.table(table));
-        let timeout = Some(self.settings.timeout);
-        let mut insert = self.client.insert_formatted_with(sql).with_timeouts(timeout, timeout);
-        for (name, value) in settings.iter().chain(&self.settings.insert_settings) {
-            insert = insert.with_setting(name, value);
-        }
-        let sent = async {
-            for start in (0..body.len()).step_by(CHUNK_BYTES) {
-                let end = body.len().min(start + CHUNK_BYTES);
-                insert.send(body.slice(start..end)).await?;
-            }
-            failpoint::reply(Point::InsertSent, insert.end()).await
-        };
-        // The crate's time-outs are for each step; this one is for all of them.
-        let sent = self.within(sent).await;
+        let settings = settings.iter().chain(&self.settings.insert_settings);
+        let settings = settings.map(|(name, value)| (&**name, &**value));
+        let (user, password) = (&*self.settings.user, &*self.settings.password);
+        let login = Login { url: &self.settings.url, user, password };
+        let sent = self.inserts.send(login, &sql, body, settings);
+        let sent = self.within(failpoint::reply(Point::InsertSent, sent)).await;
         if sent.is_err() && failpoint::is_broken(Point::FailedInsertDropped) {
             return Ok(());
         }
@@ -347,20 +336,6 @@ fn classify(error: &Error) -> SinkError {
         }
         _ => SinkError::Unavailable(with_sources(error)),
     }
-}
-
-/// An error and what caused it: "network error" alone tells nobody that the port is closed.
-fn with_sources(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// What the operating system says of a disk that takes no more.

@@ -172,15 +172,15 @@ const MAX_ATTEMPTS: i64 = 3;
 pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Result<u16, BindError> {
     let job = &connection.settings.job;
     for attempt in 0..MAX_ATTEMPTS {
-        if let Some((generation, bound)) = bound(connection).await? {
-            binding.compare(job, &bound)?;
-            return Ok(generation);
+        if let Some(bound) = bound(connection).await? {
+            binding.compare(job, &bound.binding)?;
+            return Ok(bound.generation);
         }
         // A row that was deleted by hand leaves its token behind: the next attempt has another.
         insert(connection, binding, 0, &format!("bind {attempt} {job}")).await?;
     }
     match bound(connection).await? {
-        Some((generation, bound)) => binding.compare(job, &bound).map(|()| generation),
+        Some(bound) => binding.compare(job, &bound.binding).map(|()| bound.generation),
         None => Err(SinkError::Unavailable(
             "the job's row in table jobs does not appear after it was written".to_owned(),
         )
@@ -188,21 +188,78 @@ pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Resul
     }
 }
 
-/// Binds a job that has written nothing yet to another configuration, as the next generation. The caller has made sure
-/// that no instance of it runs. A job that has written something stays with its configuration.
+/// What the job's name is bound to at present.
+struct Bound {
+    generation: u16,
+    /// Rows of this generation. Whoever adds one puts their number into the token, so that of several at once only one
+    /// succeeds: a first flush that says "rows follow", or another configuration that takes the next generation.
+    rows: u64,
+    binding: JobBinding,
+}
+
+impl Bound {
+    fn next_token(&self, job: &str) -> String {
+        format!("bind after {}.{} {job}", self.generation, self.rows)
+    }
+}
+
+/// Says that rows of this configuration follow; called before the first of them. From then on nobody else takes the
+/// job. Refused where another configuration has taken it already: of an instance that is just starting nothing is to
+/// be seen in the group, so another one may have found the job unused.
+pub(super) async fn confirm(
+    connection: &Connection,
+    binding: &JobBinding,
+    generation: u16,
+) -> Result<(), BindError> {
+    let job = &connection.settings.job;
+    let ours = |bound: Option<Bound>| match bound {
+        Some(bound) => {
+            binding.compare(job, &bound.binding)?;
+            let is_ours = bound.generation == generation;
+            is_ours.then_some(bound).ok_or(BindError::OtherConfiguration { job: job.clone() })
+        }
+        None => {
+            Err(SinkError::Unreadable(format!("the row of job '{job}' in table jobs is gone"))
+                .into())
+        }
+    };
+    let before = ours(bound(connection).await?)?;
+    if has_written(connection).await? {
+        return Ok(());
+    }
+    insert(connection, binding, generation, &before.next_token(job)).await?;
+    ours(bound(connection).await?).map(drop)
+}
+
+/// A job that is bound to another configuration and has written nothing with it.
+#[derive(Debug)]
+pub struct Unused {
+    next: u16,
+    token: String,
+}
+
+/// Whether the job may be bound to another configuration, if no instance of it runs. That is to be seen after this and
+/// before [`rebind`], which fails where an instance has begun to write meanwhile.
+pub(super) async fn unused(
+    connection: &Connection,
+    binding: &JobBinding,
+) -> Result<Option<Unused>, BindError> {
+    let job = &connection.settings.job;
+    let Some(before) = bound(connection).await? else { return Ok(None) };
+    let next = before.generation.checked_add(1);
+    let differs = binding.compare(job, &before.binding);
+    let is_unused = matches!(differs, Err(BindError::OtherConfiguration { .. }))
+        && !has_written(connection).await?;
+    Ok(next.filter(|_| is_unused).map(|next| Unused { next, token: before.next_token(job) }))
+}
+
+/// Binds an unused job, of which the caller has seen that no instance runs, as the next generation.
 pub(super) async fn rebind(
     connection: &Connection,
     binding: &JobBinding,
+    unused: &Unused,
 ) -> Result<u16, BindError> {
-    let job = &connection.settings.job;
-    if let Some((generation, before)) = bound(connection).await?
-        && !has_written(connection).await?
-        && generation < u16::MAX
-        && matches!(binding.compare(job, &before), Err(BindError::OtherConfiguration { .. }))
-    {
-        let next = generation + 1;
-        insert(connection, binding, next, &format!("bind generation {next} {job}")).await?;
-    }
+    insert(connection, binding, unused.next, &unused.token).await?;
     bind(connection, binding).await
 }
 
@@ -263,15 +320,17 @@ const JOB_COLUMNS: [(&str, &str); 9] = [
 ];
 
 /// The row of the newest generation; of several the first written, ties by content, so that all readers agree.
-async fn bound(connection: &Connection) -> Result<Option<(u16, JobBinding)>, SinkError> {
+async fn bound(connection: &Connection) -> Result<Option<Bound>, SinkError> {
     let names = JOB_COLUMNS.map(|(name, _)| name).join(", ");
     let sql = format!(
-        "SELECT {names} FROM {} WHERE job = {{job:String}} ORDER BY generation DESC, created, {names} LIMIT 1",
+        "SELECT {names}, count() OVER (PARTITION BY generation) AS rows FROM {} WHERE job = {{job:String}} \
+         ORDER BY generation DESC, created, {names} LIMIT 1",
         connection.table("jobs")
     );
     let job = Parameter::Text(connection.settings.job.clone());
     let body = connection.fetch(&sql, &[("job", job)]).await?;
-    let mut rows = Rows::new(body, "table jobs", &JOB_COLUMNS)?;
+    let columns: Vec<_> = JOB_COLUMNS.into_iter().chain([("rows", "UInt64")]).collect();
+    let mut rows = Rows::new(body, "table jobs", &columns)?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -284,10 +343,8 @@ async fn bound(connection: &Connection) -> Result<Option<(u16, JobBinding)>, Sin
     let configuration = rows.text()?.to_string();
     let window = Millis(rows.i64()?);
     let labels = (!labels.name.is_empty()).then_some(labels);
-    Ok(Some((
-        generation,
-        JobBinding { cluster, inferences, labels, partitions, configuration, window },
-    )))
+    let binding = JobBinding { cluster, inferences, labels, partitions, configuration, window };
+    Ok(Some(Bound { generation, rows: rows.u64()?, binding }))
 }
 
 fn unknown_or_equal(a: &str, b: &str) -> bool {

@@ -5,6 +5,7 @@ pub mod tables;
 pub mod views;
 mod rowbinary;
 pub mod row;
+mod insert;
 mod connection;
 mod read;
 pub mod migrate;
@@ -13,6 +14,9 @@ pub mod clickhouse;
 pub mod dead_letter;
 
 use bytes::Bytes;
+
+#[doc(hidden)] // for the fuzz targets
+pub use read::{marks_in, states_in};
 
 use crate::engine::event::{Offset, PartitionId, Stream};
 use crate::engine::floor::Mark;

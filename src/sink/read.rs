@@ -1,5 +1,6 @@
 //! What is read back: versions, states, marks, seals. Each query stands beside the function that reads its rows.
 
+use bytes::Bytes;
 use hashbrown::HashSet;
 
 use crate::engine::event::{PartitionId, Positions, Stream};
@@ -90,26 +91,31 @@ pub(super) async fn states(
     wanted: &[(Key, PartitionId)],
 ) -> Result<Vec<StateRow>, SinkError> {
     let mut found = Vec::with_capacity(wanted.len());
-    let mut texts = Texts::default();
     for some in wanted.chunks(KEYS_AT_ONCE) {
         let asked: HashSet<_, foldhash::fast::FixedState> =
             some.iter().map(|(key, partition)| (key, *partition)).collect();
         let body =
             connection.fetch(&states_query(connection), &key_parameters(connection, some)).await?;
-        let mut columns = VERSION_COLUMNS.to_vec();
-        columns.extend(state_columns().map(|column| (column.name, data_type(column.kind))));
-        let mut rows = Rows::new(body, "table window_state", &columns)?;
-        while !rows.is_empty() {
-            let (key, partition) = key(&mut rows, &mut texts)?;
-            let version = Version(rows.u64()?);
-            let values = state_columns()
-                .map(|column| value(&mut rows, column.kind))
-                .collect::<Result<_, _>>()?;
-            // A window of another size that begins at the same time is another key.
-            if asked.contains(&(&key, partition)) {
-                found.push(StateRow { key, partition, version, values });
-            }
-        }
+        let rows = states_in(body)?.into_iter();
+        // A window of another size that begins at the same time is another key.
+        found.extend(rows.filter(|row| asked.contains(&(&row.key, row.partition))));
+    }
+    Ok(found)
+}
+
+/// The state rows of an answer.
+pub fn states_in(body: Bytes) -> Result<Vec<StateRow>, SinkError> {
+    let mut columns = VERSION_COLUMNS.to_vec();
+    columns.extend(state_columns().map(|column| (column.name, data_type(column.kind))));
+    let mut rows = Rows::new(body, "table window_state", &columns)?;
+    let (mut texts, mut found) = (Texts::default(), Vec::new());
+    while !rows.is_empty() {
+        let (key, partition) = key(&mut rows, &mut texts)?;
+        let version = Version(rows.u64()?);
+        let values = state_columns()
+            .map(|column| value(&mut rows, column.kind))
+            .collect::<Result<_, _>>()?;
+        found.push(StateRow { key, partition, version, values });
     }
     Ok(found)
 }
@@ -253,7 +259,11 @@ pub(super) async fn marks(
     );
     let numbers = partitions.iter().map(|partition| i64::from(partition.0)).collect();
     let parameters = [job(connection), ("partitions", Parameter::Numbers(numbers))];
-    let body = connection.fetch(&sql, &parameters).await?;
+    marks_in(connection.fetch(&sql, &parameters).await?)
+}
+
+/// The marks of an answer.
+pub fn marks_in(body: Bytes) -> Result<Vec<Mark>, SinkError> {
     let mut rows = Rows::new(body, "table marks", &MARK_COLUMNS)?;
     let mut found = Vec::new();
     while !rows.is_empty() {
@@ -299,17 +309,31 @@ fn mark(rows: &mut Rows) -> Result<Mark, SinkError> {
     let [inferences, labels] = floor_clocks;
     let mut tally = Tally::default();
     for stream in Stream::BOTH {
-        let counts = |rows: &mut Rows| {
-            let model = rows.text()?;
-            let [first, second, third, dead] = [rows.i64()?, rows.i64()?, rows.i64()?, rows.i64()?];
-            Ok((model, Outcomes { first, second, third, dead }))
-        };
-        for (model, outcomes) in rows.array(counts)? {
-            tally.add(stream, &model, &outcomes);
-        }
+        add_outcomes(&mut tally, stream, rows)?;
     }
     let floor = Floor { positions: floor_positions, inferences, labels, sealed_until };
     Ok(Mark { partition, positions, floor, clocks, tally })
+}
+
+/// Adds the outcomes of one topic: each model stands once, and all together can be counted.
+fn add_outcomes(tally: &mut Tally, stream: Stream, rows: &mut Rows) -> Result<(), SinkError> {
+    let counts = |rows: &mut Rows| {
+        let model = rows.text()?;
+        let [first, second, third, dead] = [rows.i64()?, rows.i64()?, rows.i64()?, rows.i64()?];
+        Ok((model, Outcomes { first, second, third, dead }))
+    };
+    let (mut last, mut total) = (None, 0_u64);
+    for (model, outcomes) in rows.array(counts)? {
+        let Outcomes { first, second, third, dead } = outcomes;
+        let sizes = [first, second, third, dead].map(i64::unsigned_abs);
+        total = sizes.iter().fold(total, |total, size| total.saturating_add(*size));
+        if total > i64::MAX.unsigned_abs() || last.as_ref().is_some_and(|last| *last >= model) {
+            return Err(rows.cut());
+        }
+        tally.add(stream, &model, &outcomes);
+        last = Some(model);
+    }
+    Ok(())
 }
 
 /// More timestamps than any configuration may ask a clock to hold.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::batch::{Queue, Waker, forward};
@@ -41,10 +41,12 @@ pub(super) enum GroupEvent {
     Revoked(Vec<PartitionId>, Reply),
     /// As the seam's.
     Lost(Vec<PartitionId>),
-    /// The assignment is not paired: the instance must stop.
+    /// The assignment is not paired: the instance must stop, unless a topic is away.
     Unpaired(PartitionId),
     /// The topics have got more partitions: the instance must stop.
     Grown(PartitionId),
+    /// Another instance has joined the group under this one's name: the instance must stop.
+    Fenced,
 }
 
 /// What a worker tells the control thread about the assignment that it has seen last.
@@ -101,9 +103,7 @@ impl Control {
             match self.consumer.poll(POLL_INTERVAL) {
                 None => {}
                 Some(Ok(_)) => self.fail("a record arrived beside the workers' queues"),
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    self.fail(&code.to_string());
-                }
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => self.ended_by(code),
                 Some(Err(error)) => tracing::debug!(%error, "Kafka client reports an error"),
             }
             for change in self.consumer.context().take_changes() {
@@ -137,6 +137,15 @@ impl Control {
         self.health.fail(reason);
     }
 
+    /// The client has failed for good; only itself knows why.
+    fn ended_by(&self, code: RDKafkaErrorCode) {
+        match self.consumer.client().fatal_error() {
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => self.tell_all(|| GroupEvent::Fenced),
+            Some((_, reason)) => self.fail(&reason),
+            None => self.fail(&code.to_string()),
+        }
+    }
+
     fn assigned(&mut self, partitions: &[(Stream, PartitionId)]) {
         self.health.accepted();
         self.health.forget_logs();
@@ -144,13 +153,15 @@ impl Control {
         self.reading = false;
         self.wanted.clear();
         self.assign(Some(&TopicPartitionList::new()));
+        // First, since a topic that alone has grown is not paired either.
+        let numbers = partitions.iter().map(|&(_, partition)| partition);
+        if let Some(new) = numbers.max().filter(|last| last.0 >= self.partitions) {
+            return self.tell_all(|| GroupEvent::Grown(new));
+        }
         let paired = match pair(partitions, self.topics[Stream::Labels.index()].is_some()) {
             Ok(paired) => paired,
             Err(partition) => return self.tell_all(|| GroupEvent::Unpaired(partition)),
         };
-        if let Some(&last) = paired.last().filter(|last| last.0 >= self.partitions) {
-            return self.tell_all(|| GroupEvent::Grown(last));
-        }
         self.begin(paired);
     }
 

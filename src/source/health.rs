@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::SourceError;
 use crate::engine::event::{PartitionId, Stream};
 
 /// Connection and lag, as librdkafka last reported them. Clones share one state.
@@ -13,7 +14,9 @@ pub struct KafkaHealth(Arc<Mutex<State>>);
 struct State {
     outage: Option<String>,
     refusal: Option<String>,
-    fatal: Option<String>,
+    /// A topic that is not there at present.
+    gone: Option<String>,
+    fatal: Option<SourceError>,
     logs: BTreeMap<(Stream, PartitionId), LogState>,
 }
 
@@ -45,7 +48,7 @@ impl KafkaHealth {
     /// Why nothing can be read at present: no broker can be reached, or they refuse this client.
     pub fn outage(&self) -> Option<String> {
         let state = self.state();
-        state.outage.clone().or_else(|| state.refusal.clone())
+        [&state.outage, &state.gone, &state.refusal].into_iter().flatten().next().cloned()
     }
 
     /// Records not yet read, for each topic partition that this instance reads.
@@ -95,13 +98,36 @@ impl KafkaHealth {
         self.state().refusal = None;
     }
 
-    /// Notes that the client can't go on.
-    pub(super) fn fail(&self, reason: &str) {
-        self.state().fatal.get_or_insert_with(|| reason.to_owned());
+    /// Notes whether a topic is not there at present; logged once for each change.
+    pub(super) fn gone(&self, topic: Option<&str>) {
+        let mut state = self.state();
+        match (&state.gone, topic) {
+            (None, Some(topic)) => tracing::warn!(topic, "a topic does not exist any more"),
+            (Some(_), None) => tracing::warn!("the topics are there again"),
+            _ => {}
+        }
+        state.gone = topic.map(|topic| {
+            format!("topic {topic} does not exist any more: if it was deleted, start under another job name")
+        });
     }
 
-    /// Why the client can't go on, if so.
-    pub(super) fn fatal(&self) -> Option<String> {
+    /// Whether a topic is not there at present.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state().gone.is_some()
+    }
+
+    /// Notes that the client can't go on.
+    pub(super) fn fail(&self, reason: &str) {
+        self.refuse(SourceError::Client(reason.to_owned()));
+    }
+
+    /// Ends all sources of the instance with this error.
+    pub fn refuse(&self, error: SourceError) {
+        self.state().fatal.get_or_insert(error);
+    }
+
+    /// Why nothing more may be read, if so.
+    pub(super) fn fatal(&self) -> Option<SourceError> {
         self.state().fatal.clone()
     }
 
@@ -170,6 +196,11 @@ mod tests {
         assert_eq!(health.outage().as_deref(), Some("no right"));
         health.flowing();
         assert_eq!(health.outage(), None);
+        health.gone(Some("labels"));
+        health.flowing();
+        assert!(health.outage().is_some_and(|reason| reason.contains("topic labels")));
+        health.gone(None);
+        assert_eq!(health.outage(), None);
     }
 
     #[test]
@@ -177,6 +208,6 @@ mod tests {
         let health = KafkaHealth::default();
         health.fail("first");
         health.fail("second");
-        assert_eq!(health.fatal().as_deref(), Some("first"));
+        assert_eq!(health.fatal(), Some(SourceError::Client("first".to_owned())));
     }
 }

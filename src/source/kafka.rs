@@ -17,12 +17,14 @@ pub use super::group::KafkaCommits;
 use super::group::{Control, GroupConsumer, Membership, WorkerEnd};
 pub use super::health::KafkaHealth;
 use super::progress::Ends;
+pub use super::retention::{Retention, needed as needed_retention};
 use super::settings::consumer_config;
 pub use super::settings::{
     KafkaSettings, Start, TopicIdentity, Topics, check_properties, client_config, without_values,
 };
 pub use super::share::KafkaSource;
 use super::share::{Channels, Link};
+pub use super::watch::TopicWatch;
 use crate::engine::event::{PartitionId, Stream};
 
 /// Events that a worker may leave unread before it counts as stuck.
@@ -40,6 +42,8 @@ pub struct Opened {
     pub commits: KafkaCommits,
     /// For telemetry and `/readyz`.
     pub health: KafkaHealth,
+    /// For the writer: whether the topics are still those that were inspected.
+    pub watch: TopicWatch,
 }
 
 /// Asks the brokers about the topics, for at most half a minute: do they exist, with equal numbers of partitions?
@@ -62,10 +66,10 @@ pub fn open(settings: &KafkaSettings, topics: &Topics) -> Result<Opened, SourceE
     let context = GroupContext::new(names.clone(), health.clone());
     let consumer: GroupConsumer = config.create_with_context(context).map_err(client_error)?;
     let consumer = Arc::new(consumer);
-    let brokers = settings.brokers.clone();
-    let link = Link { consumer: Arc::clone(&consumer), topics: names, health, brokers };
+    let watch = TopicWatch::start(settings, consumer_config(settings)?, topics, &health)?;
+    let link = Link { consumer: Arc::clone(&consumer), topics: names, health, watch };
     let ends =
-        if settings.until_end { Some(Arc::new(ends(&link, topics.partitions)?)) } else { None };
+        if settings.until_end { Some(Arc::new(ends(settings, &link, topics)?)) } else { None };
     let subscribed: Vec<&str> = link.topics.iter().flatten().map(String::as_str).collect();
     consumer.subscribe(&subscribed).map_err(client_error)?;
     drop(consumer);
@@ -121,21 +125,24 @@ fn start_workers(
     };
     let thread = thread::Builder::new().name("kafka-control".to_owned()).spawn(run);
     match thread {
-        Ok(_) => Ok(Opened { sources, commits, health: link.health.clone() }),
+        Ok(_) => {
+            let (health, watch) = (link.health.clone(), link.watch.clone());
+            Ok(Opened { sources, commits, health, watch })
+        }
         Err(error) => Err(SourceError::Client(format!("can't start its control thread: {error}"))),
     }
 }
 
 /// The end offsets of all partitions of both topics.
-fn ends(link: &Link, partitions: i32) -> Result<Ends, SourceError> {
-    let all: Vec<PartitionId> = (0..partitions).map(PartitionId).collect();
+fn ends(settings: &KafkaSettings, link: &Link, topics: &Topics) -> Result<Ends, SourceError> {
+    let all: Vec<PartitionId> = (0..topics.partitions).map(PartitionId).collect();
     let wanted = link.of_both(&all);
     let mut attempt = 1;
     let bounds = loop {
         match link.bounds(&wanted) {
             Ok(bounds) => break bounds,
             Err(error) if attempt == OPEN_ATTEMPTS => {
-                let brokers = link.brokers.clone();
+                let brokers = settings.brokers.clone();
                 return Err(SourceError::Unreachable { brokers, reason: error.to_string() });
             }
             Err(_) => attempt += 1,

@@ -4,10 +4,12 @@ pub mod batch;
 mod health;
 mod context;
 mod group;
+pub mod retention;
 pub mod settings;
 mod progress;
-mod share;
 mod topics;
+pub mod watch;
+mod share;
 pub mod kafka;
 
 use std::time::Duration;
@@ -21,7 +23,8 @@ use crate::engine::time::RecordTime;
 pub trait Source: Send {
     /// Waits up to `wait` for what comes next. Borrowed slices live until the next call.
     fn poll(&mut self, take: Take, wait: Duration) -> Result<SourceEvent<'_>, SourceError>;
-    /// Where a partition without a mark begins: at the log's start or end, as configured.
+    /// Where a partition without a mark begins: at the log's start or end, as configured. One that is left out can't
+    /// be asked for at present; it is assigned again later.
     fn beginning(
         &mut self,
         partitions: &[PartitionId],
@@ -98,7 +101,7 @@ pub struct Record<'a> {
 }
 
 /// What can go wrong with Kafka.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// librdkafka says that it can't go on.
     #[error("Kafka client failed: {0}")]
@@ -147,6 +150,9 @@ pub enum SourceError {
         /// The partition number.
         partition: i32,
     },
+    /// Another instance has joined the group under this one's `group.instance.id`.
+    #[error("another instance has joined the group under this one's group.instance.id")]
+    Fenced,
     /// The topics have got more partitions since the start, so keys have moved between partitions.
     #[error(
         "the topics have got partition {partition} since the start: a join across the change would miss pairs"
@@ -154,6 +160,35 @@ pub enum SourceError {
     Grown {
         /// The new partition number.
         partition: i32,
+    },
+    /// A topic has another id than at the start: it was deleted and created again.
+    #[error(
+        "topic {topic} was created anew (its ID was {was} and is {is}): what was read before is not in it, and its \
+         offsets begin again"
+    )]
+    Replaced {
+        /// The topic.
+        topic: String,
+        /// The id at the start.
+        was: String,
+        /// The id now.
+        is: String,
+    },
+    /// The brokers delete records before a restart needs them no more.
+    #[error(
+        "topic {topic} has {setting}={kept_ms}, but a restart may have to read back {needed_ms} ms, which follows from \
+         windows.label_wait, lateness, max_future and size: the first restart would miss records. Set {setting} to \
+         {needed_ms} or more, or shorten windows.label_wait"
+    )]
+    ShortRetention {
+        /// The topic.
+        topic: String,
+        /// Which of its settings.
+        setting: &'static str,
+        /// The setting's value.
+        kept_ms: i64,
+        /// The least value that does.
+        needed_ms: i64,
     },
     /// The log no longer holds what a restart must read.
     #[error(
@@ -195,9 +230,11 @@ impl SourceError {
             Self::MissingTopic { .. } => "topic_missing",
             Self::UnequalPartitions { .. } => "partitions_unequal",
             Self::Unpaired { .. } => "assignment_unpaired",
+            Self::Fenced => "instance_fenced",
             Self::Grown { .. } => "partitions_changed",
             Self::FloorBelowLog { .. } => "floor_below_log",
-            Self::LogShrank { .. } => "topic_recreated",
+            Self::ShortRetention { .. } => "retention_too_short",
+            Self::LogShrank { .. } | Self::Replaced { .. } => "topic_recreated",
         }
     }
 }

@@ -6,6 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use super::SourceError;
+use super::retention::Retention;
 
 /// Which topics to read, and how.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct Topics {
     pub cluster: String,
     /// Whether all topics are stamped by the broker (`message.timestamp.type=LogAppendTime`).
     pub append_time: bool,
+    /// How long records are kept, inferences first; none where the brokers do not say.
+    pub retention: [Option<Retention>; 2],
 }
 
 /// One topic.

@@ -15,15 +15,16 @@ use super::group::{About, GroupConsumer, GroupEvent, Membership, Request};
 use super::health::KafkaHealth;
 use super::progress::{Ends, Progress};
 use super::settings::Start;
+use super::watch::TopicWatch;
 use super::{Records, Source, SourceError, SourceEvent, Take};
 use crate::engine::event::{PartitionId, Positions, Stream};
 
 /// The longest wait between two looks at the client's health and at the ends.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long one question for offsets may take.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the offsets of new partitions are asked for before giving up.
-const QUERY_ATTEMPTS: usize = 12;
+/// How long one question for offsets may take: group events and a stop wait behind it.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two questions where new partitions begin, while nobody answers.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One worker's share of both topics: all partitions whose number modulo the number of workers is its own.
 pub struct KafkaSource {
@@ -37,6 +38,10 @@ pub struct KafkaSource {
     requests: SyncSender<Request>,
     waker: Arc<Waker>,
     begin: Start,
+    /// Partitions whose beginning is not known yet, and when it is asked for again.
+    unknown: Option<(Vec<PartitionId>, Instant)>,
+    /// What will be the error if the topics are what they were, and the number of the question whether they are.
+    doubt: Option<(SourceError, u64)>,
     link: Link,
     /// Last, so that it is dropped after all that holds the client.
     _membership: Arc<Membership>,
@@ -48,7 +53,7 @@ pub(super) struct Link {
     pub(super) consumer: Arc<GroupConsumer>,
     pub(super) topics: TopicNames,
     pub(super) health: KafkaHealth,
-    pub(super) brokers: String,
+    pub(super) watch: TopicWatch,
 }
 
 /// The channels of one worker.
@@ -76,6 +81,8 @@ impl KafkaSource {
             requests: channels.requests,
             waker: channels.waker,
             begin,
+            unknown: None,
+            doubt: None,
             link,
             _membership: membership,
         }
@@ -122,12 +129,27 @@ impl KafkaSource {
                     return Ok(Some(SourceEvent::Lost(partitions)));
                 }
                 GroupEvent::Unpaired(partition) => {
-                    return Err(SourceError::Unpaired { partition: partition.0 });
+                    self.forget();
+                    self.ask_about(SourceError::Unpaired { partition: partition.0 });
                 }
+                GroupEvent::Fenced => return Err(SourceError::Fenced),
                 GroupEvent::Grown(partition) => {
                     return Err(SourceError::Grown { partition: partition.0 });
                 }
             }
+        }
+        if let Some((SourceError::Unpaired { .. }, _)) = self.doubt
+            && self.link.health.is_gone()
+        {
+            // That is why: nothing is assigned until the group sees the topic again, which may be another one then.
+            self.doubt = None;
+        }
+        let is_certain = |(_, question): &mut _| self.link.watch.is_unchanged_since(*question);
+        if let Some((error, _)) = self.doubt.take_if(is_certain) {
+            return Err(error);
+        }
+        if let Some((partitions, _)) = self.unknown.take_if(|(_, at)| *at <= now()) {
+            return Ok(Some(SourceEvent::Assigned(partitions)));
         }
         Ok(self
             .progress
@@ -140,6 +162,15 @@ impl KafkaSource {
         self.batch.clear();
         self.queues = [None, None];
         self.progress.clear();
+        self.unknown = None;
+        self.doubt = None;
+    }
+
+    /// An error that may follow from a topic that is gone, was made anew or has grown: then it is not what is wrong.
+    fn ask_about(&mut self, error: SourceError) {
+        if self.doubt.is_none() {
+            self.doubt = Some((error, self.link.watch.look()));
+        }
     }
 
     /// Takes one batch of a topic that is wanted. Returns whether it holds records.
@@ -183,21 +214,28 @@ impl KafkaSource {
     }
 
     /// An error in place of a record: either the log has lost what is to be read, or it passes.
-    fn failed(&self, stream: Stream, failure: &Failure) -> Result<(), SourceError> {
+    fn failed(&mut self, stream: Stream, failure: &Failure) -> Result<(), SourceError> {
         let Some(position) = self.progress.position(stream, failure.partition) else {
             return Ok(());
         };
         match failure.code {
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                 let bounds = self.link.bounds(&[(stream, failure.partition)]);
-                let bounds = bounds.map_err(|error| SourceError::Client(error.to_string()))?;
-                self.link.check(stream, failure.partition, position, &bounds[0])?;
-                Err(SourceError::Client(format!(
-                    "{} partition {} can't be read at offset {position}: {}",
-                    self.link.topic(stream),
-                    failure.partition.0,
-                    failure.reason
-                )))
+                let checked = bounds.map_err(|error| SourceError::Client(error.to_string()));
+                let checked = checked.and_then(|bounds| {
+                    self.link.check(stream, failure.partition, position, &bounds[0])
+                });
+                let unreadable = || {
+                    SourceError::Client(format!(
+                        "{} partition {} can't be read at offset {position}: {}",
+                        self.link.topic(stream),
+                        failure.partition.0,
+                        failure.reason
+                    ))
+                };
+                let error = checked.err().unwrap_or_else(unreadable);
+                self.ask_about(error);
+                Ok(())
             }
             RDKafkaErrorCode::Fatal => Err(SourceError::Client(failure.reason.clone())),
             _ => {
@@ -209,12 +247,11 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
-    #[expect(clippy::disallowed_methods, reason = "an edge: `wait` is wall time")]
     fn poll(&mut self, take: Take, wait: Duration) -> Result<SourceEvent<'_>, SourceError> {
-        let deadline = Instant::now() + wait;
+        let deadline = now() + wait;
         loop {
-            if let Some(reason) = self.link.health.fatal() {
-                return Err(SourceError::Client(reason));
+            if let Some(error) = self.link.health.fatal() {
+                return Err(error);
             }
             if let Some(event) = self.next_event()? {
                 return Ok(event);
@@ -223,7 +260,7 @@ impl Source for KafkaSource {
                 return Ok(SourceEvent::Records(Records { records: self.batch.records() }));
             }
             if !self.progress.has_ended() {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let left = deadline.saturating_duration_since(now());
                 if left.is_zero() {
                     return Ok(SourceEvent::Quiet);
                 }
@@ -232,27 +269,22 @@ impl Source for KafkaSource {
         }
     }
 
-    /// Asks the brokers; waits out an outage for a while.
+    /// Asks the brokers, once: during an outage the partitions are assigned again until somebody answers, so that
+    /// group events and a stop don't wait.
     fn beginning(
         &mut self,
         partitions: &[PartitionId],
     ) -> Result<Vec<(PartitionId, Positions)>, SourceError> {
         let wanted = self.link.of_both(partitions);
-        let mut attempt = 1;
-        let bounds = loop {
-            match self.link.bounds(&wanted) {
-                Ok(bounds) => break bounds,
-                Err(error) if attempt == QUERY_ATTEMPTS => {
-                    let brokers = self.link.brokers.clone();
-                    return Err(SourceError::Unreachable { brokers, reason: error.to_string() });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "asking again where the log begins");
-                    self.waker.wait(LOOK_INTERVAL);
-                    attempt += 1;
-                }
+        let bounds = match self.link.bounds(&wanted) {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                self.link.health.refused(&format!("nobody says where the topics begin: {error}"));
+                self.unknown = Some((partitions.to_vec(), now() + RETRY_INTERVAL));
+                return Ok(Vec::new());
             }
         };
+        self.link.health.accepted();
         let mut positions: Vec<_> =
             partitions.iter().map(|&partition| (partition, Positions::default())).collect();
         for (&(stream, partition), bounds) in wanted.iter().zip(bounds) {
@@ -293,6 +325,11 @@ impl Source for KafkaSource {
     fn reassign(&mut self) -> Result<(), SourceError> {
         self.ask(About::Reassign)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: waiting is wall time")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// The offsets of a topic partition.

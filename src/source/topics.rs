@@ -19,9 +19,10 @@ use rdkafka_sys as sys;
 
 use super::SourceError;
 use super::context::log_client_line;
+use super::retention::Retention;
 use super::settings::{KafkaSettings, TopicIdentity, Topics, without_values};
 
-/// How long the brokers may take for one answer.
+/// How long the brokers may take for one answer before the start.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a topic's metadata is asked for: a broker that has just started answers with errors at first.
 const METADATA_ATTEMPTS: usize = 3;
@@ -32,11 +33,15 @@ const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 #[derive(Debug, Default)]
 struct Inspector {
     reason: Mutex<Option<String>>,
+    /// Another client of the process says what happens to the connections.
+    is_quiet: bool,
 }
 
 impl ClientContext for Inspector {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client_line(level, facility, message);
+        if !self.is_quiet {
+            log_client_line(level, facility, message);
+        }
     }
 
     fn stats(&self, _statistics: Statistics) {} // the default logs them
@@ -74,7 +79,7 @@ pub(super) fn inspect(
         partitions.push(found.partitions);
         broker = found.broker.or(broker);
     }
-    let client = Admin { client: &client, broker };
+    let client = Admin { client: &client, broker, timeout: ANSWER_TIMEOUT };
     if let [inferences, labels] = partitions[..]
         && inferences != labels
     {
@@ -85,17 +90,71 @@ pub(super) fn inspect(
             label_partitions: labels,
         });
     }
-    let mut identities = ids(&client, &names)?
-        .into_iter()
-        .zip(&names)
-        .map(|(id, &name)| TopicIdentity { name: name.to_owned(), id });
+    let described = describe(&client, &names).map_err(|reason| {
+        let brokers = settings.brokers.clone();
+        SourceError::Unreachable { brokers, reason }
+    })?;
+    let mut identities = described.into_iter().zip(&names).map(|(described, &name)| {
+        TopicIdentity { name: name.to_owned(), id: described.map(|it| it.id).unwrap_or_default() }
+    });
+    let configs: Vec<_> = names.iter().map(|name| configs_of(&client, name)).collect();
+    let stamps = |configs: &Vec<(String, String)>| {
+        let kind = configs.iter().find(|(name, _)| name == "message.timestamp.type");
+        kind.is_some_and(|(_, value)| value == "LogAppendTime")
+    };
     Ok(Topics {
         partitions: i32::try_from(partitions[0]).expect("partition numbers are i32"),
         inferences: identities.next().expect("one id per name"),
         labels: identities.next(),
         cluster: client.client.client().fetch_cluster_id(ANSWER_TIMEOUT).unwrap_or_default(),
-        append_time: names.iter().all(|name| stamped_by_broker(&client, name)),
+        append_time: configs.iter().all(|configs| configs.as_ref().is_some_and(stamps)),
+        retention: [0, 1].map(|at| configs.get(at)?.as_deref().map(Retention::of)),
     })
+}
+
+/// Asks again and again what the topics are, with a client of its own.
+pub(super) struct Asker {
+    client: Client,
+    names: Vec<String>,
+    brokers: Vec<i32>,
+    /// Which broker is asked next: after a failure another one.
+    turn: usize,
+}
+
+impl Asker {
+    pub(super) fn new(
+        settings: &KafkaSettings,
+        mut config: ClientConfig,
+    ) -> Result<Self, SourceError> {
+        let names = [Some(&settings.inferences), settings.labels.as_ref()];
+        config.set("statistics.interval.ms", "0");
+        let inspector = Inspector { is_quiet: true, ..Inspector::default() };
+        let client = config
+            .create_with_context(inspector)
+            .map_err(|error| SourceError::Client(without_values(&error)))?;
+        let names = names.into_iter().flatten().cloned().collect();
+        Ok(Self { client, names, brokers: Vec::new(), turn: 0 })
+    }
+
+    /// The topics as they are now, in the order inferences, labels; none in the place of one that does not exist.
+    pub(super) fn ask(&mut self, timeout: Duration) -> Result<Vec<Option<Described>>, String> {
+        // An error of the connection waits to be served, and nobody needs it.
+        drop(self.client.poll(Duration::ZERO));
+        if self.brokers.is_empty() {
+            let name = self.names.first().map(String::as_str);
+            let metadata =
+                self.client.fetch_metadata(name, timeout).map_err(|error| error.to_string())?;
+            self.brokers = metadata.brokers().iter().map(MetadataBroker::id).collect();
+        }
+        let broker = self.brokers.get(self.turn % self.brokers.len().max(1)).copied();
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let found = describe(&Admin { client: &self.client, broker, timeout }, &names);
+        if found.is_err() {
+            self.turn = self.turn.wrapping_add(1);
+            self.brokers.clear();
+        }
+        found
+    }
 }
 
 /// Whether any instance is in the group at present.
@@ -126,6 +185,16 @@ struct Found {
 struct Admin<'a> {
     client: &'a Client,
     broker: Option<i32>,
+    timeout: Duration,
+}
+
+/// One topic as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Described {
+    /// Its id; empty where the brokers have none.
+    pub(super) id: String,
+    /// How many partitions it has.
+    pub(super) partitions: usize,
 }
 
 fn partitions_of(
@@ -167,8 +236,8 @@ fn partitions_of(
     Err(SourceError::Unreachable { brokers: settings.brokers.clone(), reason })
 }
 
-/// The topics' ids, in the order of the names; empty where the brokers have none.
-fn ids(client: &Admin<'_>, names: &[&str]) -> Result<Vec<String>, SourceError> {
+/// The topics, in the order of the names; none in the place of one that does not exist.
+fn describe(client: &Admin<'_>, names: &[&str]) -> Result<Vec<Option<Described>>, String> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: the pointers are valid C texts, copied by the call; the collection is destroyed below.
@@ -182,35 +251,62 @@ fn ids(client: &Admin<'_>, names: &[&str]) -> Result<Vec<String>, SourceError> {
         });
     // SAFETY: made above, and used no more.
     unsafe { sys::rd_kafka_TopicCollection_destroy(topics) };
-    let answer = answer.map_err(SourceError::Client)?;
-    // SAFETY: the event is the answer to DescribeTopics; all that is read of it is copied before it is destroyed.
+    let answer = answer?;
+    // SAFETY: the event is the answer to DescribeTopics; arrays come with their lengths, are checked for null, and all
+    // that is read of it is copied before it is destroyed.
     let found = unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(answer.0.as_ptr());
         if result.is_null() {
-            return Err(SourceError::Client("no answer to the question for topic ids".to_owned()));
+            return Err("no answer to the question for topic ids".to_owned());
         }
         let mut count = 0;
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         let topics = if topics.is_null() { &[] } else { std::slice::from_raw_parts(topics, count) };
-        let describe = |&topic: &*const sys::rd_kafka_TopicDescription_t| {
-            let name = text(sys::rd_kafka_TopicDescription_name(topic));
-            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
-            let id =
-                if id.is_null() { String::new() } else { text(sys::rd_kafka_Uuid_base64str(id)) };
-            (name, id)
+        let one = |&topic: &*const sys::rd_kafka_TopicDescription_t| {
+            (text(sys::rd_kafka_TopicDescription_name(topic)), describe_one(topic))
         };
-        topics.iter().map(describe).collect::<Vec<_>>()
+        topics.iter().map(one).collect::<Vec<_>>()
     };
-    let id_of = |name: &CString| {
+    let of = |name: &CString| {
         let found = found.iter().find(|(found, _)| found.as_bytes() == name.as_bytes());
-        found.map(|(_, id)| id.clone()).filter(|id| id != NO_ID).unwrap_or_default()
+        found.map_or(Ok(None), |(_, described)| described.clone())
     };
-    Ok(names.iter().map(id_of).collect())
+    names.iter().map(of).collect()
 }
 
-/// Whether the broker stamps the topic's records. No where it does not say.
-fn stamped_by_broker(client: &Admin<'_>, topic: &str) -> bool {
-    let Ok(name) = CString::new(topic) else { return false };
+/// Copies what an answer says of one topic.
+///
+/// # Safety
+/// The pointer is one of the answer's topics, and the answer still there.
+unsafe fn describe_one(
+    topic: *const sys::rd_kafka_TopicDescription_t,
+) -> Result<Option<Described>, String> {
+    // SAFETY: promised by the caller; errors and ids are checked for null.
+    unsafe {
+        let error = sys::rd_kafka_TopicDescription_error(topic);
+        let code = if error.is_null() {
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        } else {
+            sys::rd_kafka_error_code(error)
+        };
+        match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::NoError => {}
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                return Ok(None);
+            }
+            _ => return Err(text(sys::rd_kafka_error_string(error))),
+        }
+        let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+        let id = if id.is_null() { String::new() } else { text(sys::rd_kafka_Uuid_base64str(id)) };
+        let mut partitions = 0;
+        sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+        Ok(Some(Described { id: if id == NO_ID { String::new() } else { id }, partitions }))
+    }
+}
+
+/// The topic's configuration. None where the broker does not say.
+fn configs_of(client: &Admin<'_>, topic: &str) -> Option<Vec<(String, String)>> {
+    let name = CString::new(topic).ok()?;
     let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
     // SAFETY: the name is a valid C text, copied by the call; the resource is destroyed below.
     let mut resource = unsafe { sys::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
@@ -224,12 +320,11 @@ fn stamped_by_broker(client: &Admin<'_>, topic: &str) -> bool {
     // SAFETY: made above, and used no more.
     unsafe { sys::rd_kafka_ConfigResource_destroy(resource) };
     match answer {
-        Ok(answer) => configs(&answer)
-            .iter()
-            .any(|(name, value)| name == "message.timestamp.type" && value == "LogAppendTime"),
+        // A topic that this client may not ask about has an answer without entries.
+        Ok(answer) => Some(configs(&answer)).filter(|configs| !configs.is_empty()),
         Err(reason) => {
-            tracing::debug!(topic, reason, "the broker does not say who stamps the records");
-            false
+            tracing::debug!(topic, reason, "the broker does not say how the topic is configured");
+            None
         }
     }
 }
@@ -278,7 +373,7 @@ impl Answer {
         ask: impl FnOnce(&Ask),
     ) -> Result<Self, String> {
         let client = admin.client.client().native_ptr();
-        let timeout = i32::try_from(ANSWER_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+        let timeout = i32::try_from(admin.timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the client is valid for the call; options and queue are destroyed below. An answer that comes after
         // the queue is destroyed is thrown away by librdkafka, which counts its queues.
         let event = unsafe {

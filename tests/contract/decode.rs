@@ -8,19 +8,15 @@ use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::{Schemas, WriterSchema};
-use tidegauge::decode::{DecodeError, Decoder, DecoderSettings, Format, NotDecoded, SchemaId};
+use tidegauge::decode::{DecodeError, Decoder, Format, NotDecoded, SchemaId};
 use tidegauge::engine::event::{Event, FeatureValue, Inference, RequestId, Stream, Target};
 use tidegauge::engine::names::Names;
 
+pub(crate) use crate::cases::{canonical, event_text as text, settings};
+
 pub(crate) const INFERENCE: &str = include_str!("../../schemas/inference.avsc");
 pub(crate) const LABEL: &str = include_str!("../../schemas/label.avsc");
-
-pub(crate) fn settings(stream: Stream, format: Format) -> DecoderSettings {
-    let segments = vec!["region".to_owned(), "channel".to_owned()];
-    DecoderSettings { stream, format, fields: FieldPaths::new(stream), segments }
-}
 
 pub(crate) fn decoder(stream: Stream, format: Format) -> Decoder {
     Decoder::new(&settings(stream, format), Arc::new(Schemas::none())).unwrap()
@@ -28,13 +24,6 @@ pub(crate) fn decoder(stream: Stream, format: Format) -> Decoder {
 
 pub(crate) fn json(stream: Stream) -> Decoder {
     decoder(stream, Format::Json)
-}
-
-pub(crate) fn canonical(stream: Stream) -> &'static str {
-    match stream {
-        Stream::Inferences => INFERENCE,
-        Stream::Labels => LABEL,
-    }
 }
 
 pub(crate) fn avro(stream: Stream) -> Decoder {
@@ -68,44 +57,6 @@ pub(crate) fn write_datum(schema: &Schema, value: Value) -> Vec<u8> {
 pub(crate) fn read_datum(schema: &Schema, bytes: &mut &[u8]) -> Value {
     let reader = GenericDatumReader::builder(schema).build().unwrap();
     reader.read_value(bytes).unwrap()
-}
-
-/// Everything an event says, with names as text.
-pub(crate) fn text(event: &Event<'_>, names: &Names) -> String {
-    let target = |target: &Target| match target {
-        Target::Class(id) => format!("class {}", names.text(id.0)),
-        other => format!("{other:?}"),
-    };
-    match event {
-        Event::Label(x) => {
-            let model = x.model.map(|id| Arc::clone(names.text(id.0)));
-            format!("{:?} {model:?} {:?} {} {}", x.id, x.time, target(&x.value), x.weight)
-        }
-        Event::Inference(x) => {
-            let mut features: Vec<_> = x
-                .features
-                .iter()
-                .map(|f| format!("{}={:?}", names.text(f.name.0), f.value))
-                .collect();
-            let mut scores: Vec<_> =
-                x.scores.iter().map(|(id, p)| format!("{}={p}", names.text(id.0))).collect();
-            features.sort();
-            scores.sort();
-            let segments: Vec<_> =
-                x.segments.iter().map(|s| (s.dimension, Arc::clone(names.text(s.id.0)))).collect();
-            format!(
-                "{:?} {} {} {:?} {} {:?} {} {:?} {scores:?} {features:?} {segments:?}",
-                x.id,
-                names.text(x.model.0),
-                names.text(x.version.0),
-                x.time,
-                target(&x.prediction),
-                x.latency_us,
-                x.failed,
-                x.score
-            )
-        }
-    }
 }
 
 fn examples(stream: Stream) -> Vec<PathBuf> {

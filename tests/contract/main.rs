@@ -1,6 +1,9 @@
 //! What other programs see of Tidegauge, and what its parts promise each other. In memory, in seconds.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../fuzz/cases/mod.rs"]
+#[expect(unreachable_pub, reason = "each fuzz target has it as a module too")]
+mod cases;
 #[path = "../support/log.rs"]
 #[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
 mod log;
@@ -19,6 +22,7 @@ mod controls;
 mod decode;
 mod decode_avro;
 mod decode_json;
+mod fuzz;
 mod memory;
 mod pipeline;
 mod registry;

@@ -1,6 +1,8 @@
 //! The Kafka source against librdkafka's own broker in process: what is delivered, to whom, from where, until when.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod errors;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -6,17 +6,22 @@
 
 #![expect(unreachable_pub, reason = "the parts of the harness use one another")]
 
+mod controls;
 mod data;
 mod database;
 mod invariants;
-mod matrix;
+pub mod matrix;
+mod network;
 mod pairs;
+mod points;
 mod process;
 mod raw;
-mod report;
+pub mod report;
+pub mod rolling;
 mod samples;
 mod soak;
-mod trial;
+mod topics;
+pub mod trial;
 
 /// A test for each row that `cargo test` runs, so that they run at the same time.
 macro_rules! rows_in_ci {
@@ -31,7 +36,9 @@ macro_rules! rows_in_ci {
     };
 }
 
-rows_in_ci! { p1 "P1", p3 "P3", p5 "P5", k1 "K1", c1 "C1", c2 "C2" }
+rows_in_ci! {
+    p1 "P1", p2 "P2", p3 "P3", p5 "P5", k1 "K1", c1 "C1", c2 "C2", c3 "C3"
+}
 
 /// With `TIDEGAUGE_FAULTS` the rows that it asks for; without, whether the rows are what they should be.
 #[test]

@@ -10,5 +10,8 @@ mod demo;
 mod end_to_end;
 mod faults;
 mod operation;
+mod proxy;
 mod real_data;
+mod refusals;
+mod rolling;
 mod services;

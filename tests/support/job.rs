@@ -60,9 +60,9 @@ impl Job {
              [dead_letters]\ntopic = \"dead.{name}\"\n\n\
              [kafka]\nbrokers = \"{}\"\n\
              properties = {{ \"session.timeout.ms\" = \"6000\", \"heartbeat.interval.ms\" = \"1000\" }}\n\n{}",
-            clickhouse.url(),
+            clickhouse.program_url(),
             job.database,
-            kafka.bootstrap(),
+            kafka.program_bootstrap(),
             options(settings),
         );
         std::fs::write(job.file(), text).expect("the folder is ours");

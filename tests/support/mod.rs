@@ -11,6 +11,7 @@ pub mod letters;
 pub mod log;
 pub mod odd_requests;
 pub mod oracle;
+pub mod proxy;
 pub mod requests;
 pub mod services;
 

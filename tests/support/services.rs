@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tidegauge::embedded::clickhouse::{EmbeddedClickHouse, EmbeddedOptions};
 
 use super::http::{self, Answer};
+use super::proxy::{Kind, Proxy};
 use super::wait_for;
 
 /// Generous: eight test programs may share two cores.
@@ -102,7 +103,9 @@ impl Drop for Process {
 
 /// One Kafka broker in KRaft mode.
 pub struct Kafka {
-    ports: [u16; 2],
+    /// Of clients, of the controller, of clients that come through the proxy.
+    ports: [u16; 3],
+    proxy: Option<Proxy>,
     process: Option<Process>,
     folder: TempDir,
     libs: PathBuf,
@@ -111,9 +114,18 @@ pub struct Kafka {
 impl Kafka {
     /// Starts a broker with empty logs and waits until it serves.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same with a proxy, which [`Kafka::program_bootstrap`] leads to; other clients meet no faults.
+    pub fn start_behind_proxy() -> Self {
+        Self::start_with(Some(Proxy::start(Kind::Kafka, 0)))
+    }
+
+    fn start_with(proxy: Option<Proxy>) -> Self {
         let libs = cached("kafka", KAFKA_VERSION).join("libs");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut kafka = Self { ports: free_ports(), process: None, folder, libs };
+        let mut kafka = Self { ports: free_ports(), proxy, process: None, folder, libs };
         kafka.write_properties();
         kafka.format();
         let mut attempt = 1;
@@ -132,16 +144,21 @@ impl Kafka {
     }
 
     fn write_properties(&self) {
-        let [port, controller] = self.ports;
+        let [port, controller, behind] = self.ports;
         let data = self.path("data");
+        if let Some(proxy) = &self.proxy {
+            proxy.aim_at(behind);
+        }
+        let advertised = self.proxy.as_ref().map_or(behind, Proxy::port);
         let text = format!(
             "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{advertised}
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={}
 num.partitions=4
 auto.create.topics.enable=false
@@ -195,6 +212,16 @@ replica.fetch.max.bytes=20000000
     /// `host:port` for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    /// What the program is to be given: the proxy's address where there is one.
+    pub fn program_bootstrap(&self) -> String {
+        self.proxy.as_ref().map_or_else(|| self.bootstrap(), Proxy::address)
+    }
+
+    /// The proxy of [`Kafka::start_behind_proxy`].
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("started behind a proxy")
     }
 
     /// Makes a topic, with settings such as `("retention.ms", "-1")`, and waits until it is there.
@@ -371,6 +398,7 @@ impl Registry {
 
 /// A ClickHouse with the default user and no tables.
 pub struct ClickHouse {
+    proxy: Option<Proxy>,
     running: Option<EmbeddedClickHouse>,
     options: EmbeddedOptions,
     _folder: TempDir,
@@ -387,9 +415,22 @@ impl ClickHouse {
         let folder = tempfile::tempdir().expect("a temporary folder");
         folder.path().join("clickhouse").clone_into(&mut options.data_dir);
         options.launcher = Some(PathBuf::from(env!("CARGO_BIN_EXE_tidegauge-clickhouse")));
-        let mut clickhouse = Self { running: None, options, _folder: folder };
+        let mut clickhouse = Self { proxy: None, running: None, options, _folder: folder };
         clickhouse.start_again();
         clickhouse
+    }
+
+    /// The same with a proxy, which [`ClickHouse::program_url`] leads to; other clients meet no faults.
+    pub fn start_behind_proxy() -> Self {
+        let mut clickhouse = Self::start();
+        let port = clickhouse.running().http_port();
+        clickhouse.proxy = Some(Proxy::start(Kind::Http, port));
+        clickhouse
+    }
+
+    /// The proxy of [`ClickHouse::start_behind_proxy`].
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("started behind a proxy")
     }
 
     fn running(&self) -> &EmbeddedClickHouse {
@@ -400,6 +441,12 @@ impl ClickHouse {
     pub fn url(&self) -> String {
         let port = self.options.http_port.expect("set at the first start");
         format!("http://127.0.0.1:{port}")
+    }
+
+    /// What the program is to be given: the proxy's address where there is one.
+    pub fn program_url(&self) -> String {
+        let proxied = self.proxy.as_ref().map(|proxy| format!("http://{}", proxy.address()));
+        proxied.unwrap_or_else(|| self.url())
     }
 
     /// The text that the statement gives (TSV unless it says FORMAT). Panics at an error.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::{self, Report};
 use super::trial::{Plan, Trial, now};
-use super::{data, database, pairs, process};
+use super::{controls, data, database, network, pairs, points, process, rolling, topics};
 use crate::support::requests::Random;
 
 /// Where limits are not strict, a recovery must end within this all the same: a dozen test programs may share the
@@ -16,7 +16,7 @@ pub const LOOSE: Duration = Duration::from_secs(120);
 /// Seed of the rows that `cargo test` runs.
 const SEED_IN_CI: u64 = 42;
 /// Where time forbids the row's least number of injections in CI.
-const FEWER_IN_CI: &[(&str, usize)] = &[("P1", 6)];
+const FEWER_IN_CI: &[(&str, usize)] = &[("P1", 6), ("P2", 7)];
 
 /// How often records flow for a while where the fault is in the data.
 const ROUNDS_OF_DATA: usize = 5;
@@ -46,7 +46,15 @@ pub struct Fault {
 
 /// Every row, X1 apart.
 pub fn rows() -> Vec<&'static Fault> {
-    let all: [&'static [Fault]; 3] = [process::ROWS, database::ROWS, data::ROWS];
+    let all: [&'static [Fault]; 7] = [
+        process::ROWS,
+        rolling::ROWS,
+        points::ROWS,
+        topics::ROWS,
+        network::ROWS,
+        database::ROWS,
+        data::ROWS,
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -170,8 +178,18 @@ pub fn run_asked(asked: &Asked) {
             work.push(Box::new(move || run(fault, seed, fault.least)));
         }
     }
+    for &(id, run) in topics::REFUSED {
+        if asked.includes(id) {
+            work.push(Box::new(move || run(seed)));
+        }
+    }
     if asked.includes("X1") {
         work.push(Box::new(move || pairs::run(seed, pairs::LEAST)));
+    }
+    if asked.includes("I8") {
+        for control in controls::ALL {
+            work.push(Box::new(move || controls::run(control, seed)));
+        }
     }
     assert!(!work.is_empty(), "no row is called {}", asked.ids);
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -196,7 +214,12 @@ pub fn run_asked(asked: &Asked) {
         }
     });
     let mut reports = done.into_inner().expect("no holder panics");
-    let order: Vec<&str> = rows().iter().map(|fault| fault.id).chain(["X1"]).collect();
+    let order: Vec<&str> = rows()
+        .iter()
+        .map(|fault| fault.id)
+        .chain(topics::REFUSED.iter().map(|(id, _)| *id))
+        .chain(["X1", "I8"])
+        .collect();
     reports.sort_by_key(|report| order.iter().position(|id| *id == report.id));
     eprintln!("\n{}", report::write("report", seed, &reports));
     let failed: Vec<&str> = reports

@@ -15,6 +15,7 @@ const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
 /// Rows that bear no other fault beside them, and why.
 const ALONE: &[(&str, &str)] = &[
     ("P8", "it waits for its fault to strike, which needs an instance that takes in records"),
+    ("K7", "it waits for all instances to end, which one that is held does not"),
     ("D7", "its traffic is Avro"),
     ("C10a", "held instances must not wake up after it"),
     ("C10b", "marks and rows go back"),

@@ -46,6 +46,8 @@ pub struct Plan {
     pub seed: u64,
     /// Started at the beginning.
     pub instances: usize,
+    /// Whether instances are static members of the group: one that starts takes the name of one that has ended.
+    pub is_static: bool,
     pub partitions: usize,
     /// Of both topics together.
     pub records_per_second: usize,
@@ -87,6 +89,7 @@ impl Plan {
             name: name.to_owned(),
             seed,
             instances: 2,
+            is_static: false,
             partitions: 4,
             records_per_second: 1000,
             seconds: 60,
@@ -104,11 +107,19 @@ impl Plan {
             samples_commits: true,
         }
     }
+
+    /// Where a failed trial's logs are.
+    pub fn folder(&self) -> PathBuf {
+        let name = format!("faults-{}-{}", self.name, self.seed);
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+    }
 }
 
 /// One instance and what is being done to it.
 pub struct Runner {
     pub number: usize,
+    /// The least number that no other instance had when it was started: what a static member is named by.
+    pub slot: usize,
     pub instance: Instance,
     pub state: State,
 }
@@ -171,15 +182,21 @@ fn has_started(runner: &Runner) -> bool {
     runner.instance.log_text().contains("partitions assigned")
 }
 
+/// Those of the trial; each behind a proxy where a row makes faults of the network.
+fn services(plan: &Plan) -> (Kafka, ClickHouse) {
+    let kafka = if plan.kafka_through_proxy { Kafka::start_behind_proxy } else { Kafka::start };
+    let clickhouse = if plan.clickhouse_through_proxy {
+        ClickHouse::start_behind_proxy
+    } else {
+        ClickHouse::start
+    };
+    (kafka(), clickhouse())
+}
+
 impl Trial {
     /// Services, topics and tables are made, instances run, records flow.
     pub fn start(plan: Plan) -> Self {
-        assert!(
-            !plan.kafka_through_proxy && !plan.clickhouse_through_proxy,
-            "{}: the harness has no proxy",
-            plan.name
-        );
-        let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+        let (kafka, clickhouse) = services(&plan);
         let more = format!("{}\n{}", sections(TOPICS, "json"), plan.sections);
         let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &plan.settings, &more);
         job.create_topics(&kafka, i32::try_from(plan.partitions).expect("few"));
@@ -288,11 +305,17 @@ impl Trial {
         self.started += 1;
         let number = self.started;
         let budget = self.plan.budget_bytes.to_string();
+        let slot = (0..).find(|slot| self.runners.iter().all(|runner| runner.slot != *slot));
+        let slot = slot.expect("there are more numbers than instances");
+        let member = format!("member-{slot}");
         let mut environment = vec![("TIDEGAUGE__STATE__BUDGET", &*budget)];
+        if self.plan.is_static {
+            environment.push(("TIDEGAUGE__KAFKA__PROPERTIES__GROUP_INSTANCE_ID", &*member));
+        }
         environment.extend(self.plan.environment.iter().map(|(name, value)| (*name, &**value)));
         let instance = self.job.start_with(&["run"], &environment);
         self.note(&format!("start of {number}"));
-        self.runners.push(Runner { number, instance, state: State::Runs });
+        self.runners.push(Runner { number, slot, instance, state: State::Runs });
         self.runners.len() - 1
     }
 
@@ -437,7 +460,7 @@ impl Trial {
     }
 
     fn still_there(&mut self, runner: &mut Runner) -> bool {
-        let Runner { number, instance, state } = runner;
+        let Runner { number, instance, state, .. } = runner;
         let Some(status) = instance.ended() else {
             if let State::Ends { since, .. } = state {
                 let text = || instance.log_text();
@@ -524,8 +547,7 @@ impl Trial {
 
     /// Where fault log and instances' logs are kept when the trial fails.
     pub fn folder(&self) -> PathBuf {
-        let name = format!("faults-{}-{}", self.plan.name, self.plan.seed);
-        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+        self.plan.folder()
     }
 
     fn keep(&self, failed: bool) {

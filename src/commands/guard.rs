@@ -1,0 +1,102 @@
+//! What must hold before a row is written: the topics are still those that the job was bound to, and the job is still
+//! bound to this configuration. Both can change under a running instance, and a row that is written is written.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Failure;
+use crate::engine::event::PartitionId;
+use crate::engine::floor::Mark;
+use crate::engine::state::{Key, StateRow};
+use crate::engine::time::EventTime;
+use crate::engine::window::Window;
+use crate::sink::clickhouse::ClickHouse;
+use crate::sink::job::{BindError, JobBinding};
+use crate::sink::{MetricVersion, RowBatch, Sink, SinkError, StateVersion};
+use crate::source::SourceError;
+use crate::source::kafka::{KafkaHealth, TopicWatch};
+
+/// Why the job was refused while it ran, if it was.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusal(Arc<Mutex<Option<Failure>>>);
+
+impl Refusal {
+    /// Takes it out.
+    pub(crate) fn take(&self) -> Option<Failure> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, failure: Failure) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+}
+
+/// ClickHouse behind these two questions.
+pub(crate) struct Guarded {
+    pub(crate) clickhouse: ClickHouse,
+    pub(crate) watch: TopicWatch,
+    pub(crate) health: KafkaHealth,
+    pub(crate) binding: JobBinding,
+    pub(crate) generation: u16,
+    pub(crate) is_confirmed: bool,
+    pub(crate) refusal: Refusal,
+}
+
+impl Guarded {
+    /// Confirms the binding, once.
+    async fn confirm(&mut self) -> Result<(), SinkError> {
+        if self.is_confirmed {
+            return Ok(());
+        }
+        match self.clickhouse.confirm(&self.binding, self.generation).await {
+            Ok(()) => self.is_confirmed = true,
+            Err(BindError::Sink(error)) => return Err(error),
+            Err(refused) => {
+                let failure = Failure::from(refused);
+                // The sources end the run, and the caller finds the reason.
+                self.health.refuse(SourceError::Client(failure.message.clone()));
+                self.refusal.set(failure);
+                std::future::pending::<()>().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Guarded {
+    async fn write(&mut self, batch: &RowBatch) -> Result<(), SinkError> {
+        self.confirm().await?;
+        // What is written was read before. If the topics are the same now, it was read from them.
+        self.watch.confirm().await;
+        self.clickhouse.write(batch).await
+    }
+
+    async fn state_versions(&mut self, span: Window) -> Result<Vec<StateVersion>, SinkError> {
+        self.clickhouse.state_versions(span).await
+    }
+
+    async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
+        self.clickhouse.states(wanted).await
+    }
+
+    async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, SinkError> {
+        self.clickhouse.marks(partitions).await
+    }
+
+    async fn seals(&mut self) -> Result<Vec<(PartitionId, EventTime)>, SinkError> {
+        self.clickhouse.seals().await
+    }
+
+    async fn mark_orders(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, i64)>, SinkError> {
+        self.clickhouse.mark_orders(partitions).await
+    }
+
+    async fn metric_versions(
+        &mut self,
+        windows: &[Window],
+    ) -> Result<Vec<MetricVersion>, SinkError> {
+        self.clickhouse.metric_versions(windows).await
+    }
+}
