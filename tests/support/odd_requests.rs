@@ -24,7 +24,7 @@ const SKEWS_MS: [i64; 6] =
 /// How far one topic is ahead of the other, of all of the time.
 const AHEAD_SHARE: f64 = 0.2;
 /// Where in the log names flood in, as shares of it.
-const FLOODS: [f64; 2] = [0.3, 0.7];
+const FLOODS: [f64; 2] = [0.1, 0.4];
 /// Distinct names of each kind in each flood and partition; more than the caps of any kind.
 const FLOOD_MODELS: usize = 300;
 const FLOOD_VERSIONS: usize = 90;

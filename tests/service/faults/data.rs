@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::database::until_told;
 use super::matrix::Fault;
-use super::trial::{Plan, TOPICS, Trial};
+use super::trial::{Plan, TOPICS, Traffic, Trial};
 use crate::end_to_end::sections;
-use crate::support::job::Job;
+use crate::support::job::{Instance, Job};
 use crate::support::letters;
-use crate::support::log::{AVRO_SCHEMAS, AvroWire, Message, Producer};
-use crate::support::oracle::{Body, Inference, Label, Partition, Record};
+use crate::support::log::{AVRO_SCHEMAS, AvroWire, Message, Producer, json_payload};
+use crate::support::oracle::{Body, Inference, Label, Partition, Record, Tables};
 use crate::support::services::{Registry, Services, shared};
 use crate::support::{odd_requests, oracle, requests};
 
@@ -34,7 +34,7 @@ pub const ROWS: &[Fault] = &[
         title: "wrong times: units, signs, futures, skewed producers",
         least: 5,
         in_ci: false,
-        prepare: |plan| plan.traffic = odd_requests::wrong_times,
+        prepare: |plan| let_in(plan, odd_requests::wrong_times),
         begin: |_| {},
         lasts_ms: PAUSE,
         end: |_| {},
@@ -46,7 +46,7 @@ pub const ROWS: &[Fault] = &[
         title: "idle and hot partitions, all idle, topics hours apart",
         least: 5,
         in_ci: false,
-        prepare: |plan| plan.traffic = odd_requests::uneven_partitions,
+        prepare: |plan| let_in(plan, odd_requests::uneven_partitions),
         begin: |trial| trial.plan.records_per_second = 0,
         lasts_ms: PAUSE,
         end: |trial| trial.plan.records_per_second = 1000,
@@ -58,7 +58,7 @@ pub const ROWS: &[Fault] = &[
         title: "floods of models, versions and segments",
         least: 5,
         in_ci: false,
-        prepare: |plan| plan.traffic = odd_requests::flooding_names,
+        prepare: |plan| let_in(plan, odd_requests::flooding_names),
         begin: |_| {},
         lasts_ms: PAUSE,
         end: |_| {},
@@ -78,6 +78,12 @@ pub const ROWS: &[Fault] = &[
         injections: None,
     },
 ];
+
+/// Traffic that is short enough for all of it to come before the end, where the rest is thinned.
+fn let_in(plan: &mut Plan, traffic: Traffic) {
+    plan.traffic = traffic;
+    plan.seconds = 30;
+}
 
 /// Records whose own time is far from their stamp, dead ones apart.
 fn wrong_times(trial: &Trial) -> usize {
@@ -104,7 +110,10 @@ fn silent_quarters(trial: &Trial) -> usize {
 
 /// Rows that take what a cap leaves out.
 fn capped_keys(trial: &Trial) -> usize {
-    let expected = oracle::compute(&trial.plan.settings, trial.logs());
+    count_capped(&oracle::compute(&trial.plan.settings, trial.logs()))
+}
+
+fn count_capped(expected: &Tables) -> usize {
     let is_capped = |row: &&oracle::Row| {
         row.model == "(other)" || row.version == "(other)" || row.segment.ends_with("=(other)")
     };
@@ -200,10 +209,8 @@ fn give_registry_back(trial: &mut Trial) {
     trial.back("the registry");
 }
 
-type Traffic = fn(u64, usize, usize, i64) -> Vec<Message>;
-
 /// Reads the traffic in one go, without any fault of a service: what the rows of the matrix build on.
-fn read_in_one_go(name: &str, traffic: Traffic, seed: u64) {
+fn read_in_one_go(name: &str, traffic: Traffic, seed: u64) -> Tables {
     let services = shared();
     let Services { kafka, clickhouse } = &*services;
     let topics = ["inferences", "labels"].map(|kind| format!("{name}.{kind}"));
@@ -221,60 +228,89 @@ fn read_in_one_go(name: &str, traffic: Traffic, seed: u64) {
     job.run(&["run", "--until-end"], 0, DEADLINE);
     let expected = oracle::compute(&settings, &producer.logs);
     job.must_equal(clickhouse, &expected);
-    let mut sums = [[0; 4]; 2];
-    for ((topic, _), counts) in expected.partitions.iter().flat_map(|account| &account.tally) {
-        (0..4).for_each(|at| sums[*topic][at] += counts[at]);
-    }
-    println!("{name} {sums:?}, {} rows", expected.rows.len());
+    let accounts = expected.partitions.iter().flat_map(|account| &account.tally);
+    let dead: i64 = accounts.map(|(_, counts)| counts[3]).sum();
     let letters = letters::read(kafka, &format!("dead.{name}"));
-    assert_eq!(i64::try_from(letters.len()).expect("few"), sums[0][3] + sums[1][3]);
+    assert_eq!(i64::try_from(letters.len()).expect("few"), dead, "letters");
+    expected
 }
 
 #[test]
 fn wrong_times_have_their_outcome() {
-    read_in_one_go("wrong-times", odd_requests::wrong_times, 1);
+    let expected = read_in_one_go("wrong-times", odd_requests::wrong_times, 1);
+    let late = |account: &oracle::Account| -> i64 {
+        account
+            .tally
+            .iter()
+            .filter(|((topic, _), _)| *topic == 0)
+            .map(|(_, counts)| counts[2])
+            .sum()
+    };
+    let others = expected.partitions[1..].iter().map(late).max();
+    assert!(late(&expected.partitions[0]) > 2 * others.expect("several"), "its clock leapt");
 }
 
 #[test]
 fn uneven_partitions_have_their_rows() {
-    read_in_one_go("uneven-partitions", odd_requests::uneven_partitions, 2);
+    let expected = read_in_one_go("uneven-partitions", odd_requests::uneven_partitions, 2);
+    assert!(expected.partitions[PARTITIONS - 1].tally.is_empty(), "one is silent");
 }
 
 #[test]
 fn flooding_names_are_capped() {
-    read_in_one_go("flooding-names", odd_requests::flooding_names, 3);
+    let expected = read_in_one_go("flooding-names", odd_requests::flooding_names, 3);
+    assert!(count_capped(&expected) > 10);
 }
 
+/// Names are never forgotten, so each must be cheap: its text and some bytes. What is told of models stays within its
+/// cap, however many there were.
 #[test]
-fn what_names_without_end_cost() {
+fn names_without_end_cost_their_text_and_some_bytes() {
+    const NAMES: usize = 20_000;
+    const STAMP_MS: i64 = 1_767_571_200_000;
     let services = shared();
     let Services { kafka, clickhouse } = &*services;
     let topics = ["endless.inferences", "endless.labels"];
-    let settings = requests::settings();
-    let more = sections(topics, "json");
+    let (settings, more) = (requests::settings(), sections(topics, "json"));
     let mut job = Job::new("endless", kafka, clickhouse, topics, &settings, &more);
     job.create_topics(kafka, 1);
     job.run(&["init"], 0, DEADLINE);
     let mut producer = Producer::new(kafka.client_config(), topics, 1);
-    let instance = job.start_with(&["run"], &[("TIDEGAUGE__STATE__BUDGET", "400MiB")]);
-    for round in 0..5_usize {
-        for number in 0..20_000 {
-            let name = format!("model-{round}-{number}");
-            let stamp = 1_767_571_200_000;
-            let time = stamp - 3_600_000;
-            let body = Body::Inference(Inference { id: name.clone(), model: name.clone(), time, ..Inference::default() });
-            let payload = Some(crate::support::log::json_payload(&body));
-            producer.send(Message { topic: 0, partition: 0, stamp: stamp + number as i64, body, key: name, payload });
+    let instance = job.start(&["run"]);
+    let mut held = Vec::new();
+    for number in 0..2 * NAMES {
+        let name = format!("model-{number:06}");
+        // All but the first are late: they leave nothing behind but their names.
+        let stamp = STAMP_MS + i64::try_from(number).expect("few");
+        let inference = Inference {
+            id: "one".to_owned(),
+            model: name.clone(),
+            time: STAMP_MS - 2 * WRONG_MS,
+            ..Inference::default()
+        };
+        let body = Body::Inference(inference);
+        let payload = Some(json_payload(&body));
+        producer.send(Message { topic: 0, partition: 0, stamp, body, key: name, payload });
+        if (number + 1).is_multiple_of(NAMES) {
+            producer.flush();
+            job.wait_for_records(clickhouse, number + 1, DEADLINE);
+            held.push(state_bytes(&instance));
         }
-        producer.flush();
-        let counted = "SELECT inference_position FROM tidegauge.marks FINAL WHERE job = 'endless'";
-        crate::support::wait_until("counted", DEADLINE, || clickhouse.query(counted).trim() == ((round + 1) * 20_000).to_string());
-        let metrics = instance.get("/metrics").unwrap().body;
-        let lines: Vec<_> = metrics.lines().filter(|l| ["state_bytes", "flushes_total", "flush_seconds_sum", "flush_seconds_count"].iter().any(|n| l.starts_with(&format!("tidegauge_{n}")))).collect();
-        println!("{round}: {lines:?}");
-        println!("{}", clickhouse.query("SELECT byteSize(inference_tally), length(inference_tally) FROM tidegauge.marks FINAL WHERE job = 'endless'"));
     }
-    let rss = std::fs::read_to_string(format!("/proc/{}/status", instance.pid())).unwrap();
-    println!("{:?}", rss.lines().find(|l| l.starts_with("VmRSS")));
+    let each = (held[1] - held[0]) / NAMES;
+    assert!((12..=100).contains(&each), "{each} bytes for each name, {held:?}");
+    let models = clickhouse.query(
+        "SELECT max(length(inference_tally)) <= 257 FROM tidegauge.marks WHERE job = 'endless'",
+    );
+    assert_eq!(models, "1\n");
     instance.stop();
+    job.must_equal(clickhouse, &oracle::compute(&settings, &producer.logs));
+}
+
+/// Of all workers.
+fn state_bytes(instance: &Instance) -> usize {
+    let answer = instance.get("/metrics").expect("it lives");
+    let lines = answer.body.lines().filter(|line| line.starts_with("tidegauge_state_bytes{"));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|it| it.parse::<usize>().ok());
+    lines.filter_map(value).sum()
 }

@@ -262,7 +262,7 @@ fn change_a_type(trial: &mut Trial) {
     trial
         .clickhouse
         .query(&format!("ALTER TABLE tidegauge.{table} MODIFY COLUMN {column} {other}"));
-    until_told(trial, column);
+    until_told(trial, table);
     trial.injected(&format!("{table}.{column} is {other}"));
 }
 
