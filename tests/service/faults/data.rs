@@ -262,15 +262,36 @@ fn what_names_without_end_cost() {
             let name = format!("model-{round}-{number}");
             let stamp = 1_767_571_200_000;
             let time = stamp - 3_600_000;
-            let body = Body::Inference(Inference { id: name.clone(), model: name.clone(), time, ..Inference::default() });
+            let body = Body::Inference(Inference {
+                id: name.clone(),
+                model: name.clone(),
+                time,
+                ..Inference::default()
+            });
             let payload = Some(crate::support::log::json_payload(&body));
-            producer.send(Message { topic: 0, partition: 0, stamp: stamp + number as i64, body, key: name, payload });
+            producer.send(Message {
+                topic: 0,
+                partition: 0,
+                stamp: stamp + number as i64,
+                body,
+                key: name,
+                payload,
+            });
         }
         producer.flush();
         let counted = "SELECT inference_position FROM tidegauge.marks FINAL WHERE job = 'endless'";
-        crate::support::wait_until("counted", DEADLINE, || clickhouse.query(counted).trim() == ((round + 1) * 20_000).to_string());
+        crate::support::wait_until("counted", DEADLINE, || {
+            clickhouse.query(counted).trim() == ((round + 1) * 20_000).to_string()
+        });
         let metrics = instance.get("/metrics").unwrap().body;
-        let lines: Vec<_> = metrics.lines().filter(|l| ["state_bytes", "flushes_total", "flush_seconds_sum", "flush_seconds_count"].iter().any(|n| l.starts_with(&format!("tidegauge_{n}")))).collect();
+        let lines: Vec<_> = metrics
+            .lines()
+            .filter(|l| {
+                ["state_bytes", "flushes_total", "flush_seconds_sum", "flush_seconds_count"]
+                    .iter()
+                    .any(|n| l.starts_with(&format!("tidegauge_{n}")))
+            })
+            .collect();
         println!("{round}: {lines:?}");
         println!("{}", clickhouse.query("SELECT byteSize(inference_tally), length(inference_tally) FROM tidegauge.marks FINAL WHERE job = 'endless'"));
     }
