@@ -100,6 +100,8 @@ impl Sink for Guarded {
     }
 
     async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, SinkError> {
+        // Partitions begin, perhaps after a flush that was given up before its marks.
+        self.are_same = false;
         self.clickhouse.marks(partitions).await
     }
 

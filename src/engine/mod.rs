@@ -50,8 +50,10 @@ const SWEEP_EVERY: u32 = 16;
 pub struct Shard {
     settings: Arc<ShardSettings>,
     partition: PartitionId,
-    /// Where the shard began: records before its positions were counted before.
+    /// Where the shard began: its tally holds the records before its positions.
     began: Mark,
+    /// Records before these were written down before, by whoever owned the partition then.
+    counted: Positions,
     positions: Positions,
     clocks: [LogClock; 2],
     checkpoints: [Checkpoints; 2],
@@ -112,6 +114,7 @@ impl Shard {
             state_bytes: 0,
             until_weighed: 0,
             began: mark.clone(),
+            counted: mark.positions,
             settings,
         }
     }
@@ -139,7 +142,7 @@ impl Shard {
         };
         self.step(at, time);
         self.expire_labels(at);
-        if !self.is_replay(at) {
+        if !self.is_in_tally(at) {
             self.count(at.stream, Names::EMPTY, Outcome::Dead, 1);
         }
         Outcome::Dead
@@ -185,7 +188,7 @@ impl Shard {
             outcome
         };
         self.expire_labels(at);
-        if !self.is_replay(at) {
+        if !self.is_in_tally(at) {
             self.count(at.stream, inference.model.0, outcome, 1);
         }
         outcome
@@ -241,16 +244,29 @@ impl Shard {
         self.count(Stream::Labels, model, moved.outcome, 1);
     }
 
-    /// Whether the record at this place was counted before the mark that the shard began from: then it writes no
-    /// dead letter again.
-    pub fn is_replay(&self, at: Arrival) -> bool {
+    /// Whether the tally of the mark that the shard began from holds the record.
+    fn is_in_tally(&self, at: Arrival) -> bool {
         at.offset.0 < self.began.positions.of(at.stream)
     }
 
-    /// Whether both topics have reached the positions of the mark that the shard began from. Before that nothing may
-    /// be frozen.
+    /// Goes on from where it stands, after another owner of the partition has come as far as `mark`. It is a function
+    /// of what it has read, so it counts on from its own tally and comes to what the other has written.
+    pub fn go_on(&mut self, mark: &Mark) {
+        for stream in Stream::BOTH {
+            self.counted.set(stream, self.counted.of(stream).max(mark.positions.of(stream)));
+        }
+    }
+
+    /// Whether the record at this place was counted before the mark that the shard began or goes on from: then it
+    /// writes no dead letter again.
+    pub fn is_replay(&self, at: Arrival) -> bool {
+        at.offset.0 < self.counted.of(at.stream)
+    }
+
+    /// Whether both topics have reached the positions of the mark that the shard began or goes on from. Before that
+    /// nothing may be frozen.
     pub fn has_caught_up(&self) -> bool {
-        Stream::BOTH.iter().all(|&s| self.positions.of(s) >= self.began.positions.of(s))
+        Stream::BOTH.iter().all(|&s| self.positions.of(s) >= self.counted.of(s))
     }
 
     /// Moves a position over offsets that hold no record: the log was read to `next` and there was nothing more.

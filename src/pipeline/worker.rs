@@ -259,7 +259,8 @@ impl<S: Source> Worker<S> {
         }
     }
 
-    /// The marks are there: shards that were kept go on if nobody has come further meanwhile, the others are rebuilt.
+    /// The marks are there: shards that were kept go on from where they stand, unless the floor has
+    /// passed them; the others are rebuilt.
     fn begin(&mut self, request: u64, known: &Known) -> Result<(), PipelineError> {
         let awaited: Vec<PartitionId> =
             self.awaiting.iter().filter(|&(_, &of)| of == request).map(|(&p, _)| p).collect();
@@ -282,12 +283,19 @@ impl<S: Source> Worker<S> {
         }
         for &partition in awaited.iter().filter(|p| !fresh.contains(p)) {
             let mark = mark_of(partition);
+            // Where the floor has passed a kept shard, less is to be read from the floor, and before it the log may end.
             let kept = self.kept.remove(&partition).filter(|shard| {
-                let at = shard.positions();
-                mark.is_none_or(|mark| mark.order() <= at.inferences.saturating_add(at.labels))
+                let is_past = |mark: &Mark, stream| {
+                    shard.positions().of(stream) >= mark.floor.positions.of(stream)
+                };
+                mark.is_none_or(|mark| Stream::BOTH.iter().all(|&stream| is_past(mark, stream)))
             });
             let (shard, target) = match (kept, mark) {
-                (Some(shard), mark) => (shard, mark.map(|mark| mark.positions)),
+                (Some(mut shard), Some(mark)) => {
+                    shard.go_on(mark);
+                    (shard, Some(mark.positions))
+                }
+                (Some(shard), None) => (shard, None),
                 (None, Some(mark)) => {
                     (Shard::new(Arc::clone(&self.settings.shard), mark), Some(mark.positions))
                 }

@@ -569,6 +569,53 @@ fn a_revoked_partition_is_written_and_goes_on_when_it_comes_back() {
     assert_complete(&settings(2), &log, &memory);
 }
 
+/// The first records of each topic partition: so many of six parts.
+fn part(log: &Log, of: usize) -> Log {
+    log.iter().map(|(&key, all)| (key, all[..all.len() * of / 6].to_vec())).collect()
+}
+
+/// A rebalance gives a partition away and back: its first owner reads what it has missed, and nothing again.
+#[test]
+fn a_partition_that_was_elsewhere_meanwhile_is_read_on_and_not_again() {
+    let log = traffic(1, 1_200, 100);
+    let memory = Memory::new();
+    let reread = block_on(async {
+        let growing = shared(&part(&log, 2));
+        let mut one = start(settings(1), &growing, &[&[0]], false, &memory);
+        let mut two = start(settings(1), &growing, &[&[]], false, &memory);
+        for (sixths, one_has_it) in [(2, true), (4, false), (6, true)] {
+            let now = part(&log, sixths);
+            let all: i64 = now.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
+            *growing.lock().unwrap() = now;
+            let (owner, next) = if one_has_it { (&mut one, &two) } else { (&mut two, &one) };
+            owner.until("all that is there is marked", || written(&memory) == all).await;
+            let (reply, answered) = sync_channel::<()>(0);
+            let revoke = Control::Revoke(vec![PartitionId(0)], reply);
+            owner.controls[0].lock().unwrap().push_back(revoke);
+            owner
+                .until("the revocation is answered", || {
+                    answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+                })
+                .await;
+            let assign = Control::Assign(vec![PartitionId(0)]);
+            next.controls[0].lock().unwrap().push_back(assign);
+        }
+        let meters = one.telemetry.encode();
+        one.stop().await.unwrap();
+        two.stop().await.unwrap();
+        meters
+            .lines()
+            .filter(|line| line.contains("reread_records_total{"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    assert_complete(&settings(1), &log, &memory);
+    let letters = memory.lock().letters.len();
+    let broken = |r: &&Record<'_>| r.payload == Some(b"{broken");
+    assert_eq!(letters, log.values().flatten().filter(broken).count(), "no letter twice");
+    assert!(reread.len() == 2 && reread.iter().all(|line| line.ends_with(" 0")), "{reread:?}");
+}
+
 #[test]
 fn a_revocation_is_answered_in_time_while_clickhouse_hangs() {
     let log = traffic(1, 300, 700);

@@ -39,7 +39,7 @@ const EVOLVED: &str = r#"{"type":"record","name":"Inference","namespace":"tidega
 
 /// Every scalar type there is, as features.
 const SCALARS: &str = r#"{"type":"record","name":"I","fields":[
-    {"name":"request_id","type":{"type":"string","logicalType":"uuid"}},
+    {"name":"request_id","type":"string"},
     {"name":"model","type":{"type":"enum","name":"M","symbols":["a","b"]}},
     {"name":"timestamp","type":{"type":"long","logicalType":"timestamp-micros"}},
     {"name":"features","type":{"type":"record","name":"F","fields":[
