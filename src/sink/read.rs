@@ -22,6 +22,8 @@ use super::{MetricVersion, SinkError, StateVersion};
 
 /// Keys asked for in one query: a request of a few hundred kilobytes.
 const KEYS_AT_ONCE: usize = 2_000;
+/// Bytes of names in one parameter: a server takes 128 KiB (`http_max_field_value_size`), and escapes make four of one.
+const NAME_BYTES_AT_ONCE: usize = 24 << 10;
 
 /// Instants that ClickHouse can compare with: 1900-01-01 to 2283-11-11, in milliseconds.
 const INSTANTS_MS: (i64, i64) = (-2_208_988_800_000, 9_904_550_399_999);
@@ -91,7 +93,7 @@ pub(super) async fn states(
     wanted: &[(Key, PartitionId)],
 ) -> Result<Vec<StateRow>, SinkError> {
     let mut found = Vec::with_capacity(wanted.len());
-    for some in wanted.chunks(KEYS_AT_ONCE) {
+    for some in batches(wanted) {
         let asked: HashSet<_, foldhash::fast::FixedState> =
             some.iter().map(|(key, partition)| (key, *partition)).collect();
         let body =
@@ -132,6 +134,23 @@ fn states_query(connection: &Connection) -> String {
         state.join(", "),
         connection.table("window_state")
     )
+}
+
+/// As many keys at once as a server takes.
+fn batches(mut wanted: &[(Key, PartitionId)]) -> impl Iterator<Item = &[(Key, PartitionId)]> {
+    std::iter::from_fn(move || {
+        let mut bytes = [0; 3];
+        let fits = wanted.iter().take(KEYS_AT_ONCE).take_while(|(key, _)| {
+            let names = [&key.model, &key.version, &key.segment];
+            bytes.iter_mut().zip(names).for_each(|(sum, name)| *sum += name.len() + 1);
+            bytes.iter().all(|sum| *sum <= NAME_BYTES_AT_ONCE)
+        });
+        // One key fits always.
+        let count = fits.count().max(1).min(wanted.len());
+        let (some, rest) = wanted.split_at(count);
+        wanted = rest;
+        (count > 0).then_some(some)
+    })
 }
 
 fn key_parameters(

@@ -182,6 +182,18 @@ async fn thousands_of_keys_and_hundreds_of_months_are_read_and_written_at_once()
     assert_eq!(sorted(found), sorted(rows));
 }
 
+#[tokio::test]
+async fn keys_with_the_longest_names_are_found() {
+    let mut sink = ready("long").await;
+    let name = |i: i32, of: &str| format!("{i}{}", of.repeat(1_000 / of.len()));
+    let rows: Vec<_> = (0..600)
+        .map(|i| state(key(&name(i, "'"), &name(i, "\\"), &name(i, "\t"), 0), 0, 1, 1))
+        .collect();
+    write(&mut sink, row::states(JOB, &rows)).await;
+    let found = sink.states(&wanted(&rows)).await.unwrap();
+    assert_eq!(sorted(found), sorted(rows));
+}
+
 fn clock(k: usize, stamps: &[i64]) -> LogClock {
     LogClock::restore(k, stamps)
 }
