@@ -348,19 +348,16 @@ fn a_table_made_anew_is_waited_for_and_its_remedy_brings_all_rows_back() {
         producer.logs.iter().map(|logs| logs.inferences.len() + logs.labels.len()).sum::<usize>()
     };
     for table in ["window_state", "seals"] {
-        let sent = send(&mut producer, 4000);
+        let total = send(&mut producer, 4000);
         let instances = [0, 1].map(|_| job.start(&["run"]));
-        job.wait_for_records(&clickhouse, sent, SEEN_WITHIN);
+        job.wait_for_records(&clickhouse, total, SEEN_WITHIN);
         let drop = |table: &str| clickhouse.query(&format!("DROP TABLE tidegauge.{table} SYNC"));
         drop(table);
         job.run(&["init"], 0, SEEN_WITHIN);
         send(&mut producer, 500);
         for instance in &instances {
             let told = instance.wait_for_readiness(503, "made anew", SEEN_WITHIN);
-            assert!(
-                told.contains(&format!("{table}")) && told.contains("marks and seals"),
-                "{told}"
-            );
+            assert!(told.contains(table) && told.contains("marks and seals"), "{told}");
         }
         let rows = clickhouse.query(&format!("SELECT count() FROM tidegauge.{table}"));
         assert_eq!(rows, "0\n", "nothing is written to {table}");
