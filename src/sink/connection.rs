@@ -186,7 +186,7 @@ impl Connection {
         if sent.is_err() && failpoint::is_broken(Point::FailedInsertDropped) {
             return Ok(());
         }
-        sent
+        sent.map_err(|error| error.about(&format!("table {table}")))
     }
 
     /// From now on the tables are those that there are now: [`insert`](Self::insert) refuses to go on with others.

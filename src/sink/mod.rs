@@ -126,6 +126,18 @@ pub enum FailureClass {
 }
 
 impl SinkError {
+    /// The same, with what it is about before what was said.
+    fn about(self, what: &str) -> Self {
+        let with = |said: String| format!("{what}: {said}");
+        match self {
+            Self::Unavailable(said) => Self::Unavailable(with(said)),
+            Self::Refused(said) => Self::Refused(with(said)),
+            Self::Schema(said) => Self::Schema(with(said)),
+            Self::Unreadable(said) => Self::Unreadable(with(said)),
+            Self::Letters(said) => Self::Letters(with(said)),
+        }
+    }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {

@@ -77,10 +77,10 @@ async fn code(answer: &'static str, hangs: bool) -> &'static str {
     error.code()
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nX-ClickHouse-Query-Id: 1\r\nContent-Length: 0\r\n\r\n";
 
 #[tokio::test]
-async fn a_plain_200_is_an_acknowledgement_and_every_setting_was_sent() {
+async fn clickhouses_empty_200_is_an_acknowledgement_and_every_setting_was_sent() {
     let (outcome, request) = write_to(Script { answer: OK, hangs: false }).await;
     outcome.expect("acknowledged");
     let text = String::from_utf8_lossy(&request);
@@ -115,11 +115,13 @@ async fn an_exception_is_seen_whatever_the_status_is() {
 }
 
 #[tokio::test]
-async fn no_4xx_and_no_5xx_is_an_acknowledgement() {
+async fn no_strangers_200_no_4xx_and_no_5xx_is_an_acknowledgement() {
     for (answer, expected) in [
         ("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "clickhouse_unavailable"),
         ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "clickhouse_refused"),
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope", "clickhouse_unavailable"),
+        // Of whoever it is, not of ClickHouse.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "clickhouse_unavailable"),
         ("HTTP/1.1 204 No Content\r\n\r\n", "clickhouse_unavailable"),
         (
             "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
