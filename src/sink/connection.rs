@@ -146,7 +146,14 @@ impl Connection {
             self.check_identities().await?;
         }
         let settings = owned(&INSERT_SETTINGS);
-        self.send(batch.table.name(), "", &batch.body, &settings).await
+        let sent = self.send(batch.table.name(), "", &batch.body, &settings).await;
+        // The server names the column only.
+        sent.map_err(|error| match error {
+            SinkError::Schema(reason) => {
+                SinkError::Schema(format!("table {}: {reason}", self.table(batch.table.name())))
+            }
+            other => other,
+        })
     }
 
     /// The same for a text in any format, with settings of its own.

@@ -307,8 +307,8 @@ impl Trial {
         self.started += 1;
         let number = self.started;
         let budget = self.plan.budget_bytes.to_string();
-        let slot = (0..).find(|slot| self.runners.iter().all(|runner| runner.slot != *slot));
-        let slot = slot.expect("there are more numbers than instances");
+        let is_free = |slot: &usize| self.runners.iter().all(|runner| runner.slot != *slot);
+        let slot = (0..=self.runners.len()).find(is_free).expect("one more than instances");
         let member = format!("member-{slot}");
         let mut environment = vec![("TIDEGAUGE__STATE__BUDGET", &*budget)];
         if self.plan.is_static {
