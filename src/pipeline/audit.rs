@@ -1,6 +1,6 @@
-//! The seal audit: nobody writes the rows of a sealed window again, so they are read back before a mark vouches for
-//! them; and before every mark the marks themselves, since a ClickHouse that was put back to an older state has lost
-//! rows that earlier marks vouched for. Pure: the reads are the writer's.
+//! The seal audit: nobody writes the rows of a sealed window again, so they are read back before a seal mark or a mark
+//! vouches for them; and before each of these the marks of before, since a ClickHouse that was put back to an older
+//! state has lost rows that they vouched for. Pure: the reads are the writer's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +16,20 @@ use crate::sink::MetricVersion;
 /// What a flush has written and its marks will vouch for.
 #[derive(Debug, Default)]
 pub(super) struct Written {
+    /// The marks of all shards, those that have not moved included.
+    pub(super) all: Vec<Mark>,
     /// State rows.
     pub(super) states: Vec<StateRow>,
     /// Metric rows.
     pub(super) metrics: Vec<MetricRow>,
     /// Seal marks that moved.
     pub(super) seals: Vec<(PartitionId, EventTime)>,
+    /// From where to where they did.
+    pub(super) advanced: Option<(EventTime, EventTime)>,
     /// The marks that will vouch for it.
     pub(super) marks: Vec<Mark>,
+    /// Calls that had failed when the flush began.
+    pub(super) calm: u64,
 }
 
 impl Written {

@@ -44,6 +44,14 @@ pub struct Gathered {
     pub letters: Vec<DeadLetter>,
 }
 
+/// What vouches for the rows before it: seal marks tell the other instances that a partition's rows of sealed windows
+/// are all there, marks tell whoever starts next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vouch {
+    Seals,
+    Marks,
+}
+
 /// Writes what the workers froze. Owned by one task.
 #[derive(Debug)]
 pub struct Writer<C, K, D> {
@@ -158,14 +166,18 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         self.write_all(row::states(&self.settings.job, &states)).await?;
         passes.by(Point::StatesAcknowledged);
         let (seals, advanced) = self.moved_seals(&marks);
-        self.write_seals(&seals).await?;
-        passes.by(Point::SealsAcknowledged);
-        let metrics = self.evaluate(&states, advanced).await?;
-        self.write_all(row::metrics(&self.settings.job, &metrics)).await?;
-        passes.by(Point::MetricsAcknowledged);
+        let mut written =
+            Written { all, states, metrics: Vec::new(), seals, advanced, marks, calm };
+        let mut gone_back = self.vouch(&mut written, Vouch::Seals).await?;
+        if gone_back.is_empty() {
+            passes.by(Point::SealsAcknowledged);
+            self.evaluate_and_write(&mut written).await?;
+            passes.by(Point::MetricsAcknowledged);
+        }
         self.send(&gathered.letters).await?;
-        let mut written = Written { states, metrics, seals, marks };
-        let gone_back = self.vouch(&all, &mut written, advanced, calm).await?;
+        if gone_back.is_empty() {
+            gone_back = self.vouch(&mut written, Vouch::Marks).await?;
+        }
         if !gone_back.is_empty() {
             self.telemetry.tables_went_back(&gone_back);
             workers.begin_again().await?;
@@ -174,40 +186,50 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         passes.by(Point::MarkAcknowledged);
         self.commit(&written.marks);
         passes.by(Point::Committed);
-        workers.clean(&all).await?;
+        workers.clean(&written.all).await?;
         Ok(self.finished(written, gathered.letters.len()))
     }
 
-    /// Writes the marks, once nothing can be missing that they vouch for: no mark of before is missing, and the rows
-    /// of sealed windows are as they were written; all rows, when a call has failed since `calm`, since then
-    /// ClickHouse may have been away and have come back without them. Gives the partitions whose marks are missing:
-    /// then nothing was marked.
+    /// Writes the seal marks or the marks, once nothing can be missing that they vouch for: no mark of before is
+    /// missing, and the rows of sealed windows are as they were written; all rows, when a call has failed since the
+    /// flush began, since then ClickHouse may have been away and have come back without them. Gives the partitions
+    /// whose marks are missing: then nothing was written.
     async fn vouch(
         &mut self,
-        all: &[Mark],
         written: &mut Written,
-        advanced: Option<(EventTime, EventTime)>,
-        calm: u64,
+        what: Vouch,
     ) -> Result<Vec<PartitionId>, PipelineError> {
+        if what == Vouch::Seals && written.seals.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut failures = Failures::default();
         loop {
             let before = self.failures;
-            let gone_back = self.gone_back(all).await?;
+            let gone_back = self.gone_back(&written.all).await?;
             if !gone_back.is_empty() {
                 return Ok(gone_back);
             }
-            let lost = self.audit(written, advanced, before != calm).await?;
+            let is_shaken = before != written.calm;
+            let (lost, batches) = match what {
+                Vouch::Seals => {
+                    let lost = self.audit_states(&written.states_to_audit(is_shaken)).await?;
+                    (lost, self.seal_rows(&written.seals))
+                }
+                Vouch::Marks => {
+                    (self.audit(written, is_shaken).await?, self.mark_rows(&written.marks))
+                }
+            };
             if lost == 0 && self.failures != before {
                 continue;
             }
-            let marked = if lost == 0 {
-                self.write_once(self.mark_rows(&written.marks)).await
+            let vouched = if lost == 0 {
+                self.write_once(batches).await
             } else {
                 Err(SinkError::Unavailable(format!(
                     "{lost} rows that it acknowledged were not there"
                 )))
             };
-            match marked {
+            match vouched {
                 Ok(()) => {
                     failures.end(&self.telemetry);
                     return Ok(Vec::new());
@@ -233,27 +255,33 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     /// Reads back what was written and writes again what is not there; how many rows that were.
-    async fn audit(
-        &mut self,
-        written: &mut Written,
-        advanced: Option<(EventTime, EventTime)>,
-        all: bool,
-    ) -> Result<usize, PipelineError> {
-        let mut lost = self.audit_states(&written.states_to_audit(all)).await?;
+    async fn audit(&mut self, written: &mut Written, all: bool) -> Result<usize, PipelineError> {
+        let mut lost = 0;
+        // Before seal marks they were read back already.
+        if all || written.seals.is_empty() {
+            lost += self.audit_states(&written.states_to_audit(all)).await?;
+        }
         if !written.seals.is_empty() {
             let stored = persist!(self, self.sink.seals());
             let seals = written.lost_seals(&stored);
             self.telemetry.audited("seals", written.seals.len(), seals.len());
             if !seals.is_empty() {
                 lost += seals.len();
-                self.write_seals(&seals).await?;
+                self.write_all(self.seal_rows(&seals)).await?;
                 // Whoever has evaluated meanwhile did not see them.
-                written.metrics = self.evaluate(&written.states, advanced).await?;
-                self.write_all(row::metrics(&self.settings.job, &written.metrics)).await?;
+                self.evaluate_and_write(written).await?;
             }
         }
         lost += self.audit_metrics(&written.metrics_to_audit(all)).await?;
         Ok(lost)
+    }
+
+    async fn evaluate_and_write(&mut self, written: &mut Written) -> Result<(), PipelineError> {
+        for &(partition, mark) in &written.seals {
+            self.telemetry.seal_mark(partition, mark);
+        }
+        written.metrics = self.evaluate(&written.states, written.advanced).await?;
+        self.write_all(row::metrics(&self.settings.job, &written.metrics)).await
     }
 
     async fn audit_states(&mut self, rows: &[&StateRow]) -> Result<usize, PipelineError> {
@@ -341,16 +369,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         (moved, advanced)
     }
 
-    async fn write_seals(
-        &mut self,
-        moved: &[(PartitionId, EventTime)],
-    ) -> Result<(), PipelineError> {
-        let generation = self.settings.shard.generation;
-        self.write_all(row::seals(&self.settings.job, generation, moved)).await?;
-        for &(partition, mark) in moved {
-            self.telemetry.seal_mark(partition, mark);
-        }
-        Ok(())
+    fn seal_rows(&self, seals: &[(PartitionId, EventTime)]) -> Vec<RowBatch> {
+        row::seals(&self.settings.job, self.settings.shard.generation, seals)
     }
 
     /// The metric rows of all keys that were frozen, and of all windows that these seal marks were the last to pass.
