@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::matrix::Fault;
-use super::trial::{JOB, Plan, Runner, Trial, now};
+use super::trial::{JOB, Plan, Runner, State, Trial, now};
 use crate::support::http;
 
 /// For an end and for a start, in a debug build on a loaded machine.
