@@ -145,7 +145,7 @@ const fn of_traffic(
     Fault {
         id,
         title,
-        least: 100,
+        least: 20,
         in_ci: false,
         prepare: as_it_is,
         begin: |_| {},
