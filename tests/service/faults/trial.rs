@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_millis(25);
 /// A condition may cost a query.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const SAMPLE_EVERY: Duration = Duration::from_millis(700);
+/// Between two samples so many times as long as one takes, so that reading is not what keeps ClickHouse busy.
+const SAMPLE_REST: u32 = 9;
 /// So much traffic is always left: where a trial lasts longer than planned, its rate sinks.
 const LEAST_LEFT: Duration = Duration::from_secs(15);
 /// After a stop of the whole trial, such as a broker's start, the rate does not jump.
@@ -163,6 +165,7 @@ pub struct Trial {
     started: usize,
     starts_due: Vec<Instant>,
     sampled: Instant,
+    sample_took: Duration,
     sends_from: Instant,
     owed: f64,
 }
@@ -225,6 +228,7 @@ impl Trial {
             started: 0,
             starts_due: Vec::new(),
             sampled: now(),
+            sample_took: Duration::ZERO,
             sends_from: now(),
             owed: 0.0,
             plan,
@@ -264,8 +268,10 @@ impl Trial {
     fn step(&mut self) {
         self.send_due();
         self.tend();
-        if self.sampled.elapsed() >= SAMPLE_EVERY {
+        if self.sampled.elapsed() >= SAMPLE_EVERY.max(self.sample_took * SAMPLE_REST) {
+            let began = now();
             samples::take(self);
+            self.sample_took = began.elapsed();
             for runner in &self.runners {
                 self.peak_bytes = self.peak_bytes.max(resident_bytes(&runner.instance));
             }
