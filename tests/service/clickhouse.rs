@@ -202,7 +202,7 @@ fn mark(partition: i32, positions: Positions) -> Mark {
     let mut tally = Tally::default();
     for (i, name) in ODD_NAMES.into_iter().enumerate() {
         let n = i64::try_from(i).expect("small") + 1;
-        let outcomes = Outcomes { first: n, second: -n, third: i64::MAX / 4, dead: 1 };
+        let outcomes = Outcomes { first: n, second: -n, third: i64::MAX / 64, dead: 1 };
         tally.add(Stream::Inferences, &Arc::from(name), &outcomes);
         tally.add(Stream::Labels, &Arc::from(name), &Outcomes { first: 5, ..outcomes });
     }
@@ -244,7 +244,7 @@ async fn marks_come_back_and_the_farthest_wins() {
     let health = "SELECT topic, records, accepted, duplicate, matched, dead, position, clock \
                   FROM marks_bi.stream_health WHERE startsWith(job, 'a') AND job != 'another' AND model = 'plain' \
                   ORDER BY topic";
-    let third = i64::MAX / 4;
+    let third = i64::MAX / 64;
     assert_eq!(
         server().query(health),
         format!(
