@@ -156,6 +156,7 @@ fn injected(fault: &Fault, seed: u64, least: usize) -> Report {
             trial.rows_move(fault.recovers_within);
         }
         progress(&trial, fault.id, time, times);
+        trial.done(time, times);
     }
     let in_log = fault.injections.map(|count| count(&trial));
     let mut report = trial.finish();

@@ -80,6 +80,7 @@ fn injected(seed: u64, times: usize) -> Report {
         trial.rows_move(RECOVERS_WITHIN);
         pairs += 1;
         matrix::progress(&trial, ID, pairs, times);
+        trial.done(pairs, times);
     }
     let mut report = trial.finish();
     report.injected = pairs;

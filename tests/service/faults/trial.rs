@@ -164,6 +164,8 @@ pub struct Trial {
     messages: std::vec::IntoIter<Message>,
     started: usize,
     starts_due: Vec<Instant>,
+    /// How long the trial will still last.
+    expected: Duration,
     sampled: Instant,
     sample_took: Duration,
     sends_from: Instant,
@@ -227,6 +229,7 @@ impl Trial {
             messages: messages.into_iter(),
             started: 0,
             starts_due: Vec::new(),
+            expected: Duration::ZERO,
             sampled: now(),
             sample_took: Duration::ZERO,
             sends_from: now(),
@@ -290,7 +293,8 @@ impl Trial {
         let lasted = self.sends_from.elapsed().min(LONGEST_STEP).as_secs_f64();
         self.sends_from = now();
         let left = self.messages.len() as f64;
-        let rate = (self.plan.records_per_second as f64).min(left / LEAST_LEFT.as_secs_f64());
+        let lasts = LEAST_LEFT.max(self.expected).as_secs_f64();
+        let rate = (self.plan.records_per_second as f64).min(left / lasts);
         self.owed += rate * lasted;
         let due = self.owed as usize;
         self.owed -= due as f64;
@@ -306,6 +310,13 @@ impl Trial {
         self.raw.note(&message, number);
         self.producer.send(message);
         self.sent += 1;
+    }
+
+    /// So many of all rounds are done: the rest of the traffic is to last for the others.
+    pub fn done(&mut self, rounds: usize, of: usize) {
+        let each = self.began.elapsed() / u32::try_from(rounds).expect("few");
+        let left = u32::try_from(of - rounds).expect("few");
+        self.expected = each * left * 5 / 4;
     }
 
     /// Starts an instance; its index in `runners`.
