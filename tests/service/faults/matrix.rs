@@ -210,6 +210,8 @@ pub fn run_asked(asked: &Asked) {
                         last.id,
                         done.len()
                     );
+                    // Whoever ends a long run early has what was done.
+                    report::write("report", seed, &done);
                 }
             });
         }
