@@ -27,7 +27,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(700);
 /// Between two samples so many times as long as one takes, so that reading is not what keeps ClickHouse busy.
 const SAMPLE_REST: u32 = 9;
 /// A sample that met a server that stands still says nothing of the next.
-const LONGEST_REST: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// So much traffic is always left: where a trial lasts longer than planned, its rate sinks.
 const LEAST_LEFT: Duration = Duration::from_secs(15);
 /// After a stop of the whole trial, such as a broker's start, the rate does not jump.
