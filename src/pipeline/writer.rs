@@ -144,8 +144,16 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         }
         let orders: Vec<_> = marks.values().map(|mark| (mark.partition, mark.order())).collect();
         let gone_back = audit::gone_back(known, &orders);
+        if !gone_back.is_empty() {
+            self.forget();
+        }
         self.marks.extend(marks.clone());
         Ok(Known { marks: marks.into_values().collect(), gone_back })
+    }
+
+    /// Forgets all state rows, own and others': of tables that went back they may be of two ages.
+    fn forget(&mut self) {
+        self.parts = Parts::new(Arc::clone(&self.settings.shard), &self.settings.grains);
     }
 
     /// One flush, from freeze to clean. Whatever crashes in between: a restart begins at a mark whose rows are all
@@ -180,6 +188,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         }
         if !gone_back.is_empty() {
             self.telemetry.tables_went_back(&gone_back);
+            self.forget();
             workers.begin_again().await?;
             return Ok(FlushReport { has_marked: false, ..FlushReport::default() });
         }
@@ -385,18 +394,25 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         if states.is_empty() && advanced.is_none() {
             return Ok(Vec::new());
         }
-        let seals = persist!(self, self.sink.seals());
-        let plan = self.parts.plan(states, advanced, self.common(&seals));
-        if plan.is_empty() {
-            return Ok(Vec::new());
-        }
-        let span = self.parts.span(&plan);
-        let versions = persist!(self, self.sink.state_versions(span));
-        let missing = self.parts.missing(&plan, &versions);
-        if !missing.is_empty() {
-            let rows = persist!(self, self.sink.states(&missing));
-            self.parts.take_in(rows);
-        }
+        let plan = loop {
+            let before = self.failures;
+            let seals = persist!(self, self.sink.seals());
+            let plan = self.parts.plan(states, advanced, self.common(&seals));
+            if plan.is_empty() {
+                return Ok(Vec::new());
+            }
+            let span = self.parts.span(&plan);
+            let versions = persist!(self, self.sink.state_versions(span));
+            let missing = self.parts.missing(&plan, &versions);
+            if !missing.is_empty() {
+                let rows = persist!(self, self.sink.states(&missing));
+                self.parts.take_in(rows);
+            }
+            // A failure may part seal marks that were there from states that are there no more.
+            if self.failures == before {
+                break plan;
+            }
+        };
         let rows = self.parts.evaluate(&plan)?;
         self.telemetry.writer_cache(self.parts.len());
         Ok(rows)
