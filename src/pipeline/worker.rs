@@ -240,6 +240,8 @@ impl<S: Source> Worker<S> {
     // Group events.
 
     fn assigned(&mut self, partitions: Vec<PartitionId>) {
+        // Also where the group was faster than what this worker had asked for.
+        self.is_beginning_again = false;
         // A revocation that the control thread no longer waits for: the partitions are back already.
         let is_back = |leaving: &Leaving| partitions.iter().any(|p| leaving.shards.contains_key(p));
         let (back, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_back);
