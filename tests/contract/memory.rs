@@ -584,6 +584,10 @@ impl Source for Player {
     fn reassign(&mut self) -> Result<(), SourceError> {
         let owned: BTreeSet<PartitionId> = self.next.keys().map(|&(_, p)| p).collect();
         let owned: Vec<PartitionId> = owned.into_iter().collect();
+        // A worker that owns nothing is told nothing.
+        if owned.is_empty() {
+            return Ok(());
+        }
         let mut control = self.control.lock().unwrap();
         control.push_back(Control::Lose(owned.clone()));
         control.push_back(Control::Assign(owned));

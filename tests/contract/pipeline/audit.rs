@@ -1,6 +1,8 @@
 //! Tables that lose what they have acknowledged, under a running instance.
 
 use super::*;
+use tidegauge::pipeline::Shared;
+use tidegauge::pipeline::worker::{FromWorker, Known, ToWorker, Worker};
 use tidegauge::sink::tables::Table;
 
 /// The value of a counter, over all its labels.
@@ -61,4 +63,45 @@ fn tables_put_back_to_an_older_state_are_noticed_and_made_whole_by_replay() {
     });
     assert!(counter(&telemetry, "tidegauge_tables_went_back_total") >= 2);
     assert_complete(&settings(2), &log, &memory);
+}
+
+/// Steps until all group events are served, and answers what the worker asks for.
+fn settle(worker: &mut Worker<Player>, control: &Mutex<VecDeque<Control>>) {
+    for second in 0.. {
+        worker.step(Duration::from_secs(second), Duration::ZERO).unwrap();
+        while let Some(message) = worker.outbox().pop_front() {
+            if let FromWorker::MarksWanted { request, .. } = message {
+                worker.receive(ToWorker::Marks { request, known: Known::default() }).unwrap();
+            }
+        }
+        if control.lock().unwrap().is_empty() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn partitions_are_begun_again_also_where_the_group_took_them_away_in_between() {
+    let log = shared(&Log::new());
+    let player = Player::new(&log, &[0], false);
+    let control = Arc::clone(&player.control);
+    let (telemetry, all) = (Telemetry::new(), Arc::<Shared>::default());
+    let mut worker = Worker::new(0, player, Arc::new(settings(1)), all, telemetry).unwrap();
+    settle(&mut worker, &control);
+    // Twice at once is once.
+    for _ in 0..2 {
+        worker.receive(ToWorker::BeginAgain).unwrap();
+        assert_eq!(control.lock().unwrap().len(), 2, "one loss and one assignment");
+    }
+    settle(&mut worker, &control);
+    // The partition has gone before the worker asks, so nothing comes of that; then the group gives it back.
+    let (reply, _answered) = sync_channel(1);
+    control.lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
+    settle(&mut worker, &control);
+    worker.receive(ToWorker::BeginAgain).unwrap();
+    assert!(control.lock().unwrap().is_empty(), "there is nothing to begin again");
+    control.lock().unwrap().push_back(Control::Assign(vec![PartitionId(0)]));
+    settle(&mut worker, &control);
+    worker.receive(ToWorker::BeginAgain).unwrap();
+    assert_eq!(control.lock().unwrap().len(), 2, "it asks anew");
 }

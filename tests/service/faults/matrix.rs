@@ -58,10 +58,11 @@ pub fn rows() -> Vec<&'static Fault> {
     all.into_iter().flatten().collect()
 }
 
-/// What `TIDEGAUGE_FAULTS` asks for: `all:SEED`, `P3,C2:SEED` or `X1:SEED`, and behind it how many rows at a time.
+/// What `TIDEGAUGE_FAULTS` asks for: `all:1,2,3:4` are all rows with three seeds, four trials at a time; `P3,C2:7` is
+/// two of them with one.
 pub struct Asked {
     ids: String,
-    seed: u64,
+    seeds: Vec<u64>,
     jobs: usize,
 }
 
@@ -72,12 +73,13 @@ impl Asked {
         let text = std::env::var("TIDEGAUGE_FAULTS").ok()?;
         let mut parts = text.split(':');
         let ids = parts.next().expect("split gives one at least").to_owned();
-        let mut number = |what: &str, default: &str| {
-            let part = parts.next().unwrap_or(default);
+        let number = |what: &str, part: &str| {
             part.parse::<u64>().unwrap_or_else(|_| panic!("TIDEGAUGE_FAULTS: {what} is {part:?}"))
         };
-        let (seed, jobs) = (number("the seed", "1"), number("rows at a time", "2"));
-        Some(Self { ids, seed, jobs: usize::try_from(jobs).expect("few").max(1) })
+        let seeds = parts.next().unwrap_or("1").split(',').map(|part| number("a seed", part));
+        let seeds = seeds.collect();
+        let jobs = number("trials at a time", parts.next().unwrap_or("2"));
+        Some(Self { ids, seeds, jobs: usize::try_from(jobs).expect("few").max(1) })
     }
 
     fn includes(&self, id: &str) -> bool {
@@ -170,10 +172,12 @@ pub fn progress(trial: &Trial, id: &str, time: usize, times: usize) {
     eprintln!("{id} {time}/{times}, {} records{}", trial.sent, recovery.unwrap_or_default());
 }
 
-/// Runs the rows that were asked for, some at a time, and writes the report. Panics where one fails.
-pub fn run_asked(asked: &Asked) {
-    let mut work: Vec<Box<dyn Fn() -> Report + Send + Sync>> = Vec::new();
-    let seed = asked.seed;
+/// A trial that waits for its turn.
+type Work = Box<dyn Fn() -> Report + Send + Sync>;
+
+/// The trials of the rows that were asked for, with one seed.
+fn work(asked: &Asked, seed: u64) -> Vec<Work> {
+    let mut work: Vec<Work> = Vec::new();
     for fault in rows() {
         if asked.includes(fault.id) {
             work.push(Box::new(move || run(fault, seed, fault.least)));
@@ -192,6 +196,19 @@ pub fn run_asked(asked: &Asked) {
             work.push(Box::new(move || controls::run(control, seed)));
         }
     }
+    work
+}
+
+/// The place of a row in the report.
+fn place(id: &str) -> Option<usize> {
+    let rows = rows().into_iter().map(|fault| fault.id);
+    let refused = topics::REFUSED.iter().map(|(id, _)| *id);
+    rows.chain(refused).chain(["X1", "I8"]).position(|row| row == id)
+}
+
+/// Runs the rows that were asked for, some at a time, and writes the report. Panics where one fails.
+pub fn run_asked(asked: &Asked) {
+    let work: Vec<Work> = asked.seeds.iter().flat_map(|seed| work(asked, *seed)).collect();
     assert!(!work.is_empty(), "no row is called {}", asked.ids);
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -199,36 +216,23 @@ pub fn run_asked(asked: &Asked) {
             scope.spawn(|| {
                 while let Some(row) = work.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let report = row();
-                    let is_good = report.verdict().is_empty();
+                    let verdict = if report.verdict().is_empty() { "ok" } else { "FAILED" };
                     let mut done = done.lock().expect("no holder panics");
+                    let (id, seed, took) = (&report.id, report.seed, report.took.as_secs());
+                    let so_far = format!("{} of {} trials done", done.len() + 1, work.len());
+                    eprintln!("{id} seed {seed} {verdict} after {took} s, {so_far}");
                     done.push(report);
-                    let last = done.last().expect("just pushed");
-                    let verdict = if is_good { "ok" } else { "FAILED" };
-                    let (took, of) = (last.took.as_secs(), work.len());
-                    eprintln!(
-                        "{} {verdict} after {took} s, {} of {of} rows done",
-                        last.id,
-                        done.len()
-                    );
+                    done.sort_by_cached_key(|it| (place(&it.id), it.title.clone(), it.seed));
                     // Whoever ends a long run early has what was done.
-                    report::write("report", seed, &done);
+                    report::write("report", &done);
                 }
             });
         }
     });
-    let mut reports = done.into_inner().expect("no holder panics");
-    let order: Vec<&str> = rows()
-        .iter()
-        .map(|fault| fault.id)
-        .chain(topics::REFUSED.iter().map(|(id, _)| *id))
-        .chain(["X1", "I8"])
-        .collect();
-    reports.sort_by_key(|report| order.iter().position(|id| *id == report.id));
-    eprintln!("\n{}", report::write("report", seed, &reports));
-    let failed: Vec<&str> = reports
-        .iter()
-        .filter(|report| !report.verdict().is_empty())
-        .map(|report| &*report.id)
-        .collect();
-    assert!(failed.is_empty(), "failed with seed {seed}: {}", failed.join(", "));
+    let reports = done.into_inner().expect("no holder panics");
+    eprintln!("\n{}", report::write("report", &reports));
+    let failed = reports.iter().filter(|report| !report.verdict().is_empty());
+    let failed: Vec<_> =
+        failed.map(|report| format!("{} with seed {}", report.id, report.seed)).collect();
+    assert!(failed.is_empty(), "failed: {}", failed.join(", "));
 }

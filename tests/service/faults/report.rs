@@ -66,29 +66,7 @@ impl Report {
 
     /// Median and maximum in seconds; none where no recovery was timed.
     pub fn recovery_s(&self) -> Option<[f64; 2]> {
-        let mut sorted = self.recoveries.clone();
-        sorted.sort();
-        let last = sorted.last()?;
-        Some([sorted[(sorted.len() - 1) / 2].as_secs_f64(), last.as_secs_f64()])
-    }
-
-    /// One line of the table.
-    fn line(&self) -> String {
-        let [median, most] = match self.recovery_s() {
-            Some(both) => both.map(|seconds| format!("{seconds:.1} s")),
-            None => [String::new(), String::new()],
-        };
-        let verdict = if self.verdict().is_empty() { "ok" } else { "FAILED" };
-        format!(
-            "| {} | {} | {} | {} | {} | {} | {median} | {most} | {} | {verdict} |",
-            self.id,
-            self.title,
-            self.injected,
-            self.records,
-            self.rows_compared,
-            self.differences,
-            self.seed
-        )
+        recovery_s(self.recoveries.clone())
     }
 
     /// Every check with what it has compared.
@@ -121,6 +99,38 @@ impl Report {
     }
 }
 
+fn recovery_s(mut recoveries: Vec<Duration>) -> Option<[f64; 2]> {
+    recoveries.sort();
+    let last = recoveries.last()?;
+    Some([recoveries[(recoveries.len() - 1) / 2].as_secs_f64(), last.as_secs_f64()])
+}
+
+/// One line of the table: a row of the matrix with all its seeds.
+fn line(of_row: &[Report]) -> String {
+    let first = of_row.first().expect("a chunk has one");
+    let sum = |count: fn(&Report) -> usize| of_row.iter().map(count).sum::<usize>();
+    let recoveries = of_row.iter().flat_map(|report| report.recoveries.iter().copied()).collect();
+    let [median, most] = match recovery_s(recoveries) {
+        Some(both) => both.map(|seconds| format!("{seconds:.1} s")),
+        None => [String::new(), String::new()],
+    };
+    let seeds = |of: &mut dyn Iterator<Item = &Report>| -> String {
+        of.map(|report| report.seed.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let failed = seeds(&mut of_row.iter().filter(|report| !report.verdict().is_empty()));
+    let verdict = if failed.is_empty() { "ok".to_owned() } else { format!("FAILED: {failed}") };
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {median} | {most} | {} | {verdict} |",
+        first.id,
+        first.title,
+        sum(|report| report.injected),
+        sum(|report| report.records),
+        sum(|report| report.rows_compared),
+        sum(|report| report.differences),
+        seeds(&mut of_row.iter()),
+    )
+}
+
 /// `target/faults`.
 pub fn folder() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp");
@@ -135,21 +145,23 @@ fn date() -> String {
     String::from_utf8_lossy(&date.expect("date is everywhere").stdout).trim().to_owned()
 }
 
-/// Writes `NAME.md` and `NAME.json`; gives the former's text.
-pub fn write(name: &str, seed: u64, reports: &[Report]) -> String {
+/// Writes `NAME.md` and `NAME.json`; gives the former's text. Trials of one row stand beside each other.
+pub fn write(name: &str, reports: &[Report]) -> String {
     let date = date();
     let mut text = format!(
-        "{date}, seed {seed}\n\n\
-         | id | fault | injected | records | rows compared | differences | recovery, median | maximum | seed | |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---:|---|\n"
+        "{date}\n\n\
+         | id | fault | injected | records | rows compared | differences | recovery, median | maximum | seeds | |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---|---|\n"
     );
-    for report in reports {
-        text += &report.line();
+    let is_same_row = |a: &Report, b: &Report| a.id == b.id && a.title == b.title;
+    for of_row in reports.chunk_by(is_same_row) {
+        text += &line(of_row);
         text.push('\n');
     }
     for report in reports {
+        let (id, title, seed) = (&report.id, &report.title, report.seed);
         let took = report.took.as_secs_f64();
-        write!(text, "\n{} {}, {took:.0} s\n{}", report.id, report.title, report.details())
+        write!(text, "\n{id} {title}, seed {seed}, {took:.0} s\n{}", report.details())
             .expect("memory");
         for failure in report.verdict().iter().take(20) {
             let shown: String = failure.chars().take(2000).collect();
@@ -157,7 +169,7 @@ pub fn write(name: &str, seed: u64, reports: &[Report]) -> String {
         }
     }
     let rows: Vec<_> = reports.iter().map(Report::as_json).collect();
-    let all = json!({ "date": date, "seed": seed, "rows": rows });
+    let all = json!({ "date": date, "trials": rows });
     let all = serde_json::to_string_pretty(&all).expect("plain values");
     std::fs::write(folder().join(format!("{name}.json")), all).expect("the folder is ours");
     std::fs::write(folder().join(format!("{name}.md")), &text).expect("the folder is ours");
