@@ -1,5 +1,7 @@
 //! Where records come from. A rebalance is data, not a callback into the engine.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod steady;
 pub mod batch;
 mod health;
 mod context;

@@ -108,6 +108,8 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// The one place that sets Kafka defaults, for consumers and producers alike; the user's properties override them.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn client_config(brokers: &str, properties: &[(String, String)]) -> ClientConfig {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    super::steady::keep();
     let mut config = ClientConfig::new();
     config.set("client.id", "tidegauge").set("socket.keepalive.enable", "true");
     for (name, value) in properties {

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -74,4 +75,10 @@ int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *
         int result = pthread_cond_clockwait(condition, mutex, CLOCK_MONOTONIC, &end);
         if (result != ETIMEDOUT) return result;
     }
+}
+
+/* What librdkafka calls; in glibc it goes by the kernel's clock without asking the function above. */
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict until) {
+    int result = pthread_cond_timedwait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex, until);
+    return result == 0 ? thrd_success : result == ETIMEDOUT ? thrd_timedout : thrd_error;
 }

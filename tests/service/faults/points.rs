@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::matrix::Fault;
+use super::process::CLICKHOUSE;
 use super::trial::{Plan, Trial};
 use crate::support::log::Message;
 use crate::support::oracle::Body;
@@ -306,6 +307,41 @@ fn jump(trial: &mut Trial) {
         let offset = if forth { HOUR_SECONDS } else { -HOUR_SECONDS };
         set_clock(&trial.plan, offset) > given
     });
+}
+
+/// By itself the Kafka client waits until wall-clock times: the control thread would wait in it for an hour longer, and
+/// nothing but the worker's own start, which that thread serves, would end it.
+#[test]
+fn partitions_that_were_assigned_before_the_clock_was_put_back_are_read() {
+    let mut plan = Plan::new("clock-back", 1);
+    plan.seconds = 90;
+    plan.replays = false;
+    own_clock(&mut plan);
+    let mut trial = Trial::start(plan);
+    trial.flow(Duration::from_secs(6));
+    // Without records there are no commits, whose results would end the wait.
+    let rate = std::mem::replace(&mut trial.plan.records_per_second, 0);
+    let all = trial.sent;
+    trial.flow_until("all to be counted", DEADLINE, |trial| trial.counted() == Some(all));
+    set_clock(&trial.plan, HOUR_SECONDS);
+    trial.away(CLICKHOUSE);
+    trial.clickhouse.pause();
+    let assigned = |trial: &Trial| {
+        trial.runners[0].instance.log_text().matches("group: partitions assigned").count()
+    };
+    trial.kill(1);
+    let before = assigned(&trial);
+    // Its own partitions are taken away, and come back with those of the other. Where they begin it can't know yet.
+    trial.flow_until("an assignment", DEADLINE, |trial| assigned(trial) > before);
+    trial.flow(Duration::from_secs(1));
+    set_clock(&trial.plan, 0);
+    trial.clickhouse.resume();
+    trial.back(CLICKHOUSE);
+    trial.injected("the clock is put back");
+    trial.plan.records_per_second = rate;
+    trial.rows_move(Duration::from_secs(10));
+    let failures = trial.finish().failures();
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
 }
 
 fn jump_back(trial: &mut Trial) {

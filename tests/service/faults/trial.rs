@@ -1,6 +1,7 @@
 //! One trial: services of its own, a job with instances, records that flow, faults, and what was read on the way.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::support::services::{ClickHouse, Kafka};
 pub const JOB: &str = "fraud";
 pub const TOPICS: [&str; 2] = ["inferences", "labels"];
 const DEADLINE: Duration = Duration::from_secs(300);
+const SIGTERM: i32 = 15;
 const MINUTE_MS: i64 = 60_000;
 const TICK: Duration = Duration::from_millis(25);
 /// A condition may cost a query.
@@ -490,14 +492,16 @@ impl Trial {
             }
             return true;
         };
-        let never_began = status.code() == Some(1) && !has_started(runner);
+        // A start that meets a service that is away, or that is stopped before it listens to signals.
+        let is_early = status.code() == Some(1) || status.signal() == Some(SIGTERM);
+        let never_began = is_early && !has_started(runner);
         let (number, text) = (runner.number, runner.instance.log_text());
         match runner.state {
             State::MayEnd(_) => {
                 self.note(&format!("{number} ended, {status}"));
                 self.starts_due.push(now() + RESTART_AFTER);
             }
-            // A start that meets a service that is away says so and ends: a supervisor starts it again.
+            // A supervisor starts it again.
             State::Runs | State::Held(_) if never_began => {
                 self.note(&format!("{number} did not start: it is started again"));
                 self.starts_due.push(now() + RESTART_AFTER);
