@@ -83,9 +83,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The standard one: base windows of 5 to 30 minutes, by the seed, and requests with the faults of real topics.
+    /// The standard one: base windows of 5 to 30 minutes and flushes every 0.3 to 1 s, by the seed, and requests with
+    /// the faults of real topics.
     pub fn new(name: &str, seed: u64) -> Self {
         let window = [15, 5, 30, 10][usize::try_from(seed % 4).expect("small")] * MINUTE_MS;
+        let flush = ["300ms", "1s", "600ms"][usize::try_from(seed % 3).expect("small")];
         let settings = Settings {
             window,
             grains: vec![60 * MINUTE_MS, 1440 * MINUTE_MS],
@@ -101,7 +103,7 @@ impl Plan {
             seconds: 60,
             hours: 28,
             settings,
-            environment: Vec::new(),
+            environment: vec![("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", flush.to_owned())],
             sections: String::new(),
             kafka_through_proxy: false,
             clickhouse_through_proxy: false,
