@@ -417,8 +417,9 @@ impl Files {
     }
 }
 
+/// One thread for each query: the machine does other things too, and two threads cost twice the CPU.
 const DEFAULT_USERS: &str = "<clickhouse>
-  <profiles><default><max_memory_usage>2000000000</max_memory_usage></default></profiles>
+  <profiles><default><max_memory_usage>2000000000</max_memory_usage><max_threads>1</max_threads></default></profiles>
   <users><default>
     <password></password><networks><ip>127.0.0.1</ip></networks>
     <profile>default</profile><quota>default</quota>
