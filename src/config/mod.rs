@@ -130,8 +130,10 @@ pub struct Logs {
     pub level: String,
 }
 
-/// librdkafka's `max.poll.interval.ms`: a rebalance that takes longer loses the partitions.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// A rebalance that takes longer loses the partitions.
+const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
+/// librdkafka's default for it.
+const DEFAULT_MAX_POLL_INTERVAL_MS: u128 = 300_000;
 /// Below this the tables of names alone would fill it.
 const LEAST_BUDGET_BYTES: usize = 16 << 20;
 
@@ -181,6 +183,13 @@ impl Settings {
         Ok(settings)
     }
 
+    /// As the user's properties say, or librdkafka by itself. What is no number is refused by librdkafka.
+    fn max_poll_interval_ms(&self) -> u128 {
+        let given = self.properties.iter().rev().find(|(name, _)| name == MAX_POLL_INTERVAL);
+        let given = given.and_then(|(_, value)| value.expose().trim().parse().ok());
+        given.unwrap_or(DEFAULT_MAX_POLL_INTERVAL_MS)
+    }
+
     /// What no option can be wrong about alone.
     fn check(&self, reader: &Reader<'_>) -> Result<(), ConfigError> {
         let clash = |path: &[&str], reason: String| {
@@ -195,9 +204,12 @@ impl Settings {
             );
             return Err(clash(&["windows", "label_wait"], reason));
         }
-        if self.drain_budget >= MAX_POLL_INTERVAL {
-            let reason = "must be below Kafka's max.poll.interval.ms (300s), else a rebalance loses the partitions";
-            return Err(clash(&["drain_budget"], reason.to_owned()));
+        let most = self.max_poll_interval_ms();
+        if self.drain_budget.as_millis() >= most {
+            let reason = format!(
+                "must be below Kafka's {MAX_POLL_INTERVAL} ({most}), else a rebalance loses the partitions"
+            );
+            return Err(clash(&["drain_budget"], reason));
         }
         let mut topics = vec![("inferences", &self.inferences)];
         topics.extend(self.labels.as_ref().map(|labels| ("labels", labels)));

@@ -171,6 +171,12 @@ fn settings_are_checked_against_each_other() {
         (SMALLEST.replace("\"l\"", "\"i\""), "inferences.topic"),
         (format!("{SMALLEST}[dead_letters]\ntopic = \"l\"\n"), "labels.topic"),
         (format!("{SMALLEST}format = \"avro\"\n"), "schema_registry.url"),
+        (
+            format!(
+                "drain_budget = \"20s\"\n{SMALLEST}[kafka]\nproperties = {{ \"max.poll.interval.ms\" = \"20000\" }}"
+            ),
+            "max.poll.interval.ms (20000)",
+        ),
         (format!("drain_budget = \"5m\"\n{SMALLEST}"), "max.poll.interval.ms"),
     ] {
         let (code, message) = refused(&text);
