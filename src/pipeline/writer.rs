@@ -10,7 +10,7 @@ use super::worker::Known;
 use super::{PipelineError, PipelineSettings};
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::floor::Mark;
-use crate::engine::state::{Frozen, StateRow};
+use crate::engine::state::{Frozen, Key, StateRow};
 use crate::engine::time::EventTime;
 use crate::evaluate::MetricRow;
 use crate::failpoint::{self, Point};
@@ -69,6 +69,9 @@ pub struct Writer<C, K, D> {
     /// Calls that failed so far.
     failures: u64,
 }
+
+/// State rows that one question asks for.
+const STATES_AT_ONCE: usize = 500;
 
 /// Repeats a call to the sink or the letters until it succeeds or fails for ever.
 macro_rules! persist {
@@ -298,11 +301,24 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             return Ok(0);
         }
         let keys: Vec<_> = rows.iter().map(|row| (row.key.clone(), row.partition)).collect();
-        let stored = persist!(self, self.sink.states(&keys));
+        let stored = self.stored_states(&keys).await?;
         let lost = audit::lost_states(rows, &stored);
         self.telemetry.audited("window_state", rows.len(), lost.len());
         self.write_all(row::states(&self.settings.job, &lost)).await?;
         Ok(lost.len())
+    }
+
+    /// The stored rows of these keys. Each question is repeated by itself, and what has come is kept: a busy server that
+    /// can't answer for all keys in time can for some.
+    async fn stored_states(
+        &mut self,
+        keys: &[(Key, PartitionId)],
+    ) -> Result<Vec<StateRow>, PipelineError> {
+        let mut stored = Vec::with_capacity(keys.len());
+        for some in keys.chunks(STATES_AT_ONCE) {
+            stored.extend(persist!(self, self.sink.states(some)));
+        }
+        Ok(stored)
     }
 
     async fn audit_metrics(&mut self, rows: &[&MetricRow]) -> Result<usize, PipelineError> {
@@ -404,10 +420,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             let span = self.parts.span(&plan);
             let versions = persist!(self, self.sink.state_versions(span));
             let missing = self.parts.missing(&plan, &versions);
-            if !missing.is_empty() {
-                let rows = persist!(self, self.sink.states(&missing));
-                self.parts.take_in(rows);
-            }
+            let rows = self.stored_states(&missing).await?;
+            self.parts.take_in(rows);
             // A failure may part seal marks that were there from states that are there no more.
             if self.failures == before {
                 break plan;

@@ -46,7 +46,8 @@ unsafe extern "C" fn cnd_timedwait(
     let Some(end) = timespec_of(steady + left.max(0)) else { return ERROR };
     // SAFETY: glibc's `cnd_t` and `mtx_t` are its `pthread_cond_t` and `pthread_mutex_t`, and its own function casts them
     // likewise; any condition may be waited for by any clock.
-    match unsafe { pthread_cond_clockwait(condition, mutex, libc::CLOCK_MONOTONIC, &raw const end) } {
+    match unsafe { pthread_cond_clockwait(condition, mutex, libc::CLOCK_MONOTONIC, &raw const end) }
+    {
         0 => SUCCESS,
         libc::ETIMEDOUT => TIMED_OUT,
         _ => ERROR,

@@ -47,6 +47,8 @@ pub(crate) struct Tables {
     pub mode: Mode,
     /// Of two rows of one version, whether the one that was there stays.
     pub keeps_first: bool,
+    /// More state rows than these are not read in time.
+    pub most_states: usize,
     /// So many inserts into a table are acknowledged and gone.
     pub forgets: Option<(Table, usize)>,
     pub calls: Vec<String>,
@@ -134,6 +136,9 @@ impl Sink for Memory {
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
         let mut tables = self.lock();
         tables.calls.push("read states".into());
+        if wanted.len() > tables.most_states {
+            return Err(SinkError::Unavailable("not in time".into()));
+        }
         Ok(wanted.iter().filter_map(|key| tables.states.get(key).cloned()).collect())
     }
 
@@ -191,6 +196,7 @@ impl Tables {
         Self {
             mode: Mode::Good,
             keeps_first: false,
+            most_states: usize::MAX,
             forgets: None,
             calls: Vec::new(),
             states: BTreeMap::new(),

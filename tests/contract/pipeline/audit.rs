@@ -65,6 +65,26 @@ fn tables_put_back_to_an_older_state_are_noticed_and_made_whole_by_replay() {
     assert_complete(&settings(2), &log, &memory);
 }
 
+#[test]
+fn a_server_that_can_only_answer_for_some_states_at_a_time_is_asked_for_some() {
+    let log = traffic(4, 800, 700);
+    let part: Log =
+        log.iter().map(|(&key, all)| (key, all[..all.len() * 9 / 10].to_vec())).collect();
+    let memory = Memory::new();
+    block_on(async {
+        let partitions: &[&[i32]] = &[&[0, 2], &[1, 3]];
+        let first = start(settings(4), &shared(&part), partitions, true, &memory);
+        first.end().await.unwrap();
+        memory.lock().most_states = 500;
+        memory.lock().calls.clear();
+        // It knows nothing of the windows that the first has done, and merges them into the coarser ones.
+        start(settings(4), &shared(&log), partitions, true, &memory).end().await.unwrap();
+    });
+    let questions = memory.lock().calls.iter().filter(|call| *call == "read states").count();
+    assert!(questions > 1, "{questions} questions: there was nothing to ask in parts");
+    assert_complete(&settings(4), &log, &memory);
+}
+
 /// Steps until all group events are served, and answers what the worker asks for.
 fn settle(worker: &mut Worker<Player>, control: &Mutex<VecDeque<Control>>) {
     for second in 0.. {

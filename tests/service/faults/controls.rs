@@ -91,6 +91,8 @@ pub fn run(control: &Control, seed: u64) -> Report {
     plan.instances = 1;
     plan.seconds = 30;
     plan.replays = false;
+    // Often enough that an insert meets each fault.
+    plan.environment.push(("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "300ms".to_owned()));
     arm(&mut plan, &format!("{}=break", control.point));
     let folder = plan.folder();
     let trial = matrix::guarded("I8", control.point, seed, || {
