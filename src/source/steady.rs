@@ -75,9 +75,10 @@ fn nanoseconds(time: &timespec) -> i128 {
 }
 
 fn timespec_of(nanoseconds: i128) -> Option<timespec> {
-    let tv_sec = (nanoseconds / SECOND_NS).try_into().ok()?;
-    let tv_nsec = (nanoseconds % SECOND_NS).try_into().ok()?;
-    Some(timespec { tv_sec, tv_nsec })
+    Some(timespec {
+        tv_sec: (nanoseconds / SECOND_NS).try_into().ok()?,
+        tv_nsec: (nanoseconds % SECOND_NS).try_into().ok()?,
+    })
 }
 
 #[cfg(test)]
