@@ -38,6 +38,7 @@ const MOST_BETWEEN_POLLS: Duration = Duration::from_secs(6);
 /// The other instance's start, on a busy machine too, and the time that the group allows.
 const BLOCKED: Duration = Duration::from_secs(30);
 const ASLEEP: &str = "failpoint KafkaPoll";
+const AWAKE: &str = ": awake";
 /// Of every poll of the group's thread.
 const POLLS_PER_SECOND: usize = 50;
 const HOUR_SECONDS: i64 = 3600;
@@ -184,8 +185,8 @@ fn few_seconds_between_polls(plan: &mut Plan) {
     }
 }
 
-/// An instance joins, then its poll thread sleeps. Others join meanwhile: a group that does not change would not miss
-/// it, since the workers' own polls count for librdkafka too.
+/// An instance joins, then its poll thread sleeps. Another joins meanwhile: a group that does not change would not miss
+/// it, since the workers' own polls count for librdkafka too. It counts if the other gets partitions before it is awake.
 fn block_the_poll_thread(trial: &mut Trial) {
     let poll = POLLS_PER_SECOND + trial.below(POLLS_PER_SECOND * 2);
     let setting = format!("kafka-poll@{poll}=sleep:{}", BLOCKED.as_millis());
@@ -193,9 +194,19 @@ fn block_the_poll_thread(trial: &mut Trial) {
     let number = trial.runners[at].number;
     let asleep = format!("failpoint KafkaPoll, time {poll}: sleep");
     let is_asleep = flow_for(trial, |trial| log_of(trial, number)?.contains(&asleep).then_some(()));
-    if is_asleep.is_some() {
-        trial.note(&format!("{number} does not poll for {} s", BLOCKED.as_secs()));
-        trial.add();
+    if is_asleep.is_none() {
+        return;
+    }
+    trial.note(&format!("{number} does not poll for {} s", BLOCKED.as_secs()));
+    let joined = trial.add();
+    let joined = trial.runners[joined].number;
+    let went_on = flow_for(trial, |trial| {
+        let has_partitions = log_of(trial, joined)?.contains("partitions assigned");
+        let is_awake = log_of(trial, number)?.contains(AWAKE);
+        (has_partitions || is_awake).then_some(!is_awake)
+    });
+    if went_on == Some(true) {
+        trial.injected("the group went on without an instance that did not poll");
     }
 }
 
@@ -204,17 +215,14 @@ fn log_of(trial: &Trial, number: usize) -> Option<String> {
     Some(runner.instance.log_text())
 }
 
-/// It counts if the group went on without the sleeper. Also ends as many as have joined, sleepers among them in turn.
+/// Also ends as many as have joined, sleepers among them in turn.
 fn wait_until_it_is_awake(trial: &mut Trial) {
-    let slept = |number: &usize| log_of(trial, *number).is_some_and(|log| log.contains(ASLEEP));
-    let newest = trial.runners.iter().map(|runner| runner.number).filter(slept).max();
-    let lost = |trial: &mut Trial| {
-        let log = log_of(trial, newest?)?;
-        let (_, awake) = log.split_once(": awake")?;
-        awake.contains("the group took the partitions away").then_some(())
+    let is_asleep = |trial: &Trial, number: usize| {
+        log_of(trial, number).is_some_and(|log| log.contains(ASLEEP) && !log.contains(AWAKE))
     };
-    if newest.is_some() && flow_for(trial, lost).is_some() {
-        trial.injected("the group went on without an instance that did not poll");
+    let newest = trial.runners.iter().map(|runner| runner.number);
+    if let Some(newest) = newest.filter(|number| is_asleep(trial, *number)).max() {
+        flow_for(trial, |trial| (!is_asleep(trial, newest)).then_some(()));
     }
     while trial.there() > trial.plan.instances {
         let Some(at) = trial.any_running() else { break };
