@@ -417,7 +417,7 @@ impl Files {
     }
 }
 
-/// One thread for each query: the machine does other things too, and two threads cost twice the CPU.
+/// One thread for each query: the machine does other things too, and two threads cost up to twice the CPU.
 const DEFAULT_USERS: &str = "<clickhouse>
   <profiles><default><max_memory_usage>2000000000</max_memory_usage><max_threads>1</max_threads></default></profiles>
   <users><default>

@@ -494,16 +494,16 @@ impl Trial {
             }
             return true;
         };
-        // A start that meets a service that is away, or that is stopped before it listens to signals.
-        let is_early = status.code() == Some(1) || status.signal() == Some(SIGTERM);
-        let never_began = is_early && !has_started(runner);
+        let never_began = status.code() == Some(1) && !has_started(runner);
+        // Asked to end before it listens to signals.
+        let is_stopped_early = status.signal() == Some(SIGTERM) && !has_started(runner);
         let (number, text) = (runner.number, runner.instance.log_text());
         match runner.state {
             State::MayEnd(_) => {
                 self.note(&format!("{number} ended, {status}"));
                 self.starts_due.push(now() + RESTART_AFTER);
             }
-            // A supervisor starts it again.
+            // A start that meets a service that is away says so and ends: a supervisor starts it again.
             State::Runs | State::Held(_) if never_began => {
                 self.note(&format!("{number} did not start: it is started again"));
                 self.starts_due.push(now() + RESTART_AFTER);
@@ -511,7 +511,7 @@ impl Trial {
             State::Runs | State::Held(_) => panic!("{number} ended by itself, {status}\n{text}"),
             State::Ends { since, code_matters } => {
                 self.note(&format!("{number} ended, {status}, after {:?}", since.elapsed()));
-                let is_well = status.success() || never_began || !code_matters;
+                let is_well = status.success() || never_began || is_stopped_early || !code_matters;
                 assert!(is_well, "{number} {status}\n{text}");
             }
         }
