@@ -31,6 +31,8 @@ pub enum Point {
     MarkBeforeRows,
     /// Broken: an insert that failed counts as acknowledged.
     FailedInsertDropped,
+    /// Broken: nothing is read back before a mark vouches for it.
+    AuditSkipped,
     /// Broken: a duplicate is folded, as if it were another request.
     DuplicateFolded,
     /// Broken: the version of a state row counts the writes of this process, not the records folded in.
@@ -103,7 +105,7 @@ mod armed {
     /// More than the records of any window.
     const COUNTED_VERSION: u64 = 1_000_000;
 
-    const NAMES: [(&str, Point); 13] = [
+    const NAMES: [(&str, Point); 14] = [
         ("before-insert", Point::BeforeInsert),
         ("insert-sent", Point::InsertSent),
         ("states-acknowledged", Point::StatesAcknowledged),
@@ -114,6 +116,7 @@ mod armed {
         ("kafka-poll", Point::KafkaPoll),
         ("mark-before-rows", Point::MarkBeforeRows),
         ("failed-insert-dropped", Point::FailedInsertDropped),
+        ("audit-skipped", Point::AuditSkipped),
         ("duplicate-folded", Point::DuplicateFolded),
         ("version-from-counter", Point::VersionFromCounter),
         ("short-request-id", Point::ShortRequestId),

@@ -214,6 +214,14 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         if what == Vouch::Seals && written.seals.is_empty() {
             return Ok(Vec::new());
         }
+        if failpoint::is_broken(Point::AuditSkipped) {
+            let batches = match what {
+                Vouch::Seals => self.seal_rows(&written.seals),
+                Vouch::Marks => self.mark_rows(&written.marks),
+            };
+            self.write_all(batches).await?;
+            return Ok(Vec::new());
+        }
         let mut failures = Failures::default();
         loop {
             let before = self.failures;

@@ -22,6 +22,8 @@ const CLICKHOUSE_AWAY: Duration = Duration::from_secs(2);
 pub struct Control {
     /// As in the failpoints.
     point: &'static str,
+    /// Another promise that is broken beside it, where it would mend what comes of the first.
+    beside: Option<&'static str>,
     /// As the program tells it.
     name: &'static str,
     /// What lets it show.
@@ -34,6 +36,7 @@ pub struct Control {
 
 const MARK_BEFORE_ROWS: Control = Control {
     point: "mark-before-rows",
+    beside: None,
     name: "MarkBeforeRows",
     fault: |trial| {
         die_at(trial, "before-insert", "BeforeInsert", 2);
@@ -44,6 +47,8 @@ const MARK_BEFORE_ROWS: Control = Control {
 
 const FAILED_INSERT_DROPPED: Control = Control {
     point: "failed-insert-dropped",
+    // What is read back before a mark is written again.
+    beside: Some("audit-skipped"),
     name: "FailedInsertDropped",
     fault: |trial| {
         trial.away("ClickHouse");
@@ -60,6 +65,7 @@ const FAILED_INSERT_DROPPED: Control = Control {
 
 const DUPLICATE_FOLDED: Control = Control {
     point: "duplicate-folded",
+    beside: None,
     name: "DuplicateFolded",
     fault: |_| {},
     by: &["I1", "I4"],
@@ -68,6 +74,7 @@ const DUPLICATE_FOLDED: Control = Control {
 
 const VERSION_FROM_COUNTER: Control = Control {
     point: "version-from-counter",
+    beside: None,
     name: "VersionFromCounter",
     fault: |trial| {
         trial.kill(0);
@@ -99,7 +106,9 @@ pub fn run(control: &Control, seed: u64) -> Report {
     plan.replays = false;
     // Often enough that an insert meets each fault.
     plan.environment.push(("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "300ms".to_owned()));
-    arm(&mut plan, &format!("{}=break", control.point));
+    for point in [Some(control.point), control.beside].into_iter().flatten() {
+        arm(&mut plan, &format!("{point}=break"));
+    }
     let folder = plan.folder();
     // As the failpoints tell it.
     let told = format!("failpoint {}, time 1: broken from now on", control.name);

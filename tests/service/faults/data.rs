@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::database::until_told;
 use super::matrix::Fault;
-use super::trial::{Plan, TOPICS, Traffic, Trial};
+use super::trial::{Plan, RECORDS_PER_SECOND, TOPICS, Traffic, Trial};
 use crate::end_to_end::sections;
 use crate::support::job::{Instance, Job};
 use crate::support::letters;
@@ -49,7 +49,7 @@ pub const ROWS: &[Fault] = &[
         prepare: |plan| let_in(plan, odd_requests::uneven_partitions),
         begin: |trial| trial.plan.records_per_second = 0,
         lasts_ms: PAUSE,
-        end: |trial| trial.plan.records_per_second = 1000,
+        end: |trial| trial.plan.records_per_second = RECORDS_PER_SECOND,
         recovers_within: AFTER_SERVICE,
         injections: Some(silent_quarters),
     },

@@ -22,6 +22,8 @@ pub const TOPICS: [&str; 2] = ["inferences", "labels"];
 const DEADLINE: Duration = Duration::from_secs(300);
 const SIGTERM: i32 = 15;
 const MINUTE_MS: i64 = 60_000;
+/// Few, so that a trial's cost is that of its faults.
+pub const RECORDS_PER_SECOND: usize = 500;
 const TICK: Duration = Duration::from_millis(25);
 /// A condition may cost a query.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
@@ -99,7 +101,7 @@ impl Plan {
             instances: 2,
             is_static: false,
             partitions: 4,
-            records_per_second: 1000,
+            records_per_second: RECORDS_PER_SECOND,
             seconds: 60,
             hours: 28,
             settings,
