@@ -214,11 +214,11 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         if what == Vouch::Seals && written.seals.is_empty() {
             return Ok(Vec::new());
         }
+        let batches = match what {
+            Vouch::Seals => self.seal_rows(&written.seals),
+            Vouch::Marks => self.mark_rows(&written.marks),
+        };
         if failpoint::is_broken(Point::AuditSkipped) {
-            let batches = match what {
-                Vouch::Seals => self.seal_rows(&written.seals),
-                Vouch::Marks => self.mark_rows(&written.marks),
-            };
             self.write_all(batches).await?;
             return Ok(Vec::new());
         }
@@ -230,20 +230,15 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 return Ok(gone_back);
             }
             let is_shaken = before != written.calm;
-            let (lost, batches) = match what {
-                Vouch::Seals => {
-                    let lost = self.audit_states(&written.states_to_audit(is_shaken)).await?;
-                    (lost, self.seal_rows(&written.seals))
-                }
-                Vouch::Marks => {
-                    (self.audit(written, is_shaken).await?, self.mark_rows(&written.marks))
-                }
+            let lost = match what {
+                Vouch::Seals => self.audit_states(&written.states_to_audit(is_shaken)).await?,
+                Vouch::Marks => self.audit(written, is_shaken).await?,
             };
             if lost == 0 && self.failures != before {
                 continue;
             }
             let vouched = if lost == 0 {
-                self.write_once(batches).await
+                self.write_once(&batches).await
             } else {
                 Err(SinkError::Unavailable(format!(
                     "{lost} rows that it acknowledged were not there"
@@ -368,10 +363,10 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     /// The same without a second attempt.
-    async fn write_once(&mut self, batches: Vec<RowBatch>) -> Result<(), SinkError> {
-        for batch in batches.into_iter().filter(|batch| batch.rows > 0) {
-            self.sink.write(&batch).await?;
-            self.wrote(&batch);
+    async fn write_once(&mut self, batches: &[RowBatch]) -> Result<(), SinkError> {
+        for batch in batches.iter().filter(|batch| batch.rows > 0) {
+            self.sink.write(batch).await?;
+            self.wrote(batch);
         }
         Ok(())
     }

@@ -22,8 +22,8 @@ pub const TOPICS: [&str; 2] = ["inferences", "labels"];
 const DEADLINE: Duration = Duration::from_secs(300);
 const SIGTERM: i32 = 15;
 const MINUTE_MS: i64 = 60_000;
-/// Few, so that a trial's cost is that of its faults.
-pub const RECORDS_PER_SECOND: usize = 500;
+/// The standard rate.
+pub const RECORDS_PER_SECOND: usize = 1000;
 const TICK: Duration = Duration::from_millis(25);
 /// A condition may cost a query.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
