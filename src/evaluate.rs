@@ -36,7 +36,11 @@ impl Merged {
 
     /// The metric rows of a key, whose window is that of the row's grain.
     pub fn rows(&self, key: &Key, about: &RowContext) -> Vec<MetricRow> {
-        let context = FigureContext { window_ms: key.window.size().0, value: about.value };
+        let context = FigureContext {
+            window_ms: key.window.size().0,
+            value: about.value,
+            thresholds: &about.thresholds,
+        };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
         let rows = self.families.figures(&context).into_iter();
         rows.map(|(table, values)| MetricRow {
@@ -63,9 +67,11 @@ pub struct RowContext {
     pub sealed: bool,
     /// The model's value matrix, where configured.
     pub value: Option<ValueMatrix>,
+    /// The model's other thresholds.
+    pub thresholds: Vec<f64>,
 }
 
-/// One row of one wide table.
+/// One row of one metric table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricRow {
     /// The table.
@@ -74,7 +80,7 @@ pub struct MetricRow {
     pub key: Key,
     /// The name of the grain.
     pub grain: Arc<str>,
-    /// One value for each of the table's columns.
+    /// One value for each of the table's columns, its own keys first.
     pub values: Vec<Value>,
     /// `column=reason` for each figure that is NULL, separated by one space, in column order; the two limits of an
     /// interval once, under `_lower`.

@@ -197,6 +197,163 @@ AS SELECT window_start, window_end, grain, job, model, version, segment, n, tp, 
 FROM `tidegauge`.`quality_binary` FINAL
 COMMENT 'Quality of binary models, of the labelled inferences, with 95 % intervals';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_threshold`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `threshold` Float64 COMMENT 'Scores at or above it are decided positive',
+    `n` UInt64 COMMENT 'Labelled inferences with a decision',
+    `tp` UInt64 COMMENT 'True positives: decided and labelled positive',
+    `fp` UInt64 COMMENT 'False positives: decided positive, labelled negative',
+    `fn` UInt64 COMMENT 'False negatives: decided negative, labelled positive',
+    `tn` UInt64 COMMENT 'True negatives: decided and labelled negative',
+    `positives` UInt64 COMMENT 'tp + fn',
+    `negatives` UInt64 COMMENT 'fp + tn',
+    `predicted_positive` UInt64 COMMENT 'tp + fp',
+    `accuracy` Nullable(Float64) COMMENT '(tp + tn) / n',
+    `accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of accuracy (Wilson)',
+    `accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of accuracy (Wilson)',
+    `precision` Nullable(Float64) COMMENT 'tp / (tp + fp)',
+    `precision_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of precision (Wilson)',
+    `precision_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of precision (Wilson)',
+    `npv` Nullable(Float64) COMMENT 'Negative predictive value: tn / (tn + fn)',
+    `npv_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of npv (Wilson)',
+    `npv_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of npv (Wilson)',
+    `recall` Nullable(Float64) COMMENT 'tp / (tp + fn)',
+    `recall_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of recall (Wilson)',
+    `recall_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of recall (Wilson)',
+    `specificity` Nullable(Float64) COMMENT 'tn / (tn + fp)',
+    `specificity_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of specificity (Wilson)',
+    `specificity_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of specificity (Wilson)',
+    `prevalence` Nullable(Float64) COMMENT 'positives / n',
+    `prevalence_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of prevalence (Wilson)',
+    `prevalence_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of prevalence (Wilson)',
+    `predicted_positive_rate` Nullable(Float64) COMMENT 'predicted_positive / n',
+    `predicted_positive_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of predicted_positive_rate (Wilson)',
+    `predicted_positive_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of predicted_positive_rate (Wilson)',
+    `f1` Nullable(Float64) COMMENT '2 tp / (2 tp + fp + fn)',
+    `f1_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of f1 (Wilson, mapped)',
+    `f1_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of f1 (Wilson, mapped)',
+    `balanced_accuracy` Nullable(Float64) COMMENT '(recall + specificity) / 2',
+    `balanced_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of balanced_accuracy (MOVER)',
+    `balanced_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of balanced_accuracy (MOVER)',
+    `mcc` Nullable(Float64) COMMENT 'Matthews correlation coefficient',
+    `value_sum` Nullable(Float64) COMMENT 'What the decisions are worth together, by the model\'s value matrix',
+    `value_per_label` Nullable(Float64) COMMENT 'value_sum / n',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, undefined, sealed, row_version
+FROM `tidegauge`.`quality_threshold` FINAL
+COMMENT 'Quality of binary models, if scores were decided at another threshold: one row for each configured one';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n_scored` UInt64 COMMENT 'Labelled inferences with a score',
+    `ece` Nullable(Float64) COMMENT 'Expected calibration error: mean distance of the bins\' rates and scores, biased upward for few records',
+    `mce` Nullable(Float64) COMMENT 'Greatest distance of a bin\'s rate and mean score',
+    `score_sum` Float64 COMMENT 'Sum of the scores: how many positives they promise',
+    `positives` UInt64 COMMENT 'Positive labels',
+    `calibration_bias` Nullable(Float64) COMMENT '(score_sum - positives) / n_scored: positive is too high',
+    `calibration_z` Nullable(Float64) COMMENT 'Standardised bias: beyond 2 in size it is hardly chance',
+    `brier_reliability` Nullable(Float64) COMMENT 'Part of the Brier score that miscalibration makes (Murphy)',
+    `brier_resolution` Nullable(Float64) COMMENT 'Part of the Brier score that telling cases apart takes away',
+    `brier_uncertainty` Nullable(Float64) COMMENT 'Part of the Brier score that the base rate makes',
+    `brier_residual` Nullable(Float64) COMMENT 'The rest of the Brier score: spread inside the bins',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, n_scored, ece, mce, score_sum, positives, calibration_bias, calibration_z, brier_reliability, brier_resolution, brier_uncertainty, brier_residual, undefined, sealed, row_version
+FROM `tidegauge`.`calibration` FINAL
+COMMENT 'Whether binary scores are the probabilities that they claim to be, of the labelled scores';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration_bins`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `bin` UInt64 COMMENT 'Number of the bin, 1 to 10',
+    `bin_lower` Float64 COMMENT 'Scores of the bin are greater (the first bin holds 0 too)',
+    `bin_upper` Float64 COMMENT 'Scores of the bin are at most this',
+    `n` UInt64 COMMENT 'Labelled scores in the bin',
+    `positives` UInt64 COMMENT 'Positive labels among them',
+    `score_sum` Float64 COMMENT 'Sum of the scores',
+    `mean_score` Float64 COMMENT 'score_sum / n: what the scores promise',
+    `positive_rate` Nullable(Float64) COMMENT 'positives / n: what the labels say',
+    `positive_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of positive_rate (Wilson)',
+    `positive_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of positive_rate (Wilson)',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, undefined, sealed, row_version
+FROM `tidegauge`.`calibration_bins` FINAL
+COMMENT 'Mean score and rate of positives in each tenth of the scores: the points of a reliability diagram';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_regression`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n` UInt64 COMMENT 'Labelled inferences whose prediction and label are numbers',
+    `mean_error` Nullable(Float64) COMMENT 'Mean of prediction - label: positive is too high',
+    `mean_error_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of mean_error (normal)',
+    `mean_error_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of mean_error (normal)',
+    `mae` Nullable(Float64) COMMENT 'Mean absolute error',
+    `mae_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of mae (normal)',
+    `mae_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of mae (normal)',
+    `mse` Nullable(Float64) COMMENT 'Mean squared error',
+    `rmse` Nullable(Float64) COMMENT 'Square root of mse',
+    `r2` Nullable(Float64) COMMENT 'Share of the labels\' variance that the predictions explain; below 0 they are worse than the mean label',
+    `mape` Nullable(Float64) COMMENT 'Mean of |error| / |label| over mape_n, a fraction',
+    `mape_n` UInt64 COMMENT 'Pairs whose label is not 0 (and whose relative error is at most 1e150)',
+    `rmsle` Nullable(Float64) COMMENT 'Root of the mean squared difference of log(1 + x) over rmsle_n',
+    `rmsle_n` UInt64 COMMENT 'Pairs whose prediction and label are above -1',
+    `pearson` Nullable(Float64) COMMENT 'Correlation of predictions and labels',
+    `abs_error_p50` Nullable(Float64) COMMENT 'Median absolute error, within 1/256 of the exact one',
+    `abs_error_p90` Nullable(Float64) COMMENT '90 % quantile of the absolute error, within 1/256',
+    `abs_error_p99` Nullable(Float64) COMMENT '99 % quantile of the absolute error, within 1/256',
+    `abs_error_max` Nullable(Float64) COMMENT 'Greatest absolute error, at most 1/128 too high',
+    `label_mean` Nullable(Float64) COMMENT 'Mean label',
+    `prediction_mean` Nullable(Float64) COMMENT 'Mean prediction',
+    `label_sum` Float64 COMMENT 'Sum of the labels',
+    `prediction_sum` Float64 COMMENT 'Sum of the predictions',
+    `abs_error_sum` Float64 COMMENT 'Sum of absolute errors: n times mae',
+    `error_square_sum` Float64 COMMENT 'Sum of squared errors: n times mse',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, n, mean_error, mean_error_lower, mean_error_upper, mae, mae_lower, mae_upper, mse, rmse, r2, mape, mape_n, rmsle, rmsle_n, pearson, abs_error_p50, abs_error_p90, abs_error_p99, abs_error_max, label_mean, prediction_mean, label_sum, prediction_sum, abs_error_sum, error_square_sum, undefined, sealed, row_version
+FROM `tidegauge`.`quality_regression` FINAL
+COMMENT 'Quality of models that predict numbers, of the labelled inferences, with 95 % intervals';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`stream_health`
 (
     `job` LowCardinality(String) COMMENT 'The job',
@@ -396,6 +553,62 @@ FROM
             ('decisions_off_threshold', decisions_off_threshold, NULL, NULL, n),
             ('value_sum', value_sum, NULL, NULL, n),
             ('value_per_label', value_per_label, NULL, NULL, n)
+        ],
+        'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
+    ) AS m
+    UNION ALL
+    SELECT
+        window_start, window_end, grain, job, model, version, segment, 'calibration' AS family,
+        m.metric AS metric, m.value AS value, m.lower AS lower, m.upper AS upper, m.n AS n,
+        if(isNull(m.value), splitByChar('=', arrayFirst(x -> startsWith(x, concat(m.metric, '=')), splitByChar(' ', undefined)))[2], '') AS reason,
+        sealed
+    FROM `tidegauge`.`calibration` FINAL
+    ARRAY JOIN CAST(
+        [
+            ('n_scored', n_scored, NULL, NULL, n_scored),
+            ('ece', ece, NULL, NULL, n_scored),
+            ('mce', mce, NULL, NULL, n_scored),
+            ('score_sum', score_sum, NULL, NULL, n_scored),
+            ('positives', positives, NULL, NULL, n_scored),
+            ('calibration_bias', calibration_bias, NULL, NULL, n_scored),
+            ('calibration_z', calibration_z, NULL, NULL, n_scored),
+            ('brier_reliability', brier_reliability, NULL, NULL, n_scored),
+            ('brier_resolution', brier_resolution, NULL, NULL, n_scored),
+            ('brier_uncertainty', brier_uncertainty, NULL, NULL, n_scored),
+            ('brier_residual', brier_residual, NULL, NULL, n_scored)
+        ],
+        'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
+    ) AS m
+    UNION ALL
+    SELECT
+        window_start, window_end, grain, job, model, version, segment, 'quality_regression' AS family,
+        m.metric AS metric, m.value AS value, m.lower AS lower, m.upper AS upper, m.n AS n,
+        if(isNull(m.value), splitByChar('=', arrayFirst(x -> startsWith(x, concat(m.metric, '=')), splitByChar(' ', undefined)))[2], '') AS reason,
+        sealed
+    FROM `tidegauge`.`quality_regression` FINAL
+    ARRAY JOIN CAST(
+        [
+            ('n', n, NULL, NULL, n),
+            ('mean_error', mean_error, mean_error_lower, mean_error_upper, n),
+            ('mae', mae, mae_lower, mae_upper, n),
+            ('mse', mse, NULL, NULL, n),
+            ('rmse', rmse, NULL, NULL, n),
+            ('r2', r2, NULL, NULL, n),
+            ('mape', mape, NULL, NULL, mape_n),
+            ('mape_n', mape_n, NULL, NULL, mape_n),
+            ('rmsle', rmsle, NULL, NULL, rmsle_n),
+            ('rmsle_n', rmsle_n, NULL, NULL, rmsle_n),
+            ('pearson', pearson, NULL, NULL, n),
+            ('abs_error_p50', abs_error_p50, NULL, NULL, n),
+            ('abs_error_p90', abs_error_p90, NULL, NULL, n),
+            ('abs_error_p99', abs_error_p99, NULL, NULL, n),
+            ('abs_error_max', abs_error_max, NULL, NULL, n),
+            ('label_mean', label_mean, NULL, NULL, n),
+            ('prediction_mean', prediction_mean, NULL, NULL, n),
+            ('label_sum', label_sum, NULL, NULL, n),
+            ('prediction_sum', prediction_sum, NULL, NULL, n),
+            ('abs_error_sum', abs_error_sum, NULL, NULL, n),
+            ('error_square_sum', error_square_sum, NULL, NULL, n)
         ],
         'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
     ) AS m

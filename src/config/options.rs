@@ -18,6 +18,8 @@ pub enum Kind {
     Secret,
     /// A list of texts.
     Texts,
+    /// A list of numbers.
+    NumberList,
     /// A table of texts.
     Table,
     /// A table whose values are texts or lists of texts.
@@ -39,6 +41,7 @@ impl Kind {
             Self::Bytes => "a number of bytes, like \"512MB\" or \"4GiB\"",
             Self::Secret => "text, like \"env:NAME\" or \"file:PATH\"",
             Self::Texts => "a list of texts, like [\"1h\", \"1d\"]",
+            Self::NumberList => "a list of numbers, like [0.3, 0.7]",
             Self::Table => "a table of texts, like { \"security.protocol\" = \"SSL\" }",
             Self::Paths => "a table of paths, like { request_id = [\"meta.rid\", \"index\"] }",
             Self::Classes => "a class or a list of classes, like \"1\", true or [\"yes\", \"y\"]",
@@ -137,6 +140,12 @@ pub const OPTIONS: &[Opt] = &[
     opt("models.*.task", Kind::Text, "", "each record's own shape says it"),
     opt("models.*.positive", Kind::Classes, "1", "1 and true are positive"),
     opt("models.*.threshold", Kind::Number, "0.5", "what most libraries decide by"),
+    opt(
+        "models.*.thresholds",
+        Kind::NumberList,
+        "[]",
+        "each one is a row more for each window, in quality_threshold",
+    ),
     opt("models.*.segments", Kind::Texts, "[]", "each segment value is a row more for each window"),
     opt("models.*.value", Kind::Numbers, "", "what a decision is worth is yours to say"),
     opt("clickhouse.url", Kind::Text, "http://localhost:8123", "a server on the same machine"),

@@ -206,6 +206,9 @@ fn has_kind(kind: Kind, value: &Value) -> bool {
         Kind::Number => value.is_integer() || value.is_float(),
         Kind::Bytes => value.is_str() || value.is_integer(),
         Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_str)),
+        Kind::NumberList => {
+            value.as_array().is_some_and(|list| list.iter().all(|v| v.is_integer() || v.is_float()))
+        }
         Kind::Table => value.as_table().is_some_and(|table| table.values().all(is_class)),
         Kind::Paths => value.as_table().is_some_and(|table| table.values().all(is_path)),
         Kind::Classes => match value {

@@ -5,6 +5,7 @@ use super::reader::{Reader, invalid, list_of, number_of, positives, text_of};
 use super::values;
 use crate::engine::lateness::Limits;
 use crate::engine::metrics::accumulator::ValueMatrix;
+use crate::engine::metrics::binary::MOST_THRESHOLDS;
 use crate::engine::time::Millis;
 use crate::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
 use crate::evaluate::grain_name;
@@ -127,11 +128,29 @@ fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), Conf
             task,
             positive,
             threshold: reader.share(&key("threshold"))?,
+            thresholds: thresholds(reader, &key("thresholds"))?,
             dimensions: own,
             value: value_matrix(reader, &key("value"))?,
         });
     }
     Ok((models, dimensions))
+}
+
+/// Other thresholds, ascending, each once.
+fn thresholds(reader: &Reader<'_>, path: &[&str]) -> Result<Vec<f64>, ConfigError> {
+    let entry = reader.entry(path).expect("has a default");
+    let list = entry.value.as_array().expect("the type was checked");
+    let mut thresholds: Vec<f64> = list.iter().map(number_of).collect();
+    if let Some(given) = thresholds.iter().find(|given| !(0.0..=1.0).contains(*given)) {
+        return Err(invalid(&entry, format!("has {given}; a threshold is 0 to 1")));
+    }
+    thresholds.sort_by(f64::total_cmp);
+    thresholds.dedup();
+    if thresholds.len() > usize::from(MOST_THRESHOLDS) {
+        let given = thresholds.len();
+        return Err(invalid(&entry, format!("has {given} thresholds, at most {MOST_THRESHOLDS}")));
+    }
+    Ok(thresholds)
 }
 
 /// What is positive where nothing is configured.

@@ -20,8 +20,8 @@ const FEWEST_HOMES: usize = 4;
 pub struct Entry {
     high: u64,
     low: u64,
-    /// The bits of the score; [`NO_SCORE`] where there is none.
-    score: u64,
+    /// The bits of the score or of the predicted number; [`NO_NUMBER`] where there is none.
+    number: u64,
     group_and_flags: u32,
     /// Milliseconds from the window's start to the inference.
     pub time_in_window: u32,
@@ -31,46 +31,72 @@ pub struct Entry {
     pub label: u32,
 }
 
-const NO_SCORE: u64 = u64::MAX;
+const NO_NUMBER: u64 = u64::MAX;
 const EMPTY: u32 = u32::MAX;
 const GROUP_BITS: u32 = 27;
 const GROUP_MASK: u32 = (1 << GROUP_BITS) - 1;
+/// Of a binary prediction.
 const FLAG_DECIDED: u32 = 1 << 27;
 const FLAG_POSITIVE: u32 = 1 << 28;
 const FLAG_OFF_THRESHOLD: u32 = 1 << 29;
 const FLAG_BINARY: u32 = 1 << 30;
+/// Of one that is not binary.
+const FLAG_REGRESSION: u32 = FLAG_DECIDED;
 const FLAG_REMEMBERED: u32 = 1 << 31;
 
 /// Groups that entries can point to.
 pub const MAX_GROUPS: usize = 1 << GROUP_BITS;
 
-/// What an entry says beside its place.
+/// What an inference predicted, as far as its label's figures need it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Prediction {
-    /// Whether it is folded into binary quality.
-    pub is_binary: bool,
-    /// Positive or negative, where decided.
-    pub decision: Option<bool>,
-    /// Whether its own prediction differs from what its score would decide.
-    pub off_threshold: bool,
-    /// Probability of the positive class.
-    pub score: Option<f64>,
+pub enum Prediction {
+    /// Nothing that a label could be held against.
+    #[default]
+    None,
+    /// One of two classes.
+    Binary {
+        /// Positive or negative, where decided.
+        decision: Option<bool>,
+        /// Whether its own prediction differs from what its score would decide.
+        off_threshold: bool,
+        /// Probability of the positive class.
+        score: Option<f64>,
+    },
+    /// A number; none where the record has none.
+    Regression(Option<f64>),
+}
+
+impl Prediction {
+    /// Positive or negative, where it is binary and decided.
+    pub fn decision(&self) -> Option<bool> {
+        match self {
+            Self::Binary { decision, .. } => *decision,
+            Self::None | Self::Regression(_) => None,
+        }
+    }
 }
 
 impl Entry {
     /// An accepted inference.
     pub fn accepted(id: RequestId, group: u32, prediction: &Prediction) -> Self {
-        let mut flags = group;
-        if let Some(positive) = prediction.decision {
-            flags |= FLAG_DECIDED | if positive { FLAG_POSITIVE } else { 0 };
-        }
-        flags |= if prediction.off_threshold { FLAG_OFF_THRESHOLD } else { 0 };
-        flags |= if prediction.is_binary { FLAG_BINARY } else { 0 };
+        let (flags, number) = match *prediction {
+            Prediction::None => (0, None),
+            Prediction::Binary { decision, off_threshold, score } => {
+                let decided = match decision {
+                    None => 0,
+                    Some(false) => FLAG_DECIDED,
+                    Some(true) => FLAG_DECIDED | FLAG_POSITIVE,
+                };
+                let off = if off_threshold { FLAG_OFF_THRESHOLD } else { 0 };
+                (FLAG_BINARY | decided | off, score)
+            }
+            Prediction::Regression(number) => (FLAG_REGRESSION, number),
+        };
         Self {
             high: id.high,
             low: id.low,
-            score: prediction.score.map_or(NO_SCORE, f64::to_bits),
-            group_and_flags: flags,
+            number: number.map_or(NO_NUMBER, f64::to_bits),
+            group_and_flags: group | flags,
             time_in_window: 0,
             offset_in_group: 0,
             label: 0,
@@ -97,11 +123,17 @@ impl Entry {
     /// What it predicted.
     pub fn prediction(&self) -> Prediction {
         let flag = |bit| self.group_and_flags & bit != 0;
-        Prediction {
-            is_binary: flag(FLAG_BINARY),
-            decision: flag(FLAG_DECIDED).then(|| flag(FLAG_POSITIVE)),
-            off_threshold: flag(FLAG_OFF_THRESHOLD),
-            score: (self.score != NO_SCORE).then(|| f64::from_bits(self.score)),
+        let number = (self.number != NO_NUMBER).then(|| f64::from_bits(self.number));
+        if flag(FLAG_BINARY) {
+            Prediction::Binary {
+                decision: flag(FLAG_DECIDED).then(|| flag(FLAG_POSITIVE)),
+                off_threshold: flag(FLAG_OFF_THRESHOLD),
+                score: number,
+            }
+        } else if flag(FLAG_REGRESSION) {
+            Prediction::Regression(number)
+        } else {
+            Prediction::None
         }
     }
 
@@ -113,7 +145,7 @@ impl Entry {
         Self {
             high: 0,
             low: 0,
-            score: 0,
+            number: 0,
             group_and_flags: EMPTY,
             time_in_window: 0,
             offset_in_group: 0,
@@ -302,15 +334,23 @@ mod tests {
 
     #[test]
     fn an_entry_gives_back_what_it_was_made_of() {
+        let numbers = [None, Some(0.0), Some(1.0), Some(0.3), Some(-1e150)];
+        let mut all = vec![Prediction::None];
+        all.extend(numbers.map(Prediction::Regression));
         for decision in [None, Some(false), Some(true)] {
-            for score in [None, Some(0.0), Some(1.0), Some(0.3)] {
-                let prediction =
-                    Prediction { is_binary: score.is_some(), decision, off_threshold: true, score };
-                let entry = Entry::accepted(id(7), 12345, &prediction);
-                assert_eq!(entry.prediction(), prediction);
-                assert_eq!(entry.group(), 12345);
-                assert!(!entry.is_remembered());
+            for off_threshold in [false, true] {
+                all.extend(numbers.map(|score| Prediction::Binary {
+                    decision,
+                    off_threshold,
+                    score,
+                }));
             }
+        }
+        for prediction in all {
+            let entry = Entry::accepted(id(7), 12345, &prediction);
+            assert_eq!(entry.prediction(), prediction);
+            assert_eq!(entry.group(), 12345);
+            assert!(!entry.is_remembered());
         }
         assert!(Entry::remembered(id(7), 3).is_remembered());
     }

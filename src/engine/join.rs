@@ -5,9 +5,12 @@ use super::event::{Inference, Label, Positions, Target};
 use super::held::{Entry, Held, Place, Prediction};
 use super::kept::{KeptLabels, Placed};
 use super::lateness::{delay_ms, has_passed};
+use super::metrics::Families;
 use super::metrics::accumulator::Accumulator;
 use super::metrics::binary::BinaryInput;
+use super::metrics::calibration::CalibrationInput;
 use super::metrics::labels::LabelsInput;
+use super::metrics::regression::RegressionInput;
 use super::metrics::serving::ServingInput;
 use super::names::{ModelId, Names};
 use super::open::{Group, Open, OpenWindow};
@@ -292,31 +295,44 @@ fn event_time(window: Window, entry: &Entry) -> EventTime {
     EventTime(window.start.0 + i64::from(entry.time_in_window))
 }
 
-/// What an inference says about the positive class, by the model's task or the record's own shape.
+/// What an inference predicts, by the model's task or the record's own shape.
 fn predict(inference: &Inference<'_>, group: &Group) -> Prediction {
-    let shape = if !inference.scores.is_empty() {
-        Some(Task::Multiclass)
-    } else if inference.score.is_some() {
-        Some(Task::Binary)
-    } else {
-        match inference.prediction {
-            Target::Boolean(_) => Some(Task::Binary),
-            Target::Class(_) => Some(Task::Multiclass),
-            Target::Number(_) => Some(Task::Regression),
-            Target::Absent => None,
+    match group.task.or_else(|| shape(inference)) {
+        Some(Task::Binary) => {
+            let own = (inference.prediction != Target::Absent)
+                .then(|| group.is_positive(inference.prediction));
+            let by_score = inference.score.map(|score| score >= group.threshold);
+            Prediction::Binary {
+                decision: own.or(by_score),
+                off_threshold: own.zip(by_score).is_some_and(|(own, by_score)| own != by_score),
+                score: inference.score,
+            }
         }
-    };
-    if group.task.or(shape) != Some(Task::Binary) {
-        return Prediction::default();
+        Some(Task::Regression) => Prediction::Regression(number_of(inference.prediction)),
+        Some(Task::Multiclass) | None => Prediction::None,
     }
-    let own =
-        (inference.prediction != Target::Absent).then(|| group.is_positive(inference.prediction));
-    let by_score = inference.score.map(|score| score >= group.threshold);
-    Prediction {
-        is_binary: true,
-        decision: own.or(by_score),
-        off_threshold: own.zip(by_score).is_some_and(|(own, by_score)| own != by_score),
-        score: inference.score,
+}
+
+/// The task that a record has by itself.
+fn shape(inference: &Inference<'_>) -> Option<Task> {
+    if !inference.scores.is_empty() {
+        return Some(Task::Multiclass);
+    }
+    if inference.score.is_some() {
+        return Some(Task::Binary);
+    }
+    match inference.prediction {
+        Target::Boolean(_) => Some(Task::Binary),
+        Target::Class(_) => Some(Task::Multiclass),
+        Target::Number(_) => Some(Task::Regression),
+        Target::Absent => None,
+    }
+}
+
+fn number_of(value: Target) -> Option<f64> {
+    match value {
+        Target::Number(number) => Some(number),
+        Target::Absent | Target::Boolean(_) | Target::Class(_) => None,
     }
 }
 
@@ -331,12 +347,75 @@ fn fold_inference(
         let state = &mut window.states[usize_of(state)];
         let families = &mut state.families;
         families.serving.add(serving);
-        families.labels.add(&LabelsInput::Inference { decision: prediction.decision });
-        if prediction.is_binary {
-            families.binary_mut().add(&BinaryInput::Inference { score: prediction.score });
+        families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
+        match prediction {
+            Prediction::None => {}
+            Prediction::Binary { score, .. } => {
+                families.binary.get_mut().add(&BinaryInput::Inference { score: *score });
+            }
+            Prediction::Regression(_) => {
+                families.regression.get_mut().add(&RegressionInput::Inference);
+            }
         }
         state.records += 1;
         state.touched = state.touched.max(epoch);
+    }
+}
+
+/// What an inference with its winning label adds to the families of quality, or takes back.
+struct Terms<'a> {
+    binary: Option<BinaryInput<'a>>,
+    calibration: Option<CalibrationInput>,
+    regression: Option<RegressionInput>,
+}
+
+impl<'a> Terms<'a> {
+    fn of(prediction: Prediction, label: Target, group: &'a Group) -> Self {
+        let mut terms = Self { binary: None, calibration: None, regression: None };
+        match prediction {
+            Prediction::None => {}
+            Prediction::Binary { decision, off_threshold, score } => {
+                let (positive, thresholds) = (group.is_positive(label), &*group.thresholds);
+                terms.binary = Some(BinaryInput::Labelled {
+                    decision,
+                    off_threshold,
+                    score,
+                    positive,
+                    thresholds,
+                });
+                terms.calibration = score.map(|score| CalibrationInput { score, positive });
+            }
+            Prediction::Regression(predicted) => {
+                let both = predicted.zip(number_of(label));
+                terms.regression =
+                    both.map(|(predicted, actual)| RegressionInput::Labelled { predicted, actual });
+            }
+        }
+        terms
+    }
+
+    fn add_to(&self, families: &mut Families) {
+        if let Some(input) = &self.binary {
+            families.binary.get_mut().add(input);
+        }
+        if let Some(input) = &self.calibration {
+            families.calibration.get_mut().add(input);
+        }
+        if let Some(input) = &self.regression {
+            families.regression.get_mut().add(input);
+        }
+    }
+
+    fn take_from(&self, families: &mut Families) {
+        if let Some(input) = &self.binary {
+            families.binary.get_mut().remove(input);
+        }
+        if let Some(input) = &self.calibration {
+            families.calibration.get_mut().remove(input);
+        }
+        if let Some(input) = &self.regression {
+            families.regression.get_mut().remove(input);
+        }
     }
 }
 
@@ -363,28 +442,25 @@ fn fold_label(
     window.first_label =
         Some(window.first_label.map_or(placed.offset, |first| first.min(placed.offset)));
     let prediction = entry.prediction();
-    let labelled = |value| BinaryInput::Labelled {
-        decision: prediction.decision,
-        off_threshold: prediction.off_threshold,
-        score: prediction.score,
-        positive: group.is_positive(value),
+    let terms = Terms::of(prediction, label.value, group);
+    let earlier = match &effect {
+        Effect::Correction(earlier) => Some(Terms::of(prediction, earlier.value, group)),
+        Effect::First | Effect::Duplicate { .. } => None,
     };
     let delay_ms = delay_ms(placed.arrival, event_time(window.window, entry));
     for &state in &group.states {
         let state = &mut window.states[usize_of(state)];
         let families = &mut state.families;
         families.labels.add(&match effect {
-            Effect::First => LabelsInput::First { delay_ms, decision: prediction.decision },
+            Effect::First => LabelsInput::First { delay_ms, decision: prediction.decision() },
             Effect::Correction(_) => LabelsInput::Correction,
             Effect::Duplicate { conflict } => LabelsInput::Duplicate { conflict },
         });
-        if let Some(binary) = families.binary.as_mut().filter(|_| prediction.is_binary) {
-            if let Effect::Correction(earlier) = &effect {
-                binary.remove(&labelled(earlier.value));
-            }
-            if !matches!(effect, Effect::Duplicate { .. }) {
-                binary.add(&labelled(label.value));
-            }
+        if let Some(earlier) = &earlier {
+            earlier.take_from(families);
+        }
+        if !matches!(effect, Effect::Duplicate { .. }) {
+            terms.add_to(families);
         }
         state.records += 1;
         state.touched = state.touched.max(epoch);

@@ -54,6 +54,8 @@ pub struct Group {
     pub positive: Box<[Target]>,
     /// Scores at or above it are decided positive.
     pub threshold: f64,
+    /// Other thresholds, of the model under which its inferences are counted.
+    pub thresholds: Box<[f64]>,
     /// The configured task.
     pub task: Option<Task>,
 }
@@ -207,6 +209,7 @@ impl Open {
         let of_model = settings.model(names.text(model.0));
         let window = self.windows[slot].as_mut().expect("the caller's window is there");
         let states = window.states_for(&self.hasher, settings, &of_model, inference, names);
+        let counted_as = window.states[at(states[0])].model;
         let group = Group {
             window: Some(slot),
             model,
@@ -216,6 +219,7 @@ impl Open {
             states,
             positive: positive_targets(&of_model, names),
             threshold: of_model.threshold,
+            thresholds: settings.model(names.text(counted_as.0)).thresholds.into(),
             task: of_model.task,
         };
         self.add_group(slot, group, false)
@@ -235,6 +239,7 @@ impl Open {
             states: Box::default(),
             positive: Box::default(),
             threshold: 0.0,
+            thresholds: Box::default(),
             task: None,
         };
         self.add_group(slot, group, true)
@@ -311,6 +316,7 @@ impl Open {
                     group.states = Box::default();
                     group.segments = Box::default();
                     group.positive = Box::default();
+                    group.thresholds = Box::default();
                     self.retired_groups.push(number);
                 }
             }

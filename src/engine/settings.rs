@@ -58,6 +58,9 @@ pub struct ModelSettings {
     pub positive: Vec<Positive>,
     /// Scores at or above it are decided positive.
     pub threshold: f64,
+    /// Other thresholds whose quality gets rows of its own, ascending; at most
+    /// [`MOST_THRESHOLDS`](super::metrics::binary::MOST_THRESHOLDS).
+    pub thresholds: Vec<f64>,
     /// Indices into [`ShardSettings::dimensions`] of those whose values get rows of their own.
     pub dimensions: Vec<u16>,
     /// What each cell of the confusion matrix is worth.
@@ -94,13 +97,14 @@ impl ShardSettings {
 }
 
 impl Default for ModelSettings {
-    /// By shape, positive is `1` or `true`, threshold 0.5, no segments.
+    /// By shape, positive is `1` or `true`, threshold 0.5 and no other, no segments.
     fn default() -> Self {
         Self {
             pattern: "*".into(),
             task: None,
             positive: vec![Positive::Number(1.0), Positive::Boolean(true)],
             threshold: 0.5,
+            thresholds: Vec::new(),
             dimensions: Vec::new(),
             value: None,
         }

@@ -351,11 +351,13 @@ impl Parts {
     }
 
     fn rows(&self, merged: &Merged, key: &Key, plan: &Plan) -> Vec<MetricRow> {
+        let model = self.settings.model(&key.model);
         let about = RowContext {
             grain: Arc::clone(&self.names[&key.window.size().0]),
             generation: self.settings.generation,
             sealed: key.window.end <= plan.common,
-            value: self.settings.model(&key.model).value,
+            value: model.value,
+            thresholds: model.thresholds,
         };
         merged.rows(key, &about)
     }

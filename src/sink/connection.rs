@@ -233,7 +233,7 @@ impl Connection {
             let pair = known.get(table.name()).zip(found.get(table.name()));
             pair.is_some_and(|(then, now)| then != now)
         };
-        match Table::ALL.iter().find(|&table| *table != Table::Marks && is_other(table)) {
+        match Table::all().find(|table| *table != Table::Marks && is_other(table)) {
             Some(table) => Err(SinkError::Schema(format!(
                 "table {} was made anew under the running program, and rows of sealed windows are not written twice. \
                  If its rows are all there again, start every instance again. {REBUILD_ROWS}",

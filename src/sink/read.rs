@@ -172,15 +172,18 @@ fn key_parameters(
     ]
 }
 
+fn sum(rows: &mut Rows) -> Result<ExactSum, SinkError> {
+    let bytes = rows.bytes()?;
+    ExactSum::from_bytes(&bytes).ok_or_else(|| rows.cut())
+}
+
 fn value(rows: &mut Rows, kind: Kind) -> Result<Value, SinkError> {
     Ok(match kind {
         Kind::Count => Value::Count(rows.u64()?),
         Kind::Time => Value::Time(rows.i64()?),
         Kind::Number => Value::Figure(Ok(rows.f64()?)),
-        Kind::Sum => {
-            let bytes = rows.bytes()?;
-            Value::Sum(ExactSum::from_bytes(&bytes).ok_or_else(|| rows.cut())?)
-        }
+        Kind::Sum => Value::Sum(sum(rows)?),
+        Kind::Sums => Value::Sums(rows.array(sum)?),
         Kind::Cells => Value::Cells(rows.array(|rows| Ok((rows.u64()?, rows.u64()?)))?),
         // Why a figure is NULL stands in no column of its own, so no state has one.
         Kind::Figure => return Err(rows.cut()),

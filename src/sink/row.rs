@@ -101,7 +101,7 @@ pub fn states(job: &str, rows: &[StateRow]) -> Vec<RowBatch> {
 pub fn metrics(job: &str, rows: &[MetricRow]) -> Vec<RowBatch> {
     let mut done = Vec::new();
     for table in MetricTable::ALL {
-        let mut batches = Batches::new(Table::of(table));
+        let mut batches = Batches::new(Table::Metric(table));
         for row in rows.iter().filter(|row| row.table == table) {
             let out = batches.row();
             put_window(out, &row.key);
@@ -209,6 +209,12 @@ fn put_value(out: &mut Vec<u8>, column: &Column, value: &Value) {
             put_figure(out, figure.ok());
         }
         (Kind::Sum, Value::Sum(sum)) => put_bytes(out, &sum.to_bytes()),
+        (Kind::Sums, Value::Sums(sums)) => {
+            put_length(out, sums.len());
+            for sum in sums {
+                put_bytes(out, &sum.to_bytes());
+            }
+        }
         (Kind::Cells, Value::Cells(cells)) => {
             put_length(out, cells.len());
             for &(index, count) in cells {

@@ -18,12 +18,8 @@ pub enum Table {
     Seals,
     /// Where each partition stands.
     Marks,
-    /// Metric rows: traffic, errors, latency, freshness.
-    Serving,
-    /// Metric rows: coverage, delay and outcomes of labels.
-    Labels,
-    /// Metric rows: quality of binary classifiers.
-    QualityBinary,
+    /// Metric rows.
+    Metric(MetricTable),
 }
 
 /// A column of a table or view.
@@ -49,7 +45,7 @@ pub struct TableSpec {
     /// In the order of the table.
     pub columns: Vec<TableColumn>,
     /// Of rows that are equal in these, one is kept.
-    pub key: &'static [&'static str],
+    pub key: Vec<&'static str>,
     /// The column that says which one; none where all rows are kept.
     pub version: Option<&'static str>,
     /// Whether parts are split by the month of `window_start`.
@@ -59,23 +55,12 @@ pub struct TableSpec {
 }
 
 impl Table {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::WindowState,
-        Self::Seals,
-        Self::Marks,
-        Self::Serving,
-        Self::Labels,
-        Self::QualityBinary,
-    ];
+    /// Those of the job's state, before those of its metrics.
+    const OF_STATE: [Self; 3] = [Self::WindowState, Self::Seals, Self::Marks];
 
-    /// The table of a kind of metric row.
-    pub fn of(table: MetricTable) -> Self {
-        match table {
-            MetricTable::Serving => Self::Serving,
-            MetricTable::Labels => Self::Labels,
-            MetricTable::QualityBinary => Self::QualityBinary,
-        }
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::OF_STATE.into_iter().chain(MetricTable::ALL.map(Self::Metric))
     }
 
     /// Its name in the database.
@@ -84,9 +69,7 @@ impl Table {
             Self::WindowState => "window_state",
             Self::Seals => "seals",
             Self::Marks => "marks",
-            Self::Serving => MetricTable::Serving.name(),
-            Self::Labels => MetricTable::Labels.name(),
-            Self::QualityBinary => MetricTable::QualityBinary.name(),
+            Self::Metric(table) => table.name(),
         }
     }
 
@@ -96,9 +79,7 @@ impl Table {
             Self::WindowState => window_state(),
             Self::Seals => seals(),
             Self::Marks => marks(),
-            Self::Serving => metric_table(MetricTable::Serving),
-            Self::Labels => metric_table(MetricTable::Labels),
-            Self::QualityBinary => metric_table(MetricTable::QualityBinary),
+            Self::Metric(table) => metric_table(table),
         }
     }
 }
@@ -106,7 +87,7 @@ impl Table {
 /// All tables, those first that a migration needs.
 pub fn tables() -> Vec<TableSpec> {
     let mut all = vec![migrations(), jobs()];
-    all.extend(Table::ALL.into_iter().map(Table::spec));
+    all.extend(Table::all().map(Table::spec));
     all
 }
 
@@ -149,6 +130,7 @@ pub fn data_type(kind: Kind) -> &'static str {
         Kind::Number => "Float64",
         Kind::Figure => "Nullable(Float64)",
         Kind::Sum => TEXT,
+        Kind::Sums => "Array(String)",
         Kind::Cells => "Array(Tuple(UInt64, UInt64))",
     }
 }
@@ -184,7 +166,11 @@ fn version_column() -> TableColumn {
     )
 }
 
+/// The sorting key of all metric tables; some add keys of their own.
+const METRIC_KEY: [&str; 6] = ["job", "model", "grain", "segment", "version", "window_start"];
+
 fn metric_table(table: MetricTable) -> TableSpec {
+    let own_keys = table.columns().iter().take(table.keys());
     let mut columns = window_columns().to_vec();
     columns.push(TableColumn::new("grain", NAME, "Length of the window: 5m, 1h, 1d"));
     columns.push(job_column());
@@ -205,7 +191,7 @@ fn metric_table(table: MetricTable) -> TableSpec {
         name: table.name(),
         comment: table.comment().trim_end_matches('.').to_owned(),
         columns,
-        key: &["job", "model", "grain", "segment", "version", "window_start"],
+        key: METRIC_KEY.into_iter().chain(own_keys.map(|column| column.name)).collect(),
         version: Some("row_version"),
         by_month: true,
         settings: "",
@@ -224,7 +210,7 @@ fn window_state() -> TableSpec {
         comment: "What one partition knows of a window of the base size: additive state, merged into the metric tables"
             .to_owned(),
         columns,
-        key: &["job", "model", "version", "segment", "window_start", "partition"],
+        key: vec!["job", "model", "version", "segment", "window_start", "partition"],
         version: Some("row_version"),
         by_month: true,
         // Rows are wide and looked up by key: small granules keep a look-up from reading thousands of others.
@@ -247,7 +233,7 @@ fn seals() -> TableSpec {
             ),
             version_column(),
         ],
-        key: &["job", "partition"],
+        key: vec!["job", "partition"],
         version: Some("row_version"),
         by_month: false,
         settings: "",
@@ -302,7 +288,7 @@ fn marks() -> TableSpec {
             c("label_tally", LABEL_TALLY, "Outcomes of the labels before the position, by model"),
             version_column(),
         ],
-        key: &["job", "partition"],
+        key: vec!["job", "partition"],
         version: Some("row_version"),
         by_month: false,
         settings: "",
@@ -327,7 +313,7 @@ fn jobs() -> TableSpec {
             c("window_ms", "Int64", "Length of the base window in milliseconds"),
             c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
         ],
-        key: &["job", "generation", "created"],
+        key: vec!["job", "generation", "created"],
         version: None,
         by_month: false,
         // Lets the server drop the second of two first starts at once: see `job::bind`.
@@ -346,7 +332,7 @@ fn migrations() -> TableSpec {
             c("program", TEXT, "Version of the program that did it"),
             c("applied", TIME, "When").filled("now64(3, 'UTC')"),
         ],
-        key: &["version", "applied"],
+        key: vec!["version", "applied"],
         version: None,
         by_month: false,
         settings: "",

@@ -78,7 +78,7 @@ fn names(columns: &[TableColumn]) -> String {
 }
 
 fn metric_view(table: MetricTable, databases: &Databases) -> ViewSpec {
-    let spec = Table::of(table).spec();
+    let spec = Table::Metric(table).spec();
     ViewSpec {
         database: databases.views.clone(),
         name: spec.name,
@@ -260,7 +260,13 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         {
             "n_scored"
         }
-        MetricTable::QualityBinary => "n",
+        MetricTable::QualityRegression if starts(&["mape"]) => "mape_n",
+        MetricTable::QualityRegression if starts(&["rmsle"]) => "rmsle_n",
+        MetricTable::Calibration => "n_scored",
+        MetricTable::QualityBinary
+        | MetricTable::QualityThreshold
+        | MetricTable::CalibrationBins
+        | MetricTable::QualityRegression => "n",
         MetricTable::Serving | MetricTable::Labels => "inferences",
     }
 }
@@ -282,7 +288,7 @@ fn long_half(table: MetricTable, databases: &Databases) -> String {
         .iter()
         .filter(|column| match column.kind {
             Kind::Count | Kind::Number | Kind::Figure => !is_limit(columns, column),
-            Kind::Time | Kind::Sum | Kind::Cells => false,
+            Kind::Time | Kind::Sum | Kind::Sums | Kind::Cells => false,
         })
         .map(|column| {
             format!(
@@ -309,7 +315,7 @@ fn long_half(table: MetricTable, databases: &Databases) -> String {
 }
 
 fn long(databases: &Databases) -> ViewSpec {
-    let spec = Table::of(MetricTable::Serving).spec();
+    let spec = Table::Metric(MetricTable::Serving).spec();
     let mut columns: Vec<_> = spec.columns.iter().take(7).cloned().collect();
     let c = TableColumn::new;
     columns.extend([
@@ -322,8 +328,9 @@ fn long(databases: &Databases) -> ViewSpec {
         c("reason", "LowCardinality(String)", "Why the value is NULL; empty where it is not"),
         c("sealed", "Bool", "Whether nothing can reach the window any more in any partition"),
     ]);
-    let halves: Vec<_> =
-        MetricTable::ALL.iter().map(|&table| long_half(table, databases)).collect();
+    // A table with keys of its own has several rows where this view has place for one.
+    let wide = MetricTable::ALL.into_iter().filter(|table| table.keys() == 0);
+    let halves: Vec<_> = wide.map(|table| long_half(table, databases)).collect();
     ViewSpec {
         database: databases.views.clone(),
         name: "metrics",

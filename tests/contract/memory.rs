@@ -229,7 +229,7 @@ impl Tables {
                 Table::WindowState => tables.apply_state(&mut at),
                 Table::Seals => tables.apply_seal(&mut at),
                 Table::Marks => tables.apply_mark(&mut at),
-                _ => tables.apply_metric(batch.table.name(), &types, &mut at),
+                Table::Metric(_) => tables.apply_metric(batch.table.name(), &types, &mut at),
             }
         }
         assert!(at.rest.is_empty(), "{} bytes are left of {:?}", at.rest.len(), batch.table);
@@ -240,15 +240,18 @@ impl Tables {
     }
 
     pub(crate) fn metric_versions(&self, windows: &[Window]) -> Vec<MetricVersion> {
-        let mut found = Vec::new();
+        let mut newest: BTreeMap<(MetricTable, Key), u64> = BTreeMap::new();
         for ((name, key), (version, _)) in &self.metrics {
-            let table = MetricTable::ALL.into_iter().find(|table| table.name() == *name).unwrap();
             let key = metric_key(key);
             if windows.contains(&key.window) {
-                found.push(MetricVersion { table, key, version: Version(*version) });
+                let newest = newest.entry((table_of(name), key)).or_default();
+                *newest = (*newest).max(*version);
             }
         }
-        found
+        let newest = newest.into_iter();
+        newest
+            .map(|((table, key), version)| MetricVersion { table, key, version: Version(version) })
+            .collect()
     }
 
     fn apply_state(&mut self, at: &mut Cursor<'_>) {
@@ -266,6 +269,7 @@ impl Tables {
                 Kind::Count => Value::Count(at.u64()),
                 Kind::Time => Value::Time(at.i64()),
                 Kind::Sum => Value::Sum(ExactSum::from_bytes(at.bytes()).unwrap()),
+                Kind::Sums => Value::Sums(at.list(|at| ExactSum::from_bytes(at.bytes()).unwrap())),
                 Kind::Cells => Value::Cells(at.list(|at| (at.u64(), at.u64()))),
                 Kind::Number | Kind::Figure => panic!("no state"),
             })
@@ -317,7 +321,7 @@ impl Tables {
     }
 
     fn apply_metric(&mut self, table: &'static str, types: &[String], at: &mut Cursor<'_>) {
-        let (key, row, version) = at.metric_row(types);
+        let (key, row, version) = at.metric_row(table_of(table), types);
         let old = self.metrics.get(&(table, key.clone())).map(|old| old.0);
         if old.is_none_or(|old| self.replaces(version, old)) {
             self.metrics.insert((table, key), (version, row));
@@ -332,6 +336,11 @@ pub(crate) enum Shown {
     Count(u64),
     Time(i64),
     Number(Option<f64>),
+}
+
+/// The metric table of a name.
+fn table_of(name: &str) -> MetricTable {
+    MetricTable::ALL.into_iter().find(|table| table.name() == name).unwrap()
 }
 
 /// The key of a metric row from its bytes.
@@ -383,12 +392,16 @@ impl<'a> Cursor<'a> {
     }
 
     /// One metric row: the bytes of its key, all its bytes, its version.
-    pub(crate) fn metric_row(&mut self, types: &[String]) -> (Vec<u8>, Vec<u8>, u64) {
+    pub(crate) fn metric_row(
+        &mut self,
+        table: MetricTable,
+        types: &[String],
+    ) -> (Vec<u8>, Vec<u8>, u64) {
         let whole = self.rest;
         let mut key_length = 0;
         for (i, of) in types.iter().enumerate() {
             self.skip(of);
-            if i == 6 {
+            if i == 6 + table.keys() {
                 key_length = whole.len() - self.rest.len();
             }
         }

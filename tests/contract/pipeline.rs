@@ -17,6 +17,7 @@ use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded};
 use tidegauge::engine::event::{Arrival, Offset, PartitionId, Positions, Stream};
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::lateness::Limits;
+use tidegauge::engine::metrics::MetricTable;
 use tidegauge::engine::names::Names;
 use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::state::{Key, StateRow};
@@ -26,6 +27,7 @@ use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
 use tidegauge::evaluate::{Merged, RowContext, grain_name};
 use tidegauge::pipeline::{DeadLetterLimit, PipelineError, PipelineSettings, Totals, run};
 use tidegauge::sink::row;
+use tidegauge::sink::tables::Table;
 use tidegauge::source::Record;
 use tidegauge::telemetry::{Cause, Telemetry};
 use tokio::sync::oneshot;
@@ -62,7 +64,11 @@ fn settings(partitions: i32) -> PipelineSettings {
             generation: 3,
             caps: Caps { models: 100, versions: 20, segments: 50 },
             dimensions: vec!["region".to_owned()],
-            models: vec![ModelSettings { dimensions: vec![0], ..ModelSettings::default() }],
+            models: vec![ModelSettings {
+                dimensions: vec![0],
+                thresholds: vec![0.25, 0.75],
+                ..ModelSettings::default()
+            }],
         }),
         decoders: [decoder(Stream::Inferences), decoder(Stream::Labels)],
         schemas: Arc::new(Schemas::none()),
@@ -227,11 +233,15 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
             generation: settings.shard.generation,
             sealed: key.window.end <= common,
             value: None,
+            thresholds: vec![0.25, 0.75],
         };
         for batch in row::metrics(JOB, &merged.rows(&key, &about)) {
             let (types, mut at) = Cursor::open(&batch.body);
-            let (key, row, version) = at.metric_row(&types);
-            expected.insert((batch.table.name(), key), (version, row));
+            let Table::Metric(table) = batch.table else { panic!("a metric row") };
+            for _ in 0..batch.rows {
+                let (key, row, version) = at.metric_row(table, &types);
+                expected.insert((table.name(), key), (version, row));
+            }
         }
     }
     assert!(common > EventTime(START + 60_000), "a minute is sealed by all partitions");
@@ -362,6 +372,11 @@ fn history_loaded_later_is_told_by_log_time_and_measured_by_event_time() {
     }
 }
 
+fn is_metric_write(call: &str) -> bool {
+    let table = call.strip_prefix("write ");
+    MetricTable::ALL.iter().any(|metric| table == Some(metric.name()))
+}
+
 #[test]
 fn a_flush_calls_in_the_documented_order() {
     let log = traffic(2, 300, 700);
@@ -378,7 +393,7 @@ fn a_flush_calls_in_the_documented_order() {
         "read seals" => 2,
         "read versions" => 3,
         "read states" => 4,
-        "write serving" | "write labels" | "write quality_binary" => 5,
+        call if is_metric_write(call) => 5,
         "letters" => 6,
         "write marks" => 8,
         "commit" => 9,

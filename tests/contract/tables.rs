@@ -54,7 +54,7 @@ fn replicated_tables_name_their_path_and_version() {
         path: "/clickhouse/tables/{shard}/{database}/{table}".into(),
         replica: "{replica}".into(),
     };
-    let sql = Table::Serving.spec().create(&databases(), &engine);
+    let sql = Table::Metric(MetricTable::Serving).spec().create(&databases(), &engine);
     assert!(sql.contains("`tidegauge`.`serving` ON CLUSTER `c 1`"), "{sql}");
     assert!(
         sql.contains(
@@ -70,14 +70,15 @@ fn replicated_tables_name_their_path_and_version() {
 #[test]
 fn metric_tables_begin_and_end_alike() {
     for table in MetricTable::ALL {
-        let spec = Table::of(table).spec();
+        let spec = Table::Metric(table).spec();
         let names: Vec<_> = spec.columns.iter().map(|column| column.name.as_str()).collect();
         let begin = ["window_start", "window_end", "grain", "job", "model", "version", "segment"];
         assert_eq!(names[..7], begin, "{}", spec.name);
         assert_eq!(names[names.len() - 3..], ["undefined", "sealed", "row_version"]);
         let key: BTreeSet<_> = spec.key.iter().copied().collect();
         let identity = ["job", "grain", "model", "version", "segment", "window_start"];
-        assert_eq!(key, identity.into_iter().collect());
+        let own = table.columns()[..table.keys()].iter().map(|column| column.name);
+        assert_eq!(key, identity.into_iter().chain(own).collect());
         assert_eq!(spec.key[..2], ["job", "model"]);
     }
 }

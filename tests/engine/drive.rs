@@ -226,7 +226,7 @@ impl Written {
             .iter()
             .map(|row| {
                 let names = [&*row.model, &*row.version, &*row.segment];
-                ((row.table, row.grain, names, row.start), row)
+                ((row.table, row.grain, names, row.start, row.own_key.clone()), row)
             })
             .collect();
         let mut differences = String::new();
@@ -235,7 +235,8 @@ impl Written {
             let names = [&*row.key.model, &*row.key.version, &*row.key.segment];
             let grain = row.key.window.size();
             assert_eq!(*row.grain, grain_name(grain));
-            match wanted.remove(&(row.table.name(), grain.0, names, row.key.window.start.0)) {
+            let (table, start) = (row.table.name(), row.key.window.start.0);
+            match wanted.remove(&(table, grain.0, names, start, own_key(row))) {
                 None => writeln!(differences, "unexpected row {row:?}").unwrap(),
                 Some(expected) => compare_rows(row, expected, &mut differences),
             }
@@ -261,17 +262,29 @@ impl Written {
                 coarse.entry(Key { window, ..key.clone() }).or_default().add_merged(part);
             }
             for (key, merged) in coarse {
+                let rule = oracle::rule_of(settings, &key.model);
                 let context = RowContext {
                     grain: Arc::from(grain_name(Millis(grain))),
                     generation: settings.generation,
                     sealed: key.window.end <= sealed_until,
-                    value: oracle::rule_of(settings, &key.model).value.map(shard::value_matrix),
+                    value: rule.value.map(shard::value_matrix),
+                    thresholds: rule.thresholds,
                 };
                 rows.extend(merged.rows(&key, &context));
             }
         }
         rows
     }
+}
+
+/// What tells several rows of a window apart, as the oracle writes it.
+fn own_key(row: &MetricRow) -> String {
+    let of = |value: &Value| match value {
+        Value::Count(count) => count.to_string(),
+        Value::Figure(Ok(number)) => number.to_string(),
+        other => panic!("{other:?} is no key"),
+    };
+    row.values.iter().take(row.table.keys()).map(of).collect()
 }
 
 fn compare_accounts(mark: &Mark, account: &Account) {

@@ -243,25 +243,38 @@ proptest! {
     }
 
     #[test]
-    fn variance_of_whole_numbers_is_exact(
-        base in 0_i64..1 << 46,
-        steps in prop::collection::vec(0_i64..1000, 1..30),
+    fn covariance_of_whole_numbers_is_exact(
+        base in -(1_i64 << 46)..1 << 46,
+        steps in prop::collection::vec((0_i64..1000, -500_i64..500), 1..30),
     ) {
-        let values: Vec<i64> = steps.iter().map(|step| base + step).collect();
-        let n = i128::try_from(values.len()).unwrap();
-        let total: i128 = values.iter().copied().map(i128::from).sum();
-        let squares: i128 = values.iter().map(|&v| i128::from(v) * i128::from(v)).sum();
-        let expected = n * squares - total * total;
+        let n = i128::try_from(steps.len()).unwrap();
+        let pairs = || steps.iter().map(|&(left, right)| (base + left, right - base));
+        let total = |of: fn((i64, i64)) -> i128| pairs().map(of).sum::<i128>();
+        let lefts = total(|(left, _)| i128::from(left));
+        let rights = total(|(_, right)| i128::from(right));
+        let products = total(|(left, right)| i128::from(left) * i128::from(right));
+        let squares = total(|(left, _)| i128::from(left) * i128::from(left));
         // Scaled by a power of two, so that the terms have a fraction and are still exact.
         let scale = 2.0_f64.powi(-20);
-        let terms: Vec<f64> = values.iter().map(|v| v.to_string().parse::<f64>().unwrap() * scale).collect();
-        let mut sum_of_squares = ExactSum::default();
-        for &term in &terms {
-            sum_of_squares.add_product(term, term);
+        let double = |whole: i128| whole.to_string().parse::<f64>().unwrap();
+        let term = |whole: i64| double(i128::from(whole)) * scale;
+        let mut sums: [ExactSum; 4] = Default::default();
+        for (left, right) in pairs() {
+            let (left, right) = (term(left), term(right));
+            sums[0].add(left);
+            sums[1].add(right);
+            sums[2].add_product(left, right);
+            sums[3].add_product(left, left);
         }
-        let spread = sum_of(&terms).scaled_variance(u64::try_from(n).unwrap(), &sum_of_squares);
-        let expected = expected.to_string().parse::<f64>().unwrap() * scale * scale;
-        prop_assert_eq!(spread, expected);
+        let [left, right, product, square] = &sums;
+        let count = u64::try_from(n).unwrap();
+        let expected = |whole: i128| double(whole) * scale * scale / double(n) / double(n);
+        let covariance = ExactSum::covariance(count, product, left, right);
+        prop_assert_eq!(covariance, expected(n * products - lefts * rights));
+        prop_assert_eq!(covariance, ExactSum::covariance(count, product, right, left));
+        let variance = ExactSum::covariance(count, square, left, left);
+        prop_assert_eq!(variance, expected(n * squares - lefts * lefts));
+        prop_assert_eq!(left.mean(count), double(lefts) * scale / double(n));
     }
 }
 
@@ -272,7 +285,8 @@ fn equal_terms_have_no_variance() {
         for n in 1..200 {
             sum.add(term);
             squares.add_product(term, term);
-            assert_eq!(sum.scaled_variance(n, &squares), 0.0, "{n} times {term}");
+            let variance = ExactSum::covariance(n, &squares, &sum, &sum);
+            assert_eq!(variance, 0.0, "{n} times {term}");
         }
     }
 }
@@ -285,6 +299,24 @@ fn sum_beyond_the_greatest_double_comes_back() {
         sum.remove(f64::MAX);
     }
     assert_eq!(sum.value(), f64::MAX);
+}
+
+#[test]
+fn mean_and_variance_are_finite_where_the_sums_are_not() {
+    let (mut sum, mut squares) = (ExactSum::default(), ExactSum::default());
+    for _ in 0..100_000 {
+        for term in [1e150, -1e150] {
+            sum.add(term);
+            squares.add_product(term, term);
+        }
+    }
+    let variance = ExactSum::covariance(200_000, &squares, &sum, &sum);
+    let means = [sum_of(&[f64::MAX; 1000]).mean(1000), sum_of(&[-f64::MAX; 3]).mean(4)];
+    // Before the division 4e310, 1.8e311 and -5.4e308.
+    let expected = [1e150 * 1e150, f64::MAX, -f64::MAX * 0.75];
+    for (is, expected) in [variance, means[0], means[1]].into_iter().zip(expected) {
+        assert!((is / expected - 1.0).abs() < 1e-15, "{is} for {expected}");
+    }
 }
 
 #[test]

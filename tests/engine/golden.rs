@@ -8,7 +8,9 @@ use serde_json::Value as Json;
 use tidegauge::engine::event::PartitionId;
 use tidegauge::engine::metrics::accumulator::{Accumulator, Undefined, Value, ValueMatrix};
 use tidegauge::engine::metrics::binary::BinaryInput;
+use tidegauge::engine::metrics::calibration::CalibrationInput;
 use tidegauge::engine::metrics::labels::LabelsInput;
+use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::serving::ServingInput;
 use tidegauge::engine::metrics::{Families, MetricTable};
 use tidegauge::engine::state::{Key, StateRow, Version};
@@ -19,6 +21,8 @@ use tidegauge::evaluate::{Merged, MetricRow, RowContext, grain_name};
 /// 2026-01-05 00:00 UTC.
 const START: EventTime = EventTime(1_767_571_200_000);
 const GRAIN: Millis = Millis(300_000);
+/// Beside the own one: the same, and another.
+const THRESHOLDS: &[f64] = &[0.5, 0.7];
 
 /// One inference, and its labels in offset order.
 #[derive(Clone, Debug)]
@@ -36,11 +40,15 @@ impl Record {
         self.own.or(self.score.map(|score| score >= 0.5))
     }
 
-    fn labelled(&self, positive: bool) -> BinaryInput {
+    fn labelled(&self, positive: bool) -> BinaryInput<'static> {
         let by_score = self.score.map(|score| score >= 0.5);
         let off_threshold = self.own.is_some() && by_score.is_some() && self.own != by_score;
         let (decision, score) = (self.decision(), self.score);
-        BinaryInput::Labelled { decision, off_threshold, score, positive }
+        BinaryInput::Labelled { decision, off_threshold, score, positive, thresholds: THRESHOLDS }
+    }
+
+    fn calibration(&self, positive: bool) -> Option<CalibrationInput> {
+        self.score.map(|score| CalibrationInput { score, positive })
     }
 
     /// Folds inference and labels in as a join would: each later label corrects, or repeats.
@@ -54,18 +62,25 @@ impl Record {
             freshness_ms: 0,
         });
         into.labels.add(&LabelsInput::Inference { decision });
-        into.binary_mut().add(&BinaryInput::Inference { score: self.score });
+        into.binary.get_mut().add(&BinaryInput::Inference { score: self.score });
         let Some((&first, later)) = self.labels.split_first() else { return };
         into.labels.add(&LabelsInput::First { delay_ms: self.delay_ms, decision });
-        into.binary_mut().add(&self.labelled(first));
+        into.binary.get_mut().add(&self.labelled(first));
+        if let Some(input) = self.calibration(first) {
+            into.calibration.get_mut().add(&input);
+        }
         let mut winner = first;
         for &label in later {
             if label == winner {
                 into.labels.add(&LabelsInput::Duplicate { conflict: false });
             } else {
                 into.labels.add(&LabelsInput::Correction);
-                into.binary_mut().remove(&self.labelled(winner));
-                into.binary_mut().add(&self.labelled(label));
+                into.binary.get_mut().remove(&self.labelled(winner));
+                into.binary.get_mut().add(&self.labelled(label));
+                if let Some((old, new)) = self.calibration(winner).zip(self.calibration(label)) {
+                    into.calibration.get_mut().remove(&old);
+                    into.calibration.get_mut().add(&new);
+                }
                 winner = label;
             }
         }
@@ -84,6 +99,11 @@ fn rows_of(
     for (record, &part) in records.iter().zip(part_of) {
         record.fold(&mut families[part]);
     }
+    rows_of_families(&families, sealed, value)
+}
+
+/// The rows of what each partition knows.
+fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec<MetricRow> {
     let key = Key {
         model: Arc::from("m"),
         version: Arc::from(""),
@@ -91,7 +111,8 @@ fn rows_of(
         window: Window::of(START, GRAIN),
     };
     let mut merged = Merged::default();
-    for (part, mut families) in families.into_iter().enumerate() {
+    for (part, families) in parts.iter().enumerate() {
+        let mut families = families.clone();
         if sealed {
             families.labels.seal();
         }
@@ -103,8 +124,8 @@ fn rows_of(
         };
         merged.add(&row).unwrap();
     }
-    let grain = Arc::from(grain_name(GRAIN));
-    merged.rows(&key, &RowContext { grain, generation: 3, sealed, value: Some(value) })
+    let (grain, thresholds) = (Arc::from(grain_name(GRAIN)), THRESHOLDS.to_vec());
+    merged.rows(&key, &RowContext { grain, generation: 3, sealed, value: Some(value), thresholds })
 }
 
 /// A number, or the reason why there is none.
@@ -297,6 +318,108 @@ fn example_scores() {
 }
 
 #[test]
+fn example_calibration() {
+    let rows = rows_of(&example(true), &[0; 18], false, VALUE);
+    let figures = [
+        ("n_scored", 15.0),
+        ("positives", 8.0),
+        ("score_sum", 8.2301),
+        ("ece", 0.209_993_333_3),
+        ("mce", 0.45),
+        ("calibration_bias", 0.015_34),
+        ("calibration_z", 0.144_666_176_1),
+        ("brier_reliability", 0.069_505_289_1),
+        ("brier_resolution", 0.093_333_333_3),
+        ("brier_uncertainty", 0.248_888_888_9),
+        ("brier_residual", 0.010_940_756_0),
+    ];
+    check_printed(&rows, "calibration", &figures);
+    let bins = rows.iter().filter(|row| row.table == MetricTable::CalibrationBins);
+    let found: Vec<[f64; 4]> = bins
+        .map(|row| {
+            let one = std::slice::from_ref(row);
+            ["bin", "n", "positives", "score_sum"]
+                .map(|name| look(one, "calibration_bins", name).unwrap())
+        })
+        .collect();
+    let expected = [
+        [1.0, 2.0, 1.0, 0.1],
+        [3.0, 2.0, 0.0, 0.6],
+        [5.0, 3.0, 1.0, 1.4],
+        [6.0, 1.0, 1.0, 0.6],
+        [7.0, 3.0, 2.0, 1.9401],
+        [9.0, 2.0, 1.0, 1.69],
+        [10.0, 2.0, 2.0, 1.9],
+    ];
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.as_flattened().iter().zip(expected.as_flattened()) {
+        assert!(is_near(*found, *expected), "{found} for {expected}");
+    }
+}
+
+#[test]
+fn example_at_other_thresholds() {
+    let rows = rows_of(&example(true), &[0; 18], false, VALUE);
+    let at: Vec<&MetricRow> =
+        rows.iter().filter(|row| row.table == MetricTable::QualityThreshold).collect();
+    assert_eq!(at.len(), THRESHOLDS.len());
+    let half = std::slice::from_ref(at[0]);
+    let figures =
+        [("threshold", 0.5), ("n", 15.0), ("tp", 6.0), ("fp", 3.0), ("fn", 2.0), ("tn", 4.0)];
+    check_printed(half, "quality_threshold", &figures);
+    // Scores of 0.7 and more: four positives and one negative.
+    let higher = std::slice::from_ref(at[1]);
+    let figures = [
+        ("threshold", 0.7),
+        ("tp", 4.0),
+        ("fp", 1.0),
+        ("fn", 4.0),
+        ("tn", 6.0),
+        ("precision", 0.8),
+        ("value_sum", -44.0),
+    ];
+    check_printed(higher, "quality_threshold", &figures);
+}
+
+/// `metrics.md` 14.3.
+#[test]
+fn example_regression() {
+    let mut families = Families::default();
+    let actual = [3.0, -0.5, 2.0, 7.0, 0.0, 10.0];
+    for (predicted, actual) in [2.5, 0.0, 2.0, 8.0, 1.0, 9.0].into_iter().zip(actual) {
+        let family = families.regression.get_mut();
+        family.add(&RegressionInput::Inference);
+        family.add(&RegressionInput::Labelled { predicted, actual });
+    }
+    let rows = rows_of_families(&[families], false, VALUE);
+    let figures = [
+        ("n", 6.0),
+        ("mean_error", 0.166_666_666_7),
+        ("mean_error_lower", -0.486_654_661_5),
+        ("mean_error_upper", 0.819_987_994_8),
+        ("mae", 0.666_666_666_7),
+        ("mae_lower", 0.340_006_002_6),
+        ("mae_upper", 0.993_327_330_8),
+        ("mse", 0.583_333_333_3),
+        ("rmse", 0.763_762_615_8),
+        ("r2", 0.958_924_205_4),
+        ("mape", 0.281_904_761_9),
+        ("mape_n", 5.0),
+        ("rmsle", 0.408_593_835_5),
+        ("rmsle_n", 6.0),
+        ("pearson", 0.982_324_927_0),
+        ("abs_error_p50", 0.501_953_125),
+        ("abs_error_p90", 1.003_906_25),
+        ("abs_error_max", 1.007_812_5),
+        ("label_sum", 21.5),
+        ("prediction_sum", 22.5),
+        ("abs_error_sum", 4.0),
+        ("error_square_sum", 3.5),
+    ];
+    check_printed(&rows, "quality_regression", &figures);
+}
+
+#[test]
 fn example_before_its_correction() {
     let rows = rows_of(&example(false), &[0; 18], false, VALUE);
     let figures = [
@@ -336,7 +459,7 @@ fn no_binary_inference_no_quality_row() {
     let mut families = Families::default();
     families.labels.add(&LabelsInput::Inference { decision: None });
     families.labels.add(&LabelsInput::First { delay_ms: 1, decision: None });
-    families.binary_mut();
+    families.binary.get_mut();
     let values = families.state();
     assert_eq!(Families::restore(values.clone()).unwrap(), families);
     let key = Key {
@@ -349,7 +472,13 @@ fn no_binary_inference_no_quality_row() {
     let version = Version::of(1, 2, false);
     let row = StateRow { key: key.clone(), partition: PartitionId(0), version, values };
     merged.add(&row).unwrap();
-    let about = RowContext { grain: Arc::from("5m"), generation: 1, sealed: false, value: None };
+    let about = RowContext {
+        grain: Arc::from("5m"),
+        generation: 1,
+        sealed: false,
+        value: None,
+        thresholds: Vec::new(),
+    };
     let rows = merged.rows(&key, &about);
     let tables: Vec<_> = rows.iter().map(|row| row.table).collect();
     assert_eq!(tables, [MetricTable::Serving, MetricTable::Labels]);

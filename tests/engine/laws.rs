@@ -8,15 +8,20 @@ use tidegauge::engine::metrics::accumulator::{
     Accumulator, Column, FigureContext, Kind, StateError, Value, ValueMatrix,
 };
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
+use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
+use tidegauge::engine::metrics::exact_sum::ExactSum;
 use tidegauge::engine::metrics::labels::{Labels, LabelsInput};
+use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 use tidegauge::engine::metrics::serving::{Serving, ServingInput};
 use tidegauge::engine::metrics::{Families, MetricTable, state_columns};
 use tidegauge::engine::time::EventTime;
 
-const CONTEXT: FigureContext = FigureContext {
+const CONTEXT: FigureContext<'static> = FigureContext {
     window_ms: 300_000,
     value: Some(ValueMatrix { tp: 1.0, fp: -0.1, fn_: -3.7, tn: 0.0 }),
+    thresholds: THRESHOLDS,
 };
+const THRESHOLDS: &[f64] = &[0.0, 0.5, 0.7];
 
 fn folded<A: Accumulator>(inputs: &[A::Input<'static>]) -> A {
     let mut family = A::default();
@@ -43,6 +48,9 @@ fn shown<A: Accumulator>(family: &A) -> String {
         .iter()
         .map(|value| match value {
             Value::Sum(sum) => format!("{:?}", sum.to_bytes()),
+            Value::Sums(sums) => {
+                format!("{:?}", sums.iter().map(ExactSum::to_bytes).collect::<Vec<_>>())
+            }
             other => format!("{other:?}"),
         })
         .collect();
@@ -56,6 +64,7 @@ fn check_columns(columns: &[Column], values: &[Value]) {
             (Kind::Count, Value::Count(_))
             | (Kind::Time, Value::Time(_))
             | (Kind::Sum, Value::Sum(_))
+            | (Kind::Sums, Value::Sums(_))
             | (Kind::Cells, Value::Cells(_)) => true,
             (Kind::Number, Value::Figure(figure)) => figure.is_ok_and(f64::is_finite),
             (Kind::Figure, Value::Figure(figure)) => {
@@ -139,7 +148,7 @@ fn labels() -> impl Strategy<Value = LabelsInput> {
     ]
 }
 
-fn binary() -> impl Strategy<Value = BinaryInput> {
+fn binary() -> impl Strategy<Value = BinaryInput<'static>> {
     let labelled = (any::<Option<bool>>(), any::<bool>(), prop::option::of(score()), any::<bool>());
     prop_oneof![
         prop::option::of(score()).prop_map(|score| BinaryInput::Inference { score }),
@@ -147,8 +156,27 @@ fn binary() -> impl Strategy<Value = BinaryInput> {
             decision,
             off_threshold,
             score,
-            positive
+            positive,
+            thresholds: THRESHOLDS,
         }),
+    ]
+}
+
+fn calibration() -> impl Strategy<Value = CalibrationInput> {
+    (score(), any::<bool>()).prop_map(|(score, positive)| CalibrationInput { score, positive })
+}
+
+/// Numbers as decoding lets them through: at most 1e150 in size.
+fn real() -> impl Strategy<Value = f64> {
+    let odd = prop::sample::select(vec![0.0, -1.0, 1.0, 1e150, -1e150, 5e-324, 1e-300, 0.1]);
+    prop_oneof![4 => -1000.0..1000.0_f64, 1 => odd]
+}
+
+fn regression() -> impl Strategy<Value = RegressionInput> {
+    prop_oneof![
+        1 => Just(RegressionInput::Inference),
+        4 => (real(), real())
+            .prop_map(|(predicted, actual)| RegressionInput::Labelled { predicted, actual }),
     ]
 }
 
@@ -173,15 +201,31 @@ proptest! {
     }
 
     #[test]
+    fn calibration_keeps_the_laws(lists in lists(calibration())) {
+        check_laws::<Calibration>(&lists, true);
+    }
+
+    #[test]
+    fn regression_keeps_the_laws(lists in lists(regression())) {
+        check_laws::<Regression>(&lists, true);
+    }
+
+    #[test]
     fn registry_keeps_the_laws(
         serving in lists(serving()),
         labels in lists(labels()),
         binary in lists(prop::option::of(binary())),
+        calibration in lists(prop::option::of(calibration())),
+        regression in lists(prop::option::of(regression())),
     ) {
         let folded = |i: usize| {
             let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
-            let mut families = Families { serving, labels, binary: None };
-            binary[i].iter().flatten().for_each(|input| families.binary_mut().add(input));
+            let mut families = Families { serving, labels, ..Families::default() };
+            binary[i].iter().flatten().for_each(|input| families.binary.get_mut().add(input));
+            let scored = calibration[i].iter().flatten();
+            scored.for_each(|input| families.calibration.get_mut().add(input));
+            let pairs = regression[i].iter().flatten();
+            pairs.for_each(|input| families.regression.get_mut().add(input));
             families
         };
         let both = |left: &Families, right: &Families| {
@@ -248,13 +292,14 @@ fn few_records_make_a_small_state() {
         let (time, freshness_ms) = (EventTime(0), u64::from(i) * 13);
         families.serving.add(&ServingInput { time, latency_us, failed: false, freshness_ms });
         let score = Some(f64::from(i) / 10.0);
-        families.binary_mut().add(&BinaryInput::Inference { score });
+        families.binary.get_mut().add(&BinaryInput::Inference { score });
         let (decision, positive) = (Some(i > 5), i % 2 == 0);
-        families.binary_mut().add(&BinaryInput::Labelled {
+        families.binary.get_mut().add(&BinaryInput::Labelled {
             decision,
             off_threshold: false,
             score,
             positive,
+            thresholds: &[],
         });
     }
     let bytes = size_of::<Families>() + families.heap_bytes();

@@ -76,6 +76,12 @@ fn key(model: &str, version: &str, segment: &str, hour: i64) -> Key {
     }
 }
 
+fn sum_of(term: f64) -> ExactSum {
+    let mut sum = ExactSum::default();
+    sum.add(term);
+    sum
+}
+
 /// A value at the edges of its kind.
 fn edge(column: &Column, seed: u64) -> Value {
     match column.kind {
@@ -91,6 +97,8 @@ fn edge(column: &Column, seed: u64) -> Value {
             }
             Value::Sum(if seed == 0 { ExactSum::default() } else { sum })
         }
+        Kind::Sums if seed == 0 => Value::Sums(Vec::new()),
+        Kind::Sums => Value::Sums([0.5, -0.1, 3e-300].map(sum_of).to_vec()),
         Kind::Cells if seed == 0 => Value::Cells(Vec::new()),
         Kind::Cells => Value::Cells(vec![(0, 1), (seed, u64::MAX), (u64::MAX, 1)]),
     }
@@ -282,11 +290,14 @@ fn metric_row(table: MetricTable, seed: u64) -> MetricRow {
         .filter(|column| undefined(column))
         .map(|column| format!("{}=no_labels", column.name))
         .collect();
+    // Rows of other seeds are other versions of this one.
+    let values = table.columns().iter().enumerate();
+    let values = values.map(|(at, column)| edge(column, if at < table.keys() { 0 } else { seed }));
     MetricRow {
         table,
         key: key("it's", "v1", "all", 0),
         grain: "1h".into(),
-        values: table.columns().iter().map(|column| edge(column, seed)).collect(),
+        values: values.collect(),
         undefined: reasons.join(" "),
         sealed: seed == 1,
         version: Version::of(0, seed, false),

@@ -20,7 +20,18 @@ use crate::support::{wait_for, wait_until};
 const DEADLINE: Duration = Duration::from_secs(180);
 const PARTITIONS: usize = 4;
 /// Everything that is written but `jobs`, which says who may write.
-const TABLES: [&str; 6] = ["window_state", "seals", "marks", "serving", "labels", "quality_binary"];
+const TABLES: [&str; 10] = [
+    "window_state",
+    "seals",
+    "marks",
+    "serving",
+    "labels",
+    "quality_binary",
+    "quality_threshold",
+    "calibration",
+    "calibration_bins",
+    "quality_regression",
+];
 
 /// Names and values.
 type TopicSettings<'a> = &'a [(&'a str, &'a str)];

@@ -169,7 +169,7 @@ impl Job {
     pub fn differences(&self, clickhouse: &ClickHouse, expected: &Tables) -> Vec<String> {
         let mut differences = Vec::new();
         self.compare_accounts(clickhouse, expected, &mut differences);
-        for table in ["serving", "labels", "quality_binary"] {
+        for (table, _) in METRIC_TABLES {
             self.compare_table(clickhouse, table, expected, &mut differences);
         }
         differences
@@ -233,7 +233,7 @@ impl Job {
     ) {
         let mut wanted = keyed(expected, table);
         for row in self.select(clickhouse, &metric_columns(table), &format!("{table} FINAL")) {
-            let key = row_key(&row);
+            let key = row_key(table, &row);
             match wanted.remove(&key) {
                 None => differences.push(format!("unexpected row of {table} {key:?}")),
                 Some(expected) => compare_row(&row, expected, differences),
@@ -243,24 +243,37 @@ impl Job {
     }
 }
 
-/// Model, version and segment, grain, start of the window.
-pub type RowKey = ([String; 3], String, i64);
+/// Model, version and segment, grain, start of the window, and the table's own key as text.
+pub type RowKey = ([String; 3], String, i64, String);
+
+/// The tables of metric rows, and the column that tells several rows of one window apart.
+pub const METRIC_TABLES: [(&str, Option<&str>); 7] = [
+    ("serving", None),
+    ("labels", None),
+    ("quality_binary", None),
+    ("quality_threshold", Some("threshold")),
+    ("calibration", None),
+    ("calibration_bins", Some("bin")),
+    ("quality_regression", None),
+];
 
 /// The oracle's rows of a metric table by key.
 pub fn keyed<'a>(expected: &'a Tables, table: &str) -> BTreeMap<RowKey, &'a oracle::Row> {
     let rows = expected.rows.iter().filter(|row| row.table == table);
     rows.map(|row| {
         let names = [row.model.clone(), row.version.clone(), row.segment.clone()];
-        ((names, grain_name(row.grain), row.start), row)
+        ((names, grain_name(row.grain), row.start, row.own_key.clone()), row)
     })
     .collect()
 }
 
-/// The key of a metric row that was selected with [`metric_columns`].
-pub fn row_key(row: &Map<String, Json>) -> RowKey {
+/// The key of a row of this table that was selected with [`metric_columns`].
+pub fn row_key(table: &str, row: &Map<String, Json>) -> RowKey {
+    let own = METRIC_TABLES.iter().find_map(|(name, own)| own.filter(|_| *name == table));
+    let own_key = own.map(|own| row[own].as_f64().expect("a number").to_string());
     let text = |name: &str| row[name].as_str().expect("text").to_owned();
     let start = row["window_start"].as_i64().expect("milliseconds");
-    (["model", "version", "segment"].map(text), text("grain"), start)
+    (["model", "version", "segment"].map(text), text("grain"), start, own_key.unwrap_or_default())
 }
 
 /// All columns of a metric table, times as milliseconds.
@@ -352,6 +365,7 @@ fn options(settings: &Settings) -> String {
             writeln!(text, "task = \"{}\"", format!("{task:?}").to_lowercase()).expect("memory");
         }
         writeln!(text, "threshold = {:?}", rule.threshold).expect("memory");
+        writeln!(text, "thresholds = {:?}", rule.thresholds).expect("memory");
         writeln!(text, "segments = {:?}", rule.dimensions).expect("memory");
         if let Some([tp, fp, fn_, tn]) = rule.value {
             let value = format!("{{ tp = {tp:?}, fp = {fp:?}, fn = {fn_:?}, tn = {tn:?} }}");

@@ -38,6 +38,8 @@ pub struct ModelRule {
     pub task: Option<Task>,
     pub positive: Vec<Given>,
     pub threshold: f64,
+    /// Others, ascending.
+    pub thresholds: Vec<f64>,
     pub dimensions: Vec<String>,
     /// What tp, fp, fn and tn are worth.
     pub value: Option<[f64; 4]>,
@@ -50,6 +52,7 @@ impl Default for ModelRule {
             task: None,
             positive: vec![Given::Number(1.0), Given::Boolean(true)],
             threshold: 0.5,
+            thresholds: Vec::new(),
             dimensions: Vec::new(),
             value: None,
         }
@@ -160,6 +163,8 @@ pub struct Row {
     pub version: String,
     pub segment: String,
     pub start: i64,
+    /// Of a table that has several rows where others have one: what tells them apart, as text.
+    pub own_key: String,
     pub cells: Vec<(String, Cell)>,
     pub sealed: bool,
     pub row_version: u64,
@@ -202,6 +207,9 @@ pub struct Folded {
     pub score: Option<f64>,
     pub decision: Option<bool>,
     pub off_threshold: bool,
+    pub regression: bool,
+    /// The predicted number of a regression model.
+    pub number: Option<f64>,
     pub walk: Walk,
     /// Model, version and segment, capped.
     pub keys: Vec<[String; 3]>,
@@ -220,6 +228,8 @@ pub struct Walk {
     pub delay: Option<u64>,
     /// Whether the winner's value is the positive class.
     pub positive: Option<bool>,
+    /// The winner's value, where it is a number.
+    pub number: Option<f64>,
 }
 
 /// The whole computation.
@@ -273,9 +283,10 @@ fn rows(settings: &Settings, accounts: &[Account], folded: &[Folded]) -> Vec<Row
                 *part.or_insert(u64::from(one.sealed)) += 2 * (1 + one.walk.matched);
             }
             let body = parts.values().sum::<u64>() + u64::from(sealed);
-            let value = rule_of(settings, model).value;
-            for (table, cells) in figures::tables(grain, value, &members) {
+            let rule = rule_of(settings, model);
+            for (table, own_key, cells) in figures::tables(grain, &rule, &members) {
                 rows.push(Row {
+                    own_key,
                     table,
                     grain,
                     model: model.clone(),

@@ -31,6 +31,7 @@ pub fn settings() -> Settings {
         task: Some(Task::Binary),
         dimensions: region.clone(),
         value: Some([10.0, -4.0, -20.0, 0.5]),
+        thresholds: vec![0.25, 0.9],
         ..ModelRule::default()
     };
     let rest = ModelRule { threshold: 0.25, dimensions: region, ..ModelRule::default() };

@@ -63,6 +63,7 @@ fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSetti
             })
             .collect(),
         threshold: rule.threshold,
+        thresholds: rule.thresholds.clone(),
         dimensions: rule
             .dimensions
             .iter()

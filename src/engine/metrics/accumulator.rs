@@ -23,18 +23,20 @@ pub trait Accumulator: Default + Clone + PartialEq {
     /// Takes the values of `STATE` off the iterator.
     fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError>;
     /// Appends the figures, one value for each column of `FIGURES`.
-    fn figures(&self, context: &FigureContext, out: &mut Vec<Value>);
+    fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>);
     /// Memory beyond `size_of::<Self>()`, in bytes.
     fn heap_bytes(&self) -> usize;
 }
 
 /// What figures need beside the state.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FigureContext {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FigureContext<'a> {
     /// Length of the row's window in milliseconds, greater than 0.
     pub window_ms: i64,
     /// The value of each confusion cell of a binary model, where configured.
     pub value: Option<ValueMatrix>,
+    /// Thresholds of a binary model beside its own, which have rows of their own.
+    pub thresholds: &'a [f64],
 }
 
 /// What a decision is worth; costs are negative.
@@ -74,6 +76,8 @@ pub enum Kind {
     Figure,
     /// `String`, the bytes of an [`ExactSum`]: [`Value::Sum`]. State tables only.
     Sum,
+    /// `Array(String)`, the bytes of [`ExactSum`]s: [`Value::Sums`]. State tables only.
+    Sums,
     /// `Array(Tuple(UInt64, UInt64))`: [`Value::Cells`]. State tables only.
     Cells,
 }
@@ -87,6 +91,8 @@ pub enum Value {
     Time(i64),
     /// An exact sum.
     Sum(ExactSum),
+    /// Exact sums by index; none where all are 0.
+    Sums(Vec<ExactSum>),
     /// Cells with a count other than 0, by ascending index.
     Cells(Vec<(u64, u64)>),
     /// A finite number, or why there is none.

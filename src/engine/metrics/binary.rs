@@ -6,15 +6,15 @@ use super::accumulator::{
 use super::exact_sum::ExactSum;
 use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::interval::{
-    Figure, Limits, cells, count, f1_limits, figure, logit, mean_limits, mean_of_two, normal,
-    number, put, put_with_limits, ratio, sum, wide_number, wilson_limits,
+    Figure, Limits, cells, count, f1_limits, figure, joined, logit, mean_limits, mean_of_two,
+    normal, number, plain, put, put_with_limits, ratio, sum, wide_number, wilson_limits,
 };
 use super::ranking::Ranking;
 use super::stored::Stored;
 
 /// What one binary inference, or its winning label, adds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum BinaryInput {
+pub enum BinaryInput<'a> {
     /// An accepted inference.
     Inference {
         /// Its score in 0..=1, where it has one.
@@ -30,8 +30,13 @@ pub enum BinaryInput {
         score: Option<f64>,
         /// Whether the label is positive.
         positive: bool,
+        /// The other thresholds of the model, always the same for one key.
+        thresholds: &'a [f64],
     },
 }
+
+/// Thresholds of a model beside its own.
+pub const MOST_THRESHOLDS: u16 = 64;
 
 /// The least probability that the log loss counts with: 2^-52, as scikit-learn.
 const LEAST_PROBABILITY: f64 = f64::EPSILON;
@@ -45,6 +50,8 @@ pub struct Binary {
     fn_: u64,
     tn: u64,
     off_threshold: u64,
+    /// The confusion cells of the other thresholds: four for each, in the order tp, fp, fn, tn.
+    at_thresholds: Cells,
     scores: Cells,
     scored_positives: Cells,
     scored_negatives: Cells,
@@ -75,53 +82,18 @@ impl Losses {
     }
 }
 
-impl Binary {
-    /// Accepted binary inferences.
-    pub fn inferences(&self) -> u64 {
-        self.inferences
-    }
+/// Decisions against labels.
+#[derive(Clone, Copy, Debug)]
+struct Confusion {
+    tp: u64,
+    fp: u64,
+    fn_: u64,
+    tn: u64,
+}
 
-    /// Whether nothing was folded in.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// The cell of the confusion matrix that a decision falls in.
-    fn confusion_mut(&mut self, decision: bool, positive: bool) -> &mut u64 {
-        match (decision, positive) {
-            (true, true) => &mut self.tp,
-            (true, false) => &mut self.fp,
-            (false, true) => &mut self.fn_,
-            (false, false) => &mut self.tn,
-        }
-    }
-
-    /// The cells of labelled scores of one class.
-    fn scored_mut(&mut self, positive: bool) -> &mut Cells {
-        if positive { &mut self.scored_positives } else { &mut self.scored_negatives }
-    }
-
-    fn add_score(&mut self, score: f64, positive: bool) {
-        let losses = Losses::of(score, positive);
-        self.scored_mut(positive).add(score_cell(score));
-        self.brier.add(losses.brier);
-        self.brier_squares.add_product(losses.brier, losses.brier);
-        self.log_loss.add(losses.log);
-        self.log_loss_squares.add_product(losses.log, losses.log);
-        self.log_loss_clipped += u64::from(losses.is_clipped);
-    }
-
-    fn remove_score(&mut self, score: f64, positive: bool) {
-        let losses = Losses::of(score, positive);
-        self.scored_mut(positive).remove(score_cell(score));
-        self.brier.remove(losses.brier);
-        self.brier_squares.remove_product(losses.brier, losses.brier);
-        self.log_loss.remove(losses.log);
-        self.log_loss_squares.remove_product(losses.log, losses.log);
-        self.log_loss_clipped -= u64::from(losses.is_clipped);
-    }
-
-    fn put_decisions(&self, out: &mut Vec<Value>) {
+impl Confusion {
+    /// Columns `n` to `mcc`.
+    fn put(&self, out: &mut Vec<Value>) {
         let Self { tp, fp, fn_, tn, .. } = *self;
         let (positives, negatives, predicted) = (tp + fn_, fp + tn, tp + fp);
         let n = positives + negatives;
@@ -164,6 +136,90 @@ impl Binary {
         Ok((wide_number(tp * tn - fp * fn_) / predicted / actual).clamp(-1.0, 1.0))
     }
 
+    /// What the decisions are worth together.
+    fn value_sum(&self, value: Option<ValueMatrix>) -> Figure {
+        let value = value.ok_or(Undefined::NotConfigured)?;
+        Ok(value.tp * number(self.tp)
+            + value.fp * number(self.fp)
+            + value.fn_ * number(self.fn_)
+            + value.tn * number(self.tn))
+    }
+
+    /// Columns `value_sum` and `value_per_label`.
+    fn put_value(&self, value: Option<ValueMatrix>, out: &mut Vec<Value>) {
+        let n = self.tp + self.fp + self.fn_ + self.tn;
+        let sum = self.value_sum(value);
+        put(out, sum);
+        let per_label = |sum| if n == 0 { Err(Undefined::NoLabels) } else { Ok(sum / number(n)) };
+        put(out, sum.and_then(per_label));
+    }
+}
+
+impl Binary {
+    /// Accepted binary inferences.
+    pub fn inferences(&self) -> u64 {
+        self.inferences
+    }
+
+    /// The cell of the confusion matrix that a decision falls in.
+    fn confusion_mut(&mut self, decision: bool, positive: bool) -> &mut u64 {
+        match (decision, positive) {
+            (true, true) => &mut self.tp,
+            (true, false) => &mut self.fp,
+            (false, true) => &mut self.fn_,
+            (false, false) => &mut self.tn,
+        }
+    }
+
+    fn cells(&self) -> [&Cells; 4] {
+        [&self.at_thresholds, &self.scores, &self.scored_positives, &self.scored_negatives]
+    }
+
+    fn confusion(&self) -> Confusion {
+        Confusion { tp: self.tp, fp: self.fp, fn_: self.fn_, tn: self.tn }
+    }
+
+    /// The rows of `quality_threshold`: the threshold and its figures.
+    pub fn threshold_rows(&self, context: &FigureContext<'_>) -> Vec<Vec<Value>> {
+        let row = |(index, threshold): (u16, &f64)| {
+            let count = |cell: u16| {
+                let mut cells = self.at_thresholds.iter();
+                cells.find(|(at, _)| *at == index * 4 + cell).map_or(0, |(_, count)| count)
+            };
+            let confusion = Confusion { tp: count(0), fp: count(1), fn_: count(2), tn: count(3) };
+            let mut out = vec![Value::Figure(Ok(*threshold))];
+            confusion.put(&mut out);
+            confusion.put_value(context.value, &mut out);
+            out
+        };
+        (0..).zip(context.thresholds).map(row).collect()
+    }
+
+    /// The cells of labelled scores of one class.
+    fn scored_mut(&mut self, positive: bool) -> &mut Cells {
+        if positive { &mut self.scored_positives } else { &mut self.scored_negatives }
+    }
+
+    fn add_score(&mut self, score: f64, positive: bool) {
+        let losses = Losses::of(score, positive);
+        self.scored_mut(positive).add(score_cell(score));
+        self.brier.add(losses.brier);
+        self.brier_squares.add_product(losses.brier, losses.brier);
+        self.log_loss.add(losses.log);
+        self.log_loss_squares.add_product(losses.log, losses.log);
+        self.log_loss_clipped += u64::from(losses.is_clipped);
+    }
+
+    fn remove_score(&mut self, score: f64, positive: bool) {
+        let losses = Losses::of(score, positive);
+        self.scored_mut(positive).remove(score_cell(score));
+        self.brier.remove(losses.brier);
+        self.brier_squares.remove_product(losses.brier, losses.brier);
+        self.log_loss.remove(losses.log);
+        self.log_loss_squares.remove_product(losses.log, losses.log);
+        self.log_loss_clipped -= u64::from(losses.is_clipped);
+    }
+
     fn put_scores(&self, out: &mut Vec<Value>) {
         let ranking = Ranking::new(&self.scored_positives, &self.scored_negatives);
         let n_scored = ranking.positives + ranking.negatives;
@@ -184,27 +240,129 @@ impl Binary {
         let (figure, limits) = mean(n_scored, &self.brier, &self.brier_squares);
         put_with_limits(out, figure, limits.map(|(lower, upper)| (lower, upper.min(1.0))));
     }
-
-    /// What the decisions are worth together.
-    fn value_sum(&self, value: Option<ValueMatrix>) -> Figure {
-        let value = value.ok_or(Undefined::NotConfigured)?;
-        Ok(value.tp * number(self.tp)
-            + value.fp * number(self.fp)
-            + value.fn_ * number(self.fn_)
-            + value.tn * number(self.tn))
-    }
 }
 
-/// The mean of n losses, and its limits.
+/// The confusion cell of each threshold that a labelled score falls in.
+fn threshold_cells(
+    thresholds: &[f64],
+    score: f64,
+    positive: bool,
+) -> impl Iterator<Item = u16> + '_ {
+    (0_u16..).zip(thresholds).map(move |(index, threshold)| {
+        index * 4 + u16::from(score < *threshold) * 2 + u16::from(!positive)
+    })
+}
+
+/// The mean of n losses, which are never negative, and its limits.
 fn mean(n: u64, sum: &ExactSum, squares: &ExactSum) -> (Figure, Limits) {
     if n == 0 {
         return (Err(Undefined::NoScores), Err(Undefined::NoScores));
     }
-    (Ok(sum.value() / number(n)), mean_limits(n, sum, squares))
+    let limits = mean_limits(n, sum, squares);
+    (Ok(sum.mean(n)), limits.map(|(lower, upper)| (lower.max(0.0), upper)))
 }
 
+/// Columns of decisions.
+const DECISIONS: &[Column] = &[
+    count("n", "Labelled inferences with a decision."),
+    count("tp", "True positives: decided and labelled positive."),
+    count("fp", "False positives: decided positive, labelled negative."),
+    count("fn", "False negatives: decided negative, labelled positive."),
+    count("tn", "True negatives: decided and labelled negative."),
+    count("positives", "tp + fn."),
+    count("negatives", "fp + tn."),
+    count("predicted_positive", "tp + fp."),
+    figure("accuracy", "(tp + tn) / n."),
+    figure("accuracy_lower", "Lower limit of the 95 % interval of accuracy (Wilson)."),
+    figure("accuracy_upper", "Upper limit of the 95 % interval of accuracy (Wilson)."),
+    figure("precision", "tp / (tp + fp)."),
+    figure("precision_lower", "Lower limit of the 95 % interval of precision (Wilson)."),
+    figure("precision_upper", "Upper limit of the 95 % interval of precision (Wilson)."),
+    figure("npv", "Negative predictive value: tn / (tn + fn)."),
+    figure("npv_lower", "Lower limit of the 95 % interval of npv (Wilson)."),
+    figure("npv_upper", "Upper limit of the 95 % interval of npv (Wilson)."),
+    figure("recall", "tp / (tp + fn)."),
+    figure("recall_lower", "Lower limit of the 95 % interval of recall (Wilson)."),
+    figure("recall_upper", "Upper limit of the 95 % interval of recall (Wilson)."),
+    figure("specificity", "tn / (tn + fp)."),
+    figure("specificity_lower", "Lower limit of the 95 % interval of specificity (Wilson)."),
+    figure("specificity_upper", "Upper limit of the 95 % interval of specificity (Wilson)."),
+    figure("prevalence", "positives / n."),
+    figure("prevalence_lower", "Lower limit of the 95 % interval of prevalence (Wilson)."),
+    figure("prevalence_upper", "Upper limit of the 95 % interval of prevalence (Wilson)."),
+    figure("predicted_positive_rate", "predicted_positive / n."),
+    figure(
+        "predicted_positive_rate_lower",
+        "Lower limit of the 95 % interval of predicted_positive_rate (Wilson).",
+    ),
+    figure(
+        "predicted_positive_rate_upper",
+        "Upper limit of the 95 % interval of predicted_positive_rate (Wilson).",
+    ),
+    figure("f1", "2 tp / (2 tp + fp + fn)."),
+    figure("f1_lower", "Lower limit of the 95 % interval of f1 (Wilson, mapped)."),
+    figure("f1_upper", "Upper limit of the 95 % interval of f1 (Wilson, mapped)."),
+    figure("balanced_accuracy", "(recall + specificity) / 2."),
+    figure(
+        "balanced_accuracy_lower",
+        "Lower limit of the 95 % interval of balanced_accuracy (MOVER).",
+    ),
+    figure(
+        "balanced_accuracy_upper",
+        "Upper limit of the 95 % interval of balanced_accuracy (MOVER).",
+    ),
+    figure("mcc", "Matthews correlation coefficient."),
+];
+
+/// Columns of scores.
+const SCORES: &[Column] = &[
+    count("n_scored", "Labelled inferences with a score."),
+    count("scored_positives", "Positive ones among n_scored."),
+    count("scored_negatives", "Negative ones among n_scored."),
+    figure("auroc", "Area under the ROC curve, from score cells."),
+    figure("auroc_lower", "Lower limit of the 95 % interval of auroc (DeLong)."),
+    figure("auroc_upper", "Upper limit of the 95 % interval of auroc (DeLong)."),
+    figure("auroc_error_bound", "Greatest difference of auroc to that of the raw scores."),
+    figure("auroc_se", "Standard error of auroc (DeLong)."),
+    figure("average_precision", "Average precision, from score cells."),
+    figure(
+        "average_precision_lower",
+        "Lower limit of the 95 % interval of average_precision (logit).",
+    ),
+    figure(
+        "average_precision_upper",
+        "Upper limit of the 95 % interval of average_precision (logit).",
+    ),
+    figure("average_precision_min", "Least average precision that the raw scores can have."),
+    figure("average_precision_max", "Greatest average precision that the raw scores can have."),
+    figure("log_loss", "Mean of -ln of the probability given to the label."),
+    figure("log_loss_lower", "Lower limit of the 95 % interval of log_loss (normal)."),
+    figure("log_loss_upper", "Upper limit of the 95 % interval of log_loss (normal)."),
+    count("log_loss_clipped", "Labelled scores whose log loss was held to 2^-52."),
+    figure("brier", "Mean of (score - label)^2."),
+    figure("brier_lower", "Lower limit of the 95 % interval of brier (normal)."),
+    figure("brier_upper", "Upper limit of the 95 % interval of brier (normal)."),
+    count(
+        "decisions_off_threshold",
+        "Labelled inferences whose own prediction differs from score >= threshold.",
+    ),
+];
+
+/// Columns of what decisions are worth.
+const VALUES: &[Column] = &[
+    figure("value_sum", "What the decisions are worth together, by the model's value matrix."),
+    figure("value_per_label", "value_sum / n."),
+];
+
+/// The columns of `quality_threshold`, its key first.
+pub const THRESHOLD_FIGURES: &[Column] = &joined::<{ 1 + DECISIONS.len() + VALUES.len() }>(&[
+    &[plain("threshold", "Scores at or above it are decided positive.")],
+    DECISIONS,
+    VALUES,
+]);
+
 impl Accumulator for Binary {
-    type Input<'a> = BinaryInput;
+    type Input<'a> = BinaryInput<'a>;
 
     const STATE: &'static [Column] = &[
         count("binary_inferences", "Accepted inferences of a binary model."),
@@ -216,6 +374,7 @@ impl Accumulator for Binary {
             "decisions_off_threshold",
             "Labelled inferences whose own prediction differs from score >= threshold.",
         ),
+        cells("threshold_cells", "Labelled scores by other threshold: tp, fp, fn, tn of each."),
         cells("score_cells", "Inferences by cell of the score lattice."),
         cells("score_positive_cells", "Positive labels by cell of the score lattice."),
         cells("score_negative_cells", "Negative labels by cell of the score lattice."),
@@ -226,88 +385,8 @@ impl Accumulator for Binary {
         count("log_loss_clipped", "Labelled scores whose log loss was held to 2^-52."),
     ];
 
-    const FIGURES: &'static [Column] = &[
-        count("n", "Labelled inferences with a decision."),
-        count("tp", "True positives: decided and labelled positive."),
-        count("fp", "False positives: decided positive, labelled negative."),
-        count("fn", "False negatives: decided negative, labelled positive."),
-        count("tn", "True negatives: decided and labelled negative."),
-        count("positives", "tp + fn."),
-        count("negatives", "fp + tn."),
-        count("predicted_positive", "tp + fp."),
-        figure("accuracy", "(tp + tn) / n."),
-        figure("accuracy_lower", "Lower limit of the 95 % interval of accuracy (Wilson)."),
-        figure("accuracy_upper", "Upper limit of the 95 % interval of accuracy (Wilson)."),
-        figure("precision", "tp / (tp + fp)."),
-        figure("precision_lower", "Lower limit of the 95 % interval of precision (Wilson)."),
-        figure("precision_upper", "Upper limit of the 95 % interval of precision (Wilson)."),
-        figure("npv", "Negative predictive value: tn / (tn + fn)."),
-        figure("npv_lower", "Lower limit of the 95 % interval of npv (Wilson)."),
-        figure("npv_upper", "Upper limit of the 95 % interval of npv (Wilson)."),
-        figure("recall", "tp / (tp + fn)."),
-        figure("recall_lower", "Lower limit of the 95 % interval of recall (Wilson)."),
-        figure("recall_upper", "Upper limit of the 95 % interval of recall (Wilson)."),
-        figure("specificity", "tn / (tn + fp)."),
-        figure("specificity_lower", "Lower limit of the 95 % interval of specificity (Wilson)."),
-        figure("specificity_upper", "Upper limit of the 95 % interval of specificity (Wilson)."),
-        figure("prevalence", "positives / n."),
-        figure("prevalence_lower", "Lower limit of the 95 % interval of prevalence (Wilson)."),
-        figure("prevalence_upper", "Upper limit of the 95 % interval of prevalence (Wilson)."),
-        figure("predicted_positive_rate", "predicted_positive / n."),
-        figure(
-            "predicted_positive_rate_lower",
-            "Lower limit of the 95 % interval of predicted_positive_rate (Wilson).",
-        ),
-        figure(
-            "predicted_positive_rate_upper",
-            "Upper limit of the 95 % interval of predicted_positive_rate (Wilson).",
-        ),
-        figure("f1", "2 tp / (2 tp + fp + fn)."),
-        figure("f1_lower", "Lower limit of the 95 % interval of f1 (Wilson, mapped)."),
-        figure("f1_upper", "Upper limit of the 95 % interval of f1 (Wilson, mapped)."),
-        figure("balanced_accuracy", "(recall + specificity) / 2."),
-        figure(
-            "balanced_accuracy_lower",
-            "Lower limit of the 95 % interval of balanced_accuracy (MOVER).",
-        ),
-        figure(
-            "balanced_accuracy_upper",
-            "Upper limit of the 95 % interval of balanced_accuracy (MOVER).",
-        ),
-        figure("mcc", "Matthews correlation coefficient."),
-        count("n_scored", "Labelled inferences with a score."),
-        count("scored_positives", "Positive ones among n_scored."),
-        count("scored_negatives", "Negative ones among n_scored."),
-        figure("auroc", "Area under the ROC curve, from score cells."),
-        figure("auroc_lower", "Lower limit of the 95 % interval of auroc (DeLong)."),
-        figure("auroc_upper", "Upper limit of the 95 % interval of auroc (DeLong)."),
-        figure("auroc_error_bound", "Greatest difference of auroc to that of the raw scores."),
-        figure("auroc_se", "Standard error of auroc (DeLong)."),
-        figure("average_precision", "Average precision, from score cells."),
-        figure(
-            "average_precision_lower",
-            "Lower limit of the 95 % interval of average_precision (logit).",
-        ),
-        figure(
-            "average_precision_upper",
-            "Upper limit of the 95 % interval of average_precision (logit).",
-        ),
-        figure("average_precision_min", "Least average precision that the raw scores can have."),
-        figure("average_precision_max", "Greatest average precision that the raw scores can have."),
-        figure("log_loss", "Mean of -ln of the probability given to the label."),
-        figure("log_loss_lower", "Lower limit of the 95 % interval of log_loss (normal)."),
-        figure("log_loss_upper", "Upper limit of the 95 % interval of log_loss (normal)."),
-        count("log_loss_clipped", "Labelled scores whose log loss was held to 2^-52."),
-        figure("brier", "Mean of (score - label)^2."),
-        figure("brier_lower", "Lower limit of the 95 % interval of brier (normal)."),
-        figure("brier_upper", "Upper limit of the 95 % interval of brier (normal)."),
-        count(
-            "decisions_off_threshold",
-            "Labelled inferences whose own prediction differs from score >= threshold.",
-        ),
-        figure("value_sum", "What the decisions are worth together, by the model's value matrix."),
-        figure("value_per_label", "value_sum / n."),
-    ];
+    const FIGURES: &'static [Column] =
+        &joined::<{ DECISIONS.len() + SCORES.len() + VALUES.len() }>(&[DECISIONS, SCORES, VALUES]);
 
     fn add(&mut self, input: &Self::Input<'_>) {
         match *input {
@@ -317,13 +396,16 @@ impl Accumulator for Binary {
                     self.scores.add(score_cell(score));
                 }
             }
-            BinaryInput::Labelled { decision, off_threshold, score, positive } => {
+            BinaryInput::Labelled { decision, off_threshold, score, positive, thresholds } => {
                 if let Some(decision) = decision {
                     *self.confusion_mut(decision, positive) += 1;
                 }
                 self.off_threshold += u64::from(off_threshold);
                 if let Some(score) = score {
                     self.add_score(score, positive);
+                    for cell in threshold_cells(thresholds, score, positive) {
+                        self.at_thresholds.add(cell);
+                    }
                 }
             }
         }
@@ -337,13 +419,16 @@ impl Accumulator for Binary {
                     self.scores.remove(score_cell(score));
                 }
             }
-            BinaryInput::Labelled { decision, off_threshold, score, positive } => {
+            BinaryInput::Labelled { decision, off_threshold, score, positive, thresholds } => {
                 if let Some(decision) = decision {
                     *self.confusion_mut(decision, positive) -= 1;
                 }
                 self.off_threshold -= u64::from(off_threshold);
                 if let Some(score) = score {
                     self.remove_score(score, positive);
+                    for cell in threshold_cells(thresholds, score, positive) {
+                        self.at_thresholds.remove(cell);
+                    }
                 }
             }
         }
@@ -356,6 +441,7 @@ impl Accumulator for Binary {
         self.fn_ += other.fn_;
         self.tn += other.tn;
         self.off_threshold += other.off_threshold;
+        self.at_thresholds.merge(&other.at_thresholds);
         self.scores.merge(&other.scores);
         self.scored_positives.merge(&other.scored_positives);
         self.scored_negatives.merge(&other.scored_negatives);
@@ -369,9 +455,7 @@ impl Accumulator for Binary {
     fn state(&self, out: &mut Vec<Value>) {
         out.extend([self.inferences, self.tp, self.fp, self.fn_, self.tn].map(Value::Count));
         out.push(Value::Count(self.off_threshold));
-        for cells in [&self.scores, &self.scored_positives, &self.scored_negatives] {
-            out.push(Value::Cells(cells.to_pairs()));
-        }
+        out.extend(self.cells().map(|cells| Value::Cells(cells.to_pairs())));
         for sum in [&self.brier, &self.brier_squares, &self.log_loss, &self.log_loss_squares] {
             out.push(Value::Sum(sum.clone()));
         }
@@ -387,6 +471,7 @@ impl Accumulator for Binary {
             fn_: stored.count()?,
             tn: stored.count()?,
             off_threshold: stored.count()?,
+            at_thresholds: stored.cells(4 * MOST_THRESHOLDS)?,
             scores: stored.cells(SCORE_CELLS)?,
             scored_positives: stored.cells(SCORE_CELLS)?,
             scored_negatives: stored.cells(SCORE_CELLS)?,
@@ -398,27 +483,16 @@ impl Accumulator for Binary {
         })
     }
 
-    fn figures(&self, context: &FigureContext, out: &mut Vec<Value>) {
-        self.put_decisions(out);
+    fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>) {
+        self.confusion().put(out);
         self.put_scores(out);
         out.push(Value::Count(self.off_threshold));
-        let n = self.tp + self.fp + self.fn_ + self.tn;
-        let value_sum = self.value_sum(context.value);
-        put(out, value_sum);
-        put(
-            out,
-            value_sum.and_then(
-                |sum| {
-                    if n == 0 { Err(Undefined::NoLabels) } else { Ok(sum / number(n)) }
-                },
-            ),
-        );
+        self.confusion().put_value(context.value, out);
     }
 
     fn heap_bytes(&self) -> usize {
-        let cells = [&self.scores, &self.scored_positives, &self.scored_negatives];
         let sums = [&self.brier, &self.brier_squares, &self.log_loss, &self.log_loss_squares];
-        cells.map(Cells::heap_bytes).iter().sum::<usize>()
+        self.cells().map(Cells::heap_bytes).iter().sum::<usize>()
             + sums.map(ExactSum::heap_bytes).iter().sum::<usize>()
     }
 }

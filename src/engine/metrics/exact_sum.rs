@@ -33,6 +33,9 @@ pub struct ExactSum {
 }
 
 impl ExactSum {
+    /// The sum of nothing.
+    pub const ZERO: Self = Self { start: 0, pending: 0, lanes: Vec::new() };
+
     /// Adds a finite double.
     #[inline]
     pub fn add(&mut self, term: f64) {
@@ -164,33 +167,41 @@ impl ExactSum {
         (hi, rest.value())
     }
 
-    /// `n * squares - self^2`, which is n (n - 1) times the sample variance of n terms, exact before one rounding.
-    /// So it is 0 when all terms are equal, and the variance of terms that differ in their last digits is right.
-    pub fn scaled_variance(&self, n: u64, squares: &Self) -> f64 {
-        let sum = Canonical::of(self);
-        let squares = Canonical::of(squares);
-        let (_, sum_digits) = sum.magnitude();
-        let (is_negative, square_digits) = squares.magnitude();
-        debug_assert!(!is_negative, "a sum of squares");
-        let n_digits = [low_u32(n), low_u32(n >> 32)];
-        let minuend = product(&square_digits, &n_digits);
-        let subtrahend = product(&sum_digits, &sum_digits);
+    /// The sum divided by n, which is greater than 0; finite also where the sum is not.
+    pub fn mean(&self, n: u64) -> f64 {
+        let digits = Canonical::of(self);
+        let (is_negative, magnitude) = digits.magnitude();
+        let mean = divided(&magnitude, digits.start, 0, n, 1);
+        if is_negative { -mean } else { mean }
+    }
+
+    /// `(n * products - left * right) / n^2`: the covariance of n pairs in population form, from the sums of their
+    /// parts and of their products; n is greater than 0. Exact before it is rounded and divided, so it is 0 where one
+    /// part is constant, and right for values that differ in their last digits.
+    pub fn covariance(n: u64, products: &Self, left: &Self, right: &Self) -> f64 {
+        let [products, left, right] = [products, left, right].map(Canonical::of);
+        let (minuend_is_negative, minuend) = products.magnitude();
+        let [(left_is_negative, left_digits), (right_is_negative, right_digits)] =
+            [&left, &right].map(Canonical::magnitude);
+        let minuend = product(&minuend, &[low_u32(n), low_u32(n >> 32)]);
+        let subtrahend = product(&left_digits, &right_digits);
         // Both in units of 2^-(2 BIAS), from the lower of the two starts.
-        let minuend_start = squares.start + BIAS / DIGIT_BITS;
-        let subtrahend_start = 2 * sum.start;
+        let minuend_start = products.start + BIAS / DIGIT_BITS;
+        let subtrahend_start = left.start + right.start;
         let start = minuend_start.min(subtrahend_start);
-        let Some(difference) = difference(
-            &shifted(&minuend, minuend_start - start),
-            &shifted(&subtrahend, subtrahend_start - start),
-        ) else {
-            return 0.0;
+        let minuend = shifted(&minuend, minuend_start - start);
+        let subtrahend = shifted(&subtrahend, subtrahend_start - start);
+        let is_sum = minuend_is_negative != (left_is_negative != right_is_negative);
+        let (is_negative, digits) = if is_sum {
+            (minuend_is_negative, total(&minuend, &subtrahend))
+        } else if let Some(rest) = difference(&minuend, &subtrahend) {
+            (minuend_is_negative, rest)
+        } else {
+            let rest = difference(&subtrahend, &minuend).expect("one of the two is not greater");
+            (!minuend_is_negative, rest)
         };
-        // round() counts from 2^-BIAS; this number counts from 2^-(2 BIAS).
-        if start * DIGIT_BITS >= BIAS {
-            return round(&difference, start * DIGIT_BITS - BIAS);
-        }
-        let skipped = (BIAS / DIGIT_BITS - start).min(difference.len());
-        round(&difference[skipped..], 0)
+        let covariance = divided(&digits, start, BIAS / DIGIT_BITS, n, 2);
+        if is_negative { -covariance } else { covariance }
     }
 
     /// The one written form: nothing for 0; else the number of the least digit that is not 0 (one byte), then the
@@ -369,6 +380,26 @@ fn round(digits: &[u32], start: usize) -> f64 {
     f64::from_bits(((exponent << 52) + mantissa).min(f64::INFINITY.to_bits()))
 }
 
+/// A number divided by n so many times. Its digits stand on digit `start` where digit `zero` is worth 2^-BIAS. What
+/// is beyond the greatest double before the division is rounded in larger units.
+fn divided(digits: &[u32], start: usize, zero: usize, n: u64, times: i32) -> f64 {
+    /// More than two divisions by a u64 can take away.
+    const LARGER_DIGITS: usize = 4;
+    const LARGER: f64 = 340_282_366_920_938_463_463_374_607_431_768_211_456.0;
+    let rounded = |zero: usize| match start.checked_sub(zero) {
+        Some(above) => round(digits, above * DIGIT_BITS),
+        // Below the least double: less than the rounding.
+        None => round(&digits[(zero - start).min(digits.len())..], 0),
+    };
+    let divisor = round(&[low_u32(n), low_u32(n >> 32)], BIAS);
+    let divide = |number: f64| (0..times).fold(number, |number, _| number / divisor);
+    let direct = rounded(zero);
+    if direct.is_finite() {
+        return divide(direct);
+    }
+    divide(rounded(zero + LARGER_DIGITS)) * LARGER
+}
+
 /// The product of two whole numbers.
 fn product(a: &[u32], b: &[u32]) -> Vec<u32> {
     let mut digits = vec![0_u32; a.len() + b.len()];
@@ -389,6 +420,19 @@ fn shifted(digits: &[u32], by: usize) -> Vec<u32> {
     let mut all = vec![0; by];
     all.extend_from_slice(digits);
     all
+}
+
+/// The sum of two whole numbers.
+fn total(a: &[u32], b: &[u32]) -> Vec<u32> {
+    let digit = |of: &[u32], i: usize| u64::from(of.get(i).copied().unwrap_or(0));
+    let mut carry = 0;
+    (0..=a.len().max(b.len()))
+        .map(|i| {
+            let sum = digit(a, i) + digit(b, i) + carry;
+            carry = sum >> 32;
+            low_u32(sum)
+        })
+        .collect()
 }
 
 /// a - b, or none where b is greater.

@@ -270,6 +270,57 @@ impl Durations {
     }
 }
 
+/// Sizes of real numbers, from 2^-64 up to 2^63: 2^m cells for each power of two, so at most 2^-m wide relative to
+/// their value. Smaller numbers have cell 0, greater ones the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// m.
+    pub bits: u32,
+}
+
+/// Absolute errors.
+pub const ABS_ERROR: Sizes = Sizes { bits: 7 };
+
+impl Sizes {
+    const LEAST: f64 = 1.0 / 18_446_744_073_709_551_616.0;
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+    const MANTISSA_BITS: u32 = 52;
+
+    fn steps(self, x: f64) -> u64 {
+        x.to_bits() >> (Self::MANTISSA_BITS - self.bits)
+    }
+
+    /// The cell of a number's size.
+    #[inline]
+    pub fn cell(self, x: f64) -> u16 {
+        let size = x.abs();
+        if size < Self::LEAST {
+            return 0;
+        }
+        let cell = 1 + self.steps(size.min(Self::BEYOND.next_down())) - self.steps(Self::LEAST);
+        u16::try_from(cell).expect("127 powers of two of at most 2^8 cells")
+    }
+
+    /// The upper edge of a cell; that of the last is 2^63.
+    pub fn upper_edge(self, cell: u16) -> f64 {
+        let steps = u64::from(cell) + self.steps(Self::LEAST);
+        f64::from_bits(steps << (Self::MANTISSA_BITS - self.bits))
+    }
+
+    /// The middle of a cell, which represents the numbers in it; 0 for cell 0.
+    pub fn middle(self, cell: u16) -> f64 {
+        match cell.checked_sub(1) {
+            None => 0.0,
+            Some(before) => f64::midpoint(self.upper_edge(before), self.upper_edge(cell)),
+        }
+    }
+
+    /// How many cells there are.
+    pub fn cells(self) -> u16 {
+        self.cell(Self::BEYOND) + 1
+    }
+}
+
 /// How many cells the score lattice has.
 pub const SCORE_CELLS: u16 = 9731;
 

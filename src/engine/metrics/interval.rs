@@ -81,19 +81,19 @@ pub fn logit(figure: f64, positives: u64) -> Limits {
     Ok((back(centre - half), back(centre + half)))
 }
 
-/// Normal limits of a mean of n terms that cannot be negative, from their sum and sum of squares.
+/// Normal limits of a mean of n terms, from their sum and sum of squares, not clipped (scipy `norm.interval` with the
+/// standard error of the mean).
 pub fn mean_limits(n: u64, sum: &ExactSum, squares: &ExactSum) -> Limits {
     if n < 2 {
         return Err(Undefined::TooFewSamples);
     }
-    let spread = sum.scaled_variance(n, squares);
+    let spread = ExactSum::covariance(n, squares, sum, sum);
     if spread <= 0.0 {
         return Err(Undefined::ZeroVariance);
     }
-    let size = number(n);
-    let half = Z * (spread / (size - 1.0)).sqrt() / size;
-    let mean = sum.value() / size;
-    Ok(((mean - half).max(0.0), mean + half))
+    let half = Z * (spread / (number(n) - 1.0)).sqrt();
+    let mean = sum.mean(n);
+    Ok((mean - half, mean + half))
 }
 
 /// Appends a figure.
@@ -118,6 +118,11 @@ pub(super) const fn figure(name: &'static str, comment: &'static str) -> Column 
     Column { name, kind: Kind::Figure, comment }
 }
 
+/// A column of numbers that are never NULL.
+pub(super) const fn plain(name: &'static str, comment: &'static str) -> Column {
+    Column { name, kind: Kind::Number, comment }
+}
+
 /// A column of cells.
 pub(super) const fn cells(name: &'static str, comment: &'static str) -> Column {
     Column { name, kind: Kind::Cells, comment }
@@ -126,4 +131,26 @@ pub(super) const fn cells(name: &'static str, comment: &'static str) -> Column {
 /// A column of exact sums.
 pub(super) const fn sum(name: &'static str, comment: &'static str) -> Column {
     Column { name, kind: Kind::Sum, comment }
+}
+
+/// A column of lists of exact sums.
+pub(super) const fn sums(name: &'static str, comment: &'static str) -> Column {
+    Column { name, kind: Kind::Sums, comment }
+}
+
+/// The columns of several lists, one behind the other; N is how many there are.
+pub(super) const fn joined<const N: usize>(lists: &[&[Column]]) -> [Column; N] {
+    let mut all = [count("", ""); N];
+    let (mut list, mut filled) = (0, 0);
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].len() {
+            all[filled] = lists[list][at];
+            filled += 1;
+            at += 1;
+        }
+        list += 1;
+    }
+    assert!(filled == N, "N is the length of all lists");
+    all
 }

@@ -225,7 +225,7 @@ impl Accumulator for Labels {
         Ok(restored)
     }
 
-    fn figures(&self, _: &FigureContext, out: &mut Vec<Value>) {
+    fn figures(&self, _: &FigureContext<'_>, out: &mut Vec<Value>) {
         let settled = self.labelled + self.expired;
         // Only parts that are put together wrongly could have more labelled than inferences.
         let pending = self.inferences.saturating_sub(settled);

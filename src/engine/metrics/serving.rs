@@ -166,7 +166,7 @@ impl Accumulator for Serving {
         })
     }
 
-    fn figures(&self, context: &FigureContext, out: &mut Vec<Value>) {
+    fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>) {
         let latency_n = self.latency.total();
         let with_latency =
             |value: f64| if latency_n == 0 { Err(Undefined::NoValues) } else { Ok(value) };

@@ -49,6 +49,19 @@ impl<'a> Stored<'a> {
         }
     }
 
+    /// So many exact sums.
+    pub(super) fn sums<const N: usize>(&mut self) -> Result<[ExactSum; N], StateError> {
+        match self.next()? {
+            (_, Value::Sums(sums)) if sums.is_empty() => Ok([const { ExactSum::ZERO }; N]),
+            (name, Value::Sums(sums)) => {
+                let sums = <[ExactSum; N]>::try_from(sums);
+                let is_written = |sums: &[ExactSum; N]| !sums.iter().all(ExactSum::is_zero);
+                sums.ok().filter(is_written).ok_or(StateError::Malformed(name))
+            }
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
     /// Cells of a lattice of that many.
     pub(super) fn cells(&mut self, cells: u16) -> Result<Cells, StateError> {
         match self.next()? {

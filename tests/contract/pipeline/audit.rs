@@ -1,9 +1,9 @@
 //! Tables that lose what they have acknowledged, under a running instance.
 
 use super::*;
+use tidegauge::engine::metrics::MetricTable;
 use tidegauge::pipeline::Shared;
 use tidegauge::pipeline::worker::{FromWorker, Known, ToWorker, Worker};
-use tidegauge::sink::tables::Table;
 
 /// The value of a counter, over all its labels.
 fn counter(telemetry: &Telemetry, name: &str) -> u64 {
@@ -15,7 +15,7 @@ fn counter(telemetry: &Telemetry, name: &str) -> u64 {
 #[test]
 fn rows_of_sealed_windows_that_are_not_there_are_written_again_before_the_mark() {
     let log = traffic(2, 400, 700);
-    for table in [Table::WindowState, Table::Seals, Table::Serving] {
+    for table in [Table::WindowState, Table::Seals, Table::Metric(MetricTable::Serving)] {
         let memory = Memory::new();
         memory.lock().forgets = Some((table, 2));
         let telemetry = block_on(async {

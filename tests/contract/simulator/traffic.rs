@@ -130,6 +130,7 @@ fn settings(random: &mut Random) -> Settings {
         task: Some(Task::Binary),
         dimensions: region.clone(),
         value: Some([10.0, -4.0, -20.0, 0.5]),
+        thresholds: vec![0.3, 0.5],
         ..ModelRule::default()
     };
     let rest = ModelRule { threshold: 0.45, ..ModelRule::default() };

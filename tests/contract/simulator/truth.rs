@@ -89,7 +89,8 @@ impl Truth {
         let rows = expected.rows.into_iter().map(|row| {
             let window = Window::of(EventTime(row.start), Millis(row.grain));
             let names = [&*row.model, &*row.version, &*row.segment];
-            ((row.table, key_bytes(window, names)), row)
+            let key = [key_bytes(window, names), own_key_bytes(&row)].concat();
+            ((row.table, key), row)
         });
         let dead = case.logs.iter().zip(0..).flat_map(|(logs, number)| {
             let of = |stream, log: &[oracle::Record]| {
@@ -296,7 +297,7 @@ impl Truth {
 }
 
 fn columns(table: MetricTable) -> (&'static str, Vec<(String, String)>) {
-    let spec = Table::of(table).spec();
+    let spec = Table::Metric(table).spec();
     let columns = spec.written().map(|column| (column.name.clone(), column.data_type.clone()));
     (table.name(), columns.collect())
 }
@@ -342,6 +343,18 @@ fn key_bytes(window: Window, [model, version, segment]: [&str; 3]) -> Vec<u8> {
         bytes.extend(text.as_bytes());
     }
     bytes
+}
+
+/// What tells several rows of a window apart: the first of their columns.
+fn own_key_bytes(row: &oracle::Row) -> Vec<u8> {
+    if row.own_key.is_empty() {
+        return Vec::new();
+    }
+    match row.cells[0].1 {
+        oracle::Cell::Count(count) => count.to_le_bytes().to_vec(),
+        oracle::Cell::Number(number) => number.to_le_bytes().to_vec(),
+        other => panic!("{other:?} is no key"),
+    }
 }
 
 fn compare(

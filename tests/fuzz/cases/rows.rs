@@ -9,7 +9,9 @@ use tidegauge::engine::log_time::LogClock;
 use tidegauge::engine::metrics::Families;
 use tidegauge::engine::metrics::accumulator::Accumulator;
 use tidegauge::engine::metrics::binary::BinaryInput;
+use tidegauge::engine::metrics::calibration::CalibrationInput;
 use tidegauge::engine::metrics::labels::LabelsInput;
+use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::serving::ServingInput;
 use tidegauge::engine::outcome::Outcomes;
 use tidegauge::engine::state::{Key, StateRow, Version};
@@ -127,15 +129,24 @@ fn state(records: u32) -> StateRow {
         let score = Some(f64::from(i % 97) / 97.0);
         let decision = Some(i % 2 == 0);
         families.labels.add(&LabelsInput::Inference { decision });
-        families.binary_mut().add(&BinaryInput::Inference { score });
+        families.binary.get_mut().add(&BinaryInput::Inference { score });
         if i % 4 > 0 {
             families
                 .labels
                 .add(&LabelsInput::First { delay_ms: u64::from(i) << (i % 32), decision });
             let positive = i % 3 == 0;
-            let labelled =
-                BinaryInput::Labelled { decision, off_threshold: false, score, positive };
-            families.binary_mut().add(&labelled);
+            let labelled = BinaryInput::Labelled {
+                decision,
+                off_threshold: false,
+                score,
+                positive,
+                thresholds: &[0.25, 0.75],
+            };
+            families.binary.get_mut().add(&labelled);
+            let score = f64::from(i % 97) / 97.0;
+            families.calibration.get_mut().add(&CalibrationInput { score, positive });
+            let (predicted, actual) = (f64::from(i) * 1.5, f64::from(i));
+            families.regression.get_mut().add(&RegressionInput::Labelled { predicted, actual });
         }
     }
     StateRow {

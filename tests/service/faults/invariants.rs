@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::report::{Check, Report};
-use super::samples::METRICS;
 use super::trial::{JOB, TOPICS, Trial};
 use crate::end_to_end::{dead_letters, dead_records, sections};
-use crate::support::job::{Job, grain_name};
+use crate::support::job::{Job, METRIC_TABLES, grain_name};
 use crate::support::oracle::{self, Account, Tables};
 
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -178,9 +177,10 @@ fn limits(trial: &Trial, caught_up: Duration) -> Check {
 /// I7: FINAL, argMax, and all after OPTIMIZE FINAL; and any row of a key's greatest version is the same row.
 fn readings(trial: &Trial) -> Check {
     let (mut compared, mut failures) = (0, Vec::new());
-    for table in METRICS.into_iter().chain(["window_state"]) {
-        let more = if table == "window_state" { "partition" } else { "grain" };
-        let key = format!("{more}, model, version, segment, window_start");
+    let metrics = METRIC_TABLES.map(|(table, own)| (table, "grain", own));
+    for (table, more, own) in metrics.into_iter().chain([("window_state", "partition", None)]) {
+        let own = own.map(|own| format!(", {own}")).unwrap_or_default();
+        let key = format!("{more}, model, version, segment, window_start{own}");
         let of = |row: &str, rest: &str| {
             let sql = format!(
                 "SELECT count(), sum(cityHash64(t)) FROM \

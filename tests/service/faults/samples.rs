@@ -251,7 +251,7 @@ fn remember(trial: &mut Trial) -> Option<()> {
     for line in ask(&trial.clickhouse, &sql)?.lines() {
         let row: Map<String, Json> = serde_json::from_str(line).expect("JSON");
         let version = row["row_version"].as_u64().expect("a version");
-        trial.samples.rows.insert((table, row_key(&row), version), row);
+        trial.samples.rows.insert((table, row_key(table, &row), version), row);
     }
     Some(())
 }

@@ -13,7 +13,12 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::{Cell, Folded};
+use super::{Cell, Folded, ModelRule};
+
+#[path = "calibration.rs"]
+mod calibration;
+#[path = "regression.rs"]
+mod regression;
 
 type Cells = Vec<(String, Cell)>;
 type Figure = Result<f64, &'static str>;
@@ -28,17 +33,32 @@ pub fn whole_us(latency_ms: f64) -> u64 {
     ((latency_ms * 1000.0 + 0.5).floor() as u64).min(u64::from(u32::MAX))
 }
 
-/// The tables that have a row of these inferences, with their columns.
+/// The rows of these inferences: table, what tells several rows of it apart, columns.
 pub fn tables(
     window_ms: i64,
-    value: Option<[f64; 4]>,
+    rule: &ModelRule,
     members: &[&Folded],
-) -> Vec<(&'static str, Cells)> {
+) -> Vec<(&'static str, String, Cells)> {
     let mut tables = vec![("serving", serving(window_ms, members)), ("labels", labels(members))];
+    let mut narrow = Vec::new();
     if members.iter().any(|one| one.binary) {
-        tables.push(("quality_binary", binary(value, members)));
+        tables.push(("quality_binary", binary(rule.value, members)));
+        let scored = scored(members);
+        for threshold in &rule.thresholds {
+            let cells = at_threshold(*threshold, rule.value, &scored);
+            narrow.push(("quality_threshold", threshold.to_string(), cells));
+        }
+        if !scored.is_empty() {
+            tables.push(("calibration", calibration::summary(&scored)));
+            let bins = calibration::bins(&scored).into_iter();
+            narrow.extend(bins.map(|(bin, cells)| ("calibration_bins", bin.to_string(), cells)));
+        }
     }
-    tables
+    if members.iter().any(|one| one.regression) {
+        tables.push(("quality_regression", regression::figures(members)));
+    }
+    let wide = tables.into_iter().map(|(table, cells)| (table, String::new(), cells));
+    wide.chain(narrow).collect()
 }
 
 fn put(cells: &mut Cells, name: &str, cell: Cell) {
@@ -180,40 +200,61 @@ fn labels(members: &[&Folded]) -> Cells {
     cells
 }
 
+/// Labels of binary inferences: whether they are positive.
+fn truths<'a>(members: &'a [&Folded]) -> impl Iterator<Item = (&'a Folded, bool)> {
+    let binary = members.iter().filter(|one| one.binary);
+    binary.filter_map(|one| one.walk.positive.map(|positive| (*one, positive)))
+}
+
+/// Labelled scores.
+fn scored(members: &[&Folded]) -> Vec<(f64, bool)> {
+    truths(members).filter_map(|(one, positive)| Some((one.score?, positive))).collect()
+}
+
 fn binary(value: Option<[f64; 4]>, members: &[&Folded]) -> Cells {
     let mut cells = Cells::new();
-    let truths = members
-        .iter()
-        .filter(|one| one.binary)
-        .filter_map(|one| one.walk.positive.map(|positive| (*one, positive)));
-    let truths: Vec<(&Folded, bool)> = truths.collect();
-    confusion(&mut cells, &truths);
-    let scored: Vec<(f64, bool)> =
-        truths.iter().filter_map(|(one, positive)| Some((one.score?, *positive))).collect();
+    let decided = truths(members).filter_map(|(one, positive)| Some((one.decision?, positive)));
+    let decided: Vec<(bool, bool)> = decided.collect();
+    confusion(&mut cells, &decided);
+    let scored = scored(members);
     areas(&mut cells, &scored);
     losses(&mut cells, &scored);
-    let off = truths.iter().filter(|(one, _)| one.off_threshold).count();
+    let off = truths(members).filter(|(one, _)| one.off_threshold).count();
     count(&mut cells, "decisions_off_threshold", off);
-    let [tp, fp, fn_, tn] = confusion_counts(&truths);
-    let sum = value.ok_or("not_configured").map(|worth| {
-        worth[0] * tp as f64 + worth[1] * fp as f64 + worth[2] * fn_ as f64 + worth[3] * tn as f64
-    });
-    figure(&mut cells, "value_sum", sum);
-    let per_label = sum.and_then(|sum| divide(sum, tp + fp + fn_ + tn, "no_labels"));
-    figure(&mut cells, "value_per_label", per_label);
+    worth(&mut cells, value, &decided);
     cells
 }
 
-/// tp, fp, fn, tn of the labelled with a decision.
-fn confusion_counts(truths: &[(&Folded, bool)]) -> [usize; 4] {
+fn at_threshold(threshold: f64, value: Option<[f64; 4]>, scored: &[(f64, bool)]) -> Cells {
+    let mut cells = Cells::new();
+    let decided: Vec<(bool, bool)> =
+        scored.iter().map(|(score, positive)| (*score >= threshold, *positive)).collect();
+    figure(&mut cells, "threshold", Ok(threshold));
+    confusion(&mut cells, &decided);
+    worth(&mut cells, value, &decided);
+    cells
+}
+
+fn worth(cells: &mut Cells, value: Option<[f64; 4]>, decided: &[(bool, bool)]) {
+    let [tp, fp, fn_, tn] = confusion_counts(decided);
+    let sum = value.ok_or("not_configured").map(|worth| {
+        worth[0] * tp as f64 + worth[1] * fp as f64 + worth[2] * fn_ as f64 + worth[3] * tn as f64
+    });
+    figure(cells, "value_sum", sum);
+    let per_label = sum.and_then(|sum| divide(sum, tp + fp + fn_ + tn, "no_labels"));
+    figure(cells, "value_per_label", per_label);
+}
+
+/// tp, fp, fn, tn of decisions and labels.
+fn confusion_counts(decided: &[(bool, bool)]) -> [usize; 4] {
     let with = |decision: bool, truth: bool| {
-        truths.iter().filter(|(one, t)| one.decision == Some(decision) && *t == truth).count()
+        decided.iter().filter(|(d, t)| *d == decision && *t == truth).count()
     };
     [with(true, true), with(true, false), with(false, true), with(false, false)]
 }
 
-fn confusion(cells: &mut Cells, truths: &[(&Folded, bool)]) {
-    let [tp, fp, fn_, tn] = confusion_counts(truths);
+fn confusion(cells: &mut Cells, decided: &[(bool, bool)]) {
+    let [tp, fp, fn_, tn] = confusion_counts(decided);
     let n = tp + fp + fn_ + tn;
     let counts = [
         ("n", n),
@@ -402,18 +443,18 @@ fn losses(cells: &mut Cells, scored: &[(f64, bool)]) {
     let squares =
         |(score, positive): &(f64, bool)| (score - f64::from(u8::from(*positive))).powi(2);
     let squares: Vec<f64> = scored.iter().map(squares).collect();
-    mean(cells, "log_loss", f64::INFINITY, logs);
+    mean(cells, "log_loss", [0.0, f64::INFINITY], "no_scores", logs);
     let clipped =
         scored.iter().map(of_truth).filter(|p| *p < epsilon || *p > 1.0 - epsilon).count();
     count(cells, "log_loss_clipped", clipped);
-    mean(cells, "brier", 1.0, squares);
+    mean(cells, "brier", [0.0, 1.0], "no_scores", squares);
 }
 
-/// Mean of terms that are never negative, with its normal interval.
-fn mean(cells: &mut Cells, name: &str, most: f64, mut terms: Vec<f64>) {
+/// Mean of terms with its normal interval, held to what the figure can be.
+fn mean(cells: &mut Cells, name: &str, range: [f64; 2], none: &'static str, mut terms: Vec<f64>) {
     let n = terms.len();
     terms.sort_by(f64::total_cmp);
-    let mean = divide(careful_sum(terms.iter().copied()), n, "no_scores");
+    let mean = divide(careful_sum(terms.iter().copied()), n, none);
     let interval = mean.and_then(|mean| {
         if n < 2 {
             return Err("too_few_samples");
@@ -423,7 +464,7 @@ fn mean(cells: &mut Cells, name: &str, most: f64, mut terms: Vec<f64>) {
         }
         let squares = careful_sum(terms.iter().map(|term| (term - mean).powi(2)));
         let half = Z * (squares / (n - 1) as f64 / n as f64).sqrt();
-        Ok([(mean - half).max(0.0), (mean + half).min(most)])
+        Ok([(mean - half).max(range[0]), (mean + half).min(range[1])])
     });
     with_interval(cells, name, mean, interval);
 }

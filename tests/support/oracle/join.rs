@@ -205,6 +205,14 @@ fn step<'a>(
     }
     *winner = Some(one);
     walk.positive = Some(is_positive(rule, &label.value));
+    walk.number = number_of(&label.value);
+}
+
+fn number_of(value: &Given) -> Option<f64> {
+    match value.normal() {
+        Given::Number(number) => Some(number),
+        Given::Boolean(_) | Given::Text(_) => None,
+    }
 }
 
 fn is_positive(rule: &ModelRule, value: &Given) -> bool {
@@ -270,6 +278,7 @@ fn fold(
         None => None,
     };
     let binary = rule.task.or(shape) == Some(Task::Binary);
+    let regression = rule.task.or(shape) == Some(Task::Regression);
     let own = inference.prediction.as_ref().map(|value| is_positive(&rule, value));
     let own = own.filter(|_| binary);
     let by_score = inference.score.filter(|_| binary).map(|score| score >= rule.threshold);
@@ -286,6 +295,8 @@ fn fold(
         score: inference.score.filter(|_| binary),
         decision: own.or(by_score),
         off_threshold: own.is_some() && by_score.is_some() && own != by_score,
+        regression,
+        number: inference.prediction.as_ref().and_then(number_of).filter(|_| regression),
         walk,
         keys,
     }
