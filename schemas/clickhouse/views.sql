@@ -354,6 +354,48 @@ AS SELECT window_start, window_end, grain, job, model, version, segment, n, mean
 FROM `tidegauge`.`quality_regression` FINAL
 COMMENT 'Quality of models that predict numbers, of the labelled inferences, with 95 % intervals';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`data_quality`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `feature` LowCardinality(String) COMMENT 'The feature\'s name; (other) holds the values of features beyond the cap on them',
+    `kind` LowCardinality(String) COMMENT 'What most of its values are: numeric, categorical, boolean',
+    `inferences` UInt64 COMMENT 'Accepted inferences',
+    `values` UInt64 COMMENT 'Values of its kind',
+    `missing` UInt64 COMMENT 'Inferences without a value: absent, null, NaN or infinite',
+    `missing_rate` Nullable(Float64) COMMENT 'missing / inferences',
+    `missing_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of missing_rate (Wilson)',
+    `missing_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of missing_rate (Wilson)',
+    `non_finite` UInt64 COMMENT 'NaN, infinite, or beyond 1e150, among the missing',
+    `type_errors` UInt64 COMMENT 'Values of another kind; they enter no other figure',
+    `type_error_rate` Nullable(Float64) COMMENT 'type_errors / inferences',
+    `distinct` Nullable(Float64) COMMENT 'Distinct texts, exact up to the cap on them',
+    `is_constant` Nullable(Float64) COMMENT '1 if there are at least two values and all are equal, else 0',
+    `min` Nullable(Float64) COMMENT 'Least number',
+    `max` Nullable(Float64) COMMENT 'Greatest number',
+    `mean` Nullable(Float64) COMMENT 'Mean of the numbers',
+    `sd` Nullable(Float64) COMMENT 'Standard deviation of the numbers (n - 1)',
+    `p01` Nullable(Float64) COMMENT '1 % quantile of the numbers, within 1/64 of the exact one',
+    `p25` Nullable(Float64) COMMENT '25 % quantile of the numbers, within 1/64',
+    `p50` Nullable(Float64) COMMENT 'Median of the numbers, within 1/64',
+    `p75` Nullable(Float64) COMMENT '75 % quantile of the numbers, within 1/64',
+    `p99` Nullable(Float64) COMMENT '99 % quantile of the numbers, within 1/64',
+    `top_category` LowCardinality(String) COMMENT 'Most frequent text, of several the first; empty where there is none',
+    `top_category_n` UInt64 COMMENT 'How often it came',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, feature, kind, inferences, values, missing, missing_rate, missing_rate_lower, missing_rate_upper, non_finite, type_errors, type_error_rate, distinct, is_constant, min, max, mean, sd, p01, p25, p50, p75, p99, top_category, top_category_n, undefined, sealed, row_version
+FROM `tidegauge`.`data_quality` FINAL
+COMMENT 'What each feature of the inferences holds: missing values, wrong types, range, distribution';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`stream_health`
 (
     `job` LowCardinality(String) COMMENT 'The job',

@@ -223,6 +223,7 @@ pub const OPTIONS: &[Opt] = &[
         "256",
         "a dimension with more values is an ID, not a segment",
     ),
+    opt("caps.features", Kind::Integer, "256", "the figures of a feature are rows of their own"),
     opt("logs.format", Kind::Text, "text", "for people; \"json\" for a log store"),
     opt("logs.level", Kind::Text, "info", "what an operator needs"),
 ];

@@ -49,6 +49,7 @@ pub(super) fn shard(reader: &Reader<'_>, has_labels: bool) -> Result<ShardSettin
             models: reader.integer(&["caps", "models"], 1..=1_000_000)?,
             versions: reader.integer(&["caps", "versions"], 1..=1_000_000)?,
             segments: reader.integer(&["caps", "segments"], 1..=1_000_000)?,
+            features: reader.integer(&["caps", "features"], 1..=10_000)?,
         },
         dimensions,
         models,

@@ -9,6 +9,7 @@ use super::metrics::Families;
 use super::metrics::accumulator::Accumulator;
 use super::metrics::binary::BinaryInput;
 use super::metrics::calibration::CalibrationInput;
+use super::metrics::features::FeaturesInput;
 use super::metrics::labels::LabelsInput;
 use super::metrics::regression::RegressionInput;
 use super::metrics::serving::ServingInput;
@@ -102,7 +103,10 @@ impl Join {
             failed: inference.failed,
             freshness_ms: delay_ms(arrival, inference.time),
         };
-        fold_inference(open, group, &serving, &prediction, if is_new { context.epoch } else { 0 });
+        let features =
+            FeaturesInput { features: inference.features, names, most: settings.caps.features };
+        let epoch = if is_new { context.epoch } else { 0 };
+        fold_inference(open, group, &serving, &features, &prediction, epoch);
         let mut entry = Entry::accepted(inference.id, number, &prediction);
         entry.time_in_window = small(inference.time.0 - window.start.0);
         entry.offset_in_group = small(offset - group.base_offset);
@@ -340,6 +344,7 @@ fn fold_inference(
     window: &mut OpenWindow,
     group: &Group,
     serving: &ServingInput,
+    features: &FeaturesInput<'_>,
     prediction: &Prediction,
     epoch: u64,
 ) {
@@ -348,6 +353,9 @@ fn fold_inference(
         let families = &mut state.families;
         families.serving.add(serving);
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
+        if !features.features.is_empty() {
+            families.features.get_mut().add(features);
+        }
         match prediction {
             Prediction::None => {}
             Prediction::Binary { score, .. } => {

@@ -45,6 +45,8 @@ pub struct Caps {
     pub versions: usize,
     /// Distinct values of one segment dimension of one model and version.
     pub segments: usize,
+    /// Distinct features of one model, version and segment.
+    pub features: usize,
 }
 
 /// What the configuration says about some models.

@@ -399,7 +399,7 @@ mod tests {
             progress: Progress::Log,
             has_labels: true,
             generation: 0,
-            caps: Caps { models: 9, versions: 9, segments: 9 },
+            caps: Caps { models: 9, versions: 9, segments: 9, features: 9 },
             dimensions: Vec::new(),
             models: Vec::new(),
         };

@@ -127,10 +127,11 @@ pub fn data_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Count => COUNT,
         Kind::Time => TIME,
+        Kind::Text => NAME,
         Kind::Number => "Float64",
         Kind::Figure => "Nullable(Float64)",
         Kind::Sum => TEXT,
-        Kind::Sums => "Array(String)",
+        Kind::Names | Kind::Sums => "Array(String)",
         Kind::Cells => "Array(Tuple(UInt64, UInt64))",
     }
 }

@@ -267,7 +267,7 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         | MetricTable::QualityThreshold
         | MetricTable::CalibrationBins
         | MetricTable::QualityRegression => "n",
-        MetricTable::Serving | MetricTable::Labels => "inferences",
+        MetricTable::Serving | MetricTable::Labels | MetricTable::DataQuality => "inferences",
     }
 }
 
@@ -288,7 +288,7 @@ fn long_half(table: MetricTable, databases: &Databases) -> String {
         .iter()
         .filter(|column| match column.kind {
             Kind::Count | Kind::Number | Kind::Figure => !is_limit(columns, column),
-            Kind::Time | Kind::Sum | Kind::Sums | Kind::Cells => false,
+            Kind::Time | Kind::Text | Kind::Names | Kind::Sum | Kind::Sums | Kind::Cells => false,
         })
         .map(|column| {
             format!(

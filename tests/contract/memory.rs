@@ -268,10 +268,11 @@ impl Tables {
             .map(|column| match column.kind {
                 Kind::Count => Value::Count(at.u64()),
                 Kind::Time => Value::Time(at.i64()),
+                Kind::Names => Value::Names(at.list(|at| at.text().into())),
                 Kind::Sum => Value::Sum(ExactSum::from_bytes(at.bytes()).unwrap()),
                 Kind::Sums => Value::Sums(at.list(|at| ExactSum::from_bytes(at.bytes()).unwrap())),
                 Kind::Cells => Value::Cells(at.list(|at| (at.u64(), at.u64()))),
-                Kind::Number | Kind::Figure => panic!("no state"),
+                Kind::Number | Kind::Figure | Kind::Text => panic!("no state"),
             })
             .collect();
         let row = StateRow { key: key.clone(), partition, version: Version(at.u64()), values };

@@ -62,7 +62,7 @@ fn settings(partitions: i32) -> PipelineSettings {
             progress: Progress::Log,
             has_labels: true,
             generation: 3,
-            caps: Caps { models: 100, versions: 20, segments: 50 },
+            caps: Caps { models: 100, versions: 20, segments: 50, features: 40 },
             dimensions: vec!["region".to_owned()],
             models: vec![ModelSettings {
                 dimensions: vec![0],

@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tidegauge::engine::event::{
-    Arrival, Event, Inference, Label, Offset, PartitionId, Positions, RequestId, Segment, Stream,
-    Target, WEIGHT_ONE,
+    Arrival, Event, Feature, FeatureValue, Inference, Label, Offset, PartitionId, Positions,
+    RequestId, Segment, Stream, Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::metrics::accumulator::Value;
-use tidegauge::engine::names::{ClassId, ModelId, Names, SegmentId, VersionId};
+use tidegauge::engine::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::{Outcome, Tally};
 use tidegauge::engine::state::{Frozen, Key, StateRow, Version};
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
@@ -19,7 +19,7 @@ use tidegauge::engine::window::Window;
 use tidegauge::engine::{Shard, ShardSettings};
 use tidegauge::evaluate::{Merged, MetricRow, RowContext, grain_name};
 
-use crate::oracle::{self, Account, Body, Cell, Given, Record};
+use crate::oracle::{self, Account, Body, Cell, Given, Held, Record};
 use crate::shard;
 
 /// What a run does next with one partition.
@@ -147,6 +147,14 @@ impl<'a> Driver<'a> {
             Body::Dead => self.shard.dead(at),
             Body::Inference(said) => {
                 let segments = segments(self.settings, &said.segments, &mut self.names);
+                let features: Vec<Feature<'_>> = said
+                    .features
+                    .iter()
+                    .map(|(name, value)| Feature {
+                        name: FeatureId(self.names.intern(name)),
+                        value: feature(value),
+                    })
+                    .collect();
                 let scores = [(ClassId(self.names.intern("a")), 1.0)];
                 let inference = Inference {
                     id: RequestId::of(said.id.as_bytes()),
@@ -160,7 +168,7 @@ impl<'a> Driver<'a> {
                     failed: said.failed,
                     score: said.score,
                     scores: if said.has_scores { &scores } else { &[] },
-                    features: &[],
+                    features: &features,
                     segments: &segments,
                 };
                 self.shard.observe(at, &Event::Inference(inference), &mut self.names)
@@ -281,10 +289,21 @@ impl Written {
 fn own_key(row: &MetricRow) -> String {
     let of = |value: &Value| match value {
         Value::Count(count) => count.to_string(),
+        Value::Text(text) => text.to_string(),
         Value::Figure(Ok(number)) => number.to_string(),
         other => panic!("{other:?} is no key"),
     };
     row.values.iter().take(row.table.keys()).map(of).collect()
+}
+
+fn feature(value: &Held) -> FeatureValue<'_> {
+    match value {
+        Held::Null => FeatureValue::Missing,
+        Held::NotFinite => FeatureValue::NotFinite,
+        Held::Number(number) => FeatureValue::Number(*number),
+        Held::Text(text) => FeatureValue::Text(text),
+        Held::Boolean(value) => FeatureValue::Boolean(*value),
+    }
 }
 
 fn compare_accounts(mark: &Mark, account: &Account) {
@@ -309,8 +328,8 @@ fn counts(tally: &Tally) -> BTreeMap<(usize, String), [i64; 4]> {
 }
 
 fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut String) {
-    let expected_cells: BTreeMap<&str, Cell> =
-        expected.cells.iter().map(|(name, cell)| (&**name, *cell)).collect();
+    let expected_cells: BTreeMap<&str, &Cell> =
+        expected.cells.iter().map(|(name, cell)| (&**name, cell)).collect();
     let about = format!("{} {:?}", row.table.name(), row.key);
     let mut undefined = Vec::new();
     assert_eq!(row.table.columns().len(), row.values.len());
@@ -319,7 +338,7 @@ fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut Strin
             writeln!(differences, "{about}: the oracle has no column {}", column.name).unwrap();
             continue;
         };
-        if !is_same(value, *cell) {
+        if !is_same(value, cell) {
             let name = column.name;
             writeln!(differences, "{about}: {name} is {value:?}, expected {cell:?}").unwrap();
         }
@@ -340,12 +359,13 @@ fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut Strin
     compare("version", row.version.0.to_string(), expected.row_version.to_string());
 }
 
-fn is_same(value: &Value, cell: Cell) -> bool {
+fn is_same(value: &Value, cell: &Cell) -> bool {
     match (value, cell) {
-        (Value::Count(is), Cell::Count(expected)) => *is == expected,
-        (Value::Time(is), Cell::Time(expected)) => *is == expected,
-        (Value::Figure(Ok(is)), Cell::Number(expected)) => oracle::is_close(*is, expected),
-        (Value::Figure(Err(is)), Cell::Null(expected)) => is.code() == expected,
+        (Value::Count(is), Cell::Count(expected)) => is == expected,
+        (Value::Time(is), Cell::Time(expected)) => is == expected,
+        (Value::Text(is), Cell::Text(expected)) => **is == *expected,
+        (Value::Figure(Ok(is)), Cell::Number(expected)) => oracle::is_close(*is, *expected),
+        (Value::Figure(Err(is)), Cell::Null(expected)) => is.code() == *expected,
         _ => false,
     }
 }

@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use proptest::prelude::*;
+use tidegauge::engine::event::{Feature, FeatureValue};
 use tidegauge::engine::metrics::accumulator::{
     Accumulator, Column, FigureContext, Kind, StateError, Value, ValueMatrix,
 };
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
 use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
 use tidegauge::engine::metrics::exact_sum::ExactSum;
+use tidegauge::engine::metrics::features::{Features, FeaturesInput};
 use tidegauge::engine::metrics::labels::{Labels, LabelsInput};
 use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 use tidegauge::engine::metrics::serving::{Serving, ServingInput};
 use tidegauge::engine::metrics::{Families, MetricTable, state_columns};
+use tidegauge::engine::names::{FeatureId, Names};
 use tidegauge::engine::time::EventTime;
 
 const CONTEXT: FigureContext<'static> = FigureContext {
@@ -65,6 +68,8 @@ fn check_columns(columns: &[Column], values: &[Value]) {
             | (Kind::Time, Value::Time(_))
             | (Kind::Sum, Value::Sum(_))
             | (Kind::Sums, Value::Sums(_))
+            | (Kind::Text, Value::Text(_))
+            | (Kind::Names, Value::Names(_))
             | (Kind::Cells, Value::Cells(_)) => true,
             (Kind::Number, Value::Figure(figure)) => figure.is_ok_and(f64::is_finite),
             (Kind::Figure, Value::Figure(figure)) => {
@@ -180,6 +185,40 @@ fn regression() -> impl Strategy<Value = RegressionInput> {
     ]
 }
 
+const FEATURES: [&str; 4] = ["amount", "city", "new", "ß"];
+
+fn value() -> impl Strategy<Value = FeatureValue<'static>> {
+    let texts = prop::sample::select(vec!["", "Bern", "Rom", "Wien"]);
+    prop_oneof![
+        4 => real().prop_map(FeatureValue::Number),
+        2 => texts.prop_map(FeatureValue::Text),
+        // More texts than a state keeps.
+        2 => (0..300_u32).prop_map(|n| FeatureValue::Text(Box::leak(format!("t{n}").into()))),
+        1 => any::<bool>().prop_map(FeatureValue::Boolean),
+        1 => prop::sample::select(vec![FeatureValue::Missing, FeatureValue::NotFinite]),
+    ]
+}
+
+/// Records that carry some of the features, in any order, of a worker that has seen none of them before.
+fn features() -> impl Strategy<Value = FeaturesInput<'static>> {
+    let some = prop::collection::btree_map(0..FEATURES.len(), value(), 0..5);
+    some.prop_map(|some| {
+        let mut names = Names::default();
+        for name in FEATURES {
+            names.intern(name);
+        }
+        let features: Vec<Feature<'static>> = some
+            .into_iter()
+            .map(|(at, value)| Feature { name: FeatureId(names.intern(FEATURES[at])), value })
+            .collect();
+        FeaturesInput {
+            features: Box::leak(features.into()),
+            names: Box::leak(Box::new(names)),
+            most: 100,
+        }
+    })
+}
+
 fn lists<T: Debug>(input: impl Strategy<Value = T>) -> impl Strategy<Value = [Vec<T>; 3]> {
     prop::array::uniform3(prop::collection::vec(input, 0..40))
 }
@@ -211,12 +250,18 @@ proptest! {
     }
 
     #[test]
+    fn features_keep_the_laws(lists in lists(features())) {
+        check_laws::<Features>(&lists, false);
+    }
+
+    #[test]
     fn registry_keeps_the_laws(
         serving in lists(serving()),
         labels in lists(labels()),
         binary in lists(prop::option::of(binary())),
         calibration in lists(prop::option::of(calibration())),
         regression in lists(prop::option::of(regression())),
+        features in lists(features()),
     ) {
         let folded = |i: usize| {
             let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
@@ -226,6 +271,7 @@ proptest! {
             scored.for_each(|input| families.calibration.get_mut().add(input));
             let pairs = regression[i].iter().flatten();
             pairs.for_each(|input| families.regression.get_mut().add(input));
+            features[i].iter().for_each(|input| families.features.get_mut().add(input));
             families
         };
         let both = |left: &Families, right: &Families| {

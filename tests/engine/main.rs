@@ -3,7 +3,7 @@
 #![expect(clippy::float_cmp, reason = "what is exact is compared exactly")]
 
 #[path = "../support/oracle.rs"]
-#[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
+#[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod oracle;
 #[path = "../support/shard.rs"]
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]

@@ -9,7 +9,9 @@ use proptest::sample::select;
 use tidegauge::engine::event::Stream;
 
 use crate::drive::{self, Step};
-use crate::oracle::{Body, Given, Inference, Label, ModelRule, Partition, Record, Settings, Task};
+use crate::oracle::{
+    Body, Given, Held, Inference, Label, ModelRule, Partition, Record, Settings, Task,
+};
 
 /// All times of a random log are whole seconds, few of them, so that limits are met exactly.
 const UNIT: i64 = 1000;
@@ -59,6 +61,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 max_gap: max_gap * UNIT,
                 clock_stamps: k,
                 caps: [caps.0, caps.1, caps.2],
+                most_features: 3,
                 models,
                 grains: vec![20 * UNIT, 60 * UNIT],
                 has_labels: kind != 0,
@@ -105,6 +108,16 @@ fn score() -> impl Strategy<Value = Option<f64>> {
     ]
 }
 
+fn held() -> impl Strategy<Value = Held> {
+    prop_oneof![
+        4 => select(vec![0.0, -0.0, 1.0, -2.5, 1e150, -1e150, 5e-324, 0.1, 1e20]).prop_map(Held::Number),
+        2 => (-100.0..100.0_f64).prop_map(Held::Number),
+        2 => select(vec!["", "x", "y", "z"]).prop_map(|text| Held::Text(text.to_owned())),
+        1 => any::<bool>().prop_map(Held::Boolean),
+        1 => select(vec![Held::Null, Held::NotFinite]),
+    ]
+}
+
 fn inference() -> impl Strategy<Value = Inference> {
     let identity = (0..4_u8, select(vec!["a", "a", "b", "b", "a2", "c"]), 0..3_u8);
     let latency = proptest::option::of(select(vec![0.0, 0.0004, 0.0005, 1.5, 12.0, 250.25, 5e9]));
@@ -112,13 +125,17 @@ fn inference() -> impl Strategy<Value = Inference> {
     let segments = (proptest::option::of(0..4_u8), proptest::option::of(0..3_u8));
     // The event's seconds before the log's; the log's are added later.
     let before = prop_oneof![4 => 0..=4_i64, 1 => -7..=12_i64];
-    (identity, before, said, segments).prop_map(
+    let features = proptest::collection::btree_map(select(vec!["a", "b", "c", "d"]), held(), 0..4);
+    (identity, before, said, segments, features).prop_map(
         |(
             (id, model, version),
             time,
             (prediction, score, has_scores, latency_ms, failed),
             segment,
+            features,
         )| {
+            let features =
+                features.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             let mut segments = Vec::new();
             segments.extend(segment.0.map(|value| ("region".to_owned(), format!("r{value}"))));
             segments.extend(segment.1.map(|value| ("tier".to_owned(), format!("t{value}"))));
@@ -133,6 +150,7 @@ fn inference() -> impl Strategy<Value = Inference> {
                 latency_ms,
                 failed,
                 segments,
+                features,
             }
         },
     )

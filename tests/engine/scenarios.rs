@@ -8,7 +8,8 @@ use tidegauge::engine::event::Stream;
 
 use crate::drive::{self, Step};
 use crate::oracle::{
-    self, Body, Cell, Given, Inference, Label, ModelRule, Partition, Record, Settings, Tables, Task,
+    self, Body, Cell, Given, Held, Inference, Label, ModelRule, Partition, Record, Settings,
+    Tables, Task,
 };
 
 const TOPICS: [&str; 2] = ["inference", "label"];
@@ -93,6 +94,7 @@ fn parse(text: &str) -> Scenario<'_> {
             max_gap: ms("7d"),
             clock_stamps: 1,
             caps: [1000; 3],
+            most_features: 1000,
             models: Vec::new(),
             grains: Vec::new(),
             has_labels: true,
@@ -230,11 +232,24 @@ fn inference(words: &[&str]) -> (Option<i64>, i64, Body) {
             "scores" => said.has_scores = true,
             "latency_ms" => said.latency_ms = Some(value.parse().unwrap()),
             "error" => said.failed = true,
+            feature if feature.starts_with("f.") => {
+                said.features.push((feature[2..].to_owned(), held(value)));
+            }
             dimension => said.segments.push((dimension.to_owned(), value.to_owned())),
         }
     }
     let body = if said.id == "(broken)" { Body::Dead } else { Body::Inference(said) };
     (offset, stamp, body)
+}
+
+/// The value of a feature: `null`, `nan`, a number, a boolean or else a text.
+fn held(text: &str) -> Held {
+    match text {
+        "null" => Held::Null,
+        "nan" => Held::NotFinite,
+        "true" | "false" => Held::Boolean(text == "true"),
+        _ => text.parse().map_or_else(|_| Held::Text(text.to_owned()), Held::Number),
+    }
 }
 
 fn label(words: &[&str]) -> (Option<i64>, i64, Body) {
@@ -318,18 +333,19 @@ fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
             column => {
                 let found = row.cells.iter().find(|(name, _)| name == column);
                 let (_, cell) = found.unwrap_or_else(|| panic!("{line}: no column {column}"));
-                is_right(*cell, value)
+                is_right(cell, value)
             }
         };
         assert!(is_right, "{line}\n{name} is not {value} in {row:?}");
     }
 }
 
-fn is_right(cell: Cell, text: &str) -> bool {
+fn is_right(cell: &Cell, text: &str) -> bool {
     match cell {
-        Cell::Count(count) => count == text.parse::<u64>().unwrap(),
-        Cell::Time(time) => time == ms(text),
-        Cell::Null(reason) => reason == text,
+        Cell::Count(count) => *count == text.parse::<u64>().unwrap(),
+        Cell::Time(time) => *time == ms(text),
+        Cell::Text(is) => is == text,
+        Cell::Null(reason) => *reason == text,
         Cell::Number(number) => {
             let wanted: f64 = text.parse().unwrap_or(f64::NAN);
             (number - wanted).abs() <= 1e-9 * wanted.abs().max(0.1)

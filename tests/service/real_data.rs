@@ -29,6 +29,7 @@ fn settings() -> Settings {
         max_gap: 7 * DAY_MS,
         clock_stamps: 8,
         caps: [256, 64, 256],
+        most_features: 256,
         models: vec![ModelRule {
             pattern: "car-loan".to_owned(),
             task: Some(Task::Binary),

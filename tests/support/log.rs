@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use serde_json::{Map, Value as Json, json};
 
-use super::oracle::{Body, Given, Inference, Label, Partition, Record};
+use super::oracle::{Body, Given, Held, Inference, Label, Partition, Record};
 
 const FLUSH_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -38,7 +38,8 @@ pub const AVRO_SCHEMAS: [&str; 2] = [
         {"name":"score","type":["null","double"],"default":null},
         {"name":"latency_ms","type":["null","double"],"default":null},
         {"name":"error","type":["null","string"],"default":null},
-        {"name":"segments","type":{"type":"map","values":"string"},"default":{}}]}"#,
+        {"name":"segments","type":{"type":"map","values":"string"},"default":{}},
+        {"name":"features","type":{"type":"map","values":["null","double","boolean","string"]},"default":{}}]}"#,
     r#"{"type":"record","name":"Label","fields":[
         {"name":"request_id","type":"string"},
         {"name":"model","type":["null","string"],"default":null},
@@ -52,6 +53,16 @@ fn given_as_json(given: &Given) -> Json {
         Given::Number(number) => json!(number),
         Given::Boolean(boolean) => json!(boolean),
         Given::Text(text) => json!(text),
+    }
+}
+
+fn held_as_json(held: &Held) -> Json {
+    match held {
+        Held::Null => Json::Null,
+        Held::NotFinite => panic!("JSON has no NaN"),
+        Held::Number(number) => json!(number),
+        Held::Text(text) => json!(text),
+        Held::Boolean(value) => json!(value),
     }
 }
 
@@ -81,6 +92,12 @@ pub fn json_payload(body: &Body) -> Vec<u8> {
             let segments: Map<_, _> =
                 said.segments.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
             object.insert("segments".to_owned(), Json::Object(segments));
+            let features: Map<_, _> = said
+                .features
+                .iter()
+                .map(|(name, value)| (name.clone(), held_as_json(value)))
+                .collect();
+            object.insert("features".to_owned(), Json::Object(features));
         }
         Body::Label(said) => {
             object.insert("request_id".to_owned(), json!(said.id));
@@ -146,12 +163,23 @@ fn record(fields: Vec<(&str, Avro)>) -> Avro {
     Avro::Record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
+fn avro_held(held: &Held) -> Avro {
+    match held {
+        Held::Null => union(0, Avro::Null),
+        Held::NotFinite => union(1, Avro::Double(f64::NAN)),
+        Held::Number(number) => union(1, Avro::Double(*number)),
+        Held::Boolean(value) => union(2, Avro::Boolean(*value)),
+        Held::Text(text) => union(3, Avro::String(text.clone())),
+    }
+}
+
 fn avro_inference(said: &Inference) -> Avro {
     let version = Some(said.version.clone()).filter(|version| !version.is_empty());
     let prediction =
         said.prediction.as_ref().map_or_else(|| union(0, Avro::Null), |it| avro_given(1, it));
     let segments =
         said.segments.iter().map(|(name, value)| (name.clone(), Avro::String(value.clone())));
+    let features = said.features.iter().map(|(name, value)| (name.clone(), avro_held(value)));
     record(vec![
         ("request_id", Avro::String(said.id.clone())),
         ("model", Avro::String(said.model.clone())),
@@ -162,6 +190,7 @@ fn avro_inference(said: &Inference) -> Avro {
         ("latency_ms", optional(said.latency_ms.map(Avro::Double))),
         ("error", optional(said.failed.then(|| Avro::String("timeout".to_owned())))),
         ("segments", Avro::Map(segments.collect())),
+        ("features", Avro::Map(features.collect())),
     ])
 }
 

@@ -22,6 +22,8 @@ pub struct Settings {
     pub clock_stamps: usize,
     /// Distinct models, versions of a model, values of a segment dimension.
     pub caps: [usize; 3],
+    /// Distinct features of one key in one window and partition.
+    pub most_features: usize,
     pub models: Vec<ModelRule>,
     /// Coarser windows, beside the base window.
     pub grains: Vec<i64>,
@@ -128,7 +130,47 @@ pub struct Inference {
     pub failed: bool,
     /// Dimension and value.
     pub segments: Vec<(String, String)>,
+    /// Each name once.
+    pub features: Vec<(String, Held)>,
 }
+
+/// The value of a feature.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Held {
+    Null,
+    /// NaN or infinite, or beyond 1e150.
+    NotFinite,
+    Number(f64),
+    Text(String),
+    Boolean(bool),
+}
+
+impl Held {
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            // -0.0 is 0.0.
+            Self::Number(number) => Some(number + 0.0),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn boolean(&self) -> Option<bool> {
+        match self {
+            Self::Boolean(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+/// What takes the names that a cap leaves out.
+pub const OTHER: &str = "(other)";
 
 #[derive(Clone, Debug)]
 pub struct Label {
@@ -171,10 +213,11 @@ pub struct Row {
 }
 
 /// One value of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     Count(u64),
     Time(i64),
+    Text(String),
     Number(f64),
     Null(&'static str),
 }
@@ -213,6 +256,7 @@ pub struct Folded {
     pub walk: Walk,
     /// Model, version and segment, capped.
     pub keys: Vec<[String; 3]>,
+    pub features: Vec<(String, Held)>,
 }
 
 /// What the matching labels of one inference did, in offset order.
@@ -284,7 +328,7 @@ fn rows(settings: &Settings, accounts: &[Account], folded: &[Folded]) -> Vec<Row
             }
             let body = parts.values().sum::<u64>() + u64::from(sealed);
             let rule = rule_of(settings, model);
-            for (table, own_key, cells) in figures::tables(grain, &rule, &members) {
+            for (table, own_key, cells) in figures::tables(grain, settings, &rule, &members) {
                 rows.push(Row {
                     own_key,
                     table,

@@ -2,7 +2,7 @@
 //! labels, labels before their inference, broken records, wrong timestamps, shadow models.
 
 use super::log::{Message, json_payload};
-use super::oracle::{Body, Given, Inference, Label, ModelRule, Settings, Task};
+use super::oracle::{Body, Given, Held, Inference, Label, ModelRule, Settings, Task};
 
 const SECOND_MS: i64 = 1000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
@@ -43,6 +43,7 @@ pub fn settings() -> Settings {
         max_gap: 7 * 24 * 60 * MINUTE_MS,
         clock_stamps: 8,
         caps: [256, 64, 256],
+        most_features: 256,
         models: vec![fraud, rest],
         grains: vec![60 * MINUTE_MS, 24 * 60 * MINUTE_MS],
         has_labels: true,
@@ -168,7 +169,26 @@ impl Request<'_> {
                 .map(|region| ("region".to_owned(), (*region).to_owned()))
                 .into_iter()
                 .collect(),
+            features: self.features(),
         }
+    }
+
+    /// An amount with a heavy tail, a country, and whether the device is new; now and then none or of another kind.
+    fn features(&mut self) -> Vec<(String, Held)> {
+        let amount = match self.random.below(40) {
+            0 => Held::Null,
+            1 => Held::Text("unknown".to_owned()),
+            _ => Held::Number((self.random.share() - 0.25).powi(5) * 1e6),
+        };
+        let country = ["AT", "BR", "CH", "DE", "FR", "JP", "US"][self.random.index(7)];
+        let mut features = vec![
+            ("amount".to_owned(), amount),
+            ("country".to_owned(), Held::Text(country.to_owned())),
+        ];
+        if !self.random.one_in(5) {
+            features.push(("new_device".to_owned(), Held::Boolean(self.random.one_in(9))));
+        }
+        features
     }
 
     fn send_inference(&mut self, inference: Inference) {

@@ -38,6 +38,7 @@ pub fn settings(settings: &oracle::Settings) -> ShardSettings {
             models: settings.caps[0],
             versions: settings.caps[1],
             segments: settings.caps[2],
+            features: settings.most_features,
         },
         dimensions,
         models,

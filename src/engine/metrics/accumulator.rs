@@ -1,5 +1,7 @@
 //! What a metric family is: additive state, its columns, and the figures read from it.
 
+use std::sync::Arc;
+
 use super::exact_sum::ExactSum;
 
 /// One additive family of metrics. Laws, to the bit: `Default` is the identity of `merge`; `merge` commutes and
@@ -70,10 +72,14 @@ pub enum Kind {
     Count,
     /// `DateTime64(3, 'UTC')`: [`Value::Time`].
     Time,
+    /// `LowCardinality(String)`: [`Value::Text`].
+    Text,
     /// `Float64`, never NULL: [`Value::Figure`] that is always `Ok`.
     Number,
     /// `Nullable(Float64)`: [`Value::Figure`].
     Figure,
+    /// `Array(String)`: [`Value::Names`]. State tables only.
+    Names,
     /// `String`, the bytes of an [`ExactSum`]: [`Value::Sum`]. State tables only.
     Sum,
     /// `Array(String)`, the bytes of [`ExactSum`]s: [`Value::Sums`]. State tables only.
@@ -95,6 +101,10 @@ pub enum Value {
     Sums(Vec<ExactSum>),
     /// Cells with a count other than 0, by ascending index.
     Cells(Vec<(u64, u64)>),
+    /// A name.
+    Text(Arc<str>),
+    /// Names.
+    Names(Vec<Arc<str>>),
     /// A finite number, or why there is none.
     Figure(Result<f64, Undefined>),
 }
@@ -112,6 +122,8 @@ pub enum Undefined {
     NoScores,
     /// No record carries the input.
     NoValues,
+    /// A cap on names was hit, so the figure would not be exact.
+    Capped,
     /// Only positives or only negatives among the scored.
     OneClass,
     /// The ratio's denominator is 0.
@@ -131,6 +143,7 @@ impl Undefined {
             Self::NoLabels => "no_labels",
             Self::NoScores => "no_scores",
             Self::NoValues => "no_values",
+            Self::Capped => "capped",
             Self::OneClass => "one_class",
             Self::ZeroDenominator => "zero_denominator",
             Self::ZeroVariance => "zero_variance",

@@ -321,6 +321,41 @@ impl Sizes {
     }
 }
 
+/// Real numbers: the cells of [`Sizes`] on both sides of 0, rising with the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reals {
+    /// The lattice of each side.
+    pub sizes: Sizes,
+}
+
+/// Features that no reference profile knows.
+pub const FEATURE: Reals = Reals { sizes: Sizes { bits: 5 } };
+
+impl Reals {
+    /// The cell of 0 and of the smallest numbers of either sign.
+    fn zero(self) -> u16 {
+        self.sizes.cells() - 1
+    }
+
+    /// The cell of a number.
+    #[inline]
+    pub fn cell(self, x: f64) -> u16 {
+        let size = self.sizes.cell(x);
+        if x < 0.0 { self.zero() - size } else { self.zero() + size }
+    }
+
+    /// The middle of a cell, which represents the numbers in it.
+    pub fn middle(self, cell: u16) -> f64 {
+        let zero = self.zero();
+        if cell < zero { -self.sizes.middle(zero - cell) } else { self.sizes.middle(cell - zero) }
+    }
+
+    /// How many cells there are.
+    pub fn cells(self) -> u16 {
+        2 * self.zero() + 1
+    }
+}
+
 /// How many cells the score lattice has.
 pub const SCORE_CELLS: u16 = 9731;
 

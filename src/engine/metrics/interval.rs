@@ -123,6 +123,16 @@ pub(super) const fn plain(name: &'static str, comment: &'static str) -> Column {
     Column { name, kind: Kind::Number, comment }
 }
 
+/// A column of one name.
+pub(super) const fn text(name: &'static str, comment: &'static str) -> Column {
+    Column { name, kind: Kind::Text, comment }
+}
+
+/// A column of lists of names.
+pub(super) const fn names(name: &'static str, comment: &'static str) -> Column {
+    Column { name, kind: Kind::Names, comment }
+}
+
 /// A column of cells.
 pub(super) const fn cells(name: &'static str, comment: &'static str) -> Column {
     Column { name, kind: Kind::Cells, comment }

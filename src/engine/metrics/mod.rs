@@ -3,6 +3,7 @@
 pub mod exact_sum;
 pub mod accumulator;
 pub mod histogram;
+pub mod dictionary;
 pub mod interval;
 pub mod ranking;
 mod stored;
@@ -11,10 +12,14 @@ pub mod labels;
 pub mod binary;
 pub mod calibration;
 pub mod regression;
+pub mod feature;
+pub mod features;
+pub mod data_quality;
 
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
+use features::Features;
 use labels::Labels;
 use regression::Regression;
 use serving::Serving;
@@ -32,6 +37,8 @@ pub struct Families {
     pub calibration: Optional<Calibration>,
     /// Quality of a model that predicts numbers.
     pub regression: Optional<Regression>,
+    /// What the features hold.
+    pub features: Optional<Features>,
 }
 
 /// A family that most keys do not need: made when the first record asks for it. None is the same as an empty one.
@@ -97,6 +104,7 @@ impl Families {
         self.binary.merge(&other.binary);
         self.calibration.merge(&other.calibration);
         self.regression.merge(&other.regression);
+        self.features.merge(&other.features);
     }
 
     /// One value for each of [`state_columns`], in that order. Equal states give equal values.
@@ -107,6 +115,7 @@ impl Families {
         self.binary.state(&mut values);
         self.calibration.state(&mut values);
         self.regression.state(&mut values);
+        self.features.state(&mut values);
         values
     }
 
@@ -119,6 +128,7 @@ impl Families {
             binary: Optional::restore(&mut values)?,
             calibration: Optional::restore(&mut values)?,
             regression: Optional::restore(&mut values)?,
+            features: Optional::restore(&mut values)?,
         };
         if values.next().is_some() {
             return Err(StateError::TooLong);
@@ -133,6 +143,7 @@ impl Families {
             + self.binary.heap_bytes()
             + self.calibration.heap_bytes()
             + self.regression.heap_bytes()
+            + self.features.heap_bytes()
     }
 
     /// The rows of each metric table that has any: those of a task only where an inference of it was accepted.
@@ -154,6 +165,11 @@ impl Families {
         if let Some(regression) = self.regression.get().filter(|it| it.inferences() > 0) {
             rows.push((MetricTable::QualityRegression, figures_of(regression, context)));
         }
+        let features = self.features.get().map(Features::sorted).unwrap_or_default();
+        rows.extend(features.into_iter().map(|(name, state)| {
+            let row = data_quality::row(name, state, self.serving.inferences());
+            (MetricTable::DataQuality, row)
+        }));
         rows
     }
 }
@@ -165,6 +181,7 @@ impl PartialEq for Families {
             && self.binary == other.binary
             && self.calibration == other.calibration
             && self.regression == other.regression
+            && self.features == other.features
     }
 }
 
@@ -177,9 +194,16 @@ fn figures_of<A: Accumulator>(family: &A, context: &FigureContext<'_>) -> Vec<Va
 
 /// The columns of the state table that the families fill, in order.
 pub fn state_columns() -> impl Iterator<Item = &'static Column> {
-    [Serving::STATE, Labels::STATE, Binary::STATE, Calibration::STATE, Regression::STATE]
-        .into_iter()
-        .flatten()
+    [
+        Serving::STATE,
+        Labels::STATE,
+        Binary::STATE,
+        Calibration::STATE,
+        Regression::STATE,
+        Features::STATE,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// A metric table: rows for each grain, model, version, segment and window, one or several with keys of their own.
@@ -199,11 +223,13 @@ pub enum MetricTable {
     CalibrationBins,
     /// `quality_regression`.
     QualityRegression,
+    /// `data_quality`, by feature.
+    DataQuality,
 }
 
 impl MetricTable {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Serving,
         Self::Labels,
         Self::QualityBinary,
@@ -211,6 +237,7 @@ impl MetricTable {
         Self::Calibration,
         Self::CalibrationBins,
         Self::QualityRegression,
+        Self::DataQuality,
     ];
 
     /// The table's name.
@@ -223,6 +250,7 @@ impl MetricTable {
             Self::Calibration => "calibration",
             Self::CalibrationBins => "calibration_bins",
             Self::QualityRegression => "quality_regression",
+            Self::DataQuality => "data_quality",
         }
     }
 
@@ -250,6 +278,9 @@ impl MetricTable {
             Self::QualityRegression => {
                 "Quality of models that predict numbers, of the labelled inferences, with 95 % intervals."
             }
+            Self::DataQuality => {
+                "What each feature of the inferences holds: missing values, wrong types, range, distribution."
+            }
         }
     }
 
@@ -261,7 +292,7 @@ impl MetricTable {
             | Self::QualityBinary
             | Self::Calibration
             | Self::QualityRegression => 0,
-            Self::QualityThreshold | Self::CalibrationBins => 1,
+            Self::QualityThreshold | Self::CalibrationBins | Self::DataQuality => 1,
         }
     }
 
@@ -275,6 +306,7 @@ impl MetricTable {
             Self::Calibration => Calibration::FIGURES,
             Self::CalibrationBins => calibration::BIN_FIGURES,
             Self::QualityRegression => Regression::FIGURES,
+            Self::DataQuality => data_quality::DATA_QUALITY_FIGURES,
         }
     }
 }

@@ -36,6 +36,11 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Accepted inferences.
+    pub fn inferences(&self) -> u64 {
+        self.inferences
+    }
+
     /// A quantile of latency in milliseconds.
     fn latency_ms(&self, percent: u64) -> Figure {
         LATENCY_US

@@ -1,5 +1,7 @@
 //! Takes the columns of a stored state off an iterator, each with its name, so that an error can say where.
 
+use std::sync::Arc;
+
 use super::accumulator::{Column, StateError, Value};
 use super::exact_sum::ExactSum;
 use super::histogram::Cells;
@@ -57,6 +59,33 @@ impl<'a> Stored<'a> {
                 let sums = <[ExactSum; N]>::try_from(sums);
                 let is_written = |sums: &[ExactSum; N]| !sums.iter().all(ExactSum::is_zero);
                 sums.ok().filter(is_written).ok_or(StateError::Malformed(name))
+            }
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// A list of names.
+    pub(super) fn names(&mut self) -> Result<Vec<Arc<str>>, StateError> {
+        match self.next()? {
+            (_, Value::Names(names)) => Ok(names),
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// As many exact sums as there are.
+    pub(super) fn all_sums(&mut self) -> Result<Vec<ExactSum>, StateError> {
+        match self.next()? {
+            (_, Value::Sums(sums)) => Ok(sums),
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// Pairs by ascending index.
+    pub(super) fn pairs(&mut self) -> Result<Vec<(u64, u64)>, StateError> {
+        match self.next()? {
+            (name, Value::Cells(pairs)) => {
+                let is_written = pairs.is_sorted_by(|a, b| a.0 < b.0);
+                if is_written { Ok(pairs) } else { Err(StateError::Malformed(name)) }
             }
             (name, _) => Err(StateError::WrongKind(name)),
         }

@@ -15,7 +15,7 @@ use super::random::Random;
 use super::{JOB, Schedule};
 use crate::log::json_payload;
 use crate::memory::Log;
-use crate::oracle::{Body, Given, Inference, Label, ModelRule, Partition, Settings, Task};
+use crate::oracle::{Body, Given, Held, Inference, Label, ModelRule, Partition, Settings, Task};
 use crate::shard;
 
 const UNIT: i64 = 1000;
@@ -143,6 +143,7 @@ fn settings(random: &mut Random) -> Settings {
         max_gap: *random.pick(&[3, 600_000]) * UNIT,
         clock_stamps: *random.pick(&[1, 2, 3]),
         caps,
+        most_features: *random.pick(&[100, 3]),
         models: vec![binary, rest],
         grains: vec![20 * UNIT, 60 * UNIT],
         has_labels: !random.one_in(12),
@@ -231,6 +232,24 @@ impl PartitionLog<'_> {
         }
     }
 
+    /// In the order of their names, as JSON has them; more names than a state keeps.
+    fn features(&mut self) -> Vec<(String, Held)> {
+        let mut features = Vec::new();
+        for name in ["age", "city", "new", "odd"] {
+            if self.random.one_in(3) {
+                continue;
+            }
+            let value = match name {
+                _ if self.random.one_in(12) => Held::Null,
+                "age" => Held::Number(*self.random.pick(&[-1.5, 0.0, 33.0, 61.25])),
+                "city" => Held::Text((*self.random.pick(&["Bern", "Rom", ""])).to_owned()),
+                _ => Held::Boolean(self.random.one_in(2)),
+            };
+            features.push((name.to_owned(), value));
+        }
+        features
+    }
+
     fn inference(&mut self, time: i64, id: &str, model: &str) {
         let said = Inference {
             id: id.to_owned(),
@@ -248,6 +267,7 @@ impl PartitionLog<'_> {
                 let value = *self.random.pick(&["eu", "us", "apac"]);
                 vec![("region".to_owned(), value.to_owned())]
             },
+            features: self.features(),
         };
         let mut at = time + self.random.range(0, 3);
         if self.random.one_in(20) {

@@ -350,9 +350,14 @@ fn own_key_bytes(row: &oracle::Row) -> Vec<u8> {
     if row.own_key.is_empty() {
         return Vec::new();
     }
-    match row.cells[0].1 {
+    match &row.cells[0].1 {
         oracle::Cell::Count(count) => count.to_le_bytes().to_vec(),
         oracle::Cell::Number(number) => number.to_le_bytes().to_vec(),
+        oracle::Cell::Text(text) => {
+            let mut bytes = vec![u8::try_from(text.len()).unwrap()];
+            bytes.extend(text.as_bytes());
+            bytes
+        }
         other => panic!("{other:?} is no key"),
     }
 }
@@ -374,6 +379,7 @@ fn compare(
         let is_same = match (is, cell) {
             (Some(Shown::Count(is)), Cell::Count(expected)) => is == expected,
             (Some(Shown::Time(is)), Cell::Time(expected)) => is == expected,
+            (Some(Shown::Text(is)), Cell::Text(expected)) => is == expected,
             (Some(Shown::Number(Some(is))), Cell::Number(expected)) => {
                 oracle::is_close(*is, *expected)
             }

@@ -263,8 +263,8 @@ fn most(expected: &Tables) -> BTreeMap<(&'static str, String), [u64; 2]> {
         let key = format!("{grain} {} {} {} {}", row.model, row.version, row.segment, row.start);
         let count = |name: &str| {
             let cell = row.cells.iter().find(|(is, _)| is == name);
-            match cell.expect(name).1 {
-                Cell::Count(count) => count,
+            match &cell.expect(name).1 {
+                Cell::Count(count) => *count,
                 _ => panic!("{name} is no count"),
             }
         };

@@ -13,10 +13,12 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::{Cell, Folded, ModelRule};
+use super::{Cell, Folded, ModelRule, Settings};
 
 #[path = "calibration.rs"]
 mod calibration;
+#[path = "features.rs"]
+mod features;
 #[path = "regression.rs"]
 mod regression;
 
@@ -36,6 +38,7 @@ pub fn whole_us(latency_ms: f64) -> u64 {
 /// The rows of these inferences: table, what tells several rows of it apart, columns.
 pub fn tables(
     window_ms: i64,
+    settings: &Settings,
     rule: &ModelRule,
     members: &[&Folded],
 ) -> Vec<(&'static str, String, Cells)> {
@@ -57,6 +60,8 @@ pub fn tables(
     if members.iter().any(|one| one.regression) {
         tables.push(("quality_regression", regression::figures(members)));
     }
+    let features = features::rows(settings.most_features, members).into_iter();
+    narrow.extend(features.map(|(name, cells)| ("data_quality", name, cells)));
     let wide = tables.into_iter().map(|(table, cells)| (table, String::new(), cells));
     wide.chain(narrow).collect()
 }

@@ -5,12 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::{
-    Account, Body, Folded, Given, Inference, Label, ModelRule, Partition, Record, Settings, Task,
-    Walk, figures, rule_of,
+    Account, Body, Folded, Given, Inference, Label, ModelRule, OTHER, Partition, Record, Settings,
+    Task, Walk, figures, rule_of,
 };
-
-/// The name that takes what a cap leaves out.
-const OTHER: &str = "(other)";
 
 /// A record with its arrival.
 struct Arrived<'a> {
@@ -299,5 +296,6 @@ fn fold(
         number: inference.prediction.as_ref().and_then(number_of).filter(|_| regression),
         walk,
         keys,
+        features: inference.features.clone(),
     }
 }

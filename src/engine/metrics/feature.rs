@@ -1,0 +1,131 @@
+//! What the inferences of one key hold in one feature. Reads no label, so nothing is ever taken back.
+
+use std::sync::Arc;
+
+use super::dictionary::Dictionary;
+use super::exact_sum::ExactSum;
+use super::histogram::{Cells, FEATURE};
+use crate::engine::event::FeatureValue;
+
+/// How many distinct texts one feature keeps; the others are counted together.
+pub const MOST_CATEGORIES: usize = 100;
+
+/// What a feature's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FeatureKind {
+    /// Numbers.
+    Numeric,
+    /// Texts.
+    Categorical,
+    /// `true` and `false`.
+    Boolean,
+}
+
+impl FeatureKind {
+    /// The name in tables and profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Numeric => "numeric",
+            Self::Categorical => "categorical",
+            Self::Boolean => "boolean",
+        }
+    }
+}
+
+/// The state of one feature. Equal when the same values were folded in, in any order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeatureState {
+    /// Finite numbers.
+    pub numbers: u64,
+    /// `false` and `true`.
+    pub booleans: [u64; 2],
+    /// NaN, infinite, or beyond 1e150.
+    pub not_finite: u64,
+    /// Exact sum of the numbers.
+    pub sum: ExactSum,
+    /// Exact sum of their squares.
+    pub squares: ExactSum,
+    /// The least and the greatest number; none without numbers.
+    pub range: Option<(f64, f64)>,
+    /// Numbers by cell.
+    pub cells: Cells,
+    /// Texts by name.
+    pub texts: Dictionary,
+}
+
+impl FeatureState {
+    /// Folds one value in.
+    #[inline]
+    pub fn add(&mut self, value: &FeatureValue<'_>) {
+        match *value {
+            FeatureValue::Missing => {}
+            FeatureValue::NotFinite => self.not_finite += 1,
+            FeatureValue::Number(x) => self.add_number(x),
+            FeatureValue::Text(text) => self.texts.add(text, 1, MOST_CATEGORIES),
+            FeatureValue::Boolean(value) => self.booleans[usize::from(value)] += 1,
+        }
+    }
+
+    #[inline]
+    fn add_number(&mut self, x: f64) {
+        // -0.0 is 0.0, so that the range does not depend on which of them came first.
+        let x = x + 0.0;
+        self.numbers += 1;
+        self.sum.add(x);
+        self.squares.add_product(x, x);
+        self.cells.add(FEATURE.cell(x));
+        let (least, greatest) = self.range.unwrap_or((x, x));
+        self.range = Some((least.min(x), greatest.max(x)));
+    }
+
+    /// Folds in all that `other` holds.
+    pub fn merge(&mut self, other: &Self) {
+        self.numbers += other.numbers;
+        self.booleans[0] += other.booleans[0];
+        self.booleans[1] += other.booleans[1];
+        self.not_finite += other.not_finite;
+        self.sum.merge(&other.sum);
+        self.squares.merge(&other.squares);
+        self.cells.merge(&other.cells);
+        self.texts.merge(&other.texts, MOST_CATEGORIES);
+        self.range = match (self.range, other.range) {
+            (Some(left), Some(right)) => Some((left.0.min(right.0), left.1.max(right.1))),
+            (only, None) | (None, only) => only,
+        };
+    }
+
+    /// Values of a kind.
+    pub fn values(&self, kind: FeatureKind) -> u64 {
+        match kind {
+            FeatureKind::Numeric => self.numbers,
+            FeatureKind::Categorical => self.texts.total(),
+            FeatureKind::Boolean => self.booleans[0] + self.booleans[1],
+        }
+    }
+
+    /// Values of every kind that are not missing.
+    pub fn present(&self) -> u64 {
+        [FeatureKind::Numeric, FeatureKind::Categorical, FeatureKind::Boolean]
+            .into_iter()
+            .map(|kind| self.values(kind))
+            .sum()
+    }
+
+    /// The kind with most values; of several the first in the order of [`FeatureKind`].
+    pub fn kind(&self) -> FeatureKind {
+        let kinds = [FeatureKind::Boolean, FeatureKind::Categorical, FeatureKind::Numeric];
+        // Of equal ones `max_by_key` gives the last.
+        kinds.into_iter().max_by_key(|&kind| self.values(kind)).unwrap_or(FeatureKind::Numeric)
+    }
+
+    /// Memory beyond `size_of::<Self>()`, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.sum.heap_bytes()
+            + self.squares.heap_bytes()
+            + self.cells.heap_bytes()
+            + self.texts.heap_bytes()
+    }
+}
+
+/// A feature's name with its state.
+pub type Named = (Arc<str>, FeatureState);

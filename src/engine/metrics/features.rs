@@ -1,0 +1,308 @@
+//! All features of one key: which there are, and the state of each.
+
+use std::sync::Arc;
+
+use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
+use super::dictionary::Dictionary;
+use super::exact_sum::ExactSum;
+use super::feature::{FeatureState, MOST_CATEGORIES};
+use super::histogram::{Cells, FEATURE};
+use super::interval::{cells, names, sums};
+use super::stored::Stored;
+use crate::engine::event::Feature;
+use crate::engine::names::{FeatureId, Names, OTHER};
+
+/// The features of one inference.
+#[derive(Clone, Copy, Debug)]
+pub struct FeaturesInput<'a> {
+    /// As the record gives them.
+    pub features: &'a [Feature<'a>],
+    /// The table of their names.
+    pub names: &'a Names,
+    /// Distinct features that a state of one window and partition keeps, at least 1; values of the others are counted
+    /// under `(other)`.
+    pub most: usize,
+}
+
+/// The state of all features that any inference carried.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    all: Vec<(Arc<str>, FeatureState)>,
+    /// Places in `all` by the worker's own numbers, in the order in which records carry them.
+    known: Vec<(FeatureId, usize)>,
+}
+
+/// Counts of one feature in column `feature_counts`.
+const COUNTS: u64 = 4;
+/// Sums of one feature in column `feature_sums`.
+const SUMS: usize = 2;
+/// The feature's number stands above the cell's, and above the category's.
+const CELL_BITS: u32 = 16;
+
+impl Features {
+    /// The features by name.
+    pub fn sorted(&self) -> Vec<&(Arc<str>, FeatureState)> {
+        let mut sorted: Vec<_> = self.all.iter().collect();
+        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        sorted
+    }
+
+    /// The place of the feature that stands `at` there in its record.
+    #[inline]
+    fn place(&mut self, at: usize, id: FeatureId, input: &FeaturesInput<'_>) -> usize {
+        match self.known.get(at) {
+            Some(&(known, place)) if known == id => place,
+            _ => self.find(id, input),
+        }
+    }
+
+    fn find(&mut self, id: FeatureId, input: &FeaturesInput<'_>) -> usize {
+        if let Some(&(_, place)) = self.known.iter().find(|(known, _)| *known == id) {
+            return place;
+        }
+        let name = input.names.text(id.0);
+        if let Some(place) = self.all.iter().position(|(known, _)| known == name) {
+            self.known.push((id, place));
+            return place;
+        }
+        if self.all.len() >= input.most {
+            return self.place_of_name(&Arc::from(OTHER));
+        }
+        let place = self.place_of_name(name);
+        self.known.push((id, place));
+        place
+    }
+
+    fn place_of_name(&mut self, name: &Arc<str>) -> usize {
+        let found = self.all.iter().position(|(known, _)| known == name);
+        found.unwrap_or_else(|| {
+            self.all.push((Arc::clone(name), FeatureState::default()));
+            self.all.len() - 1
+        })
+    }
+}
+
+impl PartialEq for Features {
+    fn eq(&self, other: &Self) -> bool {
+        self.sorted() == other.sorted()
+    }
+}
+
+impl Accumulator for Features {
+    type Input<'a> = FeaturesInput<'a>;
+
+    const STATE: &'static [Column] = &[
+        names(
+            "features",
+            "Names of the features that inferences carry, ascending; i counts them from 0.",
+        ),
+        cells("feature_counts", "By 4i: numbers, false, true, not finite numbers."),
+        sums("feature_sums", "By 2i: exact sum of the numbers, and of their squares."),
+        cells("feature_ranges", "By 2i: bits of the least and the greatest number."),
+        cells("feature_cells", "Numbers by 2^16 i + cell."),
+        names("feature_categories", "Texts, of one feature after the other, ascending."),
+        cells(
+            "feature_category_counts",
+            "By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept.",
+        ),
+    ];
+
+    /// The figures are in table `data_quality`, a row for each feature.
+    const FIGURES: &'static [Column] = &[];
+
+    #[inline]
+    fn add(&mut self, input: &Self::Input<'_>) {
+        for (at, feature) in input.features.iter().enumerate() {
+            let place = self.place(at, feature.name, input);
+            self.all[place].1.add(&feature.value);
+        }
+    }
+
+    fn remove(&mut self, input: &Self::Input<'_>) {
+        unreachable!("no label is read here, so nothing is taken back: {input:?}");
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (name, state) in &other.all {
+            let place = self.place_of_name(name);
+            self.all[place].1.merge(state);
+        }
+    }
+
+    fn state(&self, out: &mut Vec<Value>) {
+        let sorted = self.sorted();
+        let mut flat = Flat::default();
+        for (i, (_, state)) in (0_u64..).zip(&sorted) {
+            flat.push(i, state);
+        }
+        out.push(Value::Names(sorted.iter().map(|(name, _)| Arc::clone(name)).collect()));
+        out.push(Value::Cells(flat.counts));
+        out.push(Value::Sums(flat.sums));
+        out.push(Value::Cells(flat.ranges));
+        out.push(Value::Cells(flat.cells));
+        out.push(Value::Names(flat.categories));
+        out.push(Value::Cells(flat.category_counts));
+    }
+
+    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+        let mut stored = Stored::new(Self::STATE, values);
+        let features = stored.names()?;
+        let mut flat = Flat {
+            counts: stored.pairs()?,
+            sums: stored.all_sums()?,
+            ranges: stored.pairs()?,
+            cells: stored.pairs()?,
+            categories: stored.names()?,
+            category_counts: stored.pairs()?,
+        };
+        if !features.is_sorted_by(|a, b| a < b) {
+            return Err(StateError::Malformed("features"));
+        }
+        flat.unpack(features)
+    }
+
+    fn figures(&self, _: &FigureContext<'_>, _: &mut Vec<Value>) {}
+
+    fn heap_bytes(&self) -> usize {
+        self.all.capacity() * size_of::<(Arc<str>, FeatureState)>()
+            + self.known.capacity() * size_of::<(FeatureId, usize)>()
+            + self.all.iter().map(|(_, state)| state.heap_bytes()).sum::<usize>()
+    }
+}
+
+/// The states of all features in columns.
+#[derive(Default)]
+struct Flat {
+    counts: Vec<(u64, u64)>,
+    sums: Vec<ExactSum>,
+    ranges: Vec<(u64, u64)>,
+    cells: Vec<(u64, u64)>,
+    categories: Vec<Arc<str>>,
+    category_counts: Vec<(u64, u64)>,
+}
+
+impl Flat {
+    fn push(&mut self, i: u64, state: &FeatureState) {
+        let counts = [state.numbers, state.booleans[0], state.booleans[1], state.not_finite];
+        let counts = (i * COUNTS..).zip(counts).filter(|&(_, count)| count > 0);
+        self.counts.extend(counts);
+        self.sums.extend([&state.sum, &state.squares].map(ExactSum::clone));
+        if let Some((least, greatest)) = state.range {
+            self.ranges.extend([(2 * i, least.to_bits()), (2 * i + 1, greatest.to_bits())]);
+        }
+        let first = i << CELL_BITS;
+        self.cells.extend(state.cells.to_pairs().iter().map(|(cell, n)| (first + cell, *n)));
+        if state.texts.other() > 0 {
+            self.category_counts.push((first, state.texts.other()));
+        }
+        for (k, (name, count)) in (1_u64..).zip(state.texts.sorted()) {
+            self.categories.push(Arc::clone(name));
+            self.category_counts.push((first + k, count));
+        }
+    }
+
+    /// Reads what [`push`](Self::push) wrote of these features.
+    fn unpack(&mut self, features: Vec<Arc<str>>) -> Result<Features, StateError> {
+        if self.sums.len() != SUMS * features.len() {
+            return Err(StateError::Malformed("feature_sums"));
+        }
+        let mut categories = std::mem::take(&mut self.categories).into_iter();
+        let mut sums = std::mem::take(&mut self.sums).into_iter();
+        let (mut counts, mut ranges) = (Pairs::of(&self.counts), Pairs::of(&self.ranges));
+        let (mut by_cell, mut by_text) = (Pairs::of(&self.cells), Pairs::of(&self.category_counts));
+        let mut all = Vec::with_capacity(features.len());
+        for (i, name) in (0_u64..).zip(features) {
+            let mut state = FeatureState::default();
+            for (at, count) in counts.below((i + 1) * COUNTS) {
+                match at - i * COUNTS {
+                    0 => state.numbers = count,
+                    1 => state.booleans[0] = count,
+                    2 => state.booleans[1] = count,
+                    _ => state.not_finite = count,
+                }
+            }
+            state.sum = sums.next().unwrap_or_default();
+            state.squares = sums.next().unwrap_or_default();
+            state.range = range(&ranges.below(2 * (i + 1)).collect::<Vec<_>>())?;
+            let first = i << CELL_BITS;
+            let next = (i + 1) << CELL_BITS;
+            let pairs: Vec<_> = by_cell.below(next).map(|(at, n)| (at - first, n)).collect();
+            state.cells = Cells::from_pairs(&pairs, FEATURE.cells())
+                .filter(|cells| cells.total() == state.numbers)
+                .ok_or(StateError::Malformed("feature_cells"))?;
+            state.texts =
+                texts(by_text.below(next).map(|(at, n)| (at - first, n)), &mut categories)?;
+            all.push((name, state));
+        }
+        let ends = [
+            ("feature_counts", counts.is_at_end()),
+            ("feature_ranges", ranges.is_at_end()),
+            ("feature_cells", by_cell.is_at_end()),
+            ("feature_category_counts", by_text.is_at_end()),
+            ("feature_categories", categories.next().is_none()),
+        ];
+        match ends.into_iter().find(|(_, is_at_end)| !is_at_end) {
+            Some((column, _)) => Err(StateError::Malformed(column)),
+            None => Ok(Features { all, known: Vec::new() }),
+        }
+    }
+}
+
+fn range(bits: &[(u64, u64)]) -> Result<Option<(f64, f64)>, StateError> {
+    let malformed = StateError::Malformed("feature_ranges");
+    match bits {
+        [] => Ok(None),
+        [(_, least), (_, greatest)] => {
+            let (least, greatest) = (f64::from_bits(*least), f64::from_bits(*greatest));
+            let is_written = least <= greatest && least.is_finite() && greatest.is_finite();
+            if is_written { Ok(Some((least, greatest))) } else { Err(malformed) }
+        }
+        _ => Err(malformed),
+    }
+}
+
+fn texts(
+    counts: impl Iterator<Item = (u64, u64)>,
+    categories: &mut impl Iterator<Item = Arc<str>>,
+) -> Result<Dictionary, StateError> {
+    let malformed = StateError::Malformed("feature_categories");
+    let (mut other, mut named) = (0, Vec::new());
+    for (k, count) in counts {
+        match k {
+            0 => other = count,
+            _ if k == position(named.len()) => {
+                named.push((categories.next().ok_or(malformed)?, count));
+            }
+            _ => return Err(malformed),
+        }
+    }
+    Dictionary::from_sorted(named, other, MOST_CATEGORIES).ok_or(malformed)
+}
+
+/// The number of the text that follows so many.
+fn position(before: usize) -> u64 {
+    u64::try_from(before).map_or(u64::MAX, |before| before + 1)
+}
+
+/// Pairs that are taken off from the front, by ascending index.
+struct Pairs<'a> {
+    rest: &'a [(u64, u64)],
+}
+
+impl<'a> Pairs<'a> {
+    fn of(all: &'a [(u64, u64)]) -> Self {
+        Self { rest: all }
+    }
+
+    /// Those whose index is below this one.
+    fn below(&mut self, end: u64) -> impl Iterator<Item = (u64, u64)> + 'a {
+        let length = self.rest.iter().take_while(|(index, _)| *index < end).count();
+        let (front, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        front.iter().copied()
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+}

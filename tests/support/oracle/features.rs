@@ -1,0 +1,149 @@
+//! What each feature holds, by looking at the list of its values.
+
+use std::collections::BTreeMap;
+
+use super::super::{Cell, Folded, Held, OTHER};
+use super::{Cells, Figure, careful_sum, count, divide, figure, put, ratio};
+
+/// Cells for each doubling of a number's size.
+const STEPS: f64 = 32.0;
+/// Distinct texts that are kept.
+const CATEGORIES: usize = 100;
+
+/// The rows of `data_quality` by feature.
+pub fn rows(most: usize, members: &[&Folded]) -> Vec<(String, Cells)> {
+    by_name(most, members)
+        .into_iter()
+        .map(|(name, values)| (name.clone(), row(&name, &values, members.len())))
+        .collect()
+}
+
+/// All values of each feature. Each partition's state of each window keeps the features that came first.
+fn by_name<'a>(most: usize, members: &[&'a Folded]) -> BTreeMap<String, Vec<&'a Held>> {
+    let mut parts: BTreeMap<(usize, i64), Vec<&Folded>> = BTreeMap::new();
+    for one in members {
+        parts.entry((one.partition, one.window)).or_default().push(one);
+    }
+    let mut all: BTreeMap<String, Vec<&Held>> = BTreeMap::new();
+    for mut part in parts.into_values() {
+        part.sort_by_key(|one| one.offset);
+        let mut kept: Vec<&String> = Vec::new();
+        for (name, value) in part.into_iter().flat_map(|one| &one.features) {
+            if !kept.contains(&name) && kept.len() < most {
+                kept.push(name);
+            }
+            let counted_as = if kept.contains(&name) { name } else { OTHER };
+            all.entry(counted_as.to_owned()).or_default().push(value);
+        }
+    }
+    all
+}
+
+fn row(name: &str, values: &[&Held], inferences: usize) -> Cells {
+    let numbers: Vec<f64> = values.iter().filter_map(|value| value.number()).collect();
+    let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
+    for text in values.iter().filter_map(|value| value.text()) {
+        *texts.entry(text).or_default() += 1;
+    }
+    let booleans: Vec<bool> = values.iter().filter_map(|value| value.boolean()).collect();
+    let not_finite = values.iter().filter(|value| matches!(value, Held::NotFinite)).count();
+    let text_values: usize = texts.values().sum();
+    let present = numbers.len() + text_values + booleans.len();
+    let kinds =
+        [("numeric", numbers.len()), ("categorical", text_values), ("boolean", booleans.len())];
+    let most = kinds.iter().map(|(_, n)| *n).max().unwrap();
+    let (kind, of_kind) = *kinds.iter().find(|(_, n)| *n == most).unwrap();
+
+    let mut cells = Cells::new();
+    put(&mut cells, "feature", Cell::Text(name.to_owned()));
+    put(&mut cells, "kind", Cell::Text(kind.to_owned()));
+    count(&mut cells, "inferences", inferences);
+    count(&mut cells, "values", of_kind);
+    let missing = inferences.saturating_sub(present);
+    count(&mut cells, "missing", missing);
+    ratio(&mut cells, "missing_rate", missing, inferences, "no_values");
+    count(&mut cells, "non_finite", not_finite);
+    let wrong = present - of_kind;
+    count(&mut cells, "type_errors", wrong);
+    figure(
+        &mut cells,
+        "type_error_rate",
+        divide(wrong.min(inferences) as f64, inferences, "no_values"),
+    );
+    let distinct_booleans =
+        [false, true].iter().filter(|one| booleans.contains(one)).count() as f64;
+    let is_numeric = kind == "numeric";
+    figure(
+        &mut cells,
+        "distinct",
+        match kind {
+            "numeric" => Err("not_configured"),
+            "categorical" if texts.len() > CATEGORIES => Err("capped"),
+            "categorical" => Ok(texts.len() as f64),
+            _ => Ok(distinct_booleans),
+        },
+    );
+    let all_equal = match kind {
+        "numeric" => numbers.iter().all(|x| x.to_bits() == numbers[0].to_bits()),
+        "categorical" => texts.len() == 1,
+        _ => distinct_booleans < 2.0,
+    };
+    let constant = f64::from(u8::from(all_equal && of_kind > 1));
+    figure(&mut cells, "is_constant", if of_kind == 0 { Err("no_values") } else { Ok(constant) });
+    numeric(&mut cells, is_numeric.then_some(numbers));
+    top(&mut cells, if kind == "categorical" { texts } else { BTreeMap::new() });
+    cells
+}
+
+fn numeric(cells: &mut Cells, numbers: Option<Vec<f64>>) {
+    let reason = if numbers.is_none() { "not_applicable" } else { "no_values" };
+    let mut numbers = numbers.unwrap_or_default();
+    numbers.sort_by(f64::total_cmp);
+    let n = numbers.len();
+    let ends = numbers.first().zip(numbers.last());
+    figure(cells, "min", ends.map(|(least, _)| *least).ok_or(reason));
+    figure(cells, "max", ends.map(|(_, greatest)| *greatest).ok_or(reason));
+    let mean = divide(careful_sum(numbers.iter().copied()), n, reason);
+    figure(cells, "mean", mean);
+    let deviation: Figure = mean.and_then(|mean| {
+        if n < 2 {
+            return Err("too_few_samples");
+        }
+        let squares = careful_sum(numbers.iter().map(|x| (x - mean).powi(2)));
+        Ok((squares / (n - 1) as f64).sqrt())
+    });
+    figure(cells, "sd", deviation);
+    for (name, percent) in [("p01", 1), ("p25", 25), ("p50", 50), ("p75", 75), ("p99", 99)] {
+        let rank = (percent * n).div_ceil(100).max(1);
+        let quantile =
+            ends.map(|(least, greatest)| middle(numbers[rank - 1]).clamp(*least, *greatest));
+        figure(cells, name, quantile.ok_or(reason));
+    }
+}
+
+/// The middle of the cell of a number. Numbers of the outermost cells have none: clamped, it is the extreme.
+fn middle(x: f64) -> f64 {
+    if x.abs() >= 2.0_f64.powi(63) * 63.0 / 64.0 {
+        return x.signum() * f64::INFINITY;
+    }
+    let mut floor = 0.5_f64.powi(64);
+    if x.abs() < floor {
+        return 0.0;
+    }
+    while x.abs() >= 2.0 * floor {
+        floor *= 2.0;
+    }
+    let step = floor / STEPS;
+    x.signum() * (floor + (((x.abs() - floor) / step).floor() + 0.5) * step)
+}
+
+fn top(cells: &mut Cells, texts: BTreeMap<&str, usize>) {
+    let mut best = ("", 0);
+    for (text, n) in texts {
+        if n > best.1 {
+            best = (text, n);
+        }
+    }
+    put(cells, "top_category", Cell::Text(best.0.to_owned()));
+    count(cells, "top_category_n", best.1);
+}
