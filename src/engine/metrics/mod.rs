@@ -12,6 +12,8 @@ pub mod labels;
 pub mod binary;
 pub mod calibration;
 pub mod regression;
+pub mod reference;
+pub mod drift;
 pub mod feature;
 pub mod features;
 pub mod data_quality;
