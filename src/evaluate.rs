@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
+use crate::engine::metrics::reference::Profile;
 use crate::engine::metrics::{Families, MetricTable};
 use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::Millis;
@@ -40,6 +41,7 @@ impl Merged {
             window_ms: key.window.size().0,
             value: about.value,
             thresholds: &about.thresholds,
+            reference: about.reference.as_deref(),
         };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
         let rows = self.families.figures(&context).into_iter();
@@ -69,6 +71,8 @@ pub struct RowContext {
     pub value: Option<ValueMatrix>,
     /// The model's other thresholds.
     pub thresholds: Vec<f64>,
+    /// What the model's windows are compared with.
+    pub reference: Option<Arc<Profile>>,
 }
 
 /// One row of one metric table.

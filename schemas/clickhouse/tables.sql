@@ -100,12 +100,12 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `regression_relative_n` UInt64 COMMENT 'Pairs with y other than 0',
     `regression_log_n` UInt64 COMMENT 'Pairs with y and p above -1',
     `features` Array(String) COMMENT 'Names of the features that inferences carry, ascending; i counts them from 0',
-    `feature_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 4i: numbers, false, true, not finite numbers',
+    `feature_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 5i: numbers, false, true, not finite numbers, numbers out of range',
     `feature_sums` Array(String) COMMENT 'By 2i: exact sum of the numbers, and of their squares',
     `feature_ranges` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2i: bits of the least and the greatest number',
-    `feature_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Numbers by 2^16 i + cell',
+    `feature_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Numbers by 2^16 i + cell, of the reference\'s lattice or else the built-in one',
     `feature_categories` Array(String) COMMENT 'Texts, of one feature after the other, ascending',
-    `feature_category_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept',
+    `feature_category_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept; from 2^15 on those of the reference',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 ENGINE = ReplacingMergeTree(row_version)
@@ -483,17 +483,21 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`data_quality`
     `non_finite` UInt64 COMMENT 'NaN, infinite, or beyond 1e150, among the missing',
     `type_errors` UInt64 COMMENT 'Values of another kind; they enter no other figure',
     `type_error_rate` Nullable(Float64) COMMENT 'type_errors / inferences',
+    `out_of_range` Nullable(Float64) COMMENT 'Numbers outside the declared range, or else that of the reference',
+    `out_of_range_rate` Nullable(Float64) COMMENT 'out_of_range / values',
+    `new_categories` Nullable(Float64) COMMENT 'Distinct texts that the reference does not have',
+    `new_category_values` Nullable(Float64) COMMENT 'Values with such a text',
     `distinct` Nullable(Float64) COMMENT 'Distinct texts, exact up to the cap on them',
     `is_constant` Nullable(Float64) COMMENT '1 if there are at least two values and all are equal, else 0',
     `min` Nullable(Float64) COMMENT 'Least number',
     `max` Nullable(Float64) COMMENT 'Greatest number',
     `mean` Nullable(Float64) COMMENT 'Mean of the numbers',
     `sd` Nullable(Float64) COMMENT 'Standard deviation of the numbers (n - 1)',
-    `p01` Nullable(Float64) COMMENT '1 % quantile of the numbers, within 1/64 of the exact one',
-    `p25` Nullable(Float64) COMMENT '25 % quantile of the numbers, within 1/64',
-    `p50` Nullable(Float64) COMMENT 'Median of the numbers, within 1/64',
-    `p75` Nullable(Float64) COMMENT '75 % quantile of the numbers, within 1/64',
-    `p99` Nullable(Float64) COMMENT '99 % quantile of the numbers, within 1/64',
+    `p01` Nullable(Float64) COMMENT '1 % quantile of the numbers, within 1/64 of the exact one; with a reference inside its cells of 1 %',
+    `p25` Nullable(Float64) COMMENT '25 % quantile of the numbers, alike',
+    `p50` Nullable(Float64) COMMENT 'Median of the numbers, alike',
+    `p75` Nullable(Float64) COMMENT '75 % quantile of the numbers, alike',
+    `p99` Nullable(Float64) COMMENT '99 % quantile of the numbers, alike',
     `top_category` LowCardinality(String) COMMENT 'Most frequent text, of several the first; empty where there is none',
     `top_category_n` UInt64 COMMENT 'How often it came',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
@@ -504,3 +508,41 @@ ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start, feature)
 COMMENT 'What each feature of the inferences holds: missing values, wrong types, range, distribution';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`drift`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `kind` LowCardinality(String) COMMENT 'What was compared: feature or score',
+    `feature` LowCardinality(String) COMMENT 'The feature\'s name; empty for scores',
+    `method` LowCardinality(String) COMMENT 'How it was compared',
+    `value` Nullable(Float64) COMMENT 'Distance, statistic or rate, by method',
+    `value_lower` Nullable(Float64) COMMENT 'The least that the raw values may have, or lower 95 % limit of a rate (Wilson)',
+    `value_upper` Nullable(Float64) COMMENT 'The greatest that the raw values may have, or upper 95 % limit of a rate (Wilson)',
+    `effect` Nullable(Float64) COMMENT 'What thresholds are held against',
+    `p_value` Nullable(Float64) COMMENT 'How likely chance alone makes as much',
+    `p_adjusted` Nullable(Float64) COMMENT 'p_value, adjusted for all comparisons of the window by the same method (Benjamini-Hochberg)',
+    `warn_at` Nullable(Float64) COMMENT 'The least effect that is worth a warning',
+    `drift_at` Float64 COMMENT 'The least effect that is drift',
+    `alpha` Float64 COMMENT 'Adjusted p-values above it are chance; rates do not use it',
+    `verdict` LowCardinality(String) COMMENT 'ok, warn, drift, or insufficient_data',
+    `reason` LowCardinality(String) COMMENT 'Why there is no value or no verdict; empty where there is one',
+    `is_primary` UInt64 COMMENT '1 for the one method of each feature that alerts and overviews read',
+    `bins` UInt64 COMMENT 'Bins or categories that hold any value; 0 for rates',
+    `binning` LowCardinality(String) COMMENT 'What the bins are: quantile, edges, category',
+    `n` UInt64 COMMENT 'Values of the window; of the missing rate its inferences',
+    `reference_n` UInt64 COMMENT 'Those of the reference',
+    `reference_id` LowCardinality(String) COMMENT 'The profile that was compared with',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start, kind, feature, method)
+COMMENT 'How far features and scores lie from those of the model\'s reference, by each method, and whether that is drift';

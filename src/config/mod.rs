@@ -245,7 +245,10 @@ impl Settings {
             self.labels.as_ref().map(topic),
         );
         // What a job of an earlier version could not set: its digest stays where it is not set.
-        let text = text.replace(", thresholds: []", "").replace(", features: 256 }", " }");
+        let text = text
+            .replace(", thresholds: []", "")
+            .replace(", features: 256 }", " }")
+            .replace(", reference: None", "");
         format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
     }
 }

@@ -130,6 +130,7 @@ fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), Conf
             positive,
             threshold: reader.share(&key("threshold"))?,
             thresholds: thresholds(reader, &key("thresholds"))?,
+            reference: None,
             dimensions: own,
             value: value_matrix(reader, &key("value"))?,
         });

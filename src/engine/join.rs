@@ -103,8 +103,12 @@ impl Join {
             failed: inference.failed,
             freshness_ms: delay_ms(arrival, inference.time),
         };
-        let features =
-            FeaturesInput { features: inference.features, names, most: settings.caps.features };
+        let features = FeaturesInput {
+            features: inference.features,
+            names,
+            reference: group.reference.as_deref(),
+            most: settings.caps.features,
+        };
         let epoch = if is_new { context.epoch } else { 0 };
         fold_inference(open, group, &serving, &features, &prediction, epoch);
         let mut entry = Entry::accepted(inference.id, number, &prediction);

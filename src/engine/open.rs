@@ -12,6 +12,7 @@ use super::event::{Inference, Segment, Target};
 use super::held::MAX_GROUPS;
 use super::kept::MatchedLabels;
 use super::metrics::Families;
+use super::metrics::reference::Profile;
 use super::names::{ClassId, ModelId, Names, SegmentId, VersionId};
 use super::settings::{ModelSettings, Positive, ShardSettings, Task};
 use super::state::ALL;
@@ -56,6 +57,8 @@ pub struct Group {
     pub threshold: f64,
     /// Other thresholds, of the model under which its inferences are counted.
     pub thresholds: Box<[f64]>,
+    /// What its inferences are held against, of the same model.
+    pub reference: Option<Arc<Profile>>,
     /// The configured task.
     pub task: Option<Task>,
 }
@@ -210,6 +213,7 @@ impl Open {
         let window = self.windows[slot].as_mut().expect("the caller's window is there");
         let states = window.states_for(&self.hasher, settings, &of_model, inference, names);
         let counted_as = window.states[at(states[0])].model;
+        let counted = settings.model(names.text(counted_as.0));
         let group = Group {
             window: Some(slot),
             model,
@@ -219,7 +223,8 @@ impl Open {
             states,
             positive: positive_targets(&of_model, names),
             threshold: of_model.threshold,
-            thresholds: settings.model(names.text(counted_as.0)).thresholds.into(),
+            thresholds: counted.thresholds.into(),
+            reference: counted.reference,
             task: of_model.task,
         };
         self.add_group(slot, group, false)
@@ -240,6 +245,7 @@ impl Open {
             positive: Box::default(),
             threshold: 0.0,
             thresholds: Box::default(),
+            reference: None,
             task: None,
         };
         self.add_group(slot, group, true)
@@ -317,6 +323,7 @@ impl Open {
                     group.segments = Box::default();
                     group.positive = Box::default();
                     group.thresholds = Box::default();
+                    group.reference = None;
                     self.retired_groups.push(number);
                 }
             }

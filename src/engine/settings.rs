@@ -1,7 +1,10 @@
 //! What every shard of a job goes by.
 
+use std::sync::Arc;
+
 use super::lateness::Limits;
 use super::metrics::accumulator::ValueMatrix;
+use super::metrics::reference::Profile;
 use super::time::Millis;
 
 /// What every shard of a job goes by.
@@ -67,6 +70,8 @@ pub struct ModelSettings {
     pub dimensions: Vec<u16>,
     /// What each cell of the confusion matrix is worth.
     pub value: Option<ValueMatrix>,
+    /// What its windows are compared with.
+    pub reference: Option<Arc<Profile>>,
 }
 
 /// A value that counts as positive, in the form of [`Target`](super::event::Target).
@@ -109,6 +114,7 @@ impl Default for ModelSettings {
             thresholds: Vec::new(),
             dimensions: Vec::new(),
             value: None,
+            reference: None,
         }
     }
 }

@@ -358,6 +358,7 @@ impl Parts {
             sealed: key.window.end <= plan.common,
             value: model.value,
             thresholds: model.thresholds,
+            reference: model.reference,
         };
         merged.rows(key, &about)
     }

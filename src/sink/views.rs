@@ -266,6 +266,7 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         MetricTable::QualityBinary
         | MetricTable::QualityThreshold
         | MetricTable::CalibrationBins
+        | MetricTable::Drift
         | MetricTable::QualityRegression => "n",
         MetricTable::Serving | MetricTable::Labels | MetricTable::DataQuality => "inferences",
     }

@@ -234,6 +234,7 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
             sealed: key.window.end <= common,
             value: None,
             thresholds: vec![0.25, 0.75],
+            reference: None,
         };
         for batch in row::metrics(JOB, &merged.rows(&key, &about)) {
             let (types, mut at) = Cursor::open(&batch.body);

@@ -277,6 +277,7 @@ impl Written {
                     sealed: key.window.end <= sealed_until,
                     value: rule.value.map(shard::value_matrix),
                     thresholds: rule.thresholds,
+                    reference: None,
                 };
                 rows.extend(merged.rows(&key, &context));
             }

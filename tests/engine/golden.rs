@@ -125,7 +125,17 @@ fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec
         merged.add(&row).unwrap();
     }
     let (grain, thresholds) = (Arc::from(grain_name(GRAIN)), THRESHOLDS.to_vec());
-    merged.rows(&key, &RowContext { grain, generation: 3, sealed, value: Some(value), thresholds })
+    merged.rows(
+        &key,
+        &RowContext {
+            grain,
+            generation: 3,
+            sealed,
+            value: Some(value),
+            thresholds,
+            reference: None,
+        },
+    )
 }
 
 /// A number, or the reason why there is none.
@@ -478,6 +488,7 @@ fn no_binary_inference_no_quality_row() {
         sealed: false,
         value: None,
         thresholds: Vec::new(),
+        reference: None,
     };
     let rows = merged.rows(&key, &about);
     let tables: Vec<_> = rows.iter().map(|row| row.table).collect();

@@ -23,6 +23,7 @@ const CONTEXT: FigureContext<'static> = FigureContext {
     window_ms: 300_000,
     value: Some(ValueMatrix { tp: 1.0, fp: -0.1, fn_: -3.7, tn: 0.0 }),
     thresholds: THRESHOLDS,
+    reference: None,
 };
 const THRESHOLDS: &[f64] = &[0.0, 0.5, 0.7];
 
@@ -214,6 +215,7 @@ fn features() -> impl Strategy<Value = FeaturesInput<'static>> {
         FeaturesInput {
             features: Box::leak(features.into()),
             names: Box::leak(Box::new(names)),
+            reference: None,
             most: 100,
         }
     })

@@ -16,5 +16,6 @@ mod golden;
 mod histogram;
 mod laws;
 mod properties;
+mod reference;
 mod ranking;
 mod scenarios;

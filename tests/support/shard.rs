@@ -65,6 +65,7 @@ fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSetti
             .collect(),
         threshold: rule.threshold,
         thresholds: rule.thresholds.clone(),
+        reference: None,
         dimensions: rule
             .dimensions
             .iter()

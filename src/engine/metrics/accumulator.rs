@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::reference::Profile;
+
 use super::exact_sum::ExactSum;
 
 /// One additive family of metrics. Laws, to the bit: `Default` is the identity of `merge`; `merge` commutes and
@@ -39,6 +41,8 @@ pub struct FigureContext<'a> {
     pub value: Option<ValueMatrix>,
     /// Thresholds of a binary model beside its own, which have rows of their own.
     pub thresholds: &'a [f64],
+    /// What the model's windows are compared with.
+    pub reference: Option<&'a Profile>,
 }
 
 /// What a decision is worth; costs are negative.
@@ -116,6 +120,8 @@ pub enum Undefined {
     NotApplicable,
     /// It needs an option that is not set.
     NotConfigured,
+    /// There is no reference profile, or it lacks this feature.
+    NoReference,
     /// No labelled inference.
     NoLabels,
     /// No labelled inference with a score.
@@ -140,6 +146,7 @@ impl Undefined {
         match self {
             Self::NotApplicable => "not_applicable",
             Self::NotConfigured => "not_configured",
+            Self::NoReference => "no_reference",
             Self::NoLabels => "no_labels",
             Self::NoScores => "no_scores",
             Self::NoValues => "no_values",

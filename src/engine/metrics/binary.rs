@@ -156,6 +156,11 @@ impl Confusion {
 }
 
 impl Binary {
+    /// All scores, labelled or not, by cell of the score lattice.
+    pub fn scores(&self) -> &Cells {
+        &self.scores
+    }
+
     /// Accepted binary inferences.
     pub fn inferences(&self) -> u64 {
         self.inferences

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::accumulator::{Column, Undefined, Value};
 use super::exact_sum::ExactSum;
-use super::feature::{FeatureKind, FeatureState};
+use super::feature::FeatureState;
 use super::histogram::FEATURE;
 use super::interval::{
     Figure, count, figure, number, put, put_with_limits, ratio, text, wilson_limits,
 };
+use super::reference::{FeatureKind, FeatureProfile, NumericProfile};
 
 /// The columns of `data_quality`; the feature is a key.
 pub const DATA_QUALITY_FIGURES: &[Column] = &[
@@ -26,66 +27,79 @@ pub const DATA_QUALITY_FIGURES: &[Column] = &[
     count("non_finite", "NaN, infinite, or beyond 1e150, among the missing."),
     count("type_errors", "Values of another kind; they enter no other figure."),
     figure("type_error_rate", "type_errors / inferences."),
+    figure("out_of_range", "Numbers outside the declared range, or else that of the reference."),
+    figure("out_of_range_rate", "out_of_range / values."),
+    figure("new_categories", "Distinct texts that the reference does not have."),
+    figure("new_category_values", "Values with such a text."),
     figure("distinct", "Distinct texts, exact up to the cap on them."),
     figure("is_constant", "1 if there are at least two values and all are equal, else 0."),
     figure("min", "Least number."),
     figure("max", "Greatest number."),
     figure("mean", "Mean of the numbers."),
     figure("sd", "Standard deviation of the numbers (n - 1)."),
-    figure("p01", "1 % quantile of the numbers, within 1/64 of the exact one."),
-    figure("p25", "25 % quantile of the numbers, within 1/64."),
-    figure("p50", "Median of the numbers, within 1/64."),
-    figure("p75", "75 % quantile of the numbers, within 1/64."),
-    figure("p99", "99 % quantile of the numbers, within 1/64."),
+    figure(
+        "p01",
+        "1 % quantile of the numbers, within 1/64 of the exact one; with a reference inside its cells of 1 %.",
+    ),
+    figure("p25", "25 % quantile of the numbers, alike."),
+    figure("p50", "Median of the numbers, alike."),
+    figure("p75", "75 % quantile of the numbers, alike."),
+    figure("p99", "99 % quantile of the numbers, alike."),
     text("top_category", "Most frequent text, of several the first; empty where there is none."),
     count("top_category_n", "How often it came."),
 ];
 
-/// The row of a feature of so many inferences.
-pub fn row(name: &Arc<str>, state: &FeatureState, inferences: u64) -> Vec<Value> {
+/// The row of a feature of so many inferences, beside its profile where the model's reference has one.
+pub fn row(
+    name: &Arc<str>,
+    state: &FeatureState,
+    reference: Option<&FeatureProfile>,
+    inferences: u64,
+) -> Vec<Value> {
     let mut out = Vec::with_capacity(DATA_QUALITY_FIGURES.len());
-    let kind = state.kind();
+    let kind = reference.map_or_else(|| state.kind(), FeatureProfile::kind);
+    let one = Of { state, kind, reference };
     let (values, present) = (state.values(kind), state.present());
     // What stands under (other) may be several values of one inference.
     let missing = inferences.saturating_sub(present);
     let type_errors = present - values;
+    let none = Undefined::NoValues;
     out.push(Value::Text(Arc::clone(name)));
     out.push(Value::Text(Arc::from(kind.name())));
     out.extend([inferences, values, missing].map(Value::Count));
-    let none = Undefined::NoValues;
-    put_with_limits(
-        &mut out,
-        ratio(missing, inferences, none),
-        wilson_limits(missing, inferences, none),
-    );
+    let limits = wilson_limits(missing, inferences, none);
+    put_with_limits(&mut out, ratio(missing, inferences, none), limits);
     out.extend([state.not_finite, type_errors].map(Value::Count));
     // Several values of one inference again.
     put(&mut out, ratio(type_errors.min(inferences), inferences, none));
-    put(&mut out, distinct(state, kind));
-    put(&mut out, is_constant(state, kind));
-    let numeric = Numbers { state, is_numeric: kind == FeatureKind::Numeric };
-    put(&mut out, numeric.of(|state| state.range.map(|(least, _)| least).ok_or(none)));
-    put(&mut out, numeric.of(|state| state.range.map(|(_, greatest)| greatest).ok_or(none)));
-    put(&mut out, numeric.of(|state| Ok(state.sum.mean(state.numbers))));
-    put(&mut out, numeric.of(deviation));
+    let outside = one.numeric_reference().map(|_| state.outside);
+    put(&mut out, outside.map(number));
+    put(&mut out, outside.and_then(|outside| ratio(outside, values, none)));
+    one.put_new_categories(&mut out);
+    put(&mut out, one.distinct());
+    put(&mut out, one.is_constant());
+    put(&mut out, one.of_numbers(|state| state.range.map(|(least, _)| least).ok_or(none)));
+    put(&mut out, one.of_numbers(|state| state.range.map(|(_, greatest)| greatest).ok_or(none)));
+    put(&mut out, one.of_numbers(|state| Ok(state.sum.mean(state.numbers))));
+    put(&mut out, one.of_numbers(deviation));
     for percent in [1, 25, 50, 75, 99] {
-        put(&mut out, numeric.of(|state| quantile(state, percent)));
+        put(&mut out, one.of_numbers(|state| quantile(state, reference, percent)));
     }
-    let top = (kind == FeatureKind::Categorical).then(|| state.texts.top()).flatten();
-    let (category, n) = top.map_or((Arc::from(""), 0), |(name, n)| (Arc::clone(name), n));
+    let (category, n) = one.top().map_or((Arc::from(""), 0), |(name, n)| (Arc::clone(name), n));
     out.extend([Value::Text(category), Value::Count(n)]);
     out
 }
 
-/// A feature, asked as one of numbers.
-struct Numbers<'a> {
+/// A feature as values of one kind.
+struct Of<'a> {
     state: &'a FeatureState,
-    is_numeric: bool,
+    kind: FeatureKind,
+    reference: Option<&'a FeatureProfile>,
 }
 
-impl Numbers<'_> {
-    fn of(&self, figure: impl FnOnce(&FeatureState) -> Figure) -> Figure {
-        if !self.is_numeric {
+impl Of<'_> {
+    fn of_numbers(&self, figure: impl FnOnce(&FeatureState) -> Figure) -> Figure {
+        if self.kind != FeatureKind::Numeric {
             Err(Undefined::NotApplicable)
         } else if self.state.numbers == 0 {
             Err(Undefined::NoValues)
@@ -93,6 +107,67 @@ impl Numbers<'_> {
             figure(self.state)
         }
     }
+
+    fn numeric_reference(&self) -> Result<&NumericProfile, Undefined> {
+        if self.kind != FeatureKind::Numeric {
+            return Err(Undefined::NotApplicable);
+        }
+        self.reference.and_then(FeatureProfile::numeric).ok_or(Undefined::NoReference)
+    }
+
+    fn put_new_categories(&self, out: &mut Vec<Value>) {
+        let texts = &self.state.texts;
+        let reference = match (self.kind, self.reference.and_then(FeatureProfile::categories)) {
+            (FeatureKind::Numeric | FeatureKind::Boolean, _) => Err(Undefined::NotApplicable),
+            (FeatureKind::Categorical, None) => Err(Undefined::NoReference),
+            // A text that the reference does not list may be one of those that it only counts.
+            (FeatureKind::Categorical, Some(known)) if known.other > 0 => Err(Undefined::Capped),
+            (FeatureKind::Categorical, Some(_)) => Ok(()),
+        };
+        let names = if texts.other() > 0 { Err(Undefined::Capped) } else { Ok(size(texts.len())) };
+        put(out, reference.and(names));
+        put(out, reference.map(|()| number(texts.total())));
+    }
+
+    fn distinct(&self) -> Figure {
+        let FeatureState { known, texts, booleans, .. } = self.state;
+        match self.kind {
+            // Numbers are not told apart: their cells hold many.
+            FeatureKind::Numeric => Err(Undefined::NotConfigured),
+            FeatureKind::Categorical if texts.other() > 0 => Err(Undefined::Capped),
+            FeatureKind::Categorical => Ok(size(known.len() + texts.len())),
+            FeatureKind::Boolean => Ok(size(booleans.iter().filter(|&&count| count > 0).count())),
+        }
+    }
+
+    fn is_constant(&self) -> Figure {
+        let FeatureState { known, texts, booleans, range, .. } = self.state;
+        let is_one = match self.kind {
+            FeatureKind::Numeric => {
+                range.is_some_and(|(least, greatest)| least.total_cmp(&greatest).is_eq())
+            }
+            FeatureKind::Categorical => known.len() + texts.len() == 1 && texts.other() == 0,
+            FeatureKind::Boolean => booleans.contains(&0),
+        };
+        match self.state.values(self.kind) {
+            0 => Err(Undefined::NoValues),
+            1 => Ok(0.0),
+            _ => Ok(if is_one { 1.0 } else { 0.0 }),
+        }
+    }
+
+    /// The most frequent text, of several the first.
+    fn top(&self) -> Option<(&Arc<str>, u64)> {
+        if self.kind != FeatureKind::Categorical {
+            return None;
+        }
+        let tops = [self.state.known.top(), self.state.texts.top()];
+        tops.into_iter().flatten().min_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)))
+    }
+}
+
+fn size(count: usize) -> f64 {
+    number(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 fn deviation(state: &FeatureState) -> Figure {
@@ -104,8 +179,12 @@ fn deviation(state: &FeatureState) -> Figure {
     Ok((spread * (number(n) / (number(n) - 1.0))).sqrt())
 }
 
-fn quantile(state: &FeatureState, percent: u64) -> Figure {
+fn quantile(state: &FeatureState, reference: Option<&FeatureProfile>, percent: u64) -> Figure {
     let (least, greatest) = state.range.ok_or(Undefined::NoValues)?;
+    if let Some(numeric) = reference.and_then(FeatureProfile::numeric) {
+        let inside = inside_cell(state, numeric, percent).ok_or(Undefined::NoValues)?;
+        return Ok(inside.clamp(least, greatest));
+    }
     let cell = state.cells.quantile(percent).ok_or(Undefined::NoValues)?;
     // The outermost cells hold all that is greater in size: the extreme stands for them.
     Ok(match cell {
@@ -115,31 +194,26 @@ fn quantile(state: &FeatureState, percent: u64) -> Figure {
     })
 }
 
-fn distinct(state: &FeatureState, kind: FeatureKind) -> Figure {
-    match kind {
-        // Numbers are not told apart: their cells hold many.
-        FeatureKind::Numeric => Err(Undefined::NotConfigured),
-        FeatureKind::Categorical if state.texts.other() > 0 => Err(Undefined::Capped),
-        FeatureKind::Categorical => {
-            Ok(number(u64::try_from(state.texts.len()).unwrap_or(u64::MAX)))
+/// The quantile if the values of each cell of the reference lay at equal distances; the outermost cells end at the
+/// extremes.
+fn inside_cell(state: &FeatureState, numeric: &NumericProfile, percent: u64) -> Option<f64> {
+    let (least, greatest) = state.range?;
+    let rank = (u128::from(percent) * u128::from(state.numbers)).div_ceil(100).max(1);
+    let mut below = 0_u128;
+    for (cell, count) in state.cells.iter() {
+        if below + u128::from(count) < rank {
+            below += u128::from(count);
+            continue;
         }
-        FeatureKind::Boolean => {
-            Ok(if state.booleans.iter().all(|&count| count > 0) { 2.0 } else { 1.0 })
-        }
+        let edge = |at: usize| numeric.fine_edges.get(at).copied().unwrap_or(numeric.max);
+        let (lower, upper) = match usize::from(cell).checked_sub(1) {
+            None => (least, numeric.min),
+            Some(_) if cell + 1 == numeric.cells() => (numeric.max, greatest),
+            Some(0) => (numeric.min, edge(0)),
+            Some(inner) => (edge(inner - 1), edge(inner)),
+        };
+        let within = u64::try_from(rank - below).ok()?;
+        return Some(lower + (upper - lower) * (number(within) / number(count)));
     }
-}
-
-fn is_constant(state: &FeatureState, kind: FeatureKind) -> Figure {
-    let is_one = match kind {
-        FeatureKind::Numeric => {
-            state.range.is_some_and(|(least, greatest)| least.total_cmp(&greatest).is_eq())
-        }
-        FeatureKind::Categorical => state.texts.len() == 1 && state.texts.other() == 0,
-        FeatureKind::Boolean => state.booleans.contains(&0),
-    };
-    match state.values(kind) {
-        0 => Err(Undefined::NoValues),
-        1 => Ok(0.0),
-        _ => Ok(if is_one { 1.0 } else { 0.0 }),
-    }
+    None
 }

@@ -45,6 +45,11 @@ impl Dictionary {
         }
     }
 
+    /// Whether a name is kept.
+    pub fn holds(&self, text: &str) -> bool {
+        self.find(text).is_ok()
+    }
+
     fn find(&self, text: &str) -> Result<usize, usize> {
         self.names.binary_search_by(|name| (*name.text).cmp(text))
     }

@@ -5,35 +5,14 @@ use std::sync::Arc;
 use super::dictionary::Dictionary;
 use super::exact_sum::ExactSum;
 use super::histogram::{Cells, FEATURE};
+use super::reference::{FeatureKind, FeatureProfile};
 use crate::engine::event::FeatureValue;
 
 /// How many distinct texts one feature keeps; the others are counted together.
 pub const MOST_CATEGORIES: usize = 100;
 
-/// What a feature's values are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FeatureKind {
-    /// Numbers.
-    Numeric,
-    /// Texts.
-    Categorical,
-    /// `true` and `false`.
-    Boolean,
-}
-
-impl FeatureKind {
-    /// The name in tables and profiles.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Numeric => "numeric",
-            Self::Categorical => "categorical",
-            Self::Boolean => "boolean",
-        }
-    }
-}
-
 /// The state of one feature. Equal when the same values were folded in, in any order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct FeatureState {
     /// Finite numbers.
     pub numbers: u64,
@@ -47,13 +26,39 @@ pub struct FeatureState {
     pub squares: ExactSum,
     /// The least and the greatest number; none without numbers.
     pub range: Option<(f64, f64)>,
-    /// Numbers by cell.
+    /// Numbers by cell: of the reference profile where it has the feature as numbers, else of [`FEATURE`].
     pub cells: Cells,
-    /// Texts by name.
+    /// Texts that are categories of the reference profile; all of them are kept.
+    pub known: Dictionary,
+    /// Other texts.
     pub texts: Dictionary,
+    /// Numbers beyond the declared range, or else beyond the least and greatest of the reference.
+    pub outside: u64,
+    /// What the values are held against; a state that was read back does not know it, and folds no record in.
+    profile: Option<Arc<FeatureProfile>>,
+}
+
+impl PartialEq for FeatureState {
+    fn eq(&self, other: &Self) -> bool {
+        self.numbers == other.numbers
+            && self.booleans == other.booleans
+            && self.not_finite == other.not_finite
+            && self.sum == other.sum
+            && self.squares == other.squares
+            && self.range == other.range
+            && self.cells == other.cells
+            && self.known == other.known
+            && self.texts == other.texts
+            && self.outside == other.outside
+    }
 }
 
 impl FeatureState {
+    /// An empty state whose values are held against this profile.
+    pub fn of(profile: Option<&Arc<FeatureProfile>>) -> Self {
+        Self { profile: profile.cloned(), ..Self::default() }
+    }
+
     /// Folds one value in.
     #[inline]
     pub fn add(&mut self, value: &FeatureValue<'_>) {
@@ -61,7 +66,7 @@ impl FeatureState {
             FeatureValue::Missing => {}
             FeatureValue::NotFinite => self.not_finite += 1,
             FeatureValue::Number(x) => self.add_number(x),
-            FeatureValue::Text(text) => self.texts.add(text, 1, MOST_CATEGORIES),
+            FeatureValue::Text(text) => self.add_text(text),
             FeatureValue::Boolean(value) => self.booleans[usize::from(value)] += 1,
         }
     }
@@ -73,9 +78,27 @@ impl FeatureState {
         self.numbers += 1;
         self.sum.add(x);
         self.squares.add_product(x, x);
-        self.cells.add(FEATURE.cell(x));
+        match self.profile.as_deref().and_then(FeatureProfile::numeric) {
+            Some(numeric) => {
+                self.cells.add(numeric.cell(x));
+                let (lower, upper) = numeric.range.unwrap_or((numeric.min, numeric.max));
+                self.outside += u64::from(x < lower || x > upper);
+            }
+            None => self.cells.add(FEATURE.cell(x)),
+        }
         let (least, greatest) = self.range.unwrap_or((x, x));
         self.range = Some((least.min(x), greatest.max(x)));
+    }
+
+    fn add_text(&mut self, text: &str) {
+        let categories = self.profile.as_deref().and_then(FeatureProfile::categories);
+        let is_known = self.known.holds(text)
+            || categories.is_some_and(|categories| categories.position(text).is_some());
+        if is_known {
+            self.known.add(text, 1, usize::MAX);
+        } else {
+            self.texts.add(text, 1, MOST_CATEGORIES);
+        }
     }
 
     /// Folds in all that `other` holds.
@@ -87,7 +110,9 @@ impl FeatureState {
         self.sum.merge(&other.sum);
         self.squares.merge(&other.squares);
         self.cells.merge(&other.cells);
+        self.known.merge(&other.known, usize::MAX);
         self.texts.merge(&other.texts, MOST_CATEGORIES);
+        self.outside += other.outside;
         self.range = match (self.range, other.range) {
             (Some(left), Some(right)) => Some((left.0.min(right.0), left.1.max(right.1))),
             (only, None) | (None, only) => only,
@@ -98,7 +123,7 @@ impl FeatureState {
     pub fn values(&self, kind: FeatureKind) -> u64 {
         match kind {
             FeatureKind::Numeric => self.numbers,
-            FeatureKind::Categorical => self.texts.total(),
+            FeatureKind::Categorical => self.known.total() + self.texts.total(),
             FeatureKind::Boolean => self.booleans[0] + self.booleans[1],
         }
     }
@@ -123,9 +148,7 @@ impl FeatureState {
         self.sum.heap_bytes()
             + self.squares.heap_bytes()
             + self.cells.heap_bytes()
+            + self.known.heap_bytes()
             + self.texts.heap_bytes()
     }
 }
-
-/// A feature's name with its state.
-pub type Named = (Arc<str>, FeatureState);

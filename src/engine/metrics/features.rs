@@ -8,6 +8,7 @@ use super::exact_sum::ExactSum;
 use super::feature::{FeatureState, MOST_CATEGORIES};
 use super::histogram::{Cells, FEATURE};
 use super::interval::{cells, names, sums};
+use super::reference::Profile;
 use super::stored::Stored;
 use crate::engine::event::Feature;
 use crate::engine::names::{FeatureId, Names, OTHER};
@@ -19,6 +20,8 @@ pub struct FeaturesInput<'a> {
     pub features: &'a [Feature<'a>],
     /// The table of their names.
     pub names: &'a Names,
+    /// What the model's windows are compared with, the same for all inferences of a key.
+    pub reference: Option<&'a Profile>,
     /// Distinct features that a state of one window and partition keeps, at least 1; values of the others are counted
     /// under `(other)`.
     pub most: usize,
@@ -33,11 +36,13 @@ pub struct Features {
 }
 
 /// Counts of one feature in column `feature_counts`.
-const COUNTS: u64 = 4;
+const COUNTS: u64 = 5;
 /// Sums of one feature in column `feature_sums`.
 const SUMS: usize = 2;
 /// The feature's number stands above the cell's, and above the category's.
 const CELL_BITS: u32 = 16;
+/// Categories of the reference are counted from here.
+const FIRST_KNOWN: u64 = 1 << 15;
 
 impl Features {
     /// The features by name.
@@ -66,17 +71,18 @@ impl Features {
             return place;
         }
         if self.all.len() >= input.most {
-            return self.place_of_name(&Arc::from(OTHER));
+            return self.place_of_name(&Arc::from(OTHER), FeatureState::default);
         }
-        let place = self.place_of_name(name);
+        let profile = input.reference.and_then(|reference| reference.features.get(name));
+        let place = self.place_of_name(name, || FeatureState::of(profile));
         self.known.push((id, place));
         place
     }
 
-    fn place_of_name(&mut self, name: &Arc<str>) -> usize {
+    fn place_of_name(&mut self, name: &Arc<str>, new: impl FnOnce() -> FeatureState) -> usize {
         let found = self.all.iter().position(|(known, _)| known == name);
         found.unwrap_or_else(|| {
-            self.all.push((Arc::clone(name), FeatureState::default()));
+            self.all.push((Arc::clone(name), new()));
             self.all.len() - 1
         })
     }
@@ -96,14 +102,20 @@ impl Accumulator for Features {
             "features",
             "Names of the features that inferences carry, ascending; i counts them from 0.",
         ),
-        cells("feature_counts", "By 4i: numbers, false, true, not finite numbers."),
+        cells(
+            "feature_counts",
+            "By 5i: numbers, false, true, not finite numbers, numbers out of range.",
+        ),
         sums("feature_sums", "By 2i: exact sum of the numbers, and of their squares."),
         cells("feature_ranges", "By 2i: bits of the least and the greatest number."),
-        cells("feature_cells", "Numbers by 2^16 i + cell."),
+        cells(
+            "feature_cells",
+            "Numbers by 2^16 i + cell, of the reference's lattice or else the built-in one.",
+        ),
         names("feature_categories", "Texts, of one feature after the other, ascending."),
         cells(
             "feature_category_counts",
-            "By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept.",
+            "By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept; from 2^15 on those of the reference.",
         ),
     ];
 
@@ -124,7 +136,7 @@ impl Accumulator for Features {
 
     fn merge(&mut self, other: &Self) {
         for (name, state) in &other.all {
-            let place = self.place_of_name(name);
+            let place = self.place_of_name(name, FeatureState::default);
             self.all[place].1.merge(state);
         }
     }
@@ -183,7 +195,8 @@ struct Flat {
 
 impl Flat {
     fn push(&mut self, i: u64, state: &FeatureState) {
-        let counts = [state.numbers, state.booleans[0], state.booleans[1], state.not_finite];
+        let [falses, trues] = state.booleans;
+        let counts = [state.numbers, falses, trues, state.not_finite, state.outside];
         let counts = (i * COUNTS..).zip(counts).filter(|&(_, count)| count > 0);
         self.counts.extend(counts);
         self.sums.extend([&state.sum, &state.squares].map(ExactSum::clone));
@@ -198,6 +211,10 @@ impl Flat {
         for (k, (name, count)) in (1_u64..).zip(state.texts.sorted()) {
             self.categories.push(Arc::clone(name));
             self.category_counts.push((first + k, count));
+        }
+        for (k, (name, count)) in (first + FIRST_KNOWN..).zip(state.known.sorted()) {
+            self.categories.push(Arc::clone(name));
+            self.category_counts.push((k, count));
         }
     }
 
@@ -218,7 +235,8 @@ impl Flat {
                     0 => state.numbers = count,
                     1 => state.booleans[0] = count,
                     2 => state.booleans[1] = count,
-                    _ => state.not_finite = count,
+                    3 => state.not_finite = count,
+                    _ => state.outside = count,
                 }
             }
             state.sum = sums.next().unwrap_or_default();
@@ -230,8 +248,10 @@ impl Flat {
             state.cells = Cells::from_pairs(&pairs, FEATURE.cells())
                 .filter(|cells| cells.total() == state.numbers)
                 .ok_or(StateError::Malformed("feature_cells"))?;
-            state.texts =
-                texts(by_text.below(next).map(|(at, n)| (at - first, n)), &mut categories)?;
+            let new = by_text.below(first + FIRST_KNOWN).map(|(at, n)| (at - first, n));
+            state.texts = texts(new, &mut categories, MOST_CATEGORIES)?;
+            let known = by_text.below(next).map(|(at, n)| (at - first - FIRST_KNOWN + 1, n));
+            state.known = texts(known, &mut categories, usize::MAX)?;
             all.push((name, state));
         }
         let ends = [
@@ -264,6 +284,7 @@ fn range(bits: &[(u64, u64)]) -> Result<Option<(f64, f64)>, StateError> {
 fn texts(
     counts: impl Iterator<Item = (u64, u64)>,
     categories: &mut impl Iterator<Item = Arc<str>>,
+    most: usize,
 ) -> Result<Dictionary, StateError> {
     let malformed = StateError::Malformed("feature_categories");
     let (mut other, mut named) = (0, Vec::new());
@@ -276,7 +297,7 @@ fn texts(
             _ => return Err(malformed),
         }
     }
-    Dictionary::from_sorted(named, other, MOST_CATEGORIES).ok_or(malformed)
+    Dictionary::from_sorted(named, other, most).ok_or(malformed)
 }
 
 /// The number of the text that follows so many.

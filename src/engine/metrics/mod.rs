@@ -1,8 +1,9 @@
 //! The registry of metric families: one line each.
 
 pub mod exact_sum;
-pub mod accumulator;
 pub mod histogram;
+pub mod reference;
+pub mod accumulator;
 pub mod dictionary;
 pub mod interval;
 pub mod ranking;
@@ -12,11 +13,10 @@ pub mod labels;
 pub mod binary;
 pub mod calibration;
 pub mod regression;
-pub mod reference;
-pub mod drift;
 pub mod feature;
 pub mod features;
 pub mod data_quality;
+pub mod drift;
 
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
@@ -167,11 +167,18 @@ impl Families {
         if let Some(regression) = self.regression.get().filter(|it| it.inferences() > 0) {
             rows.push((MetricTable::QualityRegression, figures_of(regression, context)));
         }
+        let inferences = self.serving.inferences();
         let features = self.features.get().map(Features::sorted).unwrap_or_default();
         rows.extend(features.into_iter().map(|(name, state)| {
-            let row = data_quality::row(name, state, self.serving.inferences());
+            let profile = context.reference.and_then(|profile| profile.features.get(name));
+            let row = data_quality::row(name, state, profile.map(|it| &**it), inferences);
             (MetricTable::DataQuality, row)
         }));
+        if let Some(profile) = context.reference {
+            let compared =
+                drift::table::rows(profile, self.features.get(), self.binary.get(), inferences);
+            rows.extend(compared.into_iter().map(|row| (MetricTable::Drift, row)));
+        }
         rows
     }
 }
@@ -227,11 +234,13 @@ pub enum MetricTable {
     QualityRegression,
     /// `data_quality`, by feature.
     DataQuality,
+    /// `drift`, by what is compared and how.
+    Drift,
 }
 
 impl MetricTable {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Serving,
         Self::Labels,
         Self::QualityBinary,
@@ -240,6 +249,7 @@ impl MetricTable {
         Self::CalibrationBins,
         Self::QualityRegression,
         Self::DataQuality,
+        Self::Drift,
     ];
 
     /// The table's name.
@@ -253,6 +263,7 @@ impl MetricTable {
             Self::CalibrationBins => "calibration_bins",
             Self::QualityRegression => "quality_regression",
             Self::DataQuality => "data_quality",
+            Self::Drift => "drift",
         }
     }
 
@@ -283,6 +294,9 @@ impl MetricTable {
             Self::DataQuality => {
                 "What each feature of the inferences holds: missing values, wrong types, range, distribution."
             }
+            Self::Drift => {
+                "How far features and scores lie from those of the model's reference, by each method, and whether that is drift."
+            }
         }
     }
 
@@ -295,6 +309,7 @@ impl MetricTable {
             | Self::Calibration
             | Self::QualityRegression => 0,
             Self::QualityThreshold | Self::CalibrationBins | Self::DataQuality => 1,
+            Self::Drift => 3,
         }
     }
 
@@ -309,6 +324,7 @@ impl MetricTable {
             Self::CalibrationBins => calibration::BIN_FIGURES,
             Self::QualityRegression => Regression::FIGURES,
             Self::DataQuality => data_quality::DATA_QUALITY_FIGURES,
+            Self::Drift => drift::table::DRIFT_FIGURES,
         }
     }
 }

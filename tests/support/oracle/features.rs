@@ -70,6 +70,12 @@ fn row(name: &str, values: &[&Held], inferences: usize) -> Cells {
         "type_error_rate",
         divide(wrong.min(inferences) as f64, inferences, "no_values"),
     );
+    let [of_numbers, of_texts] = ["numeric", "categorical"]
+        .map(|is| if kind == is { "no_reference" } else { "not_applicable" });
+    figure(&mut cells, "out_of_range", Err(of_numbers));
+    figure(&mut cells, "out_of_range_rate", Err(of_numbers));
+    figure(&mut cells, "new_categories", Err(of_texts));
+    figure(&mut cells, "new_category_values", Err(of_texts));
     let distinct_booleans =
         [false, true].iter().filter(|one| booleans.contains(one)).count() as f64;
     let is_numeric = kind == "numeric";

@@ -6,6 +6,7 @@ pub mod bins;
 pub mod ordered;
 pub mod method;
 pub mod verdict;
+pub mod table;
 
 use bins::{Bins, Tested};
 use method::Method;

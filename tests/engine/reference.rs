@@ -1,0 +1,285 @@
+//! States that are held against a reference profile, and the rows of drift and data quality that come of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegauge::engine::event::{Feature, FeatureValue};
+use tidegauge::engine::metrics::accumulator::{Accumulator as _, FigureContext, Undefined, Value};
+use tidegauge::engine::metrics::binary::BinaryInput;
+use tidegauge::engine::metrics::drift::method::{Method, Options};
+use tidegauge::engine::metrics::drift::verdict::{Kind, Measured, judge};
+use tidegauge::engine::metrics::drift::{CurrentCounts, drift};
+use tidegauge::engine::metrics::features::FeaturesInput;
+use tidegauge::engine::metrics::reference::{
+    CategoricalProfile, FeatureProfile, NumericProfile, Profile, Scale, Values,
+};
+use tidegauge::engine::metrics::serving::ServingInput;
+use tidegauge::engine::metrics::{Families, MetricTable};
+use tidegauge::engine::names::{FeatureId, Names};
+use tidegauge::engine::time::EventTime;
+
+/// One inference: amount, country, score.
+type Said = (FeatureValue<'static>, FeatureValue<'static>, Option<f64>);
+
+const COUNTRIES: [&str; 5] = ["AT", "CH", "DE", "FR", "XX"];
+
+/// Seeded inferences; the window's differ from the reference's.
+fn inferences(count: u64, seed: u64) -> Vec<Said> {
+    let mut state = seed;
+    let mut share = move || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f64::from(u32::try_from(state >> 40).unwrap()) / f64::from(1_u32 << 24)
+    };
+    (0..count)
+        .map(|n| {
+            let amount = match n % 50 {
+                0 => FeatureValue::Missing,
+                1 => FeatureValue::Text("unknown"),
+                2 => FeatureValue::NotFinite,
+                _ => FeatureValue::Number((share() * 25.0).round() * 2.0 - 14.0),
+            };
+            let country = COUNTRIES[usize::from(share() > 0.4) + usize::from(share() > 0.6) * 3];
+            (amount, FeatureValue::Text(country), (n % 7 != 0).then(|| share() * share()))
+        })
+        .collect()
+}
+
+fn numeric(scale: Scale, sorted: &[f64]) -> NumericProfile {
+    let at = |percent: usize| sorted[(percent * sorted.len()).div_ceil(100) - 1];
+    let mut fine_edges: Vec<f64> = (1..100).map(at).collect();
+    fine_edges.dedup();
+    let mut bin_edges: Vec<f64> = (1..10).map(|tenth| at(tenth * 10)).collect();
+    bin_edges.dedup();
+    let mut counts = vec![0; fine_edges.len() + 1];
+    for x in sorted {
+        counts[fine_edges.iter().filter(|edge| *edge < x).count()] += 1;
+    }
+    let (min, max) = (sorted[0], sorted[sorted.len() - 1]);
+    let (mean, sd, range) = (3.0, 9.0, None);
+    let has_given_edges = false;
+    NumericProfile {
+        scale,
+        min,
+        max,
+        mean,
+        sd,
+        fine_edges,
+        bin_edges,
+        counts,
+        has_given_edges,
+        range,
+    }
+}
+
+fn profile() -> Profile {
+    let of = |values| FeatureProfile { missing: 20, type_errors: 0, values };
+    let mut amounts: Vec<f64> = (0..1000).map(|n| f64::from(n % 83) * 0.5 - 10.0).collect();
+    amounts.sort_by(f64::total_cmp);
+    let categories = [("DE", 600), ("FR", 300), ("CH", 100)];
+    let categories = categories.map(|(name, count)| (Arc::from(name), count)).to_vec();
+    // Cells of the score lattice.
+    let scores: Vec<f64> = (0..1000).map(|n| f64::from(n * 9)).collect();
+    let features = BTreeMap::from([
+        (Arc::from("amount"), Arc::new(of(Values::Numeric(numeric(Scale::Linear, &amounts))))),
+        (
+            Arc::from("country"),
+            Arc::new(of(Values::Categorical(CategoricalProfile { categories, other: 0 }))),
+        ),
+    ]);
+    Profile {
+        id: "r-0123456789ab".into(),
+        name: "r".into(),
+        generation: 0,
+        features,
+        score: Some(of(Values::Numeric(numeric(Scale::Score, &scores)))),
+        prediction: None,
+        label: None,
+        calibrator: None,
+    }
+}
+
+/// The state of all inferences, folded in several parts that were written and read back.
+fn folded(all: &[Said], profile: &Profile) -> Families {
+    let mut names = Names::default();
+    let ids = ["amount", "country"].map(|name| FeatureId(names.intern(name)));
+    let mut merged = Families::default();
+    for part in 0..3 {
+        let mut families = Families::default();
+        for (amount, country, score) in all.iter().skip(part).step_by(3) {
+            let time = EventTime(0);
+            families.serving.add(&ServingInput {
+                time,
+                latency_us: None,
+                failed: false,
+                freshness_ms: 0,
+            });
+            families.binary.get_mut().add(&BinaryInput::Inference { score: *score });
+            let features = [(ids[0], *amount), (ids[1], *country)];
+            let features = features.map(|(name, value)| Feature { name, value });
+            families.features.get_mut().add(&FeaturesInput {
+                features: &features,
+                names: &names,
+                reference: Some(profile),
+                most: 10,
+            });
+        }
+        merged.merge(&Families::restore(families.state()).unwrap());
+    }
+    merged
+}
+
+fn rows(families: &Families, profile: &Profile, table: MetricTable) -> Vec<Vec<Value>> {
+    let context =
+        FigureContext { window_ms: 60_000, reference: Some(profile), ..FigureContext::default() };
+    let all = families.figures(&context).into_iter();
+    all.filter(|(of, _)| *of == table).map(|(_, row)| row).collect()
+}
+
+fn number(x: FeatureValue<'_>) -> Option<f64> {
+    match x {
+        FeatureValue::Number(x) => Some(x),
+        _ => None,
+    }
+}
+
+/// Counts by cell, each value looked up by itself.
+fn by_cell(profile: &NumericProfile, values: &[f64]) -> Vec<(u64, u64)> {
+    let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+    for x in values {
+        let below = profile.fine_edges.iter().filter(|edge| *edge < x).count();
+        let cell = if *x < profile.min {
+            0
+        } else if *x > profile.max {
+            profile.fine_edges.len() + 2
+        } else {
+            below + 1
+        };
+        *counts.entry(u64::try_from(cell).unwrap()).or_default() += 1;
+    }
+    counts.into_iter().collect()
+}
+
+#[test]
+fn drift_of_merged_states_is_that_of_all_values() {
+    let (profile, all) = (profile(), inferences(3000, 7));
+    let [amount, country] = ["amount", "country"].map(|name| &profile.features[name]);
+    let amounts: Vec<f64> = all.iter().filter_map(|one| number(one.0)).collect();
+    let cells = by_cell(amount.numeric().unwrap(), &amounts);
+    // A text instead of a number is of another kind, and not missing.
+    let of_amount = drift(amount, &CurrentCounts::Cells { cells: &cells, missing: 120 });
+    let mut names: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, country, _) in &all {
+        let FeatureValue::Text(country) = country else { panic!("all have one") };
+        *names.entry(country).or_default() += 1;
+    }
+    let names: Vec<_> = names.into_iter().collect();
+    let current = CurrentCounts::Names { names: &names, other: 0, missing: 0 };
+    let of_country = drift(country, &current);
+    let score = profile.score.as_ref().unwrap();
+    let scores: Vec<f64> = all.iter().filter_map(|one| one.2).map(lattice_cell).collect();
+    let cells = by_cell(score.numeric().unwrap(), &scores);
+    let missing = u64::try_from(all.len() - scores.len()).unwrap();
+    let of_score = drift(score, &CurrentCounts::Cells { cells: &cells, missing });
+    let measured = vec![
+        Measured { kind: Kind::Feature, feature: "amount".into(), measures: of_amount },
+        Measured { kind: Kind::Feature, feature: "country".into(), measures: of_country },
+        Measured { kind: Kind::Score, feature: "".into(), measures: of_score },
+    ];
+    let expected = judge(measured, &Options::default());
+    let rows = rows(&folded(&all, &profile), &profile, MetricTable::Drift);
+    assert_eq!(rows.len(), expected.len());
+    let columns = MetricTable::Drift.columns();
+    let at = |name: &str| columns.iter().position(|column| column.name == name).unwrap();
+    let mut verdicts = BTreeMap::new();
+    for (row, expected) in rows.iter().zip(&expected) {
+        let text = |name: &str| match &row[at(name)] {
+            Value::Text(text) => text.to_string(),
+            other => panic!("{name} is {other:?}"),
+        };
+        let measure = &expected.measure;
+        assert_eq!(text("kind"), expected.kind.name());
+        assert_eq!(text("feature"), *expected.feature);
+        assert_eq!(text("method"), measure.method.name());
+        for (name, is) in [
+            ("value", measure.value),
+            ("value_lower", measure.value_lower),
+            ("value_upper", measure.value_upper),
+            ("p_value", measure.p_value),
+            ("p_adjusted", expected.p_adjusted),
+        ] {
+            assert_eq!(row[at(name)], Value::Figure(is), "{name} of {expected:?}");
+        }
+        assert_eq!(row[at("n")], Value::Count(measure.n));
+        assert_eq!(text("verdict"), expected.verdict.name());
+        if measure.method == Method::Psi {
+            verdicts.insert(text("feature"), text("verdict"));
+        }
+    }
+    // The window was made to differ from the reference.
+    let is = [("", "drift"), ("amount", "warn"), ("country", "drift")];
+    let is = is.map(|(feature, verdict)| (feature.to_owned(), verdict.to_owned()));
+    assert_eq!(verdicts, BTreeMap::from(is));
+}
+
+/// 256 cells for each halving of the distance to 0 or 1, counted one by one.
+fn lattice_cell(score: f64) -> f64 {
+    let steps = |mut distance: f64| {
+        let mut floor = 0.5_f64.powi(20);
+        if distance < floor {
+            return 0.0;
+        }
+        let mut cells = 1.0;
+        while distance >= 2.0 * floor {
+            floor *= 2.0;
+            cells += 256.0;
+        }
+        distance -= floor;
+        cells + (distance / (floor / 256.0)).floor()
+    };
+    if score < 0.5 { steps(score) } else { 9730.0 - steps(1.0 - score) }
+}
+
+#[test]
+fn data_quality_is_held_against_the_reference() {
+    let (profile, all) = (profile(), inferences(3000, 7));
+    let rows = rows(&folded(&all, &profile), &profile, MetricTable::DataQuality);
+    let columns = MetricTable::DataQuality.columns();
+    let of = |row: usize, name: &str| {
+        let at = columns.iter().position(|column| column.name == name).unwrap();
+        rows[row][at].clone()
+    };
+    let figure = |row: usize, name: &str| match of(row, name) {
+        Value::Figure(figure) => figure,
+        other => panic!("{name} is {other:?}"),
+    };
+    let mut amounts: Vec<f64> = all.iter().filter_map(|one| number(one.0)).collect();
+    amounts.sort_by(f64::total_cmp);
+    let known = profile.features["amount"].numeric().unwrap();
+    let outside = amounts.iter().filter(|x| **x < known.min || **x > known.max).count();
+    assert!(outside > 0);
+    let count = |n: usize| f64::from(u32::try_from(n).unwrap());
+    assert_eq!(figure(0, "out_of_range"), Ok(count(outside)));
+    assert_eq!(figure(0, "out_of_range_rate"), Ok(count(outside) / count(amounts.len())));
+    assert_eq!(of(0, "missing"), Value::Count(120));
+    assert_eq!(of(0, "type_errors"), Value::Count(60));
+    // The quantile lies in the cell of the reference that the exact one lies in.
+    let mut bounds = vec![amounts[0], known.min];
+    bounds.extend(&known.fine_edges);
+    bounds.extend([known.max, amounts[amounts.len() - 1]]);
+    for (name, percent) in [("p01", 1), ("p25", 25), ("p50", 50), ("p75", 75), ("p99", 99)] {
+        let exact = amounts[(percent * amounts.len()).div_ceil(100) - 1];
+        let upper = bounds.iter().position(|bound| exact <= *bound).unwrap().max(1);
+        let found = figure(0, name).unwrap();
+        let (from, to) = (bounds[upper - 1], bounds[upper]);
+        assert!((from..=to).contains(&found), "{name} is {found}, {exact} lies in {from} to {to}");
+    }
+    let new = |names: &[&str]| {
+        let is_new = |one: &&Said| names.iter().any(|name| one.1 == FeatureValue::Text(name));
+        count(all.iter().filter(is_new).count())
+    };
+    assert_eq!(figure(1, "new_categories"), Ok(2.0));
+    assert_eq!(figure(1, "new_category_values"), Ok(new(&["AT", "XX"])));
+    assert_eq!(figure(1, "out_of_range"), Err(Undefined::NotApplicable));
+    assert_eq!(figure(1, "distinct"), Ok(4.0));
+}
