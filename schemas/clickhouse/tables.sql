@@ -99,6 +99,13 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `regression_abs_error_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Pairs by cell of |e|',
     `regression_relative_n` UInt64 COMMENT 'Pairs with y other than 0',
     `regression_log_n` UInt64 COMMENT 'Pairs with y and p above -1',
+    `estimate_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences with a score: decided negative, positive; the same of the labelled; right negative, positive',
+    `estimate_sums` Array(String) COMMENT 'Exact sums of p decided negative, positive, of p (1 - p) likewise; the same of the labelled',
+    `estimate_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Sums of p by cell of the score lattice, in units of 2^-32',
+    `estimate_labelled_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'The same of the labelled',
+    `estimate_score_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences by cell of the score lattice',
+    `estimate_negative_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Negative labels by cell of the score lattice',
+    `estimate_positive_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Positive labels by cell of the score lattice',
     `features` Array(String) COMMENT 'Names of the features that inferences carry, ascending; i counts them from 0',
     `feature_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 5i: numbers, false, true, not finite numbers, numbers out of range',
     `feature_sums` Array(String) COMMENT 'By 2i: exact sum of the numbers, and of their squares',
@@ -462,6 +469,57 @@ ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start)
 COMMENT 'Quality of models that predict numbers, of the labelled inferences, with 95 % intervals';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_estimated`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n` UInt64 COMMENT 'Inferences with a score',
+    `est_tp` Float64 COMMENT 'Expected true positives',
+    `est_fp` Float64 COMMENT 'Expected false positives',
+    `est_fn` Float64 COMMENT 'Expected false negatives',
+    `est_tn` Float64 COMMENT 'Expected true negatives',
+    `est_accuracy` Nullable(Float64) COMMENT 'Estimated share of right decisions',
+    `est_accuracy_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised accuracy',
+    `est_accuracy_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised accuracy',
+    `est_precision` Nullable(Float64) COMMENT 'Estimated precision',
+    `est_precision_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised precision',
+    `est_precision_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised precision',
+    `est_recall` Nullable(Float64) COMMENT 'Estimated recall',
+    `est_recall_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised recall',
+    `est_recall_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised recall',
+    `est_f1` Nullable(Float64) COMMENT 'Estimated F1',
+    `est_f1_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised F1',
+    `est_f1_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised F1',
+    `est_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve, from score cells',
+    `est_auroc_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised area',
+    `est_auroc_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised area',
+    `est_auroc_error_bound` Nullable(Float64) COMMENT 'What binning may change of est_auroc at most',
+    `n_labelled` UInt64 COMMENT 'Labelled inferences with a score',
+    `realized_accuracy` Nullable(Float64) COMMENT 'Share of right decisions of the labelled',
+    `realized_f1` Nullable(Float64) COMMENT 'F1 of the labelled',
+    `realized_auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the labelled, from score cells',
+    `est_labelled_accuracy` Nullable(Float64) COMMENT 'Estimated accuracy of exactly the labelled',
+    `est_labelled_f1` Nullable(Float64) COMMENT 'Estimated F1 of exactly the labelled',
+    `est_labelled_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve of exactly the labelled',
+    `accuracy_gap` Nullable(Float64) COMMENT 'realized_accuracy - est_labelled_accuracy',
+    `f1_gap` Nullable(Float64) COMMENT 'realized_f1 - est_labelled_f1',
+    `auroc_gap` Nullable(Float64) COMMENT 'realized_auroc - est_labelled_auroc',
+    `accuracy_gap_z` Nullable(Float64) COMMENT 'accuracy_gap over its standard deviation: beyond 2 in size the calibration no longer holds',
+    `blended_accuracy` Nullable(Float64) COMMENT 'Realised where labels are in, estimated for the rest',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start)
+COMMENT 'Quality of binary models estimated without labels, from scores that the reference calibrates, beside what labels say';
 
 CREATE TABLE IF NOT EXISTS `tidegauge`.`data_quality`
 (

@@ -354,6 +354,57 @@ AS SELECT window_start, window_end, grain, job, model, version, segment, n, mean
 FROM `tidegauge`.`quality_regression` FINAL
 COMMENT 'Quality of models that predict numbers, of the labelled inferences, with 95 % intervals';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_estimated`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n` UInt64 COMMENT 'Inferences with a score',
+    `est_tp` Float64 COMMENT 'Expected true positives',
+    `est_fp` Float64 COMMENT 'Expected false positives',
+    `est_fn` Float64 COMMENT 'Expected false negatives',
+    `est_tn` Float64 COMMENT 'Expected true negatives',
+    `est_accuracy` Nullable(Float64) COMMENT 'Estimated share of right decisions',
+    `est_accuracy_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised accuracy',
+    `est_accuracy_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised accuracy',
+    `est_precision` Nullable(Float64) COMMENT 'Estimated precision',
+    `est_precision_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised precision',
+    `est_precision_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised precision',
+    `est_recall` Nullable(Float64) COMMENT 'Estimated recall',
+    `est_recall_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised recall',
+    `est_recall_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised recall',
+    `est_f1` Nullable(Float64) COMMENT 'Estimated F1',
+    `est_f1_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised F1',
+    `est_f1_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised F1',
+    `est_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve, from score cells',
+    `est_auroc_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised area',
+    `est_auroc_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised area',
+    `est_auroc_error_bound` Nullable(Float64) COMMENT 'What binning may change of est_auroc at most',
+    `n_labelled` UInt64 COMMENT 'Labelled inferences with a score',
+    `realized_accuracy` Nullable(Float64) COMMENT 'Share of right decisions of the labelled',
+    `realized_f1` Nullable(Float64) COMMENT 'F1 of the labelled',
+    `realized_auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the labelled, from score cells',
+    `est_labelled_accuracy` Nullable(Float64) COMMENT 'Estimated accuracy of exactly the labelled',
+    `est_labelled_f1` Nullable(Float64) COMMENT 'Estimated F1 of exactly the labelled',
+    `est_labelled_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve of exactly the labelled',
+    `accuracy_gap` Nullable(Float64) COMMENT 'realized_accuracy - est_labelled_accuracy',
+    `f1_gap` Nullable(Float64) COMMENT 'realized_f1 - est_labelled_f1',
+    `auroc_gap` Nullable(Float64) COMMENT 'realized_auroc - est_labelled_auroc',
+    `accuracy_gap_z` Nullable(Float64) COMMENT 'accuracy_gap over its standard deviation: beyond 2 in size the calibration no longer holds',
+    `blended_accuracy` Nullable(Float64) COMMENT 'Realised where labels are in, estimated for the rest',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, n, est_tp, est_fp, est_fn, est_tn, est_accuracy, est_accuracy_lower, est_accuracy_upper, est_precision, est_precision_lower, est_precision_upper, est_recall, est_recall_lower, est_recall_upper, est_f1, est_f1_lower, est_f1_upper, est_auroc, est_auroc_lower, est_auroc_upper, est_auroc_error_bound, n_labelled, realized_accuracy, realized_f1, realized_auroc, est_labelled_accuracy, est_labelled_f1, est_labelled_auroc, accuracy_gap, f1_gap, auroc_gap, accuracy_gap_z, blended_accuracy, undefined, sealed, row_version
+FROM `tidegauge`.`quality_estimated` FINAL
+COMMENT 'Quality of binary models estimated without labels, from scores that the reference calibrates, beside what labels say';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`data_quality`
 (
     `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
@@ -693,6 +744,41 @@ FROM
             ('prediction_sum', prediction_sum, NULL, NULL, n),
             ('abs_error_sum', abs_error_sum, NULL, NULL, n),
             ('error_square_sum', error_square_sum, NULL, NULL, n)
+        ],
+        'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
+    ) AS m
+    UNION ALL
+    SELECT
+        window_start, window_end, grain, job, model, version, segment, 'quality_estimated' AS family,
+        m.metric AS metric, m.value AS value, m.lower AS lower, m.upper AS upper, m.n AS n,
+        if(isNull(m.value), splitByChar('=', arrayFirst(x -> startsWith(x, concat(m.metric, '=')), splitByChar(' ', undefined)))[2], '') AS reason,
+        sealed
+    FROM `tidegauge`.`quality_estimated` FINAL
+    ARRAY JOIN CAST(
+        [
+            ('n', n, NULL, NULL, n),
+            ('est_tp', est_tp, NULL, NULL, n),
+            ('est_fp', est_fp, NULL, NULL, n),
+            ('est_fn', est_fn, NULL, NULL, n),
+            ('est_tn', est_tn, NULL, NULL, n),
+            ('est_accuracy', est_accuracy, est_accuracy_lower, est_accuracy_upper, n),
+            ('est_precision', est_precision, est_precision_lower, est_precision_upper, n),
+            ('est_recall', est_recall, est_recall_lower, est_recall_upper, n),
+            ('est_f1', est_f1, est_f1_lower, est_f1_upper, n),
+            ('est_auroc', est_auroc, est_auroc_lower, est_auroc_upper, n),
+            ('est_auroc_error_bound', est_auroc_error_bound, NULL, NULL, n),
+            ('n_labelled', n_labelled, NULL, NULL, n),
+            ('realized_accuracy', realized_accuracy, NULL, NULL, n_labelled),
+            ('realized_f1', realized_f1, NULL, NULL, n_labelled),
+            ('realized_auroc', realized_auroc, NULL, NULL, n_labelled),
+            ('est_labelled_accuracy', est_labelled_accuracy, NULL, NULL, n_labelled),
+            ('est_labelled_f1', est_labelled_f1, NULL, NULL, n_labelled),
+            ('est_labelled_auroc', est_labelled_auroc, NULL, NULL, n_labelled),
+            ('accuracy_gap', accuracy_gap, NULL, NULL, n_labelled),
+            ('f1_gap', f1_gap, NULL, NULL, n_labelled),
+            ('auroc_gap', auroc_gap, NULL, NULL, n_labelled),
+            ('accuracy_gap_z', accuracy_gap_z, NULL, NULL, n_labelled),
+            ('blended_accuracy', blended_accuracy, NULL, NULL, n)
         ],
         'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
     ) AS m

@@ -9,6 +9,7 @@ use super::metrics::Families;
 use super::metrics::accumulator::Accumulator;
 use super::metrics::binary::BinaryInput;
 use super::metrics::calibration::CalibrationInput;
+use super::metrics::estimate::EstimateInput;
 use super::metrics::features::FeaturesInput;
 use super::metrics::labels::LabelsInput;
 use super::metrics::regression::RegressionInput;
@@ -364,6 +365,9 @@ fn fold_inference(
             Prediction::None => {}
             Prediction::Binary { score, .. } => {
                 families.binary.get_mut().add(&BinaryInput::Inference { score: *score });
+                if let Some(of) = group.estimated(prediction) {
+                    families.estimate.get_mut().add(&EstimateInput::Inference(of));
+                }
             }
             Prediction::Regression(_) => {
                 families.regression.get_mut().add(&RegressionInput::Inference);
@@ -378,12 +382,13 @@ fn fold_inference(
 struct Terms<'a> {
     binary: Option<BinaryInput<'a>>,
     calibration: Option<CalibrationInput>,
+    estimate: Option<EstimateInput>,
     regression: Option<RegressionInput>,
 }
 
 impl<'a> Terms<'a> {
     fn of(prediction: Prediction, label: Target, group: &'a Group) -> Self {
-        let mut terms = Self { binary: None, calibration: None, regression: None };
+        let mut terms = Self { binary: None, calibration: None, estimate: None, regression: None };
         match prediction {
             Prediction::None => {}
             Prediction::Binary { decision, off_threshold, score } => {
@@ -396,6 +401,8 @@ impl<'a> Terms<'a> {
                     thresholds,
                 });
                 terms.calibration = score.map(|score| CalibrationInput { score, positive });
+                let estimated = group.estimated(&prediction);
+                terms.estimate = estimated.map(|of| EstimateInput::Labelled { of, positive });
             }
             Prediction::Regression(predicted) => {
                 let both = predicted.zip(number_of(label));
@@ -413,6 +420,9 @@ impl<'a> Terms<'a> {
         if let Some(input) = &self.calibration {
             families.calibration.get_mut().add(input);
         }
+        if let Some(input) = &self.estimate {
+            families.estimate.get_mut().add(input);
+        }
         if let Some(input) = &self.regression {
             families.regression.get_mut().add(input);
         }
@@ -424,6 +434,9 @@ impl<'a> Terms<'a> {
         }
         if let Some(input) = &self.calibration {
             families.calibration.get_mut().remove(input);
+        }
+        if let Some(input) = &self.estimate {
+            families.estimate.get_mut().remove(input);
         }
         if let Some(input) = &self.regression {
             families.regression.get_mut().remove(input);

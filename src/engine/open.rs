@@ -9,9 +9,10 @@ use std::hash::BuildHasher;
 
 use super::caps::Admitted;
 use super::event::{Inference, Segment, Target};
-use super::held::MAX_GROUPS;
+use super::held::{MAX_GROUPS, Prediction};
 use super::kept::MatchedLabels;
 use super::metrics::Families;
+use super::metrics::estimate::Estimated;
 use super::metrics::reference::Profile;
 use super::names::{ClassId, ModelId, Names, SegmentId, VersionId};
 use super::settings::{ModelSettings, Positive, ShardSettings, Task};
@@ -67,6 +68,18 @@ impl Group {
     /// Whether a value is the positive class.
     pub fn is_positive(&self, value: Target) -> bool {
         self.positive.contains(&value)
+    }
+
+    /// What estimates are made of, where the reference has a calibrator and the prediction a score.
+    pub fn estimated(&self, prediction: &Prediction) -> Option<Estimated> {
+        let calibrator = self.reference.as_ref()?.calibrator.as_ref()?;
+        match *prediction {
+            Prediction::Binary { decision: Some(decision), score: Some(score), .. } => {
+                let probability = calibrator.map.apply(score).clamp(0.0, 1.0);
+                Some(Estimated { score, probability, decision })
+            }
+            Prediction::Binary { .. } | Prediction::Regression(_) | Prediction::None => None,
+        }
     }
 }
 

@@ -263,10 +263,16 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         MetricTable::QualityRegression if starts(&["mape"]) => "mape_n",
         MetricTable::QualityRegression if starts(&["rmsle"]) => "rmsle_n",
         MetricTable::Calibration => "n_scored",
+        MetricTable::QualityEstimated
+            if starts(&["realized_", "est_labelled_"]) || metric.contains("_gap") =>
+        {
+            "n_labelled"
+        }
         MetricTable::QualityBinary
         | MetricTable::QualityThreshold
         | MetricTable::CalibrationBins
         | MetricTable::Drift
+        | MetricTable::QualityEstimated
         | MetricTable::QualityRegression => "n",
         MetricTable::Serving | MetricTable::Labels | MetricTable::DataQuality => "inferences",
     }

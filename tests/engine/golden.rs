@@ -9,6 +9,7 @@ use tidegauge::engine::event::PartitionId;
 use tidegauge::engine::metrics::accumulator::{Accumulator, Undefined, Value, ValueMatrix};
 use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::calibration::CalibrationInput;
+use tidegauge::engine::metrics::estimate::{EstimateInput, Estimated};
 use tidegauge::engine::metrics::labels::LabelsInput;
 use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::serving::ServingInput;
@@ -51,6 +52,12 @@ impl Record {
         self.score.map(|score| CalibrationInput { score, positive })
     }
 
+    /// The score as its own probability.
+    fn estimated(&self) -> Option<Estimated> {
+        let (score, decision) = self.score.zip(self.decision())?;
+        Some(Estimated { score, probability: score, decision })
+    }
+
     /// Folds inference and labels in as a join would: each later label corrects, or repeats.
     fn fold(&self, into: &mut Families) {
         let decision = self.decision();
@@ -63,7 +70,15 @@ impl Record {
         });
         into.labels.add(&LabelsInput::Inference { decision });
         into.binary.get_mut().add(&BinaryInput::Inference { score: self.score });
+        if let Some(of) = self.estimated() {
+            into.estimate.get_mut().add(&EstimateInput::Inference(of));
+        }
         let Some((&first, later)) = self.labels.split_first() else { return };
+        let labelled =
+            |positive| self.estimated().map(|of| EstimateInput::Labelled { of, positive });
+        if let Some(input) = labelled(first) {
+            into.estimate.get_mut().add(&input);
+        }
         into.labels.add(&LabelsInput::First { delay_ms: self.delay_ms, decision });
         into.binary.get_mut().add(&self.labelled(first));
         if let Some(input) = self.calibration(first) {
@@ -80,6 +95,10 @@ impl Record {
                 if let Some((old, new)) = self.calibration(winner).zip(self.calibration(label)) {
                     into.calibration.get_mut().remove(&old);
                     into.calibration.get_mut().add(&new);
+                }
+                if let Some((old, new)) = labelled(winner).zip(labelled(label)) {
+                    into.estimate.get_mut().remove(&old);
+                    into.estimate.get_mut().add(&new);
                 }
                 winner = label;
             }
@@ -364,6 +383,49 @@ fn example_calibration() {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.as_flattened().iter().zip(expected.as_flattened()) {
         assert!(is_near(*found, *expected), "{found} for {expected}");
+    }
+}
+
+#[test]
+fn example_estimated() {
+    let rows = rows_of(&example(true), &[0; 18], false, VALUE);
+    let figures = [
+        ("n", 16.0),
+        ("est_tp", 7.4801),
+        ("est_fp", 3.5199),
+        ("est_fn", 1.3),
+        ("est_tn", 3.7),
+        ("est_accuracy", 0.698_756_25),
+        ("est_accuracy_lower", 0.494_608_100_9),
+        ("est_accuracy_upper", 0.902_904_399_1),
+        ("est_precision", 0.680_009_090_9),
+        ("est_precision_lower", 0.429_139_269_7),
+        ("est_precision_upper", 0.930_878_912_2),
+        ("est_recall", 0.851_937_905_0),
+        ("est_recall_lower", 0.676_101_695_6),
+        ("est_recall_upper", 1.0),
+        ("est_f1", 0.756_325_802_2),
+        ("est_f1_lower", 0.570_395_658_4),
+        ("est_f1_upper", 0.942_255_946_0),
+        ("n_labelled", 15.0),
+        ("realized_accuracy", 0.6),
+        ("realized_auroc", 0.714_285_714_3),
+        ("est_labelled_accuracy", 0.708_673_333_3),
+        ("accuracy_gap", -0.108_673_333_3),
+        ("accuracy_gap_z", -1.024_860_206_9),
+        ("blended_accuracy", 0.596_875),
+    ];
+    check_printed(&rows, "quality_estimated", &figures);
+    // Probabilities are summed by cell in units of 2^-32.
+    let of_cells = [
+        ("est_auroc", 0.810_139_646_0),
+        ("est_auroc_lower", 0.629_004_624_2),
+        ("est_auroc_upper", 0.991_274_667_9),
+        ("est_auroc_error_bound", 0.032_840_015_4),
+    ];
+    for (name, expected) in of_cells {
+        let found = look(&rows, "quality_estimated", name).unwrap();
+        assert!((found - expected).abs() < 1e-9, "{name}: {found}, expected {expected}");
     }
 }
 

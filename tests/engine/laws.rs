@@ -10,6 +10,7 @@ use tidegauge::engine::metrics::accumulator::{
 };
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
 use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
+use tidegauge::engine::metrics::estimate::{Estimate, EstimateInput, Estimated};
 use tidegauge::engine::metrics::exact_sum::ExactSum;
 use tidegauge::engine::metrics::features::{Features, FeaturesInput};
 use tidegauge::engine::metrics::labels::{Labels, LabelsInput};
@@ -168,6 +169,16 @@ fn binary() -> impl Strategy<Value = BinaryInput<'static>> {
     ]
 }
 
+/// Few scores and probabilities, so that cells are shared.
+fn estimate() -> impl Strategy<Value = EstimateInput> {
+    let of = (score(), score(), any::<bool>())
+        .prop_map(|(score, probability, decision)| Estimated { score, probability, decision });
+    (of, any::<Option<bool>>()).prop_map(|(of, positive)| match positive {
+        None => EstimateInput::Inference(of),
+        Some(positive) => EstimateInput::Labelled { of, positive },
+    })
+}
+
 fn calibration() -> impl Strategy<Value = CalibrationInput> {
     (score(), any::<bool>()).prop_map(|(score, positive)| CalibrationInput { score, positive })
 }
@@ -252,6 +263,11 @@ proptest! {
     }
 
     #[test]
+    fn estimates_keep_the_laws(lists in lists(estimate())) {
+        check_laws::<Estimate>(&lists, true);
+    }
+
+    #[test]
     fn features_keep_the_laws(lists in lists(features())) {
         check_laws::<Features>(&lists, false);
     }
@@ -264,6 +280,7 @@ proptest! {
         calibration in lists(prop::option::of(calibration())),
         regression in lists(prop::option::of(regression())),
         features in lists(features()),
+        estimate in lists(estimate()),
     ) {
         let folded = |i: usize| {
             let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
@@ -274,6 +291,7 @@ proptest! {
             let pairs = regression[i].iter().flatten();
             pairs.for_each(|input| families.regression.get_mut().add(input));
             features[i].iter().for_each(|input| families.features.get_mut().add(input));
+            estimate[i].iter().for_each(|input| families.estimate.get_mut().add(input));
             families
         };
         let both = |left: &Families, right: &Families| {

@@ -65,6 +65,27 @@ impl Cells {
         }
     }
 
+    /// Takes `by` from a cell that has at least as much.
+    pub fn remove_count(&mut self, index: u16, by: u64) {
+        if by == 0 {
+            return;
+        }
+        match &mut self.0 {
+            Form::List(list) => {
+                let at = find(list, index).expect("what is taken back was added");
+                debug_assert!(list[at] & COUNT_MASK >= by, "what is taken back was added");
+                list[at] -= by;
+                if list[at] & COUNT_MASK == 0 {
+                    list.remove(at);
+                }
+            }
+            Form::Pages(pages) => {
+                let count = pages.count_mut(index).expect("what is taken back was added");
+                *count = count.checked_sub(by).expect("what is taken back was added");
+            }
+        }
+    }
+
     /// Adds `by` to a cell.
     pub fn add_count(&mut self, index: u16, by: u64) {
         if by == 0 {

@@ -13,6 +13,7 @@ pub mod labels;
 pub mod binary;
 pub mod calibration;
 pub mod regression;
+pub mod estimate;
 pub mod feature;
 pub mod features;
 pub mod data_quality;
@@ -21,6 +22,7 @@ pub mod drift;
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
+use estimate::Estimate;
 use features::Features;
 use labels::Labels;
 use regression::Regression;
@@ -39,6 +41,8 @@ pub struct Families {
     pub calibration: Optional<Calibration>,
     /// Quality of a model that predicts numbers.
     pub regression: Optional<Regression>,
+    /// Estimates of the quality of a binary model whose reference has a calibrator.
+    pub estimate: Optional<Estimate>,
     /// What the features hold.
     pub features: Optional<Features>,
 }
@@ -106,6 +110,7 @@ impl Families {
         self.binary.merge(&other.binary);
         self.calibration.merge(&other.calibration);
         self.regression.merge(&other.regression);
+        self.estimate.merge(&other.estimate);
         self.features.merge(&other.features);
     }
 
@@ -117,6 +122,7 @@ impl Families {
         self.binary.state(&mut values);
         self.calibration.state(&mut values);
         self.regression.state(&mut values);
+        self.estimate.state(&mut values);
         self.features.state(&mut values);
         values
     }
@@ -130,6 +136,7 @@ impl Families {
             binary: Optional::restore(&mut values)?,
             calibration: Optional::restore(&mut values)?,
             regression: Optional::restore(&mut values)?,
+            estimate: Optional::restore(&mut values)?,
             features: Optional::restore(&mut values)?,
         };
         if values.next().is_some() {
@@ -145,6 +152,7 @@ impl Families {
             + self.binary.heap_bytes()
             + self.calibration.heap_bytes()
             + self.regression.heap_bytes()
+            + self.estimate.heap_bytes()
             + self.features.heap_bytes()
     }
 
@@ -166,6 +174,9 @@ impl Families {
         }
         if let Some(regression) = self.regression.get().filter(|it| it.inferences() > 0) {
             rows.push((MetricTable::QualityRegression, figures_of(regression, context)));
+        }
+        if let Some(estimate) = self.estimate.get() {
+            rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
         }
         let inferences = self.serving.inferences();
         let features = self.features.get().map(Features::sorted).unwrap_or_default();
@@ -190,6 +201,7 @@ impl PartialEq for Families {
             && self.binary == other.binary
             && self.calibration == other.calibration
             && self.regression == other.regression
+            && self.estimate == other.estimate
             && self.features == other.features
     }
 }
@@ -209,6 +221,7 @@ pub fn state_columns() -> impl Iterator<Item = &'static Column> {
         Binary::STATE,
         Calibration::STATE,
         Regression::STATE,
+        Estimate::STATE,
         Features::STATE,
     ]
     .into_iter()
@@ -232,6 +245,8 @@ pub enum MetricTable {
     CalibrationBins,
     /// `quality_regression`.
     QualityRegression,
+    /// `quality_estimated`.
+    QualityEstimated,
     /// `data_quality`, by feature.
     DataQuality,
     /// `drift`, by what is compared and how.
@@ -240,7 +255,7 @@ pub enum MetricTable {
 
 impl MetricTable {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Serving,
         Self::Labels,
         Self::QualityBinary,
@@ -248,6 +263,7 @@ impl MetricTable {
         Self::Calibration,
         Self::CalibrationBins,
         Self::QualityRegression,
+        Self::QualityEstimated,
         Self::DataQuality,
         Self::Drift,
     ];
@@ -262,6 +278,7 @@ impl MetricTable {
             Self::Calibration => "calibration",
             Self::CalibrationBins => "calibration_bins",
             Self::QualityRegression => "quality_regression",
+            Self::QualityEstimated => "quality_estimated",
             Self::DataQuality => "data_quality",
             Self::Drift => "drift",
         }
@@ -291,6 +308,9 @@ impl MetricTable {
             Self::QualityRegression => {
                 "Quality of models that predict numbers, of the labelled inferences, with 95 % intervals."
             }
+            Self::QualityEstimated => {
+                "Quality of binary models estimated without labels, from scores that the reference calibrates, beside what labels say."
+            }
             Self::DataQuality => {
                 "What each feature of the inferences holds: missing values, wrong types, range, distribution."
             }
@@ -307,7 +327,8 @@ impl MetricTable {
             | Self::Labels
             | Self::QualityBinary
             | Self::Calibration
-            | Self::QualityRegression => 0,
+            | Self::QualityRegression
+            | Self::QualityEstimated => 0,
             Self::QualityThreshold | Self::CalibrationBins | Self::DataQuality => 1,
             Self::Drift => 3,
         }
@@ -323,6 +344,7 @@ impl MetricTable {
             Self::Calibration => Calibration::FIGURES,
             Self::CalibrationBins => calibration::BIN_FIGURES,
             Self::QualityRegression => Regression::FIGURES,
+            Self::QualityEstimated => Estimate::FIGURES,
             Self::DataQuality => data_quality::DATA_QUALITY_FIGURES,
             Self::Drift => drift::table::DRIFT_FIGURES,
         }
