@@ -222,6 +222,13 @@ fn put_value(out: &mut Vec<u8>, column: &Column, value: &Value) {
                 out.put_u64_le(count);
             }
         }
+        (Kind::Names, Value::Names(names)) => {
+            put_length(out, names.len());
+            for name in names {
+                put_bytes(out, name.as_bytes());
+            }
+        }
+        (Kind::Text, Value::Text(text)) => put_bytes(out, text.as_bytes()),
         (kind, _) => panic!("column {} is of kind {kind:?}, its value is not", column.name),
     }
 }

@@ -132,6 +132,8 @@ pub fn data_type(kind: Kind) -> &'static str {
         Kind::Sum => TEXT,
         Kind::Sums => "Array(String)",
         Kind::Cells => "Array(Tuple(UInt64, UInt64))",
+        Kind::Names => "Array(String)",
+        Kind::Text => NAME,
     }
 }
 

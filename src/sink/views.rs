@@ -288,7 +288,7 @@ fn long_half(table: MetricTable, databases: &Databases) -> String {
         .iter()
         .filter(|column| match column.kind {
             Kind::Count | Kind::Number | Kind::Figure => !is_limit(columns, column),
-            Kind::Time | Kind::Sum | Kind::Sums | Kind::Cells => false,
+            Kind::Time | Kind::Sum | Kind::Sums | Kind::Cells | Kind::Names | Kind::Text => false,
         })
         .map(|column| {
             format!(

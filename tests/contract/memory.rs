@@ -271,7 +271,8 @@ impl Tables {
                 Kind::Sum => Value::Sum(ExactSum::from_bytes(at.bytes()).unwrap()),
                 Kind::Sums => Value::Sums(at.list(|at| ExactSum::from_bytes(at.bytes()).unwrap())),
                 Kind::Cells => Value::Cells(at.list(|at| (at.u64(), at.u64()))),
-                Kind::Number | Kind::Figure => panic!("no state"),
+                Kind::Names => Value::Names(at.list(|at| at.text().into())),
+                Kind::Number | Kind::Figure | Kind::Text => panic!("no state"),
             })
             .collect();
         let row = StateRow { key: key.clone(), partition, version: Version(at.u64()), values };

@@ -282,6 +282,7 @@ fn own_key(row: &MetricRow) -> String {
     let of = |value: &Value| match value {
         Value::Count(count) => count.to_string(),
         Value::Figure(Ok(number)) => number.to_string(),
+        Value::Text(text) => text.to_string(),
         other => panic!("{other:?} is no key"),
     };
     row.values.iter().take(row.table.keys()).map(of).collect()

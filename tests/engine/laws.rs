@@ -65,7 +65,9 @@ fn check_columns(columns: &[Column], values: &[Value]) {
             | (Kind::Time, Value::Time(_))
             | (Kind::Sum, Value::Sum(_))
             | (Kind::Sums, Value::Sums(_))
-            | (Kind::Cells, Value::Cells(_)) => true,
+            | (Kind::Cells, Value::Cells(_))
+            | (Kind::Names, Value::Names(_))
+            | (Kind::Text, Value::Text(_)) => true,
             (Kind::Number, Value::Figure(figure)) => figure.is_ok_and(f64::is_finite),
             (Kind::Figure, Value::Figure(figure)) => {
                 figure.is_ok_and(f64::is_finite) || figure.is_err()

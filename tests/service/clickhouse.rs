@@ -101,6 +101,9 @@ fn edge(column: &Column, seed: u64) -> Value {
         Kind::Sums => Value::Sums([0.5, -0.1, 3e-300].map(sum_of).to_vec()),
         Kind::Cells if seed == 0 => Value::Cells(Vec::new()),
         Kind::Cells => Value::Cells(vec![(0, 1), (seed, u64::MAX), (u64::MAX, 1)]),
+        Kind::Names if seed == 0 => Value::Names(Vec::new()),
+        Kind::Names => Value::Names(["", "it's", "\\\t\n\0", "ü"].map(Into::into).to_vec()),
+        Kind::Text => Value::Text(if seed == 0 { "" } else { "it's ü" }.into()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a metric family is: additive state, its columns, and the figures read from it.
 
+use std::sync::Arc;
+
 use super::exact_sum::ExactSum;
 
 /// One additive family of metrics. Laws, to the bit: `Default` is the identity of `merge`; `merge` commutes and
@@ -80,6 +82,10 @@ pub enum Kind {
     Sums,
     /// `Array(Tuple(UInt64, UInt64))`: [`Value::Cells`]. State tables only.
     Cells,
+    /// `Array(String)`: [`Value::Names`]. State tables only.
+    Names,
+    /// `LowCardinality(String)`: [`Value::Text`].
+    Text,
 }
 
 /// One value of a row.
@@ -95,6 +101,10 @@ pub enum Value {
     Sums(Vec<ExactSum>),
     /// Cells with a count other than 0, by ascending index.
     Cells(Vec<(u64, u64)>),
+    /// Names, in an order that the column's family fixes.
+    Names(Vec<Arc<str>>),
+    /// A name.
+    Text(Arc<str>),
     /// A finite number, or why there is none.
     Figure(Result<f64, Undefined>),
 }

@@ -3,6 +3,7 @@
 pub mod exact_sum;
 pub mod accumulator;
 pub mod histogram;
+pub mod dictionary;
 pub mod interval;
 pub mod ranking;
 mod stored;

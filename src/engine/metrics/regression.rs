@@ -341,9 +341,12 @@ mod tests {
         match &values[at.expect("a column")] {
             Value::Figure(figure) => *figure,
             Value::Count(n) => Ok(number(*n)),
-            other @ (Value::Time(_) | Value::Sum(_) | Value::Sums(_) | Value::Cells(_)) => {
-                panic!("{name} is {other:?}")
-            }
+            other @ (Value::Time(_)
+            | Value::Sum(_)
+            | Value::Sums(_)
+            | Value::Cells(_)
+            | Value::Names(_)
+            | Value::Text(_)) => panic!("{name} is {other:?}"),
         }
     }
 

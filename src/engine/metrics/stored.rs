@@ -1,5 +1,7 @@
 //! Takes the columns of a stored state off an iterator, each with its name, so that an error can say where.
 
+use std::sync::Arc;
+
 use super::accumulator::{Column, StateError, Value};
 use super::exact_sum::ExactSum;
 use super::histogram::Cells;
@@ -58,6 +60,14 @@ impl<'a> Stored<'a> {
                 let is_written = |sums: &[ExactSum; N]| !sums.iter().all(ExactSum::is_zero);
                 sums.ok().filter(is_written).ok_or(StateError::Malformed(name))
             }
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// Names.
+    pub(super) fn names(&mut self) -> Result<Vec<Arc<str>>, StateError> {
+        match self.next()? {
+            (_, Value::Names(names)) => Ok(names),
             (name, _) => Err(StateError::WrongKind(name)),
         }
     }
