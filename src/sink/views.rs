@@ -262,11 +262,19 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         }
         MetricTable::QualityRegression if starts(&["mape"]) => "mape_n",
         MetricTable::QualityRegression if starts(&["rmsle"]) => "rmsle_n",
+        MetricTable::QualityMulticlass
+            if starts(&["log_loss", "brier", "top_", "auroc", "n_scored"]) =>
+        {
+            "n_scored"
+        }
         MetricTable::Calibration => "n_scored",
+        MetricTable::QualityClasses => "support",
         MetricTable::QualityBinary
         | MetricTable::QualityThreshold
         | MetricTable::CalibrationBins
-        | MetricTable::QualityRegression => "n",
+        | MetricTable::QualityRegression
+        | MetricTable::QualityMulticlass
+        | MetricTable::Confusion => "n",
         MetricTable::Serving | MetricTable::Labels => "inferences",
     }
 }

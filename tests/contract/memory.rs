@@ -340,7 +340,7 @@ pub(crate) enum Shown {
 }
 
 /// The metric table of a name.
-fn table_of(name: &str) -> MetricTable {
+pub(crate) fn table_of(name: &str) -> MetricTable {
     MetricTable::ALL.into_iter().find(|table| table.name() == name).unwrap()
 }
 

@@ -147,7 +147,9 @@ impl<'a> Driver<'a> {
             Body::Dead => self.shard.dead(at),
             Body::Inference(said) => {
                 let segments = segments(self.settings, &said.segments, &mut self.names);
-                let scores = [(ClassId(self.names.intern("a")), 1.0)];
+                let class =
+                    |(class, score): &(String, f64)| (ClassId(self.names.intern(class)), *score);
+                let scores: Vec<_> = said.scores.iter().map(class).collect();
                 let inference = Inference {
                     id: RequestId::of(said.id.as_bytes()),
                     model: ModelId(self.names.intern(&said.model)),
@@ -159,7 +161,7 @@ impl<'a> Driver<'a> {
                     }),
                     failed: said.failed,
                     score: said.score,
-                    scores: if said.has_scores { &scores } else { &[] },
+                    scores: &scores,
                     features: &[],
                     segments: &segments,
                 };
@@ -285,7 +287,7 @@ fn own_key(row: &MetricRow) -> String {
         Value::Text(text) => text.to_string(),
         other => panic!("{other:?} is no key"),
     };
-    row.values.iter().take(row.table.keys()).map(of).collect()
+    row.values.iter().take(row.table.keys()).map(of).collect::<Vec<_>>().join("/")
 }
 
 fn compare_accounts(mark: &Mark, account: &Account) {
@@ -310,8 +312,8 @@ fn counts(tally: &Tally) -> BTreeMap<(usize, String), [i64; 4]> {
 }
 
 fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut String) {
-    let expected_cells: BTreeMap<&str, Cell> =
-        expected.cells.iter().map(|(name, cell)| (&**name, *cell)).collect();
+    let expected_cells: BTreeMap<&str, &Cell> =
+        expected.cells.iter().map(|(name, cell)| (&**name, cell)).collect();
     let about = format!("{} {:?}", row.table.name(), row.key);
     let mut undefined = Vec::new();
     assert_eq!(row.table.columns().len(), row.values.len());
@@ -320,7 +322,7 @@ fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut Strin
             writeln!(differences, "{about}: the oracle has no column {}", column.name).unwrap();
             continue;
         };
-        if !is_same(value, *cell) {
+        if !is_same(value, cell) {
             let name = column.name;
             writeln!(differences, "{about}: {name} is {value:?}, expected {cell:?}").unwrap();
         }
@@ -341,12 +343,13 @@ fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut Strin
     compare("version", row.version.0.to_string(), expected.row_version.to_string());
 }
 
-fn is_same(value: &Value, cell: Cell) -> bool {
+fn is_same(value: &Value, cell: &Cell) -> bool {
     match (value, cell) {
-        (Value::Count(is), Cell::Count(expected)) => *is == expected,
-        (Value::Time(is), Cell::Time(expected)) => *is == expected,
-        (Value::Figure(Ok(is)), Cell::Number(expected)) => oracle::is_close(*is, expected),
-        (Value::Figure(Err(is)), Cell::Null(expected)) => is.code() == expected,
+        (Value::Count(is), Cell::Count(expected)) => is == expected,
+        (Value::Time(is), Cell::Time(expected)) => is == expected,
+        (Value::Text(is), Cell::Text(expected)) => **is == **expected,
+        (Value::Figure(Ok(is)), Cell::Number(expected)) => oracle::is_close(*is, *expected),
+        (Value::Figure(Err(is)), Cell::Null(expected)) => is.code() == *expected,
         _ => false,
     }
 }

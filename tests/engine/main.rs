@@ -15,6 +15,7 @@ mod exact_sum;
 mod golden;
 mod histogram;
 mod laws;
+mod multiclass;
 mod properties;
 mod ranking;
 mod scenarios;

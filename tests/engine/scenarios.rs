@@ -227,7 +227,7 @@ fn inference(words: &[&str]) -> (Option<i64>, i64, Body) {
             "version" => value.clone_into(&mut said.version),
             "prediction" => said.prediction = Some(given(value)),
             "score" => said.score = Some(value.parse().unwrap()),
-            "scores" => said.has_scores = true,
+            "scores" => said.scores = scores(value),
             "latency_ms" => said.latency_ms = Some(value.parse().unwrap()),
             "error" => said.failed = true,
             dimension => said.segments.push((dimension.to_owned(), value.to_owned())),
@@ -235,6 +235,15 @@ fn inference(words: &[&str]) -> (Option<i64>, i64, Body) {
     }
     let body = if said.id == "(broken)" { Body::Dead } else { Body::Inference(said) };
     (offset, stamp, body)
+}
+
+/// `a:0.7,b:0.3`.
+fn scores(value: &str) -> Vec<(String, f64)> {
+    let score = |pair: &str| {
+        let (class, score) = pair.split_once(':').unwrap();
+        (class.to_owned(), score.parse().unwrap())
+    };
+    value.split(',').map(score).collect()
 }
 
 fn label(words: &[&str]) -> (Option<i64>, i64, Body) {
@@ -318,18 +327,19 @@ fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
             column => {
                 let found = row.cells.iter().find(|(name, _)| name == column);
                 let (_, cell) = found.unwrap_or_else(|| panic!("{line}: no column {column}"));
-                is_right(*cell, value)
+                is_right(cell, value)
             }
         };
         assert!(is_right, "{line}\n{name} is not {value} in {row:?}");
     }
 }
 
-fn is_right(cell: Cell, text: &str) -> bool {
+fn is_right(cell: &Cell, text: &str) -> bool {
     match cell {
-        Cell::Count(count) => count == text.parse::<u64>().unwrap(),
-        Cell::Time(time) => time == ms(text),
-        Cell::Null(reason) => reason == text,
+        Cell::Count(count) => *count == text.parse::<u64>().unwrap(),
+        Cell::Time(time) => *time == ms(text),
+        Cell::Null(reason) => *reason == text,
+        Cell::Text(is) => is == text,
         Cell::Number(number) => {
             let wanted: f64 = text.parse().unwrap_or(f64::NAN);
             (number - wanted).abs() <= 1e-9 * wanted.abs().max(0.1)

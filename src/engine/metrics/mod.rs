@@ -12,11 +12,15 @@ pub mod labels;
 pub mod binary;
 pub mod calibration;
 pub mod regression;
+pub mod confusion;
+pub mod one_vs_rest;
+pub mod multiclass;
 
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
 use labels::Labels;
+use multiclass::Multiclass;
 use regression::Regression;
 use serving::Serving;
 
@@ -33,6 +37,8 @@ pub struct Families {
     pub calibration: Optional<Calibration>,
     /// Quality of a model that predicts numbers.
     pub regression: Optional<Regression>,
+    /// Quality of a model that decides between several classes.
+    pub multiclass: Optional<Multiclass>,
 }
 
 /// A family that most keys do not need: made when the first record asks for it. None is the same as an empty one.
@@ -98,6 +104,7 @@ impl Families {
         self.binary.merge(&other.binary);
         self.calibration.merge(&other.calibration);
         self.regression.merge(&other.regression);
+        self.multiclass.merge(&other.multiclass);
     }
 
     /// One value for each of [`state_columns`], in that order. Equal states give equal values.
@@ -108,6 +115,7 @@ impl Families {
         self.binary.state(&mut values);
         self.calibration.state(&mut values);
         self.regression.state(&mut values);
+        self.multiclass.state(&mut values);
         values
     }
 
@@ -120,6 +128,7 @@ impl Families {
             binary: Optional::restore(&mut values)?,
             calibration: Optional::restore(&mut values)?,
             regression: Optional::restore(&mut values)?,
+            multiclass: Optional::restore(&mut values)?,
         };
         if values.next().is_some() {
             return Err(StateError::TooLong);
@@ -134,6 +143,7 @@ impl Families {
             + self.binary.heap_bytes()
             + self.calibration.heap_bytes()
             + self.regression.heap_bytes()
+            + self.multiclass.heap_bytes()
     }
 
     /// The rows of each metric table that has any: those of a task only where an inference of it was accepted.
@@ -155,6 +165,13 @@ impl Families {
         if let Some(regression) = self.regression.get().filter(|it| it.inferences() > 0) {
             rows.push((MetricTable::QualityRegression, figures_of(regression, context)));
         }
+        if let Some(multiclass) = self.multiclass.get().filter(|it| it.inferences() > 0) {
+            rows.push((MetricTable::QualityMulticlass, figures_of(multiclass, context)));
+            let classes = multiclass.class_rows().into_iter();
+            rows.extend(classes.map(|row| (MetricTable::QualityClasses, row)));
+            let cells = multiclass.confusion_rows().into_iter();
+            rows.extend(cells.map(|row| (MetricTable::Confusion, row)));
+        }
         rows
     }
 }
@@ -166,6 +183,7 @@ impl PartialEq for Families {
             && self.binary == other.binary
             && self.calibration == other.calibration
             && self.regression == other.regression
+            && self.multiclass == other.multiclass
     }
 }
 
@@ -178,9 +196,15 @@ fn figures_of<A: Accumulator>(family: &A, context: &FigureContext<'_>) -> Vec<Va
 
 /// The columns of the state table that the families fill, in order.
 pub fn state_columns() -> impl Iterator<Item = &'static Column> {
-    [Serving::STATE, Labels::STATE, Binary::STATE, Calibration::STATE, Regression::STATE]
-        .into_iter()
-        .flatten()
+    let families = [
+        Serving::STATE,
+        Labels::STATE,
+        Binary::STATE,
+        Calibration::STATE,
+        Regression::STATE,
+        Multiclass::STATE,
+    ];
+    families.into_iter().flatten()
 }
 
 /// A metric table: rows for each grain, model, version, segment and window, one or several with keys of their own.
@@ -200,11 +224,17 @@ pub enum MetricTable {
     CalibrationBins,
     /// `quality_regression`.
     QualityRegression,
+    /// `quality_multiclass`.
+    QualityMulticlass,
+    /// `quality_classes`, by class.
+    QualityClasses,
+    /// `confusion`, by true and predicted class.
+    Confusion,
 }
 
 impl MetricTable {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Serving,
         Self::Labels,
         Self::QualityBinary,
@@ -212,6 +242,9 @@ impl MetricTable {
         Self::Calibration,
         Self::CalibrationBins,
         Self::QualityRegression,
+        Self::QualityMulticlass,
+        Self::QualityClasses,
+        Self::Confusion,
     ];
 
     /// The table's name.
@@ -224,6 +257,9 @@ impl MetricTable {
             Self::Calibration => "calibration",
             Self::CalibrationBins => "calibration_bins",
             Self::QualityRegression => "quality_regression",
+            Self::QualityMulticlass => "quality_multiclass",
+            Self::QualityClasses => "quality_classes",
+            Self::Confusion => "confusion",
         }
     }
 
@@ -251,6 +287,15 @@ impl MetricTable {
             Self::QualityRegression => {
                 "Quality of models that predict numbers, of the labelled inferences, with 95 % intervals."
             }
+            Self::QualityMulticlass => {
+                "Quality of models that decide between several classes, of the labelled inferences, with 95 % intervals."
+            }
+            Self::QualityClasses => {
+                "Quality of models that decide between several classes: one row for each true or predicted class."
+            }
+            Self::Confusion => {
+                "Confusion matrix of models that decide between several classes: one row for each cell with a count."
+            }
         }
     }
 
@@ -261,8 +306,10 @@ impl MetricTable {
             | Self::Labels
             | Self::QualityBinary
             | Self::Calibration
-            | Self::QualityRegression => 0,
-            Self::QualityThreshold | Self::CalibrationBins => 1,
+            | Self::QualityRegression
+            | Self::QualityMulticlass => 0,
+            Self::QualityThreshold | Self::CalibrationBins | Self::QualityClasses => 1,
+            Self::Confusion => 2,
         }
     }
 
@@ -276,6 +323,9 @@ impl MetricTable {
             Self::Calibration => Calibration::FIGURES,
             Self::CalibrationBins => calibration::BIN_FIGURES,
             Self::QualityRegression => Regression::FIGURES,
+            Self::QualityMulticlass => Multiclass::FIGURES,
+            Self::QualityClasses => multiclass::CLASS_FIGURES,
+            Self::Confusion => multiclass::CONFUSION_FIGURES,
         }
     }
 }

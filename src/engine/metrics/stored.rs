@@ -72,6 +72,14 @@ impl<'a> Stored<'a> {
         }
     }
 
+    /// Counts by index, as they are.
+    pub(super) fn pairs(&mut self) -> Result<Vec<(u64, u64)>, StateError> {
+        match self.next()? {
+            (_, Value::Cells(pairs)) => Ok(pairs),
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
     /// Cells of a lattice of that many.
     pub(super) fn cells(&mut self, cells: u16) -> Result<Cells, StateError> {
         match self.next()? {
