@@ -6,6 +6,7 @@
 //! greater one, a rebuild is one pass in order, and a part may be filled to 87 %.
 
 use super::event::RequestId;
+use super::names::{ClassId, NameId};
 
 /// Parts of the table: a power of two.
 const PARTS: usize = 256;
@@ -20,7 +21,8 @@ const FEWEST_HOMES: usize = 4;
 pub struct Entry {
     high: u64,
     low: u64,
-    /// The bits of the score or of the predicted number; [`NO_NUMBER`] where there is none.
+    /// The bits of the score or of the predicted number; [`NO_NUMBER`] where there is none. Of several classes the
+    /// predicted one in the upper half, [`NO_CLASS`] where there is none, and the reference to the scores in the lower.
     number: u64,
     group_and_flags: u32,
     /// Milliseconds from the window's start to the inference.
@@ -32,6 +34,7 @@ pub struct Entry {
 }
 
 const NO_NUMBER: u64 = u64::MAX;
+const NO_CLASS: u32 = u32::MAX;
 const EMPTY: u32 = u32::MAX;
 const GROUP_BITS: u32 = 27;
 const GROUP_MASK: u32 = (1 << GROUP_BITS) - 1;
@@ -42,6 +45,7 @@ const FLAG_OFF_THRESHOLD: u32 = 1 << 29;
 const FLAG_BINARY: u32 = 1 << 30;
 /// Of one that is not binary.
 const FLAG_REGRESSION: u32 = FLAG_DECIDED;
+const FLAG_MULTICLASS: u32 = FLAG_POSITIVE;
 const FLAG_REMEMBERED: u32 = 1 << 31;
 
 /// Groups that entries can point to.
@@ -64,6 +68,13 @@ pub enum Prediction {
     },
     /// A number; none where the record has none.
     Regression(Option<f64>),
+    /// One of several classes.
+    Multiclass {
+        /// The class that it decided for, where it has a decision.
+        class: Option<ClassId>,
+        /// The reference to its scores in the window's [`ScoreLists`](super::scored::ScoreLists); 0 where it has none.
+        scores: u32,
+    },
 }
 
 impl Prediction {
@@ -71,7 +82,7 @@ impl Prediction {
     pub fn decision(&self) -> Option<bool> {
         match self {
             Self::Binary { decision, .. } => *decision,
-            Self::None | Self::Regression(_) => None,
+            Self::None | Self::Regression(_) | Self::Multiclass { .. } => None,
         }
     }
 }
@@ -80,7 +91,7 @@ impl Entry {
     /// An accepted inference.
     pub fn accepted(id: RequestId, group: u32, prediction: &Prediction) -> Self {
         let (flags, number) = match *prediction {
-            Prediction::None => (0, None),
+            Prediction::None => (0, NO_NUMBER),
             Prediction::Binary { decision, off_threshold, score } => {
                 let decided = match decision {
                     None => 0,
@@ -88,14 +99,20 @@ impl Entry {
                     Some(true) => FLAG_DECIDED | FLAG_POSITIVE,
                 };
                 let off = if off_threshold { FLAG_OFF_THRESHOLD } else { 0 };
-                (FLAG_BINARY | decided | off, score)
+                (FLAG_BINARY | decided | off, score.map_or(NO_NUMBER, f64::to_bits))
             }
-            Prediction::Regression(number) => (FLAG_REGRESSION, number),
+            Prediction::Regression(number) => {
+                (FLAG_REGRESSION, number.map_or(NO_NUMBER, f64::to_bits))
+            }
+            Prediction::Multiclass { class, scores } => {
+                let class = class.map_or(NO_CLASS, |class| class.0.0);
+                (FLAG_MULTICLASS, u64::from(class) << 32 | u64::from(scores))
+            }
         };
         Self {
             high: id.high,
             low: id.low,
-            number: number.map_or(NO_NUMBER, f64::to_bits),
+            number,
             group_and_flags: group | flags,
             time_in_window: 0,
             offset_in_group: 0,
@@ -132,6 +149,11 @@ impl Entry {
             }
         } else if flag(FLAG_REGRESSION) {
             Prediction::Regression(number)
+        } else if flag(FLAG_MULTICLASS) {
+            let [class, scores] = [self.number >> 32, self.number & u64::from(u32::MAX)]
+                .map(|half| u32::try_from(half).expect("cut to 32 bits"));
+            let class = (class != NO_CLASS).then_some(ClassId(NameId(class)));
+            Prediction::Multiclass { class, scores }
         } else {
             Prediction::None
         }
@@ -337,6 +359,9 @@ mod tests {
         let numbers = [None, Some(0.0), Some(1.0), Some(0.3), Some(-1e150)];
         let mut all = vec![Prediction::None];
         all.extend(numbers.map(Prediction::Regression));
+        for class in [None, Some(0), Some(u32::MAX - 1)].map(|n| n.map(|n| ClassId(NameId(n)))) {
+            all.extend([0, 1, u32::MAX].map(|scores| Prediction::Multiclass { class, scores }));
+        }
         for decision in [None, Some(false), Some(true)] {
             for off_threshold in [false, true] {
                 all.extend(numbers.map(|score| Prediction::Binary {

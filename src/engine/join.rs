@@ -1,6 +1,8 @@
 //! The join: duplicates, matches and corrections. Each fold is a function of the two prefixes read, never of the order
 //! in which they were mixed.
 
+use std::borrow::Cow;
+
 use super::event::{Inference, Label, Positions, Target};
 use super::held::{Entry, Held, Place, Prediction};
 use super::kept::{KeptLabels, Placed};
@@ -12,9 +14,10 @@ use super::metrics::calibration::CalibrationInput;
 use super::metrics::estimate::EstimateInput;
 use super::metrics::features::FeaturesInput;
 use super::metrics::labels::LabelsInput;
+use super::metrics::multiclass::MulticlassInput;
 use super::metrics::regression::RegressionInput;
 use super::metrics::serving::ServingInput;
-use super::names::{ModelId, Names};
+use super::names::{ClassId, ModelId, Names};
 use super::open::{Group, Open, OpenWindow};
 use super::outcome::Outcome;
 use super::settings::{ShardSettings, Task};
@@ -93,11 +96,14 @@ impl Join {
             return if known.is_some() { Outcome::Duplicate } else { Outcome::Accepted };
         }
         let number = self.open.group_of(slot, inference, offset, settings, names);
-        let prediction = predict(inference, self.open.group(number));
+        let mut prediction = predict(inference, self.open.group(number), names);
         self.gather(context, inference, offset, moves);
         let is_new = offset >= context.counted.inferences;
         let (open, groups) = self.open.window_and_groups(slot);
         let group = &groups[usize_of(number)];
+        if let Prediction::Multiclass { scores, .. } = &mut prediction {
+            *scores = open.scores.push(inference.scores);
+        }
         let serving = ServingInput {
             time: inference.time,
             latency_us: inference.latency_us,
@@ -117,7 +123,8 @@ impl Join {
         entry.offset_in_group = small(offset - group.base_offset);
         for placed in &self.waiting {
             let is_new = is_new || placed.offset >= context.counted.labels;
-            fold_label(open, group, &mut entry, placed, if is_new { context.epoch } else { 0 });
+            let epoch = if is_new { context.epoch } else { 0 };
+            fold_label(open, group, &mut entry, placed, names, epoch);
         }
         self.held.insert(entry, &self.open.is_alive());
         self.inferences += 1;
@@ -195,7 +202,12 @@ impl Join {
     }
 
     /// Folds a label into every inference that it matches, else keeps it; gives what to count, if anything.
-    pub fn label(&mut self, context: &Context<'_>, placed: &Placed) -> (Outcome, Option<Move>) {
+    pub fn label(
+        &mut self,
+        context: &Context<'_>,
+        placed: &Placed,
+        names: &Names,
+    ) -> (Outcome, Option<Move>) {
         let label = &placed.label;
         let is_new = placed.offset >= context.counted.labels;
         self.find_matches(context, placed);
@@ -207,7 +219,8 @@ impl Join {
             let group = &groups[usize_of(entry.group())];
             let offset = group.base_offset + i64::from(entry.offset_in_group);
             let is_new = is_new || offset >= context.counted.inferences;
-            fold_label(window, group, entry, placed, if is_new { context.epoch } else { 0 });
+            let epoch = if is_new { context.epoch } else { 0 };
+            fold_label(window, group, entry, placed, names, epoch);
             lowest = match lowest {
                 Some(known) if known.0 <= offset => Some(known),
                 _ => Some((offset, group.model)),
@@ -305,7 +318,7 @@ fn event_time(window: Window, entry: &Entry) -> EventTime {
 }
 
 /// What an inference predicts, by the model's task or the record's own shape.
-fn predict(inference: &Inference<'_>, group: &Group) -> Prediction {
+fn predict(inference: &Inference<'_>, group: &Group, names: &mut Names) -> Prediction {
     match group.task.or_else(|| shape(inference)) {
         Some(Task::Binary) => {
             let own = (inference.prediction != Target::Absent)
@@ -318,7 +331,37 @@ fn predict(inference: &Inference<'_>, group: &Group) -> Prediction {
             }
         }
         Some(Task::Regression) => Prediction::Regression(number_of(inference.prediction)),
-        Some(Task::Multiclass) | None => Prediction::None,
+        Some(Task::Multiclass) => {
+            let class = match inference.prediction {
+                Target::Absent => greatest(inference.scores, names),
+                Target::Class(class) => Some(class),
+                other @ (Target::Number(_) | Target::Boolean(_)) => {
+                    let text = class_text(other, names).into_owned();
+                    Some(ClassId(names.intern(&text)))
+                }
+            };
+            Prediction::Multiclass { class, scores: 0 }
+        }
+        None => Prediction::None,
+    }
+}
+
+/// The class of the greatest score, the last by name of several.
+fn greatest(scores: &[(ClassId, f64)], names: &Names) -> Option<ClassId> {
+    let text = |(class, _): &(ClassId, f64)| names.text(class.0);
+    let order = |a: &&(ClassId, f64), b: &&(ClassId, f64)| {
+        a.1.partial_cmp(&b.1).expect("scores are finite").then_with(|| text(a).cmp(text(b)))
+    };
+    scores.iter().max_by(order).map(|(class, _)| *class)
+}
+
+/// A value as a class: the text that it is compared by.
+fn class_text(value: Target, names: &Names) -> Cow<'_, str> {
+    match value {
+        Target::Absent => Cow::Borrowed(""),
+        Target::Number(number) => Cow::Owned(number.to_string()),
+        Target::Boolean(boolean) => Cow::Borrowed(if boolean { "true" } else { "false" }),
+        Target::Class(class) => Cow::Borrowed(names.text(class.0)),
     }
 }
 
@@ -372,6 +415,9 @@ fn fold_inference(
             Prediction::Regression(_) => {
                 families.regression.get_mut().add(&RegressionInput::Inference);
             }
+            Prediction::Multiclass { .. } => {
+                families.multiclass.get_mut().add(&MulticlassInput::Inference);
+            }
         }
         state.records += 1;
         state.touched = state.touched.max(epoch);
@@ -384,11 +430,38 @@ struct Terms<'a> {
     calibration: Option<CalibrationInput>,
     estimate: Option<EstimateInput>,
     regression: Option<RegressionInput>,
+    multiclass: Option<MulticlassTerms<'a>>,
+}
+
+/// The terms of a multiclass inference, whose input borrows the label's text.
+struct MulticlassTerms<'a> {
+    predicted: Option<&'a str>,
+    actual: Cow<'a, str>,
+    scores: &'a [(&'a str, f64)],
+}
+
+impl MulticlassTerms<'_> {
+    fn input(&self) -> MulticlassInput<'_> {
+        let Self { predicted, ref actual, scores } = *self;
+        MulticlassInput::Labelled { predicted, actual, scores }
+    }
 }
 
 impl<'a> Terms<'a> {
-    fn of(prediction: Prediction, label: Target, group: &'a Group) -> Self {
-        let mut terms = Self { binary: None, calibration: None, estimate: None, regression: None };
+    fn of(
+        prediction: Prediction,
+        scores: &'a [(&'a str, f64)],
+        label: Target,
+        group: &'a Group,
+        names: &'a Names,
+    ) -> Self {
+        let mut terms = Self {
+            binary: None,
+            calibration: None,
+            estimate: None,
+            regression: None,
+            multiclass: None,
+        };
         match prediction {
             Prediction::None => {}
             Prediction::Binary { decision, off_threshold, score } => {
@@ -409,6 +482,11 @@ impl<'a> Terms<'a> {
                 terms.regression =
                     both.map(|(predicted, actual)| RegressionInput::Labelled { predicted, actual });
             }
+            Prediction::Multiclass { class, .. } => {
+                let predicted = class.map(|class| &**names.text(class.0));
+                let actual = class_text(label, names);
+                terms.multiclass = Some(MulticlassTerms { predicted, actual, scores });
+            }
         }
         terms
     }
@@ -426,6 +504,9 @@ impl<'a> Terms<'a> {
         if let Some(input) = &self.regression {
             families.regression.get_mut().add(input);
         }
+        if let Some(terms) = &self.multiclass {
+            families.multiclass.get_mut().add(&terms.input());
+        }
     }
 
     fn take_from(&self, families: &mut Families) {
@@ -440,6 +521,9 @@ impl<'a> Terms<'a> {
         }
         if let Some(input) = &self.regression {
             families.regression.get_mut().remove(input);
+        }
+        if let Some(terms) = &self.multiclass {
+            families.multiclass.get_mut().remove(&terms.input());
         }
     }
 }
@@ -460,6 +544,7 @@ fn fold_label(
     group: &Group,
     entry: &mut Entry,
     placed: &Placed,
+    names: &Names,
     epoch: u64,
 ) {
     let label = &placed.label;
@@ -467,9 +552,18 @@ fn fold_label(
     window.first_label =
         Some(window.first_label.map_or(placed.offset, |first| first.min(placed.offset)));
     let prediction = entry.prediction();
-    let terms = Terms::of(prediction, label.value, group);
+    let scores: Vec<(&str, f64)> = match prediction {
+        Prediction::Multiclass { scores, .. } => {
+            let scores = window.scores.get(scores);
+            scores.map(|(class, score)| (&**names.text(class.0), score)).collect()
+        }
+        Prediction::None | Prediction::Binary { .. } | Prediction::Regression(_) => Vec::new(),
+    };
+    let terms = Terms::of(prediction, &scores, label.value, group, names);
     let earlier = match &effect {
-        Effect::Correction(earlier) => Some(Terms::of(prediction, earlier.value, group)),
+        Effect::Correction(earlier) => {
+            Some(Terms::of(prediction, &scores, earlier.value, group, names))
+        }
         Effect::First | Effect::Duplicate { .. } => None,
     };
     let delay_ms = delay_ms(placed.arrival, event_time(window.window, entry));

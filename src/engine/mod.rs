@@ -18,6 +18,7 @@ pub mod caps;
 pub mod state;
 pub mod held;
 pub mod kept;
+pub mod scored;
 pub mod open;
 pub mod join;
 
@@ -130,7 +131,7 @@ impl Shard {
         let arrival = self.step(at, Some(time));
         match event {
             Event::Inference(inference) => self.inference(at, arrival, inference, names),
-            Event::Label(label) => self.label(at, arrival, label),
+            Event::Label(label) => self.label(at, arrival, label, names),
         }
     }
 
@@ -194,10 +195,10 @@ impl Shard {
         outcome
     }
 
-    fn label(&mut self, at: Arrival, arrival: LogTime, label: &Label) -> Outcome {
+    fn label(&mut self, at: Arrival, arrival: LogTime, label: &Label, names: &Names) -> Outcome {
         let placed = Placed { label: *label, offset: at.offset.0, arrival };
         let (context, join) = self.context();
-        let (outcome, moved) = join.label(&context, &placed);
+        let (outcome, moved) = join.label(&context, &placed, names);
         if let Some(moved) = moved {
             self.count_move(moved);
         }
@@ -402,7 +403,7 @@ impl Shard {
     pub fn standing(&self) -> Standing {
         let Join { held, kept, open, inferences, .. } = &self.join;
         Standing {
-            bytes: held.bytes() + kept.bytes() + open.label_bytes() + self.state_bytes,
+            bytes: held.bytes() + kept.bytes() + open.record_bytes() + self.state_bytes,
             held: *inferences,
             kept: kept.len(),
             clocks: [self.clocks[0].now(), self.clocks[1].now()],

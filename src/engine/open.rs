@@ -15,6 +15,7 @@ use super::metrics::Families;
 use super::metrics::estimate::Estimated;
 use super::metrics::reference::Profile;
 use super::names::{ClassId, ModelId, Names, SegmentId, VersionId};
+use super::scored::ScoreLists;
 use super::settings::{ModelSettings, Positive, ShardSettings, Task};
 use super::state::ALL;
 use super::time::{EventTime, Millis};
@@ -78,7 +79,10 @@ impl Group {
                 let probability = calibrator.map.apply(score).clamp(0.0, 1.0);
                 Some(Estimated { score, probability, decision })
             }
-            Prediction::Binary { .. } | Prediction::Regression(_) | Prediction::None => None,
+            Prediction::Binary { .. }
+            | Prediction::Regression(_)
+            | Prediction::Multiclass { .. }
+            | Prediction::None => None,
         }
     }
 }
@@ -98,6 +102,8 @@ pub struct OpenWindow {
     pub states: Vec<KeyState>,
     /// The labels matched in it.
     pub labels: MatchedLabels,
+    /// The scores by class of its held inferences.
+    pub scores: ScoreLists,
     by_key: HashTable<u32>,
     groups: HashTable<u32>,
     admitted: Admitted,
@@ -149,6 +155,7 @@ impl Open {
             is_folded,
             states: Vec::new(),
             labels: MatchedLabels::default(),
+            scores: ScoreLists::default(),
             by_key: HashTable::new(),
             groups: HashTable::new(),
             admitted: Admitted::default(),
@@ -201,9 +208,9 @@ impl Open {
             + self.groups.len() * (size_of::<Group>() + 96)
     }
 
-    /// Memory of matched labels, in bytes.
-    pub fn label_bytes(&self) -> usize {
-        self.iter().map(|window| window.labels.bytes()).sum()
+    /// Memory of matched labels and of scores by class, in bytes.
+    pub fn record_bytes(&self) -> usize {
+        self.iter().map(|window| window.labels.bytes() + window.scores.bytes()).sum()
     }
 
     /// The group of an accepted inference; made, with the states that it needs, if it is not there.

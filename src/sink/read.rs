@@ -182,12 +182,13 @@ fn value(rows: &mut Rows, kind: Kind) -> Result<Value, SinkError> {
         Kind::Count => Value::Count(rows.u64()?),
         Kind::Time => Value::Time(rows.i64()?),
         Kind::Number => Value::Figure(Ok(rows.f64()?)),
-        Kind::Names => Value::Names(rows.array(Rows::text)?),
         Kind::Sum => Value::Sum(sum(rows)?),
         Kind::Sums => Value::Sums(rows.array(sum)?),
         Kind::Cells => Value::Cells(rows.array(|rows| Ok((rows.u64()?, rows.u64()?)))?),
-        // Why a figure is NULL stands in no column of its own, so no state has one; a text is a metric row's.
-        Kind::Figure | Kind::Text => return Err(rows.cut()),
+        Kind::Names => Value::Names(rows.array(Rows::text)?),
+        Kind::Text => Value::Text(rows.text()?),
+        // Why a figure is NULL stands in no column of its own, so no state has one.
+        Kind::Figure => return Err(rows.cut()),
     })
 }
 

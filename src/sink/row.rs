@@ -203,13 +203,6 @@ fn put_value(out: &mut Vec<u8>, column: &Column, value: &Value) {
     match (column.kind, value) {
         (Kind::Count, Value::Count(count)) => out.put_u64_le(*count),
         (Kind::Time, Value::Time(time)) => out.put_i64_le(*time),
-        (Kind::Text, Value::Text(text)) => put_bytes(out, text.as_bytes()),
-        (Kind::Names, Value::Names(names)) => {
-            put_length(out, names.len());
-            for name in names {
-                put_bytes(out, name.as_bytes());
-            }
-        }
         (Kind::Number, Value::Figure(Ok(number))) => out.put_f64_le(*number),
         (Kind::Figure, Value::Figure(figure)) => {
             debug_assert!(figure.is_ok_and(f64::is_finite) || figure.is_err(), "{}", column.name);
@@ -229,6 +222,13 @@ fn put_value(out: &mut Vec<u8>, column: &Column, value: &Value) {
                 out.put_u64_le(count);
             }
         }
+        (Kind::Names, Value::Names(names)) => {
+            put_length(out, names.len());
+            for name in names {
+                put_bytes(out, name.as_bytes());
+            }
+        }
+        (Kind::Text, Value::Text(text)) => put_bytes(out, text.as_bytes()),
         (kind, _) => panic!("column {} is of kind {kind:?}, its value is not", column.name),
     }
 }

@@ -262,18 +262,26 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         }
         MetricTable::QualityRegression if starts(&["mape"]) => "mape_n",
         MetricTable::QualityRegression if starts(&["rmsle"]) => "rmsle_n",
+        MetricTable::QualityMulticlass
+            if starts(&["log_loss", "brier", "top_", "auroc", "n_scored"]) =>
+        {
+            "n_scored"
+        }
         MetricTable::Calibration => "n_scored",
         MetricTable::QualityEstimated
             if starts(&["realized_", "est_labelled_"]) || metric.contains("_gap") =>
         {
             "n_labelled"
         }
+        MetricTable::QualityClasses => "support",
         MetricTable::QualityBinary
         | MetricTable::QualityThreshold
         | MetricTable::CalibrationBins
         | MetricTable::Drift
         | MetricTable::QualityEstimated
-        | MetricTable::QualityRegression => "n",
+        | MetricTable::QualityRegression
+        | MetricTable::QualityMulticlass
+        | MetricTable::Confusion => "n",
         MetricTable::Serving | MetricTable::Labels | MetricTable::DataQuality => "inferences",
     }
 }

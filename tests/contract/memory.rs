@@ -268,10 +268,10 @@ impl Tables {
             .map(|column| match column.kind {
                 Kind::Count => Value::Count(at.u64()),
                 Kind::Time => Value::Time(at.i64()),
-                Kind::Names => Value::Names(at.list(|at| at.text().into())),
                 Kind::Sum => Value::Sum(ExactSum::from_bytes(at.bytes()).unwrap()),
                 Kind::Sums => Value::Sums(at.list(|at| ExactSum::from_bytes(at.bytes()).unwrap())),
                 Kind::Cells => Value::Cells(at.list(|at| (at.u64(), at.u64()))),
+                Kind::Names => Value::Names(at.list(|at| at.text().into())),
                 Kind::Number | Kind::Figure | Kind::Text => panic!("no state"),
             })
             .collect();
@@ -340,7 +340,7 @@ pub(crate) enum Shown {
 }
 
 /// The metric table of a name.
-fn table_of(name: &str) -> MetricTable {
+pub(crate) fn table_of(name: &str) -> MetricTable {
     MetricTable::ALL.into_iter().find(|table| table.name() == name).unwrap()
 }
 

@@ -155,7 +155,9 @@ impl<'a> Driver<'a> {
                         value: feature(value),
                     })
                     .collect();
-                let scores = [(ClassId(self.names.intern("a")), 1.0)];
+                let class =
+                    |(class, score): &(String, f64)| (ClassId(self.names.intern(class)), *score);
+                let scores: Vec<_> = said.scores.iter().map(class).collect();
                 let inference = Inference {
                     id: RequestId::of(said.id.as_bytes()),
                     model: ModelId(self.names.intern(&said.model)),
@@ -167,7 +169,7 @@ impl<'a> Driver<'a> {
                     }),
                     failed: said.failed,
                     score: said.score,
-                    scores: if said.has_scores { &scores } else { &[] },
+                    scores: &scores,
                     features: &features,
                     segments: &segments,
                 };
@@ -290,11 +292,11 @@ impl Written {
 fn own_key(row: &MetricRow) -> String {
     let of = |value: &Value| match value {
         Value::Count(count) => count.to_string(),
-        Value::Text(text) => text.to_string(),
         Value::Figure(Ok(number)) => number.to_string(),
+        Value::Text(text) => text.to_string(),
         other => panic!("{other:?} is no key"),
     };
-    row.values.iter().take(row.table.keys()).map(of).collect()
+    row.values.iter().take(row.table.keys()).map(of).collect::<Vec<_>>().join("/")
 }
 
 fn feature(value: &Held) -> FeatureValue<'_> {

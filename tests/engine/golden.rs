@@ -11,6 +11,7 @@ use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::calibration::CalibrationInput;
 use tidegauge::engine::metrics::estimate::{EstimateInput, Estimated};
 use tidegauge::engine::metrics::labels::LabelsInput;
+use tidegauge::engine::metrics::multiclass::MulticlassInput;
 use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::serving::ServingInput;
 use tidegauge::engine::metrics::{Families, MetricTable};
@@ -489,6 +490,129 @@ fn example_regression() {
         ("error_square_sum", 3.5),
     ];
     check_printed(&rows, "quality_regression", &figures);
+}
+
+/// The worked example of `metrics.md` 14.2: true class, predicted class, scores of a, b, c and d.
+const CLASSES: [(&str, &str, [f64; 4]); 8] = [
+    ("a", "a", [0.7, 0.2, 0.1, 0.0]),
+    ("a", "b", [0.3, 0.4, 0.2, 0.1]),
+    ("a", "a", [0.5, 0.3, 0.1, 0.1]),
+    ("b", "b", [0.2, 0.6, 0.1, 0.1]),
+    ("b", "d", [0.1, 0.3, 0.2, 0.4]),
+    ("c", "b", [0.2, 0.5, 0.3, 0.0]),
+    ("c", "a", [0.4, 0.3, 0.2, 0.1]),
+    ("b", "b", [0.25, 0.45, 0.2, 0.1]),
+];
+
+/// Two partitions, each with half of the example; one record is corrected from a class that no other has.
+fn example_classes() -> Vec<MetricRow> {
+    let mut parts = vec![Families::default(); 2];
+    for (at, (actual, predicted, scores)) in CLASSES.into_iter().enumerate() {
+        let family = parts[at % 2].multiclass.get_mut();
+        let scores: Vec<_> = ["a", "b", "c", "d"].into_iter().zip(scores).collect();
+        let labelled = |actual| MulticlassInput::Labelled {
+            predicted: Some(predicted),
+            actual,
+            scores: &scores,
+        };
+        family.add(&MulticlassInput::Inference);
+        if at == 3 {
+            family.add(&labelled("e"));
+            family.remove(&labelled("e"));
+        }
+        family.add(&labelled(actual));
+    }
+    rows_of_families(&parts, false, VALUE)
+}
+
+/// `metrics.md` 14.2.
+#[test]
+fn example_multiclass() {
+    let rows = example_classes();
+    let figures = [
+        ("n", 8.0),
+        ("correct", 4.0),
+        ("accuracy", 0.5),
+        ("accuracy_lower", 0.215_216_062_2),
+        ("accuracy_upper", 0.784_783_937_8),
+        ("macro_precision", 0.388_888_888_9),
+        ("macro_precision_classes", 3.0),
+        ("macro_recall", 0.444_444_444_4),
+        ("macro_recall_classes", 3.0),
+        ("macro_f1", 0.309_523_809_5),
+        ("macro_f1_classes", 4.0),
+        ("weighted_precision", 0.583_333_333_3),
+        ("weighted_recall", 0.5),
+        ("weighted_f1", 0.464_285_714_3),
+        ("mcc", 0.275_344_395_9),
+        ("n_scored", 8.0),
+        ("log_loss", 0.947_563_971_2),
+        ("log_loss_clipped", 0.0),
+        ("brier", 0.526_875),
+        ("top_2_hits", 7.0),
+        ("top_2_accuracy", 0.875),
+        ("auroc_ovr_macro", 0.847_222_222_2),
+        ("auroc_ovr_classes", 3.0),
+    ];
+    check_printed(&rows, "quality_multiclass", &figures);
+}
+
+/// `metrics.md` 14.2, by class; the error bounds are those of no tie within a cell.
+#[test]
+fn example_by_class() {
+    let rows = example_classes();
+    let of = |class: &str| -> Vec<MetricRow> {
+        let is_of = |row: &&MetricRow| row.values[0] == Value::Text(class.into());
+        let rows = rows.iter().filter(|row| row.table == MetricTable::QualityClasses);
+        rows.filter(is_of).cloned().collect()
+    };
+    for (class, support, predicted, tp) in
+        [("a", 3.0, 3.0, 2.0), ("b", 3.0, 4.0, 2.0), ("c", 2.0, 0.0, 0.0), ("d", 0.0, 1.0, 0.0)]
+    {
+        let figures = [("support", support), ("predicted", predicted), ("tp", tp)];
+        check_printed(&of(class), "quality_classes", &figures);
+    }
+    let table = "quality_classes";
+    check_printed(
+        &of("a"),
+        table,
+        &[
+            ("precision", 0.666_666_666_7),
+            ("recall", 0.666_666_666_7),
+            ("f1", 0.666_666_666_7),
+            ("auroc", 0.933_333_333_3),
+        ],
+    );
+    check_printed(
+        &of("b"),
+        table,
+        &[
+            ("precision", 0.5),
+            ("recall", 0.666_666_666_7),
+            ("f1", 0.571_428_571_4),
+            ("auroc", 0.733_333_333_3),
+        ],
+    );
+    check_printed(&of("c"), table, &[("recall", 0.0), ("f1", 0.0), ("auroc", 0.875)]);
+    check_printed(&of("d"), table, &[("precision", 0.0), ("f1", 0.0)]);
+    assert_eq!(look(&of("c"), table, "precision"), Err("zero_denominator"));
+    assert_eq!(look(&of("d"), table, "recall"), Err("zero_denominator"));
+    assert_eq!(look(&of("d"), table, "auroc"), Err("one_class"));
+    assert!(of("e").is_empty(), "what was corrected away has no row");
+}
+
+/// `metrics.md` 14.2: all cells with a count.
+#[test]
+fn example_confusion() {
+    let rows = example_classes();
+    let cells = rows.iter().filter(|row| row.table == MetricTable::Confusion);
+    let cells: Vec<_> = cells.map(|row| row.values.clone()).collect();
+    let expected =
+        [("a", "a", 2), ("a", "b", 1), ("b", "b", 2), ("b", "d", 1), ("c", "a", 1), ("c", "b", 1)];
+    let cell = |(actual, predicted, n): (&str, &str, u64)| {
+        vec![Value::Text(actual.into()), Value::Text(predicted.into()), Value::Count(n)]
+    };
+    assert_eq!(cells, expected.map(cell));
 }
 
 #[test]

@@ -14,10 +14,11 @@ use tidegauge::engine::metrics::estimate::{Estimate, EstimateInput, Estimated};
 use tidegauge::engine::metrics::exact_sum::ExactSum;
 use tidegauge::engine::metrics::features::{Features, FeaturesInput};
 use tidegauge::engine::metrics::labels::{Labels, LabelsInput};
+use tidegauge::engine::metrics::multiclass::{Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 use tidegauge::engine::metrics::serving::{Serving, ServingInput};
 use tidegauge::engine::metrics::{Families, MetricTable, state_columns};
-use tidegauge::engine::names::{FeatureId, Names};
+use tidegauge::engine::names::{FeatureId, Names, OTHER};
 use tidegauge::engine::time::EventTime;
 
 const CONTEXT: FigureContext<'static> = FigureContext {
@@ -232,6 +233,29 @@ fn features() -> impl Strategy<Value = FeaturesInput<'static>> {
     })
 }
 
+/// More classes than have scores of their own.
+const CLASSES: [&str; 36] = [
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s",
+    "t", "u", "v", "w", "x", "y", "z", "0", "1", "2", "-3", "true", "false", "", "ü", "a b", OTHER,
+];
+
+fn multiclass() -> impl Strategy<Value = MulticlassInput<'static>> {
+    let class = || prop::sample::select(CLASSES.to_vec());
+    let scores = prop::sample::subsequence(CLASSES.to_vec(), 0..=CLASSES.len())
+        .prop_shuffle()
+        .prop_flat_map(|classes| {
+            let scores = prop::collection::vec(score(), classes.len());
+            scores.prop_map(move |scores| classes.iter().copied().zip(scores).collect::<Vec<_>>())
+        });
+    let scores = prop_oneof![1 => Just(Vec::new()), 1 => scores];
+    prop_oneof![
+        1 => Just(MulticlassInput::Inference),
+        4 => (prop::option::of(class()), class(), scores).prop_map(|(predicted, actual, scores)| {
+            MulticlassInput::Labelled { predicted, actual, scores: scores.leak() }
+        }),
+    ]
+}
+
 fn lists<T: Debug>(input: impl Strategy<Value = T>) -> impl Strategy<Value = [Vec<T>; 3]> {
     prop::array::uniform3(prop::collection::vec(input, 0..40))
 }
@@ -273,6 +297,23 @@ proptest! {
     }
 
     #[test]
+    fn multiclass_keeps_the_laws(lists in lists(multiclass())) {
+        check_laws::<Multiclass>(&lists, false);
+        // What is taken back leaves the names of its classes and nothing else.
+        let [a, b, c] = lists.each_ref().map(|inputs| folded::<Multiclass>(inputs));
+        let mut less = merged(&merged(&a, &b), &c);
+        lists[0].iter().for_each(|input| less.remove(input));
+        let mut names = a;
+        lists[0].iter().for_each(|input| names.remove(input));
+        check_same(&less, &merged(&names, &merged(&b, &c)));
+        let (mut left, mut none) = (Vec::new(), Vec::new());
+        names.figures(&CONTEXT, &mut left);
+        Multiclass::default().figures(&CONTEXT, &mut none);
+        prop_assert_eq!(left, none);
+        prop_assert!(names.class_rows().is_empty() && names.confusion_rows().is_empty());
+    }
+
+    #[test]
     fn registry_keeps_the_laws(
         serving in lists(serving()),
         labels in lists(labels()),
@@ -281,6 +322,7 @@ proptest! {
         regression in lists(prop::option::of(regression())),
         features in lists(features()),
         estimate in lists(estimate()),
+        multiclass in lists(prop::option::of(multiclass())),
     ) {
         let folded = |i: usize| {
             let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
@@ -292,6 +334,8 @@ proptest! {
             pairs.for_each(|input| families.regression.get_mut().add(input));
             features[i].iter().for_each(|input| families.features.get_mut().add(input));
             estimate[i].iter().for_each(|input| families.estimate.get_mut().add(input));
+            let classes = multiclass[i].iter().flatten();
+            classes.for_each(|input| families.multiclass.get_mut().add(input));
             families
         };
         let both = |left: &Families, right: &Families| {

@@ -9,12 +9,14 @@ mod oracle;
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod shard;
 
+mod dictionary;
 mod drift;
 mod drive;
 mod exact_sum;
 mod golden;
 mod histogram;
 mod laws;
+mod multiclass;
 mod properties;
 mod reference;
 mod ranking;

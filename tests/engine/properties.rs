@@ -17,7 +17,8 @@ use crate::oracle::{
 const UNIT: i64 = 1000;
 
 fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
-    let task = select(vec![None, Some(Task::Binary), Some(Task::Regression)]);
+    let task =
+        select(vec![None, Some(Task::Binary), Some(Task::Regression), Some(Task::Multiclass)]);
     let positive = select(vec![
         vec![Given::Number(1.0), Given::Boolean(true)],
         vec![Given::Text("yes".to_owned())],
@@ -118,10 +119,19 @@ fn held() -> impl Strategy<Value = Held> {
     ]
 }
 
+/// Few classes and few scores, so that ties and classes without a score are frequent.
+fn scores() -> impl Strategy<Value = Vec<(String, f64)>> {
+    let classes = select(vec![vec!["1", "0"], vec!["yes", "no", "0", "1"], vec!["true", "2.5"]]);
+    let scores = vec(select(vec![0.0, 1e-7, 0.1, 0.3, 0.45, 0.5, 1.0]), 4);
+    let some = (classes, scores)
+        .prop_map(|(classes, scores)| classes.into_iter().map(str::to_owned).zip(scores).collect());
+    prop_oneof![7 => Just(Vec::new()), 3 => some]
+}
+
 fn inference() -> impl Strategy<Value = Inference> {
     let identity = (0..4_u8, select(vec!["a", "a", "b", "b", "a2", "c"]), 0..3_u8);
     let latency = proptest::option::of(select(vec![0.0, 0.0004, 0.0005, 1.5, 12.0, 250.25, 5e9]));
-    let said = (prediction(), score(), prop::bool::weighted(0.05), latency, any::<bool>());
+    let said = (prediction(), score(), scores(), latency, any::<bool>());
     let segments = (proptest::option::of(0..4_u8), proptest::option::of(0..3_u8));
     // The event's seconds before the log's; the log's are added later.
     let before = prop_oneof![4 => 0..=4_i64, 1 => -7..=12_i64];
@@ -130,7 +140,7 @@ fn inference() -> impl Strategy<Value = Inference> {
         |(
             (id, model, version),
             time,
-            (prediction, score, has_scores, latency_ms, failed),
+            (prediction, score, scores, latency_ms, failed),
             segment,
             features,
         )| {
@@ -146,7 +156,7 @@ fn inference() -> impl Strategy<Value = Inference> {
                 time,
                 prediction,
                 score,
-                has_scores,
+                scores,
                 latency_ms,
                 failed,
                 segments,
@@ -161,7 +171,7 @@ fn label() -> impl Strategy<Value = Label> {
     let value = prop_oneof![
         4 => select(vec![Given::Number(1.0), Given::Number(0.0)]),
         1 => Just(Given::Text("1".to_owned())),
-        1 => select(vec![Given::Boolean(true), Given::Text("yes".to_owned())]),
+        1 => select(vec![Given::Boolean(true), Given::Text("yes".to_owned()), Given::Number(2.5)]),
     ];
     let weight = prop_oneof![6 => Just(1.0), 1 => select(vec![0.0, 0.5, 2.0])];
     (0..4_u8, model, -6..=6_i64, value, weight).prop_map(|(id, model, time, value, weight)| Label {

@@ -229,7 +229,7 @@ fn inference(words: &[&str]) -> (Option<i64>, i64, Body) {
             "version" => value.clone_into(&mut said.version),
             "prediction" => said.prediction = Some(given(value)),
             "score" => said.score = Some(value.parse().unwrap()),
-            "scores" => said.has_scores = true,
+            "scores" => said.scores = scores(value),
             "latency_ms" => said.latency_ms = Some(value.parse().unwrap()),
             "error" => said.failed = true,
             feature if feature.starts_with("f.") => {
@@ -250,6 +250,15 @@ fn held(text: &str) -> Held {
         "true" | "false" => Held::Boolean(text == "true"),
         _ => text.parse().map_or_else(|_| Held::Text(text.to_owned()), Held::Number),
     }
+}
+
+/// `a:0.7,b:0.3`.
+fn scores(value: &str) -> Vec<(String, f64)> {
+    let score = |pair: &str| {
+        let (class, score) = pair.split_once(':').unwrap();
+        (class.to_owned(), score.parse().unwrap())
+    };
+    value.split(',').map(score).collect()
 }
 
 fn label(words: &[&str]) -> (Option<i64>, i64, Body) {

@@ -87,9 +87,6 @@ fn edge(column: &Column, seed: u64) -> Value {
     match column.kind {
         Kind::Count => Value::Count(u64::MAX - seed),
         Kind::Time => Value::Time(START_MS + i64::try_from(seed).expect("small")),
-        Kind::Text => Value::Text(if seed == 0 { "".into() } else { "it's \\ \t ∀".into() }),
-        Kind::Names if seed == 0 => Value::Names(Vec::new()),
-        Kind::Names => Value::Names(vec!["".into(), "it's \\ \t ∀".into()]),
         Kind::Number => Value::Figure(Ok(0.1)),
         Kind::Figure if seed.is_multiple_of(2) => Value::Figure(Err(Undefined::NoLabels)),
         Kind::Figure => Value::Figure(Ok(f64::MIN_POSITIVE / 4.0)),
@@ -104,6 +101,9 @@ fn edge(column: &Column, seed: u64) -> Value {
         Kind::Sums => Value::Sums([0.5, -0.1, 3e-300].map(sum_of).to_vec()),
         Kind::Cells if seed == 0 => Value::Cells(Vec::new()),
         Kind::Cells => Value::Cells(vec![(0, 1), (seed, u64::MAX), (u64::MAX, 1)]),
+        Kind::Names if seed == 0 => Value::Names(Vec::new()),
+        Kind::Names => Value::Names(["", "it's", "\\\t\n\0", "ü"].map(Into::into).to_vec()),
+        Kind::Text => Value::Text(if seed == 0 { "" } else { "it's ü" }.into()),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::support::{wait_for, wait_until};
 const DEADLINE: Duration = Duration::from_secs(180);
 const PARTITIONS: usize = 4;
 /// Everything that is written but `jobs`, which says who may write.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 13] = [
     "window_state",
     "seals",
     "marks",
@@ -31,6 +31,9 @@ const TABLES: [&str; 10] = [
     "calibration",
     "calibration_bins",
     "quality_regression",
+    "quality_multiclass",
+    "quality_classes",
+    "confusion",
 ];
 
 /// Names and values.

@@ -246,16 +246,21 @@ impl Job {
 /// Model, version and segment, grain, start of the window, and the table's own key as text.
 pub type RowKey = ([String; 3], String, i64, String);
 
-/// The tables of metric rows, and the column that tells several rows of one window apart.
-pub const METRIC_TABLES: [(&str, Option<&str>); 8] = [
-    ("serving", None),
-    ("labels", None),
-    ("quality_binary", None),
-    ("quality_threshold", Some("threshold")),
-    ("calibration", None),
-    ("calibration_bins", Some("bin")),
-    ("quality_regression", None),
-    ("data_quality", Some("feature")),
+/// The tables of metric rows, and the columns that tell several rows of one window apart.
+pub const METRIC_TABLES: [(&str, &[&str]); 13] = [
+    ("serving", &[]),
+    ("labels", &[]),
+    ("quality_binary", &[]),
+    ("quality_threshold", &["threshold"]),
+    ("calibration", &[]),
+    ("calibration_bins", &["bin"]),
+    ("quality_regression", &[]),
+    ("quality_multiclass", &[]),
+    ("quality_classes", &["class"]),
+    ("confusion", &["true_class", "predicted_class"]),
+    ("quality_estimated", &[]),
+    ("data_quality", &["feature"]),
+    ("drift", &["kind", "feature", "method"]),
 ];
 
 /// The oracle's rows of a metric table by key.
@@ -270,14 +275,15 @@ pub fn keyed<'a>(expected: &'a Tables, table: &str) -> BTreeMap<RowKey, &'a orac
 
 /// The key of a row of this table that was selected with [`metric_columns`].
 pub fn row_key(table: &str, row: &Map<String, Json>) -> RowKey {
-    let own = METRIC_TABLES.iter().find_map(|(name, own)| own.filter(|_| *name == table));
-    let own_key = own.map(|own| match &row[own] {
+    let (_, own) = METRIC_TABLES.iter().find(|(name, _)| *name == table).expect("a table");
+    let of = |name: &&str| match &row[*name] {
         Json::String(text) => text.clone(),
-        number => number.as_f64().expect("a number or a text").to_string(),
-    });
+        other => other.as_f64().expect("a number").to_string(),
+    };
+    let own_key = own.iter().map(of).collect::<Vec<_>>().join("/");
     let text = |name: &str| row[name].as_str().expect("text").to_owned();
     let start = row["window_start"].as_i64().expect("milliseconds");
-    (["model", "version", "segment"].map(text), text("grain"), start, own_key.unwrap_or_default())
+    (["model", "version", "segment"].map(text), text("grain"), start, own_key)
 }
 
 /// All columns of a metric table, times as milliseconds.
@@ -315,8 +321,8 @@ pub fn compare_row(row: &Map<String, Json>, expected: &oracle::Row, differences:
         let is_same = match cell {
             Cell::Count(count) => found.as_u64() == Some(*count),
             Cell::Time(time) => found.as_i64() == Some(*time),
-            Cell::Text(text) => found.as_str() == Some(text),
             Cell::Number(number) => found.as_f64().is_some_and(|is| oracle::is_close(is, *number)),
+            Cell::Text(text) => found.as_str() == Some(text),
             Cell::Null(reason) => {
                 if !name.ends_with("_upper") {
                     undefined.insert(format!("{name}={reason}"));

@@ -36,6 +36,7 @@ pub const AVRO_SCHEMAS: [&str; 2] = [
         {"name":"timestamp","type":{"type":"long","logicalType":"timestamp-millis"}},
         {"name":"prediction","type":["null","double","boolean","string"],"default":null},
         {"name":"score","type":["null","double"],"default":null},
+        {"name":"scores","type":{"type":"map","values":"double"},"default":{}},
         {"name":"latency_ms","type":["null","double"],"default":null},
         {"name":"error","type":["null","string"],"default":null},
         {"name":"segments","type":{"type":"map","values":"string"},"default":{}},
@@ -82,6 +83,10 @@ pub fn json_payload(body: &Body) -> Vec<u8> {
             }
             if let Some(score) = said.score {
                 object.insert("score".to_owned(), json!(score));
+            }
+            if !said.scores.is_empty() {
+                let scores = said.scores.iter().map(|(class, score)| (class.clone(), json!(score)));
+                object.insert("scores".to_owned(), Json::Object(scores.collect()));
             }
             if let Some(latency_ms) = said.latency_ms {
                 object.insert("latency_ms".to_owned(), json!(latency_ms));
@@ -177,6 +182,7 @@ fn avro_inference(said: &Inference) -> Avro {
     let version = Some(said.version.clone()).filter(|version| !version.is_empty());
     let prediction =
         said.prediction.as_ref().map_or_else(|| union(0, Avro::Null), |it| avro_given(1, it));
+    let scores = said.scores.iter().map(|(class, score)| (class.clone(), Avro::Double(*score)));
     let segments =
         said.segments.iter().map(|(name, value)| (name.clone(), Avro::String(value.clone())));
     let features = said.features.iter().map(|(name, value)| (name.clone(), avro_held(value)));
@@ -187,6 +193,7 @@ fn avro_inference(said: &Inference) -> Avro {
         ("timestamp", Avro::TimestampMillis(said.time)),
         ("prediction", prediction),
         ("score", optional(said.score.map(Avro::Double))),
+        ("scores", Avro::Map(scores.collect())),
         ("latency_ms", optional(said.latency_ms.map(Avro::Double))),
         ("error", optional(said.failed.then(|| Avro::String("timeout".to_owned())))),
         ("segments", Avro::Map(segments.collect())),

@@ -96,6 +96,15 @@ impl Given {
             Self::Boolean(_) => self.clone(),
         }
     }
+
+    /// The text by which it is compared as a class.
+    pub fn class(&self) -> String {
+        match self.normal() {
+            Self::Text(text) => text,
+            Self::Number(number) => format!("{number}"),
+            Self::Boolean(boolean) => format!("{boolean}"),
+        }
+    }
 }
 
 /// One record of a log.
@@ -124,8 +133,8 @@ pub struct Inference {
     pub time: i64,
     pub prediction: Option<Given>,
     pub score: Option<f64>,
-    /// Whether it carries probabilities by class.
-    pub has_scores: bool,
+    /// Probability by class, each class once.
+    pub scores: Vec<(String, f64)>,
     pub latency_ms: Option<f64>,
     pub failed: bool,
     /// Dimension and value.
@@ -253,6 +262,11 @@ pub struct Folded {
     pub regression: bool,
     /// The predicted number of a regression model.
     pub number: Option<f64>,
+    pub multiclass: bool,
+    /// The class that a multiclass model decided for.
+    pub class: Option<String>,
+    /// Its scores by class.
+    pub scores: Vec<(String, f64)>,
     pub walk: Walk,
     /// Model, version and segment, capped.
     pub keys: Vec<[String; 3]>,
@@ -274,6 +288,8 @@ pub struct Walk {
     pub positive: Option<bool>,
     /// The winner's value, where it is a number.
     pub number: Option<f64>,
+    /// The winner's value as a class.
+    pub class: Option<String>,
 }
 
 /// The whole computation.

@@ -162,7 +162,7 @@ impl Request<'_> {
                 .one_in(3)
                 .then(|| Given::Number(f64::from(u8::from(score > 0.6)))),
             score: (!self.random.one_in(20)).then_some(score),
-            has_scores: false,
+            scores: Vec::new(),
             latency_ms: (!self.random.one_in(10)).then(|| f64::from(latency) / 1000.0),
             failed: self.random.one_in(50),
             segments: region

@@ -105,10 +105,10 @@ pub enum Value {
     Sums(Vec<ExactSum>),
     /// Cells with a count other than 0, by ascending index.
     Cells(Vec<(u64, u64)>),
+    /// Names, in an order that the column's family fixes.
+    Names(Vec<Arc<str>>),
     /// A name.
     Text(Arc<str>),
-    /// Names.
-    Names(Vec<Arc<str>>),
     /// A finite number, or why there is none.
     Figure(Result<f64, Undefined>),
 }

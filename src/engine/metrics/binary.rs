@@ -73,13 +73,15 @@ impl Losses {
     fn of(score: f64, positive: bool) -> Self {
         let distance = if positive { score - 1.0 } else { score };
         let probability = if positive { score } else { 1.0 - score };
-        let held = probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY);
-        Self {
-            brier: distance * distance,
-            log: -libm::log(held),
-            is_clipped: held.to_bits() != probability.to_bits(),
-        }
+        let (log, is_clipped) = log_loss(probability);
+        Self { brier: distance * distance, log, is_clipped }
     }
+}
+
+/// -ln of the probability given to what came true, and whether the probability had to be held to 2^-52 from 0 or 1.
+pub(super) fn log_loss(probability: f64) -> (f64, bool) {
+    let held = probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY);
+    (-libm::log(held), held.to_bits() != probability.to_bits())
 }
 
 /// Decisions against labels.
@@ -239,10 +241,10 @@ impl Binary {
         put_with_limits(out, precision, limits);
         put(out, ranking.average_precision_min());
         put(out, ranking.average_precision_max());
-        let (figure, limits) = mean(n_scored, &self.log_loss, &self.log_loss_squares);
+        let (figure, limits) = loss_mean(n_scored, &self.log_loss, &self.log_loss_squares);
         put_with_limits(out, figure, limits);
         out.push(Value::Count(self.log_loss_clipped));
-        let (figure, limits) = mean(n_scored, &self.brier, &self.brier_squares);
+        let (figure, limits) = loss_mean(n_scored, &self.brier, &self.brier_squares);
         put_with_limits(out, figure, limits.map(|(lower, upper)| (lower, upper.min(1.0))));
     }
 }
@@ -259,7 +261,7 @@ fn threshold_cells(
 }
 
 /// The mean of n losses, which are never negative, and its limits.
-fn mean(n: u64, sum: &ExactSum, squares: &ExactSum) -> (Figure, Limits) {
+pub(super) fn loss_mean(n: u64, sum: &ExactSum, squares: &ExactSum) -> (Figure, Limits) {
     if n == 0 {
         return (Err(Undefined::NoScores), Err(Undefined::NoScores));
     }

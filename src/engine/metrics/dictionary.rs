@@ -1,114 +1,207 @@
-//! Names with counts, capped so that what is kept does not depend on the order in which they came.
+//! Names with something about each, at most so many: those that come first in a fixed order are kept, whatever the order
+//! in which they were seen.
 
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// At most so many names with their counts, and the count of all others. Of more names those are kept whose XXH3-64
-/// (seed 0) is least, of equal ones those that come first by their bytes: a function of the set of names.
-#[derive(Clone, Debug, Default)]
-pub struct Dictionary {
-    /// By ascending name.
-    names: Vec<Name>,
-    other: u64,
-    /// Place of the name that falls out first; found when it is needed.
-    last: Option<usize>,
-}
+use super::accumulator::Value;
+use crate::engine::names::OTHER;
 
+/// Which names are kept. All parts that are merged with each other go by the same cap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Name {
-    text: Arc<str>,
+pub struct Cap {
+    names: usize,
+    declared: Vec<Ranked>,
+}
+
+/// A name and what it is sorted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ranked {
     hash: u64,
-    count: u64,
+    name: Arc<str>,
 }
 
-impl Name {
-    fn order(&self) -> (u64, &str) {
-        (self.hash, &self.text)
+impl Ranked {
+    fn key(&self) -> (u64, &str) {
+        (self.hash, &self.name)
     }
 }
 
-impl PartialEq for Dictionary {
-    fn eq(&self, other: &Self) -> bool {
-        self.names == other.names && self.other == other.other
+impl Cap {
+    /// So many names, none of them declared.
+    pub const fn of(names: usize) -> Self {
+        Self { names, declared: Vec::new() }
+    }
+
+    /// So many names, the declared ones before all others.
+    pub fn with_declared<'a>(names: usize, declared: impl IntoIterator<Item = &'a str>) -> Self {
+        let ranked = |name: &str| Ranked { hash: xxh3_64(name.as_bytes()), name: name.into() };
+        let mut declared: Vec<_> = declared.into_iter().map(ranked).collect();
+        declared.sort_unstable();
+        declared.dedup();
+        Self { names, declared }
+    }
+
+    /// How many names are kept.
+    pub fn names(&self) -> usize {
+        self.names
+    }
+
+    fn declares(&self, key: (u64, &str)) -> bool {
+        self.declared.binary_search_by(|declared| declared.key().cmp(&key)).is_ok()
+    }
+
+    /// Where a name stands in the fixed order: declared names, then the rest, each by XXH3-64 (seed 0), ties by bytes.
+    fn rank<'n>(&self, key: (u64, &'n str)) -> (bool, u64, &'n str) {
+        (!self.declares(key), key.0, key.1)
     }
 }
 
-impl Eq for Dictionary {}
+/// The names that a cap keeps, each with a `T`. A name once seen keeps its place until another that comes before it
+/// needs the place, so that the kept names follow from the set of all names ever seen. Holds 8 + 16 bytes, the `T` and
+/// the text for each name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept<T> {
+    /// By ascending key.
+    entries: Vec<(Ranked, T)>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new() }
+    }
+}
+
+impl<T: Default> Kept<T> {
+    /// What is held of a name, made where there is none yet; none when the name belongs to `(other)`. A known name costs
+    /// a hash and a binary search. What a name held that falls out goes to `fallen`.
+    pub fn at(&mut self, cap: &Cap, name: &str, fallen: impl FnOnce(T)) -> Option<&mut T> {
+        let key = (xxh3_64(name.as_bytes()), name);
+        let at = match self.find(key) {
+            Ok(at) => at,
+            Err(at) => self.admit(cap, key, at, fallen)?,
+        };
+        Some(&mut self.entries[at].1)
+    }
+
+    /// What is held of a name.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        let at = self.find((xxh3_64(name.as_bytes()), name)).ok()?;
+        Some(&self.entries[at].1)
+    }
+
+    fn find(&self, key: (u64, &str)) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(entry, _)| entry.key().cmp(&key))
+    }
+
+    /// Gives a new name, which would stand at `at`, a place if the cap has one for it.
+    fn admit(
+        &mut self,
+        cap: &Cap,
+        key: (u64, &str),
+        mut at: usize,
+        fallen: impl FnOnce(T),
+    ) -> Option<usize> {
+        if key.1 == OTHER {
+            return None;
+        }
+        if self.entries.len() >= cap.names {
+            let last = self.last(cap)?;
+            if cap.rank(key) > cap.rank(self.entries[last].0.key()) {
+                return None;
+            }
+            fallen(self.entries.remove(last).1);
+            at -= usize::from(last < at);
+        }
+        self.entries.insert(at, (Ranked { hash: key.0, name: key.1.into() }, T::default()));
+        Some(at)
+    }
+
+    /// Where the name stands that falls out first.
+    fn last(&self, cap: &Cap) -> Option<usize> {
+        let is_free = |(entry, _): &(Ranked, T)| !cap.declares(entry.key());
+        self.entries.iter().rposition(is_free).or(self.entries.len().checked_sub(1))
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no name was seen.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All names, by ascending XXH3-64, ties by bytes.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &T)> {
+        self.entries.iter().map(|(entry, of)| (&entry.name, of))
+    }
+
+    /// The names in the order of [`iter`](Self::iter), each with what `of` makes of its place; none when the names are
+    /// not in that order.
+    pub fn restore(names: Vec<Arc<str>>, mut of: impl FnMut(usize) -> T) -> Option<Self> {
+        let ranked = |name: Arc<str>| Ranked { hash: xxh3_64(name.as_bytes()), name };
+        let names = names.into_iter().map(ranked).enumerate();
+        let entries: Vec<_> = names.map(|(at, name)| (name, of(at))).collect();
+        let is_written = entries.is_sorted_by(|(a, _), (b, _)| a < b)
+            && entries.iter().all(|(entry, _)| &*entry.name != OTHER);
+        is_written.then_some(Self { entries })
+    }
+
+    /// Memory beyond `size_of::<Self>()` and what the `T` hold elsewhere, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        // Beside its text a shared name has two counts.
+        let text = |(entry, _): &(Ranked, T)| entry.name.len() + 16;
+        self.entries.capacity() * size_of::<(Ranked, T)>()
+            + self.entries.iter().map(text).sum::<usize>()
+    }
+}
+
+/// How often each name occurred, `(other)` being all that the cap keeps out, and what is called so itself. Laws, under
+/// one cap: the default is the identity of [`merge`](Self::merge), which commutes and associates; it is the same
+/// whether names are counted here or in parts that are merged; [`remove`](Self::remove) takes back an
+/// [`add`](Self::add), but the name stays, with count 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dictionary {
+    names: Kept<u64>,
+    other: u64,
+}
 
 impl Dictionary {
-    /// Adds to a name's count. `most` is the cap, the same in every call, at least 1.
-    pub fn add(&mut self, text: &str, count: u64, most: usize) {
-        match self.find(text) {
-            Ok(at) => self.names[at].count += count,
-            Err(at) => self.add_new(at, text, count, most),
+    /// Counts one occurrence.
+    pub fn add(&mut self, cap: &Cap, name: &str) {
+        *self.count_mut(cap, name) += 1;
+    }
+
+    /// Takes back one occurrence, which was added.
+    pub fn remove(&mut self, cap: &Cap, name: &str) {
+        *self.count_mut(cap, name) -= 1;
+    }
+
+    fn count_mut(&mut self, cap: &Cap, name: &str) -> &mut u64 {
+        let Self { names, other } = self;
+        let mut fell = 0;
+        let kept = names.at(cap, name, |count| fell = count);
+        *other += fell;
+        kept.unwrap_or(other)
+    }
+
+    /// Counts all that `from` has counted.
+    pub fn merge(&mut self, cap: &Cap, from: &Self) {
+        for (name, count) in from.names.iter() {
+            *self.count_mut(cap, name) += count;
         }
+        self.other += from.other;
     }
 
-    /// Whether a name is kept.
-    pub fn holds(&self, text: &str) -> bool {
-        self.find(text).is_ok()
+    /// How often a name occurred; none when it belongs to `(other)` or was never seen.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.names.get(name).copied()
     }
 
-    fn find(&self, text: &str) -> Result<usize, usize> {
-        self.names.binary_search_by(|name| (*name.text).cmp(text))
-    }
-
-    fn add_new(&mut self, at: usize, text: &str, count: u64, most: usize) {
-        let hash = xxh3_64(text.as_bytes());
-        if self.names.len() < most {
-            self.names.insert(at, Name { text: Arc::from(text), hash, count });
-            self.last = None;
-            return;
-        }
-        let last = self.last_kept();
-        if self.names[last].order() < (hash, text) {
-            self.other += count;
-            return;
-        }
-        let out = self.names.remove(last);
-        self.other += out.count;
-        let at = if last < at { at - 1 } else { at };
-        self.names.insert(at, Name { text: Arc::from(text), hash, count });
-        self.last = None;
-    }
-
-    /// The place of the name that the next one with a lower hash pushes out.
-    fn last_kept(&mut self) -> usize {
-        let names = &self.names;
-        *self.last.get_or_insert_with(|| {
-            let last = names.iter().enumerate().max_by_key(|(_, name)| name.order());
-            last.map_or(0, |(at, _)| at)
-        })
-    }
-
-    /// Folds in all that `other` holds.
-    pub fn merge(&mut self, other: &Self, most: usize) {
-        for name in &other.names {
-            self.add(&name.text, name.count, most);
-        }
-        self.other += other.other;
-    }
-
-    /// The names that are kept with their counts, ascending.
-    pub fn sorted(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
-        self.names.iter().map(|name| (&name.text, name.count))
-    }
-
-    /// Reads what [`sorted`](Self::sorted) and [`other`](Self::other) gave; none for what they never give.
-    pub fn from_sorted(named: Vec<(Arc<str>, u64)>, other: u64, most: usize) -> Option<Self> {
-        let is_written = named.is_sorted_by(|a, b| a.0 < b.0)
-            && named.iter().all(|(_, count)| *count > 0)
-            && named.len() <= most
-            && (other == 0 || named.len() == most);
-        let name = |(text, count): (Arc<str>, u64)| {
-            let hash = xxh3_64(text.as_bytes());
-            Name { text, hash, count }
-        };
-        is_written.then(|| Self { names: named.into_iter().map(name).collect(), other, last: None })
-    }
-
-    /// The count of all names that are not kept.
+    /// Occurrences of names that the cap keeps out.
     pub fn other(&self) -> u64 {
         self.other
     }
@@ -118,25 +211,50 @@ impl Dictionary {
         self.names.len()
     }
 
-    /// Whether no name came.
+    /// Whether no name was seen.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.names.is_empty() && self.other == 0
     }
 
-    /// All counts together.
+    /// All occurrences.
     pub fn total(&self) -> u64 {
-        self.names.iter().map(|name| name.count).sum::<u64>() + self.other
+        self.names.iter().map(|(_, count)| count).sum::<u64>() + self.other
     }
 
-    /// The most frequent of the names that are kept, of several the first.
+    /// The most frequent of the names that are kept, of several the first by its bytes.
     pub fn top(&self) -> Option<(&Arc<str>, u64)> {
-        // Of equal ones `max_by_key` gives the last.
-        self.names.iter().rev().max_by_key(|name| name.count).map(|name| (&name.text, name.count))
+        self.iter().min_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)))
+    }
+
+    /// All kept names with their counts, also those that are 0 by now: by ascending XXH3-64, ties by bytes.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, u64)> {
+        self.names.iter().map(|(name, &count)| (name, count))
+    }
+
+    /// Appends the state: the names, their counts by index where not 0, and the count of `(other)`.
+    pub fn state(&self, out: &mut Vec<Value>) {
+        out.push(Value::Names(self.iter().map(|(name, _)| Arc::clone(name)).collect()));
+        let counts = (0_u64..).zip(self.iter().map(|(_, count)| count));
+        out.push(Value::Cells(counts.filter(|&(_, count)| count > 0).collect()));
+        out.push(Value::Count(self.other));
+    }
+
+    /// What [`state`](Self::state) gave; none when it is not in the one form in which it is written.
+    pub fn from_parts(names: Vec<Arc<str>>, counts: &[(u64, u64)], other: u64) -> Option<Self> {
+        let length = u64::try_from(names.len()).ok()?;
+        let is_written = counts.is_sorted_by(|a, b| a.0 < b.0)
+            && counts.iter().all(|&(at, count)| at < length && count > 0);
+        let mut counts = counts.iter().peekable();
+        let count_at = |at: usize| {
+            let count = counts.next_if(|(index, _)| usize::try_from(*index) == Ok(at));
+            count.map_or(0, |&(_, count)| count)
+        };
+        let names = Kept::restore(names, count_at)?;
+        is_written.then_some(Self { names, other })
     }
 
     /// Memory beyond `size_of::<Self>()`, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        let texts: usize = self.names.iter().map(|name| name.text.len() + 16).sum();
-        self.names.capacity() * size_of::<Name>() + texts
+        self.names.heap_bytes()
     }
 }

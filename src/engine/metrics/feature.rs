@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::dictionary::Dictionary;
+use super::dictionary::{Cap, Dictionary};
 use super::exact_sum::ExactSum;
 use super::histogram::{Cells, FEATURE};
 use super::reference::{FeatureKind, FeatureProfile};
 use crate::engine::event::FeatureValue;
 
-/// How many distinct texts one feature keeps; the others are counted together.
-pub const MOST_CATEGORIES: usize = 100;
+/// How many distinct texts one feature keeps that the reference does not have; the others are counted together.
+pub const CATEGORIES: Cap = Cap::of(100);
+/// Those that the reference has are all kept.
+pub const KNOWN: Cap = Cap::of(usize::MAX);
 
 /// The state of one feature. Equal when the same values were folded in, in any order.
 #[derive(Clone, Debug, Default)]
@@ -92,12 +94,12 @@ impl FeatureState {
 
     fn add_text(&mut self, text: &str) {
         let categories = self.profile.as_deref().and_then(FeatureProfile::categories);
-        let is_known = self.known.holds(text)
+        let is_known = self.known.get(text).is_some()
             || categories.is_some_and(|categories| categories.position(text).is_some());
         if is_known {
-            self.known.add(text, 1, usize::MAX);
+            self.known.add(&KNOWN, text);
         } else {
-            self.texts.add(text, 1, MOST_CATEGORIES);
+            self.texts.add(&CATEGORIES, text);
         }
     }
 
@@ -110,8 +112,8 @@ impl FeatureState {
         self.sum.merge(&other.sum);
         self.squares.merge(&other.squares);
         self.cells.merge(&other.cells);
-        self.known.merge(&other.known, usize::MAX);
-        self.texts.merge(&other.texts, MOST_CATEGORIES);
+        self.known.merge(&KNOWN, &other.known);
+        self.texts.merge(&CATEGORIES, &other.texts);
         self.outside += other.outside;
         self.range = match (self.range, other.range) {
             (Some(left), Some(right)) => Some((left.0.min(right.0), left.1.max(right.1))),

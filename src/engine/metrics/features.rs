@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use super::dictionary::Dictionary;
 use super::exact_sum::ExactSum;
-use super::feature::{FeatureState, MOST_CATEGORIES};
+use super::feature::FeatureState;
 use super::histogram::{Cells, FEATURE};
 use super::interval::{cells, names, sums};
 use super::reference::Profile;
@@ -112,7 +112,7 @@ impl Accumulator for Features {
             "feature_cells",
             "Numbers by 2^16 i + cell, of the reference's lattice or else the built-in one.",
         ),
-        names("feature_categories", "Texts, of one feature after the other, ascending."),
+        names("feature_categories", "Texts, of one feature after the other, by XXH3-64."),
         cells(
             "feature_category_counts",
             "By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept; from 2^15 on those of the reference.",
@@ -167,6 +167,7 @@ impl Accumulator for Features {
             categories: stored.names()?,
             category_counts: stored.pairs()?,
         };
+        flat.check_order()?;
         if !features.is_sorted_by(|a, b| a < b) {
             return Err(StateError::Malformed("features"));
         }
@@ -208,13 +209,28 @@ impl Flat {
         if state.texts.other() > 0 {
             self.category_counts.push((first, state.texts.other()));
         }
-        for (k, (name, count)) in (1_u64..).zip(state.texts.sorted()) {
+        for (k, (name, count)) in (1_u64..).zip(state.texts.iter()) {
             self.categories.push(Arc::clone(name));
             self.category_counts.push((first + k, count));
         }
-        for (k, (name, count)) in (first + FIRST_KNOWN..).zip(state.known.sorted()) {
+        for (k, (name, count)) in (first + FIRST_KNOWN..).zip(state.known.iter()) {
             self.categories.push(Arc::clone(name));
             self.category_counts.push((k, count));
+        }
+    }
+
+    /// Pairs stand by ascending index.
+    fn check_order(&self) -> Result<(), StateError> {
+        let all = [
+            ("feature_counts", &self.counts),
+            ("feature_ranges", &self.ranges),
+            ("feature_cells", &self.cells),
+            ("feature_category_counts", &self.category_counts),
+        ];
+        let is_written = |pairs: &[(u64, u64)]| pairs.is_sorted_by(|a, b| a.0 < b.0);
+        match all.into_iter().find(|(_, pairs)| !is_written(pairs)) {
+            Some((column, _)) => Err(StateError::Malformed(column)),
+            None => Ok(()),
         }
     }
 
@@ -249,9 +265,9 @@ impl Flat {
                 .filter(|cells| cells.total() == state.numbers)
                 .ok_or(StateError::Malformed("feature_cells"))?;
             let new = by_text.below(first + FIRST_KNOWN).map(|(at, n)| (at - first, n));
-            state.texts = texts(new, &mut categories, MOST_CATEGORIES)?;
+            state.texts = texts(new, &mut categories)?;
             let known = by_text.below(next).map(|(at, n)| (at - first - FIRST_KNOWN + 1, n));
-            state.known = texts(known, &mut categories, usize::MAX)?;
+            state.known = texts(known, &mut categories)?;
             all.push((name, state));
         }
         let ends = [
@@ -284,20 +300,20 @@ fn range(bits: &[(u64, u64)]) -> Result<Option<(f64, f64)>, StateError> {
 fn texts(
     counts: impl Iterator<Item = (u64, u64)>,
     categories: &mut impl Iterator<Item = Arc<str>>,
-    most: usize,
 ) -> Result<Dictionary, StateError> {
     let malformed = StateError::Malformed("feature_categories");
-    let (mut other, mut named) = (0, Vec::new());
+    let (mut other, mut names, mut places) = (0, Vec::new(), Vec::new());
     for (k, count) in counts {
         match k {
             0 => other = count,
-            _ if k == position(named.len()) => {
-                named.push((categories.next().ok_or(malformed)?, count));
+            _ if k == position(names.len()) => {
+                places.push((k - 1, count));
+                names.push(categories.next().ok_or(malformed)?);
             }
             _ => return Err(malformed),
         }
     }
-    Dictionary::from_sorted(named, other, most).ok_or(malformed)
+    Dictionary::from_parts(names, &places, other).ok_or(malformed)
 }
 
 /// The number of the text that follows so many.

@@ -13,6 +13,9 @@ pub mod labels;
 pub mod binary;
 pub mod calibration;
 pub mod regression;
+pub mod confusion;
+pub mod one_vs_rest;
+pub mod multiclass;
 pub mod estimate;
 pub mod feature;
 pub mod features;
@@ -25,6 +28,7 @@ use calibration::Calibration;
 use estimate::Estimate;
 use features::Features;
 use labels::Labels;
+use multiclass::Multiclass;
 use regression::Regression;
 use serving::Serving;
 
@@ -41,6 +45,8 @@ pub struct Families {
     pub calibration: Optional<Calibration>,
     /// Quality of a model that predicts numbers.
     pub regression: Optional<Regression>,
+    /// Quality of a model that decides between several classes.
+    pub multiclass: Optional<Multiclass>,
     /// Estimates of the quality of a binary model whose reference has a calibrator.
     pub estimate: Optional<Estimate>,
     /// What the features hold.
@@ -110,6 +116,7 @@ impl Families {
         self.binary.merge(&other.binary);
         self.calibration.merge(&other.calibration);
         self.regression.merge(&other.regression);
+        self.multiclass.merge(&other.multiclass);
         self.estimate.merge(&other.estimate);
         self.features.merge(&other.features);
     }
@@ -122,6 +129,7 @@ impl Families {
         self.binary.state(&mut values);
         self.calibration.state(&mut values);
         self.regression.state(&mut values);
+        self.multiclass.state(&mut values);
         self.estimate.state(&mut values);
         self.features.state(&mut values);
         values
@@ -136,6 +144,7 @@ impl Families {
             binary: Optional::restore(&mut values)?,
             calibration: Optional::restore(&mut values)?,
             regression: Optional::restore(&mut values)?,
+            multiclass: Optional::restore(&mut values)?,
             estimate: Optional::restore(&mut values)?,
             features: Optional::restore(&mut values)?,
         };
@@ -152,6 +161,7 @@ impl Families {
             + self.binary.heap_bytes()
             + self.calibration.heap_bytes()
             + self.regression.heap_bytes()
+            + self.multiclass.heap_bytes()
             + self.estimate.heap_bytes()
             + self.features.heap_bytes()
     }
@@ -174,6 +184,13 @@ impl Families {
         }
         if let Some(regression) = self.regression.get().filter(|it| it.inferences() > 0) {
             rows.push((MetricTable::QualityRegression, figures_of(regression, context)));
+        }
+        if let Some(multiclass) = self.multiclass.get().filter(|it| it.inferences() > 0) {
+            rows.push((MetricTable::QualityMulticlass, figures_of(multiclass, context)));
+            let classes = multiclass.class_rows().into_iter();
+            rows.extend(classes.map(|row| (MetricTable::QualityClasses, row)));
+            let cells = multiclass.confusion_rows().into_iter();
+            rows.extend(cells.map(|row| (MetricTable::Confusion, row)));
         }
         if let Some(estimate) = self.estimate.get() {
             rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
@@ -201,6 +218,7 @@ impl PartialEq for Families {
             && self.binary == other.binary
             && self.calibration == other.calibration
             && self.regression == other.regression
+            && self.multiclass == other.multiclass
             && self.estimate == other.estimate
             && self.features == other.features
     }
@@ -215,17 +233,17 @@ fn figures_of<A: Accumulator>(family: &A, context: &FigureContext<'_>) -> Vec<Va
 
 /// The columns of the state table that the families fill, in order.
 pub fn state_columns() -> impl Iterator<Item = &'static Column> {
-    [
+    let families = [
         Serving::STATE,
         Labels::STATE,
         Binary::STATE,
         Calibration::STATE,
         Regression::STATE,
+        Multiclass::STATE,
         Estimate::STATE,
         Features::STATE,
-    ]
-    .into_iter()
-    .flatten()
+    ];
+    families.into_iter().flatten()
 }
 
 /// A metric table: rows for each grain, model, version, segment and window, one or several with keys of their own.
@@ -245,6 +263,12 @@ pub enum MetricTable {
     CalibrationBins,
     /// `quality_regression`.
     QualityRegression,
+    /// `quality_multiclass`.
+    QualityMulticlass,
+    /// `quality_classes`, by class.
+    QualityClasses,
+    /// `confusion`, by true and predicted class.
+    Confusion,
     /// `quality_estimated`.
     QualityEstimated,
     /// `data_quality`, by feature.
@@ -255,7 +279,7 @@ pub enum MetricTable {
 
 impl MetricTable {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Serving,
         Self::Labels,
         Self::QualityBinary,
@@ -263,6 +287,9 @@ impl MetricTable {
         Self::Calibration,
         Self::CalibrationBins,
         Self::QualityRegression,
+        Self::QualityMulticlass,
+        Self::QualityClasses,
+        Self::Confusion,
         Self::QualityEstimated,
         Self::DataQuality,
         Self::Drift,
@@ -278,6 +305,9 @@ impl MetricTable {
             Self::Calibration => "calibration",
             Self::CalibrationBins => "calibration_bins",
             Self::QualityRegression => "quality_regression",
+            Self::QualityMulticlass => "quality_multiclass",
+            Self::QualityClasses => "quality_classes",
+            Self::Confusion => "confusion",
             Self::QualityEstimated => "quality_estimated",
             Self::DataQuality => "data_quality",
             Self::Drift => "drift",
@@ -308,6 +338,15 @@ impl MetricTable {
             Self::QualityRegression => {
                 "Quality of models that predict numbers, of the labelled inferences, with 95 % intervals."
             }
+            Self::QualityMulticlass => {
+                "Quality of models that decide between several classes, of the labelled inferences, with 95 % intervals."
+            }
+            Self::QualityClasses => {
+                "Quality of models that decide between several classes: one row for each true or predicted class."
+            }
+            Self::Confusion => {
+                "Confusion matrix of models that decide between several classes: one row for each cell with a count."
+            }
             Self::QualityEstimated => {
                 "Quality of binary models estimated without labels, from scores that the reference calibrates, beside what labels say."
             }
@@ -328,8 +367,13 @@ impl MetricTable {
             | Self::QualityBinary
             | Self::Calibration
             | Self::QualityRegression
+            | Self::QualityMulticlass
             | Self::QualityEstimated => 0,
-            Self::QualityThreshold | Self::CalibrationBins | Self::DataQuality => 1,
+            Self::QualityThreshold
+            | Self::CalibrationBins
+            | Self::QualityClasses
+            | Self::DataQuality => 1,
+            Self::Confusion => 2,
             Self::Drift => 3,
         }
     }
@@ -344,6 +388,9 @@ impl MetricTable {
             Self::Calibration => Calibration::FIGURES,
             Self::CalibrationBins => calibration::BIN_FIGURES,
             Self::QualityRegression => Regression::FIGURES,
+            Self::QualityMulticlass => Multiclass::FIGURES,
+            Self::QualityClasses => multiclass::CLASS_FIGURES,
+            Self::Confusion => multiclass::CONFUSION_FIGURES,
             Self::QualityEstimated => Estimate::FIGURES,
             Self::DataQuality => data_quality::DATA_QUALITY_FIGURES,
             Self::Drift => drift::table::DRIFT_FIGURES,

@@ -80,13 +80,10 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Pairs by ascending index.
+    /// Counts by index, as they are.
     pub(super) fn pairs(&mut self) -> Result<Vec<(u64, u64)>, StateError> {
         match self.next()? {
-            (name, Value::Cells(pairs)) => {
-                let is_written = pairs.is_sorted_by(|a, b| a.0 < b.0);
-                if is_written { Ok(pairs) } else { Err(StateError::Malformed(name)) }
-            }
+            (_, Value::Cells(pairs)) => Ok(pairs),
             (name, _) => Err(StateError::WrongKind(name)),
         }
     }

@@ -258,7 +258,7 @@ impl PartitionLog<'_> {
             time: (START + time) * UNIT,
             prediction: self.random.one_in(4).then_some(Given::Number(1.0)),
             score: (!self.random.one_in(8)).then(|| *self.random.pick(&[0.1, 0.3, 0.5, 0.62, 0.9])),
-            has_scores: false,
+            scores: Vec::new(),
             latency_ms: self.random.one_in(2).then(|| *self.random.pick(&[1.5, 12.0, 250.25])),
             failed: self.random.one_in(20),
             segments: if self.random.one_in(4) {

@@ -17,7 +17,7 @@ use tidegauge::sink::tables::Table;
 
 use super::traffic::Case;
 use super::{JOB, Violation};
-use crate::memory::{Cursor, Shown, Tables};
+use crate::memory::{Cursor, Shown, Tables, table_of};
 use crate::oracle::{self, Account, Body, Cell};
 
 /// Differences that are told.
@@ -345,21 +345,19 @@ fn key_bytes(window: Window, [model, version, segment]: [&str; 3]) -> Vec<u8> {
     bytes
 }
 
-/// What tells several rows of a window apart: the first of their columns.
+/// What tells several rows of a window apart: the first of their columns, as they are written.
 fn own_key_bytes(row: &oracle::Row) -> Vec<u8> {
-    if row.own_key.is_empty() {
-        return Vec::new();
-    }
-    match &row.cells[0].1 {
-        oracle::Cell::Count(count) => count.to_le_bytes().to_vec(),
-        oracle::Cell::Number(number) => number.to_le_bytes().to_vec(),
-        oracle::Cell::Text(text) => {
-            let mut bytes = vec![u8::try_from(text.len()).unwrap()];
-            bytes.extend(text.as_bytes());
-            bytes
+    let keys = table_of(row.table).keys();
+    let of = |(_, cell): &(String, Cell)| match cell {
+        Cell::Count(count) => count.to_le_bytes().to_vec(),
+        Cell::Number(number) => number.to_le_bytes().to_vec(),
+        Cell::Text(text) => {
+            let length = u8::try_from(text.len()).unwrap();
+            [&[length], text.as_bytes()].concat()
         }
-        other => panic!("{other:?} is no key"),
-    }
+        other @ (Cell::Time(_) | Cell::Null(_)) => panic!("{other:?} is no key"),
+    };
+    row.cells.iter().take(keys).flat_map(of).collect()
 }
 
 fn compare(

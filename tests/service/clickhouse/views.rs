@@ -43,7 +43,7 @@ async fn metric_rows_are_seen_through_the_views() {
             Value::Figure(Ok(number)) => number.to_string(),
             Value::Figure(Err(_)) => "ᴺᵁᴸᴸ".to_owned(),
             Value::Text(text) => text.to_string(),
-            Value::Names(_) | Value::Sum(_) | Value::Sums(_) | Value::Cells(_) => {
+            Value::Sum(_) | Value::Sums(_) | Value::Cells(_) | Value::Names(_) => {
                 unreachable!("state only")
             }
         }));

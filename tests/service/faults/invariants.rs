@@ -178,8 +178,9 @@ fn limits(trial: &Trial, caught_up: Duration) -> Check {
 fn readings(trial: &Trial) -> Check {
     let (mut compared, mut failures) = (0, Vec::new());
     let metrics = METRIC_TABLES.map(|(table, own)| (table, "grain", own));
-    for (table, more, own) in metrics.into_iter().chain([("window_state", "partition", None)]) {
-        let own = own.map(|own| format!(", {own}")).unwrap_or_default();
+    let states: (_, _, &[&str]) = ("window_state", "partition", &[]);
+    for (table, more, own) in metrics.into_iter().chain([states]) {
+        let own = own.iter().fold(String::new(), |all, own| all + ", " + own);
         let key = format!("{more}, model, version, segment, window_start{own}");
         let of = |row: &str, rest: &str| {
             let sql = format!(

@@ -19,6 +19,8 @@ use super::{Cell, Folded, ModelRule, Settings};
 mod calibration;
 #[path = "features.rs"]
 mod features;
+#[path = "multiclass.rs"]
+mod multiclass;
 #[path = "regression.rs"]
 mod regression;
 
@@ -62,6 +64,14 @@ pub fn tables(
     }
     let features = features::rows(settings.most_features, members).into_iter();
     narrow.extend(features.map(|(name, cells)| ("data_quality", name, cells)));
+    if members.iter().any(|one| one.multiclass) {
+        let labelled = multiclass::labelled(members);
+        tables.push(("quality_multiclass", multiclass::figures(&labelled)));
+        let classes = multiclass::by_class(&labelled).into_iter();
+        narrow.extend(classes.map(|(class, cells)| ("quality_classes", class, cells)));
+        let pairs = multiclass::confusion(&labelled).into_iter();
+        narrow.extend(pairs.map(|(pair, cells)| ("confusion", pair, cells)));
+    }
     let wide = tables.into_iter().map(|(table, cells)| (table, String::new(), cells));
     wide.chain(narrow).collect()
 }
@@ -281,10 +291,8 @@ fn confusion(cells: &mut Cells, decided: &[(bool, bool)]) {
     ratio(cells, "specificity", tn, tn + fp, "zero_denominator");
     ratio(cells, "prevalence", tp + fn_, n, "no_labels");
     ratio(cells, "predicted_positive_rate", tp + fp, n, "no_labels");
-    let jaccard = tp + fp + fn_;
     let f1 = divide(2.0 * tp as f64, 2 * tp + fp + fn_, "zero_denominator");
-    let mapped = |j: f64| 2.0 * j / (1.0 + j);
-    with_interval(cells, "f1", f1, f1.map(|_| wilson(tp, jaccard).map(mapped)));
+    with_interval(cells, "f1", f1, f1_interval(tp, tp + fp + fn_));
     let both = if tp + fn_ == 0 || tn + fp == 0 { Err("one_class") } else { Ok(()) };
     let parts = [(tp, tp + fn_), (tn, tn + fp)];
     let halves = both.map(|()| parts.map(|(part, whole)| part as f64 / whole as f64));
@@ -301,6 +309,12 @@ fn confusion(cells: &mut Cells, decided: &[(bool, bool)]) {
     let difference = tp as f64 * tn as f64 - fp as f64 * fn_ as f64;
     let mcc = if product > 0.0 { Ok(difference / product.sqrt()) } else { Err("zero_denominator") };
     figure(cells, "mcc", mcc);
+}
+
+/// Limits of F1 from those of tp of all that are decided or labelled positive.
+fn f1_interval(tp: usize, jaccard: usize) -> Result<[f64; 2], &'static str> {
+    let mapped = |j: f64| 2.0 * j / (1.0 + j);
+    if jaccard == 0 { Err("zero_denominator") } else { Ok(wilson(tp, jaccard).map(mapped)) }
 }
 
 /// The score lattice: 256 cells for each halving of the distance to 0 or 1.

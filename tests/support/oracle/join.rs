@@ -203,6 +203,7 @@ fn step<'a>(
     *winner = Some(one);
     walk.positive = Some(is_positive(rule, &label.value));
     walk.number = number_of(&label.value);
+    walk.class = Some(label.value.class());
 }
 
 fn number_of(value: &Given) -> Option<f64> {
@@ -267,7 +268,7 @@ fn fold(
 ) -> Folded {
     let rule = rule_of(settings, &inference.model);
     let shape = match inference.prediction.as_ref().map(Given::normal) {
-        _ if inference.has_scores => Some(Task::Multiclass),
+        _ if !inference.scores.is_empty() => Some(Task::Multiclass),
         _ if inference.score.is_some() => Some(Task::Binary),
         Some(Given::Boolean(_)) => Some(Task::Binary),
         Some(Given::Text(_)) => Some(Task::Multiclass),
@@ -276,6 +277,12 @@ fn fold(
     };
     let binary = rule.task.or(shape) == Some(Task::Binary);
     let regression = rule.task.or(shape) == Some(Task::Regression);
+    let multiclass = rule.task.or(shape) == Some(Task::Multiclass);
+    // Of equal scores the later class is before the earlier.
+    let greatest =
+        inference.scores.iter().max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+    let class = inference.prediction.as_ref().map(Given::class);
+    let class = class.or(greatest.map(|(class, _)| class.clone()));
     let own = inference.prediction.as_ref().map(|value| is_positive(&rule, value));
     let own = own.filter(|_| binary);
     let by_score = inference.score.filter(|_| binary).map(|score| score >= rule.threshold);
@@ -294,6 +301,9 @@ fn fold(
         off_threshold: own.is_some() && by_score.is_some() && own != by_score,
         regression,
         number: inference.prediction.as_ref().and_then(number_of).filter(|_| regression),
+        multiclass,
+        class: class.filter(|_| multiclass),
+        scores: inference.scores.clone(),
         walk,
         keys,
         features: inference.features.clone(),

@@ -1,0 +1,177 @@
+//! More classes than the caps hold, against plain maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use tidegauge::engine::metrics::accumulator::{
+    Accumulator, FigureContext, StateError, Undefined, Value,
+};
+use tidegauge::engine::metrics::confusion::{Confusion, MOST_CLASSES};
+use tidegauge::engine::metrics::multiclass::{CLASS_FIGURES, Multiclass, MulticlassInput};
+use tidegauge::engine::metrics::one_vs_rest::{MOST_SCORED_CLASSES, OneVsRest};
+use tidegauge::engine::names::OTHER;
+use xxhash_rust::xxh3::xxh3_64;
+
+type Pair = (String, String);
+
+/// Classes of which a cap of 256 holds not all.
+fn pairs() -> impl Strategy<Value = Vec<Pair>> {
+    let class = || (0..400_u16).prop_map(|i| format!("c{i}"));
+    prop::collection::vec((class(), class()), 0..600)
+}
+
+/// The names that are kept of these.
+fn kept<'a>(names: impl Iterator<Item = &'a String>, cap: usize) -> BTreeSet<String> {
+    let names: BTreeSet<_> = names.cloned().collect();
+    let mut names: Vec<_> = names.into_iter().collect();
+    names.sort_by_key(|name| xxh3_64(name.as_bytes()));
+    names.into_iter().take(cap).collect()
+}
+
+/// Counts by true and predicted class, `(other)` being the last of all names.
+fn naive(seen: &[Pair], left: &[Pair]) -> BTreeMap<Pair, u64> {
+    let kept = kept(seen.iter().flat_map(|(a, b)| [a, b]), MOST_CLASSES);
+    let name = |name: &String| if kept.contains(name) { name.clone() } else { "~".to_owned() };
+    let mut counts = BTreeMap::new();
+    for (actual, predicted) in left {
+        *counts.entry((name(actual), name(predicted))).or_default() += 1;
+    }
+    counts
+}
+
+fn shown(confusion: &Confusion) -> Vec<(Pair, u64)> {
+    let name = |name: Option<std::sync::Arc<str>>| name.map_or("~".to_owned(), |it| it.to_string());
+    let cells = confusion.cells().into_iter();
+    cells.map(|(actual, predicted, n)| ((name(actual), name(predicted)), n)).collect()
+}
+
+fn confusion_of(pairs: &[Pair]) -> Confusion {
+    let mut confusion = Confusion::default();
+    for (actual, predicted) in pairs {
+        confusion.add(actual, predicted);
+    }
+    confusion
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_capped_matrix_follows_from_what_was_seen(pairs in pairs(), taken in 0..600_usize) {
+        let whole = confusion_of(&pairs);
+        prop_assert_eq!(shown(&whole), naive(&pairs, &pairs).into_iter().collect::<Vec<_>>());
+        let turned: Vec<_> = pairs.iter().rev().cloned().collect();
+        prop_assert_eq!(&confusion_of(&turned), &whole);
+        let (left, right) = pairs.split_at(taken.min(pairs.len()));
+        for (first, second) in [(left, right), (right, left)] {
+            let mut both = confusion_of(first);
+            both.merge(&confusion_of(second));
+            prop_assert_eq!(&both, &whole);
+        }
+        prop_assert_eq!(Confusion::restore(whole.names(), &whole.to_pairs()), Some(whole.clone()));
+        let mut less = whole;
+        for (actual, predicted) in left {
+            less.remove(actual, predicted);
+        }
+        prop_assert_eq!(shown(&less), naive(&pairs, right).into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn scores_of_capped_classes_follow_from_what_was_seen(
+        scores in prop::collection::vec((0..60_u8, 0..4_u8, any::<bool>()), 0..300),
+        at in 0..300_usize,
+    ) {
+        let scores: Vec<_> = scores
+            .into_iter()
+            .map(|(class, score, positive)| (format!("c{class}"), f64::from(score) / 4.0, positive))
+            .collect();
+        let of = |scores: &[(String, f64, bool)]| {
+            let mut all = OneVsRest::default();
+            for (class, score, positive) in scores {
+                all.add(class, *score, *positive);
+            }
+            all
+        };
+        let whole = of(&scores);
+        let (left, right) = scores.split_at(at.min(scores.len()));
+        let mut both = of(right);
+        both.merge(&of(left));
+        prop_assert_eq!(&both, &whole);
+        let names: BTreeSet<_> = scores.iter().map(|(class, ..)| class.clone()).collect();
+        let kept = kept(names.iter(), MOST_SCORED_CLASSES);
+        let n = u64::try_from(scores.len()).unwrap();
+        for class in &names {
+            let own = scores.iter().filter(|(name, ..)| name == class);
+            let positives = own.filter(|(.., positive)| *positive).count();
+            match whole.ranking(class, n) {
+                Ok(ranking) => {
+                    prop_assert!(kept.contains(class));
+                    prop_assert_eq!(ranking.positives, u64::try_from(positives).unwrap());
+                    prop_assert_eq!(ranking.positives + ranking.negatives, n);
+                }
+                Err(reason) => {
+                    prop_assert!(!kept.contains(class));
+                    prop_assert_eq!(reason, Undefined::Capped);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn beyond_the_cap_figures_say_so_and_counts_stay_exact() {
+    let mut family = Multiclass::default();
+    let classes: Vec<String> = (0..=MOST_CLASSES).map(|i| format!("c{i}")).collect();
+    for class in &classes {
+        let predicted = Some(class.as_str());
+        let scores = [(class.as_str(), 1.0)];
+        family.add(&MulticlassInput::Labelled { predicted, actual: class, scores: &scores });
+    }
+    let mut values = Vec::new();
+    family.figures(&FigureContext::default(), &mut values);
+    let of = |name: &str| {
+        let at = Multiclass::FIGURES.iter().position(|column| column.name == name);
+        values[at.expect("a column")].clone()
+    };
+    assert_eq!(of("n"), Value::Count(257));
+    assert_eq!(of("correct"), Value::Count(257));
+    assert_eq!(of("accuracy"), Value::Figure(Ok(1.0)));
+    for name in ["macro_precision", "weighted_f1", "mcc", "auroc_ovr_macro"] {
+        assert_eq!(of(name), Value::Figure(Err(Undefined::Capped)), "{name}");
+    }
+    let rows = family.class_rows();
+    assert_eq!(rows.len(), 257);
+    let other = rows.last().unwrap();
+    assert_eq!(other.len(), CLASS_FIGURES.len());
+    let counts = [Value::Text(OTHER.into()), Value::Count(1), Value::Count(1), Value::Count(1)];
+    assert_eq!(other[..4], counts);
+    assert_eq!(other[4], Value::Figure(Err(Undefined::Capped)));
+}
+
+#[test]
+fn a_state_in_another_form_is_refused() {
+    let mut family = Multiclass::default();
+    let scores = [("a", 0.5), ("b", 0.25)];
+    family.add(&MulticlassInput::Labelled { predicted: Some("a"), actual: "b", scores: &scores });
+    let mut state = Vec::new();
+    family.state(&mut state);
+    let restore = |name: &str, value: Value| {
+        let at = Multiclass::STATE.iter().position(|column| column.name == name);
+        let mut state = state.clone();
+        state[at.expect("a column")] = value;
+        Multiclass::restore(&mut state.into_iter()).unwrap_err()
+    };
+    let malformed = StateError::Malformed;
+    for pairs in [vec![(9, 1)], vec![(0, 0)], vec![(1, 1), (0, 1)]] {
+        let error = restore("confusion_cells", Value::Cells(pairs));
+        assert_eq!(error, malformed("confusion_cells"));
+    }
+    for pairs in [vec![(2 * 9731, 1)], vec![(0, 0)], vec![(1, 1), (1, 1)]] {
+        let error = restore("class_positive_cells", Value::Cells(pairs));
+        assert_eq!(error, malformed("scored_classes"));
+    }
+    let twice = Value::Names(vec!["a".into(), "a".into()]);
+    assert_eq!(restore("classes", twice.clone()), malformed("confusion_cells"));
+    assert_eq!(restore("scored_classes", twice), malformed("scored_classes"));
+    assert_eq!(restore("classes", Value::Count(1)), StateError::WrongKind("classes"));
+}
