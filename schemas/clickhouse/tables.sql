@@ -99,6 +99,22 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `regression_abs_error_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Pairs by cell of |e|',
     `regression_relative_n` UInt64 COMMENT 'Pairs with y other than 0',
     `regression_log_n` UInt64 COMMENT 'Pairs with y and p above -1',
+    `multiclass_inferences` UInt64 COMMENT 'Accepted inferences of a multiclass model',
+    `multiclass_correct` UInt64 COMMENT 'Labelled inferences whose predicted class is the true one',
+    `classes` Array(String) COMMENT 'Kept classes, in a fixed order',
+    `confusion_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Labelled inferences by place of true and predicted class; the place behind the last is (other)',
+    `multiclass_scored` UInt64 COMMENT 'Labelled inferences with scores by class',
+    `class_log_loss_sum` String COMMENT 'Exact sum of log losses of the true class',
+    `class_log_loss_square_sum` String COMMENT 'Exact sum of the squares of these log losses',
+    `class_log_loss_clipped` UInt64 COMMENT 'Labelled inferences whose log loss was held to 2^-52',
+    `class_brier_sum` String COMMENT 'Exact sum of (score - truth)^2 over inferences and classes',
+    `top_2_hits` UInt64 COMMENT 'Labelled inferences whose true class has rank 2 or better',
+    `top_3_hits` UInt64 COMMENT 'Labelled inferences whose true class has rank 3 or better',
+    `top_5_hits` UInt64 COMMENT 'Labelled inferences whose true class has rank 5 or better',
+    `scored_classes` Array(String) COMMENT 'Classes whose scores are kept, in a fixed order',
+    `class_positive_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Scores of true classes, by class and score cell',
+    `class_negative_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Scores of other classes, by class and score cell',
+    `scores_kept_out` UInt64 COMMENT 'Scores of classes beyond the cap',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 ENGINE = ReplacingMergeTree(row_version)
@@ -455,3 +471,112 @@ ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start)
 COMMENT 'Quality of models that predict numbers, of the labelled inferences, with 95 % intervals';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_multiclass`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n` UInt64 COMMENT 'Labelled inferences with a predicted class',
+    `correct` UInt64 COMMENT 'Those whose predicted class is the true one',
+    `accuracy` Nullable(Float64) COMMENT 'correct / n; micro precision, recall and F1 are equal to it',
+    `accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of accuracy (Wilson)',
+    `accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of accuracy (Wilson)',
+    `macro_precision` Nullable(Float64) COMMENT 'Mean of the precision of all classes that have one',
+    `macro_precision_classes` UInt64 COMMENT 'Classes with a precision',
+    `macro_recall` Nullable(Float64) COMMENT 'Mean of the recall of all classes that have one',
+    `macro_recall_classes` UInt64 COMMENT 'Classes with a recall',
+    `macro_f1` Nullable(Float64) COMMENT 'Mean of the F1 of all classes that have one',
+    `macro_f1_classes` UInt64 COMMENT 'Classes with an F1',
+    `weighted_precision` Nullable(Float64) COMMENT 'Mean precision, weighted by support',
+    `weighted_recall` Nullable(Float64) COMMENT 'Mean recall, weighted by support',
+    `weighted_f1` Nullable(Float64) COMMENT 'Mean F1, weighted by support',
+    `mcc` Nullable(Float64) COMMENT 'Matthews correlation coefficient of several classes',
+    `n_scored` UInt64 COMMENT 'Labelled inferences with scores by class',
+    `log_loss` Nullable(Float64) COMMENT 'Mean of -ln of the score of the true class',
+    `log_loss_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of log_loss (normal)',
+    `log_loss_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of log_loss (normal)',
+    `log_loss_clipped` UInt64 COMMENT 'Labelled inferences whose log loss was held to 2^-52',
+    `brier` Nullable(Float64) COMMENT 'Mean of the sum of (score - truth)^2 over classes',
+    `top_2_hits` UInt64 COMMENT 'Inferences whose true class is among the 2 of greatest score',
+    `top_2_accuracy` Nullable(Float64) COMMENT 'top_2_hits / n_scored',
+    `top_2_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval (Wilson)',
+    `top_2_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval (Wilson)',
+    `top_3_hits` UInt64 COMMENT 'Inferences whose true class is among the 3 of greatest score',
+    `top_3_accuracy` Nullable(Float64) COMMENT 'top_3_hits / n_scored',
+    `top_3_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval (Wilson)',
+    `top_3_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval (Wilson)',
+    `top_5_hits` UInt64 COMMENT 'Inferences whose true class is among the 5 of greatest score',
+    `top_5_accuracy` Nullable(Float64) COMMENT 'top_5_hits / n_scored',
+    `top_5_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval (Wilson)',
+    `top_5_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval (Wilson)',
+    `auroc_ovr_macro` Nullable(Float64) COMMENT 'Mean of the AUROC of each class against the rest',
+    `auroc_ovr_classes` UInt64 COMMENT 'Classes with an AUROC',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start)
+COMMENT 'Quality of models that decide between several classes, of the labelled inferences, with 95 % intervals';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_classes`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `class` LowCardinality(String) COMMENT 'The class; (other) beyond the cap on classes',
+    `support` UInt64 COMMENT 'Labelled inferences whose true class it is',
+    `predicted` UInt64 COMMENT 'Labelled inferences whose predicted class it is',
+    `tp` UInt64 COMMENT 'True positives: it is both',
+    `precision` Nullable(Float64) COMMENT 'tp / predicted',
+    `precision_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of precision (Wilson)',
+    `precision_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of precision (Wilson)',
+    `recall` Nullable(Float64) COMMENT 'tp / support',
+    `recall_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of recall (Wilson)',
+    `recall_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of recall (Wilson)',
+    `f1` Nullable(Float64) COMMENT '2 tp / (predicted + support)',
+    `f1_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of f1 (Wilson, mapped)',
+    `f1_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of f1 (Wilson, mapped)',
+    `auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the class against the rest, from score cells',
+    `auroc_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of auroc (DeLong)',
+    `auroc_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of auroc (DeLong)',
+    `auroc_error_bound` Nullable(Float64) COMMENT 'Greatest difference of auroc to that of the raw scores',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start, class)
+COMMENT 'Quality of models that decide between several classes: one row for each true or predicted class';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`confusion`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `true_class` LowCardinality(String) COMMENT 'The label\'s class; (other) beyond the cap on classes',
+    `predicted_class` LowCardinality(String) COMMENT 'The predicted class; (other) beyond the cap on classes',
+    `n` UInt64 COMMENT 'Labelled inferences of this true and predicted class',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start, true_class, predicted_class)
+COMMENT 'Confusion matrix of models that decide between several classes: one row for each cell with a count';

@@ -251,7 +251,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_threshold`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, undefined, sealed, row_version
-FROM `tidegauge`.`quality_threshold` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`quality_threshold` FINAL
+)
+WHERE row_version = newest
 COMMENT 'Quality of binary models, if scores were decided at another threshold: one row for each configured one';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration`
@@ -308,7 +314,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration_bins`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, undefined, sealed, row_version
-FROM `tidegauge`.`calibration_bins` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`calibration_bins` FINAL
+)
+WHERE row_version = newest
 COMMENT 'Mean score and rate of positives in each tenth of the scores: the points of a reliability diagram';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_regression`
@@ -353,6 +365,127 @@ DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, n, mean_error, mean_error_lower, mean_error_upper, mae, mae_lower, mae_upper, mse, rmse, r2, mape, mape_n, rmsle, rmsle_n, pearson, abs_error_p50, abs_error_p90, abs_error_p99, abs_error_max, label_mean, prediction_mean, label_sum, prediction_sum, abs_error_sum, error_square_sum, undefined, sealed, row_version
 FROM `tidegauge`.`quality_regression` FINAL
 COMMENT 'Quality of models that predict numbers, of the labelled inferences, with 95 % intervals';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_multiclass`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `n` UInt64 COMMENT 'Labelled inferences with a predicted class',
+    `correct` UInt64 COMMENT 'Those whose predicted class is the true one',
+    `accuracy` Nullable(Float64) COMMENT 'correct / n; micro precision, recall and F1 are equal to it',
+    `accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of accuracy (Wilson)',
+    `accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of accuracy (Wilson)',
+    `macro_precision` Nullable(Float64) COMMENT 'Mean of the precision of all classes that have one',
+    `macro_precision_classes` UInt64 COMMENT 'Classes with a precision',
+    `macro_recall` Nullable(Float64) COMMENT 'Mean of the recall of all classes that have one',
+    `macro_recall_classes` UInt64 COMMENT 'Classes with a recall',
+    `macro_f1` Nullable(Float64) COMMENT 'Mean of the F1 of all classes that have one',
+    `macro_f1_classes` UInt64 COMMENT 'Classes with an F1',
+    `weighted_precision` Nullable(Float64) COMMENT 'Mean precision, weighted by support',
+    `weighted_recall` Nullable(Float64) COMMENT 'Mean recall, weighted by support',
+    `weighted_f1` Nullable(Float64) COMMENT 'Mean F1, weighted by support',
+    `mcc` Nullable(Float64) COMMENT 'Matthews correlation coefficient of several classes',
+    `n_scored` UInt64 COMMENT 'Labelled inferences with scores by class',
+    `log_loss` Nullable(Float64) COMMENT 'Mean of -ln of the score of the true class',
+    `log_loss_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of log_loss (normal)',
+    `log_loss_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of log_loss (normal)',
+    `log_loss_clipped` UInt64 COMMENT 'Labelled inferences whose log loss was held to 2^-52',
+    `brier` Nullable(Float64) COMMENT 'Mean of the sum of (score - truth)^2 over classes',
+    `top_2_hits` UInt64 COMMENT 'Inferences whose true class is among the 2 of greatest score',
+    `top_2_accuracy` Nullable(Float64) COMMENT 'top_2_hits / n_scored',
+    `top_2_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval (Wilson)',
+    `top_2_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval (Wilson)',
+    `top_3_hits` UInt64 COMMENT 'Inferences whose true class is among the 3 of greatest score',
+    `top_3_accuracy` Nullable(Float64) COMMENT 'top_3_hits / n_scored',
+    `top_3_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval (Wilson)',
+    `top_3_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval (Wilson)',
+    `top_5_hits` UInt64 COMMENT 'Inferences whose true class is among the 5 of greatest score',
+    `top_5_accuracy` Nullable(Float64) COMMENT 'top_5_hits / n_scored',
+    `top_5_accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval (Wilson)',
+    `top_5_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval (Wilson)',
+    `auroc_ovr_macro` Nullable(Float64) COMMENT 'Mean of the AUROC of each class against the rest',
+    `auroc_ovr_classes` UInt64 COMMENT 'Classes with an AUROC',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, n, correct, accuracy, accuracy_lower, accuracy_upper, macro_precision, macro_precision_classes, macro_recall, macro_recall_classes, macro_f1, macro_f1_classes, weighted_precision, weighted_recall, weighted_f1, mcc, n_scored, log_loss, log_loss_lower, log_loss_upper, log_loss_clipped, brier, top_2_hits, top_2_accuracy, top_2_accuracy_lower, top_2_accuracy_upper, top_3_hits, top_3_accuracy, top_3_accuracy_lower, top_3_accuracy_upper, top_5_hits, top_5_accuracy, top_5_accuracy_lower, top_5_accuracy_upper, auroc_ovr_macro, auroc_ovr_classes, undefined, sealed, row_version
+FROM `tidegauge`.`quality_multiclass` FINAL
+COMMENT 'Quality of models that decide between several classes, of the labelled inferences, with 95 % intervals';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_classes`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `class` LowCardinality(String) COMMENT 'The class; (other) beyond the cap on classes',
+    `support` UInt64 COMMENT 'Labelled inferences whose true class it is',
+    `predicted` UInt64 COMMENT 'Labelled inferences whose predicted class it is',
+    `tp` UInt64 COMMENT 'True positives: it is both',
+    `precision` Nullable(Float64) COMMENT 'tp / predicted',
+    `precision_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of precision (Wilson)',
+    `precision_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of precision (Wilson)',
+    `recall` Nullable(Float64) COMMENT 'tp / support',
+    `recall_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of recall (Wilson)',
+    `recall_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of recall (Wilson)',
+    `f1` Nullable(Float64) COMMENT '2 tp / (predicted + support)',
+    `f1_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of f1 (Wilson, mapped)',
+    `f1_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of f1 (Wilson, mapped)',
+    `auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the class against the rest, from score cells',
+    `auroc_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of auroc (DeLong)',
+    `auroc_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of auroc (DeLong)',
+    `auroc_error_bound` Nullable(Float64) COMMENT 'Greatest difference of auroc to that of the raw scores',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, undefined, sealed, row_version
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`quality_classes` FINAL
+)
+WHERE row_version = newest
+COMMENT 'Quality of models that decide between several classes: one row for each true or predicted class';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`confusion`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `true_class` LowCardinality(String) COMMENT 'The label\'s class; (other) beyond the cap on classes',
+    `predicted_class` LowCardinality(String) COMMENT 'The predicted class; (other) beyond the cap on classes',
+    `n` UInt64 COMMENT 'Labelled inferences of this true and predicted class',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, undefined, sealed, row_version
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`confusion` FINAL
+)
+WHERE row_version = newest
+COMMENT 'Confusion matrix of models that decide between several classes: one row for each cell with a count';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`stream_health`
 (
@@ -609,6 +742,43 @@ FROM
             ('prediction_sum', prediction_sum, NULL, NULL, n),
             ('abs_error_sum', abs_error_sum, NULL, NULL, n),
             ('error_square_sum', error_square_sum, NULL, NULL, n)
+        ],
+        'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
+    ) AS m
+    UNION ALL
+    SELECT
+        window_start, window_end, grain, job, model, version, segment, 'quality_multiclass' AS family,
+        m.metric AS metric, m.value AS value, m.lower AS lower, m.upper AS upper, m.n AS n,
+        if(isNull(m.value), splitByChar('=', arrayFirst(x -> startsWith(x, concat(m.metric, '=')), splitByChar(' ', undefined)))[2], '') AS reason,
+        sealed
+    FROM `tidegauge`.`quality_multiclass` FINAL
+    ARRAY JOIN CAST(
+        [
+            ('n', n, NULL, NULL, n),
+            ('correct', correct, NULL, NULL, n),
+            ('accuracy', accuracy, accuracy_lower, accuracy_upper, n),
+            ('macro_precision', macro_precision, NULL, NULL, n),
+            ('macro_precision_classes', macro_precision_classes, NULL, NULL, n),
+            ('macro_recall', macro_recall, NULL, NULL, n),
+            ('macro_recall_classes', macro_recall_classes, NULL, NULL, n),
+            ('macro_f1', macro_f1, NULL, NULL, n),
+            ('macro_f1_classes', macro_f1_classes, NULL, NULL, n),
+            ('weighted_precision', weighted_precision, NULL, NULL, n),
+            ('weighted_recall', weighted_recall, NULL, NULL, n),
+            ('weighted_f1', weighted_f1, NULL, NULL, n),
+            ('mcc', mcc, NULL, NULL, n),
+            ('n_scored', n_scored, NULL, NULL, n_scored),
+            ('log_loss', log_loss, log_loss_lower, log_loss_upper, n_scored),
+            ('log_loss_clipped', log_loss_clipped, NULL, NULL, n_scored),
+            ('brier', brier, NULL, NULL, n_scored),
+            ('top_2_hits', top_2_hits, NULL, NULL, n_scored),
+            ('top_2_accuracy', top_2_accuracy, top_2_accuracy_lower, top_2_accuracy_upper, n_scored),
+            ('top_3_hits', top_3_hits, NULL, NULL, n_scored),
+            ('top_3_accuracy', top_3_accuracy, top_3_accuracy_lower, top_3_accuracy_upper, n_scored),
+            ('top_5_hits', top_5_hits, NULL, NULL, n_scored),
+            ('top_5_accuracy', top_5_accuracy, top_5_accuracy_lower, top_5_accuracy_upper, n_scored),
+            ('auroc_ovr_macro', auroc_ovr_macro, NULL, NULL, n_scored),
+            ('auroc_ovr_classes', auroc_ovr_classes, NULL, NULL, n_scored)
         ],
         'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
     ) AS m
