@@ -130,9 +130,8 @@ pub fn data_type(kind: Kind) -> &'static str {
         Kind::Number => "Float64",
         Kind::Figure => "Nullable(Float64)",
         Kind::Sum => TEXT,
-        Kind::Sums => "Array(String)",
+        Kind::Sums | Kind::Names => "Array(String)",
         Kind::Cells => "Array(Tuple(UInt64, UInt64))",
-        Kind::Names => "Array(String)",
         Kind::Text => NAME,
     }
 }

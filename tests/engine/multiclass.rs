@@ -47,7 +47,9 @@ fn shown(confusion: &Confusion) -> Vec<(Pair, u64)> {
 
 fn confusion_of(pairs: &[Pair]) -> Confusion {
     let mut confusion = Confusion::default();
-    pairs.iter().for_each(|(actual, predicted)| confusion.add(actual, predicted));
+    for (actual, predicted) in pairs {
+        confusion.add(actual, predicted);
+    }
     confusion
 }
 
@@ -68,7 +70,9 @@ proptest! {
         }
         prop_assert_eq!(Confusion::restore(whole.names(), &whole.to_pairs()), Some(whole.clone()));
         let mut less = whole;
-        left.iter().for_each(|(actual, predicted)| less.remove(actual, predicted));
+        for (actual, predicted) in left {
+            less.remove(actual, predicted);
+        }
         prop_assert_eq!(shown(&less), naive(&pairs, right).into_iter().collect::<Vec<_>>());
     }
 
@@ -83,7 +87,9 @@ proptest! {
             .collect();
         let of = |scores: &[(String, f64, bool)]| {
             let mut all = OneVsRest::default();
-            scores.iter().for_each(|(class, score, positive)| all.add(class, *score, *positive));
+            for (class, score, positive) in scores {
+                all.add(class, *score, *positive);
+            }
             all
         };
         let whole = of(&scores);

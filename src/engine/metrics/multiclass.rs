@@ -11,6 +11,7 @@ use super::interval::{
     wide_number, wilson_limits,
 };
 use super::one_vs_rest::OneVsRest;
+use super::ranking::Ranking;
 use super::stored::Stored;
 use crate::engine::names::OTHER;
 
@@ -150,8 +151,8 @@ impl Multiclass {
         put(out, self.mcc(n, &classes));
     }
 
-    /// Matthews correlation of several classes: R_K (Gorodkin 2004, scikit-learn `matthews_corrcoef`, which says 0 where
-    /// it is undefined).
+    /// Matthews correlation of several classes (Gorodkin 2004, scikit-learn `matthews_corrcoef`, which says 0 where it is
+    /// undefined).
     fn mcc(&self, n: u64, classes: &[ClassCounts]) -> Figure {
         if self.confusion.is_capped() {
             return Err(Undefined::Capped);
@@ -211,13 +212,13 @@ impl Multiclass {
 
     fn put_ranking(&self, class: &str, out: &mut Vec<Value>) {
         let ranking = self.one_vs_rest.ranking(class, self.scored);
-        let of = |figure: fn(&super::ranking::Ranking) -> Figure| {
+        let of = |figure: fn(&Ranking) -> Figure| {
             ranking.as_ref().map_err(|reason| *reason).and_then(figure)
         };
-        let auroc = of(|ranking| ranking.auroc());
-        let error = of(|ranking| ranking.auroc_standard_error());
+        let auroc = of(Ranking::auroc);
+        let error = of(Ranking::auroc_standard_error);
         put_with_limits(out, auroc, auroc.and_then(|figure| Ok(normal(figure, error?))));
-        put(out, of(|ranking| ranking.auroc_error_bound()));
+        put(out, of(Ranking::auroc_error_bound));
     }
 
     /// The rows of `confusion`: the cells with a count, by name, `(other)` last.

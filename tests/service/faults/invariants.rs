@@ -180,7 +180,7 @@ fn readings(trial: &Trial) -> Check {
     let metrics = METRIC_TABLES.map(|(table, own)| (table, "grain", own));
     let states: (_, _, &[&str]) = ("window_state", "partition", &[]);
     for (table, more, own) in metrics.into_iter().chain([states]) {
-        let own: String = own.iter().map(|own| format!(", {own}")).collect();
+        let own: String = own.iter().flat_map(|own| [", ", own]).collect();
         let key = format!("{more}, model, version, segment, window_start{own}");
         let of = |row: &str, rest: &str| {
             let sql = format!(
