@@ -173,7 +173,8 @@ async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
     assert_eq!(server().query(&format!("SELECT name {tables} AND comment = ''")), "");
     assert_eq!(
         server().query(&format!("SELECT groupArray(name) FROM (SELECT name {tables} AND database = 'guard_bi' ORDER BY name)")),
-        "['labels','metrics','models_now','quality_binary','serving','stream_health']\n"
+        "['calibration','calibration_bins','confusion','labels','metrics','models_now','quality_binary',\
+         'quality_classes','quality_multiclass','quality_regression','quality_threshold','serving','stream_health']\n"
     );
     assert_eq!(
         server().query(&format!("SELECT count() {tables} AND database = 'guard_bi' AND create_table_query NOT LIKE '%SQL SECURITY DEFINER%'")),
