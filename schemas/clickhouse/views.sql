@@ -251,7 +251,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_threshold`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, undefined, sealed, row_version
-FROM `tidegauge`.`quality_threshold` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`quality_threshold` FINAL
+)
+WHERE row_version = newest
 COMMENT 'Quality of binary models, if scores were decided at another threshold: one row for each configured one';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration`
@@ -308,7 +314,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration_bins`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, undefined, sealed, row_version
-FROM `tidegauge`.`calibration_bins` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`calibration_bins` FINAL
+)
+WHERE row_version = newest
 COMMENT 'Mean score and rate of positives in each tenth of the scores: the points of a reliability diagram';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_regression`
@@ -439,7 +451,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_classes`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, undefined, sealed, row_version
-FROM `tidegauge`.`quality_classes` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`quality_classes` FINAL
+)
+WHERE row_version = newest
 COMMENT 'Quality of models that decide between several classes: one row for each true or predicted class';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`confusion`
@@ -460,7 +478,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`confusion`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, undefined, sealed, row_version
-FROM `tidegauge`.`confusion` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`confusion` FINAL
+)
+WHERE row_version = newest
 COMMENT 'Confusion matrix of models that decide between several classes: one row for each cell with a count';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_estimated`
@@ -557,7 +581,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`data_quality`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, feature, kind, inferences, values, missing, missing_rate, missing_rate_lower, missing_rate_upper, non_finite, type_errors, type_error_rate, out_of_range, out_of_range_rate, new_categories, new_category_values, distinct, is_constant, min, max, mean, sd, p01, p25, p50, p75, p99, top_category, top_category_n, undefined, sealed, row_version
-FROM `tidegauge`.`data_quality` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, feature, kind, inferences, values, missing, missing_rate, missing_rate_lower, missing_rate_upper, non_finite, type_errors, type_error_rate, out_of_range, out_of_range_rate, new_categories, new_category_values, distinct, is_constant, min, max, mean, sd, p01, p25, p50, p75, p99, top_category, top_category_n, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`data_quality` FINAL
+)
+WHERE row_version = newest
 COMMENT 'What each feature of the inferences holds: missing values, wrong types, range, distribution';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`drift`
@@ -595,7 +625,13 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`drift`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, kind, feature, method, value, value_lower, value_upper, effect, p_value, p_adjusted, warn_at, drift_at, alpha, verdict, reason, is_primary, bins, binning, n, reference_n, reference_id, undefined, sealed, row_version
-FROM `tidegauge`.`drift` FINAL
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, kind, feature, method, value, value_lower, value_upper, effect, p_value, p_adjusted, warn_at, drift_at, alpha, verdict, reason, is_primary, bins, binning, n, reference_n, reference_id, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`drift` FINAL
+)
+WHERE row_version = newest
 COMMENT 'How far features and scores lie from those of the model\'s reference, by each method, and whether that is drift';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`stream_health`

@@ -168,7 +168,8 @@ fn version_column() -> TableColumn {
 }
 
 /// The sorting key of all metric tables; some add keys of their own.
-const METRIC_KEY: [&str; 6] = ["job", "model", "grain", "segment", "version", "window_start"];
+pub(super) const METRIC_KEY: [&str; 6] =
+    ["job", "model", "grain", "segment", "version", "window_start"];
 
 fn metric_table(table: MetricTable) -> TableSpec {
     let own_keys = table.columns().iter().take(table.keys());

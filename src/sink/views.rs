@@ -4,7 +4,7 @@ use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
 
 use super::ddl::{Databases, Engine, create_database, literal, quoted};
-use super::tables::{TIME, Table, TableColumn, column_list};
+use super::tables::{METRIC_KEY, TIME, Table, TableColumn, column_list};
 
 /// A view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,15 +79,23 @@ fn names(columns: &[TableColumn]) -> String {
 
 fn metric_view(table: MetricTable, databases: &Databases) -> ViewSpec {
     let spec = Table::Metric(table).spec();
+    let columns = names(&spec.columns);
+    let rows = format!("{}.{} FINAL", quoted(&databases.tables), quoted(spec.name));
+    let select = if table.keys() == 0 {
+        format!("SELECT {columns}\nFROM {rows}")
+    } else {
+        // All rows of a window are written at once: one of an older version is of a bin, class or cell that later labels
+        // have emptied.
+        format!(
+            "SELECT {columns}\nFROM\n(\n    SELECT {columns},\n        \
+             max(row_version) OVER (PARTITION BY {}) AS newest\n    FROM {rows}\n)\nWHERE row_version = newest",
+            METRIC_KEY.join(", ")
+        )
+    };
     ViewSpec {
         database: databases.views.clone(),
         name: spec.name,
-        select: format!(
-            "SELECT {}\nFROM {}.{} FINAL",
-            names(&spec.columns),
-            quoted(&databases.tables),
-            quoted(spec.name)
-        ),
+        select,
         comment: spec.comment,
         columns: spec.columns,
         definer: true,

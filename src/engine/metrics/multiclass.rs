@@ -151,8 +151,8 @@ impl Multiclass {
         put(out, self.mcc(n, &classes));
     }
 
-    /// Matthews correlation of several classes: `R_K` (Gorodkin 2004, scikit-learn `matthews_corrcoef`, which says 0 where
-    /// it is undefined).
+    /// Matthews correlation of several classes (Gorodkin 2004, scikit-learn `matthews_corrcoef`, which says 0 where it is
+    /// undefined).
     fn mcc(&self, n: u64, classes: &[ClassCounts]) -> Figure {
         if self.confusion.is_capped() {
             return Err(Undefined::Capped);
@@ -212,7 +212,7 @@ impl Multiclass {
 
     fn put_ranking(&self, class: &str, out: &mut Vec<Value>) {
         let ranking = self.one_vs_rest.ranking(class, self.scored);
-        let of = |figure: fn(&super::ranking::Ranking) -> Figure| {
+        let of = |figure: fn(&Ranking) -> Figure| {
             ranking.as_ref().map_err(|reason| *reason).and_then(figure)
         };
         let auroc = of(Ranking::auroc);

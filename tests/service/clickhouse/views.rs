@@ -84,6 +84,38 @@ async fn the_long_view_gives_each_figure_a_row_with_its_reason() {
 }
 
 #[tokio::test]
+async fn views_with_own_keys_show_the_newest_rows_of_a_window_only() {
+    let mut sink = ready("newest_rows").await;
+    let cell = |hour: i64, version: u64, classes: [&str; 2]| {
+        let mut row = metric_row(MetricTable::Confusion, 1);
+        row.key = key("m", "v1", "all", hour);
+        row.version = Version(version);
+        let [actual, predicted] = classes.map(|class| Value::Text(class.into()));
+        row.values = vec![actual, predicted, Value::Count(version)];
+        row
+    };
+    let first = [cell(0, 4, ["a", "a"]), cell(0, 4, ["b", "a"]), cell(1, 3, ["b", "b"])];
+    write(&mut sink, row::metrics(JOB, &first)).await;
+    // The label of b is corrected to a: its cell is empty, and nothing says so but the other one's version.
+    write(&mut sink, row::metrics(JOB, &[cell(0, 6, ["a", "a"])])).await;
+    let of = |table: &str| {
+        server().query(&format!(
+            "SELECT toHour(window_start) AS hour, true_class, predicted_class, n FROM {table} ORDER BY ALL"
+        ))
+    };
+    assert_eq!(of("newest_rows.confusion FINAL"), "0\ta\ta\t6\n0\tb\ta\t4\n1\tb\tb\t3\n");
+    assert_eq!(of("newest_rows_bi.confusion"), "0\ta\ta\t6\n1\tb\tb\t3\n");
+    assert_eq!(of("newest_rows_bi.confusion WHERE true_class = 'b'"), "1\tb\tb\t3\n");
+    // A filter on the key reaches the table, below the search for the newest rows.
+    let plan = server().query(
+        "EXPLAIN indexes = 1 SELECT n FROM newest_rows_bi.confusion \
+         WHERE job = 'j' AND model = 'm' AND grain = '1h' AND window_start > '2026-01-05 00:00:00'",
+    );
+    let [search, read] = ["Window: (PARTITION BY", "model in ["].map(|part| plan.find(part));
+    assert!(search.is_some_and(|search| read.is_some_and(|read| search < read)), "{plan}");
+}
+
+#[tokio::test]
 async fn models_now_has_one_row_for_each_model_and_version() {
     let mut sink = ready("models_now").await;
     let mut rows = Vec::new();
