@@ -9,6 +9,7 @@ mod oracle;
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod shard;
 
+mod drift;
 mod drive;
 mod exact_sum;
 mod golden;

@@ -112,6 +112,8 @@ pub enum Undefined {
     NoScores,
     /// No record carries the input.
     NoValues,
+    /// A cap on names was hit, so the figure would not be exact.
+    Capped,
     /// Only positives or only negatives among the scored.
     OneClass,
     /// The ratio's denominator is 0.
@@ -131,6 +133,7 @@ impl Undefined {
             Self::NoLabels => "no_labels",
             Self::NoScores => "no_scores",
             Self::NoValues => "no_values",
+            Self::Capped => "capped",
             Self::OneClass => "one_class",
             Self::ZeroDenominator => "zero_denominator",
             Self::ZeroVariance => "zero_variance",

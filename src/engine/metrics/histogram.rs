@@ -330,13 +330,35 @@ pub fn score_cell(score: f64) -> u16 {
     if score < 0.5 { half_cell(score) } else { SCORE_CELLS - 1 - half_cell(1.0 - score) }
 }
 
+/// The least distance to an end that does not fall in the outermost cell.
+const LEAST_DISTANCE: f64 = 1.0 / 1_048_576.0;
+/// The bits of a double that do not tell cells apart.
+const BELOW_A_CELL: u32 = 44;
+
 /// The cell of a distance in 0..=0.5 to the nearer end.
 #[inline]
 fn half_cell(distance: f64) -> u16 {
-    const LEAST: f64 = 1.0 / 1_048_576.0;
-    if distance < LEAST {
+    if distance < LEAST_DISTANCE {
         return 0;
     }
-    let cell = 1 + (distance.to_bits() >> 44) - (LEAST.to_bits() >> 44);
+    let steps = |x: f64| x.to_bits() >> BELOW_A_CELL;
+    let cell = 1 + steps(distance) - steps(LEAST_DISTANCE);
     u16::try_from(cell).expect("20 halvings of 256 cells")
+}
+
+/// The lower edge of a cell of the score lattice, which is the upper edge of the one below; that of [`SCORE_CELLS`] is
+/// 1. Scores of a cell lie between its two edges, both included.
+pub fn score_edge(cell: u16) -> f64 {
+    let distance = |cell: u16| match cell.checked_sub(1) {
+        None => 0.0,
+        Some(steps) => {
+            let bits = (LEAST_DISTANCE.to_bits() >> BELOW_A_CELL) + u64::from(steps);
+            f64::from_bits(bits << BELOW_A_CELL)
+        }
+    };
+    if cell <= SCORE_CELLS / 2 {
+        distance(cell)
+    } else {
+        1.0 - distance(SCORE_CELLS.saturating_sub(cell))
+    }
 }

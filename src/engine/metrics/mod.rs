@@ -11,6 +11,8 @@ pub mod labels;
 pub mod binary;
 pub mod calibration;
 pub mod regression;
+pub mod reference;
+pub mod drift;
 
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;

@@ -1,0 +1,254 @@
+//! Drift against the worked examples of `metrics.md` 14.4, and against definitions spelled out over raw values.
+
+use std::sync::Arc;
+
+use tidegauge::engine::metrics::accumulator::Undefined;
+use tidegauge::engine::metrics::drift::method::{Limits, Method, Options};
+use tidegauge::engine::metrics::drift::tail::{chi_square_tail, kolmogorov_tail};
+use tidegauge::engine::metrics::drift::verdict::{
+    Judged, Kind, Measured, Verdict, false_discovery, judge,
+};
+use tidegauge::engine::metrics::drift::{CurrentCounts, Measure, drift};
+use tidegauge::engine::metrics::reference::{
+    CategoricalProfile, FeatureProfile, NumericProfile, Scale, Values,
+};
+
+use crate::golden::is_near;
+
+/// Categories A, B and C.
+fn named() -> FeatureProfile {
+    let categories = [("A", 500), ("B", 300), ("C", 200)];
+    let categories = categories.map(|(name, count)| (Arc::from(name), count)).to_vec();
+    let values = Values::Categorical(CategoricalProfile { categories, other: 0 });
+    FeatureProfile { missing: 10, type_errors: 0, values }
+}
+
+/// Uniform on [0, 5] in cells of width 1.
+fn uniform() -> FeatureProfile {
+    let edges = vec![1.0, 2.0, 3.0, 4.0];
+    let values = Values::Numeric(NumericProfile {
+        scale: Scale::Linear,
+        min: 0.0,
+        max: 5.0,
+        mean: 2.5,
+        sd: 1.443_375_673,
+        fine_edges: edges.clone(),
+        bin_edges: edges,
+        counts: vec![200; 5],
+        has_given_edges: true,
+        range: None,
+    });
+    FeatureProfile { missing: 0, type_errors: 0, values }
+}
+
+fn of_names(names: &[(&str, u64)]) -> Vec<Measure> {
+    drift(&named(), &CurrentCounts::Names { names, other: 0, missing: 0 })
+}
+
+fn of_cells(cells: &[(u64, u64)]) -> Vec<Measure> {
+    drift(&uniform(), &CurrentCounts::Cells { cells, missing: 0 })
+}
+
+const CELLS: &[(u64, u64)] = &[(1, 20), (2, 30), (3, 40), (4, 50), (5, 60)];
+const NAMES: &[(&str, u64)] = &[("A", 60), ("B", 90), ("C", 30), ("D", 20)];
+
+fn of(measures: &[Measure], method: Method) -> Measure {
+    *measures.iter().find(|measure| measure.method == method).unwrap()
+}
+
+/// Half a unit of the last of that many decimals or digits.
+fn check(found: f64, expected: f64, tolerance: f64) {
+    assert!((found - expected).abs() <= tolerance, "{found}, expected {expected}");
+}
+
+#[test]
+fn example_of_categories() {
+    let measures = of_names(NAMES);
+    let expected = [
+        (Method::Psi, 0.867_453_747_0, 3.897e-31),
+        (Method::Js, 0.285_840_868_5, 2.815e-16),
+        (Method::Hellinger, 0.268_464_379_8, 1.073e-20),
+        (Method::Linf, 0.2, 9.079e-7),
+        (Method::Tv, 0.25, 9.079e-7),
+        (Method::Chi2, 27.824_175_824_2, 9.079e-7),
+        (Method::G, 28.426_706_558_9, 6.718e-7),
+    ];
+    for (method, value, p_value) in expected {
+        let measure = of(&measures, method);
+        check(measure.value.unwrap(), value, 0.51e-10);
+        check(measure.p_value.unwrap(), p_value, 0.51e-3 * p_value);
+        assert_eq!((measure.n, measure.reference_n), (200, 1000));
+    }
+    // The test merges the new category with C.
+    assert_eq!(of(&measures, Method::Chi2).bins, 3);
+    assert_eq!(of(&measures, Method::Psi).bins, 4);
+    check(of(&measures, Method::Chi2).effect.unwrap(), 0.166_945_054_9, 0.51e-10);
+    check(of(&measures, Method::NewCategoryRate).value.unwrap(), 0.1, 1e-15);
+    check(of(&measures, Method::MissingRate).effect.unwrap(), -10.0 / 1010.0, 1e-15);
+    assert_eq!(measures.len(), 9);
+}
+
+#[test]
+fn example_of_numbers() {
+    let measures = of_cells(CELLS);
+    let expected = [
+        (Method::Psi, 0.135_402_510_1, 0.000_154_505_3),
+        (Method::Js, 0.155_276_975_1, 0.000_176_008_1),
+        (Method::Hellinger, 0.129_683_426_0, 0.000_165_018_5),
+        (Method::Linf, 0.1, 0.000_322_927_2),
+        (Method::Tv, 0.15, 0.000_322_927_2),
+        (Method::Chi2, 20.957_129_826_7, 0.000_322_927_2),
+        (Method::G, 21.812_579_792_6, 0.000_218_391_1),
+    ];
+    for (method, value, p_value) in expected {
+        let measure = of(&measures, method);
+        check(measure.value.unwrap(), value, 0.51e-10);
+        check(measure.p_value.unwrap(), p_value, 0.51e-10);
+    }
+    check(of(&measures, Method::Chi2).effect.unwrap(), 0.125_742_779_0, 0.51e-10);
+    let ks = of(&measures, Method::Ks);
+    check(ks.value.unwrap(), 0.15, 1e-15);
+    check(ks.value_lower.unwrap(), 0.15, 1e-15);
+    check(ks.value_upper.unwrap(), 0.35, 1e-15);
+    check(ks.p_value.unwrap(), 0.000_974_92, 0.51e-8);
+    // scipy's `kstwo.sf` of the same distance and N.
+    check(ks.p_value.unwrap(), 0.000_958_25, 2e-4);
+    let wasserstein = of(&measures, Method::Wasserstein);
+    check(wasserstein.value.unwrap(), 0.346_410_161_5, 0.51e-10);
+    check(wasserstein.value_upper.unwrap(), 0.346_410_161_5 + 0.692_820_323_0, 1e-10);
+    assert_eq!(wasserstein.value_lower, Ok(0.0));
+    assert_eq!(wasserstein.p_value, ks.p_value);
+    assert_eq!(of(&measures, Method::OutOfRangeRate).value, Ok(0.0));
+    assert_eq!(measures.len(), 11);
+}
+
+/// The population stability index that chance exceeds in one window of twenty.
+#[test]
+fn example_gates() {
+    let spread = 1.0 / 200.0 + 1.0 / 1000.0;
+    check(chi_square_tail(0.046_888_367_4 / spread, 3), 0.05, 1e-9);
+    check(chi_square_tail(0.056_926_374_2 / spread, 4), 0.05, 1e-9);
+    assert_eq!(chi_square_tail(0.0, 0), 1.0);
+    assert_eq!(kolmogorov_tail(0.0, 1, 1), 1.0);
+}
+
+#[test]
+fn example_false_discovery() {
+    let adjusted = false_discovery(&[0.001, 0.012, 0.03, 0.04, 0.2]);
+    for (found, expected) in adjusted.iter().zip([0.005, 0.03, 0.05, 0.05, 0.2]) {
+        assert!(is_near(*found, expected), "{found}, expected {expected}");
+    }
+    assert_eq!(false_discovery(&[]), Vec::<f64>::new());
+    assert_eq!(false_discovery(&[0.7, 0.8]), [0.8, 0.8]);
+}
+
+fn judged(kind: Kind, measures: Vec<Measure>) -> Vec<Judged> {
+    let feature = Arc::from(if kind == Kind::Feature { "x" } else { "" });
+    judge(vec![Measured { kind, feature, measures }], &Options::default())
+}
+
+fn verdict_of(rows: &[Judged], method: Method) -> (Verdict, Option<Undefined>) {
+    let row = rows.iter().find(|row| row.measure.method == method).unwrap();
+    (row.verdict, row.reason)
+}
+
+#[test]
+fn what_is_likely_or_small_is_no_drift() {
+    let rows = judged(Kind::Feature, of_cells(CELLS));
+    assert_eq!(verdict_of(&rows, Method::Psi), (Verdict::Warn, None));
+    let rows = judged(Kind::Feature, of_names(NAMES));
+    assert_eq!(verdict_of(&rows, Method::Psi), (Verdict::Drift, None));
+    assert_eq!(verdict_of(&rows, Method::NewCategoryRate), (Verdict::Drift, None));
+    assert_eq!(verdict_of(&rows, Method::MissingRate), (Verdict::Ok, None));
+    assert!(rows.iter().all(|row| row.is_primary == (row.measure.method == Method::Psi)));
+    // Certain, but small: a tenth of the distance in a sample a hundred times as large.
+    let rows =
+        judged(Kind::Feature, of_cells(&[(1, 1900), (2, 1950), (3, 2000), (4, 2050), (5, 2100)]));
+    assert_eq!(verdict_of(&rows, Method::Psi), (Verdict::Ok, None));
+    // Beyond its limit, but likely.
+    let likely = of_cells(&[(1, 14), (2, 17), (3, 20), (4, 23), (5, 26)]);
+    assert!(of(&likely, Method::Psi).value.unwrap() > 0.01);
+    let mut options = Options::default();
+    options.set_limits(Method::Psi, Limits { warn_at: None, drift_at: 0.01, alpha: 0.05 });
+    let measured = vec![Measured { kind: Kind::Score, feature: Arc::from(""), measures: likely }];
+    let rows = judge(measured, &options);
+    assert_eq!(verdict_of(&rows, Method::Psi), (Verdict::Ok, None));
+}
+
+#[test]
+fn few_values_give_no_verdict() {
+    // Nobody has values.
+    let rows = judged(Kind::Feature, of_cells(&[]));
+    for method in [Method::Psi, Method::Chi2, Method::Ks, Method::Wasserstein] {
+        let expected = (Verdict::InsufficientData, Some(Undefined::NoValues));
+        assert_eq!(verdict_of(&rows, method), expected, "{}", method.name());
+    }
+    // 99 are one too few for five bins.
+    for (n, is_enough) in [(99, false), (100, true)] {
+        let rows = judged(Kind::Feature, of_cells(&[(1, n)]));
+        let expected = if is_enough {
+            (Verdict::Drift, None)
+        } else {
+            (Verdict::InsufficientData, Some(Undefined::TooFewSamples))
+        };
+        for method in [Method::Psi, Method::Ks] {
+            assert_eq!(verdict_of(&rows, method), expected, "{n} {}", method.name());
+        }
+        let row = rows.iter().find(|row| row.measure.method == Method::Psi).unwrap();
+        assert!(row.measure.value.is_ok(), "the value stands beside the reason");
+    }
+    // A table test needs two cells that are expected to hold five.
+    let rows = judged(Kind::Feature, of_names(&[("A", 5)]));
+    let expected = (Verdict::InsufficientData, Some(Undefined::TooFewSamples));
+    assert_eq!(verdict_of(&rows, Method::Chi2), expected);
+    assert_eq!(verdict_of(&rows, Method::Linf), expected);
+}
+
+#[test]
+fn labels_are_a_family_of_their_own() {
+    let measured =
+        |kind, feature: &str, measures| Measured { kind, feature: Arc::from(feature), measures };
+    let equal = || of_cells(&[(1, 40), (2, 40), (3, 40), (4, 40), (5, 40)]);
+    let rows = judge(
+        vec![
+            measured(Kind::Feature, "a", of_cells(CELLS)),
+            measured(Kind::Feature, "b", equal()),
+            measured(Kind::Score, "", equal()),
+            measured(Kind::Prediction, "", equal()),
+            measured(Kind::Label, "", of_cells(CELLS)),
+        ],
+        &Options::default(),
+    );
+    let of_psi: Vec<&Judged> =
+        rows.iter().filter(|row| row.measure.method == Method::Psi).collect();
+    let p_value = of_psi[0].measure.p_value.unwrap();
+    assert!(is_near(of_psi[0].p_adjusted.unwrap(), 4.0 * p_value));
+    assert_eq!(of_psi[1].p_adjusted, Ok(1.0));
+    assert_eq!(of_psi[4].p_adjusted, Ok(p_value));
+    let rate = rows.iter().find(|row| row.measure.method == Method::MissingRate).unwrap();
+    assert_eq!(rate.p_adjusted, Err(Undefined::NotApplicable));
+}
+
+#[test]
+fn values_of_another_kind_are_not_compared() {
+    let cells = CurrentCounts::Cells { cells: CELLS, missing: 0 };
+    for measure in drift(&named(), &cells) {
+        assert_eq!(measure.value, Err(Undefined::NotApplicable), "{}", measure.method.name());
+    }
+}
+
+/// Where the reference does not list all its names, an unknown one is not new.
+#[test]
+fn unknown_names_are_other_where_the_reference_has_some() {
+    let mut profile = named();
+    let Values::Categorical(names) = &mut profile.values else { unreachable!() };
+    names.other = 100;
+    let current = CurrentCounts::Names {
+        names: &[("A", 50), ("B", 30), ("C", 20), ("D", 4)],
+        other: 6,
+        missing: 0,
+    };
+    let measures = drift(&profile, &current);
+    assert_eq!(of(&measures, Method::NewCategoryRate).value, Err(Undefined::Capped));
+    check(of(&measures, Method::Psi).value.unwrap(), 0.0, 1e-12);
+}
