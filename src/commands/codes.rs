@@ -8,6 +8,8 @@ use crate::embedded::broker::BrokerError;
 use crate::embedded::clickhouse::ClickHouseError;
 use crate::http::HttpError;
 use crate::pipeline::PipelineError;
+use crate::profile::DocumentError;
+use crate::profile::builder::BuildError;
 use crate::sink::SinkError;
 use crate::sink::job::BindError;
 use crate::source::SourceError;
@@ -62,6 +64,47 @@ pub const CODES: &[Code] = &[
         "config_secret",
         USAGE,
         "set the variable, or make the file readable, that the secret names",
+    ),
+    code(
+        "profile_not_json",
+        USAGE,
+        "name a profile's JSON document, as `tidegauge profile` writes it",
+    ),
+    code(
+        "profile_format_unknown",
+        USAGE,
+        "build the profile again with this program, or read it with the one that wrote it",
+    ),
+    code(
+        "profile_malformed",
+        USAGE,
+        "correct the part that the message names, or build the profile again",
+    ),
+    code(
+        "profile_flawed",
+        USAGE,
+        "correct the part that the message names, or build the profile again",
+    ),
+    code(
+        "profile_empty",
+        USAGE,
+        "build the profile of records that have features, scores, predictions or labels",
+    ),
+    code(
+        "profile_changed",
+        USAGE,
+        "take the document as it was written; if the change is wanted, remove its `id` and raise `generation`",
+    ),
+    code(
+        "profile_without_records",
+        FAILED,
+        "choose records that have features, scores, predictions or labels",
+    ),
+    code("profile_too_many_features", FAILED, "choose the features that matter"),
+    code(
+        "profile_declaration_invalid",
+        USAGE,
+        "declare finite, rising edges and a range whose first number is the lesser",
     ),
     code("unknown_field", USAGE, "map only fields that the records of that topic have"),
     code("field_without_path", USAGE, "give the field at least one path, or leave it out"),
@@ -415,4 +458,6 @@ failures!(
     PipelineError,
     TrafficError,
     BrokerError,
+    DocumentError,
+    BuildError,
 );

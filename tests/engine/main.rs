@@ -10,11 +10,15 @@ mod oracle;
 mod shard;
 
 mod drift;
+mod drift_experiment;
+mod drift_golden;
+mod drift_laws;
 mod drive;
 mod exact_sum;
 mod golden;
 mod histogram;
 mod laws;
+mod profile;
 mod properties;
 mod ranking;
 mod scenarios;
