@@ -107,6 +107,13 @@ pub const CODES: &[Code] = &[
         USAGE,
         "declare finite, rising edges and a range whose first number is the lesser",
     ),
+    code("profile_several_models", USAGE, "name one with `--model`"),
+    code(
+        "profile_exists",
+        USAGE,
+        "choose another `--name` or `--output`, or remove the file: profiles do not change",
+    ),
+    code("profile_not_written", FAILED, "make the folder writable, or choose another `--output`"),
     code("unknown_field", USAGE, "map only fields that the records of that topic have"),
     code("field_without_path", USAGE, "give the field at least one path, or leave it out"),
     code("bad_field_path", USAGE, "write paths as names joined by dots, like `meta.rid`"),

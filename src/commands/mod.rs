@@ -7,6 +7,7 @@ mod guard;
 mod processor;
 mod inputs;
 pub mod backfill;
+pub mod profile;
 pub mod run;
 pub mod simulate;
 pub mod terminal;
@@ -27,6 +28,8 @@ Examples:
                                          measure what the topics hold now, then stop
   tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
                                          the same rows from files
+  tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet'
+                                         what drift is measured against
   tidegauge simulate --create-topics     fill topics with traffic to try things on
 
 Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
@@ -50,6 +53,7 @@ enum Command {
     Init(init::Args),
     Run(run::Args),
     Backfill(Box<backfill::Args>),
+    Profile(Box<profile::Args>),
     Simulate(Box<simulate::Args>),
 }
 
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Backfill(args) => backfill::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {
