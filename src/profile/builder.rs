@@ -233,7 +233,7 @@ impl ProfileBuilder {
                     if edge_error > 0.0 {
                         rounded.push((name.clone(), edge_error));
                     }
-                    features.insert(name, profile);
+                    features.insert(name, Arc::new(profile));
                 }
                 None => without_values.push(name),
             }

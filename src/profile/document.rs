@@ -174,7 +174,7 @@ pub fn read(text: &str) -> Result<Profile, DocumentError> {
     let features: BTreeMap<String, Value> = required(&mut parts, "features")?;
     let features = features.into_iter().map(|(name, value)| {
         let place = format!("feature `{name}`");
-        Ok((Arc::from(name), column(&place, value)?))
+        Ok((Arc::from(name), Arc::new(column(&place, value)?)))
     });
     let mut profile = Profile {
         id: Arc::from(""),
@@ -214,7 +214,8 @@ fn check(profile: &Profile) -> Result<(), DocumentError> {
     if profile.score.as_ref().is_some_and(|score| !is_of_scores(score)) {
         return Err(malformed("`score`", &"must be numeric, with scale `score`"));
     }
-    let named = profile.features.iter().map(|(name, column)| (format!("feature `{name}`"), column));
+    let features = profile.features.iter();
+    let named = features.map(|(name, column)| (format!("feature `{name}`"), &**column));
     let others = [("`prediction`", &profile.prediction), ("`label`", &profile.label)];
     let others =
         others.into_iter().filter_map(|(place, it)| Some((place.to_owned(), it.as_ref()?)));

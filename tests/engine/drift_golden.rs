@@ -50,7 +50,7 @@ pub(crate) fn built<'a>(
 }
 
 pub(crate) fn feature_of<'a>(values: impl IntoIterator<Item = FeatureValue<'a>>) -> FeatureProfile {
-    built(values, Options::new("test")).profile.features["x"].clone()
+    built(values, Options::new("test")).profile.features["x"].as_ref().clone()
 }
 
 fn of(measures: &[Measure], method: Method) -> Measure {

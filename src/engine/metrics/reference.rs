@@ -16,7 +16,7 @@ pub struct Profile {
     /// A changed profile has a higher one.
     pub generation: u16,
     /// By name.
-    pub features: BTreeMap<Arc<str>, FeatureProfile>,
+    pub features: BTreeMap<Arc<str>, Arc<FeatureProfile>>,
     /// Binary scores, as cells of the score lattice.
     pub score: Option<FeatureProfile>,
     /// Predictions.
@@ -296,7 +296,7 @@ impl NumericProfile {
 }
 
 /// More fine edges than any profile needs; cells are numbered by u16.
-pub const MOST_EDGES: usize = 10_000;
+pub const MOST_EDGES: usize = 8_000;
 /// More values than any profile has, so that sums of counts stay exact.
 const MOST_VALUES: u64 = 1 << 53;
 
