@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     generation: u16,
     /// How many categories of a feature are listed; the rest is counted together
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     max_categories: u16,
     /// What makes probabilities of scores: isotonic where that is better on records that it was not fitted on
     #[arg(long, value_enum, default_value_t = Calibration::Auto)]

@@ -14,7 +14,7 @@ use super::numbers::{EXACT_NUMBERS, Numbers};
 use crate::engine::event::{FeatureValue, RequestId};
 use crate::engine::metrics::histogram::score_cell;
 use crate::engine::metrics::reference::{
-    CategoricalProfile, FeatureKind, FeatureProfile, Flaw, Profile, Scale, Values,
+    CategoricalProfile, FeatureKind, FeatureProfile, Flaw, MOST_EDGES, Profile, Scale, Values,
 };
 
 /// How many distinct names of a feature are counted; names that come after them count as other ones.
@@ -281,6 +281,9 @@ impl Declared {
         }
         if !self.edges.is_sorted_by(|a, b| a < b) {
             return Err(Flaw::NotRising("edges"));
+        }
+        if self.edges.len() > MOST_EDGES {
+            return Err(Flaw::TooManyEdges(self.edges.len()));
         }
         Ok(())
     }

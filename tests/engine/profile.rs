@@ -258,6 +258,8 @@ fn edges_may_be_given() {
     };
     let falling = Declared { edges: vec![2.0, 1.0], ..Declared::default() };
     assert_eq!(refused(falling), ("x".to_owned(), Flaw::NotRising("edges")));
+    let many = Declared { edges: (0..9000).map(f64::from).collect(), ..Declared::default() };
+    assert_eq!(refused(many).1, Flaw::TooManyEdges(9000));
     let turned = Declared { range: Some((2.0, 1.0)), ..Declared::default() };
     assert_eq!(refused(turned).1, Flaw::NoSpread);
 }
