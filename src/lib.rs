@@ -23,7 +23,7 @@
 //! | 5 | [`pipeline`] | the flow: workers, the one writer, back-pressure, stop |
 //! | 4 | [`sink`] | rows and dead letters out |
 //! | 2 | [`evaluate`], [`decode`], [`source`], [`traffic`], [`embedded`] | states → metric rows; bytes → events; Kafka in; seeded traffic; real services beside the process |
-//! | 1 | [`telemetry`], [`failpoint`] | the program's own counters, readiness, logs; where tests break it |
+//! | 1 | [`telemetry`], [`failpoint`], [`profile`] | the program's own counters, readiness, logs; where tests break it; reference profiles as documents |
 //! | 0 | [`engine`] | pure and deterministic: join, windows, metrics |
 //!
 //! # What always holds
@@ -35,6 +35,7 @@
 pub mod engine;
 pub mod failpoint;
 pub mod telemetry;
+pub mod profile;
 pub mod evaluate;
 pub mod decode;
 pub mod source;

@@ -22,6 +22,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("embedded", 2),
     ("telemetry", 1),
     ("failpoint", 1),
+    ("profile", 1),
     ("engine", 0),
 ];
 

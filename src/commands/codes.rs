@@ -8,9 +8,12 @@ use crate::embedded::broker::BrokerError;
 use crate::embedded::clickhouse::ClickHouseError;
 use crate::http::HttpError;
 use crate::pipeline::PipelineError;
+use crate::profile::DocumentError;
+use crate::profile::builder::BuildError;
 use crate::sink::SinkError;
 use crate::sink::job::BindError;
 use crate::source::SourceError;
+use crate::source::files::FileError;
 use crate::telemetry::LogError;
 use crate::traffic::produce::TrafficError;
 
@@ -63,6 +66,54 @@ pub const CODES: &[Code] = &[
         USAGE,
         "set the variable, or make the file readable, that the secret names",
     ),
+    code(
+        "profile_not_json",
+        USAGE,
+        "name a profile's JSON document, as `tidegauge profile` writes it",
+    ),
+    code(
+        "profile_format_unknown",
+        USAGE,
+        "build the profile again with this program, or read it with the one that wrote it",
+    ),
+    code(
+        "profile_malformed",
+        USAGE,
+        "correct the part that the message names, or build the profile again",
+    ),
+    code(
+        "profile_flawed",
+        USAGE,
+        "correct the part that the message names, or build the profile again",
+    ),
+    code(
+        "profile_empty",
+        USAGE,
+        "build the profile of records that have features, scores, predictions or labels",
+    ),
+    code(
+        "profile_changed",
+        USAGE,
+        "take the document as it was written; if the change is wanted, remove its `id` and raise `generation`",
+    ),
+    code(
+        "profile_without_records",
+        FAILED,
+        "choose records that have features, scores, predictions or labels",
+    ),
+    code("profile_too_many_features", FAILED, "choose the features that matter"),
+    code(
+        "profile_declaration_invalid",
+        USAGE,
+        "declare finite, rising edges and a range whose first number is the lesser",
+    ),
+    code("profile_several_models", USAGE, "name one with `--model`"),
+    code(
+        "profile_exists",
+        USAGE,
+        "choose another `--name` or `--output`, or remove the file: profiles do not change",
+    ),
+    code("profile_not_written", FAILED, "make the folder writable, or choose another `--output`"),
     code("unknown_field", USAGE, "map only fields that the records of that topic have"),
     code("field_without_path", USAGE, "give the field at least one path, or leave it out"),
     code("bad_field_path", USAGE, "write paths as names joined by dots, like `meta.rid`"),
@@ -102,6 +153,22 @@ pub const CODES: &[Code] = &[
         FAILED,
         "stop the process that has the port, or set `http.listen` to another one",
     ),
+    code("file_missing", USAGE, "correct the path, and quote patterns (`'data/*.parquet'`)"),
+    code("file_format", USAGE, "name files .jsonl, .csv, .tsv or .parquet after what they are"),
+    code("file_unreadable", FAILED, "make the file readable for this user"),
+    code("file_empty", FAILED, "leave the file out, or write it again"),
+    code(
+        "file_column_missing",
+        USAGE,
+        "add the column, or say in `inferences.fields` or `labels.fields` which one it is",
+    ),
+    code(
+        "file_broken",
+        FAILED,
+        "correct the record that the message names, or write the file again",
+    ),
+    code("file_changed", FAILED, "run again once nobody writes to the file any more"),
+    code("rejected_unwritable", FAILED, "name a file with `--rejected` that can be written"),
     code(
         "kafka_client",
         FAILED,
@@ -411,8 +478,11 @@ failures!(
     SinkError,
     BindError,
     SourceError,
+    FileError,
     LogError,
     PipelineError,
     TrafficError,
     BrokerError,
+    DocumentError,
+    BuildError,
 );

@@ -5,6 +5,9 @@ pub mod demo;
 pub mod init;
 mod guard;
 mod processor;
+mod inputs;
+pub mod backfill;
+pub mod profile;
 pub mod run;
 pub mod simulate;
 pub mod terminal;
@@ -23,6 +26,10 @@ Examples:
   tidegauge run -c fraud.toml            measure; start as many instances as you like
   tidegauge run -c fraud.toml --until-end
                                          measure what the topics hold now, then stop
+  tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
+                                         the same rows from files
+  tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet'
+                                         what drift is measured against
   tidegauge simulate --create-topics     fill topics with traffic to try things on
 
 Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
@@ -45,6 +52,8 @@ enum Command {
     Demo(demo::Args),
     Init(init::Args),
     Run(run::Args),
+    Backfill(Box<backfill::Args>),
+    Profile(Box<profile::Args>),
     Simulate(Box<simulate::Args>),
 }
 
@@ -70,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Backfill(args) => backfill::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {

@@ -25,6 +25,7 @@ mod decode_json;
 mod fuzz;
 mod memory;
 mod pipeline;
+mod profile;
 mod registry;
 mod simulator;
 mod source;

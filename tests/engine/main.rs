@@ -11,12 +11,16 @@ mod shard;
 
 mod dictionary;
 mod drift;
+mod drift_experiment;
+mod drift_golden;
+mod drift_laws;
 mod drive;
 mod exact_sum;
 mod golden;
 mod histogram;
 mod laws;
 mod multiclass;
+mod profile;
 mod properties;
 mod reference;
 mod ranking;

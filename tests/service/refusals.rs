@@ -20,7 +20,7 @@ use crate::support::{wait_for, wait_until};
 const DEADLINE: Duration = Duration::from_secs(180);
 const PARTITIONS: usize = 4;
 /// Everything that is written but `jobs`, which says who may write.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 16] = [
     "window_state",
     "seals",
     "marks",
@@ -34,6 +34,9 @@ const TABLES: [&str; 13] = [
     "quality_multiclass",
     "quality_classes",
     "confusion",
+    "quality_estimated",
+    "data_quality",
+    "drift",
 ];
 
 /// Names and values.

@@ -10,7 +10,7 @@ use super::interval::{
 use super::stored::Stored;
 
 /// Bins of equal width over 0..=1.
-const BINS: usize = 10;
+pub(crate) const BINS: usize = 10;
 
 /// A labelled score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,7 +48,7 @@ impl Default for Calibration {
 /// The bin of a score, from 0. Bins are closed on the right: scikit-learn's `calibration_curve` puts a score behind
 /// each of `numpy.linspace(0, 1, 11)` that is below it.
 #[inline]
-fn bin_of(score: f64) -> u16 {
+pub(crate) fn bin_of(score: f64) -> u16 {
     (1..10_u16).filter(|k| f64::from(*k) * 0.1 < score).map(|_| 1).sum()
 }
 

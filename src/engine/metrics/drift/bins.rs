@@ -161,15 +161,18 @@ impl Bins {
         let share = number(self.n) / (number(self.n) + number(self.reference_n));
         let size = |bin: &Bin| bin.reference + bin.current;
         while bins.len() > 1 {
-            let mut order: Vec<usize> = (0..bins.len()).collect();
-            order.sort_by_key(|&place| size(&bins[place]));
-            if number(size(&bins[order[0]])) * share >= LEAST_EXPECTED {
+            let least_but = |taken: usize| {
+                let places = (0..bins.len()).filter(|&place| place != taken);
+                places.min_by_key(|&place| size(&bins[place])).expect("there are two at least")
+            };
+            let least = least_but(bins.len());
+            if number(size(&bins[least])) * share >= LEAST_EXPECTED {
                 break;
             }
-            let (first, second) = (order[0].min(order[1]), order[0].max(order[1]));
-            let other = bins.remove(second);
-            bins[first].reference += other.reference;
-            bins[first].current += other.current;
+            let next = least_but(least);
+            let other = bins.remove(least.max(next));
+            bins[least.min(next)].reference += other.reference;
+            bins[least.min(next)].current += other.current;
         }
         bins
     }

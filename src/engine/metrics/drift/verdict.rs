@@ -159,7 +159,7 @@ pub fn false_discovery(p_values: &[f64]) -> Vec<f64> {
     let mut least = 1.0_f64;
     for (place, &test) in order.iter().enumerate() {
         let rank = count(p_values.len() - place);
-        least = least.min(p_values[test] * tests / rank);
+        least = least.min(p_values[test] * (tests / rank));
         adjusted[test] = least;
     }
     adjusted

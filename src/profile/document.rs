@@ -1,0 +1,425 @@
+//! The profile as a JSON document: versioned, readable, with an id that follows from what it says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::engine::metrics::reference::{
+    CalibrationMap, Calibrator, CategoricalProfile, FeatureProfile, Flaw, NumericProfile, Profile,
+    Scale, Values,
+};
+
+/// The version of the document's form that this program writes and reads.
+pub const FORMAT: u64 = 1;
+
+const KEYS: [&str; 9] = [
+    "format",
+    "id",
+    "name",
+    "generation",
+    "features",
+    "score",
+    "prediction",
+    "label",
+    "calibrator",
+];
+
+/// Why a document is refused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DocumentError {
+    /// It is not JSON.
+    NotJson(String),
+    /// It has another form than this program reads.
+    Format(Option<Value>),
+    /// A part is missing or of another type.
+    Malformed {
+        /// Which part, such as ``feature `amount` ``.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A part contradicts itself.
+    Flawed {
+        /// Which part.
+        place: String,
+        /// What is wrong.
+        flaw: Flaw,
+    },
+    /// It says less than a profile needs.
+    Empty,
+    /// The content was changed after the id was given.
+    Changed {
+        /// The id that the document states.
+        stated: String,
+        /// The id that its content has.
+        content: String,
+    },
+}
+
+impl DocumentError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) => "profile_not_json",
+            Self::Format(_) => "profile_format_unknown",
+            Self::Malformed { .. } => "profile_malformed",
+            Self::Flawed { .. } => "profile_flawed",
+            Self::Empty => "profile_empty",
+            Self::Changed { .. } => "profile_changed",
+        }
+    }
+}
+
+impl fmt::Display for DocumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson(what) => write!(f, "the profile is not JSON: {what}"),
+            Self::Format(None) => {
+                write!(f, "the profile has no `format`; this program reads format {FORMAT}")
+            }
+            Self::Format(Some(found)) => {
+                write!(f, "the profile has format {found}; this program reads format {FORMAT}")
+            }
+            Self::Malformed { place, what } => write!(f, "{place} of the profile: {what}"),
+            Self::Flawed { place, flaw } => write!(f, "{place} of the profile: {flaw}"),
+            Self::Empty => {
+                write!(f, "the profile has no feature, score, prediction or label")
+            }
+            Self::Changed { stated, content } => write!(
+                f,
+                "the profile's id is `{stated}`, but what it says has the id `{content}`: it was changed"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DocumentError {}
+
+/// One column. Its keys are those of [`NumericProfile`] and [`CategoricalProfile`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum Column {
+    Numeric {
+        missing: u64,
+        type_errors: u64,
+        scale: ScaleName,
+        min: f64,
+        max: f64,
+        mean: f64,
+        sd: f64,
+        fine_edges: Vec<f64>,
+        bin_edges: Vec<f64>,
+        counts: Vec<u64>,
+        has_given_edges: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        range: Option<(f64, f64)>,
+    },
+    Categorical {
+        missing: u64,
+        type_errors: u64,
+        categories: Vec<(String, u64)>,
+        other: u64,
+    },
+    Boolean {
+        missing: u64,
+        type_errors: u64,
+        categories: Vec<(String, u64)>,
+        other: u64,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ScaleName {
+    Linear,
+    Score,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CalibratorDocument {
+    map: MapName,
+    n: u64,
+    positives: u64,
+    ece_identity: f64,
+    ece_isotonic: f64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    knots: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rates: Vec<f64>,
+}
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum MapName {
+    Identity,
+    Isotonic,
+}
+
+/// Reads a document, and checks all that comparisons rely on.
+pub fn read(text: &str) -> Result<Profile, DocumentError> {
+    let document: Value =
+        serde_json::from_str(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
+    if document.get("format") != Some(&Value::from(FORMAT)) {
+        return Err(DocumentError::Format(document.get("format").cloned()));
+    }
+    let Value::Object(mut parts) = document else { return Err(DocumentError::Format(None)) };
+    if let Some(key) = parts.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(malformed(&format!("key `{key}`"), &"is not known"));
+    }
+    let features: BTreeMap<String, Value> = required(&mut parts, "features")?;
+    let features = features.into_iter().map(|(name, value)| {
+        let place = format!("feature `{name}`");
+        Ok((Arc::from(name), Arc::new(column(&place, value)?)))
+    });
+    let mut profile = Profile {
+        id: Arc::from(""),
+        name: Arc::from(required::<String>(&mut parts, "name")?),
+        generation: required(&mut parts, "generation")?,
+        features: features.collect::<Result<_, _>>()?,
+        score: optional_column(&mut parts, "score")?,
+        prediction: optional_column(&mut parts, "prediction")?,
+        label: optional_column(&mut parts, "label")?,
+        calibrator: parts.remove("calibrator").map(calibrator).transpose()?,
+    };
+    check(&profile)?;
+    profile.id = Arc::from(id_of(&profile));
+    if let Some(stated) = parts.remove("id")
+        && stated.as_str() != Some(&*profile.id)
+    {
+        let stated = stated.as_str().map_or_else(|| stated.to_string(), str::to_owned);
+        return Err(DocumentError::Changed { stated, content: profile.id.to_string() });
+    }
+    Ok(profile)
+}
+
+/// Checks what no single column shows.
+fn check(profile: &Profile) -> Result<(), DocumentError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !(1..=100).contains(&profile.name.len()) || !profile.name.chars().all(is_plain) {
+        let what = "must be 1 to 100 letters, digits, `.`, `_` or `-`";
+        return Err(malformed("`name`", &what));
+    }
+    let targets = [&profile.score, &profile.prediction, &profile.label];
+    if profile.features.is_empty() && targets.iter().all(|target| target.is_none()) {
+        return Err(DocumentError::Empty);
+    }
+    let is_of_scores = |column: &FeatureProfile| {
+        column.numeric().is_some_and(|numeric| numeric.scale == Scale::Score)
+    };
+    if profile.score.as_ref().is_some_and(|score| !is_of_scores(score)) {
+        return Err(malformed("`score`", &"must be numeric, with scale `score`"));
+    }
+    let features = profile.features.iter();
+    let named = features.map(|(name, column)| (format!("feature `{name}`"), &**column));
+    let others = [("`prediction`", &profile.prediction), ("`label`", &profile.label)];
+    let others =
+        others.into_iter().filter_map(|(place, it)| Some((place.to_owned(), it.as_ref()?)));
+    for (place, column) in named.chain(others) {
+        if is_of_scores(column) {
+            return Err(malformed(&place, &"only `score` has scale `score`"));
+        }
+    }
+    Ok(())
+}
+
+/// The document, for people to read: indented, with the id.
+pub fn write(profile: &Profile) -> String {
+    let mut document = content(profile);
+    document.insert("id".to_owned(), Value::from(&*profile.id));
+    let text = serde_json::to_string_pretty(&Value::Object(document));
+    text.expect("a profile has finite numbers and names") + "\n"
+}
+
+/// What the id is made of: all but the id, keys in byte order, without spaces, numbers in their shortest form.
+pub fn canonical(profile: &Profile) -> String {
+    Value::Object(content(profile)).to_string()
+}
+
+/// The id that the content has: the name and the first 12 hex digits of the SHA-256 of the canonical form.
+pub fn id_of(profile: &Profile) -> String {
+    let hash = digest(&SHA256, canonical(profile).as_bytes());
+    let first = hash.as_ref().iter().take(6).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    format!("{}-{first:012x}", profile.name)
+}
+
+fn content(profile: &Profile) -> Map<String, Value> {
+    let mut parts = Map::new();
+    parts.insert("format".to_owned(), Value::from(FORMAT));
+    parts.insert("name".to_owned(), Value::from(&*profile.name));
+    parts.insert("generation".to_owned(), Value::from(profile.generation));
+    let features = profile.features.iter();
+    let features = features.map(|(name, column)| (name.to_string(), column_value(column)));
+    parts.insert("features".to_owned(), Value::Object(features.collect()));
+    let columns =
+        [("score", &profile.score), ("prediction", &profile.prediction), ("label", &profile.label)];
+    for (name, column) in columns {
+        if let Some(column) = column {
+            parts.insert(name.to_owned(), column_value(column));
+        }
+    }
+    if let Some(calibrator) = &profile.calibrator {
+        parts.insert("calibrator".to_owned(), calibrator_value(calibrator));
+    }
+    parts
+}
+
+fn malformed(place: &str, what: &dyn fmt::Display) -> DocumentError {
+    DocumentError::Malformed { place: place.to_owned(), what: what.to_string() }
+}
+
+fn parsed<T: for<'de> Deserialize<'de>>(place: &str, value: Value) -> Result<T, DocumentError> {
+    serde_json::from_value(value).map_err(|error| malformed(place, &error))
+}
+
+fn required<T: for<'de> Deserialize<'de>>(
+    parts: &mut Map<String, Value>,
+    key: &str,
+) -> Result<T, DocumentError> {
+    let place = format!("`{key}`");
+    let value = parts.remove(key).ok_or_else(|| malformed(&place, &"is missing"))?;
+    parsed(&place, value)
+}
+
+fn optional_column(
+    parts: &mut Map<String, Value>,
+    key: &str,
+) -> Result<Option<FeatureProfile>, DocumentError> {
+    parts.remove(key).map(|value| column(&format!("`{key}`"), value)).transpose()
+}
+
+fn column(place: &str, value: Value) -> Result<FeatureProfile, DocumentError> {
+    let named = |categories: Vec<(String, u64)>, other| CategoricalProfile {
+        categories: categories.into_iter().map(|(name, n)| (Arc::from(name), n)).collect(),
+        other,
+    };
+    let profile = match parsed(place, value)? {
+        Column::Numeric {
+            missing,
+            type_errors,
+            scale,
+            min,
+            max,
+            mean,
+            sd,
+            fine_edges,
+            bin_edges,
+            counts,
+            has_given_edges,
+            range,
+        } => {
+            let scale = match scale {
+                ScaleName::Linear => Scale::Linear,
+                ScaleName::Score => Scale::Score,
+            };
+            let values = Values::Numeric(NumericProfile {
+                scale,
+                min,
+                max,
+                mean,
+                sd,
+                fine_edges,
+                bin_edges,
+                counts,
+                has_given_edges,
+                range,
+            });
+            FeatureProfile { missing, type_errors, values }
+        }
+        Column::Categorical { missing, type_errors, categories, other } => {
+            let values = Values::Categorical(named(categories, other));
+            FeatureProfile { missing, type_errors, values }
+        }
+        Column::Boolean { missing, type_errors, categories, other } => {
+            let values = Values::Boolean(named(categories, other));
+            FeatureProfile { missing, type_errors, values }
+        }
+    };
+    let flawed = |flaw| DocumentError::Flawed { place: place.to_owned(), flaw };
+    profile.check().map_err(flawed)?;
+    Ok(profile)
+}
+
+fn column_value(profile: &FeatureProfile) -> Value {
+    let FeatureProfile { missing, type_errors, values } = profile;
+    let (missing, type_errors) = (*missing, *type_errors);
+    let named = |names: &CategoricalProfile| -> Vec<(String, u64)> {
+        names.categories.iter().map(|(name, count)| (name.to_string(), *count)).collect()
+    };
+    let column = match values {
+        Values::Numeric(it) => Column::Numeric {
+            missing,
+            type_errors,
+            scale: match it.scale {
+                Scale::Linear => ScaleName::Linear,
+                Scale::Score => ScaleName::Score,
+            },
+            min: it.min,
+            max: it.max,
+            mean: it.mean,
+            sd: it.sd,
+            fine_edges: it.fine_edges.clone(),
+            bin_edges: it.bin_edges.clone(),
+            counts: it.counts.clone(),
+            has_given_edges: it.has_given_edges,
+            range: it.range,
+        },
+        Values::Categorical(it) => {
+            Column::Categorical { missing, type_errors, categories: named(it), other: it.other }
+        }
+        Values::Boolean(it) => {
+            Column::Boolean { missing, type_errors, categories: named(it), other: it.other }
+        }
+    };
+    serde_json::to_value(column).expect("a checked column has finite numbers")
+}
+
+fn calibrator(value: Value) -> Result<Calibrator, DocumentError> {
+    let place = "`calibrator`";
+    let found: CalibratorDocument = parsed(place, value)?;
+    let map = match found.map {
+        MapName::Identity if found.knots.is_empty() && found.rates.is_empty() => {
+            CalibrationMap::Identity
+        }
+        MapName::Identity => return Err(malformed(place, &"map `identity` has no knots or rates")),
+        MapName::Isotonic => CalibrationMap::Isotonic { knots: found.knots, rates: found.rates },
+    };
+    map.check().map_err(|flaw| DocumentError::Flawed { place: place.to_owned(), flaw })?;
+    let shares = 0.0..=1.0;
+    let is_sound = found.positives <= found.n
+        && found.n > 0
+        && [found.ece_identity, found.ece_isotonic].iter().all(|ece| shares.contains(ece));
+    if !is_sound {
+        return Err(malformed(place, &"its counts or calibration errors are impossible"));
+    }
+    Ok(Calibrator {
+        map,
+        n: found.n,
+        positives: found.positives,
+        ece_identity: found.ece_identity,
+        ece_isotonic: found.ece_isotonic,
+    })
+}
+
+fn calibrator_value(calibrator: &Calibrator) -> Value {
+    let (map, knots, rates) = match &calibrator.map {
+        CalibrationMap::Identity => (MapName::Identity, Vec::new(), Vec::new()),
+        CalibrationMap::Isotonic { knots, rates } => {
+            (MapName::Isotonic, knots.clone(), rates.clone())
+        }
+    };
+    let document = CalibratorDocument {
+        map,
+        n: calibrator.n,
+        positives: calibrator.positives,
+        ece_identity: calibrator.ece_identity,
+        ece_isotonic: calibrator.ece_isotonic,
+        knots,
+        rates,
+    };
+    serde_json::to_value(document).expect("a checked calibrator has finite numbers")
+}

@@ -1,0 +1,9 @@
+//! Reference profiles outside the engine: built from records, written as JSON documents and read back.
+
+pub mod document;
+pub mod numbers;
+pub mod calibrate;
+pub mod builder;
+
+pub use builder::{Built, ProfileBuilder};
+pub use document::{DocumentError, read, write};

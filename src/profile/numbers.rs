@@ -1,0 +1,153 @@
+//! Counts of numbers in bounded memory, and the quantiles that make edges of them.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::engine::metrics::exact_sum::ExactSum;
+use crate::engine::metrics::reference::{NumericProfile, Scale};
+
+/// How many distinct numbers of a feature are kept as they are; about 10 MB.
+pub const EXACT_NUMBERS: usize = 1 << 18;
+/// The bits of a double's mantissa that are kept, once there are more: quantiles are then too high by at most 2^-12 of
+/// their size. Each further overflow takes one bit more.
+const KEPT_BITS: u32 = 12;
+const MANTISSA_BITS: u32 = 52;
+
+/// Numbers with their counts. Minimum, maximum, mean and standard deviation are exact, and so are the counts between
+/// edges; the edges are quantiles exactly while there are few distinct numbers, else rounded up.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    limit: usize,
+    counts: HashMap<u64, u64, FixedState>,
+    dropped_bits: u32,
+    n: u64,
+    min: f64,
+    max: f64,
+    sum: ExactSum,
+    squares: ExactSum,
+}
+
+impl Numbers {
+    /// Without numbers; keeps that many distinct ones.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            counts: HashMap::with_hasher(FixedState::default()),
+            dropped_bits: 0,
+            n: 0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            sum: ExactSum::default(),
+            squares: ExactSum::default(),
+        }
+    }
+
+    /// Adds a finite number that is counted as `x`, and as `size` in mean and standard deviation.
+    pub fn add(&mut self, x: f64, size: f64) {
+        // -0.0 and 0.0 are one number.
+        let x = x + 0.0;
+        self.n += 1;
+        (self.min, self.max) = (self.min.min(x), self.max.max(x));
+        self.sum.add(size);
+        self.squares.add_product(size, size);
+        *self.counts.entry(rounded_up(x, self.dropped_bits).to_bits()).or_insert(0) += 1;
+        while self.counts.len() > self.limit && self.dropped_bits < MANTISSA_BITS {
+            self.coarsen();
+        }
+    }
+
+    #[cold]
+    fn coarsen(&mut self) {
+        self.dropped_bits = match self.dropped_bits {
+            0 => MANTISSA_BITS - KEPT_BITS,
+            bits => bits + 1,
+        };
+        let fine = std::mem::replace(&mut self.counts, HashMap::with_hasher(FixedState::default()));
+        for (bits, count) in fine {
+            let coarse = rounded_up(f64::from_bits(bits), self.dropped_bits);
+            *self.counts.entry(coarse.to_bits()).or_insert(0) += count;
+        }
+    }
+
+    /// How many numbers there are.
+    pub fn n(&self) -> u64 {
+        self.n
+    }
+
+    /// By how much, relative to its size, an edge may exceed the quantile; 0: not at all.
+    pub fn edge_error(&self) -> f64 {
+        match self.dropped_bits {
+            0 => 0.0,
+            bits => (-f64::from(MANTISSA_BITS - bits)).exp2(),
+        }
+    }
+
+    /// The profile of at least one number: with these edges, or with quantiles for edges.
+    pub fn profile(
+        &self,
+        scale: Scale,
+        edges: &[f64],
+        range: Option<(f64, f64)>,
+    ) -> NumericProfile {
+        let sorted = self.sorted();
+        let (fine_edges, bin_edges) = if edges.is_empty() {
+            let percents = || (1..100).map(|percent| quantile(&sorted, self.n, percent));
+            let tenths = percents().enumerate().filter(|(i, _)| i % 10 == 9);
+            (distinct(percents()), distinct(tenths.map(|(_, edge)| edge)))
+        } else {
+            (edges.to_vec(), edges.to_vec())
+        };
+        let mut counts = vec![0; fine_edges.len() + 1];
+        for &(x, count) in &sorted {
+            counts[fine_edges.partition_point(|edge| *edge < x)] += count;
+        }
+        NumericProfile {
+            scale,
+            min: self.min,
+            max: self.max,
+            mean: self.sum.mean(self.n),
+            sd: ExactSum::covariance(self.n, &self.squares, &self.sum, &self.sum).max(0.0).sqrt(),
+            fine_edges,
+            bin_edges,
+            counts,
+            has_given_edges: !edges.is_empty(),
+            range,
+        }
+    }
+
+    /// The numbers, rising. Rounded ones never exceed the maximum.
+    fn sorted(&self) -> Vec<(f64, u64)> {
+        let rounded = |(bits, count): (&u64, &u64)| (f64::from_bits(*bits).min(self.max), *count);
+        let mut sorted: Vec<(f64, u64)> = self.counts.iter().map(rounded).collect();
+        sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        sorted
+    }
+}
+
+/// The greatest number that has the same bits, but for the lowest ones; 0 has no others beside it.
+fn rounded_up(x: f64, dropped_bits: u32) -> f64 {
+    if x.to_bits() == 0 {
+        return x;
+    }
+    let mask = (1_u64 << dropped_bits) - 1;
+    f64::from_bits(if x < 0.0 { x.to_bits() & !mask } else { x.to_bits() | mask })
+}
+
+/// The k-th smallest of n numbers, k = max(1, ⌈percent · n / 100⌉): numpy's `inverted_cdf`.
+fn quantile(sorted: &[(f64, u64)], n: u64, percent: u64) -> f64 {
+    let rank = (u128::from(percent) * u128::from(n)).div_ceil(100).max(1);
+    let mut below = 0_u128;
+    for &(x, count) in sorted {
+        below += u128::from(count);
+        if below >= rank {
+            return x;
+        }
+    }
+    unreachable!("the counts add up to n, which is at least the rank")
+}
+
+fn distinct(rising: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut all: Vec<f64> = rising.collect();
+    all.dedup();
+    all
+}

@@ -1,0 +1,146 @@
+//! `tidegauge profile`: a document from files of inferences and labels.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::{Value as Json, json};
+use tidegauge::engine::metrics::reference::{CalibrationMap, Profile};
+use tidegauge::profile::read;
+
+/// 2026-01-05 00:00 UTC.
+const START: i64 = 1_767_571_200_000;
+
+/// A folder with a configuration, 1,200 inferences of model `fraud` and one of `other`, and labels.
+fn folder() -> tempfile::TempDir {
+    let (mut inferences, mut labels) = (String::new(), "request_id,timestamp,label\n".to_owned());
+    for i in 0..1200_i64 {
+        let amount = if i % 10 == 0 { Json::Null } else { json!(i % 40) };
+        let record = json!({
+            "request_id": format!("r{i}"), "model": "fraud", "version": format!("{}", 1 + i % 2),
+            "timestamp": START + i, "score": f64::from(i32::try_from(i % 100).unwrap()) / 100.0,
+            "features": {"amount": amount, "country": if i % 4 == 0 { "SK" } else { "CZ" }, "gone": null},
+        });
+        writeln!(inferences, "{record}").unwrap();
+        // Two of three are labelled: the even half of them 0, and then corrected to 1.
+        if i % 3 < 2 {
+            writeln!(labels, "r{i},{},{}", START + 1000, i % 3).unwrap();
+        }
+        if i % 6 == 0 {
+            writeln!(labels, "r{i},{},1", START + 2000).unwrap();
+            writeln!(labels, "r{i},{},0", START + 1500).unwrap();
+        }
+    }
+    let other = json!({"request_id": "x", "model": "other", "timestamp": START, "score": 0.5});
+    writeln!(inferences, "{other}\n{{\"model\": \"fraud\"}}").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("t.toml", "[inferences]\ntopic = \"i\"\n");
+    write("inferences.jsonl", &inferences);
+    write("labels.csv", &labels);
+    folder
+}
+
+/// Builds a profile in the folder; exit code, standard output, standard error.
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::cargo_bin("tidegauge")
+        .unwrap()
+        .timeout(std::time::Duration::from_secs(60))
+        .current_dir(folder)
+        .args(["profile", "-c", "t.toml", "--inferences", "inferences.jsonl"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn profile(folder: &Path, file: &str) -> Profile {
+    read(&fs::read_to_string(folder.join(file)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_profile_is_built_from_files() {
+    let folder = folder();
+    let arguments = ["--name", "fraud-1", "--model", "fraud", "--labels", "labels.csv"];
+    let (exit, said, error) = run(folder.path(), &arguments);
+    assert_eq!(exit, 0, "{error}");
+    let built = profile(folder.path(), "fraud-1.json");
+    assert!(
+        said.contains(&format!("profile {} of 1200 inferences, 800 labelled", built.id)),
+        "{said}"
+    );
+    assert!(said.contains("left out, without values: gone"), "{said}");
+    assert!(said.contains("1 records can't be used"), "{said}");
+    assert!(error.contains("inferences.jsonl, record 1202: "), "{error}");
+    let amount = &built.features["amount"];
+    assert_eq!((amount.total(), amount.missing), (1080, 120));
+    let names = |of: &tidegauge::engine::metrics::reference::FeatureProfile| {
+        of.categories()
+            .unwrap()
+            .categories
+            .iter()
+            .map(|(k, n)| (k.to_string(), *n))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&built.features["country"]), [("CZ".to_owned(), 900), ("SK".to_owned(), 300)]);
+    // 400 are labelled 0, 200 of which 1 in the end, and 400 are labelled 1.
+    let label = built.label.as_ref().unwrap();
+    assert_eq!(names(label), [("1".to_owned(), 600), ("0".to_owned(), 200)]);
+    assert_eq!(label.missing, 400);
+    let calibrator = built.calibrator.unwrap();
+    assert_eq!((calibrator.n, calibrator.positives), (800, 600));
+    // Scores that say nothing of labels are far from probabilities.
+    assert_ne!(calibrator.map, CalibrationMap::Identity);
+    assert!(calibrator.ece_isotonic < calibrator.ece_identity);
+    // Profiles do not change.
+    let (exit, _, error) = run(folder.path(), &arguments);
+    assert!(exit == 2 && error.starts_with("error[profile_exists]: fraud-1.json "), "{error}");
+}
+
+#[test]
+fn the_summary_can_be_read_by_programs() {
+    let folder = folder();
+    let (exit, said, error) = run(
+        folder.path(),
+        &["--name", "v2", "--model", "fraud", "--version", "2", "--output", "p.json", "--json"],
+    );
+    assert_eq!(exit, 0, "{error}");
+    let summary: Json = serde_json::from_str(&said).unwrap();
+    let built = profile(folder.path(), "p.json");
+    assert_eq!(summary["id"], json!(&*built.id));
+    assert_eq!((&summary["inferences"], &summary["rejected"]), (&json!(600), &json!(1)));
+    assert_eq!(
+        (&summary["calibrator"], &summary["without_values"]),
+        (&Json::Null, &json!(["gone"]))
+    );
+    assert_eq!(built.score.unwrap().total(), 600);
+    // The name and the document are all that is left behind.
+    let mut files: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["inferences.jsonl", "labels.csv", "p.json", "t.toml"]);
+}
+
+#[test]
+fn what_cannot_be_one_profile_is_refused() {
+    let folder = folder();
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["--name", "a"],
+            "error[profile_several_models]: the files hold models `fraud` and `other`",
+        ),
+        (&["--name", "a", "--model", "nobody"], "error[profile_without_records]: "),
+        (
+            &["--name", "a", "--model", "fraud", "--output", "no/a.json"],
+            "error[profile_not_written]: ",
+        ),
+        (&["--name", "a b"], "must be 1 to 100 letters, digits"),
+    ];
+    for (arguments, expected) in cases {
+        let (exit, _, error) = run(folder.path(), arguments);
+        assert!(exit > 0 && error.contains(expected), "{error}");
+        assert!(!folder.path().join("a.json").exists());
+    }
+}

@@ -1,0 +1,260 @@
+//! How often windows that did not drift get a verdict that they did, and how often a planted shift is found: the
+//! figures of the README's table, from seeded samples.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tidegauge::engine::event::FeatureValue;
+use tidegauge::engine::metrics::drift::method::{Method, Options as DriftOptions};
+use tidegauge::engine::metrics::drift::verdict::{Judged, Kind, Measured, Verdict, judge};
+use tidegauge::engine::metrics::drift::{CurrentCounts, drift};
+use tidegauge::engine::metrics::histogram::score_cell;
+use tidegauge::engine::metrics::reference::{FeatureProfile, Profile};
+use tidegauge::profile::ProfileBuilder;
+use tidegauge::profile::builder::{Options, Record};
+
+use crate::drift_golden::NOTHING;
+
+const REFERENCE_N: usize = 5000;
+const WINDOWS: [(usize, u32); 4] = [(50, 25), (200, 25), (1000, 10), (10_000, 2)];
+const REFERENCES: u64 = 4;
+/// Shifts of one feature by their population stability index, in windows of 1,000.
+const SHIFTS: [f64; 4] = [0.05, 0.1, 0.25, 0.35];
+const SHIFTED_N: usize = 1000;
+const SHIFTED_WINDOWS: u32 = 25;
+
+/// `SplitMix64` (Steele, Lea and Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let bits = u32::try_from((z ^ (z >> 31)) >> 32).unwrap();
+        (f64::from(bits) + 0.5) / 4_294_967_296.0
+    }
+
+    /// Standard normal (Box and Muller 1958).
+    fn normal(&mut self) -> f64 {
+        let (radius, angle) = (self.unit(), self.unit());
+        (-2.0 * libm::log(radius)).sqrt() * libm::cos(std::f64::consts::TAU * angle)
+    }
+}
+
+/// One inference: five numbers of different shapes, three with names, and a score that decides.
+struct Sample {
+    numbers: [f64; 5],
+    names: [String; 2],
+    truth: bool,
+    score: f64,
+}
+
+const NUMBERS: [&str; 5] = ["shifted", "amount", "count", "mostly_zero", "share"];
+
+fn sample(random: &mut Random, shift: f64) -> Sample {
+    let numbers = [
+        random.normal() + shift,
+        (libm::exp(3.0 + random.normal()) * 100.0).round() / 100.0,
+        (random.unit() * 4.0).floor() + (random.unit() * 4.0).floor(),
+        if random.unit() < 0.8 { 0.0 } else { random.normal() },
+        random.unit(),
+    ];
+    // Five names of one frequency; and about thirty, each rarer than the one before.
+    let names = [
+        format!("n{}", (random.unit() * 5.0).floor()),
+        format!("n{}", (-libm::log(random.unit()) * 4.0).floor()),
+    ];
+    let score = random.unit() * random.unit();
+    Sample { numbers, names, truth: random.unit() < 0.02, score }
+}
+
+fn class(score: f64) -> &'static str {
+    if score >= 0.4 { "1" } else { "0" }
+}
+
+fn reference(random: &mut Random) -> Profile {
+    let mut builder = ProfileBuilder::new(Options::new("reference")).unwrap();
+    for _ in 0..REFERENCE_N {
+        let Sample { numbers, names, truth, score } = sample(random, 0.0);
+        let mut features: Vec<(&str, FeatureValue<'_>)> =
+            NUMBERS.into_iter().zip(numbers.map(FeatureValue::Number)).collect();
+        features.push(("flag", FeatureValue::Boolean(truth)));
+        features.push(("even", FeatureValue::Text(&names[0])));
+        features.push(("skewed", FeatureValue::Text(&names[1])));
+        let prediction = FeatureValue::Text(class(score));
+        builder
+            .add(&Record { features: &features, score: Some(score), prediction, ..NOTHING })
+            .unwrap();
+    }
+    builder.finish().unwrap().profile
+}
+
+/// The verdicts on a window of n records.
+fn window(profile: &Profile, random: &mut Random, n: usize, shift: f64) -> Vec<Judged> {
+    let samples: Vec<Sample> = (0..n).map(|_| sample(random, shift)).collect();
+    let numeric = |kind, name: &str, profile: &FeatureProfile, values: Vec<f64>| {
+        let cells = profile.numeric().unwrap().gather(values.into_iter().map(|x| (x, 1)));
+        let measures = drift(profile, &CurrentCounts::Cells { cells: &cells, missing: 0 });
+        Measured { kind, feature: Arc::from(name), measures }
+    };
+    let named = |kind, name: &str, profile: &FeatureProfile, values: Vec<&str>| {
+        let mut counts = std::collections::BTreeMap::new();
+        for value in values {
+            *counts.entry(value).or_insert(0) += 1;
+        }
+        let names: Vec<(&str, u64)> = counts.into_iter().collect();
+        let current = CurrentCounts::Names { names: &names, other: 0, missing: 0 };
+        Measured { kind, feature: Arc::from(name), measures: drift(profile, &current) }
+    };
+    let mut measured = Vec::new();
+    for (i, name) in NUMBERS.into_iter().enumerate() {
+        let values = samples.iter().map(|sample| sample.numbers[i]).collect();
+        measured.push(numeric(Kind::Feature, name, &profile.features[name], values));
+    }
+    for (i, name) in ["even", "skewed"].into_iter().enumerate() {
+        let values = samples.iter().map(|sample| &*sample.names[i]).collect();
+        measured.push(named(Kind::Feature, name, &profile.features[name], values));
+    }
+    let truths = samples.iter().map(|it| if it.truth { "true" } else { "false" }).collect();
+    measured.push(named(Kind::Feature, "flag", &profile.features["flag"], truths));
+    let scores = samples.iter().map(|sample| f64::from(score_cell(sample.score))).collect();
+    measured.push(numeric(Kind::Score, "", profile.score.as_ref().unwrap(), scores));
+    let classes = samples.iter().map(|sample| class(sample.score)).collect();
+    measured.push(named(Kind::Prediction, "", profile.prediction.as_ref().unwrap(), classes));
+    judge(measured, &DriftOptions::default())
+}
+
+/// The standard normal distribution function.
+fn normal_below(x: f64) -> f64 {
+    libm::erfc(-x / 2.0_f64.sqrt()) / 2.0
+}
+
+/// The shift of a standard normal whose population stability index over tenths is this.
+fn shift_of(index: f64) -> f64 {
+    let bisect = |mut low: f64, mut high: f64, is_below: &dyn Fn(f64) -> bool| {
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            if is_below(middle) { low = middle } else { high = middle }
+        }
+        low
+    };
+    let mut edges = vec![f64::NEG_INFINITY];
+    for tenth in 1..10 {
+        edges.push(bisect(-9.0, 9.0, &|x| normal_below(x) < f64::from(tenth) / 10.0));
+    }
+    edges.push(f64::INFINITY);
+    let index_at = |shift: f64| -> f64 {
+        let share = |pair: &[f64]| normal_below(pair[1] - shift) - normal_below(pair[0] - shift);
+        edges.windows(2).map(|pair| (share(pair) - 0.1) * libm::log(share(pair) / 0.1)).sum()
+    };
+    bisect(0.0, 3.0, &|shift| index_at(shift) < index)
+}
+
+/// How many of the rows that are meant there are, and how many of them count.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    hits: u32,
+    of: u32,
+}
+
+impl Share {
+    fn of<'a>(
+        rows: impl IntoIterator<Item = &'a Judged>,
+        is_meant: impl Fn(&Judged) -> bool,
+        is_hit: impl Fn(&Judged) -> bool,
+    ) -> Self {
+        let mut share = Self::default();
+        for row in rows.into_iter().filter(|row| is_meant(row)) {
+            share.of += 1;
+            share.hits += u32::from(is_hit(row));
+        }
+        share
+    }
+
+    fn percent(self) -> f64 {
+        100.0 * f64::from(self.hits) / f64::from(self.of)
+    }
+}
+
+fn is_drift(row: &Judged) -> bool {
+    row.verdict == Verdict::Drift
+}
+
+fn is_flagged(row: &Judged) -> bool {
+    matches!(row.verdict, Verdict::Drift | Verdict::Warn)
+}
+
+/// All rows of windows of each size without a shift, and of windows of 1,000 with each shift.
+fn experiment() -> (Vec<Vec<Judged>>, Vec<Vec<Judged>>) {
+    let mut random = Random(20_260_105);
+    let mut still = vec![Vec::new(); WINDOWS.len()];
+    let mut shifted = vec![Vec::new(); SHIFTS.len()];
+    for _ in 0..REFERENCES {
+        let profile = reference(&mut random);
+        for (rows, (n, windows)) in still.iter_mut().zip(WINDOWS) {
+            for _ in 0..windows {
+                rows.extend(window(&profile, &mut random, n, 0.0));
+            }
+        }
+        for (rows, index) in shifted.iter_mut().zip(SHIFTS) {
+            let shift = shift_of(index);
+            for _ in 0..SHIFTED_WINDOWS {
+                let judged = window(&profile, &mut random, SHIFTED_N, shift);
+                rows.extend(judged.into_iter().filter(|row| &*row.feature == "shifted"));
+            }
+        }
+    }
+    (still, shifted)
+}
+
+fn table(still: &[Vec<Judged>], shifted: &[Vec<Judged>]) -> String {
+    let mut text =
+        "| method | `drift` without drift, n = 50 | 200 | 1,000 | 10,000 | p ≤ 0.05 at 1,000 |"
+            .to_owned();
+    for index in SHIFTS {
+        write!(text, " found at PSI {index} |").unwrap();
+    }
+    text.push_str("\n|---|---|---|---|---|---|---|---|---|---|\n");
+    for method in Method::ALL {
+        let is_meant = |row: &Judged| row.measure.method == method;
+        write!(text, "| `{}` |", method.name()).unwrap();
+        for rows in still {
+            write!(text, " {:.1} % |", Share::of(rows, is_meant, is_drift).percent()).unwrap();
+        }
+        let is_unlikely = |row: &Judged| row.measure.p_value.is_ok_and(|p| p <= 0.05);
+        if method.is_rate() {
+            text.push_str(" – | – | – | – | – |\n");
+            continue;
+        }
+        write!(text, " {:.1} % |", Share::of(&still[2], is_meant, is_unlikely).percent()).unwrap();
+        for rows in shifted {
+            let flagged = Share::of(rows, is_meant, is_flagged).percent();
+            let drift = Share::of(rows, is_meant, is_drift).percent();
+            write!(text, " {flagged:.0} % ({drift:.0} %) |").unwrap();
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn verdicts_are_seldom_wrong_and_shifts_are_found() {
+    let (still, shifted) = experiment();
+    for (rows, (n, _)) in still.iter().zip(WINDOWS) {
+        for method in Method::ALL {
+            let is_meant = |row: &Judged| row.measure.method == method;
+            let share = Share::of(rows, is_meant, is_drift);
+            assert!(share.of >= 30 && share.percent() <= 5.0, "{} at {n}", method.name());
+        }
+        let all = Share::of(rows, |_| true, |row| row.verdict == Verdict::InsufficientData);
+        assert_eq!(all.hits == all.of, n < 100, "verdicts at {n} begin with 100 values");
+    }
+    let at = SHIFTS.iter().position(|index| *index == 0.25).unwrap();
+    let is_primary = |row: &Judged| row.is_primary;
+    let found = Share::of(&shifted[at], is_primary, is_flagged);
+    assert!(found.of == 100 && found.percent() >= 80.0, "{}", found.percent());
+    let readme = include_str!("../../README.md");
+    let table = table(&still, &shifted);
+    assert!(readme.contains(&table), "the README's table of drift verdicts should be:\n{table}");
+}

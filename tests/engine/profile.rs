@@ -1,0 +1,341 @@
+//! Profiles: what the builder makes of records, and what a document may say.
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+use tidegauge::engine::event::{FeatureValue, RequestId};
+use tidegauge::engine::metrics::histogram::score_cell;
+use tidegauge::engine::metrics::reference::{Binning, FeatureKind, Flaw, Profile, Scale};
+use tidegauge::profile::builder::{BuildError, Declared, Options, Record, Targets};
+use tidegauge::profile::document::{DocumentError, canonical, read, write};
+use tidegauge::profile::{Built, ProfileBuilder};
+
+use crate::drift_golden::{NOTHING, built};
+
+/// Four features of every kind, scores, classes and a calibrator.
+fn example() -> Profile {
+    let mut options = Options::new("fraud-2026.01");
+    let range = Declared { range: Some((0.0, 1e6)), ..Declared::default() };
+    options.declared.insert("amount".to_owned(), range);
+    let mut builder = ProfileBuilder::new(options).unwrap();
+    for i in 0..2000_u32 {
+        let amount = f64::from(i * i % 977) / 7.0;
+        let score = f64::from(i % 101) / 100.0;
+        let features = [
+            ("amount", FeatureValue::Number(amount)),
+            (
+                "country",
+                FeatureValue::Text(["CZ", "SK", "AT"][usize::try_from(i % 7 / 3).unwrap()]),
+            ),
+            ("is_new", FeatureValue::Boolean(i % 5 == 0)),
+            ("gap", if i % 4 == 0 { FeatureValue::Missing } else { FeatureValue::Number(-0.0) }),
+        ];
+        let record = Record {
+            id: RequestId::of(&i.to_le_bytes()),
+            features: &features,
+            score: Some(score),
+            prediction: FeatureValue::Number(if score >= 0.5 { 1.0 } else { 0.0 }),
+            label: FeatureValue::Text(if i % 3 == 0 { "1" } else { "0" }),
+            positive: Some(i % 3 == 0),
+        };
+        builder.add(&record).unwrap();
+    }
+    builder.finish().unwrap().profile
+}
+
+fn document() -> Json {
+    let mut document: Json = serde_json::from_str(&write(&example())).unwrap();
+    document.as_object_mut().unwrap().remove("id");
+    document
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let profile = example();
+    assert_eq!(read(&write(&profile)), Ok(profile.clone()));
+    assert_eq!(read(&canonical(&profile)), Ok(profile.clone()));
+    let prefix = "fraud-2026.01-";
+    assert!(profile.id.starts_with(prefix) && profile.id.len() == prefix.len() + 12);
+    // Neither the order of keys nor white space is part of the content.
+    let reordered =
+        document().as_object().unwrap().iter().rev().fold(String::new(), |all, (k, v)| {
+            format!("{all}{}\n {}: {v}", if all.is_empty() { "" } else { "," }, json!(k))
+        });
+    assert_eq!(read(&format!("{{{reordered}}}")).unwrap().id, profile.id);
+}
+
+#[test]
+fn another_content_has_another_id() {
+    let mut changed = document();
+    changed["generation"] = json!(2);
+    let id = read(&changed.to_string()).unwrap().id;
+    assert_ne!(id, example().id);
+    changed["id"] = json!(&*example().id);
+    let expected =
+        DocumentError::Changed { stated: example().id.to_string(), content: id.to_string() };
+    assert_eq!(read(&changed.to_string()), Err(expected));
+}
+
+/// A change of the document at a path of keys.
+fn with(path: &[&str], value: Json) -> String {
+    let mut document = document();
+    let place = path.iter().fold(&mut document, |at, key| &mut at[*key]);
+    *place = value;
+    document.to_string()
+}
+
+fn without(path: &[&str]) -> String {
+    let mut document = document();
+    let (last, path) = path.split_last().unwrap();
+    let place = path.iter().fold(&mut document, |at, key| &mut at[*key]);
+    assert!(place.as_object_mut().unwrap().remove(*last).is_some());
+    document.to_string()
+}
+
+#[test]
+fn documents_that_comparisons_cannot_rely_on_are_refused() {
+    let amount = |key| ["features", "amount", key];
+    let cases = [
+        ("{", "profile_not_json", "EOF"),
+        ("[]", "profile_format_unknown", "no `format`"),
+        (
+            &with(&["format"], json!(2)),
+            "profile_format_unknown",
+            "has format 2; this program reads",
+        ),
+        (&without(&["name"]), "profile_malformed", "`name` of the profile: is missing"),
+        (&with(&["name"], json!("a b")), "profile_malformed", "letters, digits"),
+        (
+            &with(&["nmae"], json!("a")),
+            "profile_malformed",
+            "key `nmae` of the profile: is not known",
+        ),
+        (
+            &without(&amount("sd")),
+            "profile_malformed",
+            "feature `amount` of the profile: missing field `sd`",
+        ),
+        (&with(&amount("sd"), Json::Null), "profile_malformed", "feature `amount`"),
+        (&with(&amount("kind"), json!("text")), "profile_malformed", "unknown variant `text`"),
+        (&with(&amount("sd"), json!(-1.0)), "profile_flawed", "standard deviation is negative"),
+        (&with(&amount("min"), json!(1e9)), "profile_flawed", "minimum exceeds its maximum"),
+        (
+            &with(&amount("bin_edges"), json!([3.0, 2.0])),
+            "profile_flawed",
+            "`bin_edges` do not rise",
+        ),
+        (
+            &with(&amount("fine_edges"), json!([1.0, 1.0])),
+            "profile_flawed",
+            "`fine_edges` do not rise",
+        ),
+        (&with(&amount("bin_edges"), json!([0.12345])), "profile_flawed", "not among `fine_edges`"),
+        (
+            &with(&amount("counts"), json!([1, 2])),
+            "profile_flawed",
+            "needs 100 counts or rates, and has 2",
+        ),
+        (&with(&amount("counts"), json!(vec![0; 100])), "profile_flawed", "no values"),
+        (&with(&amount("counts"), json!(vec![u64::MAX; 100])), "profile_flawed", "more than 2^53"),
+        (&with(&["features", "country", "categories"], json!([])), "profile_flawed", "no values"),
+        (
+            &with(&["features", "country", "categories"], json!([["a", 1], ["b", 2]])),
+            "profile_flawed",
+            "by falling count",
+        ),
+        (
+            &with(&["features", "country", "categories"], json!([["a", 2], ["a", 1]])),
+            "profile_flawed",
+            "category `a` stands twice",
+        ),
+        (
+            &with(&["score", "max"], json!(0.5)),
+            "profile_flawed",
+            "`score` of the profile: on scale",
+        ),
+        (&with(&["score", "scale"], json!("linear")), "profile_malformed", "with scale `score`"),
+        (&with(&amount("scale"), json!("score")), "profile_flawed", "whole numbers from 0 to 9730"),
+        (&with(&["calibrator", "positives"], json!(9999)), "profile_malformed", "impossible"),
+        (&with(&["calibrator", "map"], json!("cubic")), "profile_malformed", "unknown variant"),
+        (r#"{"format":1,"name":"a","generation":1,"features":{}}"#, "profile_empty", "no feature"),
+    ];
+    for (text, code, said) in cases {
+        let error = read(text).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains(said), "{error}\nshould say: {said}");
+    }
+}
+
+#[test]
+fn knots_must_rise() {
+    let isotonic = |knots: Json, rates: Json| {
+        let counts = json!({"map": "isotonic", "n": 2, "positives": 1, "ece_identity": 0.0,
+            "ece_isotonic": 0.0, "knots": knots, "rates": rates});
+        read(&with(&["calibrator"], counts))
+    };
+    assert!(isotonic(json!([0.1, 0.2]), json!([0.0, 0.0])).is_ok());
+    let flaw = |flaw| DocumentError::Flawed { place: "`calibrator`".to_owned(), flaw };
+    let refused = [
+        (json!([0.2, 0.2]), json!([0.0, 0.1]), Flaw::NotRising("knots")),
+        (json!([0.1, 0.2]), json!([0.2, 0.1]), Flaw::NotRising("rates")),
+        (json!([0.1, 1.2]), json!([0.2, 0.3]), Flaw::NotAProbability),
+        (json!([0.1]), json!([0.2, 0.3]), Flaw::CountsAndEdges { expected: 1, found: 2 }),
+        (json!([]), json!([]), Flaw::CountsAndEdges { expected: 1, found: 0 }),
+    ];
+    for (knots, rates, expected) in refused {
+        assert_eq!(isotonic(knots, rates), Err(flaw(expected)));
+    }
+}
+
+#[test]
+fn the_example_is_what_its_records_are() {
+    let profile = example();
+    let kind = |name: &str| profile.features[name].kind();
+    assert_eq!(kind("amount"), FeatureKind::Numeric);
+    assert_eq!(kind("country"), FeatureKind::Categorical);
+    assert_eq!(kind("is_new"), FeatureKind::Boolean);
+    assert_eq!(profile.features["amount"].numeric().unwrap().range, Some((0.0, 1e6)));
+    let gap = &profile.features["gap"];
+    assert_eq!((gap.total(), gap.missing), (1500, 500));
+    assert_eq!(gap.numeric().unwrap().fine_edges, [0.0]);
+    let listed = |names: &[(std::sync::Arc<str>, u64)]| -> Vec<(String, u64)> {
+        names.iter().map(|(name, count)| (name.to_string(), *count)).collect()
+    };
+    let is_new = &profile.features["is_new"].categories().unwrap().categories;
+    assert_eq!(listed(is_new), [("false".to_owned(), 1600), ("true".to_owned(), 400)]);
+    // Classes 0 and 1 are texts, wherever they come from.
+    let prediction = &profile.prediction.as_ref().unwrap().categories().unwrap().categories;
+    assert_eq!(listed(prediction), [("0".to_owned(), 1000), ("1".to_owned(), 1000)]);
+    let label = &profile.label.as_ref().unwrap().categories().unwrap().categories;
+    assert_eq!(listed(label), [("0".to_owned(), 1333), ("1".to_owned(), 667)]);
+    let score = profile.score.as_ref().unwrap().numeric().unwrap();
+    assert_eq!((score.scale, score.min), (Scale::Score, 0.0));
+    assert_eq!(score.max, f64::from(score_cell(1.0)));
+    assert!(score.bin_edges.contains(&f64::from(score_cell(0.39))));
+    assert_eq!(profile.calibrator.as_ref().unwrap().n, 2000);
+}
+
+#[test]
+fn values_of_the_rarer_kind_are_type_errors() {
+    let values = [
+        FeatureValue::Number(1.0),
+        FeatureValue::Text("oops"),
+        FeatureValue::NotFinite,
+        FeatureValue::Missing,
+        FeatureValue::Number(2.0),
+    ];
+    let Built { profile, records, .. } = built(values, Options::new("test"));
+    let feature = &profile.features["x"];
+    assert_eq!((records, feature.total(), feature.missing, feature.type_errors), (5, 2, 2, 1));
+    let mut options = Options::new("test");
+    let declared = Declared { kind: Some(FeatureKind::Categorical), ..Declared::default() };
+    options.declared.insert("x".to_owned(), declared);
+    let feature = built(values, options).profile.features["x"].clone();
+    assert_eq!(
+        (feature.kind(), feature.total(), feature.type_errors),
+        (FeatureKind::Categorical, 1, 2)
+    );
+}
+
+#[test]
+fn edges_may_be_given() {
+    let mut options = Options::new("test");
+    let declared = Declared { edges: vec![-5.0, 2.0, 4.0, 99.0], ..Declared::default() };
+    options.declared.insert("x".to_owned(), declared);
+    let values = (1..=6).map(f64::from).map(FeatureValue::Number);
+    let feature = built(values, options).profile.features["x"].clone();
+    let numeric = feature.numeric().unwrap();
+    assert_eq!(feature.binning(), Binning::Edges);
+    assert_eq!(numeric.counts, [0, 2, 2, 2, 0]);
+    assert_eq!(numeric.bounds(), [1.0, 1.0, 2.0, 4.0, 6.0, 6.0]);
+    assert_eq!(numeric.check(), Ok(()));
+    let refused = |declared: Declared| {
+        let mut options = Options::new("test");
+        options.declared.insert("x".to_owned(), declared);
+        match ProfileBuilder::new(options).unwrap_err() {
+            BuildError::Declared { feature, flaw } => (feature, flaw),
+            other => panic!("{other}"),
+        }
+    };
+    let falling = Declared { edges: vec![2.0, 1.0], ..Declared::default() };
+    assert_eq!(refused(falling), ("x".to_owned(), Flaw::NotRising("edges")));
+    let many = Declared { edges: (0..9000).map(f64::from).collect(), ..Declared::default() };
+    assert_eq!(refused(many).1, Flaw::TooManyEdges(9000));
+    let turned = Declared { range: Some((2.0, 1.0)), ..Declared::default() };
+    assert_eq!(refused(turned).1, Flaw::NoSpread);
+}
+
+#[test]
+fn what_has_no_values_is_left_out_and_named() {
+    let mut builder = ProfileBuilder::new(Options::new("test")).unwrap();
+    let features = [("empty", FeatureValue::Missing), ("full", FeatureValue::Number(1.0))];
+    builder.add(&Record { features: &features, ..NOTHING }).unwrap();
+    let built = builder.finish().unwrap();
+    assert_eq!(built.without_values, ["empty".into()]);
+    assert!(built.profile.features.len() == 1 && built.profile.label.is_none());
+    let nothing = ProfileBuilder::new(Options::new("test")).unwrap();
+    assert_eq!(nothing.finish().unwrap_err(), BuildError::Empty);
+}
+
+#[test]
+fn the_rest_of_the_names_is_counted() {
+    let names: Vec<String> = (0..150).map(|i| format!("n{i:03}")).collect();
+    let values = names.iter().flat_map(|name| [FeatureValue::Text(name); 2]);
+    let built = built(values.chain([FeatureValue::Text("n149")]), Options::new("test"));
+    let names = built.profile.features["x"].categories().unwrap().clone();
+    assert_eq!((names.categories.len(), names.other, names.total()), (100, 100, 301));
+    assert_eq!(names.categories[0], ("n149".into(), 3));
+    assert_eq!(names.categories[1], ("n000".into(), 2));
+}
+
+#[test]
+fn numbers_may_be_predicted() {
+    let mut options = Options::new("test");
+    options.targets = Targets::Numbers;
+    let mut builder = ProfileBuilder::new(options).unwrap();
+    for i in 0..10 {
+        let prediction = FeatureValue::Number(f64::from(i));
+        builder.add(&Record { prediction, ..NOTHING }).unwrap();
+    }
+    let prediction = builder.finish().unwrap().profile.prediction.unwrap();
+    assert_eq!(prediction.numeric().unwrap().mean, 4.5);
+}
+
+proptest! {
+    /// Beyond the limit of distinct numbers edges are rounded up, and all counts are still those of the raw numbers.
+    #[test]
+    fn rounding_leaves_counts_exact(
+        values in prop::collection::vec(prop_oneof![-1e3..1e3_f64, 1.0..1.001_f64], 1..300),
+        limit in 1_usize..40,
+    ) {
+        let of = |exact_numbers| {
+            let options = Options { exact_numbers, ..Options::new("test") };
+            built(values.iter().map(|&x| FeatureValue::Number(x)), options)
+        };
+        let (exact, rounded) = (of(usize::MAX), of(limit));
+        let [exact_x, rounded_x] =
+            [&exact, &rounded].map(|it| it.profile.features["x"].numeric().unwrap().clone());
+        prop_assert_eq!(exact_x.check(), Ok(()));
+        prop_assert_eq!(rounded_x.check(), Ok(()));
+        let figures = |it: &tidegauge::engine::metrics::reference::NumericProfile| {
+            [it.min, it.max, it.mean, it.sd]
+        };
+        prop_assert_eq!(figures(&exact_x), figures(&rounded_x));
+        // Counted one by one.
+        for profile in [&exact_x, &rounded_x] {
+            let counted = profile.gather(values.iter().map(|&x| (x, 1)));
+            let stored = (1..).zip(profile.counts.iter().copied());
+            prop_assert_eq!(counted, stored.filter(|(_, count)| *count > 0).collect::<Vec<_>>());
+        }
+        prop_assert!(exact.rounded.is_empty());
+        let error = rounded.rounded.first().map_or(0.0, |(_, error)| *error);
+        let mut sorted = values.clone();
+        sorted.sort_by(f64::total_cmp);
+        for percent in 1..100 {
+            let rank = (percent * sorted.len()).div_ceil(100).max(1);
+            let quantile = sorted[rank - 1];
+            let close = |edge: &&f64| quantile <= **edge && **edge - quantile <= error * quantile.abs();
+            prop_assert!(rounded_x.fine_edges.iter().any(|edge| close(&edge)), "{}", percent);
+            prop_assert!(exact_x.fine_edges.contains(&quantile));
+        }
+    }
+}
