@@ -11,6 +11,7 @@ use crate::pipeline::PipelineError;
 use crate::sink::SinkError;
 use crate::sink::job::BindError;
 use crate::source::SourceError;
+use crate::source::files::FileError;
 use crate::telemetry::LogError;
 use crate::traffic::produce::TrafficError;
 
@@ -102,6 +103,22 @@ pub const CODES: &[Code] = &[
         FAILED,
         "stop the process that has the port, or set `http.listen` to another one",
     ),
+    code("file_missing", USAGE, "correct the path, and quote patterns (`'data/*.parquet'`)"),
+    code("file_format", USAGE, "name files .jsonl, .csv, .tsv or .parquet after what they are"),
+    code("file_unreadable", FAILED, "make the file readable for this user"),
+    code("file_empty", FAILED, "leave the file out, or write it again"),
+    code(
+        "file_column_missing",
+        USAGE,
+        "add the column, or say in `inferences.fields` or `labels.fields` which one it is",
+    ),
+    code(
+        "file_broken",
+        FAILED,
+        "correct the record that the message names, or write the file again",
+    ),
+    code("file_changed", FAILED, "run again once nobody writes to the file any more"),
+    code("rejected_unwritable", FAILED, "name a file with `--rejected` that can be written"),
     code(
         "kafka_client",
         FAILED,
@@ -411,6 +428,7 @@ failures!(
     SinkError,
     BindError,
     SourceError,
+    FileError,
     LogError,
     PipelineError,
     TrafficError,

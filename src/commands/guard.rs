@@ -34,8 +34,8 @@ impl Refusal {
 /// ClickHouse behind these two questions.
 pub(crate) struct Guarded {
     clickhouse: ClickHouse,
-    watch: TopicWatch,
-    health: KafkaHealth,
+    /// Files have neither.
+    topics: Option<(TopicWatch, KafkaHealth)>,
     binding: JobBinding,
     generation: u16,
     refusal: Refusal,
@@ -48,12 +48,22 @@ pub(crate) struct Guarded {
 impl Guarded {
     pub(crate) fn new(
         clickhouse: ClickHouse,
-        (watch, health): (TopicWatch, KafkaHealth),
+        topics: (TopicWatch, KafkaHealth),
         (binding, generation): (JobBinding, u16),
         refusal: Refusal,
     ) -> Self {
-        let (is_ours, are_same) = (false, false);
-        Self { clickhouse, watch, health, binding, generation, refusal, is_ours, are_same }
+        Self { topics: Some(topics), ..Self::of_files(clickhouse, binding, generation, refusal) }
+    }
+
+    /// The same where files are read: then only the job may be somebody else's.
+    pub(crate) fn of_files(
+        clickhouse: ClickHouse,
+        binding: JobBinding,
+        generation: u16,
+        refusal: Refusal,
+    ) -> Self {
+        let (topics, is_ours, are_same) = (None, false, false);
+        Self { clickhouse, topics, binding, generation, refusal, is_ours, are_same }
     }
 
     /// Takes the job for this configuration, once.
@@ -66,9 +76,13 @@ impl Guarded {
             Err(BindError::Sink(error)) => return Err(error),
             Err(refused) => {
                 let failure = Failure::from(refused);
-                // The sources end the run, and the caller finds the reason.
-                self.health.refuse(SourceError::Client(failure.message.clone()));
+                let message = failure.message.clone();
                 self.refusal.set(failure);
+                let Some((_, health)) = &self.topics else {
+                    return Err(SinkError::Unreadable(message));
+                };
+                // The sources end the run, and the caller finds the reason.
+                health.refuse(SourceError::Client(message));
                 std::future::pending::<()>().await;
             }
         }
@@ -81,8 +95,8 @@ impl Sink for Guarded {
         self.take_job().await?;
         // All that a flush writes was read before its first row is written. If the topics are the same then, it was
         // read from them.
-        if !self.are_same {
-            self.watch.confirm().await;
+        if let Some((watch, _)) = self.topics.as_ref().filter(|_| !self.are_same) {
+            watch.confirm().await;
             self.are_same = true;
         }
         self.clickhouse.write(batch).await?;

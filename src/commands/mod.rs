@@ -5,6 +5,8 @@ pub mod demo;
 pub mod init;
 mod guard;
 mod processor;
+mod inputs;
+pub mod backfill;
 pub mod run;
 pub mod simulate;
 pub mod terminal;
@@ -23,6 +25,8 @@ Examples:
   tidegauge run -c fraud.toml            measure; start as many instances as you like
   tidegauge run -c fraud.toml --until-end
                                          measure what the topics hold now, then stop
+  tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
+                                         the same rows from files
   tidegauge simulate --create-topics     fill topics with traffic to try things on
 
 Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
@@ -45,6 +49,7 @@ enum Command {
     Demo(demo::Args),
     Init(init::Args),
     Run(run::Args),
+    Backfill(Box<backfill::Args>),
     Simulate(Box<simulate::Args>),
 }
 
@@ -70,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Backfill(args) => backfill::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {

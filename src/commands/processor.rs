@@ -138,11 +138,16 @@ impl Processor {
             flush_interval: settings.clickhouse.flush_interval,
             state_budget_bytes: settings.state_budget_bytes,
             drain_budget: settings.drain_budget,
-            dead_letter_limit: DeadLetterLimit {
-                share: settings.dead_letters.limit,
-                at_least: settings.dead_letters.limit_after,
-            },
+            dead_letter_limit: dead_letter_limit(settings),
         })
+    }
+}
+
+/// When records that can't be used stop the process.
+pub(super) fn dead_letter_limit(settings: &Settings) -> DeadLetterLimit {
+    DeadLetterLimit {
+        share: settings.dead_letters.limit,
+        at_least: settings.dead_letters.limit_after,
     }
 }
 
@@ -234,7 +239,7 @@ fn bind(
 }
 
 /// Waits a while for a ClickHouse that does not answer.
-async fn bind_in_time(
+pub(super) async fn bind_in_time(
     clickhouse: &ClickHouse,
     binding: &JobBinding,
     telemetry: &Telemetry,

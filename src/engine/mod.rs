@@ -122,12 +122,15 @@ impl Shard {
     /// Folds one record in. Offsets ascend per topic. [`Outcome::Dead`] means that the event's time is too far in
     /// the future; the caller writes the dead letter.
     pub fn observe(&mut self, at: Arrival, event: &Event<'_>, names: &mut Names) -> Outcome {
-        let time = match (self.settings.progress, event) {
-            (Progress::Log, _) => at.time,
-            (Progress::Event, Event::Inference(inference)) => RecordTime(inference.time.0),
-            (Progress::Event, Event::Label(label)) => RecordTime(label.time.0),
+        let own = match event {
+            Event::Inference(inference) => RecordTime(inference.time.0),
+            Event::Label(label) => RecordTime(label.time.0),
         };
-        let arrival = self.step(at, Some(time));
+        let arrival = match self.settings.progress {
+            Progress::Log => self.step(at, Some(at.time)),
+            Progress::Event => self.step(at, Some(own)),
+            Progress::End => self.step(Arrival { time: own, ..at }, None),
+        };
         match event {
             Event::Inference(inference) => self.inference(at, arrival, inference, names),
             Event::Label(label) => self.label(at, arrival, label),
@@ -138,7 +141,7 @@ impl Shard {
     pub fn dead(&mut self, at: Arrival) -> Outcome {
         let time = match self.settings.progress {
             Progress::Log => Some(at.time),
-            Progress::Event => None,
+            Progress::Event | Progress::End => None,
         };
         self.step(at, time);
         self.expire_labels(at);
@@ -204,14 +207,23 @@ impl Shard {
         outcome
     }
 
+    /// Nothing more will come: labels that never matched are orphans, and the next freeze seals all windows.
+    pub fn finish(&mut self) {
+        self.expire_until(Some(LogTime(i64::MAX)), self.positions.inferences);
+        self.sealed_until = EventTime::LATEST;
+    }
+
     /// What the inference clock has decided about kept labels, and the moves that the record made.
     fn expire_labels(&mut self, at: Arrival) {
-        if at.stream == Stream::Labels {
-            return;
+        if at.stream == Stream::Inferences {
+            self.expire_until(self.clocks[at.stream.index()].now(), at.offset.0);
         }
+    }
+
+    fn expire_until(&mut self, clock: Option<LogTime>, offset: i64) {
         let mut moves = std::mem::take(&mut self.moves);
         let (context, join) = self.context();
-        join.expire(&context, at.offset.0, &mut moves);
+        join.expire(&Context { clock, ..context }, offset, &mut moves);
         for moved in moves.drain(..) {
             self.count_move(moved);
         }

@@ -34,6 +34,9 @@ pub enum Progress {
     Log,
     /// The records' own times, for topics whose history was loaded later.
     Event,
+    /// Nothing, for files: they have no log time and all that there is stands in them. A record arrives at its own time,
+    /// nothing is late, and [`Shard::finish`](super::Shard::finish) seals all.
+    End,
 }
 
 /// How many names one window of one partition may hold; the rest goes to `(other)`.

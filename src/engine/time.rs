@@ -19,6 +19,9 @@ pub struct RecordTime(pub i64);
 pub struct LogTime(pub i64);
 
 impl EventTime {
+    /// 2299-12-31: greater than every time that a record may bear, and the greatest that the database shows.
+    pub const LATEST: Self = Self(10_413_705_600_000);
+
     /// This time moved by `by`, held to the range of `i64`.
     #[must_use]
     pub fn plus(self, by: Millis) -> Self {

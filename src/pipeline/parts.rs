@@ -19,7 +19,7 @@ use crate::sink::StateVersion;
 
 /// The least and greatest time that ClickHouse's `DateTime64` shows: 1900-01-01 and 2299-12-31.
 const EARLIEST: EventTime = EventTime(-2_208_988_800_000);
-const LATEST: EventTime = EventTime(10_413_705_600_000);
+const LATEST: EventTime = EventTime::LATEST;
 
 /// Flushes after which a window that none of them touched is forgotten: where a partition stays silent, windows are
 /// not sealed by all, and memory of them would grow without end. ClickHouse has what is needed of it again.

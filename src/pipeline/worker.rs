@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::budget::Pressure;
 use super::intake::Intake;
 use super::{PipelineError, PipelineSettings, Shared};
-use crate::engine::Shard;
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::state::Frozen;
 use crate::engine::time::EventTime;
+use crate::engine::{Progress, Shard};
 use crate::sink::DeadLetter;
 use crate::source::{Reply, Source, SourceEvent};
 use crate::telemetry::{Cause, Holding, Telemetry};
@@ -369,6 +369,13 @@ impl<S: Source> Worker<S> {
             && let Some(shard) = self.intake.shards.get_mut(&partition)
         {
             shard.skip_to(stream, target.of(stream));
+        }
+        let read = Stream::BOTH.into_iter().filter(|&stream| self.intake.reads(stream));
+        if self.settings.shard.progress == Progress::End
+            && read.into_iter().all(|stream| self.ended.contains(&(partition, stream)))
+            && let Some(shard) = self.intake.shards.get_mut(&partition)
+        {
+            shard.finish();
         }
         self.account();
     }

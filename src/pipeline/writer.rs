@@ -509,7 +509,7 @@ impl Failures {
         telemetry: &Telemetry,
     ) -> Result<(), PipelineError> {
         let cause = match error {
-            SinkError::Letters(_) => Cause::DeadLetters,
+            SinkError::Letters(_) | SinkError::Rejected(_) => Cause::DeadLetters,
             SinkError::Unavailable(_)
             | SinkError::Refused(_)
             | SinkError::Schema(_)

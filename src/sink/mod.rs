@@ -12,6 +12,7 @@ pub mod migrate;
 pub mod job;
 pub mod clickhouse;
 pub mod dead_letter;
+pub mod rejected;
 
 use bytes::Bytes;
 
@@ -112,6 +113,9 @@ pub enum SinkError {
     /// Kafka did not take the dead letters.
     #[error("the dead-letter topic does not take records: {0}")]
     Letters(String),
+    /// The file of rejected records can't be written.
+    #[error("rejected records can't be written to {0}")]
+    Rejected(String),
 }
 
 /// What to do about a failure.
@@ -135,6 +139,7 @@ impl SinkError {
             Self::Schema(said) => Self::Schema(with(said)),
             Self::Unreadable(said) => Self::Unreadable(with(said)),
             Self::Letters(said) => Self::Letters(with(said)),
+            Self::Rejected(said) => Self::Rejected(with(said)),
         }
     }
 
@@ -146,6 +151,7 @@ impl SinkError {
             Self::Schema(_) => "clickhouse_schema",
             Self::Unreadable(_) => "clickhouse_unreadable",
             Self::Letters(_) => "dead_letters_unavailable",
+            Self::Rejected(_) => "rejected_unwritable",
         }
     }
 
@@ -154,7 +160,7 @@ impl SinkError {
         match self {
             Self::Unavailable(_) | Self::Letters(_) => FailureClass::Retry,
             Self::Refused(_) | Self::Schema(_) => FailureClass::WaitForOperator,
-            Self::Unreadable(_) => FailureClass::Final,
+            Self::Unreadable(_) | Self::Rejected(_) => FailureClass::Final,
         }
     }
 }

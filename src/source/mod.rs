@@ -13,6 +13,8 @@ mod topics;
 pub mod watch;
 mod share;
 pub mod kafka;
+pub mod files;
+pub mod feed;
 
 use std::time::Duration;
 
@@ -146,6 +148,9 @@ pub enum SourceError {
         /// Its partitions.
         label_partitions: usize,
     },
+    /// A file can't be read on.
+    #[error(transparent)]
+    File(#[from] files::FileError),
     /// An assignment held a partition of one topic without its twin.
     #[error("the group assigned partition {partition} of one topic only")]
     Unpaired {
@@ -231,6 +236,7 @@ impl SourceError {
             Self::Unreachable { .. } => "kafka_unreachable",
             Self::MissingTopic { .. } => "topic_missing",
             Self::UnequalPartitions { .. } => "partitions_unequal",
+            Self::File(error) => error.code(),
             Self::Unpaired { .. } => "assignment_unpaired",
             Self::Fenced => "instance_fenced",
             Self::Grown { .. } => "partitions_changed",

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backfill;
 mod bad_input;
 mod budget;
 mod clickhouse;

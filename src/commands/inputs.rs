@@ -1,0 +1,128 @@
+//! Files in place of topics: what `backfill` and `report` read.
+
+use std::fmt::Write as _;
+
+use super::Failure;
+use crate::config::{Settings, TopicSettings};
+use crate::decode::Format;
+use crate::decode::fields::{Field, FieldPaths};
+use crate::engine::Progress;
+use crate::engine::event::Stream;
+use crate::sink::job::{BoundTopic, JobBinding};
+use crate::source::feed::FeedFiles;
+use crate::source::files::{Columns, FileList};
+
+/// A job's name may be so long; what is added to it by default has room.
+const NAME_MAX: usize = 128;
+
+/// Which files.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct InputArgs {
+    /// Files of inferences: paths and patterns (`*`, `?`, `**`), .jsonl, .csv, .tsv or .parquet
+    #[arg(long, value_name = "FILES", num_args = 1.., required = true)]
+    pub(super) inferences: Vec<String>,
+    /// Files of labels; without them windows have no quality
+    #[arg(long, value_name = "FILES", num_args = 1..)]
+    pub(super) labels: Vec<String>,
+}
+
+/// The files that were found, and settings that read them instead of topics.
+#[derive(Clone, Debug)]
+pub(super) struct Inputs {
+    pub(super) settings: Settings,
+    pub(super) feeds: Vec<FeedFiles>,
+    /// Short digests of the files of each stream.
+    digests: Vec<String>,
+}
+
+impl Inputs {
+    /// Finds the files. All else stays as configured.
+    pub(super) fn find(mut settings: Settings, args: &InputArgs) -> Result<Self, Failure> {
+        settings.shard.progress = Progress::End;
+        settings.shard.has_labels = !args.labels.is_empty();
+        settings.inferences.format = Format::Json;
+        settings.labels = settings.shard.has_labels.then(|| {
+            let fields = settings.labels.map(|labels| labels.fields);
+            let fields = fields.unwrap_or_else(|| FieldPaths::new(Stream::Labels));
+            TopicSettings { name: "labels".to_owned(), format: Format::Json, fields }
+        });
+        let mut feeds = Vec::new();
+        let topics = [Some(&settings.inferences), settings.labels.as_ref()];
+        let given = [&args.inferences, &args.labels];
+        for ((stream, topic), patterns) in Stream::BOTH.into_iter().zip(topics).zip(given) {
+            if let Some(topic) = topic {
+                let columns = columns(&topic.fields, &settings.shard.dimensions);
+                feeds.push(FeedFiles { stream, files: FileList::find(patterns)?, columns });
+            }
+        }
+        let digests = feeds.iter().map(|feed| feed.files.digest());
+        let digests = digests.collect::<Result<_, _>>()?;
+        Ok(Self { settings, feeds, digests })
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.feeds.iter().map(|feed| feed.files.bytes()).sum()
+    }
+
+    /// A name that other files, another configuration and any live job do not have.
+    pub(super) fn default_job(&self) -> String {
+        let text = format!("{:?} {}", self.digests, self.settings.digest());
+        let digest = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+        let mut job = self.settings.job.clone();
+        job.truncate(NAME_MAX - 24);
+        write!(job, ".files-{digest:016x}").expect("a String takes all");
+        job
+    }
+
+    /// What the job's name is bound to: these very files.
+    pub(super) fn binding(&self) -> JobBinding {
+        let bound = |index: usize| {
+            let (feed, digest) = (self.feeds.get(index)?, self.digests.get(index)?);
+            let name = format!("{} files {digest}", feed.files.files().len());
+            Some(BoundTopic { name, id: String::new() })
+        };
+        JobBinding {
+            cluster: "files".to_owned(),
+            inferences: bound(0).expect("inferences are required"),
+            labels: bound(1),
+            partitions: 1,
+            configuration: self.settings.digest(),
+            window: self.settings.shard.window,
+        }
+    }
+}
+
+/// The columns that the decoder looks for.
+fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
+    let mut columns = Columns::default();
+    for field in Field::of(fields.stream()) {
+        let paths = fields.of(field);
+        let is_required = match field {
+            Field::Model => fields.stream() == Stream::Inferences,
+            Field::Timestamp | Field::Label => true,
+            _ => false,
+        };
+        match field {
+            // Each path is a part of the ID.
+            Field::RequestId => columns.required.extend(paths.iter().map(|p| vec![p.clone()])),
+            _ if is_required => columns.required.push(paths.to_vec()),
+            _ => {}
+        }
+        if matches!(field, Field::RequestId | Field::Model | Field::Version | Field::Error) {
+            columns.text.extend(paths.iter().cloned());
+        }
+        match field {
+            Field::Segments => {
+                let of = |path: &String| {
+                    dimensions.iter().map(|name| format!("{path}.{name}")).collect::<Vec<_>>()
+                };
+                let places: Vec<String> = paths.iter().flat_map(of).collect();
+                columns.text.extend(places.iter().cloned());
+                columns.wanted.extend(places);
+            }
+            _ => columns.wanted.extend(paths.iter().cloned()),
+        }
+    }
+    columns
+}

@@ -1,0 +1,68 @@
+//! Records of files that can't be used: counted, the first ones told, and all written to a file where one is named.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::{DeadLetter, DeadLetters, SinkError};
+use crate::source::feed::FeedProgress;
+
+/// So many are told in the log.
+const TOLD: u64 = 10;
+
+/// Takes the records of a [`Feed`](crate::source::feed::Feed) that can't be used.
+#[derive(Debug)]
+pub struct Rejected {
+    places: FeedProgress,
+    file: Option<(PathBuf, File)>,
+    count: u64,
+}
+
+impl Rejected {
+    /// Adds to `file`, one JSON object for each record: `file`, `record`, `code`, `reason` and the `payload` as text.
+    pub fn new(places: FeedProgress, file: Option<&Path>) -> Result<Self, SinkError> {
+        let open = |path: &Path| {
+            let open = File::options().create(true).append(true).open(path);
+            open.map(|file| (path.to_owned(), file)).map_err(|error| unwritable(path, &error))
+        };
+        Ok(Self { places, file: file.map(open).transpose()?, count: 0 })
+    }
+
+    fn line(&self, letter: &DeadLetter) -> (String, String) {
+        let record = &letter.record;
+        let place = self.places.place(record.stream, record.offset.0);
+        let (file, number) = place.unwrap_or_default();
+        let payload = record.payload.as_deref().map(String::from_utf8_lossy);
+        let line = serde_json::json!({
+            "file": file.to_string_lossy(),
+            "record": number,
+            "code": letter.code,
+            "reason": letter.reason,
+            "payload": payload,
+        });
+        (format!("{}, record {number}", file.display()), format!("{line}\n"))
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> SinkError {
+    SinkError::Rejected(format!("{}: {error}", path.display()))
+}
+
+impl DeadLetters for Rejected {
+    async fn send(&mut self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let mut text = String::new();
+        for letter in letters {
+            let (place, line) = self.line(letter);
+            if self.count < TOLD {
+                tracing::warn!(%place, code = letter.code, reason = %letter.reason, "rejected");
+            }
+            self.count += 1;
+            text.push_str(&line);
+        }
+        if let Some((path, file)) = &mut self.file {
+            let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+            written.map_err(|error| unwritable(path, &error))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! CSV. Its cells have no types, so what looks like a number or a truth value is one, but for names and IDs.
+
+use ::csv::{ByteRecord, Reader, ReaderBuilder};
+
+use super::object::{self, Shape};
+use super::{Columns, File, FileError, Rows, unreadable};
+
+pub(super) struct CsvRows {
+    reader: Reader<std::fs::File>,
+    row: ByteRecord,
+    shape: Shape,
+    /// For each column whether it holds text only.
+    is_text: Vec<bool>,
+    bytes: u64,
+    number: u64,
+}
+
+impl CsvRows {
+    pub(super) fn open(file: &File, delimiter: u8, columns: &Columns) -> Result<Self, FileError> {
+        let broken = |reason| FileError::Broken { file: file.path.clone(), record: 0, reason };
+        let open =
+            std::fs::File::open(&file.path).map_err(|error| unreadable(&file.path, &error))?;
+        let mut reader =
+            ReaderBuilder::new().delimiter(delimiter).buffer_capacity(1 << 20).from_reader(open);
+        let header = reader.headers().map_err(|error| broken(format!("the header: {error}")))?;
+        let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        columns.check(&file.path, &names)?;
+        let used = names.iter().enumerate().filter(|(_, name)| columns.wants(name));
+        let shape = Shape::new(used.map(|(i, name)| (i, name.as_str()))).map_err(broken)?;
+        let is_text = names.iter().map(|name| columns.is_text(name)).collect();
+        let row = ByteRecord::new();
+        Ok(Self { reader, row, shape, is_text, bytes: file.bytes, number: 0 })
+    }
+}
+
+impl Rows for CsvRows {
+    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, String> {
+        if !self.reader.read_byte_record(&mut self.row).map_err(|error| error.to_string())? {
+            return Ok(None);
+        }
+        self.number += 1;
+        let mut wrong = None;
+        self.shape.write(object, &mut |column, out| match std::str::from_utf8(
+            self.row.get(column).unwrap_or_default(),
+        ) {
+            Ok(cell) => cell_value(out, cell, self.is_text[column]),
+            Err(_) => wrong = Some(column + 1),
+        });
+        match wrong {
+            Some(column) => Err(format!("cell {column} is not UTF-8: write the file in UTF-8")),
+            None => Ok(Some(self.number)),
+        }
+    }
+
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a figure for people")]
+    fn share(&self) -> f64 {
+        self.reader.position().byte() as f64 / self.bytes.max(1) as f64
+    }
+}
+
+fn cell_value(out: &mut Vec<u8>, cell: &str, is_text: bool) {
+    match cell.trim() {
+        "" => {}
+        _ if is_text => object::text(out, cell),
+        "true" | "True" | "TRUE" => out.extend_from_slice(b"true"),
+        "false" | "False" | "FALSE" => out.extend_from_slice(b"false"),
+        // How tables write a number that is not there.
+        "NaN" | "nan" | "NA" | "null" | "NULL" | "None" => {}
+        bare if is_number(bare) => out.extend_from_slice(bare.as_bytes()),
+        _ => object::text(out, cell),
+    }
+}
+
+/// Whether it is a number in JSON's notation; `007` is a name.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let starts = digits.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
+    starts && serde_json::from_str::<serde_json::Number>(text).is_ok()
+}

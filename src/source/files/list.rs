@@ -1,0 +1,146 @@
+//! Which files: paths and patterns, each file once, in the order of the names.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{FileError, unreadable};
+
+/// So many bytes at either end of a file go into the digest.
+const DIGEST_BYTES: u64 = 64 << 10;
+
+/// How a file is written; its name says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFormat {
+    /// One JSON object on each line: `.jsonl`, `.ndjson`, `.json`.
+    Lines,
+    /// A header, then one record for each row: `.csv`, `.tsv`.
+    Csv {
+        /// Between two cells.
+        delimiter: u8,
+    },
+    /// `.parquet`.
+    Parquet,
+}
+
+/// One file, as it was when the list was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How it is written.
+    pub format: FileFormat,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl File {
+    fn find(path: PathBuf) -> Result<Self, FileError> {
+        let about = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+        if about.is_dir() {
+            let reason = "it is a folder: name its files, like 'FOLDER/*.parquet'".to_owned();
+            return Err(FileError::Unreadable { file: path, reason });
+        }
+        let Some(format) = format_of(&path) else {
+            return Err(FileError::UnknownFormat { file: path });
+        };
+        if about.len() == 0 {
+            return Err(FileError::Empty { file: path });
+        }
+        Ok(Self { path, format, bytes: about.len() })
+    }
+
+    /// Refuses a file that somebody writes to.
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        let about =
+            std::fs::metadata(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        if about.len() != self.bytes {
+            let (was, is) = (self.bytes, about.len());
+            return Err(FileError::Changed { file: self.path.clone(), was, is });
+        }
+        Ok(())
+    }
+}
+
+fn format_of(path: &Path) -> Option<FileFormat> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    Some(match extension.as_str() {
+        "jsonl" | "ndjson" | "json" => FileFormat::Lines,
+        "csv" => FileFormat::Csv { delimiter: b',' },
+        "tsv" => FileFormat::Csv { delimiter: b'\t' },
+        "parquet" | "pq" => FileFormat::Parquet,
+        _ => return None,
+    })
+}
+
+/// The files of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileList(Vec<File>);
+
+impl FileList {
+    /// All files that fit the paths and patterns (`*`, `?`, `[ab]`, `**` for folders), pattern by pattern, by name.
+    pub fn find(patterns: &[String]) -> Result<Self, FileError> {
+        let mut files: Vec<File> = Vec::new();
+        for pattern in patterns {
+            let mut found = matching(pattern)?;
+            found.sort();
+            for path in found {
+                if !files.iter().any(|file| file.path == path) {
+                    files.push(File::find(path)?);
+                }
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// They, in the order in which they are read.
+    pub fn files(&self) -> &[File] {
+        &self.0
+    }
+
+    /// All their bytes.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Hex digest of names, sizes and both ends of all files: other files have another one.
+    pub fn digest(&self) -> Result<String, FileError> {
+        let mut hash = Xxh3::new();
+        for file in &self.0 {
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            hash.update(name.as_bytes());
+            hash.update(&[0]);
+            hash.update(&file.bytes.to_le_bytes());
+            ends(file, &mut hash).map_err(|error| unreadable(&file.path, &error))?;
+        }
+        Ok(format!("{:032x}", hash.digest128()))
+    }
+}
+
+fn ends(file: &File, hash: &mut Xxh3) -> std::io::Result<()> {
+    let mut open = std::fs::File::open(&file.path)?;
+    for start in [0, file.bytes.saturating_sub(DIGEST_BYTES)] {
+        open.seek(SeekFrom::Start(start))?;
+        let mut part = Vec::new();
+        open.by_ref().take(DIGEST_BYTES).read_to_end(&mut part)?;
+        hash.update(&part);
+    }
+    Ok(())
+}
+
+/// A path that exists is taken as it is, whatever signs it holds.
+fn matching(pattern: &str) -> Result<Vec<PathBuf>, FileError> {
+    if Path::new(pattern).exists() {
+        return Ok(vec![PathBuf::from(pattern)]);
+    }
+    let unusable = |reason: String| FileError::Unreadable { file: pattern.into(), reason };
+    let paths = glob::glob(pattern).map_err(|error| unusable(error.to_string()))?;
+    let found: Result<Vec<PathBuf>, _> = paths.collect();
+    let mut found = found.map_err(|error| unusable(error.to_string()))?;
+    found.retain(|path| !path.is_dir());
+    if found.is_empty() {
+        return Err(FileError::NoMatch { pattern: pattern.to_owned() });
+    }
+    Ok(found)
+}

@@ -1,0 +1,270 @@
+//! Records from files: JSON Lines, CSV and Parquet, in the order of the files' names and of their rows.
+//!
+//! A row becomes the JSON object that a topic would carry, so that one decoder, its field paths and its checks serve
+//! both: a column `features.amount` is entry `amount` of `features`, an empty cell is a field that is not there, and
+//! what Parquet knows as a time becomes milliseconds since 1970-01-01 UTC.
+
+mod list;
+mod object;
+mod lines;
+mod csv;
+mod parquet;
+
+use std::path::{Path, PathBuf};
+
+pub use list::{File, FileFormat, FileList};
+
+/// Which columns the records are made of. Other columns are not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Dotted paths of all that may be used; a path stands for everything below it too.
+    pub wanted: Vec<String>,
+    /// Of these there must be one column for each list: a field may have several places.
+    pub required: Vec<Vec<String>>,
+    /// Paths below which a CSV cell is text, whatever it looks like: IDs and names may consist of digits.
+    pub text: Vec<String>,
+}
+
+impl Columns {
+    /// Whether a column of that name is one of `wanted`, holds one, or lies below one.
+    fn wants(&self, column: &str) -> bool {
+        self.wanted.iter().any(|path| is_within(column, path) || is_within(path, column))
+    }
+
+    /// Whether the cells of a CSV column are text.
+    fn is_text(&self, column: &str) -> bool {
+        self.text.iter().any(|path| is_within(column, path))
+    }
+
+    /// Refuses a file that lacks a column without which no row of it can be used.
+    fn check(&self, file: &Path, found: &[String]) -> Result<(), FileError> {
+        let has = |path: &String| found.iter().any(|c| is_within(c, path) || is_within(path, c));
+        match self.required.iter().find(|paths| !paths.iter().any(has)) {
+            None => Ok(()),
+            Some(paths) => Err(FileError::MissingColumn {
+                file: file.to_owned(),
+                column: paths.join("` or `"),
+                found: found.join(", "),
+            }),
+        }
+    }
+}
+
+/// Whether a dotted path is another one or lies below it.
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Why files can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// A pattern that no file fits.
+    #[error("no file fits `{pattern}`: correct the path, or quote the pattern")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// The file can't be opened or read.
+    #[error("can't read {file}: {reason}")]
+    Unreadable {
+        /// The file or pattern.
+        file: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The name does not say how the file is written.
+    #[error(
+        "{file} ends in none of .jsonl, .ndjson, .json, .csv, .tsv, .parquet: rename or convert it"
+    )]
+    UnknownFormat {
+        /// The file.
+        file: PathBuf,
+    },
+    /// No byte in it.
+    #[error("{file} is empty: leave it out, or write it again")]
+    Empty {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A column that every record needs is not there.
+    #[error("{file} has no column `{column}`, only {found}: add it, or name its place in `fields`")]
+    MissingColumn {
+        /// The file.
+        file: PathBuf,
+        /// The column, or those of which one would do.
+        column: String,
+        /// What there is.
+        found: String,
+    },
+    /// What stands there is not of the format.
+    #[error("{file}, record {record}: {reason}")]
+    Broken {
+        /// The file.
+        file: PathBuf,
+        /// The record within the file, from 1 on; 0 is the file as a whole.
+        record: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file was written to while it was read.
+    #[error("{file} had {was} bytes at the start and has {is} now: run again when it is complete")]
+    Changed {
+        /// The file.
+        file: PathBuf,
+        /// Its size at the start.
+        was: u64,
+        /// Its size now.
+        is: u64,
+    },
+}
+
+impl FileError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoMatch { .. } => "file_missing",
+            Self::Unreadable { .. } => "file_unreadable",
+            Self::UnknownFormat { .. } => "file_format",
+            Self::Empty { .. } => "file_empty",
+            Self::MissingColumn { .. } => "file_column_missing",
+            Self::Broken { .. } => "file_broken",
+            Self::Changed { .. } => "file_changed",
+        }
+    }
+}
+
+/// One kind of file. `Err` says what is wrong in words.
+trait Rows: Send {
+    /// Puts the next record into the emptied `object`; its number in the file, from 1 on, or none at the end.
+    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, String>;
+    /// How much of the file is read, from 0 to 1.
+    fn share(&self) -> f64;
+}
+
+/// Reads the records of a list of files, one after the other.
+pub struct FileReader {
+    files: FileList,
+    columns: Columns,
+    /// Which file is read, or comes next.
+    index: usize,
+    current: Option<Box<dyn Rows>>,
+    /// The offset of the current file's first record.
+    first_offset: i64,
+    /// Records of the current file so far, gaps included.
+    record: u64,
+    object: Vec<u8>,
+}
+
+/// One record of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileRecord<'a> {
+    /// Its place in the whole list: ascends, with gaps where a line is blank.
+    pub offset: i64,
+    /// One JSON object.
+    pub object: &'a [u8],
+}
+
+/// Which file of the list is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePlace<'a> {
+    /// Its index in the list.
+    pub file: usize,
+    /// Where it is.
+    pub path: &'a Path,
+    /// The offset of its first record.
+    pub first_offset: i64,
+}
+
+impl FileReader {
+    /// A reader at the first record.
+    pub fn new(files: FileList, columns: Columns) -> Self {
+        Self {
+            files,
+            columns,
+            index: 0,
+            current: None,
+            first_offset: 0,
+            record: 0,
+            object: Vec::new(),
+        }
+    }
+
+    /// The next record; none after the last.
+    pub fn next(&mut self) -> Result<Option<FileRecord<'_>>, FileError> {
+        loop {
+            let Some(file) = self.files.files().get(self.index) else { return Ok(None) };
+            let rows = match &mut self.current {
+                Some(rows) => rows,
+                current => current.insert(open(file, &self.columns)?),
+            };
+            self.object.clear();
+            let next = rows.next(&mut self.object).map_err(|reason| FileError::Broken {
+                file: file.path.clone(),
+                record: self.record + 1,
+                reason,
+            })?;
+            if let Some(record) = next {
+                self.record = record;
+                break;
+            }
+            file.check_unchanged()?;
+            self.current = None;
+            self.index += 1;
+            self.first_offset += signed(self.record);
+            self.record = 0;
+        }
+        let offset = self.first_offset + signed(self.record) - 1;
+        Ok(Some(FileRecord { offset, object: &self.object }))
+    }
+
+    /// The offset after the last record that was read.
+    pub fn position(&self) -> i64 {
+        self.first_offset + signed(self.record)
+    }
+
+    /// The file that is read; none after the last.
+    pub fn place(&self) -> Option<FilePlace<'_>> {
+        let (file, first_offset) = (self.index, self.first_offset);
+        self.files.files().get(file).map(|of| FilePlace { file, path: &of.path, first_offset })
+    }
+
+    /// Bytes read, about.
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a figure for people"
+    )]
+    pub fn bytes_read(&self) -> u64 {
+        let files = self.files.files();
+        let done: u64 = files.iter().take(self.index).map(|file| file.bytes).sum();
+        let share = self.current.as_ref().map_or(0.0, |rows| rows.share());
+        let current = files.get(self.index).map_or(0.0, |file| file.bytes as f64 * share);
+        done + current as u64
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).expect("no file has 2^63 records")
+}
+
+fn open(file: &File, columns: &Columns) -> Result<Box<dyn Rows>, FileError> {
+    if file.bytes == 0 {
+        return Err(FileError::Empty { file: file.path.clone() });
+    }
+    file.check_unchanged()?;
+    Ok(match file.format {
+        FileFormat::Lines => Box::new(lines::LineRows::open(file)?),
+        FileFormat::Csv { delimiter } => Box::new(csv::CsvRows::open(file, delimiter, columns)?),
+        FileFormat::Parquet => Box::new(parquet::ParquetRows::open(file, columns)?),
+    })
+}
+
+/// An error of the system about a file.
+fn unreadable(file: &Path, error: &std::io::Error) -> FileError {
+    FileError::Unreadable { file: file.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

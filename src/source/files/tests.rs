@@ -1,0 +1,228 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ::parquet::basic::Compression;
+use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::parser::parse_message_type;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+
+fn columns() -> Columns {
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    Columns {
+        wanted: list(&[
+            "request_id",
+            "model",
+            "version",
+            "timestamp",
+            "prediction",
+            "score",
+            "features",
+            "segments",
+        ]),
+        required: vec![list(&["request_id"]), list(&["model"]), list(&["timestamp", "at"])],
+        text: list(&["request_id", "model", "version", "segments"]),
+    }
+}
+
+fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn read(pattern: &std::path::Path) -> Result<Vec<(i64, Value)>, FileError> {
+    let files = FileList::find(&[pattern.to_str().unwrap().to_owned()])?;
+    let mut reader = FileReader::new(files, columns());
+    let mut records = Vec::new();
+    while let Some(record) = reader.next()? {
+        records.push((record.offset, serde_json::from_slice(record.object).unwrap()));
+    }
+    assert_eq!(reader.bytes_read(), reader.files.bytes(), "all is read");
+    Ok(records)
+}
+
+/// Two rows: all columns, and only what must be there. The time is in the given unit.
+fn parquet(time: &str, stamps: [i64; 2], compression: Compression) -> Vec<u8> {
+    let message = format!(
+        "message schema {{ required binary request_id (UTF8); required binary model (UTF8); \
+         required int64 timestamp {time}; optional double score; optional binary features.device (UTF8); \
+         required group segments {{ optional binary region (UTF8); }} optional int64 unwanted (TIME_MICROS); }}"
+    );
+    let schema = Arc::new(parse_message_type(&message).unwrap());
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let text = |text: &str| ByteArray::from(text);
+    let mut next =
+        |write: &mut dyn FnMut(&mut ::parquet::file::writer::SerializedColumnWriter<'_>)| {
+            let mut column = group.next_column().unwrap().unwrap();
+            write(&mut column);
+            column.close().unwrap();
+        };
+    let texts = |values: Vec<ByteArray>, levels: Option<Vec<i16>>| {
+        move |column: &mut ::parquet::file::writer::SerializedColumnWriter<'_>| {
+            column.typed::<ByteArrayType>().write_batch(&values, levels.as_deref(), None).unwrap();
+        }
+    };
+    next(&mut texts(vec![text("007"), text("b")], None));
+    next(&mut texts(vec![text("fraud"), text("fraud")], None));
+    next(&mut |column| {
+        column.typed::<Int64Type>().write_batch(&stamps, None, None).unwrap();
+    });
+    next(&mut |column| {
+        column.typed::<DoubleType>().write_batch(&[0.1], Some(&[1, 0]), None).unwrap();
+    });
+    next(&mut texts(vec![text("io\"s")], Some(vec![1, 0])));
+    next(&mut texts(vec![text("eu")], Some(vec![1, 0])));
+    next(&mut |column| {
+        column.typed::<Int64Type>().write_batch(&[5], Some(&[1, 0]), None).unwrap();
+    });
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn lines_are_taken_as_they_are() {
+    let folder = TempDir::new().unwrap();
+    let path = write(&folder, "a.jsonl", "\u{feff}{\"a\":1}\r\n\n  {\"a\":2}\n{\"a\":3}");
+    let expected = vec![(0, json!({"a": 1})), (2, json!({"a": 2})), (3, json!({"a": 3}))];
+    assert_eq!(read(&path).unwrap(), expected);
+}
+
+#[test]
+fn a_row_of_csv_becomes_a_nested_object() {
+    let folder = TempDir::new().unwrap();
+    let text = "request_id,model,timestamp,score,prediction,features.amount,features.code,segments.region,x\n\
+                007,fraud,1700000000000,0.25,True,-1.5e3,007,12,y\n\
+                \"a,\"\"b\",fraud,2024-01-01T00:00:00Z,NaN,,,,,\n";
+    let path = write(&folder, "a.csv", text);
+    let expected = vec![
+        (
+            0,
+            json!({
+                "request_id": "007", "model": "fraud", "timestamp": 1_700_000_000_000_i64, "score": 0.25,
+                "prediction": true, "features": {"amount": -1.5e3, "code": "007"}, "segments": {"region": "12"},
+            }),
+        ),
+        (1, json!({"request_id": "a,\"b", "model": "fraud", "timestamp": "2024-01-01T00:00:00Z"})),
+    ];
+    assert_eq!(read(&path).unwrap(), expected);
+    let tabs = text.lines().next().unwrap().replace(',', "\t") + "\nr\tm\t5\t\t\t\t\t\t\n";
+    let expected = vec![(0, json!({"request_id": "r", "model": "m", "timestamp": 5}))];
+    assert_eq!(read(&write(&folder, "a.tsv", tabs)).unwrap(), expected);
+}
+
+#[test]
+fn a_row_of_parquet_becomes_the_same_object_in_every_unit_of_time() {
+    let folder = TempDir::new().unwrap();
+    let cases = [
+        ("", 1),
+        ("(TIMESTAMP_MILLIS)", 1),
+        ("(TIMESTAMP_MICROS)", 1000),
+        ("(TIMESTAMP(NANOS,true))", 1_000_000),
+    ];
+    let codecs = [Compression::UNCOMPRESSED, Compression::SNAPPY];
+    for ((unit, scale), codec) in cases.into_iter().zip(codecs.into_iter().cycle()) {
+        let stamps = [1_700_000_000_123 * scale, -scale];
+        let path = write(&folder, "a.parquet", parquet(unit, stamps, codec));
+        let expected = vec![
+            (
+                0,
+                json!({
+                    "request_id": "007", "model": "fraud", "timestamp": 1_700_000_000_123_i64, "score": 0.1,
+                    "features": {"device": "io\"s"}, "segments": {"region": "eu"},
+                }),
+            ),
+            (1, json!({"request_id": "b", "model": "fraud", "timestamp": -1, "segments": {}})),
+        ];
+        assert_eq!(read(&path).unwrap(), expected, "{unit}");
+    }
+}
+
+#[test]
+fn files_follow_each_other_by_name_and_each_is_read_once() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "b.jsonl", "{\"a\":2}\n");
+    write(&folder, "a.jsonl", "{\"a\":1}\n\n");
+    let pattern = folder.path().join("*.jsonl").to_str().unwrap().to_owned();
+    let first = folder.path().join("b.jsonl").to_str().unwrap().to_owned();
+    let list = FileList::find(&[first, pattern.clone()]).unwrap();
+    let names: Vec<_> = list.files().iter().map(|f| f.path.file_name().unwrap()).collect();
+    assert_eq!(names, ["b.jsonl", "a.jsonl"]);
+    let records = read(std::path::Path::new(&pattern)).unwrap();
+    assert_eq!(records, [(0, json!({"a": 1})), (1, json!({"a": 2}))]);
+    let digest = |patterns: &[String]| FileList::find(patterns).unwrap().digest().unwrap();
+    let before = digest(&[pattern.clone()]);
+    assert_eq!(before, digest(&[pattern.clone()]));
+    write(&folder, "b.jsonl", "{\"a\":3}\n");
+    assert_ne!(before, digest(&[pattern]), "other bytes, other digest");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_file_record_and_remedy() {
+    let folder = TempDir::new().unwrap();
+    let good = parquet("", [1, 2], Compression::ZSTD(Default::default()));
+    let header = "request_id,model,timestamp\n";
+    let cases: [(&str, Vec<u8>, &str, &str); 9] = [
+        ("a.txt", b"x".to_vec(), "file_format", "rename or convert"),
+        ("empty.csv", Vec::new(), "file_empty", "empty.csv is empty"),
+        ("array.json", b"[{}]".to_vec(), "file_broken", "array.json, record 1: holds an array"),
+        (
+            "few.csv",
+            b"request_id,model\na,b\n".to_vec(),
+            "file_column_missing",
+            "`timestamp` or `at`",
+        ),
+        (
+            "short.csv",
+            format!("{header}a,m,1\nb,m\n").into(),
+            "file_broken",
+            "short.csv, record 2: ",
+        ),
+        (
+            "latin.csv",
+            [header.as_bytes(), b"\xe9,m,1\n"].concat(),
+            "file_broken",
+            "cell 1 is not UTF-8",
+        ),
+        (
+            "twice.csv",
+            b"request_id,model,model,timestamp\n".to_vec(),
+            "file_broken",
+            "`model` stands twice",
+        ),
+        ("cut.parquet", good[..good.len() - 9].to_vec(), "file_broken", "it may be cut short"),
+        ("head.parquet", good[..good.len() / 2].to_vec(), "file_broken", "it may be cut short"),
+    ];
+    for (name, bytes, code, text) in cases {
+        let error = read(&write(&folder, name, bytes)).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        let message = error.to_string();
+        assert!(message.contains(text) && message.contains(name), "{name}: {message}");
+    }
+    let none = read(&folder.path().join("*.none")).unwrap_err();
+    assert_eq!(none.code(), "file_missing");
+    assert_eq!(read(folder.path()).unwrap_err().code(), "file_unreadable");
+}
+
+#[test]
+fn a_file_that_grows_meanwhile_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = write(&folder, "a.jsonl", "{}\n");
+    let list = FileList::find(&[path.to_str().unwrap().to_owned()]).unwrap();
+    let mut reader = FileReader::new(list, columns());
+    assert!(reader.next().unwrap().is_some());
+    write(&folder, "a.jsonl", "{}\n{}\n");
+    let error = loop {
+        match reader.next() {
+            Ok(record) => assert!(record.is_some(), "the end was not to be reached"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, FileError::Changed { was: 3, is: 6, .. }), "{error}");
+}

@@ -1,0 +1,161 @@
+//! Files in place of topics: the same records give the same rows, whatever happens on the way.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+use super::end_to_end::sections;
+use crate::support::job::{Job, METRIC_TABLES};
+use crate::support::log::{Message, Producer, json_payload};
+use crate::support::oracle::{Body, Given, Inference, Label};
+use crate::support::requests;
+use crate::support::services::{ClickHouse, Kafka};
+use crate::support::wait_until;
+
+const INFERENCES: usize = 20_000;
+const DEADLINE: Duration = Duration::from_secs(300);
+const DAY_MS: i64 = 86_400_000;
+/// Of the records that move the clocks past all windows: files need none.
+const PUSHER: &str = "pusher";
+
+/// Records that arrive at their own times, in order: of these none is late.
+fn punctual(seed: u64) -> Vec<Message> {
+    let mut messages: Vec<Message> = requests::make(seed, INFERENCES, 1, 12)
+        .into_iter()
+        .filter_map(|message| {
+            let stamp = match &message.body {
+                Body::Inference(said) => said.time,
+                Body::Label(said) => said.time,
+                Body::Dead => return None,
+            };
+            Some(Message { stamp, ..message })
+        })
+        .collect();
+    messages.sort_by_key(|message| message.stamp);
+    messages
+}
+
+/// Nine records of each topic, six days later.
+fn pushers(last: i64) -> impl Iterator<Item = Message> {
+    let time = last + 6 * DAY_MS;
+    (0..18).map(move |number| {
+        let id = format!("{PUSHER}-{number}");
+        let body = if number % 2 == 0 {
+            let model = PUSHER.to_owned();
+            Body::Inference(Inference { id: id.clone(), model, time, ..Inference::default() })
+        } else {
+            let (model, value) = (None, Given::Number(1.0));
+            Body::Label(Label { id: id.clone(), model, time, value, weight: 1.0 })
+        };
+        Message { topic: number % 2, partition: 0, stamp: time, body, key: id, payload: None }
+    })
+}
+
+/// One file of inferences and two of labels.
+fn write_files(folder: &Path, messages: &[Message]) -> [PathBuf; 3] {
+    let paths = ["inferences.jsonl", "labels-1.jsonl", "labels-2.jsonl"].map(|n| folder.join(n));
+    let mut files = paths.each_ref().map(|path| std::fs::File::create(path).unwrap());
+    let half = messages.len() / 2;
+    for (at, message) in messages.iter().enumerate() {
+        let file = if message.topic == 0 { 0 } else { 1 + usize::from(at > half) };
+        let mut line = json_payload(&message.body);
+        line.push(b'\n');
+        files[file].write_all(&line).unwrap();
+    }
+    paths
+}
+
+/// All rows of a job's metric tables, as text, in order.
+fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
+    let of_table = |(table, _): (&str, Option<&str>)| {
+        let sql = format!(
+            "SELECT * EXCEPT (job) FROM tidegauge.{table} FINAL \
+             WHERE job = '{job}' AND model != '{PUSHER}' ORDER BY ALL FORMAT JSONEachRow"
+        );
+        clickhouse.query(&sql).lines().map(|row| format!("{table} {row}")).collect::<Vec<_>>()
+    };
+    METRIC_TABLES.into_iter().flat_map(of_table).collect()
+}
+
+fn must_be_equal(found: &[String], expected: &[String]) {
+    assert!(expected.len() > 1000, "{} rows show nothing", expected.len());
+    let differs = found.iter().zip(expected).find(|(found, expected)| found != expected);
+    assert_eq!(differs, None);
+    assert_eq!(found.len(), expected.len());
+}
+
+#[test]
+fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let (topics, folder) = (["inferences", "labels"], TempDir::new().unwrap());
+    let more = sections(topics, "json");
+    let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &requests::settings(), &more);
+    job.create_topics(&kafka, 1);
+    job.run(&["init"], 0, DEADLINE);
+    let messages = punctual(21);
+    let [inferences, ..] = write_files(folder.path(), &messages);
+    let inferences = inferences.to_str().unwrap();
+    let labels = folder.path().join("labels-*.jsonl").to_str().unwrap().to_owned();
+    let files = ["--inferences", inferences, "--labels", &labels];
+    let backfill = |more: &[&'static str]| [&["backfill"], &files[..], more].concat();
+
+    let live = job.start(&["run"]);
+    let mut producer = Producer::new(kafka.client_config(), topics, 1);
+    let last = messages.last().unwrap().stamp;
+    let count = messages.len();
+    messages.into_iter().chain(pushers(last)).for_each(|message| producer.send(message));
+    producer.flush();
+
+    // A dry run says what there is and writes nothing.
+    let said = job.run(&backfill(&["--dry-run", "--json"]), 0, DEADLINE);
+    let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let [found, labels_found] = ["inferences", "labels"].map(|s| said[s]["records"].as_u64());
+    assert_eq!(found.unwrap() + labels_found.unwrap(), count as u64);
+    assert_eq!(said["labels"]["files"], 2);
+    assert_eq!(clickhouse.query("SELECT count() FROM tidegauge.jobs WHERE job != 'fraud'"), "0\n");
+
+    // While the stream is live: killed in the middle, then started again.
+    let killed = job.start(&backfill(&["--job", "history"]));
+    wait_until("the backfill's first mark", DEADLINE, || {
+        clickhouse.query("SELECT count() FROM tidegauge.marks WHERE job = 'history'").trim() != "0"
+    });
+    killed.kill();
+    let said = job.run(&backfill(&["--job", "history", "--json"]), 0, DEADLINE);
+    let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(said["complete"], true, "{said}");
+    assert_eq!(said["inferences"], Json::from(found));
+    job.wait_for_records(&clickhouse, count + 18, DEADLINE);
+    live.stop();
+    job.run(&["run", "--until-end"], 0, DEADLINE);
+
+    let (stream, history) = (rows(&clickhouse, "fraud"), rows(&clickhouse, "history"));
+    must_be_equal(&history, &stream);
+    assert!(history.iter().all(|row| row.contains("\"sealed\":true")), "all is sealed");
+    let kept = "SELECT sum(kept) FROM tidegauge.stream_health WHERE job = 'history'";
+    assert_eq!(clickhouse.query(kept).trim(), "0", "labels without an inference are orphans");
+
+    // Done once more it changes nothing; under the name of the live job it is refused.
+    job.run(&backfill(&["--job", "history"]), 0, DEADLINE);
+    must_be_equal(&rows(&clickhouse, "history"), &stream);
+    let refused = job.run(&backfill(&["--job", "fraud"]), 3, DEADLINE);
+    assert!(refused.contains("error[job_other_topics]"), "{refused}");
+    must_be_equal(&rows(&clickhouse, "fraud"), &stream);
+    // Other files under the same name too.
+    std::fs::OpenOptions::new().append(true).open(inferences).unwrap().write_all(b"{}\n").unwrap();
+    let refused = job.run(&backfill(&["--job", "history"]), 3, DEADLINE);
+    assert!(refused.contains("error[job_other_topics]"), "{refused}");
+
+    // By default the name is its own, and the broken record is named and kept.
+    let rejected = folder.path().join("rejected.jsonl");
+    let rejected_text = rejected.to_str().unwrap();
+    let arguments = [&backfill(&[])[..], &["--rejected", rejected_text]].concat();
+    let said = job.run(&arguments, 0, DEADLINE);
+    assert!(said.contains("job fraud.files-") && said.contains("rejected 1;"), "{said}");
+    let line: Json = serde_json::from_slice(&std::fs::read(&rejected).unwrap()).unwrap();
+    assert_eq!(line["record"].as_u64(), found.map(|found| found + 1));
+    assert_eq!((&line["code"], &line["payload"]), (&"missing_field".into(), &"{}".into()));
+    assert_eq!(line["file"], inferences);
+}
