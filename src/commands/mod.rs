@@ -6,7 +6,10 @@ pub mod init;
 mod guard;
 mod processor;
 mod inputs;
+mod select;
 pub mod backfill;
+pub mod query;
+pub mod report;
 pub mod run;
 pub mod simulate;
 pub mod terminal;
@@ -27,6 +30,10 @@ Examples:
                                          measure what the topics hold now, then stop
   tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
                                          the same rows from files
+  tidegauge report --inferences a.parquet --labels b.csv -o report.html
+                                         one page about files, without any service
+  tidegauge query quality_binary --since 1d
+                                         metric rows as a table, CSV or JSON Lines
   tidegauge simulate --create-topics     fill topics with traffic to try things on
 
 Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
@@ -50,6 +57,8 @@ enum Command {
     Init(init::Args),
     Run(run::Args),
     Backfill(Box<backfill::Args>),
+    Query(Box<query::Args>),
+    Report(Box<report::Args>),
     Simulate(Box<simulate::Args>),
 }
 
@@ -76,6 +85,8 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Backfill(args) => backfill::run(&args),
+        Command::Query(args) => query::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {

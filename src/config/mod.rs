@@ -5,7 +5,7 @@ mod error;
 pub mod options;
 mod parts;
 mod raw;
-mod values;
+pub(crate) mod values;
 mod reader;
 mod shard;
 

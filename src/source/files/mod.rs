@@ -190,7 +190,7 @@ impl FileReader {
     }
 
     /// The next record; none after the last.
-    pub fn next(&mut self) -> Result<Option<FileRecord<'_>>, FileError> {
+    pub fn next_record(&mut self) -> Result<Option<FileRecord<'_>>, FileError> {
         loop {
             let Some(file) = self.files.files().get(self.index) else { return Ok(None) };
             let rows = match &mut self.current {

@@ -39,7 +39,7 @@ fn read(pattern: &std::path::Path) -> Result<Vec<(i64, Value)>, FileError> {
     let files = FileList::find(&[pattern.to_str().unwrap().to_owned()])?;
     let mut reader = FileReader::new(files, columns());
     let mut records = Vec::new();
-    while let Some(record) = reader.next()? {
+    while let Some(record) = reader.next_record()? {
         records.push((record.offset, serde_json::from_slice(record.object).unwrap()));
     }
     assert_eq!(reader.bytes_read(), reader.files.bytes(), "all is read");
@@ -216,10 +216,10 @@ fn a_file_that_grows_meanwhile_is_refused() {
     let path = write(&folder, "a.jsonl", "{}\n");
     let list = FileList::find(&[path.to_str().unwrap().to_owned()]).unwrap();
     let mut reader = FileReader::new(list, columns());
-    assert!(reader.next().unwrap().is_some());
+    assert!(reader.next_record().unwrap().is_some());
     write(&folder, "a.jsonl", "{}\n{}\n");
     let error = loop {
-        match reader.next() {
+        match reader.next_record() {
             Ok(record) => assert!(record.is_some(), "the end was not to be reached"),
             Err(error) => break error,
         }
