@@ -57,7 +57,9 @@ impl Inputs {
         for ((stream, topic), patterns) in Stream::BOTH.into_iter().zip(topics).zip(given) {
             if let Some(topic) = topic {
                 let columns = columns(&topic.fields, &settings.shard.dimensions);
-                feeds.push(FeedFiles { stream, files: FileList::find(patterns)?, columns });
+                let files = FileList::find(patterns)?;
+                FileReader::new(files.clone(), columns.clone()).check()?;
+                feeds.push(FeedFiles { stream, files, columns });
             }
         }
         let digests = feeds.iter().map(|feed| feed.files.digest());

@@ -82,6 +82,11 @@ fn a_report_of_files_needs_no_service_and_equals_a_naive_computation() {
     };
     let from_csv = report("csv", &["--format", "json"]);
     assert_eq!(from_csv, report("jsonl", &["--format", "json"]), "the format changes nothing");
+    let turned = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
+    let turned: Vec<&str> = turned.lines().rev().collect();
+    fs::write(folder.path().join("a.ndjson"), turned.join("\n")).unwrap();
+    fs::copy(folder.path().join("b.jsonl"), folder.path().join("b.ndjson")).unwrap();
+    assert_eq!(from_csv, report("ndjson", &["--format", "json"]), "nor does the order of rows");
     let parsed: Value = serde_json::from_str(&from_csv).unwrap();
 
     let labelled: Vec<(u32, bool)> =

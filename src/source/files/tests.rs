@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::parquet::basic::Compression;
+use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
@@ -157,8 +157,8 @@ fn files_follow_each_other_by_name_and_each_is_read_once() {
     let records = read(std::path::Path::new(&pattern)).unwrap();
     assert_eq!(records, [(0, json!({"a": 1})), (1, json!({"a": 2}))]);
     let digest = |patterns: &[String]| FileList::find(patterns).unwrap().digest().unwrap();
-    let before = digest(&[pattern.clone()]);
-    assert_eq!(before, digest(&[pattern.clone()]));
+    let before = digest(std::slice::from_ref(&pattern));
+    assert_eq!(before, digest(std::slice::from_ref(&pattern)));
     write(&folder, "b.jsonl", "{\"a\":3}\n");
     assert_ne!(before, digest(&[pattern]), "other bytes, other digest");
 }
@@ -166,7 +166,7 @@ fn files_follow_each_other_by_name_and_each_is_read_once() {
 #[test]
 fn what_is_wrong_is_named_with_file_record_and_remedy() {
     let folder = TempDir::new().unwrap();
-    let good = parquet("", [1, 2], Compression::ZSTD(Default::default()));
+    let good = parquet("", [1, 2], Compression::ZSTD(ZstdLevel::default()));
     let header = "request_id,model,timestamp\n";
     let cases: [(&str, Vec<u8>, &str, &str); 9] = [
         ("a.txt", b"x".to_vec(), "file_format", "rename or convert"),
