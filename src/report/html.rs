@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Block, Fact, Grid, ModelReport, Report, Section, svg};
+use super::{Block, Fact, Grid, Report, Section, svg};
 
 /// Light and dark by the reader's system; on paper always light, with no section torn apart.
 const STYLE: &str = "
@@ -24,7 +24,7 @@ dl div { background: var(--card); border: 1px solid var(--rule); border-radius: 
 dt { color: var(--dim); font-size: .85rem; } dd { margin: 0; } dd.value { font-size: 1.25rem; font-weight: 600; }
 dd.note { color: var(--dim); font-size: .8rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); gap: 1rem; }
-figure { margin: 0; } figure.square { max-width: 24rem; } figcaption { font-weight: 600; font-size: .9rem; }
+figure { margin: 0; } figure.square { max-width: 20rem; } figcaption { font-weight: 600; font-size: .9rem; }
 svg { width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 11px; } .grid { stroke: var(--rule); }
 .line { fill: none; stroke: var(--accent); stroke-width: 1.6; } .band { fill: var(--band); stroke: none; }
 .point { fill: var(--accent); } .bar { stroke: var(--accent); stroke-width: 1.5; }
@@ -52,13 +52,14 @@ pub(super) fn render(report: &Report) -> String {
                 @if report.models.len() > 1 {
                     nav aria-label="Models" {
                         @for (i, model) in report.models.iter().enumerate() {
-                            a href=(format!("#model-{i}")) { (name(model)) }
+                            a href=(format!("#model-{i}")) { (model.name()) }
                         }
                     }
                 }
                 main {
+                    @if let Some(overview) = &report.overview { (table(overview)) }
                     @for (i, model) in report.models.iter().enumerate() {
-                        h2 id=(format!("model-{i}")) { (name(model)) }
+                        h2 id=(format!("model-{i}")) { (model.name()) }
                         @for section in &model.sections { (self::section(section)) }
                     }
                     @if report.models.is_empty() { p { "No rows." } }
@@ -71,15 +72,6 @@ pub(super) fn render(report: &Report) -> String {
         }
     };
     page.into_string()
-}
-
-/// A model and its version.
-pub(super) fn name(model: &ModelReport) -> String {
-    if model.version.is_empty() {
-        model.model.clone()
-    } else {
-        format!("{}, version {}", model.model, model.version)
-    }
 }
 
 fn section(section: &Section) -> Markup {

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::html::name;
 use super::text::{count, number, time};
 use super::{Block, Chart, Report};
 
@@ -12,8 +11,12 @@ const MOST_WINDOWS: usize = 24;
 /// The whole text.
 pub(super) fn render(report: &Report) -> String {
     let mut text = format!("# {}\n\n{}.\n", cell(&report.title), cell(&report.source));
+    if let Some(overview) = &report.overview {
+        write!(text, "\n{}", table(&overview.header, overview.rows.iter().cloned()))
+            .expect("a String takes all");
+    }
     for model in &report.models {
-        write!(text, "\n## {}\n", cell(&name(model))).expect("a String takes all");
+        write!(text, "\n## {}\n", cell(&model.name())).expect("a String takes all");
         for section in &model.sections {
             write!(text, "\n### {}\n", section.title).expect("a String takes all");
             for one in &section.blocks {

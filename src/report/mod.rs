@@ -25,6 +25,8 @@ pub struct Report {
     pub source: String,
     /// The grain of its charts.
     pub grain: String,
+    /// The summaries of all models, where there are several.
+    pub overview: Option<Grid>,
     /// One for each model and version, by name.
     pub models: Vec<ModelReport>,
     /// How the figures are made.
@@ -40,6 +42,17 @@ pub struct ModelReport {
     pub version: String,
     /// The most important first.
     pub sections: Vec<Section>,
+}
+
+impl ModelReport {
+    /// The model and its version.
+    pub fn name(&self) -> String {
+        if self.version.is_empty() {
+            self.model.clone()
+        } else {
+            format!("{}, version {}", self.model, self.version)
+        }
+    }
 }
 
 /// One heading and what stands below it.
@@ -146,9 +159,10 @@ impl Report {
             let (model, version) = (model.to_owned(), version.to_owned());
             ModelReport { model, version, sections: sections::all(&of) }
         });
-        let models = models.collect();
+        let models: Vec<ModelReport> = models.collect();
+        let overview = (models.len() > 1).then(|| sections::overview(&models));
         let methods = sections::METHODS.iter().map(|text| (*text).to_owned()).collect();
-        Self { title, source, grain, models, methods }
+        Self { title, source, grain, overview, models, methods }
     }
 
     /// The report as text.

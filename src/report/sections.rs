@@ -2,9 +2,10 @@
 
 use super::rows::{ModelRows, Row};
 use super::text::{count, figure, interval, number, percent, time};
-use super::{Bin, Block, Chart, Fact, Grid, Point, Section};
+use super::{Bin, Block, Chart, Fact, Grid, ModelReport, Point, Section};
 use crate::engine::state::ALL;
 
+const SUMMARY: &str = "Summary";
 /// Below so many labelled records a figure says little.
 const FEW: u64 = 100;
 
@@ -73,7 +74,34 @@ fn summary(rows: &ModelRows<'_>) -> Option<Section> {
     }
     let mut blocks = vec![Block::Facts(facts)];
     blocks.extend(verdicts(rows, labelled, n).into_iter().map(Block::Text));
-    Some(Section { title: "Summary", blocks })
+    Some(Section { title: SUMMARY, blocks })
+}
+
+/// The summaries of several models in one table.
+pub(super) fn overview(models: &[ModelReport]) -> Grid {
+    let facts = |model: &ModelReport| -> Vec<Fact> {
+        let blocks = model.sections.iter().filter(|section| section.title == SUMMARY);
+        let blocks = blocks.flat_map(|section| &section.blocks);
+        let facts = blocks.filter_map(|block| match block {
+            Block::Facts(facts) => Some(facts.clone()),
+            Block::Text(_) | Block::Table(_) | Block::Chart(_) | Block::Reliability(_) => None,
+        });
+        facts.flatten().collect()
+    };
+    let facts: Vec<Vec<Fact>> = models.iter().map(facts).collect();
+    let mut header = vec!["Model".to_owned()];
+    for fact in facts.iter().flatten() {
+        if !header.contains(&fact.name) {
+            header.push(fact.name.clone());
+        }
+    }
+    let row = |(model, facts): (&ModelReport, &Vec<Fact>)| {
+        let value = |name: &String| facts.iter().find(|fact| fact.name == *name);
+        let cell = |name| value(name).map_or_else(|| "–".to_owned(), |fact| fact.value.clone());
+        std::iter::once(model.name()).chain(header.iter().skip(1).map(cell)).collect()
+    };
+    let rows = models.iter().zip(&facts).map(row).collect();
+    Grid { header, rows }
 }
 
 /// What a reader has to know before he trusts the figures.

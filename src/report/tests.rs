@@ -56,7 +56,7 @@ fn the_summary_adds_up_counts_and_takes_quality_from_the_newest_labelled_window(
     };
     assert_eq!(of("Inferences"), ("4\u{202f}936", "2026-01-05 to 2026-01-05 06:00 UTC"));
     assert_eq!(of("Labelled"), ("750", "coverage 15.19 %"));
-    assert_eq!(of("AUROC"), ("0.8125", "95 % interval 0.7500 to 0.8750"));
+    assert_eq!(of("AUROC"), ("0.8125", "95 %: 0.7500 to 0.8750"));
     let Block::Text(about) = &model.sections[1].blocks[0] else { panic!("it says of when") };
     assert_eq!(about, "2026-01-05 05:00 to 2026-01-05 06:00 UTC, n = 250.");
 }
@@ -129,6 +129,22 @@ fn figures_of_the_whole_time_come_before_those_of_a_window() {
     let report = report(&rows);
     let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
     assert!(facts.iter().any(|fact| fact.name == "AUROC" && fact.value == "0.5000"));
+}
+
+#[test]
+fn several_models_are_compared_before_each_is_shown() {
+    let mut rows = rows();
+    assert!(report(&rows).overview.is_none());
+    let other: Vec<Row> = rows
+        .iter()
+        .filter(|row| row.table != "quality_binary")
+        .map(|row| Row { model: "a-model".to_owned(), version: String::new(), ..row.clone() })
+        .collect();
+    rows.extend(other);
+    let overview = report(&rows).overview.unwrap();
+    assert_eq!(overview.header, ["Model", "Inferences", "Labelled", "Errors", "AUROC", "Accuracy"]);
+    assert_eq!(overview.rows[1], ["a-model", "4\u{202f}936", "750", "48", "–", "–"]);
+    assert_eq!(overview.rows[0][4], "0.8125");
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(super) fn figure(row: &Row, column: &str) -> String {
 /// A figure's interval; empty where it has none.
 pub(super) fn interval(row: &Row, column: &str) -> String {
     row.interval(column).map_or_else(String::new, |[lower, upper]| {
-        format!("95 % interval {} to {}", number(lower), number(upper))
+        format!("95 %: {} to {}", number(lower), number(upper))
     })
 }
 
