@@ -22,7 +22,7 @@ pub struct Row {
     pub version: String,
     /// `all`, or `dimension=value`.
     pub segment: String,
-    /// The grain, or [`WHOLE`](crate::evaluate::WHOLE).
+    /// The grain, or [`WHOLE`].
     pub grain: String,
     /// Start of the window, in milliseconds since 1970-01-01 UTC.
     pub start_ms: i64,
