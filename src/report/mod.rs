@@ -1,7 +1,7 @@
 //! Metric rows to a report for people: HTML, Markdown or JSON. Pure.
 //!
 //! A report is a list of models, each with sections, each with blocks. What a section shows is one function in
-//! [`sections`]; how a block looks is one function for each form. So a new section needs no look at the forms.
+//! `sections`; how a block looks is one function for each form. So a new section needs no look at the forms.
 #![warn(missing_docs)]
 
 pub mod rows;
