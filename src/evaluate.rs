@@ -1,12 +1,15 @@
 //! States of all partitions of a key, or of all windows of a coarser grain, to metric rows. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::engine::ShardSettings;
 use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
 use crate::engine::metrics::reference::Profile;
 use crate::engine::metrics::{Families, MetricTable};
 use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::Millis;
+use crate::engine::window::Window;
 
 /// Merged states of several parts (partitions, windows), and the sum of their versions.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +96,66 @@ pub struct MetricRow {
     pub sealed: bool,
     /// Of several rows of one key, grain and table the greatest version is the truth.
     pub version: Version,
+}
+
+/// The name of the grain of rows over the whole time.
+pub const WHOLE: &str = "all";
+
+/// All metric rows of states when nothing more will come: of the base windows, of each coarser grain, and of the whole
+/// time of each model and version. Of a key and partition there is one state.
+pub fn complete(
+    settings: &ShardSettings,
+    grains: &[Millis],
+    states: &[StateRow],
+) -> Result<Vec<MetricRow>, StateError> {
+    let sizes = std::iter::once(settings.window).chain(grains.iter().copied());
+    let mut rows = Vec::new();
+    for grain in sizes {
+        let window = |key: &Key| Window::of(key.window.start, grain);
+        rows.extend(merged_rows(settings, &grain_name(grain), states, window)?);
+    }
+    rows.extend(whole(settings, states)?);
+    Ok(rows)
+}
+
+/// Of these only the rows of the whole time.
+pub fn whole(settings: &ShardSettings, states: &[StateRow]) -> Result<Vec<MetricRow>, StateError> {
+    let mut spans: BTreeMap<(Arc<str>, Arc<str>), Window> = BTreeMap::new();
+    let of = |key: &Key| (Arc::clone(&key.model), Arc::clone(&key.version));
+    for StateRow { key, .. } in states {
+        let span = spans.entry(of(key)).or_insert(key.window);
+        span.start = span.start.min(key.window.start);
+        span.end = span.end.max(key.window.end);
+    }
+    merged_rows(settings, WHOLE, states, |key| spans[&of(key)])
+}
+
+/// The rows of all states that `window` puts together.
+fn merged_rows(
+    settings: &ShardSettings,
+    grain: &str,
+    states: &[StateRow],
+    window: impl Fn(&Key) -> Window,
+) -> Result<Vec<MetricRow>, StateError> {
+    let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
+    for row in states {
+        let window = window(&row.key);
+        merged.entry(Key { window, ..row.key.clone() }).or_default().add(row)?;
+    }
+    let grain: Arc<str> = grain.into();
+    let rows = merged.iter().flat_map(|(key, merged)| {
+        let model = settings.model(&key.model);
+        let about = RowContext {
+            grain: Arc::clone(&grain),
+            generation: settings.generation,
+            sealed: true,
+            value: model.value,
+            thresholds: model.thresholds,
+            reference: model.reference,
+        };
+        merged.rows(key, &about)
+    });
+    Ok(rows.collect())
 }
 
 /// The text of column `undefined`.

@@ -15,6 +15,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("http", 6),
     ("pipeline", 5),
     ("sink", 4),
+    ("report", 3),
     ("evaluate", 2),
     ("decode", 2),
     ("source", 2),

@@ -9,10 +9,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::guard::{Guarded, Refusal};
-use super::inputs::{InputArgs, Inputs};
+use super::inputs::{Counts, InputArgs, Inputs};
 use super::processor::{bind_in_time, dead_letter_limit};
 use super::{ConfigFile, Failure, runtime, terminal};
-use crate::decode::{Decoder, NotDecoded};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
 use crate::pipeline::{self, PipelineSettings, Totals};
@@ -20,14 +19,11 @@ use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::BindError;
 use crate::sink::rejected::Rejected;
 use crate::source::feed::{Feed, FeedProgress, NoCommits};
-use crate::source::files::FileReader;
 use crate::telemetry::{Telemetry, outcome_index, set_up_log};
 
 /// How often the bar moves, and how often a log line says how far it is where there is none.
 const TICK: Duration = Duration::from_millis(200);
 const TICKS_A_LINE: u32 = 50;
-/// Rejected records that a dry run shows.
-const SHOWN: u64 = 10;
 
 /// Measure files: the same rows in ClickHouse as `run` writes
 ///
@@ -207,31 +203,9 @@ fn summary(job: &str, bytes: u64, filled: &Filled, as_json: bool) -> String {
 
 /// Reads and decodes all files, and writes nothing.
 fn dry_run(inputs: &Inputs, as_json: bool) -> Result<ExitCode, Failure> {
-    let schemas = inputs.settings.schemas()?;
     let mut streams = serde_json::Map::new();
     for feed in &inputs.feeds {
-        let settings = inputs.settings.decoders()[feed.stream.index()].clone();
-        let settings = settings.expect("files are found only of what is decoded");
-        let mut decoder = Decoder::new(&settings, Arc::clone(&schemas))?;
-        let mut reader = FileReader::new(feed.files.clone(), feed.columns.clone());
-        let (mut names, mut good, mut bad) = (Names::default(), 0_u64, 0_u64);
-        while let Some(record) = reader.next()? {
-            let decoded = decoder.decode(Some(record.object), &mut names).err();
-            match decoded {
-                None => good += 1,
-                Some(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
-                Some(NotDecoded::Bad(reason)) => {
-                    bad += 1;
-                    let offset = record.offset;
-                    if bad <= SHOWN {
-                        let place = reader.place().expect("a record was read");
-                        let number = offset - place.first_offset + 1;
-                        let path = place.path.display();
-                        terminal::note(&format!("{path}, record {number}: {reason}\n"));
-                    }
-                }
-            }
-        }
+        let Counts { good, bad } = inputs.decode(feed, &mut Names::default(), |_, _, _| ())?;
         let (name, files) = (feed.stream.name(), feed.files.files().len());
         let about = serde_json::json!({"files": files, "records": good, "rejected": bad});
         if !as_json {

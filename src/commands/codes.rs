@@ -168,6 +168,7 @@ pub const CODES: &[Code] = &[
         "correct the record that the message names, or write the file again",
     ),
     code("file_changed", FAILED, "run again once nobody writes to the file any more"),
+    code("report_unwritable", FAILED, "name a file with `--output` that can be written"),
     code("rejected_unwritable", FAILED, "name a file with `--rejected` that can be written"),
     code(
         "kafka_client",

@@ -1,19 +1,24 @@
 //! Files in place of topics: what `backfill` and `report` read.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::Failure;
+use super::{Failure, terminal};
 use crate::config::{Settings, TopicSettings};
-use crate::decode::Format;
 use crate::decode::fields::{Field, FieldPaths};
+use crate::decode::registry::Schemas;
+use crate::decode::{Decoder, Format, NotDecoded};
 use crate::engine::Progress;
-use crate::engine::event::Stream;
+use crate::engine::event::{Event, Stream};
+use crate::engine::names::Names;
 use crate::sink::job::{BoundTopic, JobBinding};
 use crate::source::feed::FeedFiles;
-use crate::source::files::{Columns, FileList};
+use crate::source::files::{Columns, FileList, FileReader};
 
 /// A job's name may be so long; what is added to it by default has room.
 const NAME_MAX: usize = 128;
+/// Records that can't be used of which each stream shows so many.
+const SHOWN: u64 = 10;
 
 /// Which files.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,7 +57,9 @@ impl Inputs {
         for ((stream, topic), patterns) in Stream::BOTH.into_iter().zip(topics).zip(given) {
             if let Some(topic) = topic {
                 let columns = columns(&topic.fields, &settings.shard.dimensions);
-                feeds.push(FeedFiles { stream, files: FileList::find(patterns)?, columns });
+                let files = FileList::find(patterns)?;
+                FileReader::new(files.clone(), columns.clone()).check()?;
+                feeds.push(FeedFiles { stream, files, columns });
             }
         }
         let digests = feeds.iter().map(|feed| feed.files.digest());
@@ -90,6 +97,50 @@ impl Inputs {
             configuration: self.settings.digest(),
             window: self.settings.shard.window,
         }
+    }
+}
+
+/// Records of one stream that were decoded, and those that could not be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) good: u64,
+    pub(super) bad: u64,
+}
+
+impl Inputs {
+    /// Hands every record of a stream that can be used, with its offset, to `take`; the first others are told on
+    /// standard error.
+    pub(super) fn decode(
+        &self,
+        feed: &FeedFiles,
+        names: &mut Names,
+        mut take: impl FnMut(i64, &Event<'_>, &mut Names),
+    ) -> Result<Counts, Failure> {
+        let settings = self.settings.decoders()[feed.stream.index()].clone();
+        let settings = settings.expect("files are found only of what is decoded");
+        let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none()))?;
+        let mut reader = FileReader::new(feed.files.clone(), feed.columns.clone());
+        let mut counts = Counts::default();
+        while let Some(record) = reader.next_record()? {
+            let offset = record.offset;
+            match decoder.decode(Some(record.object), names) {
+                Ok(event) => {
+                    counts.good += 1;
+                    take(offset, &event, names);
+                }
+                Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
+                Err(NotDecoded::Bad(reason)) => {
+                    counts.bad += 1;
+                    if counts.bad <= SHOWN {
+                        let place = reader.place().expect("a record was read");
+                        let (path, number) =
+                            (place.path.display(), offset - place.first_offset + 1);
+                        terminal::note(&format!("{path}, record {number}: {reason}\n"));
+                    }
+                }
+            }
+        }
+        Ok(counts)
     }
 }
 

@@ -6,8 +6,11 @@ pub mod init;
 mod guard;
 mod processor;
 mod inputs;
+mod select;
 pub mod backfill;
 pub mod profile;
+pub mod query;
+pub mod report;
 pub mod run;
 pub mod simulate;
 pub mod terminal;
@@ -30,6 +33,10 @@ Examples:
                                          the same rows from files
   tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet'
                                          what drift is measured against
+  tidegauge report --inferences a.parquet --labels b.csv -o report.html
+                                         one page about files, without any service
+  tidegauge query quality_binary --since 1d
+                                         metric rows as a table, CSV or JSON Lines
   tidegauge simulate --create-topics     fill topics with traffic to try things on
 
 Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
@@ -54,6 +61,8 @@ enum Command {
     Run(run::Args),
     Backfill(Box<backfill::Args>),
     Profile(Box<profile::Args>),
+    Query(Box<query::Args>),
+    Report(Box<report::Args>),
     Simulate(Box<simulate::Args>),
 }
 
@@ -81,6 +90,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Backfill(args) => backfill::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Query(args) => query::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {

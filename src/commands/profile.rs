@@ -189,7 +189,7 @@ impl<'a> Reading<'a> {
         let mut decoder = Decoder::new(&settings, inputs.settings.schemas()?)?;
         let mut reader = FileReader::new(feed.files.clone(), feed.columns.clone());
         let bytes_before = if index == 0 { inputs.bytes() - feed.files.bytes() } else { 0 };
-        while let Some(record) = reader.next()? {
+        while let Some(record) = reader.next_record()? {
             let offset = record.offset;
             match decoder.decode(Some(record.object), &mut self.names) {
                 Ok(Event::Inference(inference)) => self.inference(inputs, &inference)?,

@@ -5,7 +5,7 @@ mod error;
 pub mod options;
 mod parts;
 mod raw;
-mod values;
+pub(crate) mod values;
 mod reader;
 mod shard;
 
@@ -237,6 +237,9 @@ impl Settings {
     pub fn digest(&self) -> String {
         let mut shard = self.shard.clone();
         shard.generation = 0;
+        // A profile's id stands for all that it holds.
+        let taken = shard.models.iter_mut().map(|model| model.reference.take());
+        let ids: Vec<_> = taken.map(|profile| profile.map(|profile| profile.id.clone())).collect();
         let topic = |topic: &TopicSettings| format!("{:?} {:?}", topic.format, topic.fields);
         let text = format!(
             "{shard:?} {:?} {} {:?}",
@@ -249,6 +252,7 @@ impl Settings {
             .replace(", thresholds: []", "")
             .replace(", features: 256 }", " }")
             .replace(", reference: None", "");
+        let text = if ids.iter().any(Option::is_some) { format!("{text} {ids:?}") } else { text };
         format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
     }
 }

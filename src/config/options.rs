@@ -147,6 +147,7 @@ pub const OPTIONS: &[Opt] = &[
         "each one is a row more for each window, in quality_threshold",
     ),
     opt("models.*.segments", Kind::Texts, "[]", "each segment value is a row more for each window"),
+    opt("models.*.reference", Kind::Text, "", "without one nothing can be said about drift"),
     opt("models.*.value", Kind::Numbers, "", "what a decision is worth is yours to say"),
     opt("clickhouse.url", Kind::Text, "http://localhost:8123", "a server on the same machine"),
     opt(

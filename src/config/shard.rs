@@ -1,11 +1,14 @@
 //! What the engine goes by: windows, limits, caps and models.
 
+use std::sync::Arc;
+
 use super::error::{ConfigError, Place};
 use super::reader::{Reader, invalid, list_of, number_of, positives, text_of};
 use super::values;
 use crate::engine::lateness::Limits;
 use crate::engine::metrics::accumulator::ValueMatrix;
 use crate::engine::metrics::binary::MOST_THRESHOLDS;
+use crate::engine::metrics::reference::Profile;
 use crate::engine::time::Millis;
 use crate::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
 use crate::evaluate::grain_name;
@@ -130,12 +133,25 @@ fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), Conf
             positive,
             threshold: reader.share(&key("threshold"))?,
             thresholds: thresholds(reader, &key("thresholds"))?,
-            reference: None,
+            reference: reference(reader, &key("reference"))?,
             dimensions: own,
             value: value_matrix(reader, &key("value"))?,
         });
     }
     Ok((models, dimensions))
+}
+
+/// The profile that a file holds.
+fn reference(reader: &Reader<'_>, path: &[&str]) -> Result<Option<Arc<Profile>>, ConfigError> {
+    let Some(entry) = reader.entry(path) else { return Ok(None) };
+    let file = text_of(&entry.value);
+    let text = std::fs::read_to_string(reader.beside(&file)).map_err(|error| {
+        let remedy = "write one with `tidegauge profile`";
+        invalid(&entry, format!("names the profile {file}: {error}; {remedy}"))
+    })?;
+    let profile = crate::profile::read(&text)
+        .map_err(|error| invalid(&entry, format!("names the profile {file}: {error}")))?;
+    Ok(Some(Arc::new(profile)))
 }
 
 /// Other thresholds, ascending, each once.

@@ -6,7 +6,7 @@ pub mod fields;
 mod scalar;
 mod registry_client;
 pub mod registry;
-mod rfc3339;
+pub(crate) mod rfc3339;
 pub mod checks;
 mod found;
 mod json;

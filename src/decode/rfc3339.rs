@@ -1,7 +1,7 @@
 //! Times in RFC 3339 text, strictly.
 
 /// Milliseconds since 1970 of a time with any offset, rounded down. A leap second is the second after it.
-pub(super) fn milliseconds(text: &str) -> Option<i64> {
+pub(crate) fn milliseconds(text: &str) -> Option<i64> {
     let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b't' | b' ', rest @ ..] =
         text.as_bytes()
     else {

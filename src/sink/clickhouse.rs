@@ -2,9 +2,11 @@
 
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
+use crate::engine::metrics::MetricTable;
 use crate::engine::state::{Key, StateRow};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
+use crate::report::Row;
 
 pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
 pub use super::migrate::Migrated;
@@ -12,6 +14,7 @@ pub use super::migrate::Migrated;
 use super::connection::Connection;
 use super::ddl::{Databases, Engine};
 use super::job::{self, BindError, JobBinding, Unused};
+use super::rows::{self, RowFilter};
 use super::{MetricVersion, RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
 
 /// The database of one job. Clones share the connections.
@@ -40,6 +43,15 @@ impl ClickHouse {
     /// Compares the tables with what this program writes.
     pub async fn check_schema(&self) -> Result<(), SinkError> {
         migrate::check(&self.connection).await
+    }
+
+    /// The metric rows of one table that pass the filter, by time; of more than its limit the newest.
+    pub async fn metric_rows(
+        &self,
+        table: MetricTable,
+        filter: &RowFilter,
+    ) -> Result<Vec<Row>, SinkError> {
+        rows::select(&self.connection, table, filter).await
     }
 
     /// Binds the job's name at its first start, compares at later ones; the job's generation.

@@ -8,6 +8,7 @@ pub mod row;
 mod insert;
 mod connection;
 mod read;
+pub mod rows;
 pub mod migrate;
 pub mod job;
 pub mod clickhouse;

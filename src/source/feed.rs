@@ -263,7 +263,7 @@ fn read(
     let mut batch = Batch::default();
     let mut begun = usize::MAX;
     let last = loop {
-        match reader.next() {
+        match reader.next_record() {
             Ok(Some(record)) => {
                 if record.offset >= first {
                     batch.push(record.offset, record.object);

@@ -22,6 +22,7 @@ mod controls;
 mod decode;
 mod decode_avro;
 mod decode_json;
+mod files;
 mod fuzz;
 mod memory;
 mod pipeline;

@@ -1,5 +1,7 @@
 //! Files in place of topics: the same records give the same rows, whatever happens on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,7 +115,7 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     let said = job.run(&backfill(&["--dry-run", "--json"]), 0, DEADLINE);
     let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     let [found, labels_found] = ["inferences", "labels"].map(|s| said[s]["records"].as_u64());
-    assert_eq!(found.unwrap() + labels_found.unwrap(), count as u64);
+    assert_eq!(found.unwrap() + labels_found.unwrap(), u64::try_from(count).unwrap());
     assert_eq!(said["labels"]["files"], 2);
     assert_eq!(clickhouse.query("SELECT count() FROM tidegauge.jobs WHERE job != 'fraud'"), "0\n");
 
@@ -137,6 +139,8 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     let kept = "SELECT sum(kept) FROM tidegauge.stream_health WHERE job = 'history'";
     assert_eq!(clickhouse.query(kept).trim(), "0", "labels without an inference are orphans");
 
+    must_show(&mut job, &clickhouse, folder.path());
+
     // Done once more it changes nothing; under the name of the live job it is refused.
     job.run(&backfill(&["--job", "history"]), 0, DEADLINE);
     must_be_equal(&rows(&clickhouse, "history"), &stream);
@@ -154,8 +158,46 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     let arguments = [&backfill(&[])[..], &["--rejected", rejected_text]].concat();
     let said = job.run(&arguments, 0, DEADLINE);
     assert!(said.contains("job fraud.files-") && said.contains("rejected 1;"), "{said}");
-    let line: Json = serde_json::from_slice(&std::fs::read(&rejected).unwrap()).unwrap();
-    assert_eq!(line["record"].as_u64(), found.map(|found| found + 1));
-    assert_eq!((&line["code"], &line["payload"]), (&"missing_field".into(), &"{}".into()));
-    assert_eq!(line["file"], inferences);
+    let letter: Json = serde_json::from_slice(&std::fs::read(&rejected).unwrap()).unwrap();
+    assert_eq!(letter["record"].as_u64(), found.map(|found| found + 1));
+    assert_eq!((&letter["code"], &letter["payload"]), (&"missing_field".into(), &"{}".into()));
+    assert_eq!(letter["file"], inferences);
+}
+
+/// What `query` and `report` show of the stored rows are the database's own figures, and those of the files alone.
+fn must_show(job: &mut Job, clickhouse: &ClickHouse, folder: &Path) {
+    let columns = "window_start,model,n,auroc,auroc_lower,undefined";
+    let query = |more: &[&'static str]| {
+        let fixed = ["query", "quality_binary", "--model", "fraud-*", "--columns", columns];
+        [&fixed[..], more].concat()
+    };
+    let said =
+        job.run(&query(&["--grain", "1h", "--job", "history", "--format", "jsonl"]), 0, DEADLINE);
+    let sql = "SELECT formatDateTime(window_start, '%FT%T.000Z') AS window_start, model, n, auroc, auroc_lower, \
+               undefined FROM tidegauge.quality_binary FINAL WHERE job = 'history' AND model LIKE 'fraud-%' \
+               AND segment = 'all' AND grain = '1h' ORDER BY window_start, model, version \
+               FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
+    let parse = |text: &str| -> Vec<Json> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let expected = parse(&clickhouse.query(sql));
+    assert!(expected.len() > 20);
+    assert_eq!(parse(&said), expected);
+    let said = job.run(&query(&["--grain", "1h", "--format", "csv", "--limit", "3"]), 0, DEADLINE);
+    assert_eq!(said.lines().count(), 4, "{said}");
+    assert_eq!(said.lines().next(), Some(columns));
+
+    // Merged states of the database say the same of the whole time as the engine in memory says of the files.
+    let labels = folder.join("labels-*.jsonl");
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (inferences, labels) = (path(&folder.join("inferences.jsonl")), path(&labels));
+    let report = |text: String| -> Json {
+        let mut report: Json = serde_json::from_str(&text).unwrap();
+        report["source"].take();
+        report
+    };
+    let stored = ["report", "--job", "history", "--format", "json"];
+    let files = ["report", "--format", "json", "--inferences", &inferences, "--labels", &labels];
+    let (stored, files) = (job.run(&stored, 0, DEADLINE), job.run(&files, 0, DEADLINE));
+    assert_eq!(report(stored), report(files));
 }

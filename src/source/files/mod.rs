@@ -189,8 +189,13 @@ impl FileReader {
         }
     }
 
+    /// Opens every file: what is wrong with its format or columns shows before anything is read.
+    pub fn check(&self) -> Result<(), FileError> {
+        self.files.files().iter().try_for_each(|file| open(file, &self.columns).map(drop))
+    }
+
     /// The next record; none after the last.
-    pub fn next(&mut self) -> Result<Option<FileRecord<'_>>, FileError> {
+    pub fn next_record(&mut self) -> Result<Option<FileRecord<'_>>, FileError> {
         loop {
             let Some(file) = self.files.files().get(self.index) else { return Ok(None) };
             let rows = match &mut self.current {

@@ -1,5 +1,6 @@
 //! Parquet, row by row.
 
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -112,8 +113,7 @@ fn value(out: &mut Vec<u8>, field: &Field) {
         Field::Bytes(value) => object::text(out, &bytes(value.data())),
         Field::Date(days) => whole(out, i64::from(*days) * DAY_MS),
         Field::TimeMillis(time) => whole(out, time),
-        Field::TimeMicros(time) => whole(out, time),
-        Field::TimestampMillis(time) => whole(out, time),
+        Field::TimeMicros(time) | Field::TimestampMillis(time) => whole(out, time),
         Field::TimestampMicros(time) => whole(out, time.div_euclid(1000)),
         // In Parquet's own notation, which is JSON's.
         Field::Decimal(_) => out.extend_from_slice(field.to_string().as_bytes()),
@@ -141,8 +141,15 @@ fn value(out: &mut Vec<u8>, field: &Field) {
 
 /// Bytes as text: as they are, or in hex where they are none, as in a UUID.
 fn bytes(bytes: &[u8]) -> String {
-    let hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    std::str::from_utf8(bytes).map_or_else(|_| hex(), str::to_owned)
+    std::str::from_utf8(bytes).map_or_else(|_| hex(bytes), str::to_owned)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a String takes all");
+    }
+    text
 }
 
 fn group(out: &mut Vec<u8>, row: &Row) {

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::parquet::basic::Compression;
+use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
@@ -39,7 +39,7 @@ fn read(pattern: &std::path::Path) -> Result<Vec<(i64, Value)>, FileError> {
     let files = FileList::find(&[pattern.to_str().unwrap().to_owned()])?;
     let mut reader = FileReader::new(files, columns());
     let mut records = Vec::new();
-    while let Some(record) = reader.next()? {
+    while let Some(record) = reader.next_record()? {
         records.push((record.offset, serde_json::from_slice(record.object).unwrap()));
     }
     assert_eq!(reader.bytes_read(), reader.files.bytes(), "all is read");
@@ -157,8 +157,8 @@ fn files_follow_each_other_by_name_and_each_is_read_once() {
     let records = read(std::path::Path::new(&pattern)).unwrap();
     assert_eq!(records, [(0, json!({"a": 1})), (1, json!({"a": 2}))]);
     let digest = |patterns: &[String]| FileList::find(patterns).unwrap().digest().unwrap();
-    let before = digest(&[pattern.clone()]);
-    assert_eq!(before, digest(&[pattern.clone()]));
+    let before = digest(std::slice::from_ref(&pattern));
+    assert_eq!(before, digest(std::slice::from_ref(&pattern)));
     write(&folder, "b.jsonl", "{\"a\":3}\n");
     assert_ne!(before, digest(&[pattern]), "other bytes, other digest");
 }
@@ -166,7 +166,7 @@ fn files_follow_each_other_by_name_and_each_is_read_once() {
 #[test]
 fn what_is_wrong_is_named_with_file_record_and_remedy() {
     let folder = TempDir::new().unwrap();
-    let good = parquet("", [1, 2], Compression::ZSTD(Default::default()));
+    let good = parquet("", [1, 2], Compression::ZSTD(ZstdLevel::default()));
     let header = "request_id,model,timestamp\n";
     let cases: [(&str, Vec<u8>, &str, &str); 9] = [
         ("a.txt", b"x".to_vec(), "file_format", "rename or convert"),
@@ -216,10 +216,10 @@ fn a_file_that_grows_meanwhile_is_refused() {
     let path = write(&folder, "a.jsonl", "{}\n");
     let list = FileList::find(&[path.to_str().unwrap().to_owned()]).unwrap();
     let mut reader = FileReader::new(list, columns());
-    assert!(reader.next().unwrap().is_some());
+    assert!(reader.next_record().unwrap().is_some());
     write(&folder, "a.jsonl", "{}\n{}\n");
     let error = loop {
-        match reader.next() {
+        match reader.next_record() {
             Ok(record) => assert!(record.is_some(), "the end was not to be reached"),
             Err(error) => break error,
         }

@@ -1,0 +1,199 @@
+//! `tidegauge query`: metric rows for people and notebooks.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
+use serde_json::Value as Json;
+
+use super::select::SelectArgs;
+use super::{ConfigFile, Failure, runtime, terminal};
+use crate::engine::metrics::MetricTable;
+use crate::report::{Row, instant};
+use crate::sink::clickhouse::ClickHouse;
+
+/// The columns that stand before the figures.
+const KEYS: [&str; 6] = ["window_start", "window_end", "grain", "model", "version", "segment"];
+/// Of these a table shows, unless columns are named.
+const SHORT_KEYS: [&str; 4] = ["window_start", "model", "version", "segment"];
+/// Figures that a table shows, unless columns are named.
+const SHORT_FIGURES: usize = 8;
+
+/// Print metric rows from ClickHouse as a table, CSV or JSON Lines
+///
+/// One row for each window of a grain, model, version and segment: the newest rows of the configured job, oldest
+/// first. A figure that is undefined is empty (null in JSON); column `undefined` says why.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tidegauge query quality_binary --model 'fraud-*' --since 1d
+  tidegauge query quality_binary --since 7d --grain 1d --columns window_start,n,auroc,auroc_lower,auroc_upper
+  tidegauge query labels --segment '*' --format csv > labels.csv
+  tidegauge query serving --since 2026-11-01 --until 2026-12-01 --format jsonl | jq .error_rate
+
+In a notebook:
+  pd.read_json(subprocess.run(['tidegauge', 'query', 'serving', '--format', 'jsonl'], capture_output=True).stdout,
+               lines=True)
+
+What every column means: `tidegauge init --print`, or the comments of the views in ClickHouse.")]
+pub struct Args {
+    /// The table
+    #[arg(value_parser = PossibleValuesParser::new(MetricTable::ALL.map(MetricTable::name)))]
+    table: String,
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Only this segment, like region=eu; `*` stands for any text
+    #[arg(long, value_name = "GLOB", default_value = "all")]
+    segment: String,
+    /// Only windows of this length, like 5m, 1h or 1d; by default the base windows
+    #[arg(long, value_name = "GRAIN")]
+    grain: Option<String>,
+    /// Which columns, in this order; by default all (in a table those of most use)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// How to print them
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// The most rows, the newest ones
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Jsonl,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut settings = args.config.load()?;
+    let table = MetricTable::ALL.into_iter().find(|table| table.name() == args.table);
+    let table = table.expect("the parser knows the names");
+    let columns = columns(table, args)?;
+    if let Some(job) = &args.select.job {
+        settings.job.clone_from(job);
+    }
+    let base = || crate::evaluate::grain_name(settings.shard.window);
+    let grain = args.grain.clone().unwrap_or_else(base);
+    let filter = args.select.filter(&args.segment, Some(grain.clone()), args.limit)?;
+    let clickhouse = ClickHouse::new(settings.clickhouse());
+    let rows = runtime()?.block_on(clickhouse.metric_rows(table, &filter))?;
+    if rows.is_empty() {
+        terminal::note(&format!(
+            "no rows of job {} and grain {grain} in {}: look at --job, --model, --segment, --since and --grain\n",
+            settings.job, args.table
+        ));
+    }
+    let cells = rows.iter().map(|row| columns.iter().map(|name| cell(row, name)).collect());
+    let cells: Vec<Vec<Json>> = cells.collect();
+    terminal::print(&match args.format {
+        Format::Table => in_table(&columns, &cells),
+        Format::Csv => in_csv(&columns, &cells)?,
+        Format::Jsonl => in_lines(&columns, &cells),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The columns that are shown.
+fn columns(table: MetricTable, args: &Args) -> Result<Vec<String>, Failure> {
+    let figures = || table.columns().iter().map(|column| column.name);
+    let all = || KEYS.into_iter().chain(figures()).chain(["undefined"]);
+    if let Some(unknown) = args.columns.iter().find(|name| all().all(|known| known != *name)) {
+        let known: Vec<&str> = all().collect();
+        let message =
+            format!("{} has no column `{unknown}`: it has {}", args.table, known.join(", "));
+        return Err(Failure::new("usage", message));
+    }
+    if !args.columns.is_empty() {
+        return Ok(args.columns.clone());
+    }
+    let names: Vec<&str> = match args.format {
+        Format::Table => {
+            let is_limit = |name: &&str| name.ends_with("_lower") || name.ends_with("_upper");
+            let short = figures().filter(|name| !is_limit(name)).take(SHORT_FIGURES);
+            let short: Vec<&str> = SHORT_KEYS.into_iter().chain(short).collect();
+            let headlines = figures().filter(|name| ["accuracy", "auroc"].contains(name));
+            let more: Vec<&str> = headlines.filter(|name| !short.contains(name)).collect();
+            [short, more].concat()
+        }
+        Format::Csv | Format::Jsonl => all().collect(),
+    };
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+fn cell(row: &Row, column: &str) -> Json {
+    match column {
+        "window_start" => instant(row.start_ms).into(),
+        "window_end" => instant(row.end_ms).into(),
+        "grain" => row.grain.clone().into(),
+        "model" => row.model.clone().into(),
+        "version" => row.version.clone().into(),
+        "segment" => row.segment.clone().into(),
+        "undefined" => row.undefined.clone().into(),
+        "latest_event_time" => {
+            row.values[column].as_i64().map_or(Json::Null, |time| instant(time).into())
+        }
+        figure => row.values.get(figure).cloned().unwrap_or_default(),
+    }
+}
+
+/// A cell without quotes; nothing for null.
+fn plain(cell: &Json) -> String {
+    match cell {
+        Json::Null => String::new(),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn in_table(columns: &[String], cells: &[Vec<Json>]) -> String {
+    let short = |cell: &Json| match cell {
+        Json::Number(number) if number.is_f64() => {
+            format!("{:.5}", number.as_f64().unwrap_or_default())
+        }
+        other => plain(other).replace(['\n', '\r', '\t'], " "),
+    };
+    let lines: Vec<Vec<String>> = cells.iter().map(|row| row.iter().map(short).collect()).collect();
+    let width = |i: usize| {
+        let cells = lines.iter().map(|line| line[i].chars().count());
+        cells.chain([columns[i].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let is_number = |i: usize| cells.iter().any(|row| row[i].is_number());
+    let mut text = String::new();
+    for line in std::iter::once(columns).chain(lines.iter().map(Vec::as_slice)) {
+        let padded = line.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
+            if is_number(i) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        let padded: Vec<String> = padded.collect();
+        writeln!(text, "{}", padded.join("  ").trim_end()).expect("a String takes all");
+    }
+    text
+}
+
+fn in_csv(columns: &[String], cells: &[Vec<Json>]) -> Result<String, Failure> {
+    let failed = |error: csv::Error| Failure::new("runtime", format!("can't write CSV: {error}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(columns).map_err(failed)?;
+    for row in cells {
+        writer.write_record(row.iter().map(plain)).map_err(failed)?;
+    }
+    let bytes = writer.into_inner().map_err(|error| failed(error.into_error().into()))?;
+    Ok(String::from_utf8(bytes).expect("all cells are text"))
+}
+
+fn in_lines(columns: &[String], cells: &[Vec<Json>]) -> String {
+    let mut text = String::new();
+    for row in cells {
+        let entries = columns.iter().zip(row);
+        let entries = entries.map(|(name, cell)| format!("{}:{cell}", Json::from(name.as_str())));
+        let entries: Vec<String> = entries.collect();
+        writeln!(text, "{{{}}}", entries.join(",")).expect("a String takes all");
+    }
+    text
+}

@@ -1,0 +1,208 @@
+//! `tidegauge report`: one page, from stored rows or from files alone.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use super::inputs::{InputArgs, Inputs};
+use super::select::SelectArgs;
+use super::{ConfigFile, Failure, runtime, terminal};
+use crate::config::{Environment, Settings};
+use crate::engine::Shard;
+use crate::engine::event::{Arrival, Offset, Positions};
+use crate::engine::floor::Mark;
+use crate::engine::metrics::MetricTable;
+use crate::engine::names::Names;
+use crate::engine::outcome::Outcome;
+use crate::engine::time::{EventTime, RecordTime};
+use crate::engine::window::Window;
+use crate::evaluate;
+use crate::pipeline::PipelineError;
+use crate::report::{Form, Report, Row, count};
+use crate::sink::Sink as _;
+use crate::sink::clickhouse::ClickHouse;
+use crate::sink::rows::RowFilter;
+use crate::source::feed::PARTITION;
+
+/// Rows of one table that a report reads at most.
+const MOST_ROWS: u32 = 200_000;
+/// Stored states that a report merges at most: a few hundred megabytes.
+const MOST_STATES: usize = 50_000;
+/// States in one answer.
+const STATES_AT_ONCE: usize = 2_000;
+/// The configuration of files that come without one: no label is too late, and hours, days and weeks fit most of them.
+const FILES_ONLY: &str = "\
+job = \"report\"
+[inferences]
+topic = \"inferences\"
+[labels]
+topic = \"labels\"
+[windows]
+size = \"1h\"
+grains = [\"1d\", \"7d\"]
+lateness = \"1d\"
+label_wait = \"3650d\"
+";
+
+/// Write one page about the models: summary, quality with intervals over time, calibration, label coverage, segments
+///
+/// From files alone, without any service or configuration, or from the rows that are stored in ClickHouse. The HTML is
+/// one file that asks for nothing from outside, follows light and dark, and prints well.
+///
+/// Files are read like those of `backfill`. One file may be both: name it twice if its rows have a label. Without a
+/// configuration every label counts, however late, and windows are hours, days and weeks.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tidegauge report --inferences a.parquet --labels b.csv -o report.html
+  tidegauge report --inferences scored.csv --labels scored.csv -o report.md
+  tidegauge report -c fraud.toml --model 'fraud-*' --since 30d -o fraud.html
+  tidegauge report -c fraud.toml --since 7d --format json | jq .models[0].sections[0]")]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Files of inferences, in place of stored rows: paths and patterns, .jsonl, .csv, .tsv or .parquet
+    #[arg(long, value_name = "FILES", num_args = 1..)]
+    inferences: Vec<String>,
+    /// Files of their labels
+    #[arg(long, value_name = "FILES", num_args = 1.., requires = "inferences")]
+    labels: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Where to; the end of its name says the form. By default HTML to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The form, where the name does not say it
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The heading
+    #[arg(long, default_value = "Model report")]
+    title: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Html,
+    Markdown,
+    Json,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let form = form(args)?;
+    let (source, rows) = if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
+    if rows.is_empty() {
+        terminal::note("no rows: look at --job, --model, --since and --until\n");
+    }
+    let text = Report::new(args.title.clone(), source, &rows).render(form);
+    match &args.output {
+        None => terminal::print(&text),
+        Some(path) => std::fs::write(path, text).map_err(|error| {
+            let message = format!("can't write {}: {error}", path.display());
+            Failure::new("report_unwritable", message)
+        })?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn form(args: &Args) -> Result<Form, Failure> {
+    let extension = args.output.as_deref().and_then(Path::extension);
+    match (args.format, extension.and_then(|extension| extension.to_str())) {
+        (Some(Format::Html), _) | (None, Some("html" | "htm")) => Ok(Form::Html),
+        (Some(Format::Markdown), _) | (None, Some("md" | "markdown")) => Ok(Form::Markdown),
+        (Some(Format::Json), _) | (None, Some("json")) => Ok(Form::Json),
+        (None, None) if args.output.is_none() => Ok(Form::Html),
+        (None, _) => Err(Failure::new(
+            "usage",
+            "the output's name ends in none of .html, .md, .json: say --format".to_owned(),
+        )),
+    }
+}
+
+/// The stored rows that the options ask for, of every grain.
+fn stored(args: &Args) -> Result<(String, Vec<Row>), Failure> {
+    let mut settings = args.config.load()?;
+    if let Some(job) = &args.select.job {
+        settings.job.clone_from(job);
+    }
+    let filter = args.select.filter("", None, MOST_ROWS)?;
+    let clickhouse = ClickHouse::new(settings.clickhouse());
+    let rows = runtime()?.block_on(async {
+        let mut rows = Vec::new();
+        for table in MetricTable::ALL {
+            rows.extend(clickhouse.metric_rows(table, &filter).await?);
+        }
+        rows.extend(whole(clickhouse, &settings, &filter).await?);
+        Ok::<_, Failure>(rows)
+    })?;
+    Ok((format!("Rows of job {}", settings.job), rows))
+}
+
+/// The rows of the whole time, made of stored states; none where there are too many of them, and then the newest window
+/// says how things stand.
+async fn whole(
+    mut clickhouse: ClickHouse,
+    settings: &Settings,
+    filter: &RowFilter,
+) -> Result<Vec<Row>, Failure> {
+    let always = Window { start: EventTime(i64::MIN), end: EventTime(i64::MAX) };
+    let mut versions = clickhouse.state_versions(always).await?;
+    // States of different generations are never merged.
+    let newest = versions.iter().map(|state| state.version.generation()).max();
+    versions
+        .retain(|state| Some(state.version.generation()) == newest && filter.admits(&state.key));
+    if versions.len() > MOST_STATES {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<_> = versions.into_iter().map(|state| (state.key, state.partition)).collect();
+    let mut states = Vec::with_capacity(keys.len());
+    for some in keys.chunks(STATES_AT_ONCE) {
+        states.extend(clickhouse.states(some).await?);
+    }
+    let rows = evaluate::whole(&settings.shard, &states).map_err(PipelineError::from)?;
+    Ok(rows.iter().map(Row::from).collect())
+}
+
+/// The rows of files: the engine in memory, no service.
+fn computed(args: &Args) -> Result<(String, Vec<Row>), Failure> {
+    let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
+    let inputs = Inputs::find(settings(args)?, &files)?;
+    let shard_settings = Arc::new(inputs.settings.shard.clone());
+    let start = Mark::start(PARTITION, Positions::default(), shard_settings.clock_stamps);
+    let mut shard = Shard::new(Arc::clone(&shard_settings), &start);
+    let mut names = Names::default();
+    let (mut said, mut duplicates) = (Vec::new(), 0);
+    for feed in &inputs.feeds {
+        let stream = feed.stream;
+        let counts = inputs.decode(feed, &mut names, |offset, event, names| {
+            let at = Arrival { stream, offset: Offset(offset), time: RecordTime(0) };
+            duplicates += u64::from(shard.observe(at, event, names) == Outcome::Duplicate);
+        })?;
+        said.push(format!("{} {}", count(counts.good), stream.name()));
+        if counts.bad > 0 {
+            said.push(format!("{} {} that can't be used", count(counts.bad), stream.name()));
+        }
+    }
+    if duplicates > 0 {
+        said.push(format!("{} of them duplicates", count(duplicates)));
+    }
+    shard.finish();
+    let filter = args.select.filter("", None, 0)?;
+    let mut states = shard.freeze(&names).states;
+    states.retain(|row| filter.admits(&row.key));
+    let rows = evaluate::complete(&shard_settings, &inputs.settings.grains, &states);
+    let rows = rows.expect("states that were just made can be read");
+    let rows = rows.iter().map(Row::from).collect();
+    Ok((format!("Files with {}", said.join(", ")), rows))
+}
+
+/// The configuration; files need none.
+fn settings(args: &Args) -> Result<Settings, Failure> {
+    let file = &args.config.config;
+    if file == "tidegauge.toml" && !Path::new(file).exists() {
+        return Ok(Settings::parse("the defaults", FILES_ONLY, &Environment::read())?);
+    }
+    args.config.load()
+}

@@ -1,0 +1,58 @@
+//! Which metric rows: the options that `query` and `report` have in common.
+
+use super::{Failure, terminal};
+use crate::config::values::duration;
+use crate::decode::rfc3339;
+use crate::sink::rows::RowFilter;
+
+/// Which metric rows.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SelectArgs {
+    /// Only models of this name; `*` stands for any text
+    #[arg(long, value_name = "GLOB")]
+    pub(super) model: Option<String>,
+    /// Only this version
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Windows from then on: 90m, 12h, 7d before now, or 2026-11-27, or 2026-11-27T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Windows up to then, written in the same way
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Owner of the rows; by default the configured job
+    #[arg(long, value_name = "NAME")]
+    pub(super) job: Option<String>,
+}
+
+impl SelectArgs {
+    /// As a filter of rows of `segment`, `grain` and at most `limit`.
+    pub(super) fn filter(
+        &self,
+        segment: &str,
+        grain: Option<String>,
+        limit: u32,
+    ) -> Result<RowFilter, Failure> {
+        let time = |text: &Option<String>| text.as_deref().map(time).transpose();
+        Ok(RowFilter {
+            model: self.model.clone().unwrap_or_default(),
+            version: self.version.clone(),
+            segment: segment.to_owned(),
+            grain,
+            since_ms: time(&self.since)?,
+            until_ms: time(&self.until)?,
+            limit,
+        })
+    }
+}
+
+fn time(text: &str) -> Result<i64, Failure> {
+    let before_now = duration(text).map(|ago| terminal::now_ms().saturating_sub(ago.0));
+    let day = || rfc3339::milliseconds(&format!("{text}T00:00:00Z"));
+    before_now.or_else(|| rfc3339::milliseconds(text)).or_else(day).ok_or_else(|| {
+        let message = format!(
+            "`{text}` is no time: write how long ago (90m, 12h, 7d), a day (2026-11-27) or 2026-11-27T08:00:00Z"
+        );
+        Failure::new("usage", message)
+    })
+}

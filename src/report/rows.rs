@@ -1,0 +1,152 @@
+//! Metric rows, from the engine or from the database, and how a report looks things up in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Number, Value as Json};
+
+use crate::engine::metrics::accumulator::Value;
+use crate::engine::state::ALL;
+use crate::evaluate::{MetricRow, WHOLE};
+
+/// More points than this are no easier to read.
+const MOST_POINTS: usize = 120;
+
+/// One metric row with its columns by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The table.
+    pub table: String,
+    /// The model.
+    pub model: String,
+    /// Its version.
+    pub version: String,
+    /// `all`, or `dimension=value`.
+    pub segment: String,
+    /// The grain, or [`WHOLE`].
+    pub grain: String,
+    /// Start of the window, in milliseconds since 1970-01-01 UTC.
+    pub start_ms: i64,
+    /// End of the window.
+    pub end_ms: i64,
+    /// `column=reason` of each figure that is NULL.
+    pub undefined: String,
+    /// The figures.
+    pub values: Map<String, Json>,
+}
+
+impl From<&MetricRow> for Row {
+    fn from(row: &MetricRow) -> Self {
+        let columns = row.table.columns().iter().map(|column| column.name.to_owned());
+        Self {
+            table: row.table.name().to_owned(),
+            model: row.key.model.to_string(),
+            version: row.key.version.to_string(),
+            segment: row.key.segment.to_string(),
+            grain: row.grain.to_string(),
+            start_ms: row.key.window.start.0,
+            end_ms: row.key.window.end.0,
+            undefined: row.undefined.clone(),
+            values: columns.zip(row.values.iter().map(json)).collect(),
+        }
+    }
+}
+
+fn json(value: &Value) -> Json {
+    match value {
+        Value::Count(count) => (*count).into(),
+        Value::Time(time) => (*time).into(),
+        Value::Figure(Ok(figure)) => Number::from_f64(*figure).map_or(Json::Null, Json::Number),
+        Value::Text(text) => (**text).into(),
+        // Only state rows have the others.
+        Value::Figure(Err(_))
+        | Value::Names(_)
+        | Value::Sum(_)
+        | Value::Sums(_)
+        | Value::Cells(_) => Json::Null,
+    }
+}
+
+impl Row {
+    /// A figure; none where it is NULL.
+    pub fn figure(&self, column: &str) -> Option<f64> {
+        self.values.get(column)?.as_f64()
+    }
+
+    /// A count; 0 where there is no such column.
+    pub fn count(&self, column: &str) -> u64 {
+        self.values.get(column).and_then(Json::as_u64).unwrap_or(0)
+    }
+
+    /// A figure's 95 % interval.
+    pub fn interval(&self, column: &str) -> Option<[f64; 2]> {
+        let limit = |end: &str| self.figure(&format!("{column}_{end}"));
+        Some([limit("lower")?, limit("upper")?])
+    }
+
+    /// Why a figure is NULL.
+    pub fn reason(&self, column: &str) -> Option<&str> {
+        let entries = self.undefined.split(' ').filter_map(|entry| entry.split_once('='));
+        entries.into_iter().find(|(name, _)| *name == column).map(|(_, reason)| reason)
+    }
+}
+
+/// Models and versions, by name.
+pub(super) fn models(rows: &[Row]) -> BTreeSet<(&str, &str)> {
+    rows.iter().map(|row| (row.model.as_str(), row.version.as_str())).collect()
+}
+
+/// The finest grain of which no model has more windows than a chart has room for; else the coarsest.
+pub(super) fn chart_grain(rows: &[Row]) -> String {
+    let mut windows: BTreeMap<(i64, &str), BTreeSet<i64>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.grain != WHOLE && row.table == "serving") {
+        let of = windows.entry((row.end_ms - row.start_ms, &row.grain)).or_default();
+        of.insert(row.start_ms);
+    }
+    let fits = windows.iter().find(|(_, starts)| starts.len() <= MOST_POINTS);
+    let grain = fits.or_else(|| windows.iter().next_back()).map(|((_, grain), _)| *grain);
+    grain.unwrap_or(WHOLE).to_owned()
+}
+
+/// The rows of one model and version.
+pub(super) struct ModelRows<'a> {
+    rows: Vec<&'a Row>,
+    grain: &'a str,
+}
+
+impl<'a> ModelRows<'a> {
+    pub(super) fn new(rows: &'a [Row], model: &str, version: &str, grain: &'a str) -> Self {
+        let of_model = rows.iter().filter(|row| row.model == model && row.version == version);
+        let mut rows: Vec<&Row> = of_model.collect();
+        rows.sort_by(|a, b| (a.start_ms, &a.segment).cmp(&(b.start_ms, &b.segment)));
+        Self { rows, grain }
+    }
+
+    fn table(&self, table: &str) -> impl Iterator<Item = &'a Row> {
+        self.rows.iter().copied().filter(move |row| row.table == table)
+    }
+
+    /// The rows of all inferences in a table, window by window of the charts' grain.
+    pub(super) fn over_time(&self, table: &str) -> impl Iterator<Item = &'a Row> {
+        let grain = self.grain;
+        self.table(table).filter(move |row| row.grain == grain && row.segment == ALL)
+    }
+
+    /// The rows that say how things stand: those of the whole time, else of the newest window with labelled records
+    /// (`n`), else of the newest window.
+    pub(super) fn now(&self, table: &str) -> Vec<&'a Row> {
+        let whole: Vec<&Row> = self.table(table).filter(|row| row.grain == WHOLE).collect();
+        if !whole.is_empty() {
+            return whole;
+        }
+        let of_grain = || self.table(table).filter(|row| row.grain == self.grain);
+        let measured = of_grain().filter(|row| row.count("n") + row.count("labelled") > 0);
+        let newest = measured.map(|row| row.start_ms).max();
+        let newest = newest.or_else(|| of_grain().map(|row| row.start_ms).max());
+        of_grain().filter(|row| Some(row.start_ms) == newest).collect()
+    }
+
+    /// Of [`now`](Self::now) the row of all inferences.
+    pub(super) fn now_all(&self, table: &str) -> Option<&'a Row> {
+        self.now(table).into_iter().find(|row| row.segment == ALL)
+    }
+}

@@ -1,0 +1,174 @@
+//! Charts as inline SVG. Colours come from the page's style, so that they follow light and dark.
+
+use std::fmt::Write as _;
+
+use maud::{Markup, html};
+
+use super::text::{count, number, time};
+use super::{Bin, Chart, Point};
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 170.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 24.0;
+/// Lines across a chart.
+const TICKS: f64 = 4.0;
+const SQUARE: f64 = 280.0;
+
+/// From figures to places.
+struct Scale {
+    from: f64,
+    to: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Scale {
+    fn at(&self, value: f64) -> f64 {
+        let share = (value - self.from) / (self.to - self.from).max(f64::MIN_POSITIVE);
+        self.low + share * (self.high - self.low)
+    }
+}
+
+/// A figure over time with its intervals as a band.
+pub(super) fn chart(chart: &Chart) -> Markup {
+    let [step, bottom, top] = ticks(&chart.points);
+    let y = Scale { from: bottom, to: top, low: HEIGHT - BOTTOM, high: TOP };
+    let [from, to] = chart.span_ms.map(as_f64);
+    let x = Scale { from, to, low: LEFT, high: WIDTH - RIGHT };
+    let middle = |point: &Point| x.at(f64::midpoint(as_f64(point.start_ms), as_f64(point.end_ms)));
+    let runs = runs(&chart.points);
+    html! {
+        figure {
+            figcaption { (chart.title) }
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(describe(chart)) {
+                @for tick in lines(bottom, top, step) {
+                    line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(place(y.at(tick))) y2=(place(y.at(tick))) {}
+                    text x=(LEFT - 6.0) y=(place(y.at(tick) + 4.0)) text-anchor="end" { (number(tick)) }
+                }
+                text x=(LEFT) y=(HEIGHT - 6.0) { (time(chart.span_ms[0])) }
+                text x=(WIDTH - RIGHT) y=(HEIGHT - 6.0) text-anchor="end" { (time(chart.span_ms[1])) }
+                @for run in &runs {
+                    path.band d=(band(run, &middle, &y)) {}
+                    path.line d=(line(run, &middle, &y)) {}
+                }
+                @for point in chart.points.iter().filter(|point| point.value.is_some()) {
+                    circle.point cx=(place(middle(point))) cy=(place(y.at(point.value.unwrap_or(0.0)))) r="2.5" {
+                        title { (hint(point)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What scores promise against what labels say.
+pub(super) fn reliability(bins: &[Bin]) -> Markup {
+    let x = Scale { from: 0.0, to: 1.0, low: LEFT, high: SQUARE - RIGHT };
+    let y = Scale { from: 0.0, to: 1.0, low: SQUARE - BOTTOM - 12.0, high: TOP };
+    html! {
+        figure.square {
+            figcaption { "Reliability: share of positive labels by mean score" }
+            svg viewBox=(format!("0 0 {SQUARE} {SQUARE}")) role="img" aria-label="Reliability diagram" {
+                line.grid x1=(place(x.at(0.0))) y1=(place(y.at(0.0))) x2=(place(x.at(1.0))) y2=(place(y.at(1.0))) {}
+                @for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                    text x=(place(x.at(tick))) y=(SQUARE - 18.0) text-anchor="middle" { (tick) }
+                    text x=(LEFT - 6.0) y=(place(y.at(tick) + 4.0)) text-anchor="end" { (tick) }
+                }
+                text x=(place(x.at(0.5))) y=(SQUARE - 4.0) text-anchor="middle" { "mean score" }
+                @for bin in bins {
+                    @if let Some([lower, upper]) = bin.interval {
+                        line.bar x1=(place(x.at(bin.score))) x2=(place(x.at(bin.score)))
+                            y1=(place(y.at(lower))) y2=(place(y.at(upper))) {}
+                    }
+                    circle.point cx=(place(x.at(bin.score))) cy=(place(y.at(bin.rate))) r="4" {
+                        title { "score " (number(bin.score)) ", positive " (number(bin.rate)) ", n = " (count(bin.n)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a place on the screen")]
+fn as_f64(ms: i64) -> f64 {
+    ms as f64
+}
+
+fn place(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+fn hint(point: &Point) -> String {
+    let mut text = format!("{} UTC: ", time(point.start_ms));
+    text.push_str(&point.value.map_or_else(String::new, number));
+    if let Some([lower, upper]) = point.interval {
+        write!(text, " ({} to {})", number(lower), number(upper)).expect("a String takes all");
+    }
+    write!(text, ", n = {}", count(point.n)).expect("a String takes all");
+    text
+}
+
+/// The chart in words, for those who do not see it.
+fn describe(chart: &Chart) -> String {
+    let values: Vec<f64> = chart.points.iter().filter_map(|point| point.value).collect();
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let newest = values.last().copied().unwrap_or(f64::NAN);
+    format!("{}: {} to {}, newest {}", chart.title, number(least), number(greatest), number(newest))
+}
+
+/// Step, least and greatest of round numbers around the values and their intervals.
+fn ticks(points: &[Point]) -> [f64; 3] {
+    let all = points.iter().filter_map(|point| Some((point.value?, point.interval)));
+    let ends = all.flat_map(|(value, interval)| {
+        let [lower, upper] = interval.unwrap_or([value; 2]);
+        [value, lower, upper]
+    });
+    let (least, greatest) =
+        ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+    let span = (greatest - least).max(greatest.abs() * 1e-3).max(1e-9);
+    let power = 10_f64.powf((span / TICKS).log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|of| of * power);
+    let step = step.into_iter().find(|step| step * TICKS >= span).unwrap_or(10.0 * power);
+    let bottom = (least / step).floor() * step;
+    [step, bottom, ((greatest / step).ceil() * step).max(bottom + step)]
+}
+
+fn lines(bottom: f64, top: f64, step: f64) -> impl Iterator<Item = f64> {
+    let at = move |i: u32| bottom + f64::from(i) * step;
+    (0..=10).map(at).take_while(move |&tick| tick <= top + step / 2.0)
+}
+
+/// Windows one after the other that have a value: a line breaks where there is none.
+fn runs(points: &[Point]) -> Vec<&[Point]> {
+    let runs =
+        points.chunk_by(|a, b| a.value.is_some() && b.value.is_some() && a.end_ms == b.start_ms);
+    runs.filter(|run| run.iter().all(|point| point.value.is_some())).collect()
+}
+
+fn line(run: &[Point], x: &impl Fn(&Point) -> f64, y: &Scale) -> String {
+    let places = run.iter().map(|point| (x(point), y.at(point.value.unwrap_or(0.0))));
+    path(places, 'M')
+}
+
+fn band(run: &[Point], x: &impl Fn(&Point) -> f64, y: &Scale) -> String {
+    let with = |point: &Point, end: usize| Some((x(point), y.at(point.interval?[end])));
+    let upper: Vec<_> = run.iter().filter_map(|point| with(point, 1)).collect();
+    let lower = run.iter().rev().filter_map(|point| with(point, 0));
+    if upper.len() < 2 {
+        return String::new();
+    }
+    path(upper.into_iter().chain(lower), 'M') + "Z"
+}
+
+fn path(places: impl Iterator<Item = (f64, f64)>, first: char) -> String {
+    let mut text = String::new();
+    for (i, (x, y)) in places.enumerate() {
+        let sign = if i == 0 { first } else { 'L' };
+        write!(text, "{sign}{x:.1} {y:.1}").expect("a String takes all");
+    }
+    text
+}

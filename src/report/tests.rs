@@ -1,0 +1,169 @@
+use serde_json::json;
+
+use super::*;
+
+/// Windows of an hour; the third has no labels, and the fourth does not follow it.
+fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (hour, n) in [(0, 200_u64), (1, 300), (2, 0), (5, 250)] {
+        let start_ms = 1_767_571_200_000 + hour * 3_600_000;
+        for segment in ["all", "region=<eu>|x"] {
+            let mut add = |table: &str, undefined: &str, values: serde_json::Value| {
+                rows.push(Row {
+                    table: table.to_owned(),
+                    model: "<script>alert(1)</script>".to_owned(),
+                    version: "2".to_owned(),
+                    segment: segment.to_owned(),
+                    grain: "1h".to_owned(),
+                    start_ms,
+                    end_ms: start_ms + 3_600_000,
+                    undefined: undefined.to_owned(),
+                    values: values.as_object().unwrap().clone(),
+                });
+            };
+            let serving = json!({"inferences": 1234, "errors": 12, "error_rate": 0.0097});
+            add("serving", "latency_p50_ms=no_latencies", serving);
+            add("labels", "", json!({"inferences": 1234, "labelled": n, "coverage": 0.2}));
+            if n > 0 {
+                let quality = json!({
+                    "n": n, "n_scored": n, "tp": 60, "fp": 20, "fn": 30, "tn": 90, "accuracy": 0.75,
+                    "accuracy_lower": 0.69, "accuracy_upper": 0.81, "auroc": 0.8125,
+                    "auroc_lower": 0.75, "auroc_upper": 0.875,
+                });
+                add("quality_binary", "mcc=one_class", quality);
+            } else {
+                add("quality_binary", "accuracy=no_labels auroc=no_labels", json!({"n": 0}));
+            }
+        }
+    }
+    rows
+}
+
+fn report(rows: &[Row]) -> Report {
+    Report::new("Fraud & more".to_owned(), "Rows of job fraud".to_owned(), rows)
+}
+
+#[test]
+fn the_summary_adds_up_counts_and_takes_quality_from_the_newest_labelled_window() {
+    let report = report(&rows());
+    let model = &report.models[0];
+    let titles: Vec<_> = model.sections.iter().map(|section| section.title).collect();
+    assert_eq!(titles, ["Summary", "Quality", "Label coverage", "Service", "Segments"]);
+    let Block::Facts(facts) = &model.sections[0].blocks[0] else { panic!("facts come first") };
+    let of = |name: &str| {
+        let fact = facts.iter().find(|fact| fact.name == name).unwrap();
+        (fact.value.as_str(), fact.note.as_str())
+    };
+    assert_eq!(of("Inferences"), ("4\u{202f}936", "2026-01-05 to 2026-01-05 06:00 UTC"));
+    assert_eq!(of("Labelled"), ("750", "coverage 15.19 %"));
+    assert_eq!(of("AUROC"), ("0.8125", "95 %: 0.7500 to 0.8750"));
+    let Block::Text(about) = &model.sections[1].blocks[0] else { panic!("it says of when") };
+    assert_eq!(about, "2026-01-05 05:00 to 2026-01-05 06:00 UTC, n = 250.");
+}
+
+#[test]
+fn the_page_asks_for_nothing_from_outside_and_names_are_only_text() {
+    let page = report(&rows()).render(Form::Html);
+    for outside in ["http:", "https:", "//", "src=", "@import", "url(", "<link", "<script"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;, version 2"));
+    assert!(page.contains("<title>Fraud &amp; more</title>"));
+    assert!(page.contains("– (no latencies)"), "what is undefined has its reason");
+    assert!(!page.contains("NaN"), "every place is a number");
+    assert_eq!(page.matches("inf").count(), page.matches("infer").count(), "and a finite one");
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    let dark = "prefers-color-scheme: dark";
+    assert!(page.contains(dark) && page.contains("@media print"));
+}
+
+#[test]
+fn a_line_breaks_where_a_window_has_no_figure_or_is_missing() {
+    let rows = rows();
+    let report = report(&rows);
+    let charts: Vec<&Chart> = report.models[0].sections[1]
+        .blocks
+        .iter()
+        .filter_map(|block| if let Block::Chart(chart) = block { Some(chart) } else { None })
+        .collect();
+    assert_eq!(charts[0].title, "AUROC");
+    let values: Vec<_> = charts[0].points.iter().map(|point| point.value).collect();
+    assert_eq!(values, [Some(0.8125), Some(0.8125), None, Some(0.8125)]);
+    let drawn = svg::chart(charts[0]).into_string();
+    assert_eq!(drawn.matches("class=\"line\"").count(), 2, "{drawn}");
+    assert_eq!(drawn.matches("<circle").count(), 3);
+    assert!(drawn.contains("0.8125 (0.7500 to 0.8750), n = 300"));
+}
+
+#[test]
+fn markdown_keeps_its_tables_whatever_names_hold() {
+    let text = report(&rows()).render(Form::Markdown);
+    assert!(text.starts_with("# Fraud & more\n"));
+    assert!(text.contains("\n## \\<script\\>alert(1)\\</script\\>, version 2\n"), "{text}");
+    assert!(text.contains("| region=\\<eu\\>\\|x | 1\u{202f}234 |"), "{text}");
+    for lines in text.split("\n\n").filter(|part| part.starts_with("| ")) {
+        let cells = |line: &str| line.replace("\\|", "").matches('|').count();
+        let widths: Vec<_> = lines.lines().map(cells).collect();
+        assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{lines}");
+    }
+}
+
+#[test]
+fn json_holds_all_that_the_page_shows() {
+    let report = report(&rows());
+    let json: serde_json::Value = serde_json::from_str(&report.render(Form::Json)).unwrap();
+    assert_eq!(json["grain"], "1h");
+    let sections = json["models"][0]["sections"].as_array().unwrap();
+    assert_eq!(sections.len(), report.models[0].sections.len());
+    let grid = &sections[1]["blocks"][2]["table"];
+    assert_eq!(grid["rows"][0], json!(["Decided positive", "60", "20"]));
+}
+
+#[test]
+fn figures_of_the_whole_time_come_before_those_of_a_window() {
+    let mut rows = rows();
+    let mut whole = rows.iter().find(|row| row.table == "quality_binary").unwrap().clone();
+    whole.grain = "all".to_owned();
+    whole.values.insert("auroc".to_owned(), json!(0.5));
+    rows.push(whole);
+    let report = report(&rows);
+    let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
+    assert!(facts.iter().any(|fact| fact.name == "AUROC" && fact.value == "0.5000"));
+}
+
+#[test]
+fn several_models_are_compared_before_each_is_shown() {
+    let mut rows = rows();
+    assert!(report(&rows).overview.is_none());
+    let other: Vec<Row> = rows
+        .iter()
+        .filter(|row| row.table != "quality_binary")
+        .map(|row| Row { model: "a-model".to_owned(), version: String::new(), ..row.clone() })
+        .collect();
+    rows.extend(other);
+    let overview = report(&rows).overview.unwrap();
+    assert_eq!(overview.header, ["Model", "Inferences", "Labelled", "Errors", "AUROC", "Accuracy"]);
+    assert_eq!(overview.rows[1], ["a-model", "4\u{202f}936", "750", "48", "–", "–"]);
+    assert_eq!(overview.rows[0][4], "0.8125");
+}
+
+#[test]
+fn no_rows_make_a_page_that_says_so() {
+    let empty = report(&[]);
+    assert!(empty.render(Form::Html).contains("No rows."));
+    assert!(empty.models.is_empty());
+}
+
+#[test]
+fn days_are_those_of_the_calendar() {
+    for (ms, expected) in [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (1_709_164_800_001, "2024-02-29T00:00:00.001Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+        (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+    ] {
+        assert_eq!(instant(ms), expected);
+    }
+}

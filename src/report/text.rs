@@ -1,0 +1,87 @@
+//! Numbers and times as people write them.
+
+use super::rows::Row;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A figure with about four digits.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size >= 1e7 || (size > 0.0 && size < 1e-4) {
+        format!("{value:.3e}")
+    } else if size >= 1000.0 {
+        format!("{value:.0}")
+    } else if size >= 10.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
+/// A count in groups of three.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A share in percent.
+pub(super) fn percent(value: f64) -> String {
+    format!("{:.2} %", value * 100.0)
+}
+
+/// A figure of a row, or why there is none.
+pub(super) fn figure(row: &Row, column: &str) -> String {
+    match (row.figure(column), row.reason(column)) {
+        (Some(value), _) => number(value),
+        (None, Some(reason)) => format!("– ({})", reason.replace('_', " ")),
+        (None, None) => "–".to_owned(),
+    }
+}
+
+/// A figure's interval; empty where it has none.
+pub(super) fn interval(row: &Row, column: &str) -> String {
+    row.interval(column).map_or_else(String::new, |[lower, upper]| {
+        format!("95 %: {} to {}", number(lower), number(upper))
+    })
+}
+
+/// `2026-11-27 15:04` of milliseconds since 1970-01-01 UTC; without the time of day at midnight.
+pub(super) fn time(ms: i64) -> String {
+    let (days, within) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
+    let (year, month, day) = date(days);
+    let minutes = within / 60_000;
+    if within == 0 {
+        format!("{year:04}-{month:02}-{day:02}")
+    } else {
+        format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
+    }
+}
+
+/// `2026-11-27T15:04:05.678Z` of milliseconds since 1970-01-01 UTC.
+pub fn instant(ms: i64) -> String {
+    let (year, month, day) = date(ms.div_euclid(DAY_MS));
+    let (seconds, millis) = (ms.rem_euclid(DAY_MS) / 1000, ms.rem_euclid(1000));
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar, counted in eras of 400 years that begin on
+/// the first of March.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}

@@ -1,0 +1,182 @@
+//! Metric rows back from the database, for people: `query` and `report`.
+
+use serde_json::{Map, Value as Json};
+
+use crate::engine::metrics::MetricTable;
+use crate::engine::metrics::accumulator::{Column, Kind};
+use crate::engine::settings::fits;
+use crate::engine::state::Key;
+use crate::report::Row;
+
+use super::SinkError;
+use super::connection::{Connection, Parameter};
+use super::rowbinary::Rows;
+
+/// Which metric rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowFilter {
+    /// A model's name, in which `*` stands for any text; all when empty.
+    pub model: String,
+    /// One version.
+    pub version: Option<String>,
+    /// `all` or `dimension=value`, in which `*` stands for any text; every segment when empty.
+    pub segment: String,
+    /// The name of one grain.
+    pub grain: Option<String>,
+    /// Windows that end after it, in milliseconds since 1970-01-01 UTC.
+    pub since_ms: Option<i64>,
+    /// Windows that start before it.
+    pub until_ms: Option<i64>,
+    /// The most rows.
+    pub limit: u32,
+}
+
+impl RowFilter {
+    /// Whether it lets rows of a key pass, whatever their grain.
+    pub fn admits(&self, key: &Key) -> bool {
+        let fits = |glob: &str, name: &str| glob.is_empty() || fits(glob, name);
+        fits(&self.model, &key.model)
+            && fits(&self.segment, &key.segment)
+            && self.version.as_deref().is_none_or(|version| *version == *key.version)
+            && self.since_ms.is_none_or(|since| key.window.end.0 > since)
+            && self.until_ms.is_none_or(|until| key.window.start.0 < until)
+    }
+}
+
+/// The columns before the figures, as they are asked for.
+const KEYS: [&str; 7] = [
+    "model",
+    "version",
+    "segment",
+    "grain",
+    "toUnixTimestamp64Milli(window_start)",
+    "toUnixTimestamp64Milli(window_end)",
+    "undefined",
+];
+
+/// Rows of the connection's job.
+pub(super) async fn select(
+    connection: &Connection,
+    table: MetricTable,
+    filter: &RowFilter,
+) -> Result<Vec<Row>, SinkError> {
+    let figures = table.columns().iter().map(|column| match column.kind {
+        Kind::Time => format!("toUnixTimestamp64Milli({})", column.name),
+        _ => column.name.to_owned(),
+    });
+    let columns: Vec<String> = KEYS.into_iter().map(str::to_owned).chain(figures).collect();
+    let (conditions, mut parameters) = conditions(filter);
+    parameters.push(("job", Parameter::Text(connection.settings.job.clone())));
+    let sql = format!(
+        "SELECT formatRow('JSONCompactEachRow', {}) AS line FROM {} FINAL \
+         WHERE job = {{job:String}}{conditions} \
+         ORDER BY window_start DESC, model DESC, version DESC, segment DESC LIMIT {}",
+        columns.join(", "),
+        connection.table(table.name()),
+        filter.limit
+    );
+    let body = connection.fetch(&sql, &parameters).await?;
+    let mut lines = Rows::new(body, table.name(), &[("line", "String")])?;
+    let mut rows = Vec::new();
+    while !lines.is_empty() {
+        rows.push(row(table, &lines.text()?)?);
+    }
+    rows.reverse();
+    Ok(rows)
+}
+
+fn conditions(filter: &RowFilter) -> (String, Vec<(&'static str, Parameter)>) {
+    let mut sql = String::new();
+    let mut parameters = Vec::new();
+    let mut add = |condition: &str, name, value| {
+        sql.push_str(" AND ");
+        sql.push_str(condition);
+        parameters.push((name, value));
+    };
+    if !filter.model.is_empty() {
+        add("model LIKE {model:String}", "model", Parameter::Text(like(&filter.model)));
+    }
+    if !filter.segment.is_empty() {
+        add("segment LIKE {segment:String}", "segment", Parameter::Text(like(&filter.segment)));
+    }
+    if let Some(version) = &filter.version {
+        add("version = {version:String}", "version", Parameter::Text(version.clone()));
+    }
+    if let Some(grain) = &filter.grain {
+        add("grain = {grain:String}", "grain", Parameter::Text(grain.clone()));
+    }
+    if let Some(since) = filter.since_ms {
+        let condition = "window_end > fromUnixTimestamp64Milli({since:Int64}, 'UTC')";
+        add(condition, "since", Parameter::Number(since));
+    }
+    if let Some(until) = filter.until_ms {
+        let condition = "window_start < fromUnixTimestamp64Milli({until:Int64}, 'UTC')";
+        add(condition, "until", Parameter::Number(until));
+    }
+    (sql, parameters)
+}
+
+/// A pattern of `LIKE` in which only `*` is special.
+fn like(glob: &str) -> String {
+    let mut pattern = String::new();
+    for sign in glob.chars() {
+        match sign {
+            '*' => pattern.push('%'),
+            '%' | '_' | '\\' => {
+                pattern.push('\\');
+                pattern.push(sign);
+            }
+            _ => pattern.push(sign),
+        }
+    }
+    pattern
+}
+
+fn row(table: MetricTable, line: &str) -> Result<Row, SinkError> {
+    let unreadable = || SinkError::Unreadable(format!("a row of table {}", table.name()));
+    let values: Vec<Json> = serde_json::from_str(line).map_err(|_| unreadable())?;
+    if values.len() != KEYS.len() + table.columns().len() {
+        return Err(unreadable());
+    }
+    let mut values = values.into_iter();
+    let mut next = || values.next().unwrap_or_default();
+    let mut text = || match next() {
+        Json::String(text) => Ok(text),
+        _ => Err(unreadable()),
+    };
+    let [model, version, segment, grain] = [text()?, text()?, text()?, text()?];
+    let mut time = || whole(next()).as_i64().ok_or_else(unreadable);
+    let (start_ms, end_ms) = (time()?, time()?);
+    let undefined = next().as_str().unwrap_or_default().to_owned();
+    let figures = table.columns().iter().map(|column| (column.name.to_owned(), of(column, next())));
+    let values: Map<String, Json> = figures.collect();
+    let table = table.name().to_owned();
+    Ok(Row { table, model, version, segment, grain, start_ms, end_ms, undefined, values })
+}
+
+fn of(column: &Column, value: Json) -> Json {
+    if matches!(column.kind, Kind::Count | Kind::Time) { whole(value) } else { value }
+}
+
+/// Servers differ in whether they quote whole numbers of 64 bits.
+fn whole(value: Json) -> Json {
+    match &value {
+        Json::String(text) => text
+            .parse::<u64>()
+            .map(Json::from)
+            .or_else(|_| text.parse::<i64>().map(Json::from))
+            .unwrap_or(value),
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::like;
+
+    #[test]
+    fn only_a_star_is_special_in_a_glob() {
+        assert_eq!(like("fraud-*"), "fraud-%");
+        assert_eq!(like("a_b%c\\*"), "a\\_b\\%c\\\\%");
+    }
+}

@@ -1,0 +1,150 @@
+//! `report` over files, without any service: the figures are those of a naive computation, whatever the format.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const FIRST_MS: i64 = 1_767_571_200_000;
+
+/// Runs in this folder; exit code, standard output, standard error.
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::cargo_bin("tidegauge").unwrap();
+    let command = command.current_dir(folder).timeout(std::time::Duration::from_secs(60));
+    let output = command.args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Scores in hundredths, and the labels of two in three.
+fn scored() -> Vec<(u32, Option<bool>)> {
+    (0..3000_u32)
+        .map(|i| {
+            let score = i * 37 % 101;
+            let noise = i * 53 % 89;
+            (score, (i % 3 != 0).then_some(score + noise > 100))
+        })
+        .collect()
+}
+
+/// Writes both streams, in CSV and in JSON Lines; times run backwards, as a table may be sorted by anything.
+fn write(folder: &Path) {
+    let mut inferences = "request_id,model,timestamp,score,segments.region\n".to_owned();
+    let mut labels = "request_id,timestamp,label\n".to_owned();
+    let mut lines = [String::new(), String::new()];
+    for (i, (score, label)) in scored().into_iter().enumerate() {
+        let time = FIRST_MS + 86_400_000 - i64::try_from(i).unwrap() * 20_000;
+        let (score, region) = (f64::from(score) / 100.0, ["eu", "us"][i % 2]);
+        writeln!(inferences, "{i:05},fraud,{time},{score},{region}").unwrap();
+        let object = json!({"request_id": format!("{i:05}"), "model": "fraud", "timestamp": time,
+                            "score": score, "segments": {"region": region}});
+        writeln!(lines[0], "{object}").unwrap();
+        if let Some(label) = label {
+            // A month later: no configuration, no limit.
+            let time = time + 30 * 86_400_000;
+            writeln!(labels, "{i:05},{time},{}", u8::from(label)).unwrap();
+            let object = json!({"request_id": format!("{i:05}"), "timestamp": time, "label": u8::from(label)});
+            writeln!(lines[1], "{object}").unwrap();
+        }
+    }
+    fs::write(folder.join("a.csv"), inferences).unwrap();
+    fs::write(folder.join("b.csv"), labels).unwrap();
+    let [inferences, labels] = lines;
+    fs::write(folder.join("a.jsonl"), inferences).unwrap();
+    fs::write(folder.join("b.jsonl"), labels).unwrap();
+}
+
+/// Name and value of all facts of a section.
+fn facts(report: &Value, section: &str) -> BTreeMap<String, String> {
+    let sections = report["models"][0]["sections"].as_array().unwrap();
+    let section = sections.iter().find(|found| found["title"] == section).unwrap();
+    let blocks = section["blocks"].as_array().unwrap().iter();
+    let facts = blocks.filter_map(|block| block["facts"].as_array()).flatten();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    facts.map(|fact| (text(&fact["name"]), text(&fact["value"]))).collect()
+}
+
+#[test]
+fn a_report_of_files_needs_no_service_and_equals_a_naive_computation() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path());
+    let report = |ending: &str, more: &[&str]| {
+        let [inferences, labels] = ["a", "b"].map(|name| format!("{name}.{ending}"));
+        let files = ["report", "--inferences", &inferences, "--labels", &labels];
+        let (exit, text, error) = run(folder.path(), &[&files[..], more].concat());
+        assert_eq!((exit, error.as_str()), (0, ""));
+        text
+    };
+    let from_csv = report("csv", &["--format", "json"]);
+    assert_eq!(from_csv, report("jsonl", &["--format", "json"]), "the format changes nothing");
+    let turned = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
+    let turned: Vec<&str> = turned.lines().rev().collect();
+    fs::write(folder.path().join("a.ndjson"), turned.join("\n")).unwrap();
+    fs::copy(folder.path().join("b.jsonl"), folder.path().join("b.ndjson")).unwrap();
+    assert_eq!(from_csv, report("ndjson", &["--format", "json"]), "nor does the order of rows");
+    let parsed: Value = serde_json::from_str(&from_csv).unwrap();
+
+    let labelled: Vec<(u32, bool)> =
+        scored().into_iter().filter_map(|(score, label)| Some((score, label?))).collect();
+    let (mut wins, mut pairs, mut right) = (0.0, 0.0, 0.0);
+    for &(score, label) in &labelled {
+        right += f64::from(u8::from((score >= 50) == label));
+        for &(other, _) in labelled.iter().filter(|(_, other)| label && !other) {
+            pairs += 1.0;
+            wins += match score.cmp(&other) {
+                Ordering::Greater => 1.0,
+                Ordering::Equal => 0.5,
+                Ordering::Less => 0.0,
+            };
+        }
+    }
+    let n = f64::from(u32::try_from(labelled.len()).unwrap());
+    let brier = labelled
+        .iter()
+        .map(|&(score, label)| (f64::from(score) / 100.0 - f64::from(u8::from(label))).powi(2));
+    let quality = facts(&parsed, "Quality");
+    assert_eq!(quality["AUROC"], format!("{:.4}", wins / pairs));
+    assert_eq!(quality["Accuracy"], format!("{:.4}", right / n));
+    assert_eq!(quality["Brier score"], format!("{:.4}", brier.sum::<f64>() / n));
+    let summary = facts(&parsed, "Summary");
+    assert_eq!((&*summary["Inferences"], &*summary["Labelled"]), ("3\u{202f}000", "2\u{202f}000"));
+
+    report("csv", &["-o", "out.html"]);
+    let page = fs::read_to_string(folder.path().join("out.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains(&quality["AUROC"]));
+    assert!(report("csv", &["--format", "markdown"]).contains(&quality["AUROC"]));
+}
+
+#[test]
+fn records_and_files_that_cannot_be_used_are_named_with_a_code() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path());
+    fs::write(folder.path().join("bad.jsonl"), "{\"request_id\":\"1\"}\n{\n").unwrap();
+    fs::write(folder.path().join("few.csv"), "request_id,model\n1,m\n").unwrap();
+    fs::write(folder.path().join("cut.parquet"), "PAR1").unwrap();
+    let of = |file: &str| run(folder.path(), &["report", "--inferences", file, "--format", "json"]);
+    let (exit, text, error) = of("bad.jsonl");
+    assert_eq!(exit, 0);
+    assert!(text.contains("2 inferences that can't be used"), "{text}");
+    assert!(error.contains("bad.jsonl, record 1: ") && error.contains("`model`"), "{error}");
+    assert!(error.contains("bad.jsonl, record 2: "), "{error}");
+    for (file, exit, code) in [
+        ("few.csv", 2, "file_column_missing"),
+        ("cut.parquet", 1, "file_broken"),
+        ("none*.csv", 2, "file_missing"),
+    ] {
+        let (found, _, error) = of(file);
+        assert_eq!(found, exit, "{error}");
+        assert!(error.contains(&format!("error[{code}]: ")), "{error}");
+        assert!(error.contains("\n  remedy: "), "{error}");
+    }
+    let (exit, _, error) = run(folder.path(), &["report", "--inferences", "a.csv", "-o", "a.pdf"]);
+    assert!(exit == 2 && error.contains("say --format"), "{error}");
+    let (exit, _, error) = run(folder.path(), &["query", "serving", "-c", "none.toml"]);
+    assert!(exit == 2 && error.contains("config_missing"), "{error}");
+}
