@@ -21,7 +21,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 fn help_teaches_by_examples() {
     let (exit, help, _) = run(&["--help"]);
     assert_eq!(exit, 0);
-    for command in ["demo", "init", "run", "simulate"] {
+    for command in ["dashboards", "demo", "init", "run", "simulate"] {
         assert!(help.contains(&format!("tidegauge {command}")), "{command}");
         let (exit, help, _) = run(&[command, "--help"]);
         assert!(exit == 0 && help.contains("Examples:"), "{command}");

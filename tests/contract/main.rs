@@ -19,6 +19,7 @@ mod cli;
 mod codes;
 mod config;
 mod controls;
+mod dashboards;
 mod decode;
 mod decode_avro;
 mod decode_json;

@@ -1,6 +1,7 @@
 //! The sink against a real ClickHouse: what is written comes back to the bit, and what BI tools see is right.
 
 mod bi_user;
+mod charts;
 mod schema;
 mod views;
 

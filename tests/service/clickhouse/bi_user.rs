@@ -25,7 +25,7 @@ async fn deployed() -> services::ClickHouse {
 
 fn ask(server: &services::ClickHouse, settings: &str, sql: &str) -> http::Answer {
     let url = format!("{}/?user=tidegauge_bi&password=tidegauge_bi{settings}", server.url());
-    http::request("POST", &url, &[], sql.as_bytes()).unwrap()
+    http::request("POST", &url, &[], sql.as_bytes()).expect("ClickHouse answers")
 }
 
 /// What each tool sends with its queries over HTTP: that of clickhouse-connect, which asks first what it may send; of
