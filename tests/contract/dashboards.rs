@@ -67,7 +67,7 @@ fn every_dashboard_has_charts_that_fit_a_page() {
 }
 
 fn parsed(path: &str, text: &str) -> Value {
-    if path.ends_with(".json") {
+    if Path::new(path).extension().is_some_and(|extension| extension == "json") {
         serde_json::from_str(text).unwrap()
     } else {
         serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{path}: {error}"))

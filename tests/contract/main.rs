@@ -20,6 +20,7 @@ mod codes;
 mod config;
 mod controls;
 mod dashboards;
+mod deploy;
 mod decode;
 mod decode_avro;
 mod decode_json;

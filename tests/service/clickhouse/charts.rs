@@ -119,7 +119,7 @@ fn metabase(sql: &str, chosen: Chosen<'_>) -> String {
         while let Some((before, behind)) = rest.split_once("{{") {
             let (name, after) = behind.split_once("}}").expect("it is closed");
             let text = value(name)?.replace('\\', "\\\\").replace('\'', "\\'");
-            filled += &format!("{before}'{text}'");
+            filled.extend([before, "'", &text, "'"]);
             rest = after;
         }
         Some(filled + rest)
@@ -136,7 +136,7 @@ fn metabase(sql: &str, chosen: Chosen<'_>) -> String {
 }
 
 fn percent_encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"))
 }
 
 struct Answer {
@@ -176,7 +176,7 @@ fn run(server: &services::ClickHouse, chart: &Chart, tool: Tool, chosen: Chosen<
             let mut settings = "&param_seconds=604800&param_from=2026-01-05%2000:00:00&param_to=2026-01-06%2000:00:00".to_owned();
             for filter in FILTERS {
                 let value = chosen.get(filter.name).unwrap_or("");
-                settings += &format!("&param_{}={}", filter.name, percent_encoded(value));
+                settings.extend(["&param_", filter.name, "=", &percent_encoded(value)]);
             }
             ask(server, &settings, &sql)
         }
@@ -232,25 +232,25 @@ fn charts_of(
 }
 
 /// One window's row of one table with plausible figures.
-fn metric(table: MetricTable, key: Key, grain: &str, own: u64, labelled: bool) -> MetricRow {
-    let hour = u64::try_from((key.window.start.0 - START_MS) / HOUR_MS).expect("after the start");
+fn metric(table: MetricTable, key: Key, grain: &str, own: u32, labelled: bool) -> MetricRow {
+    let hour = u32::try_from((key.window.start.0 - START_MS) / HOUR_MS).expect("after the start");
     let values = table.columns().iter().map(|column| match (column.kind, column.name) {
-        (Kind::Count, "bin") => Value::Count(own),
-        (Kind::Number, "threshold") => Value::Figure(Ok(own as f64 / 10.0)),
-        (Kind::Number, "bin_lower") => Value::Figure(Ok((own as f64 - 1.0) / 10.0)),
-        (Kind::Count, "inferences") => Value::Count(100 + hour),
-        (Kind::Count, "pending") if !labelled => Value::Count(100 + hour),
+        (Kind::Count, "bin") => Value::Count(own.into()),
+        (Kind::Number, "threshold") => Value::Figure(Ok(f64::from(own) / 10.0)),
+        (Kind::Number, "bin_lower") => Value::Figure(Ok((f64::from(own) - 1.0) / 10.0)),
+        (Kind::Count, "inferences") => Value::Count(100 + u64::from(hour)),
+        (Kind::Count, "pending") if !labelled => Value::Count(100 + u64::from(hour)),
         (Kind::Count, "pending" | "expired") => Value::Count(0),
-        (Kind::Count, "labelled") if labelled => Value::Count(100 + hour),
-        (Kind::Count, "errors") => Value::Count(hour),
+        (Kind::Count, "labelled") if labelled => Value::Count(100 + u64::from(hour)),
+        (Kind::Count, "errors") => Value::Count(hour.into()),
         (Kind::Count, _) if table == MetricTable::Labels && !labelled => Value::Count(0),
-        (Kind::Count, _) => Value::Count(7 + hour),
+        (Kind::Count, _) => Value::Count(7 + u64::from(hour)),
         (Kind::Time, _) => Value::Time(key.window.start.0),
         (Kind::Number, _) => Value::Figure(Ok(0.5)),
         (Kind::Figure, _) if table != MetricTable::Serving && !labelled => {
             Value::Figure(Err(Undefined::NoLabels))
         }
-        (Kind::Figure, _) => Value::Figure(Ok(0.25 + hour as f64 / 100.0)),
+        (Kind::Figure, _) => Value::Figure(Ok(0.25 + f64::from(hour) / 100.0)),
         (Kind::Sum | Kind::Sums | Kind::Cells, _) => unreachable!("state only"),
     });
     let undefined = table.columns().iter().filter(|column| {
