@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::chart::{Chart, Dashboard, Definitions, Kind, Unit};
+use super::chart::{Chart, Definitions, Kind, Unit};
 use super::layout::{Place, flow};
 use super::sql::{FILTERS, Tool, expand};
 use super::{Files, pretty};
@@ -21,14 +21,14 @@ pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files
         let page = json!({
             "name": dashboard.title,
             "description": dashboard.about,
-            "parameters": parameters(dashboard),
+            "parameters": parameters(),
             "cards": cards,
         });
         files.insert(format!("metabase/cards/{}.json", dashboard.name), pretty(&page));
     }
 }
 
-fn parameters(_dashboard: &Dashboard) -> Vec<Value> {
+fn parameters() -> Vec<Value> {
     let date = |name: &str, title: &str| json!({ "id": name, "slug": name, "name": title, "type": "date/single", "sectionId": "date" });
     let chosen = FILTERS.iter().map(|filter| {
         let mut parameter = json!({
