@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
 .DEFAULT_GOAL := help
-.PHONY: help demo packages test-packages clickhouse services lint test faults soak check bench schemas fuzz
+.PHONY: help demo dashboards packages test-packages clickhouse services lint test faults soak check bench schemas fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -8,6 +8,9 @@ help: ## this list
 demo: clickhouse ## Kafka, ClickHouse, traffic and Tidegauge on this machine; ARGS="--for 60s"
 	cargo build --profile demo --bins
 	target/demo/tidegauge demo $(ARGS)
+
+dashboards: packages ## writes the files of BI tools in deploy/ anew from deploy/dashboards/
+	cargo run --bin tidegauge -- dashboards $(ARGS)
 
 packages: # what the build needs of the system
 	@.ci/fetch packages

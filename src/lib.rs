@@ -23,7 +23,7 @@
 //! | 5 | [`pipeline`] | the flow: workers, the one writer, back-pressure, stop |
 //! | 4 | [`sink`] | rows and dead letters out |
 //! | 3 | [`report`] | metric rows → a page for people |
-//! | 2 | [`evaluate`], [`decode`], [`source`], [`traffic`], [`embedded`] | states → metric rows; bytes → events; Kafka in; seeded traffic; real services beside the process |
+//! | 2 | [`evaluate`], [`decode`], [`source`], [`traffic`], [`embedded`], [`dashboards`] | states → metric rows; bytes → events; Kafka in; seeded traffic; real services beside the process; chart definitions → files of BI tools |
 //! | 1 | [`telemetry`], [`failpoint`], [`profile`] | the program's own counters, readiness, logs; where tests break it; reference profiles as documents |
 //! | 0 | [`engine`] | pure and deterministic: join, windows, metrics |
 //!
@@ -42,6 +42,7 @@ pub mod decode;
 pub mod source;
 pub mod traffic;
 pub mod embedded;
+pub mod dashboards;
 pub mod report;
 pub mod sink;
 pub mod pipeline;

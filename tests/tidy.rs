@@ -21,6 +21,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("source", 2),
     ("traffic", 2),
     ("embedded", 2),
+    ("dashboards", 2),
     ("telemetry", 1),
     ("failpoint", 1),
     ("profile", 1),

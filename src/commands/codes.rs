@@ -2,6 +2,7 @@
 //! table; a test holds both together and finds codes that are missing.
 
 use crate::config::ConfigError;
+use crate::dashboards::chart::DefinitionError;
 use crate::decode::registry::RegistryError;
 use crate::decode::{DecoderError, fields::FieldError};
 use crate::embedded::broker::BrokerError;
@@ -147,6 +148,10 @@ pub const CODES: &[Code] = &[
     code("log_set_up_twice", FAILED, "report it: the log was set up twice"),
     code("interrupted", Effect::Exit(130), "start it again; nothing was lost"),
     code("usage", USAGE, "see `--help`"),
+    code("dashboards_unread", USAGE, "name the folder with `dashboards/` in it: `--dir deploy`"),
+    code("dashboards_wrong", USAGE, "correct the chart definition that the message names"),
+    code("dashboards_stale", FAILED, "run `tidegauge dashboards`, which writes the files anew"),
+    code("dashboards_unwritten", FAILED, "allow this user to write to the folder"),
     code("runtime", FAILED, "raise the limits of threads and memory of this process"),
     code(
         "http_bind",
@@ -470,6 +475,7 @@ macro_rules! failures {
 }
 
 failures!(
+    DefinitionError,
     ConfigError,
     RegistryError,
     DecoderError,

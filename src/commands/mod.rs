@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Settings in, parts wired, exit code out.
 
 pub mod codes;
+pub mod dashboards;
 pub mod demo;
 pub mod init;
 mod guard;
@@ -38,6 +39,7 @@ Examples:
   tidegauge query quality_binary --since 1d
                                          metric rows as a table, CSV or JSON Lines
   tidegauge simulate --create-topics     fill topics with traffic to try things on
+  tidegauge dashboards                   write the files of BI tools anew from the chart definitions
 
 Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
 
@@ -56,6 +58,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Dashboards(dashboards::Args),
     Demo(demo::Args),
     Init(init::Args),
     Run(run::Args),
@@ -85,6 +88,7 @@ impl ConfigFile {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Dashboards(args) => dashboards::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args),

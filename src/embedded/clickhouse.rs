@@ -41,6 +41,8 @@ pub struct EmbeddedOptions {
     pub library: Option<PathBuf>,
     /// Path of the `tidegauge-clickhouse` binary. None: beside this executable.
     pub launcher: Option<PathBuf>,
+    /// Variables for the server beside those of this process, such as passwords that files name by `from_env`.
+    pub environment: Vec<(String, String)>,
 }
 
 /// One chart of ClickHouse's own `/dashboard` page.
@@ -169,11 +171,11 @@ impl EmbeddedClickHouse {
             if TcpListener::bind(address).is_err() {
                 return Err(ClickHouseError::PortTaken(port));
             }
-            return Self::start_on(port, &program, &files);
+            return Self::start_on(port, &program, &files, options);
         }
         let mut attempt = 1;
         loop {
-            match Self::start_on(free_port()?, &program, &files) {
+            match Self::start_on(free_port()?, &program, &files, options) {
                 Err(ClickHouseError::NotStarted { tail, .. })
                     if attempt < PORT_ATTEMPTS && tail.contains("Address already in use") =>
                 {
@@ -184,7 +186,12 @@ impl EmbeddedClickHouse {
         }
     }
 
-    fn start_on(port: u16, program: &Program, files: &Files) -> Result<Self, ClickHouseError> {
+    fn start_on(
+        port: u16,
+        program: &Program,
+        files: &Files,
+        options: &EmbeddedOptions,
+    ) -> Result<Self, ClickHouseError> {
         let at = |what: &str| format!("{what} {}", files.log.display());
         let log = fs::File::create(&files.log).map_err(io_error(at("making")))?;
         let both = log.try_clone().map_err(io_error(at("opening")))?;
@@ -200,6 +207,7 @@ impl EmbeddedClickHouse {
             .env("HOME", files.run())
             // The configuration's `timezone` is read by the server only.
             .env("TZ", "UTC")
+            .envs(options.environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(log)
             .stderr(both)

@@ -21,7 +21,9 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 fn help_teaches_by_examples() {
     let (exit, help, _) = run(&["--help"]);
     assert_eq!(exit, 0);
-    for command in ["demo", "init", "run", "backfill", "report", "query", "simulate"] {
+    for command in
+        ["dashboards", "demo", "init", "run", "backfill", "report", "query", "profile", "simulate"]
+    {
         assert!(help.contains(&format!("tidegauge {command}")), "{command}");
         let (exit, help, _) = run(&[command, "--help"]);
         assert!(exit == 0 && help.contains("Examples:"), "{command}");

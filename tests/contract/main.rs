@@ -19,6 +19,8 @@ mod cli;
 mod codes;
 mod config;
 mod controls;
+mod dashboards;
+mod deploy;
 mod decode;
 mod decode_avro;
 mod decode_json;

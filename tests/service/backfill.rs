@@ -72,7 +72,7 @@ fn write_files(folder: &Path, messages: &[Message]) -> [PathBuf; 3] {
 
 /// All rows of a job's metric tables, as text, in order.
 fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
-    let of_table = |(table, _): (&str, Option<&str>)| {
+    let of_table = |(table, _): (&str, &[&str])| {
         let sql = format!(
             "SELECT * EXCEPT (job) FROM tidegauge.{table} FINAL \
              WHERE job = '{job}' AND model != '{PUSHER}' ORDER BY ALL FORMAT JSONEachRow"

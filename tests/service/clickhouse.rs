@@ -1,5 +1,7 @@
 //! The sink against a real ClickHouse: what is written comes back to the bit, and what BI tools see is right.
 
+mod bi_user;
+mod charts;
 mod schema;
 mod views;
 
@@ -22,7 +24,6 @@ use tidegauge::sink::job::{BindError, BoundTopic, JobBinding};
 use tidegauge::sink::{FailureClass, MetricVersion, RowBatch, Sink, StateVersion, row};
 
 use crate::support::{http, services};
-use tidegauge::embedded::clickhouse::EmbeddedOptions;
 
 const JOB: &str = "a 'job'\n\\";
 const HOUR_MS: i64 = 3_600_000;

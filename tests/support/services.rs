@@ -411,13 +411,32 @@ impl ClickHouse {
     }
 
     /// As [`ClickHouse::start`], with users, charts or a port of the caller's.
-    pub fn start_with(mut options: EmbeddedOptions) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+    pub fn start_with(options: EmbeddedOptions) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), options)
+    }
+
+    fn start_in(folder: TempDir, mut options: EmbeddedOptions) -> Self {
         folder.path().join("clickhouse").clone_into(&mut options.data_dir);
         options.launcher = Some(PathBuf::from(env!("CARGO_BIN_EXE_tidegauge-clickhouse")));
         let mut clickhouse = Self { proxy: None, running: None, options, _folder: folder };
         clickhouse.start_again();
         clickhouse
+    }
+
+    /// With the users of `deploy/clickhouse/users.d`: `tidegauge` and `tidegauge_bi`, whose password is their name.
+    pub fn start_with_deployed_users() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let users = folder.path().join("clickhouse/users.d");
+        fs::create_dir_all(&users).expect("the folder is ours");
+        let deployed =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/clickhouse/users.d/tidegauge.xml");
+        fs::copy(deployed, users.join("tidegauge.xml")).expect("the deployed users");
+        let password = |variable: &str, user: &str| (variable.to_owned(), user.to_owned());
+        let environment = vec![
+            password("TIDEGAUGE_PASSWORD", "tidegauge"),
+            password("TIDEGAUGE_BI_PASSWORD", "tidegauge_bi"),
+        ];
+        Self::start_in(folder, EmbeddedOptions { environment, ..EmbeddedOptions::default() })
     }
 
     /// The same with a proxy, which [`ClickHouse::program_url`] leads to; other clients meet no faults.

@@ -173,7 +173,7 @@ async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
     );
     let tables = "FROM system.tables WHERE database IN ('guard', 'guard_bi')";
     assert_eq!(server().query(&format!("SELECT name {tables} AND comment = ''")), "");
-    let mut views = MetricTable::ALL.map(MetricTable::name).to_vec();
+    let mut views: Vec<_> = MetricTable::ALL.iter().map(|table| table.name()).collect();
     views.extend(["metrics", "models_now", "stream_health"]);
     views.sort_unstable();
     assert_eq!(
@@ -190,55 +190,4 @@ async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
         ),
         "2\n"
     );
-}
-
-/// A user for BI tools: reads the views only, and may change what BI tools change.
-const USERS: &str = "<clickhouse>
-  <profiles>
-    <default/>
-    <bi>
-      <readonly>1</readonly><final>1</final><max_execution_time>60</max_execution_time>
-      <constraints>
-        <max_execution_time><max>300</max><changeable_in_readonly/></max_execution_time>
-        <session_timezone><changeable_in_readonly/></session_timezone>
-      </constraints>
-    </bi>
-  </profiles>
-  <users>
-    <default><password></password><networks><ip>127.0.0.1</ip></networks>
-      <profile>default</profile><quota>default</quota></default>
-    <bi><password>bi</password><networks><ip>127.0.0.1</ip></networks>
-      <profile>bi</profile><quota>default</quota>
-      <grants><query>GRANT SELECT ON granted_bi.*</query></grants></bi>
-  </users>
-  <quotas><default></default></quotas>
-</clickhouse>";
-
-#[tokio::test]
-async fn a_bi_user_reads_the_views_and_nothing_else() {
-    let options = EmbeddedOptions { users_config: Some(USERS.to_owned()), ..Default::default() };
-    let server = services::ClickHouse::start_with(options);
-    let mut sink = ClickHouse::new(ClickHouseSettings::new(&server.url(), "granted", JOB));
-    sink.init().await.unwrap();
-    write(&mut sink, row::metrics(JOB, &[metric_row(MetricTable::Serving, 1)])).await;
-    write(&mut sink, row::marks(JOB, 0, &[mark(0, Positions { inferences: 1, labels: 1 })])).await;
-    let ask = |sql: &str| {
-        let url = format!("{}/?user=bi&password=bi&session_timezone=Asia/Tokyo", server.url());
-        http::request("POST", &url, &[], sql.as_bytes()).unwrap()
-    };
-    for view in ["serving", "labels", "quality_binary", "stream_health", "models_now", "metrics"] {
-        let answer = ask(&format!("SELECT count() FROM granted_bi.{view}"));
-        assert_eq!(answer.status, 200, "{}", answer.body);
-    }
-    let start = ask("SELECT window_start FROM granted_bi.serving");
-    assert_eq!(start.body, "2026-01-05 00:00:00.000\n", "UTC, whatever the session's zone");
-    for refused in ["SELECT count() FROM granted.serving", "DROP VIEW granted_bi.serving"] {
-        assert!(ask(refused).body.contains("ACCESS_DENIED"), "{refused}");
-    }
-    // Who may not write is told so.
-    let mut settings = ClickHouseSettings::new(&server.url(), "granted", JOB);
-    (settings.user, settings.password) = ("bi".into(), "bi".into());
-    let mut reader = ClickHouse::new(settings);
-    let batch = row::seals(JOB, 0, &[(PartitionId(0), EventTime(1))]).remove(0);
-    assert_eq!(reader.write(&batch).await.unwrap_err().code(), "clickhouse_refused");
 }

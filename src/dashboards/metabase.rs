@@ -1,0 +1,126 @@
+//! Metabase's questions and dashboards as JSON, which `deploy/metabase/setup.py` gives to its REST API.
+
+use serde_json::{Map, Value, json};
+
+use super::chart::{Chart, Definitions, Kind, Unit};
+use super::layout::{Place, flow};
+use super::sql::{FILTERS, Tool, expand};
+use super::{Files, pretty};
+
+/// Metabase's page has 24 columns, and rows of about 50 pixels.
+const COLUMNS: u32 = 2;
+
+pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files) {
+    for dashboard in &definitions.dashboards {
+        let charts = definitions.of(&dashboard.name);
+        let cards: Vec<_> = charts
+            .iter()
+            .zip(flow(&charts))
+            .map(|(chart, place)| card(chart, place, database))
+            .collect();
+        let page = json!({
+            "name": dashboard.title,
+            "description": dashboard.about,
+            "parameters": parameters(),
+            "cards": cards,
+        });
+        files.insert(format!("metabase/cards/{}.json", dashboard.name), pretty(&page));
+    }
+}
+
+fn parameters() -> Vec<Value> {
+    let date = |name: &str, title: &str| json!({ "id": name, "slug": name, "name": title, "type": "date/single", "sectionId": "date" });
+    let chosen = FILTERS.iter().map(|filter| {
+        let mut parameter = json!({
+            "id": filter.name, "slug": filter.name, "name": filter.title,
+            "type": "string/=", "sectionId": "string", "isMultiSelect": false,
+        });
+        if let Some(default) = filter.default {
+            parameter["default"] = json!([default]);
+        }
+        parameter
+    });
+    [date("from", "From"), date("to", "Until")].into_iter().chain(chosen).collect()
+}
+
+fn card(chart: &Chart, place: Place, database: &str) -> Value {
+    let query = expand(&chart.sql, Tool::Metabase, database);
+    let mut tags = Map::new();
+    for (name, title, kind) in [("from", "From", "date"), ("to", "Until", "date")] {
+        tags.insert(name.to_owned(), tag(name, title, kind, None));
+    }
+    for filter in FILTERS {
+        tags.insert(filter.name.to_owned(), tag(filter.name, filter.title, "text", filter.default));
+    }
+    tags.retain(|name, _| query.contains(&format!("{{{{{name}}}}}")));
+    json!({
+        "name": chart.title,
+        "description": chart.about,
+        "display": display(chart.kind),
+        "query": query,
+        "template_tags": tags,
+        "visualization_settings": settings(chart),
+        "row": place.y * 2 / 3, "col": place.x * COLUMNS,
+        "size_x": place.width * COLUMNS, "size_y": (place.height * 2).div_ceil(3),
+    })
+}
+
+fn tag(name: &str, title: &str, kind: &str, default: Option<&str>) -> Value {
+    let mut tag = json!({ "id": name, "name": name, "display-name": title, "type": kind });
+    if let Some(default) = default {
+        tag["default"] = json!(default);
+        tag["required"] = json!(true);
+    }
+    tag
+}
+
+/// Metabase has no heat map: there a share of all is a stacked bar.
+fn display(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Number => "scalar",
+        Kind::Lines | Kind::Band | Kind::Curve => "line",
+        Kind::Stacked => "area",
+        Kind::Bars | Kind::Heatmap => "bar",
+        Kind::Table => "table",
+    }
+}
+
+fn settings(chart: &Chart) -> Value {
+    let mut settings = Map::new();
+    let columns = chart.all_columns();
+    let formats = columns
+        .iter()
+        .map(|(name, unit)| (json!(["name", name]).to_string(), json!(format(*unit))));
+    settings.insert("column_settings".to_owned(), Value::Object(formats.collect()));
+    if matches!(chart.kind, Kind::Number | Kind::Table) {
+        return Value::Object(settings);
+    }
+    let dimensions: Vec<_> =
+        columns.iter().map(|(name, _)| name).filter(|n| *n != "value").collect();
+    settings.insert("graph.dimensions".to_owned(), json!(dimensions));
+    settings.insert("graph.metrics".to_owned(), json!(["value"]));
+    if matches!(chart.kind, Kind::Stacked | Kind::Heatmap) {
+        settings.insert("stackable.stack_type".to_owned(), json!("stacked"));
+    }
+    if chart.kind == Kind::Curve {
+        settings.insert("graph.x_axis.scale".to_owned(), json!("linear"));
+    }
+    if let Some(threshold) = chart.thresholds.last() {
+        settings.insert("graph.show_goal".to_owned(), json!(true));
+        settings.insert("graph.goal_value".to_owned(), json!(threshold.at));
+    }
+    Value::Object(settings)
+}
+
+fn format(unit: Unit) -> Value {
+    match unit {
+        Unit::Ratio => json!({ "number_style": "percent", "decimals": 2 }),
+        Unit::Count => json!({ "number_style": "decimal", "decimals": 0 }),
+        Unit::PerSecond => json!({ "number_style": "decimal", "suffix": " /s" }),
+        Unit::Ms => json!({ "number_style": "decimal", "suffix": " ms" }),
+        Unit::S => json!({ "number_style": "decimal", "suffix": " s" }),
+        Unit::Figure => json!({ "number_style": "decimal" }),
+        Unit::Time => json!({ "time_enabled": "minutes" }),
+        Unit::Text => json!({}),
+    }
+}

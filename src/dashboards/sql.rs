@@ -1,0 +1,132 @@
+//! A chart's SQL and its placeholders: `{db}` is the database of the views, and each of `{time}`, `{model}`,
+//! `{version}`, `{segment}` and `{grain}` a condition, in every tool's own words.
+
+/// Who sends the SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// Jinja, as Superset fills it in.
+    Superset,
+    /// The macros and variables of Grafana's ClickHouse data source.
+    Grafana,
+    /// Metabase's variables and optional clauses.
+    Metabase,
+    /// The query parameters of ClickHouse's `/dashboard`.
+    ClickHouse,
+}
+
+/// What a viewer can choose beside the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// The placeholder, which is also the column and the tool's variable.
+    pub name: &'static str,
+    /// For the viewer.
+    pub title: &'static str,
+    /// What holds until something is chosen; none: everything is shown.
+    pub default: Option<&'static str>,
+}
+
+/// All of them, in the order in which they are shown.
+pub const FILTERS: [Filter; 4] = [
+    Filter { name: "model", title: "Model", default: None },
+    Filter { name: "version", title: "Version", default: None },
+    Filter { name: "segment", title: "Segment", default: Some("all") },
+    Filter { name: "grain", title: "Window", default: Some("1h") },
+];
+
+impl Filter {
+    /// What can be chosen: one column, in the order to show.
+    pub fn values(self, database: &str) -> String {
+        let name = self.name;
+        match name {
+            "model" | "version" => {
+                format!("SELECT DISTINCT {name} FROM {database}.models_now ORDER BY {name}")
+            }
+            "grain" => format!(
+                "SELECT grain FROM {database}.serving GROUP BY grain ORDER BY min(window_end - window_start)"
+            ),
+            _ => {
+                format!(
+                    "SELECT {name} FROM {database}.serving GROUP BY {name} ORDER BY {name} != 'all', {name}"
+                )
+            }
+        }
+    }
+
+    fn condition(self, tool: Tool) -> String {
+        let Self { name, default, .. } = self;
+        match (tool, default) {
+            (Tool::Superset, None) => format!(
+                "{{{{ '{name} IN ' ~ (filter_values('{name}')|where_in) if filter_values('{name}') else '1 = 1' }}}}"
+            ),
+            (Tool::Superset, Some(default)) => format!(
+                "{{{{ '{name} IN ' ~ (filter_values('{name}')|where_in) if filter_values('{name}') else \"{name} = '{default}'\" }}}}"
+            ),
+            (Tool::Grafana, None) => {
+                format!("$__conditionalAll({name} IN (${{{name}:sqlstring}}), ${name})")
+            }
+            (Tool::Grafana, Some(_)) => format!("{name} = ${{{name}:sqlstring}}"),
+            (Tool::Metabase, None) => format!("1 = 1 [[AND {name} = {{{{{name}}}}}]]"),
+            (Tool::Metabase, Some(_)) => format!("{name} = {{{{{name}}}}}"),
+            (Tool::ClickHouse, None) => {
+                format!("({{{name}:String}} = '' OR {name} = {{{name}:String}})")
+            }
+            (Tool::ClickHouse, Some(default)) => {
+                format!("{name} = if({{{name}:String}} = '', '{default}', {{{name}:String}})")
+            }
+        }
+    }
+}
+
+/// Windows that start in the chosen time.
+fn time_condition(tool: Tool) -> &'static str {
+    match tool {
+        Tool::Superset => {
+            "{{ \"window_start >= parseDateTime64BestEffort('\" ~ from_dttm ~ \"', 3, 'UTC')\" if from_dttm else '1 = 1' }} \
+             AND {{ \"window_start < parseDateTime64BestEffort('\" ~ to_dttm ~ \"', 3, 'UTC')\" if to_dttm else '1 = 1' }}"
+        }
+        Tool::Grafana => "$__timeFilter_ms(window_start)",
+        Tool::Metabase => "1 = 1 [[AND window_start >= {{from}}]] [[AND window_start < {{to}}]]",
+        Tool::ClickHouse => {
+            "window_start >= if({from:String} = '', now64(3, 'UTC') - toIntervalSecond({seconds:UInt32}), \
+             parseDateTime64BestEffortOrZero({from:String}, 3, 'UTC')) \
+             AND window_start < if({to:String} = '', now64(3, 'UTC'), parseDateTime64BestEffortOrZero({to:String}, 3, 'UTC'))"
+        }
+    }
+}
+
+/// The SQL as one tool has it.
+pub fn expand(sql: &str, tool: Tool, database: &str) -> String {
+    let mut expanded = sql.trim_end().replace("{db}", database);
+    // The tools' own words hold braces, so what was filled in is not looked at again.
+    for (mark, name) in MARKS.iter().zip(PLACEHOLDERS) {
+        expanded = expanded.replace(&format!("{{{name}}}"), mark);
+    }
+    expanded = expanded.replace(MARKS[0], time_condition(tool));
+    for (mark, filter) in MARKS[1..].iter().zip(FILTERS) {
+        expanded = expanded.replace(mark, &filter.condition(tool));
+    }
+    expanded
+}
+
+const PLACEHOLDERS: [&str; 5] = ["time", "model", "version", "segment", "grain"];
+const MARKS: [&str; 5] = ["\u{1}0", "\u{1}1", "\u{1}2", "\u{1}3", "\u{1}4"];
+
+/// Whether all placeholders are known, and nothing else would be one for a tool.
+pub fn check(sql: &str) -> Result<(), String> {
+    let mut rest = sql;
+    while let Some((_, behind)) = rest.split_once('{') {
+        let (name, after) = behind.split_once('}').unwrap_or((behind, ""));
+        if name != "db" && !PLACEHOLDERS.contains(&name) {
+            let known = PLACEHOLDERS.join("}, {");
+            return Err(format!("{{{name}}} is no placeholder; there are {{db}}, {{{known}}}"));
+        }
+        rest = after;
+    }
+    match ["[[", "]]", "$", "{%", ";", "\u{1}"].iter().find(|taken| sql.contains(**taken)) {
+        Some(taken) => Err(format!("{taken:?} in the SQL means something to one of the tools")),
+        None if !sql.contains("{db}.") => {
+            Err("the SQL reads no view: write FROM {db}.serving".to_owned())
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,363 @@
+//! Superset's assets, as the folder that its API imports when zipped: one database, one virtual dataset for each
+//! chart, charts, dashboards. IDs follow from names, so that importing again changes what is there.
+
+use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::Files;
+use super::chart::{Chart, Dashboard, Definitions, Kind, Unit};
+use super::layout::flow;
+use super::sql::{FILTERS, Filter, Tool, expand};
+
+const FOLDER: &str = "superset/assets";
+const DATABASE: &str = "Tidegauge";
+const VERSION: &str = "1.0.0";
+/// Pixels of a row are 30 in the layout; Superset counts in 8.
+const HEIGHT: u32 = 4;
+const ROWS: u32 = 10_000;
+const USUAL_TIME: &str = "Last 7 days";
+
+pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files) {
+    let mut put = |path: String, value: &Value| {
+        let text = serde_saphyr::to_string(value).expect("JSON values can be written as YAML");
+        files.insert(format!("{FOLDER}/{path}"), text);
+    };
+    put(
+        "metadata.yaml".to_owned(),
+        &json!({ "version": VERSION, "type": "assets", "timestamp": "2026-01-01T00:00:00+00:00" }),
+    );
+    put(format!("databases/{DATABASE}.yaml"), &connection(database));
+    for filter in FILTERS {
+        put(format!("datasets/{DATABASE}/choose_{}.yaml", filter.name), &choices(filter, database));
+    }
+    for chart in &definitions.charts {
+        let file = chart.name.replace('-', "_");
+        put(format!("datasets/{DATABASE}/{file}.yaml"), &dataset(chart, database));
+        put(format!("charts/{file}.yaml"), &slice(chart));
+    }
+    for each in &definitions.dashboards {
+        put(
+            format!("dashboards/{}.yaml", each.name),
+            &dashboard(each, &definitions.of(&each.name)),
+        );
+    }
+}
+
+/// A UUID (version 8) that follows from a name.
+fn uuid(kind: &str, name: &str) -> String {
+    let mut bits = xxh3_128(format!("tidegauge {kind} {name}").as_bytes());
+    bits = bits & !(0xf << 76) | 8 << 76;
+    bits = bits & !(0b11 << 62) | 0b10 << 62;
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// Without a password: `superset_config.py` puts it in from the environment.
+fn connection(database: &str) -> Value {
+    json!({
+        "database_name": DATABASE,
+        "sqlalchemy_uri": format!("clickhousedb://tidegauge_bi@clickhouse:8123/{database}"),
+        "cache_timeout": null,
+        "expose_in_sqllab": true,
+        "allow_run_async": false,
+        "allow_ctas": false,
+        "allow_cvas": false,
+        "allow_dml": false,
+        "allow_file_upload": false,
+        "extra": { "allows_virtual_table_explore": true },
+        "uuid": uuid("database", DATABASE),
+        "version": VERSION,
+    })
+}
+
+fn column(name: &str, unit: Unit) -> Value {
+    let data_type = match unit {
+        Unit::Time => "DateTime64(3, 'UTC')",
+        Unit::Text => "String",
+        _ => "FLOAT64",
+    };
+    json!({
+        "column_name": name, "verbose_name": null, "description": null, "expression": null,
+        "is_dttm": unit == Unit::Time, "is_active": true, "type": data_type,
+        "groupby": true, "filterable": true, "python_date_format": null, "extra": {},
+    })
+}
+
+fn virtual_table(
+    name: &str,
+    about: &str,
+    sql: &str,
+    columns: &[Value],
+    time: bool,
+    schema: &str,
+) -> Value {
+    json!({
+        "table_name": name, "description": about, "sql": sql, "schema": schema, "catalog": null,
+        "main_dttm_col": if time { json!("time") } else { Value::Null },
+        "default_endpoint": null, "offset": 0, "cache_timeout": null, "params": null,
+        "template_params": null, "filter_select_enabled": true, "fetch_values_predicate": null,
+        "extra": null, "normalize_columns": false, "always_filter_main_dttm": false,
+        "metrics": [], "columns": columns,
+        "uuid": uuid("dataset", name), "database_uuid": uuid("database", DATABASE), "version": VERSION,
+    })
+}
+
+fn choices_name(filter: Filter) -> String {
+    format!("tidegauge choose {}", filter.name)
+}
+
+fn choices(filter: Filter, database: &str) -> Value {
+    let sql = filter.values(database);
+    let columns = [column(filter.name, Unit::Text)];
+    virtual_table(&choices_name(filter), "What can be chosen", &sql, &columns, false, database)
+}
+
+fn dataset_name(chart: &Chart) -> String {
+    format!("tidegauge {}", chart.name)
+}
+
+fn dataset(chart: &Chart, database: &str) -> Value {
+    let columns: Vec<_> =
+        chart.all_columns().iter().map(|(name, unit)| column(name, *unit)).collect();
+    let sql = expand(&chart.sql, Tool::Superset, database);
+    let time = chart.kind.over_time();
+    virtual_table(&dataset_name(chart), &chart.about, &sql, &columns, time, database)
+}
+
+fn viz_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Number => "big_number_total",
+        Kind::Lines | Kind::Band => "echarts_timeseries_line",
+        Kind::Stacked => "echarts_area",
+        Kind::Bars => "echarts_timeseries_bar",
+        Kind::Heatmap => "heatmap_v2",
+        Kind::Curve => "echarts_timeseries_scatter",
+        Kind::Table => "table",
+    }
+}
+
+fn number_format(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Ratio => ".2%",
+        Unit::Count => ",d",
+        _ => ",.4~g",
+    }
+}
+
+/// Of rows that are one for each point already.
+fn metric() -> Value {
+    json!({ "expressionType": "SQL", "sqlExpression": "max(value)", "label": "value", "optionName": "value" })
+}
+
+/// Across, and what tells lines apart.
+fn axes(chart: &Chart) -> (Option<String>, Vec<String>) {
+    let mut names: Vec<_> = chart.all_columns().into_iter().map(|(name, _)| name).collect();
+    names.retain(|name| name != "value");
+    if names.is_empty() || chart.kind == Kind::Table {
+        return (None, Vec::new());
+    }
+    let x = names.remove(0);
+    (Some(x), names)
+}
+
+fn params(chart: &Chart) -> Value {
+    let mut params = json!({
+        "viz_type": viz_type(chart.kind), "time_range": "No filter", "adhoc_filters": [],
+        "row_limit": ROWS, "y_axis_format": number_format(chart.unit), "extra_form_data": {},
+    });
+    if chart.kind.over_time() {
+        params["adhoc_filters"] = json!([{
+            "clause": "WHERE", "expressionType": "SIMPLE", "operator": "TEMPORAL_RANGE",
+            "subject": "time", "comparator": "No filter",
+        }]);
+    }
+    let (x, series) = axes(chart);
+    match chart.kind {
+        Kind::Number => {
+            params["metric"] = metric();
+            params["subheader"] = json!(chart.about);
+        }
+        Kind::Table => {
+            let names: Vec<_> = chart.columns.iter().map(|(name, _)| name.clone()).collect();
+            params["query_mode"] = json!("raw");
+            params["all_columns"] = json!(names);
+            params["column_config"] = chart
+                .columns
+                .iter()
+                .filter(|(_, unit)| !matches!(unit, Unit::Text | Unit::Time))
+                .map(|(name, unit)| {
+                    (name.clone(), json!({ "d3NumberFormat": number_format(*unit) }))
+                })
+                .collect::<Map<_, _>>()
+                .into();
+        }
+        Kind::Heatmap => {
+            params["x_axis"] = json!(x);
+            params["groupby"] = json!(series[0]);
+            params["metric"] = metric();
+            params["normalize_across"] = json!("heatmap");
+            params["linear_color_scheme"] = json!("blue_white_yellow");
+            params["left_margin"] = json!(75);
+            params["bottom_margin"] = json!(30);
+        }
+        Kind::Lines | Kind::Band | Kind::Stacked | Kind::Bars | Kind::Curve => {
+            params["x_axis"] = json!(x);
+            params["groupby"] = json!(series);
+            params["metrics"] = json!([metric()]);
+            params["rich_tooltip"] = json!(true);
+            params["show_legend"] = json!(chart.kind != Kind::Bars);
+            params["legendType"] = json!("scroll");
+            params["truncateYAxis"] = json!(true);
+            params["y_axis_bounds"] = json!([null, null]);
+            params["markerEnabled"] = json!(chart.kind == Kind::Curve);
+            params["stack"] =
+                if chart.kind == Kind::Stacked { json!("Stack") } else { json!(null) };
+            params["annotation_layers"] = thresholds(chart);
+        }
+    }
+    params
+}
+
+/// Threshold lines are formula annotations.
+fn thresholds(chart: &Chart) -> Value {
+    let line = |threshold: &super::chart::Threshold| {
+        json!({
+            "annotationType": "FORMULA", "name": format!("limit {}", threshold.at),
+            "value": threshold.at.to_string(), "color": "#d62728", "style": "dashed",
+            "opacity": "", "show": true, "showLabel": false, "showMarkers": false,
+            "sourceType": "", "width": 1, "hideLine": false, "overrides": { "time_range": null },
+        })
+    };
+    chart.thresholds.iter().map(line).collect()
+}
+
+/// What Superset's own page would ask, so that charts can be run without a browser.
+fn query_context(chart: &Chart, params: &Value) -> Value {
+    let (x, series) = axes(chart);
+    let mut columns: Vec<Value> = Vec::new();
+    if let Some(x) = &x {
+        columns.push(json!({
+            "columnType": "BASE_AXIS", "expressionType": "SQL", "label": x, "sqlExpression": x,
+            "timeGrain": null,
+        }));
+    }
+    columns.extend(series.iter().map(|name| json!(name)));
+    columns.extend(chart.columns.iter().map(|(name, _)| json!(name)));
+    let metrics = if chart.kind == Kind::Table { json!(null) } else { json!([metric()]) };
+    let filters = if chart.kind.over_time() {
+        json!([{ "col": "time", "op": "TEMPORAL_RANGE", "val": "No filter" }])
+    } else {
+        json!([])
+    };
+    json!({
+        "datasource": { "id": 0, "type": "table" }, "force": false,
+        "result_format": "json", "result_type": "full", "form_data": params,
+        "queries": [{
+            "columns": columns, "metrics": metrics, "filters": filters, "extras": { "having": "", "where": "" },
+            "time_range": "No filter", "row_limit": ROWS, "row_offset": 0, "orderby": [],
+            "applied_time_extras": {}, "annotation_layers": [], "post_processing": [],
+            "url_params": {}, "custom_params": {}, "custom_form_data": {},
+        }],
+    })
+}
+
+fn slice(chart: &Chart) -> Value {
+    let params = params(chart);
+    json!({
+        "slice_name": chart.title, "description": chart.about, "viz_type": viz_type(chart.kind),
+        "certified_by": null, "certification_details": null, "cache_timeout": null,
+        "query_context": query_context(chart, &params).to_string(),
+        "params": params,
+        "uuid": uuid("chart", &chart.name), "dataset_uuid": uuid("dataset", &dataset_name(chart)),
+        "version": VERSION,
+    })
+}
+
+fn dashboard(dashboard: &Dashboard, charts: &[&Chart]) -> Value {
+    json!({
+        "dashboard_title": dashboard.title, "description": dashboard.about,
+        "slug": format!("tidegauge-{}", dashboard.name), "css": "", "published": true,
+        "certified_by": null, "certification_details": null,
+        "position": position(dashboard, charts),
+        "metadata": {
+            "native_filter_configuration": filters(dashboard),
+            "cross_filters_enabled": true, "refresh_frequency": 60, "timed_refresh_immune_slices": [],
+            "expanded_slices": {}, "color_scheme": "", "label_colors": {}, "shared_label_colors": [],
+        },
+        "uuid": uuid("dashboard", &dashboard.name), "version": VERSION,
+    })
+}
+
+fn position(dashboard: &Dashboard, charts: &[&Chart]) -> Value {
+    let places = flow(charts);
+    let rows = places.last().map_or(0, |place| place.row + 1);
+    let row_id = |row: usize| format!("ROW-{row}");
+    let mut position = json!({
+        "DASHBOARD_VERSION_KEY": "v2",
+        "ROOT_ID": { "id": "ROOT_ID", "type": "ROOT", "children": ["GRID_ID"] },
+        "HEADER_ID": { "id": "HEADER_ID", "type": "HEADER", "meta": { "text": dashboard.title } },
+        "GRID_ID": {
+            "id": "GRID_ID", "type": "GRID", "parents": ["ROOT_ID"],
+            "children": (0..rows).map(row_id).collect::<Vec<_>>(),
+        },
+    });
+    for row in 0..rows {
+        let children: Vec<_> = charts
+            .iter()
+            .zip(&places)
+            .filter(|(_, place)| place.row == row)
+            .map(|(chart, _)| format!("CHART-{}", chart.name))
+            .collect();
+        position[row_id(row)] = json!({
+            "id": row_id(row), "type": "ROW", "parents": ["ROOT_ID", "GRID_ID"],
+            "children": children, "meta": { "background": "BACKGROUND_TRANSPARENT" },
+        });
+    }
+    for (chart, place) in charts.iter().zip(&places) {
+        let id = format!("CHART-{}", chart.name);
+        position[&id] = json!({
+            "id": id, "type": "CHART", "children": [],
+            "parents": ["ROOT_ID", "GRID_ID", row_id(place.row)],
+            "meta": {
+                "width": place.width, "height": place.height * HEIGHT + 10,
+                "sliceName": chart.title, "uuid": uuid("chart", &chart.name), "chartId": 0,
+            },
+        });
+    }
+    position
+}
+
+fn filters(dashboard: &Dashboard) -> Vec<Value> {
+    let everywhere = json!({ "rootPath": ["ROOT_ID"], "excluded": [] });
+    let time = json!({
+        "id": "NATIVE_FILTER-time", "name": "Time", "filterType": "filter_time", "type": "NATIVE_FILTER",
+        "targets": [{}], "scope": everywhere, "controlValues": {}, "cascadeParentIds": [], "description": "",
+        "defaultDataMask": {
+            "extraFormData": { "time_range": USUAL_TIME }, "filterState": { "value": USUAL_TIME },
+        },
+    });
+    let chosen = FILTERS.iter().map(|filter| {
+        let name = filter.name;
+        let data_mask = filter.default.map_or_else(
+            || json!({ "extraFormData": {}, "filterState": {} }),
+            |default| {
+                json!({
+                    "extraFormData": { "filters": [{ "col": name, "op": "IN", "val": [default] }] },
+                    "filterState": { "value": [default], "label": default },
+                })
+            },
+        );
+        let first = name == "model" && dashboard.one_model;
+        json!({
+            "id": format!("NATIVE_FILTER-{name}"), "name": filter.title, "filterType": "filter_select",
+            "type": "NATIVE_FILTER", "scope": everywhere, "cascadeParentIds": [], "description": "",
+            "targets": [{ "column": { "name": name }, "datasetUuid": uuid("dataset", &choices_name(*filter)) }],
+            "defaultDataMask": data_mask,
+            "controlValues": {
+                "multiSelect": filter.default.is_none() && !first, "enableEmptyFilter": filter.default.is_some(),
+                "defaultToFirstItem": first, "inverseSelection": false, "searchAllOptions": true,
+            },
+        })
+    });
+    std::iter::once(time).chain(chosen).collect()
+}

@@ -1,0 +1,181 @@
+//! The chart definitions, and the files that follow from them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tidegauge::commands::dashboards::stale;
+use tidegauge::dashboards::chart::{Definitions, Kind};
+use tidegauge::dashboards::layout::flow;
+use tidegauge::dashboards::{Files, generate};
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
+}
+
+fn definitions() -> Definitions {
+    Definitions::read(&deploy().join("dashboards")).unwrap()
+}
+
+fn files() -> Files {
+    generate(&definitions(), "tidegauge_bi")
+}
+
+#[test]
+fn the_files_in_deploy_are_those_of_the_definitions() {
+    let stale = stale(&deploy(), &files()).unwrap();
+    assert!(stale.is_empty(), "run `tidegauge dashboards`: {stale:?}");
+}
+
+#[test]
+fn a_changed_or_foreign_file_is_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files();
+    for (path, text) in &files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    assert!(stale(folder.path(), &files).unwrap().is_empty());
+    let [changed, foreign] = ["grafana/dashboards/model.json", "superset/assets/charts/old.yaml"];
+    fs::write(folder.path().join(changed), "{}").unwrap();
+    fs::write(folder.path().join(foreign), "").unwrap();
+    assert_eq!(stale(folder.path(), &files).unwrap(), [changed, foreign]);
+}
+
+#[test]
+fn every_dashboard_has_charts_that_fit_a_page() {
+    let definitions = definitions();
+    let names: Vec<_> = definitions.dashboards.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["model", "overview", "stream"]);
+    for name in names {
+        let charts = definitions.of(name);
+        let places = flow(&charts);
+        assert!(charts.len() >= 10, "{name}");
+        for (at, place) in places.iter().enumerate() {
+            assert!(place.x + place.width <= 12, "{name}: {place:?}");
+            for other in &places[at + 1..] {
+                let beside = place.x + place.width <= other.x || other.x + other.width <= place.x;
+                assert!(beside || place.y + place.height <= other.y, "{place:?} {other:?}");
+            }
+        }
+        let titles: BTreeSet<_> = charts.iter().map(|chart| &chart.title).collect();
+        assert_eq!(titles.len(), charts.len(), "{name}: a title each");
+        assert!(charts.iter().all(|chart| chart.about.len() > 10 && chart.about.ends_with('.')));
+    }
+}
+
+fn parsed(path: &str, text: &str) -> Value {
+    if Path::new(path).extension().is_some_and(|extension| extension == "json") {
+        serde_json::from_str(text).unwrap()
+    } else {
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+}
+
+/// All values of a key, at any depth.
+fn values_of<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get(key));
+            map.values().for_each(|inner| values_of(inner, key, found));
+        }
+        Value::Array(list) => list.iter().for_each(|inner| values_of(inner, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn superset_assets_name_each_other() {
+    let files = files();
+    let assets: Vec<(&str, Value)> = files
+        .iter()
+        .filter_map(|(path, text)| {
+            Some((path.strip_prefix("superset/assets/")?, parsed(path, text)))
+        })
+        .collect();
+    let own: Vec<_> = assets.iter().filter_map(|(_, asset)| asset["uuid"].as_str()).collect();
+    let known: BTreeSet<_> = own.iter().copied().collect();
+    assert_eq!(known.len(), own.len(), "each ID once");
+    assert_eq!(own.len() + 1, assets.len(), "all have one, but metadata.yaml");
+    for (path, asset) in &assets {
+        let kind = path.split('/').next().unwrap();
+        let expected = if kind == "metadata.yaml" { "type" } else { "version" };
+        assert!(asset[expected].is_string(), "{path}");
+        for key in ["database_uuid", "dataset_uuid", "datasetUuid"] {
+            let mut named = Vec::new();
+            values_of(asset, key, &mut named);
+            assert!(named.iter().all(|id| known.contains(id.as_str().unwrap())), "{path}: {key}");
+        }
+        if let Some(position) = asset["position"].as_object() {
+            let charts = position.values().filter(|item| item["type"] == "CHART");
+            let mut shown = 0;
+            for chart in charts {
+                assert!(known.contains(chart["meta"]["uuid"].as_str().unwrap()), "{path}");
+                shown += 1;
+            }
+            let all = position.values().filter_map(|item| item["children"].as_array()).flatten();
+            assert!(all.clone().all(|child| position.contains_key(child.as_str().unwrap())));
+            assert!(shown >= 10, "{path}");
+        }
+        if let Some(context) = asset["query_context"].as_str() {
+            let context: Value = serde_json::from_str(context).unwrap();
+            assert!(context["queries"][0]["columns"].is_array(), "{path}");
+        }
+    }
+    assert!(!files.values().any(|text| text.to_lowercase().contains("password")));
+}
+
+#[test]
+fn grafana_panels_use_the_provisioned_source() {
+    let provisioned = deploy().join("grafana/provisioning/datasources/tidegauge.yaml");
+    let provisioned: Value = parsed("yaml", &fs::read_to_string(provisioned).unwrap());
+    let source = &provisioned["datasources"][0];
+    for (path, text) in files().iter().filter(|(path, _)| path.starts_with("grafana/")) {
+        let page = parsed(path, text);
+        let mut named = Vec::new();
+        values_of(&page, "datasource", &mut named);
+        assert!(named.len() > 20, "{path}");
+        assert!(named.iter().all(|n| n["uid"] == source["uid"] && n["type"] == source["type"]));
+        let panels = page["panels"].as_array().unwrap();
+        let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+        assert_eq!(ids.len(), panels.len());
+        assert!(panels.iter().all(|panel| panel["description"].as_str().is_some()));
+    }
+}
+
+#[test]
+fn wrong_definitions_are_named() {
+    let chart =
+        "title = 'T'\ndashboard = 'd'\nkind = 'number'\nunit = 'count'\nwidth = 6\nabout = 'A.'\n";
+    let error = |extra: &str, sql: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("charts")).unwrap();
+        fs::write(folder.path().join("dashboards.toml"), "[d]\ntitle = 'D'\nabout = 'A'\n")
+            .unwrap();
+        let text = format!("{chart}{extra}sql = \"{sql}\"\n");
+        fs::write(folder.path().join("charts/one.toml"), text).unwrap();
+        Definitions::read(folder.path()).map_err(|error| {
+            assert!(error.to_string().contains("one.toml"), "{error}");
+            assert_eq!(error.code(), "dashboards_wrong");
+            error.to_string()
+        })
+    };
+    let good = "SELECT 1 AS value FROM {db}.serving WHERE {time}";
+    assert_eq!(error("", good).unwrap().charts[0].kind, Kind::Number);
+    for (extra, sql, said) in [
+        ("", "SELECT 1 FROM {db}.serving WHERE {tme}", "{tme} is no placeholder"),
+        ("", "SELECT 1 FROM x", "reads no view"),
+        ("", "SELECT $1 FROM {db}.x", "means something"),
+        ("colour = 'red'\n", good, "unknown field `colour`"),
+        ("height = 99\n", good, "height 2 to 30"),
+        ("columns = [['a', 'count']]\n", good, "a table, and nothing else"),
+        ("thresholds = [{ at = 2, level = 'bad' }, { at = 1, level = 'bad' }]\n", good, "ascend"),
+    ] {
+        let error = error(extra, sql).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+    let missing = Definitions::read(Path::new("/nowhere")).unwrap_err();
+    assert!(missing.code() == "dashboards_unread" && missing.to_string().contains("/nowhere"));
+}

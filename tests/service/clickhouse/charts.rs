@@ -1,0 +1,417 @@
+//! Every chart's SQL as each tool sends it, by the BI user, on tables in every state.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+use tidegauge::dashboards::chart::{Chart, Definitions, Unit};
+use tidegauge::dashboards::page_charts;
+use tidegauge::dashboards::sql::{FILTERS, Tool, expand};
+use tidegauge::sink::tables::DEFAULT_DATABASE;
+
+use super::*;
+
+const TOOLS: [Tool; 4] = [Tool::Superset, Tool::Grafana, Tool::Metabase, Tool::ClickHouse];
+const VIEWS: &str = "tidegauge_bi";
+/// Quotes, spaces, dots, signs of templates and other scripts.
+const NAMES: [&str; 9] = [
+    "plain",
+    "it's",
+    "\"quoted\"",
+    "two words",
+    "v1.2.3",
+    "ünïcödé 模型 🦀",
+    "(other)",
+    "a, 'b'",
+    "{{x}} $y [[z]] %",
+];
+const UNLABELLED: &str = "no labels";
+const HOURS: i64 = 5;
+
+/// What a viewer has chosen; the time is the day of [`START_MS`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Chosen<'a> {
+    model: Option<&'a str>,
+    version: Option<&'a str>,
+    segment: Option<&'a str>,
+    grain: Option<&'a str>,
+}
+
+impl<'a> Chosen<'a> {
+    fn get(&self, filter: &str) -> Option<&'a str> {
+        match filter {
+            "model" => self.model,
+            "version" => self.version,
+            "segment" => self.segment,
+            _ => self.grain,
+        }
+    }
+}
+
+fn quoted_twice(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// As Superset's Jinja: its functions and filters by the names and with the results that its documentation gives.
+fn superset(sql: &str, chosen: Chosen<'_>) -> String {
+    let mut jinja = minijinja::Environment::new();
+    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for filter in FILTERS {
+        let one = chosen.get(filter.name).map(str::to_owned);
+        values.insert(filter.name.to_owned(), one.into_iter().collect());
+    }
+    jinja.add_function("filter_values", move |name: &str| values[name].clone());
+    jinja.add_filter("where_in", |values: Vec<String>| {
+        let listed: Vec<_> = values.iter().map(|value| quoted_twice(value)).collect();
+        format!("({})", listed.join(", "))
+    });
+    let times = minijinja::context! {
+        from_dttm => "2026-01-05T00:00:00", to_dttm => "2026-01-06T00:00:00",
+    };
+    jinja.render_str(sql, times).expect("it is Jinja")
+}
+
+/// As the data source's macros and Grafana's variables.
+fn grafana(sql: &str, chosen: Chosen<'_>) -> String {
+    let range = "window_start >= fromUnixTimestamp64Milli(1767571200000) AND window_start <= fromUnixTimestamp64Milli(1767657599999)";
+    let mut sql = sql.replace("$__timeFilter_ms(window_start)", range);
+    while let Some(at) = sql.find("$__conditionalAll(") {
+        let inner = at + "$__conditionalAll(".len();
+        let mut depth = 1;
+        let end = inner
+            + sql[inner..]
+                .find(|c| {
+                    depth += i32::from(c == '(') - i32::from(c == ')');
+                    depth == 0
+                })
+                .expect("it is closed");
+        let (condition, variable) = sql[inner..end].rsplit_once(", $").expect("two arguments");
+        let shown = chosen.get(variable).map_or("1=1", |_| condition).to_owned();
+        sql.replace_range(at..=end, &shown);
+    }
+    // At once, since names may hold what looks like a variable.
+    let mut filled = String::new();
+    let mut rest = sql.as_str();
+    while let Some((before, behind)) = rest.split_once("${") {
+        let (name, after) = behind.split_once(":sqlstring}").expect("a format");
+        let filter = FILTERS.iter().find(|filter| filter.name == name).expect("a variable");
+        let value = chosen.get(name).or(filter.default).expect("a value");
+        filled += before;
+        filled += &quoted_twice(value);
+        rest = after;
+    }
+    filled + rest
+}
+
+/// As Metabase: optional clauses stay where their variable has a value, and its driver quotes values.
+fn metabase(sql: &str, chosen: Chosen<'_>) -> String {
+    let value = |name: &str| match name {
+        "from" => Some("2026-01-05".to_owned()),
+        "to" => Some("2026-01-06".to_owned()),
+        _ => {
+            let filter = FILTERS.iter().find(|filter| filter.name == name).expect("a variable");
+            chosen.get(name).or(filter.default).map(str::to_owned)
+        }
+    };
+    let fill = |text: &str| {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some((before, behind)) = rest.split_once("{{") {
+            let (name, after) = behind.split_once("}}").expect("it is closed");
+            let text = value(name)?.replace('\\', "\\\\").replace('\'', "\\'");
+            filled.extend([before, "'", &text, "'"]);
+            rest = after;
+        }
+        Some(filled + rest)
+    };
+    let mut filled = String::new();
+    let mut rest = sql;
+    while let Some((before, behind)) = rest.split_once("[[") {
+        let (clause, after) = behind.split_once("]]").expect("it is closed");
+        filled += &fill(before).expect("no default is missing");
+        filled += &fill(clause).unwrap_or_default();
+        rest = after;
+    }
+    filled + &fill(rest).expect("no default is missing")
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"))
+}
+
+struct Answer {
+    columns: Vec<(String, String)>,
+    rows: Vec<Json>,
+}
+
+fn ask(server: &services::ClickHouse, settings: &str, sql: &str) -> Answer {
+    let url = format!(
+        "{}/?user=tidegauge_bi&password=tidegauge_bi&default_format=JSONCompact{settings}",
+        server.url()
+    );
+    let answer = http::request("POST", &url, &[], sql.as_bytes()).expect("ClickHouse answers");
+    assert_eq!(answer.status, 200, "{}\n{sql}", answer.body);
+    let found: Json = serde_json::from_str(&answer.body)
+        .unwrap_or_else(|error| panic!("{error}: {}\n{sql}", answer.body));
+    let text = |value: &Json| value.as_str().expect("a text").to_owned();
+    let columns = found["meta"].as_array().expect("columns");
+    Answer {
+        columns: columns.iter().map(|c| (text(&c["name"]), text(&c["type"]))).collect(),
+        rows: found["data"].as_array().expect("rows").clone(),
+    }
+}
+
+/// A chart's rows as one tool gets them.
+fn run(server: &services::ClickHouse, chart: &Chart, tool: Tool, chosen: Chosen<'_>) -> Answer {
+    let sql = expand(&chart.sql, tool, VIEWS);
+    match tool {
+        Tool::Superset => ask(server, "", &superset(&sql, chosen)),
+        Tool::Grafana => ask(server, "&max_execution_time=60", &grafana(&sql, chosen)),
+        Tool::Metabase => ask(
+            server,
+            "&select_sequential_consistency=1&max_result_rows=1048575&result_overflow_mode=break",
+            &metabase(&sql, chosen),
+        ),
+        Tool::ClickHouse => {
+            let mut settings = "&param_seconds=604800&param_from=2026-01-05%2000:00:00&param_to=2026-01-06%2000:00:00".to_owned();
+            for filter in FILTERS {
+                let value = chosen.get(filter.name).unwrap_or("");
+                settings.extend(["&param_", filter.name, "=", &percent_encoded(value)]);
+            }
+            ask(server, &settings, &sql)
+        }
+    }
+}
+
+fn is_right(unit: Unit, data_type: &str) -> bool {
+    let plain = data_type.replace("Nullable(", "").replace("LowCardinality(", "").replace(')', "");
+    match unit {
+        Unit::Text => plain == "String" || plain == "Bool",
+        Unit::Time => plain.starts_with("DateTime64(3"),
+        _ => plain.starts_with("Float64") || plain.starts_with("UInt") || plain.starts_with("Int"),
+    }
+}
+
+/// The rows of every chart with this choice: each tool gets the same, in the columns that the chart promises.
+fn every_chart(server: &services::ClickHouse, chosen: Chosen<'_>) -> BTreeMap<String, Vec<Json>> {
+    charts_of("", server, chosen)
+}
+
+/// The same of charts whose names begin so.
+fn charts_of(
+    begin: &str,
+    server: &services::ClickHouse,
+    chosen: Chosen<'_>,
+) -> BTreeMap<String, Vec<Json>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashboards");
+    let definitions = Definitions::read(&folder).expect("the definitions");
+    let mut all = BTreeMap::new();
+    for chart in definitions.charts.iter().filter(|chart| chart.name.starts_with(begin)) {
+        let mut first: Option<Vec<Json>> = None;
+        for tool in TOOLS {
+            let answer = run(server, chart, tool, chosen);
+            let promised = chart.all_columns();
+            assert_eq!(answer.columns.len(), promised.len(), "{}", chart.name);
+            for ((name, data_type), (wanted, unit)) in answer.columns.iter().zip(&promised) {
+                assert_eq!(name, wanted, "{}", chart.name);
+                assert!(is_right(*unit, data_type), "{}: {name} is {data_type}", chart.name);
+            }
+            for value in answer.rows.iter().filter_map(Json::as_array).flatten() {
+                assert!(!["nan", "inf", "-inf"].iter().any(|bad| value == bad), "{}", chart.name);
+            }
+            // What is asked at different times may differ by a second.
+            if chart.sql.contains("now64") {
+                continue;
+            }
+            let first = first.get_or_insert_with(|| answer.rows.clone());
+            assert_eq!(*first, answer.rows, "{} in {tool:?}, {chosen:?}", chart.name);
+        }
+        all.insert(chart.name.clone(), first.unwrap_or_default());
+    }
+    all
+}
+
+/// One window's row of one table with plausible figures.
+fn metric(table: MetricTable, key: Key, grain: &str, own: u32, labelled: bool) -> MetricRow {
+    let hour = u32::try_from((key.window.start.0 - START_MS) / HOUR_MS).expect("after the start");
+    let values = table.columns().iter().map(|column| match (column.kind, column.name) {
+        (Kind::Count, "bin") => Value::Count(own.into()),
+        (Kind::Number, "threshold") => Value::Figure(Ok(f64::from(own) / 10.0)),
+        (Kind::Number, "bin_lower") => Value::Figure(Ok((f64::from(own) - 1.0) / 10.0)),
+        (Kind::Count, "inferences") => Value::Count(100 + u64::from(hour)),
+        (Kind::Count, "pending") if !labelled => Value::Count(100 + u64::from(hour)),
+        (Kind::Count, "pending" | "expired") => Value::Count(0),
+        (Kind::Count, "labelled") if labelled => Value::Count(100 + u64::from(hour)),
+        (Kind::Count, "errors") => Value::Count(hour.into()),
+        (Kind::Count, _) if table == MetricTable::Labels && !labelled => Value::Count(0),
+        (Kind::Count, _) => Value::Count(7 + u64::from(hour)),
+        (Kind::Time, _) => Value::Time(key.window.start.0),
+        (Kind::Number, _) => Value::Figure(Ok(0.5)),
+        (Kind::Figure, _) if table != MetricTable::Serving && !labelled => {
+            Value::Figure(Err(Undefined::NoLabels))
+        }
+        (Kind::Figure, _) => Value::Figure(Ok(0.25 + f64::from(hour) / 100.0)),
+        (Kind::Text, "verdict") => Value::Text("ok".into()),
+        (Kind::Text, _) => Value::Text(format!("{} {own}", column.name).into()),
+        (Kind::Names | Kind::Sum | Kind::Sums | Kind::Cells, _) => unreachable!("state only"),
+    });
+    let undefined = table.columns().iter().filter(|column| {
+        matches!(column.kind, Kind::Figure) && table != MetricTable::Serving && !labelled
+    });
+    let undefined: Vec<_> = undefined.map(|column| format!("{}=no_labels", column.name)).collect();
+    MetricRow {
+        table,
+        grain: grain.into(),
+        values: values.collect(),
+        undefined: undefined.join(" "),
+        sealed: labelled,
+        version: Version::of(0, 1, false),
+        key,
+    }
+}
+
+/// All rows of a model in one window.
+fn rows_of(model: &str, version: &str, hour: i64, labelled: bool) -> Vec<MetricRow> {
+    let mut rows = Vec::new();
+    for segment in ["all", "region=o'er"] {
+        for (grain, size) in [("10s", 10_000), ("1h", HOUR_MS)] {
+            let at = EventTime(START_MS + hour * HOUR_MS);
+            let key =
+                Key { window: Window::of(at, Millis(size)), ..key(model, version, segment, hour) };
+            for table in MetricTable::ALL {
+                // Of a model without labels there are only these rows.
+                let always = matches!(
+                    table,
+                    MetricTable::Serving | MetricTable::Labels | MetricTable::QualityBinary
+                );
+                if !labelled && !always {
+                    continue;
+                }
+                let own = if table.keys() == 0 { 1..2 } else { 1..4 };
+                rows.extend(own.map(|own| metric(table, key.clone(), grain, own, labelled)));
+            }
+        }
+    }
+    rows
+}
+
+async fn fill(sink: &mut ClickHouse, rows: &[MetricRow]) {
+    for table in MetricTable::ALL {
+        let of: Vec<_> = rows.iter().filter(|row| row.table == table).cloned().collect();
+        write(sink, row::metrics(JOB, &of)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_chart_of_every_tool_answers_whatever_the_tables_hold() {
+    let server = services::ClickHouse::start_with_deployed_users();
+    let mut settings = ClickHouseSettings::new(&server.url(), DEFAULT_DATABASE, JOB);
+    (settings.user, settings.password) = ("tidegauge".into(), "tidegauge".into());
+    let mut sink = ClickHouse::new(settings);
+    sink.init().await.unwrap();
+    let nothing = Chosen::default();
+
+    let empty = every_chart(&server, nothing);
+    for (name, rows) in &empty {
+        // A sum of nothing is one row with 0 or NULL; all else has no rows.
+        assert!(
+            rows.is_empty()
+                || *rows == [json!([0])]
+                || *rows == [json!([null])]
+                || *rows == [json!(["0"])],
+            "{name}: {rows:?}"
+        );
+    }
+    fill(&mut sink, &rows_of(UNLABELLED, "", 0, false)).await;
+    let unlabelled = every_chart(&server, nothing);
+    assert_eq!(unlabelled["overview-20-traffic"].len(), 1, "a single window");
+    assert_eq!(unlabelled["overview-13-coverage"], [json!([0])]);
+    assert_eq!(unlabelled["overview-25-auroc"][0][2], json!(null), "undefined, not 0");
+    assert!(!unlabelled["model-60-undefined"].is_empty());
+
+    let mut rows = Vec::new();
+    for name in NAMES {
+        (0..HOURS).for_each(|hour| rows.extend(rows_of(name, name, hour, true)));
+    }
+    fill(&mut sink, &rows).await;
+    write(&mut sink, row::marks(JOB, 0, &[mark(0, Positions { inferences: 1, labels: 1 })])).await;
+    let full = every_chart(&server, nothing);
+    for (name, rows) in full.iter().filter(|(name, _)| !NOW.contains(&name.as_str())) {
+        assert!(!rows.is_empty(), "{name} shows nothing of the full tables");
+    }
+    assert_eq!(full["overview-10-models"], [json!([10])]);
+    for (at, name) in NAMES.into_iter().enumerate() {
+        let chosen = if at.is_multiple_of(2) {
+            Chosen { model: Some(name), ..nothing }
+        } else {
+            Chosen {
+                version: Some(name),
+                segment: Some("region=o'er"),
+                grain: Some("10s"),
+                ..nothing
+            }
+        };
+        let shown = charts_of("overview", &server, chosen);
+        let traffic = &shown["overview-20-traffic"];
+        assert_eq!(traffic.len(), usize::try_from(HOURS).unwrap(), "{chosen:?}");
+        assert!(traffic.iter().all(|row| row[1] == json!(format!("{name} {name}"))));
+        // 100 + 101 + ... of one model and version.
+        assert_eq!(shown["overview-11-inferences"], [json!([510])], "{chosen:?}");
+        assert_eq!(shown["overview-12-error-rate"], [json!([10.0 / 510.0])], "{chosen:?}");
+        assert_eq!(shown["overview-30-models"].len(), 1, "{chosen:?}");
+    }
+    let [odd, other] = [NAMES[8], NAMES[1]];
+    let one =
+        Chosen { model: Some(odd), version: Some(odd), segment: Some("all"), grain: Some("1h") };
+    assert_eq!(every_chart(&server, one)["model-21-reliability"].len(), 3);
+    let none = every_chart(&server, Chosen { model: Some(odd), version: Some(other), ..nothing });
+    assert!(none["overview-20-traffic"].is_empty());
+}
+
+/// Charts that show how long ago something was.
+const NOW: [&str; 2] = ["overview-14-freshness", "stream-22-clocks"];
+
+#[tokio::test]
+async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
+    let server = services::ClickHouse::start_with_deployed_users();
+    let mut settings = ClickHouseSettings::new(&server.url(), DEFAULT_DATABASE, JOB);
+    (settings.user, settings.password) = ("tidegauge".into(), "tidegauge".into());
+    let mut sink = ClickHouse::new(settings);
+    sink.init().await.unwrap();
+    let rows: Vec<_> = NAMES.iter().flat_map(|name| rows_of(name, "v1", 0, true)).collect();
+    fill(&mut sink, &rows).await;
+    let mut names = NAMES.map(|name| json!([name]));
+    names.sort_by_key(ToString::to_string);
+    for (filter, expected) in FILTERS.iter().zip([
+        names.to_vec(),
+        vec![json!(["v1"])],
+        vec![json!(["all"]), json!(["region=o'er"])],
+        vec![json!(["10s"]), json!(["1h"])],
+    ]) {
+        let mut found = ask(&server, "", &filter.values(VIEWS)).rows;
+        if filter.name == "model" {
+            found.sort_by_key(ToString::to_string);
+        }
+        assert_eq!(found, expected, "{}", filter.name);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashboards");
+    let definitions = Definitions::read(&folder).unwrap();
+    for dashboard in &definitions.dashboards {
+        let charts = page_charts(&definitions, &dashboard.name, VIEWS);
+        assert!(charts.len() >= 4, "{}", dashboard.name);
+        for (title, query) in charts {
+            let chosen = "&param_model=plain&param_version=&param_segment=all&param_grain=1h&param_seconds=604800\
+                          &param_from=2026-01-05&param_to=2026-01-06";
+            let answer = ask(&server, chosen, &query);
+            let names: Vec<_> = answer.columns.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["t", "line", "value"], "{title}");
+            assert!(
+                answer.columns[0].1.starts_with("UInt32")
+                    || answer.columns[0].1.starts_with("Int64"),
+                "{title}: {:?}",
+                answer.columns
+            );
+            assert!(!answer.rows.is_empty(), "{title}");
+        }
+    }
+}
