@@ -2,6 +2,7 @@
 
 mod database;
 mod compare;
+mod reference;
 pub mod links;
 mod screen;
 
@@ -33,8 +34,8 @@ use screen::Screen;
 
 /// See it work: broker, database, traffic and processor, all in this process
 ///
-/// Needs no service. Three models are measured in windows of 10 seconds: `fraud` stays healthy, the quality of `churn`
-/// falls after 30 seconds, and the labels of `credit` come late. Some records are late, repeated, corrected, missing
+/// Needs no service. Three models are measured in windows of 10 seconds: `fraud` stays healthy, the features of `churn`
+/// drift and its quality falls after 30 seconds, and the labels of `credit` come late. Some records are late, repeated, corrected, missing
 /// or broken, as in life. Ctrl-C ends it all and leaves nothing behind (exit code 0, with --for 130).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -102,7 +103,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         (LABELS, PARTITIONS),
         (DEAD_LETTERS, 1),
     ])?;
-    let settings = settings(broker.bootstrap_servers(), &clickhouse.url(), args.port)?;
+    let mut settings = settings(broker.bootstrap_servers(), &clickhouse.url(), args.port)?;
+    reference::add(&mut settings, &traffic_settings(args))?;
     runtime.block_on(ClickHouse::new(settings.clickhouse()).init())?;
     let processor = Processor::connect(settings, false, &runtime)?;
     welcome(&clickhouse.url(), &processor, args);
@@ -286,8 +288,8 @@ fn welcome(clickhouse: &str, processor: &Processor, args: &Args) {
         None => "Ctrl-C ends it.".to_owned(),
     };
     terminal::print(&format!(
-        "\nTidegauge measures three models in windows of 10 s. `fraud` is healthy, the quality of `churn` falls after 30 s,\n\
-         the labels of `credit` come late. A window seals about 25 s after its end. {end}\n\n\
+        "\nTidegauge measures three models in windows of 10 s. `fraud` is healthy; after 30 s the features of `churn` drift and\n\
+         its quality falls; the labels of `credit` come late. A window seals about 25 s after its end. {end}\n\n\
          charts      {}\n\n\
          SQL         {}\n\n\
          readiness   http://{health}/readyz\n\
@@ -308,7 +310,9 @@ fn settings(brokers: &str, clickhouse: &str, port: u16) -> Result<Settings, Fail
         clickhouse = {{ url = "{clickhouse}", flush_interval = "1s" }}
         dead_letters.topic = "{DEAD_LETTERS}"
         http.listen = "127.0.0.1:{port}"
-        models."*" = {{ task = "binary", segments = ["region"] }}
+        models.fraud = {{ task = "binary", segments = ["region"] }}
+        models.churn = {{ task = "binary", segments = ["region"] }}
+        models.credit = {{ task = "binary", segments = ["region"] }}
         [windows]
         size = "{}ms"
         grains = ["1m"]

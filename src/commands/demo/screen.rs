@@ -17,11 +17,15 @@ pub(super) struct ModelLine {
     auroc_lower: Option<f64>,
     auroc_upper: Option<f64>,
     sealed: u64,
+    drifting: Option<u64>,
+    compared: Option<u64>,
 }
 
-/// Counts of all windows; quality of the newest window with enough labels to say something.
+/// Counts of all windows; quality of the newest window with enough labels to say something, and how many features and
+/// scores drift in the newest one that has enough records for a verdict.
 const LINES: &str = "\
 SELECT model, s.inferences AS inferences, s.error_rate AS error_rate, s.sealed AS sealed, l.coverage AS coverage,
+    d.drifting AS drifting, d.compared AS compared,
     q.accuracy AS accuracy, q.auroc AS auroc, q.auroc_lower AS auroc_lower, q.auroc_upper AS auroc_upper
 FROM
     (SELECT model, sum(v.inferences) AS inferences, sum(v.errors) / sum(v.inferences) AS error_rate,
@@ -35,10 +39,15 @@ FROM
         argMax(v.auroc_lower, v.window_start) AS auroc_lower, argMax(v.auroc_upper, v.window_start) AS auroc_upper
     FROM tidegauge_bi.quality_binary AS v WHERE grain = '10s' AND segment = 'all' AND version = 'v1' AND n >= 100
     GROUP BY model) AS q USING (model)
+    LEFT JOIN
+    (SELECT model, argMax(v.drifting, v.window_start) AS drifting, argMax(v.compared, v.window_start) AS compared
+    FROM (SELECT model, window_start, countIf(verdict = 'drift') AS drifting, count() AS compared
+        FROM tidegauge_bi.drift
+        WHERE grain = '10s' AND segment = 'all' AND is_primary AND verdict != 'insufficient_data'
+        GROUP BY model, version, window_start) AS v GROUP BY model) AS d USING (model)
 ORDER BY model";
 
-const HEADER: &str =
-    "model    inferences   errors  coverage  accuracy  auroc (95 % interval)   sealed windows";
+const HEADER: &str = "model    inferences   errors  coverage  accuracy  auroc (95 % interval)       drift  sealed windows";
 
 /// What is on the screen.
 #[derive(Debug, Default)]
@@ -80,14 +89,19 @@ impl ModelLine {
             (Some(lower), Some(upper)) => format!(" ({lower:.3} to {upper:.3})"),
             _ => String::new(),
         };
+        let drift = match (self.drifting, self.compared) {
+            (Some(drifting), Some(compared)) => format!("{drifting} of {compared}"),
+            _ => "-".to_owned(),
+        };
         format!(
-            "{:<8} {:>10} {:>8} {:>9} {:>9}  {:<22} {:>15}",
+            "{:<8} {:>10} {:>8} {:>9} {:>9}  {:<22} {:>10} {:>15}",
             self.model,
             self.inferences,
             figure(self.error_rate),
             figure(self.coverage),
             figure(self.accuracy),
             figure(self.auroc) + &interval,
+            drift,
             self.sealed,
         )
     }
