@@ -145,6 +145,9 @@ fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), Conf
 fn reference(reader: &Reader<'_>, path: &[&str]) -> Result<Option<Arc<Profile>>, ConfigError> {
     let Some(entry) = reader.entry(path) else { return Ok(None) };
     let file = text_of(&entry.value);
+    if file.is_empty() {
+        return Ok(None);
+    }
     let text = std::fs::read_to_string(reader.beside(&file)).map_err(|error| {
         let remedy = "write one with `tidegauge profile`";
         invalid(&entry, format!("names the profile {file}: {error}; {remedy}"))

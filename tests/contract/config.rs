@@ -6,7 +6,10 @@ use std::path::Path;
 use tidegauge::config::options::OPTIONS;
 use tidegauge::config::{ConfigError, Environment, Settings};
 use tidegauge::engine::Positive;
+use tidegauge::engine::event::{FeatureValue, RequestId};
 use tidegauge::engine::time::Millis;
+use tidegauge::profile::builder::{Options, Record};
+use tidegauge::profile::{ProfileBuilder, write};
 
 const SMALLEST: &str = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
 
@@ -80,6 +83,44 @@ fn the_example_names_every_option_and_its_default() {
 }
 
 #[test]
+fn a_reference_is_read_from_its_file_and_decides_what_rows_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.json");
+    let with = |path: &std::path::Path| {
+        format!("{SMALLEST}[models.m]\nreference = \"{}\"\n", path.display())
+    };
+    let (code, message) = refused(&with(&path));
+    assert_eq!(code, "config_invalid_value");
+    assert!(message.contains("tidegauge profile"), "{message}");
+    std::fs::write(&path, "{}").unwrap();
+    assert_eq!(refused(&with(&path)).0, "config_invalid_value");
+
+    let mut builder = ProfileBuilder::new(Options::new("r")).unwrap();
+    for n in 0..1000_u32 {
+        let features = [("amount", FeatureValue::Number(f64::from(n % 90)))];
+        builder
+            .add(&Record {
+                id: RequestId::of(&n.to_le_bytes()),
+                features: &features,
+                score: None,
+                prediction: FeatureValue::Missing,
+                label: FeatureValue::Missing,
+                positive: None,
+            })
+            .unwrap();
+    }
+    let profile = builder.finish().unwrap().profile;
+    std::fs::write(&path, write(&profile)).unwrap();
+    let settings = parse(&with(&path)).unwrap();
+    assert_eq!(settings.shard.model("m").reference.as_deref(), Some(&profile));
+    assert_eq!(settings.shard.model("n").reference, None);
+    let without = parse(&format!("{SMALLEST}[models.m]\nreference = \"\"\n")).unwrap();
+    let nothing = parse(&format!("{SMALLEST}[models.m]\nthreshold = 0.5\n")).unwrap();
+    assert_eq!(without.digest(), nothing.digest());
+    assert_ne!(settings.digest(), nothing.digest());
+}
+
+#[test]
 fn unknown_keys_name_the_closest_one_and_the_line() {
     let (code, message) = refused(&format!("{SMALLEST}[kafka]\nbrokrs = \"x\"\n"));
     assert_eq!(code, "config_unknown_key");
@@ -87,10 +128,8 @@ fn unknown_keys_name_the_closest_one_and_the_line() {
     let (code, message) = refused(&format!("{SMALLEST}[models.\"a.b*\"]\ntreshold = 0.5\n"));
     assert_eq!(code, "config_unknown_key");
     assert!(message.contains("models.\"a.b*\".treshold"), "{message}");
-    for later in ["reference = \"r\"", "weights = \"use\""] {
-        let (code, _) = refused(&format!("{SMALLEST}[models.m]\n{later}\n"));
-        assert_eq!(code, "config_unknown_key", "{later}");
-    }
+    let (code, _) = refused(&format!("{SMALLEST}[models.m]\nweights = \"use\"\n"));
+    assert_eq!(code, "config_unknown_key");
     assert_eq!(refused(&format!("alerts = {{}}\n{SMALLEST}")).0, "config_unknown_key");
 }
 
