@@ -13,6 +13,7 @@ mod faults;
 mod operation;
 mod proxy;
 mod real_data;
+mod reference;
 mod refusals;
 mod rolling;
 mod services;

@@ -73,6 +73,13 @@ impl Job {
         self.folder.path().join("tidegauge.toml")
     }
 
+    /// Puts another text for one that stands in the configuration.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.file()).expect("it was written");
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(self.file(), text.replacen(from, to, 1)).expect("the folder is ours");
+    }
+
     /// Makes the topics that the job needs, dead letters included, for records of any time.
     pub fn create_topics(&self, kafka: &Kafka, partitions: i32) {
         let settings = [

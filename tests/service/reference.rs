@@ -1,0 +1,150 @@
+//! From files of a good time to a profile, and from the profile to verdicts in ClickHouse.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::job::Job;
+use crate::support::log::json_payload;
+use crate::support::oracle::{Body, Held};
+use crate::support::requests;
+use crate::support::services::{ClickHouse, Kafka};
+
+const INFERENCES: usize = 12_000;
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Inferences and labels of a day's requests; `change` sees every inference's features.
+fn write_files(
+    folder: &Path,
+    name: &str,
+    seed: u64,
+    change: impl Fn(&mut Vec<(String, Held)>),
+) -> [PathBuf; 2] {
+    let paths = ["inferences", "labels"].map(|of| folder.join(format!("{name}-{of}.jsonl")));
+    let mut files = paths.each_ref().map(|path| std::fs::File::create(path).unwrap());
+    for mut message in requests::make(seed, INFERENCES, 1, 12) {
+        match &mut message.body {
+            Body::Inference(said) => change(&mut said.features),
+            Body::Label(_) => {}
+            Body::Dead => continue,
+        }
+        let mut line = json_payload(&message.body);
+        line.push(b'\n');
+        files[message.topic].write_all(&line).unwrap();
+    }
+    paths
+}
+
+struct Measured<'a> {
+    clickhouse: &'a ClickHouse,
+    job: String,
+}
+
+impl Measured<'_> {
+    /// Of the whole day of the model that the reference is of, all versions.
+    fn ask(&self, select: &str, from: &str, more: &str) -> String {
+        self.clickhouse.query(&format!(
+            "SELECT {select} FROM tidegauge_bi.{from} WHERE job = '{}' AND model = 'fraud-cards' \
+             AND grain = '1d' AND segment = 'all' {more}",
+            self.job
+        ))
+    }
+}
+
+#[test]
+fn windows_like_the_reference_are_ok_and_others_drift() {
+    // The job's file names brokers, which files do not need.
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let settings = requests::settings();
+    let topics = ["inferences", "labels"];
+    let more = super::end_to_end::sections(topics, "json");
+    let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &settings, &more);
+    job.run(&["init"], 0, DEADLINE);
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("good.json");
+    let good = write_files(folder.path(), "good", 31, |_| ());
+    let [inferences, labels] = good.each_ref().map(|path| path.to_str().unwrap());
+    let profile = document.to_str().unwrap();
+    let said = job.run(
+        &[
+            "profile",
+            "--name",
+            "good",
+            "--model",
+            "fraud-cards",
+            "--inferences",
+            inferences,
+            "--labels",
+            labels,
+            "--output",
+            profile,
+        ],
+        0,
+        DEADLINE,
+    );
+    assert!(said.contains("calibrator: "), "{said}");
+    job.edit(
+        "[models.\"fraud-*\"]\n",
+        &format!("[models.\"fraud-*\"]\nreference = \"{profile}\"\n"),
+    );
+
+    let like = write_files(folder.path(), "like", 32, |_| ());
+    let other = write_files(folder.path(), "other", 33, |features| {
+        for (name, value) in features {
+            match value {
+                Held::Number(amount) => *amount = 3.0 * *amount + 5_000.0,
+                Held::Text(country) if name == "country" && country == "JP" => {
+                    "ZZ".clone_into(country);
+                }
+                _ => {}
+            }
+        }
+    });
+    for (name, files) in [("like", like), ("other", other)] {
+        let [inferences, labels] = files.each_ref().map(|path| path.to_str().unwrap());
+        job.run(
+            &["backfill", "--job", name, "--inferences", inferences, "--labels", labels],
+            0,
+            DEADLINE,
+        );
+    }
+    let like = Measured { clickhouse: &clickhouse, job: "like".to_owned() };
+    let other = Measured { clickhouse: &clickhouse, job: "other".to_owned() };
+
+    // Three features and the score, of two versions.
+    let verdicts = "groupUniqArray(verdict), count()";
+    assert_eq!(like.ask(verdicts, "drift", "AND is_primary"), "['ok']\t8\n");
+    let drifting = "feature, groupUniqArray(verdict)";
+    let group = "AND is_primary AND kind = 'feature' GROUP BY feature ORDER BY feature";
+    assert_eq!(
+        other.ask(drifting, "drift", group),
+        "amount\t['drift']\ncountry\t['drift']\nnew_device\t['ok']\n"
+    );
+    let id = like.ask("DISTINCT reference_id", "drift", "");
+    assert!(std::fs::read_to_string(&document).unwrap().contains(id.trim()), "{id}");
+    for of in [&like, &other] {
+        let compared = of.ask(
+            "version, feature, n",
+            "drift",
+            "AND method = 'psi' AND kind = 'feature' ORDER BY ALL",
+        );
+        let held = of.ask("version, feature, values", "data_quality", "ORDER BY ALL");
+        assert_eq!(compared, held);
+    }
+    let new = "max(new_categories), max(new_category_values) > 0";
+    assert_eq!(like.ask(new, "data_quality", "AND feature = 'country'"), "0\t0\n");
+    assert_eq!(other.ask(new, "data_quality", "AND feature = 'country'"), "1\t1\n");
+
+    // Scores mean what they meant, so the estimate holds, and what is realised lies within five deviations of it.
+    for of in [&like, &other] {
+        let held = "min(n) > 1000, max(abs(accuracy_gap_z)) < 5, min(est_auroc) > 0.6, max(abs(auroc_gap)) < 0.05";
+        assert_eq!(of.ask(held, "quality_estimated", ""), "1\t1\t1\t1\n");
+        let same = "sum(n_labelled)";
+        assert_eq!(
+            of.ask(same, "quality_estimated", ""),
+            of.ask("sum(n_scored)", "quality_binary", "")
+        );
+    }
+}
