@@ -392,6 +392,11 @@ impl Telemetry {
         warn!(%error, "offsets not committed; marks count, so nothing is lost");
     }
 
+    /// A flush has not finished for so long.
+    pub fn flush_is_slow(&self, waited: Duration, waits_for: &'static str) {
+        warn!(seconds = waited.as_secs(), waits_for, "a flush does not end");
+    }
+
     /// A flush has finished.
     #[expect(clippy::disallowed_methods, reason = "telemetry says when by the wall clock")]
     pub fn flushed(&self, report: &FlushReport) {

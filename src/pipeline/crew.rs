@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::step::{TELL_EVERY, told};
 use super::worker::{FromWorker, ToWorker, Worker};
 use super::writer::{Gathered, Workers, Writer};
 use super::{PipelineError, PipelineSettings, Shared};
@@ -171,7 +172,9 @@ impl Crew {
     ) -> Result<bool, PipelineError> {
         let from = now();
         self.flush_wanted = false;
-        let report = writer.flush(self).await?;
+        let (step, telemetry) = (writer.step(), self.telemetry.clone());
+        let tell = |waited| telemetry.flush_is_slow(waited, step.waits_for());
+        let report = told(writer.flush(self), TELL_EVERY, tell).await?;
         self.telemetry.flushed(&FlushReport { took: from.elapsed(), ..report });
         self.watch_growth();
         Ok(report.has_marked)

@@ -15,6 +15,7 @@ mod parts;
 pub mod worker;
 mod account;
 mod audit;
+mod step;
 pub mod writer;
 mod crew;
 

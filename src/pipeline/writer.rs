@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::audit::{self, Written};
 use super::parts::Parts;
+use super::step::{At, Step};
 use super::worker::Known;
 use super::{PipelineError, PipelineSettings};
 use crate::engine::event::{PartitionId, Stream};
@@ -68,6 +69,7 @@ pub struct Writer<C, K, D> {
     flushes: u64,
     /// Calls that failed so far.
     failures: u64,
+    step: Step,
 }
 
 /// State rows that one question asks for.
@@ -115,7 +117,13 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             letters_sent: 0,
             flushes: 0,
             failures: 0,
+            step: Step::default(),
         }
+    }
+
+    /// Where the flush is.
+    pub(super) fn step(&self) -> Step {
+        self.step.clone()
     }
 
     /// Rows acknowledged so far, of all tables.
@@ -165,7 +173,9 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         &mut self,
         workers: &mut impl Workers,
     ) -> Result<FlushReport, PipelineError> {
+        self.step.set(At::Freeze);
         let gathered = workers.freeze().await?;
+        self.step.set(At::States);
         let all: Vec<Mark> = gathered.frozen.iter().map(|shard| shard.mark.clone()).collect();
         let (states, marks) = self.changed(gathered.frozen);
         let calm = self.failures;
@@ -179,16 +189,21 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let (seals, advanced) = self.moved_seals(&marks);
         let mut written =
             Written { all, states, metrics: Vec::new(), seals, advanced, marks, calm };
+        self.step.set(At::Seals);
         let mut gone_back = self.vouch(&mut written, Vouch::Seals).await?;
+        self.step.set(At::Metrics);
         if gone_back.is_empty() {
             passes.by(Point::SealsAcknowledged);
             self.evaluate_and_write(&mut written).await?;
             passes.by(Point::MetricsAcknowledged);
         }
+        self.step.set(At::Letters);
         self.send(&gathered.letters).await?;
+        self.step.set(At::Marks);
         if gone_back.is_empty() {
             gone_back = self.vouch(&mut written, Vouch::Marks).await?;
         }
+        self.step.set(At::Clean);
         if !gone_back.is_empty() {
             self.telemetry.tables_went_back(&gone_back);
             self.forget();

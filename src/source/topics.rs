@@ -114,7 +114,10 @@ pub(super) fn inspect(
 
 /// Asks again and again what the topics are, with a client of its own.
 pub(super) struct Asker {
+    config: ClientConfig,
     client: Client,
+    /// Questions in a row that nobody has answered.
+    failures: u32,
     names: Vec<String>,
     brokers: Vec<i32>,
     /// Which broker is asked next: after a failure another one.
@@ -128,16 +131,41 @@ impl Asker {
     ) -> Result<Self, SourceError> {
         let names = [Some(&settings.inferences), settings.labels.as_ref()];
         config.set("statistics.interval.ms", "0");
-        let inspector = Inspector { is_quiet: true, ..Inspector::default() };
-        let client = config
-            .create_with_context(inspector)
-            .map_err(|error| SourceError::Client(without_values(&error)))?;
+        let client =
+            quiet_client(&config).map_err(|error| SourceError::Client(without_values(&error)))?;
         let names = names.into_iter().flatten().cloned().collect();
-        Ok(Self { client, names, brokers: Vec::new(), turn: 0 })
+        Ok(Self { config, client, failures: 0, names, brokers: Vec::new(), turn: 0 })
     }
 
     /// The topics as they are now, in the order inferences, labels; none in the place of one that does not exist.
     pub(super) fn ask(&mut self, timeout: Duration) -> Result<Vec<Option<Described>>, String> {
+        let found = self.ask_once(timeout);
+        match &found {
+            Ok(_) => self.failures = 0,
+            Err(error) => self.failed(error),
+        }
+        found
+    }
+
+    /// A client may forget all brokers where one, not heard by its controller for a while, names none, not even itself
+    /// (librdkafka #5301): only a new one is sure to begin where it began.
+    fn failed(&mut self, error: &str) {
+        self.turn = self.turn.wrapping_add(1);
+        self.brokers.clear();
+        self.failures += 1;
+        if !self.failures.is_multiple_of(FAILURES_A_CLIENT) {
+            return;
+        }
+        if (self.failures / FAILURES_A_CLIENT).is_power_of_two() {
+            let times = self.failures;
+            tracing::warn!(error, times, "nobody says whether the topics are the same: rows wait");
+        }
+        if let Ok(client) = quiet_client(&self.config) {
+            self.client = client;
+        }
+    }
+
+    fn ask_once(&mut self, timeout: Duration) -> Result<Vec<Option<Described>>, String> {
         // An error of the connection waits to be served, and nobody needs it.
         drop(self.client.poll(Duration::ZERO));
         if self.brokers.is_empty() {
@@ -148,13 +176,15 @@ impl Asker {
         }
         let broker = self.brokers.get(self.turn % self.brokers.len().max(1)).copied();
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        let found = describe(&Admin { client: &self.client, broker, timeout }, &names);
-        if found.is_err() {
-            self.turn = self.turn.wrapping_add(1);
-            self.brokers.clear();
-        }
-        found
+        describe(&Admin { client: &self.client, broker, timeout }, &names)
     }
+}
+
+/// Failures in a row after which the client itself is doubted.
+const FAILURES_A_CLIENT: u32 = 5;
+
+fn quiet_client(config: &ClientConfig) -> Result<Client, KafkaError> {
+    config.create_with_context(Inspector { is_quiet: true, ..Inspector::default() })
 }
 
 /// Whether any instance is in the group at present.
