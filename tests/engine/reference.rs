@@ -240,6 +240,28 @@ fn lattice_cell(score: f64) -> f64 {
     if score < 0.5 { steps(score) } else { 9730.0 - steps(1.0 - score) }
 }
 
+/// Features beyond the cap share a name that a reference may have, too.
+#[test]
+fn values_beyond_the_cap_are_counted_in_the_cells_of_their_own_profile() {
+    let mut profile = profile();
+    let amount = Arc::clone(&profile.features["amount"]);
+    profile.features.insert(Arc::from("(other)"), amount);
+    let mut names = Names::default();
+    let ids = ["amount", "late"].map(|name| FeatureId(names.intern(name)));
+    let features = ids.map(|name| Feature { name, value: FeatureValue::Number(3.0) });
+    let input =
+        FeaturesInput { features: &features, names: &names, reference: Some(&profile), most: 1 };
+    let mut families = Families::default();
+    families.features.get_mut().add(&input);
+    let rows = rows(&families, &profile, MetricTable::Drift);
+    let of = |name: &str| {
+        let is = |row: &&Vec<Value>| row[1] == Value::Text(name.into());
+        rows.iter().filter(is).map(|row| row[3..].to_vec()).collect::<Vec<_>>()
+    };
+    assert!(!of("amount").is_empty());
+    assert_eq!(of("(other)"), of("amount"));
+}
+
 #[test]
 fn data_quality_is_held_against_the_reference() {
     let (profile, all) = (profile(), inferences(3000, 7));

@@ -70,11 +70,11 @@ impl Features {
             self.known.push((id, place));
             return place;
         }
+        let profile = |name| input.reference.and_then(|reference| reference.features.get(name));
         if self.all.len() >= input.most {
-            return self.place_of_name(&Arc::from(OTHER), FeatureState::default);
+            return self.place_of_name(&Arc::from(OTHER), || FeatureState::of(profile(OTHER)));
         }
-        let profile = input.reference.and_then(|reference| reference.features.get(name));
-        let place = self.place_of_name(name, || FeatureState::of(profile));
+        let place = self.place_of_name(name, || FeatureState::of(profile(name)));
         self.known.push((id, place));
         place
     }
