@@ -27,7 +27,7 @@ impl Default for Merged {
 impl Merged {
     /// Folds one part in. The caller gives each part once: of several rows of a part the one of the greatest version.
     pub fn add(&mut self, row: &StateRow) -> Result<(), StateError> {
-        self.families.merge(&Families::restore(row.values.clone())?);
+        self.families.merge(&Families::restore(&row.values)?);
         self.versions = Version::sum(0, [self.versions, row.version].into_iter(), false);
         Ok(())
     }

@@ -306,7 +306,7 @@ impl Shard {
                     key: Key { model, version, segment, window: window.window },
                     partition: self.partition,
                     version: Version::of(self.settings.generation, state.records, is_sealed),
-                    values: state.families.state(),
+                    values: state.families.state().into(),
                 });
             }
         }

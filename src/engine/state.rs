@@ -71,7 +71,7 @@ pub struct StateRow {
     /// Its version.
     pub version: Version,
     /// One value for each of [`STATE_COLUMNS`](super::metrics::state_columns), in that order.
-    pub values: Vec<Value>,
+    pub values: Arc<[Value]>,
 }
 
 /// What a shard hands to the writer at a flush.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::parts::Plan;
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
@@ -20,8 +21,9 @@ pub(super) struct Written {
     pub(super) all: Vec<Mark>,
     /// State rows.
     pub(super) states: Vec<StateRow>,
-    /// Metric rows.
-    pub(super) metrics: Vec<MetricRow>,
+    /// Of which keys metric rows, and by which plan.
+    pub(super) metrics: Vec<Evaluated>,
+    pub(super) plan: Option<Plan>,
     /// Seal marks that moved.
     pub(super) seals: Vec<(PartitionId, EventTime)>,
     /// From where to where they did.
@@ -38,9 +40,9 @@ impl Written {
         self.states.iter().filter(|row| all || row.version.is_sealed()).collect()
     }
 
-    /// The metric rows to read back: those of sealed windows, or all.
-    pub(super) fn metrics_to_audit(&self, all: bool) -> Vec<&MetricRow> {
-        self.metrics.iter().filter(|row| all || row.sealed).collect()
+    /// The keys whose metric rows to read back: those of sealed windows, or all.
+    pub(super) fn metrics_to_audit(&self, all: bool) -> Vec<&Evaluated> {
+        self.metrics.iter().filter(|key| all || key.sealed).collect()
     }
 
     /// The seal marks that are not among the stored ones.
@@ -55,9 +57,36 @@ impl Written {
     }
 }
 
-/// The windows of these rows, each once, in order.
-pub(super) fn windows(rows: &[&MetricRow]) -> Vec<Window> {
-    rows.iter().map(|row| row.key.window).collect::<BTreeSet<_>>().into_iter().collect()
+/// A key whose metric rows were written.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) key: Key,
+    version: Version,
+    sealed: bool,
+    tables: Vec<MetricTable>,
+    /// How many rows it has in all tables.
+    pub(super) rows: usize,
+}
+
+impl Evaluated {
+    /// Of the rows of one key, which are all of one version.
+    pub(super) fn of(rows: &[MetricRow]) -> Option<Self> {
+        let mut tables: Vec<MetricTable> = rows.iter().map(|row| row.table).collect();
+        tables.dedup();
+        let MetricRow { key, version, sealed, .. } = rows.first()?;
+        Some(Self {
+            key: key.clone(),
+            version: *version,
+            sealed: *sealed,
+            tables,
+            rows: rows.len(),
+        })
+    }
+}
+
+/// The windows of these keys, each once, in order.
+pub(super) fn windows(keys: &[&Evaluated]) -> Vec<Window> {
+    keys.iter().map(|of| of.key.window).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The rows that are not stored as they were written. A stored row of a greater version is another instance's, which
@@ -73,13 +102,19 @@ pub(super) fn lost_states(written: &[&StateRow], stored: &[StateRow]) -> Vec<Sta
     written.iter().filter(is_lost).map(|row| (*row).clone()).collect()
 }
 
-/// The rows that are not stored in this or a greater version. (A row's version and the states decide what it says.)
-pub(super) fn lost_metrics(written: &[&MetricRow], stored: &[MetricVersion]) -> Vec<MetricRow> {
+/// The keys that lack rows of this or a greater version in a table. (A row's version and the states decide what it
+/// says.)
+pub(super) fn lost_metrics<'a>(
+    written: &[&'a Evaluated],
+    stored: &[MetricVersion],
+) -> Vec<&'a Evaluated> {
     let stored: BTreeMap<(MetricTable, &Key), Version> =
         stored.iter().map(|row| ((row.table, &row.key), row.version)).collect();
-    let is_lost =
-        |row: &&&MetricRow| stored.get(&(row.table, &row.key)).is_none_or(|is| *is < row.version);
-    written.iter().filter(is_lost).map(|row| (*row).clone()).collect()
+    let is_lost = |of: &&Evaluated| {
+        let is = |table: &MetricTable| stored.get(&(*table, &of.key));
+        of.tables.iter().any(|table| is(table).is_none_or(|is| *is < of.version))
+    };
+    written.iter().copied().filter(|of| is_lost(&of)).collect()
 }
 
 /// The partitions whose newest stored mark is older than the one that this process knows of: the tables went back.

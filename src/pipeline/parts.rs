@@ -1,8 +1,9 @@
 //! What the writer remembers of state rows: for each key and partition the row of the greatest version seen, while
 //! its base window is open; and for each coarser window in use the merge of its base windows that are done.
 //!
-//! Pure: [`Parts::span`] says which versions to ask for, [`Parts::missing`] which rows, [`Parts::evaluate`] gives the
-//! metric rows. The effects are the writer's.
+//! Pure: [`Parts::span`] says which versions to ask for, [`Parts::missing`] which rows; then [`Parts::due`] gives the
+//! keys, and [`Parts::rows`] the metric rows of one, so that those of all are never held at once. The effects are the
+//! writer's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -148,13 +149,12 @@ impl Parts {
         common: EventTime,
     ) -> Plan {
         let mut touched: BTreeMap<Window, BTreeSet<Slot>> = BTreeMap::new();
-        for row in frozen {
-            let slot = Slot::of(&row.key);
-            for &grain in &self.grains {
-                let window = Window::of(row.key.window.start, grain);
+        for StateRow { key, .. } in frozen {
+            let slot = Slot::of(key);
+            for window in self.coarser(key.window) {
                 touched.entry(window).or_default().insert(slot.clone());
             }
-            touched.entry(row.key.window).or_default().insert(slot);
+            touched.entry(key.window).or_default().insert(slot);
         }
         let sealed = advanced
             .map(|(after, until)| (after.max(EARLIEST), until.min(common).min(LATEST)))
@@ -241,31 +241,65 @@ impl Parts {
             .collect()
     }
 
-    /// The metric rows of everything planned, once all rows are there. Afterwards what is done is folded or dropped.
-    pub(super) fn evaluate(&mut self, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
-        let mut rows = Vec::new();
+    /// The keys whose metric rows are due, once all state rows are there. What is done is folded.
+    pub(super) fn due(&mut self, plan: &Plan) -> Result<Vec<Key>, StateError> {
+        let mut due = Vec::new();
         let sealed_now: Vec<Window> =
             self.open.keys().copied().filter(|&window| plan.is_newly_sealed(window)).collect();
         let touched_base = plan.touched.keys().copied().filter(|&window| self.is_base(window));
-        let base: BTreeSet<Window> = touched_base.chain(sealed_now).collect();
-        for window in base {
-            self.evaluate_base(window, plan, &mut rows)?;
+        for window in touched_base.chain(sealed_now).collect::<BTreeSet<_>>() {
+            let all = plan.is_newly_sealed(window);
+            let slots = self.open.get(&window).into_iter().flat_map(BTreeMap::keys);
+            let slots = slots.filter(|slot| all || plan.touches(window, slot));
+            due.extend(slots.map(|slot| slot.key(window)));
         }
         let touched = plan.touched.keys().copied().filter(|&window| !self.is_base(window));
         let coarser = self.open.keys().flat_map(|&base| self.coarser(base));
         let sealed = coarser.chain(self.coarse.keys().copied());
         let sealed = sealed.filter(|&window| plan.is_newly_sealed(window));
-        let coarse: BTreeSet<Window> = touched.chain(sealed).collect();
-        for window in coarse {
+        for window in touched.chain(sealed).collect::<BTreeSet<_>>() {
             self.fold(window, plan.common)?;
-            self.evaluate_coarse(window, plan, &mut rows)?;
+            let slots: BTreeSet<&Slot> = if plan.is_newly_sealed(window) {
+                self.coarse[&window].merged.keys().collect()
+            } else {
+                plan.touched.get(&window).into_iter().flatten().collect()
+            };
+            due.extend(slots.into_iter().map(|slot| slot.key(window)));
         }
-        self.forget(plan);
-        Ok(rows)
+        Ok(due)
     }
 
-    /// Drops what all partitions have sealed, and what no flush has touched for long.
-    fn forget(&mut self, plan: &Plan) {
+    /// The metric rows of one key that is [`due`](Self::due), until the plan is [forgotten](Self::forget).
+    pub(super) fn rows(&self, key: &Key, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
+        let (slot, window) = (Slot::of(key), key.window);
+        let mut merged = Merged::default();
+        if self.is_base(window) {
+            let parts = self.open.get(&window).and_then(|slots| slots.get(&slot));
+            for part in parts.into_iter().flat_map(BTreeMap::values) {
+                merged.add(part)?;
+            }
+        } else if let Some(coarse) = self.coarse.get(&window) {
+            merged = coarse.merged.get(&slot).cloned().unwrap_or_default();
+            for (_, open) in within(&self.open, coarse.folded_until, window.end) {
+                for part in open.get(&slot).into_iter().flat_map(BTreeMap::values) {
+                    merged.add(part)?;
+                }
+            }
+        }
+        let model = self.settings.model(&key.model);
+        let about = RowContext {
+            grain: Arc::clone(&self.names[&window.size().0]),
+            generation: self.settings.generation,
+            sealed: window.end <= plan.common,
+            value: model.value,
+            thresholds: model.thresholds,
+            reference: model.reference,
+        };
+        Ok(merged.rows(key, &about))
+    }
+
+    /// Drops what all partitions have sealed, and what no flush has touched for long; called when the flush is done.
+    pub(super) fn forget(&mut self, plan: &Plan) {
         self.evaluations += 1;
         self.touched.extend(plan.touched.keys().map(|&window| (window, self.evaluations)));
         let oldest = self.evaluations.saturating_sub(FORGET_AFTER);
@@ -279,26 +313,6 @@ impl Parts {
                     || coarser.any(|window| touched.contains_key(&window)))
         });
         coarse.retain(|window, _| touched.contains_key(window));
-    }
-
-    fn evaluate_base(
-        &self,
-        window: Window,
-        plan: &Plan,
-        rows: &mut Vec<MetricRow>,
-    ) -> Result<(), StateError> {
-        let Some(slots) = self.open.get(&window) else { return Ok(()) };
-        let all = plan.is_newly_sealed(window);
-        for (slot, parts) in slots {
-            if all || plan.touches(window, slot) {
-                let mut merged = Merged::default();
-                for part in parts.values() {
-                    merged.add(part)?;
-                }
-                rows.extend(self.rows(&merged, &slot.key(window), plan));
-            }
-        }
-        Ok(())
     }
 
     /// Folds the base windows that all partitions have sealed into a coarser one.
@@ -324,43 +338,6 @@ impl Parts {
         }
         coarse.folded_until = until;
         Ok(())
-    }
-
-    fn evaluate_coarse(
-        &self,
-        window: Window,
-        plan: &Plan,
-        rows: &mut Vec<MetricRow>,
-    ) -> Result<(), StateError> {
-        let Some(coarse) = self.coarse.get(&window) else { return Ok(()) };
-        let slots: BTreeSet<&Slot> = if plan.is_newly_sealed(window) {
-            coarse.merged.keys().collect()
-        } else {
-            plan.touched.get(&window).into_iter().flatten().collect()
-        };
-        for slot in slots {
-            let mut merged = coarse.merged.get(slot).cloned().unwrap_or_default();
-            for (_, open) in within(&self.open, coarse.folded_until, window.end) {
-                for part in open.get(slot).into_iter().flat_map(BTreeMap::values) {
-                    merged.add(part)?;
-                }
-            }
-            rows.extend(self.rows(&merged, &slot.key(window), plan));
-        }
-        Ok(())
-    }
-
-    fn rows(&self, merged: &Merged, key: &Key, plan: &Plan) -> Vec<MetricRow> {
-        let model = self.settings.model(&key.model);
-        let about = RowContext {
-            grain: Arc::clone(&self.names[&key.window.size().0]),
-            generation: self.settings.generation,
-            sealed: key.window.end <= plan.common,
-            value: model.value,
-            thresholds: model.thresholds,
-            reference: model.reference,
-        };
-        merged.rows(key, &about)
     }
 }
 
@@ -422,7 +399,7 @@ mod tests {
             key: Key { model, version, segment, window: Window::of(start, MINUTE) },
             partition: PartitionId(0),
             version: Version::of(0, 1, false),
-            values: families.state(),
+            values: families.state().into(),
         }
     }
 
@@ -451,7 +428,9 @@ mod tests {
                 .filter(|row| missing.contains(&(row.key.clone(), row.partition)))
                 .cloned();
             parts.take_in(found);
-            let rows = parts.evaluate(&plan).unwrap();
+            let due = parts.due(&plan).unwrap();
+            let rows: Vec<_> = due.iter().flat_map(|key| parts.rows(key, &plan).unwrap()).collect();
+            parts.forget(&plan);
             let records = rows
                 .iter()
                 .find(|row| row.key.window.size() == HOUR && row.table.name() == "serving");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::audit::{self, Written};
-use super::parts::Parts;
+use super::audit::{self, Evaluated, Written};
+use super::parts::{Parts, Plan};
 use super::step::{At, Step};
 use super::worker::Known;
 use super::{PipelineError, PipelineSettings};
@@ -13,7 +13,6 @@ use crate::engine::event::{PartitionId, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::state::{Frozen, Key, StateRow};
 use crate::engine::time::EventTime;
-use crate::evaluate::MetricRow;
 use crate::failpoint::{self, Point};
 use crate::sink::{DeadLetter, DeadLetters, FailureClass, RowBatch, Sink, SinkError, row};
 use crate::source::Commits;
@@ -184,11 +183,11 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             self.write_all(self.mark_rows(&marks)).await?;
         }
         passes.by(Point::BeforeInsert);
-        self.write_all(row::states(&self.settings.job, &states)).await?;
+        self.write_states(&states).await?;
         passes.by(Point::StatesAcknowledged);
         let (seals, advanced) = self.moved_seals(&marks);
         let mut written =
-            Written { all, states, metrics: Vec::new(), seals, advanced, marks, calm };
+            Written { all, states, seals, advanced, marks, calm, ..Written::default() };
         self.step.set(At::Seals);
         let mut gone_back = self.vouch(&mut written, Vouch::Seals).await?;
         self.step.set(At::Metrics);
@@ -229,12 +228,12 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         if what == Vouch::Seals && written.seals.is_empty() {
             return Ok(Vec::new());
         }
-        let batches = match what {
+        let batch = match what {
             Vouch::Seals => self.seal_rows(&written.seals),
             Vouch::Marks => self.mark_rows(&written.marks),
         };
         if failpoint::is_broken(Point::AuditSkipped) {
-            self.write_all(batches).await?;
+            self.write_all(batch).await?;
             return Ok(Vec::new());
         }
         let mut failures = Failures::default();
@@ -253,7 +252,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 continue;
             }
             let vouched = if lost == 0 {
-                self.write_once(&batches).await
+                self.write_once(batch.as_ref()).await
             } else {
                 Err(SinkError::Unavailable(format!(
                     "{lost} rows that it acknowledged were not there"
@@ -302,7 +301,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 self.evaluate_and_write(written).await?;
             }
         }
-        lost += self.audit_metrics(&written.metrics_to_audit(all)).await?;
+        lost += self.audit_metrics(written, all).await?;
         Ok(lost)
     }
 
@@ -310,8 +309,16 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         for &(partition, mark) in &written.seals {
             self.telemetry.seal_mark(partition, mark);
         }
-        written.metrics = self.evaluate(&written.states, written.advanced).await?;
-        self.write_all(row::metrics(&self.settings.job, &written.metrics)).await
+        self.parts.take_in(written.states.iter().cloned());
+        written.plan = self.plan(&written.states, written.advanced).await?;
+        written.metrics = match &written.plan {
+            Some(plan) => {
+                let due = self.parts.due(plan)?;
+                self.write_metrics(&due, plan).await?
+            }
+            None => Vec::new(),
+        };
+        Ok(())
     }
 
     async fn audit_states(&mut self, rows: &[&StateRow]) -> Result<usize, PipelineError> {
@@ -322,7 +329,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let stored = self.stored_states(&keys).await?;
         let lost = audit::lost_states(rows, &stored);
         self.telemetry.audited("window_state", rows.len(), lost.len());
-        self.write_all(row::states(&self.settings.job, &lost)).await?;
+        self.write_states(&lost).await?;
         Ok(lost.len())
     }
 
@@ -339,18 +346,23 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         Ok(stored)
     }
 
-    async fn audit_metrics(&mut self, rows: &[&MetricRow]) -> Result<usize, PipelineError> {
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let stored = persist!(self, self.sink.metric_versions(&audit::windows(rows)));
-        let lost = audit::lost_metrics(rows, &stored);
-        self.telemetry.audited("metrics", rows.len(), lost.len());
-        self.write_all(row::metrics(&self.settings.job, &lost)).await?;
-        Ok(lost.len())
+    async fn audit_metrics(
+        &mut self,
+        written: &Written,
+        all: bool,
+    ) -> Result<usize, PipelineError> {
+        let keys = written.metrics_to_audit(all);
+        let Some(plan) = written.plan.as_ref().filter(|_| !keys.is_empty()) else { return Ok(0) };
+        let stored = persist!(self, self.sink.metric_versions(&audit::windows(&keys)));
+        let lost = audit::lost_metrics(&keys, &stored);
+        let rows = |of: &[&Evaluated]| of.iter().map(|of| of.rows).sum::<usize>();
+        self.telemetry.audited("metrics", rows(&keys), rows(&lost));
+        let due: Vec<Key> = lost.iter().map(|of| of.key.clone()).collect();
+        self.write_metrics(&due, plan).await?;
+        Ok(rows(&lost))
     }
 
-    fn mark_rows(&self, marks: &[Mark]) -> Vec<RowBatch> {
+    fn mark_rows(&self, marks: &[Mark]) -> Option<RowBatch> {
         row::marks(&self.settings.job, self.settings.shard.generation, marks)
     }
 
@@ -369,8 +381,16 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         (states, marks)
     }
 
-    async fn write_all(&mut self, batches: Vec<RowBatch>) -> Result<(), PipelineError> {
-        for batch in batches.into_iter().filter(|batch| batch.rows > 0) {
+    async fn write_states(&mut self, rows: &[StateRow]) -> Result<(), PipelineError> {
+        let settings = Arc::clone(&self.settings);
+        self.write_all(row::states(&settings.job, rows)).await
+    }
+
+    async fn write_all(
+        &mut self,
+        batches: impl IntoIterator<Item = RowBatch>,
+    ) -> Result<(), PipelineError> {
+        for batch in batches {
             persist!(self, self.sink.write(&batch));
             self.wrote(&batch);
         }
@@ -378,8 +398,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     /// The same without a second attempt.
-    async fn write_once(&mut self, batches: &[RowBatch]) -> Result<(), SinkError> {
-        for batch in batches.iter().filter(|batch| batch.rows > 0) {
+    async fn write_once(&mut self, batch: Option<&RowBatch>) -> Result<(), SinkError> {
+        if let Some(batch) = batch {
             self.sink.write(batch).await?;
             self.wrote(batch);
         }
@@ -412,28 +432,27 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         (moved, advanced)
     }
 
-    fn seal_rows(&self, seals: &[(PartitionId, EventTime)]) -> Vec<RowBatch> {
+    fn seal_rows(&self, seals: &[(PartitionId, EventTime)]) -> Option<RowBatch> {
         row::seals(&self.settings.job, self.settings.shard.generation, seals)
     }
 
-    /// The metric rows of all keys that were frozen, and of all windows that these seal marks were the last to pass.
-    /// Others' seal marks are read after our own are acknowledged, and states after the seal marks: of two instances
-    /// that seal at once, the one that reads last sees both.
-    async fn evaluate(
+    /// Of all keys that were frozen, and of all windows that these seal marks were the last to pass, the metric rows are
+    /// to be written; memory then has their state rows. Others' seal marks are read after our own are acknowledged, and
+    /// states after the seal marks: of two instances that seal at once, the one that reads last sees both.
+    async fn plan(
         &mut self,
         states: &[StateRow],
         advanced: Option<(EventTime, EventTime)>,
-    ) -> Result<Vec<MetricRow>, PipelineError> {
-        self.parts.take_in(states.iter().cloned());
+    ) -> Result<Option<Plan>, PipelineError> {
         if states.is_empty() && advanced.is_none() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let plan = loop {
+        loop {
             let before = self.failures;
             let seals = persist!(self, self.sink.seals());
             let plan = self.parts.plan(states, advanced, self.common(&seals));
             if plan.is_empty() {
-                return Ok(Vec::new());
+                return Ok(None);
             }
             let span = self.parts.span(&plan);
             let versions = persist!(self, self.sink.state_versions(span));
@@ -442,12 +461,29 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             self.parts.take_in(rows);
             // A failure may part seal marks that were there from states that are there no more.
             if self.failures == before {
-                break plan;
+                return Ok(Some(plan));
             }
-        };
-        let rows = self.parts.evaluate(&plan)?;
-        self.telemetry.writer_cache(self.parts.len());
-        Ok(rows)
+        }
+    }
+
+    /// Evaluates one key after the other, and writes what makes a whole batch, so that memory holds some batches, and
+    /// not the rows of all keys.
+    async fn write_metrics(
+        &mut self,
+        due: &[Key],
+        plan: &Plan,
+    ) -> Result<Vec<Evaluated>, PipelineError> {
+        let settings = Arc::clone(&self.settings);
+        let mut batches = row::MetricBatches::new(&settings.job);
+        let mut evaluated = Vec::with_capacity(due.len());
+        for key in due {
+            let rows = self.parts.rows(key, plan)?;
+            batches.add(&rows);
+            evaluated.extend(Evaluated::of(&rows));
+            self.write_all(batches.full()).await?;
+        }
+        self.write_all(batches.finish()).await?;
+        Ok(evaluated)
     }
 
     /// The seal mark that all partitions of the topics have passed.
@@ -483,13 +519,17 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     fn finished(&mut self, written: Written, letters: usize) -> FlushReport {
-        let Written { states, metrics, marks, .. } = written;
+        let Written { states, metrics, plan, marks, .. } = written;
+        if let Some(plan) = plan {
+            self.parts.forget(&plan);
+            self.telemetry.writer_cache(self.parts.len());
+        }
         self.flushes += u64::from(!marks.is_empty());
         self.marks.extend(marks.into_iter().map(|mark| (mark.partition, mark)));
         FlushReport {
             took: Duration::ZERO,
             states: states.len(),
-            metrics: metrics.len(),
+            metrics: metrics.iter().map(|key| key.rows).sum(),
             letters,
             has_marked: true,
         }

@@ -18,42 +18,31 @@ use super::tables::Table;
 
 /// Rows of one insert: well below the server's block size, so that what goes into one month is one part.
 pub const MAX_BATCH_ROWS: usize = 100_000;
-/// Bytes of one insert: what a server with little memory still takes.
-pub const MAX_BATCH_BYTES: usize = 64 << 20;
+/// Bytes of one insert: what a server with little memory takes, and what is held until it is acknowledged.
+pub const MAX_BATCH_BYTES: usize = 16 << 20;
+/// Bytes of one insert of metric rows, of which each table has a batch in the making.
+const MAX_METRIC_BYTES: usize = 4 << 20;
 
-/// Rows of one table on their way into batches.
-struct Batches {
+/// Rows of one table on their way into a batch.
+struct Batch {
     table: Table,
     header: Vec<u8>,
     body: Vec<u8>,
     rows: usize,
-    done: Vec<RowBatch>,
-    max_rows: usize,
     max_bytes: usize,
 }
 
-impl Batches {
-    fn new(table: Table) -> Self {
+impl Batch {
+    fn new(table: Table, max_bytes: usize) -> Self {
         let spec = table.spec();
         let columns: Vec<_> =
             spec.written().map(|c| (c.name.as_str(), c.data_type.as_str())).collect();
         let header = header(columns.iter().copied());
-        Self {
-            table,
-            body: Vec::new(),
-            header,
-            rows: 0,
-            done: Vec::new(),
-            max_rows: MAX_BATCH_ROWS,
-            max_bytes: MAX_BATCH_BYTES,
-        }
+        Self { table, header, body: Vec::new(), rows: 0, max_bytes }
     }
 
     /// Where the next row is appended.
     fn row(&mut self) -> &mut Vec<u8> {
-        if self.rows >= self.max_rows || self.body.len() >= self.max_bytes {
-            self.cut();
-        }
         if self.rows == 0 {
             self.body.extend_from_slice(&self.header);
         }
@@ -61,82 +50,113 @@ impl Batches {
         &mut self.body
     }
 
-    fn cut(&mut self) {
-        if self.rows > 0 {
-            let body = std::mem::take(&mut self.body).into();
-            self.done.push(RowBatch { table: self.table, rows: self.rows, body });
-            self.rows = 0;
-        }
+    fn is_full(&self) -> bool {
+        self.rows >= MAX_BATCH_ROWS || self.body.len() >= self.max_bytes
     }
 
-    fn finish(mut self) -> Vec<RowBatch> {
-        self.cut();
-        self.done
+    /// What there is; none of no rows. The next row begins another batch.
+    fn take(&mut self) -> Option<RowBatch> {
+        let rows = std::mem::take(&mut self.rows);
+        let body = std::mem::take(&mut self.body).into();
+        (rows > 0).then_some(RowBatch { table: self.table, rows, body })
     }
 }
 
-/// Rows of `window_state`; no batch for no rows.
+/// Rows of `window_state`, each batch encoded when it is asked for; no batch for no rows.
 ///
 /// # Panics
 /// When a row's values are not those of the state columns, which no engine makes.
-pub fn states(job: &str, rows: &[StateRow]) -> Vec<RowBatch> {
+pub fn states(job: &str, rows: &[StateRow]) -> impl Iterator<Item = RowBatch> {
     let columns: Vec<_> = state_columns().collect();
-    let mut batches = Batches::new(Table::WindowState);
-    for row in rows {
-        let out = batches.row();
-        put_window(out, &row.key);
-        put_bytes(out, job.as_bytes());
-        put_about(out, &row.key);
-        out.put_i32_le(row.partition.0);
-        put_values(out, columns.iter().copied(), &row.values);
-        out.put_u64_le(row.version.0);
-    }
-    batches.finish()
-}
-
-/// Rows of the metric tables, one table after the other; no batch for no rows.
-///
-/// # Panics
-/// When a row's values are not those of its table's columns, which no evaluation makes.
-pub fn metrics(job: &str, rows: &[MetricRow]) -> Vec<RowBatch> {
-    let mut done = Vec::new();
-    for table in MetricTable::ALL {
-        let mut batches = Batches::new(Table::Metric(table));
-        for row in rows.iter().filter(|row| row.table == table) {
-            let out = batches.row();
+    let mut batch = Batch::new(Table::WindowState, MAX_BATCH_BYTES);
+    let mut rows = rows.iter();
+    std::iter::from_fn(move || {
+        while !batch.is_full()
+            && let Some(row) = rows.next()
+        {
+            let out = batch.row();
             put_window(out, &row.key);
-            put_bytes(out, row.grain.as_bytes());
             put_bytes(out, job.as_bytes());
             put_about(out, &row.key);
-            put_values(out, table.columns().iter(), &row.values);
+            out.put_i32_le(row.partition.0);
+            put_values(out, columns.iter().copied(), &row.values);
+            out.put_u64_le(row.version.0);
+        }
+        batch.take()
+    })
+}
+
+/// Metric rows on their way into batches, one of each table.
+pub struct MetricBatches<'a> {
+    job: &'a str,
+    tables: [Batch; MetricTable::ALL.len()],
+}
+
+impl<'a> MetricBatches<'a> {
+    /// Without rows.
+    pub fn new(job: &'a str) -> Self {
+        let batch = |table| Batch::new(Table::Metric(table), MAX_METRIC_BYTES);
+        Self { job, tables: MetricTable::ALL.map(batch) }
+    }
+
+    /// Appends rows. Those of one key are given at once: of a table they then go into one insert, and are there all or
+    /// none.
+    ///
+    /// # Panics
+    /// When a row's values are not those of its table's columns, which no evaluation makes.
+    pub fn add(&mut self, rows: &[MetricRow]) {
+        for row in rows {
+            let is_its = |batch: &&mut Batch| batch.table == Table::Metric(row.table);
+            let batch = self.tables.iter_mut().find(is_its).expect("each table has one");
+            let out = batch.row();
+            put_window(out, &row.key);
+            put_bytes(out, row.grain.as_bytes());
+            put_bytes(out, self.job.as_bytes());
+            put_about(out, &row.key);
+            put_values(out, row.table.columns().iter(), &row.values);
             put_bytes(out, row.undefined.as_bytes());
             out.put_u8(u8::from(row.sealed));
             out.put_u64_le(row.version.0);
         }
-        done.extend(batches.finish());
     }
-    done
+
+    /// The batches that have grown large enough.
+    pub fn full(&mut self) -> impl Iterator<Item = RowBatch> {
+        self.tables.iter_mut().filter(|batch| batch.is_full()).filter_map(Batch::take)
+    }
+
+    /// The other batches; none of no rows.
+    pub fn finish(self) -> impl Iterator<Item = RowBatch> {
+        self.tables.into_iter().filter_map(|mut batch| batch.take())
+    }
 }
 
-/// Rows of `seals`; no batch for no rows.
-pub fn seals(job: &str, generation: u16, seals: &[(PartitionId, EventTime)]) -> Vec<RowBatch> {
-    let mut batches = Batches::new(Table::Seals);
+/// Metric rows that are all there at once.
+pub fn metrics(job: &str, rows: &[MetricRow]) -> Vec<RowBatch> {
+    let mut batches = MetricBatches::new(job);
+    batches.add(rows);
+    batches.finish().collect()
+}
+
+/// Rows of `seals`, one for each partition; no batch for no rows.
+pub fn seals(job: &str, generation: u16, seals: &[(PartitionId, EventTime)]) -> Option<RowBatch> {
+    let mut batch = Batch::new(Table::Seals, MAX_BATCH_BYTES);
     for &(partition, until) in seals {
-        let out = batches.row();
+        let out = batch.row();
         put_bytes(out, job.as_bytes());
         out.put_i32_le(partition.0);
         out.put_u16_le(generation);
         out.put_i64_le(until.0);
         out.put_u64_le(ordered(generation, until.0));
     }
-    batches.finish()
+    batch.take()
 }
 
-/// Rows of `marks`; no batch for no rows.
-pub fn marks(job: &str, generation: u16, marks: &[Mark]) -> Vec<RowBatch> {
-    let mut batches = Batches::new(Table::Marks);
+/// Rows of `marks`, one for each partition; no batch for no rows.
+pub fn marks(job: &str, generation: u16, marks: &[Mark]) -> Option<RowBatch> {
+    let mut batch = Batch::new(Table::Marks, MAX_BATCH_BYTES);
     for mark in marks {
-        let out = batches.row();
+        let out = batch.row();
         put_bytes(out, job.as_bytes());
         out.put_i32_le(mark.partition.0);
         out.put_u16_le(generation);
@@ -158,7 +178,7 @@ pub fn marks(job: &str, generation: u16, marks: &[Mark]) -> Vec<RowBatch> {
         }
         out.put_u64_le(ordered(generation, mark.order()));
     }
-    batches.finish()
+    batch.take()
 }
 
 fn put_tally(out: &mut Vec<u8>, mark: &Mark, stream: Stream) {
@@ -253,24 +273,27 @@ mod tests {
 
     #[test]
     fn no_rows_make_no_batch() {
-        assert!(states("j", &[]).is_empty());
-        assert!(seals("j", 0, &[]).is_empty());
-        assert!(marks("j", 0, &[]).is_empty());
-        assert!(metrics("j", &[]).is_empty());
+        assert!(states("j", &[]).next().is_none());
+        assert!(seals("j", 0, &[]).is_none());
+        assert!(marks("j", 0, &[]).is_none());
+        assert!(MetricBatches::new("j").finish().next().is_none());
     }
 
     #[test]
-    fn a_batch_is_cut_at_its_limits_and_each_has_the_header() {
-        let mut batches = Batches::new(Table::Seals);
-        batches.max_rows = 2;
-        let header = batches.header.clone();
+    fn a_batch_is_full_at_its_limit_and_the_next_has_the_header_too() {
+        let mut batch = Batch::new(Table::Seals, 0);
+        let header = batch.header.clone();
+        batch.max_bytes = header.len() + 2;
+        let mut done = Vec::new();
         for i in 0..5 {
-            batches.row().put_u8(i);
+            batch.row().put_u8(i);
+            done.extend(batch.is_full().then(|| batch.take().unwrap()));
         }
-        let done = batches.finish();
+        done.extend(batch.take());
         assert_eq!(done.iter().map(|batch| batch.rows).collect::<Vec<_>>(), [2, 2, 1]);
         assert!(done.iter().all(|batch| batch.body.starts_with(&header)));
         assert_eq!(done[2].body.len(), header.len() + 1);
+        assert_eq!(batch.take(), None);
     }
 
     #[test]

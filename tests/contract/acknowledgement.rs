@@ -67,7 +67,7 @@ fn client(url: &str) -> ClickHouse {
 }
 
 fn batch() -> RowBatch {
-    row::seals("job", 0, &[(PartitionId(0), EventTime(1))]).remove(0)
+    row::seals("job", 0, &[(PartitionId(0), EventTime(1))]).unwrap()
 }
 
 async fn code(answer: &'static str, hangs: bool) -> &'static str {

@@ -140,7 +140,7 @@ fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec
             key: key.clone(),
             partition: PartitionId(i32::try_from(part).unwrap()),
             version: Version::of(3, families.labels.inferences(), sealed),
-            values: families.state(),
+            values: families.state().into(),
         };
         merged.add(&row).unwrap();
     }
@@ -657,7 +657,7 @@ fn no_binary_inference_no_quality_row() {
     families.labels.add(&LabelsInput::First { delay_ms: 1, decision: None });
     families.binary.get_mut();
     let values = families.state();
-    assert_eq!(Families::restore(values.clone()).unwrap(), families);
+    assert_eq!(Families::restore(&values).unwrap(), families);
     let key = Key {
         model: Arc::from("m"),
         version: Arc::from("2"),
@@ -666,7 +666,8 @@ fn no_binary_inference_no_quality_row() {
     };
     let mut merged = Merged::default();
     let version = Version::of(1, 2, false);
-    let row = StateRow { key: key.clone(), partition: PartitionId(0), version, values };
+    let row =
+        StateRow { key: key.clone(), partition: PartitionId(0), version, values: values.into() };
     merged.add(&row).unwrap();
     let about = RowContext {
         grain: Arc::from("5m"),

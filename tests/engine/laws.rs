@@ -348,7 +348,7 @@ proptest! {
         prop_assert_eq!(both(&a, &b), both(&b, &a));
         let all = both(&both(&a, &b), &c);
         prop_assert_eq!(&all, &both(&a, &both(&b, &c)));
-        prop_assert_eq!(&Families::restore(all.state()).unwrap(), &all);
+        prop_assert_eq!(&Families::restore(&all.state()).unwrap(), &all);
         prop_assert_eq!(all.state().len(), state_columns().count());
         let figures = |families: Families| format!("{:?}", families.figures(&CONTEXT));
         prop_assert_eq!(figures(both(&a, &b)), figures(both(&b, &a)));
@@ -359,16 +359,16 @@ proptest! {
 fn foreign_states_are_refused() {
     let mut values = Families::default().state();
     values.push(Value::Count(0));
-    assert_eq!(Families::restore(values), Err(StateError::TooLong));
+    assert_eq!(Families::restore(&values), Err(StateError::TooLong));
     let mut values = Families::default().state();
     values.pop();
-    assert_eq!(Families::restore(values), Err(StateError::TooShort));
+    assert_eq!(Families::restore(&values), Err(StateError::TooShort));
     let mut values = Families::default().state();
     values[1] = Value::Time(0);
-    assert_eq!(Families::restore(values), Err(StateError::WrongKind("errors")));
+    assert_eq!(Families::restore(&values), Err(StateError::WrongKind("errors")));
     let mut values = Families::default().state();
     values[4] = Value::Cells(vec![(1, 0)]);
-    assert_eq!(Families::restore(values), Err(StateError::Malformed("latency_us_cells")));
+    assert_eq!(Families::restore(&values), Err(StateError::Malformed("latency_us_cells")));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn folded(all: &[Said], profile: &Profile) -> Families {
                 most: 10,
             });
         }
-        merged.merge(&Families::restore(families.state()).unwrap());
+        merged.merge(&Families::restore(&families.state()).unwrap());
     }
     merged
 }

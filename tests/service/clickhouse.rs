@@ -58,9 +58,9 @@ async fn ready(database: &str) -> ClickHouse {
     sink
 }
 
-async fn write(sink: &mut ClickHouse, batches: Vec<RowBatch>) {
-    for batch in &batches {
-        sink.write(batch).await.expect("it is taken");
+async fn write(sink: &mut ClickHouse, batches: impl IntoIterator<Item = RowBatch>) {
+    for batch in batches {
+        sink.write(&batch).await.expect("it is taken");
     }
 }
 
@@ -187,7 +187,7 @@ async fn thousands_of_keys_and_hundreds_of_months_are_read_and_written_at_once()
     let rows: Vec<_> = (0..5_000_i32)
         .map(|i| state(key("m", "", &format!("s={}", i % 7), i64::from(i / 28) * 730), i % 4, 1, 1))
         .collect();
-    let batches = row::states(JOB, &rows);
+    let batches: Vec<_> = row::states(JOB, &rows).collect();
     assert_eq!(batches.len(), 1);
     write(&mut sink, batches).await;
     let found = sink.states(&wanted(&rows)).await.unwrap();
@@ -351,7 +351,7 @@ async fn a_server_that_hangs_or_dies_is_unavailable_and_the_same_bytes_are_taken
     let mut sink = ClickHouse::new(settings);
     sink.init().await.unwrap();
     let rows = [state(key("m", "", "all", 0), 0, 1, 1)];
-    let batch = row::states(JOB, &rows).remove(0);
+    let batch = row::states(JOB, &rows).next().unwrap();
 
     server.pause();
     let hung = impatient.write(&batch).await.unwrap_err();

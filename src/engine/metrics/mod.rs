@@ -136,8 +136,8 @@ impl Families {
     }
 
     /// Reads what [`state`](Self::state) gave.
-    pub fn restore(values: Vec<Value>) -> Result<Self, StateError> {
-        let mut values = values.into_iter();
+    pub fn restore(values: &[Value]) -> Result<Self, StateError> {
+        let mut values = values.iter().cloned();
         let restored = Self {
             serving: Serving::restore(&mut values)?,
             labels: Labels::restore(&mut values)?,

@@ -37,10 +37,10 @@ pub fn check(bytes: &[u8]) {
 /// Marks are read as they were written.
 fn marks(body: &[u8]) {
     let Ok(marks) = marks_in(Bytes::copy_from_slice(body)) else { return };
-    let written = selected(Table::Marks, &row::marks(JOB, GENERATION, &marks), &mark_columns());
+    let written = selected(Table::Marks, row::marks(JOB, GENERATION, &marks), &mark_columns());
     let again = marks_in(written.clone().into()).expect("what was written is read");
     assert_eq!(again, marks);
-    let twice = selected(Table::Marks, &row::marks(JOB, GENERATION, &again), &mark_columns());
+    let twice = selected(Table::Marks, row::marks(JOB, GENERATION, &again), &mark_columns());
     assert_eq!(twice, written);
 }
 
@@ -48,40 +48,46 @@ fn marks(body: &[u8]) {
 fn states(body: &[u8]) {
     let Ok(states) = states_in(Bytes::copy_from_slice(body)) else { return };
     let columns = state_columns();
-    let written = selected(Table::WindowState, &row::states(JOB, &states), &columns);
+    let written = selected(Table::WindowState, row::states(JOB, &states), &columns);
     let again = states_in(written.clone().into()).expect("what was written is read");
-    let twice = selected(Table::WindowState, &row::states(JOB, &again), &columns);
+    let twice = selected(Table::WindowState, row::states(JOB, &again), &columns);
     // Bytes, because a number that is none equals nothing.
     assert_eq!(twice, written);
     for row in states {
-        if let Ok(families) = Families::restore(row.values) {
-            let again = Families::restore(families.state()).expect("a family reads its own form");
+        if let Ok(families) = Families::restore(&row.values) {
+            let again = Families::restore(&families.state()).expect("a family reads its own form");
             assert_eq!(again, families);
             assert_eq!(again.state(), families.state());
         }
     }
 }
 
+/// The same without the header.
+fn body(
+    table: Table,
+    batches: impl IntoIterator<Item = RowBatch>,
+    columns: &[TableColumn],
+) -> Vec<u8> {
+    let header = answer(columns, &[]);
+    selected(table, batches, columns).split_off(header.len())
+}
+
 /// Cases that are rows of this version: what is mutated must not go stale with the columns.
 pub fn examples() -> Vec<Vec<u8>> {
     let marks: Vec<Mark> = (0..3).map(mark).collect();
     let states: Vec<StateRow> = [0, 1, 3, 200].into_iter().map(state).collect();
-    let body = |table, batches: &[RowBatch], columns: &[TableColumn]| {
-        let header = answer(columns, &[]);
-        selected(table, batches, columns).split_off(header.len())
-    };
     let (of_marks, of_states) = (mark_columns(), state_columns());
     let mut examples = vec![
-        [&[0], &body(Table::Marks, &row::marks(JOB, GENERATION, &marks), &of_marks)[..]].concat(),
-        [&[1], &body(Table::WindowState, &row::states(JOB, &states[..2]), &of_states)[..]].concat(),
+        [&[0], &body(Table::Marks, row::marks(JOB, GENERATION, &marks), &of_marks)[..]].concat(),
+        [&[1], &body(Table::WindowState, row::states(JOB, &states[..2]), &of_states)[..]].concat(),
     ];
     for mark in marks {
         let rows = row::marks(JOB, GENERATION, &[mark]);
-        examples.push([&[2], &selected(Table::Marks, &rows, &of_marks)[..]].concat());
+        examples.push([&[2], &selected(Table::Marks, rows, &of_marks)[..]].concat());
     }
-    for state in states {
-        let rows = row::states(JOB, &[state]);
-        examples.push([&[1], &body(Table::WindowState, &rows, &of_states)[..]].concat());
+    for state in states.chunks(1) {
+        let rows = row::states(JOB, state);
+        examples.push([&[1], &body(Table::WindowState, rows, &of_states)[..]].concat());
     }
     examples
 }
@@ -158,7 +164,7 @@ fn state(records: u32) -> StateRow {
         },
         partition: PartitionId(3),
         version: Version::of(GENERATION, u64::from(records), false),
-        values: families.state(),
+        values: families.state().into(),
     }
 }
 
@@ -203,7 +209,11 @@ pub fn answer(columns: &[TableColumn], rows: &[u8]) -> Vec<u8> {
 }
 
 /// What the server answers of rows that were inserted, read and written by nothing of the program's own.
-pub fn selected(table: Table, batches: &[RowBatch], columns: &[TableColumn]) -> Vec<u8> {
+pub fn selected(
+    table: Table,
+    batches: impl IntoIterator<Item = RowBatch>,
+    columns: &[TableColumn],
+) -> Vec<u8> {
     let inserted: Vec<_> = written(table).collect();
     let mut rows = Vec::new();
     for batch in batches {

@@ -121,7 +121,7 @@ async fn a_bi_user_does_nothing_else() {
     // Who may not write is told so.
     let mut settings = ClickHouseSettings::new(&server.url(), DEFAULT_DATABASE, JOB);
     (settings.user, settings.password) = ("tidegauge_bi".into(), "tidegauge_bi".into());
-    let batch = row::seals(JOB, 0, &[(PartitionId(0), EventTime(1))]).remove(0);
+    let batch = row::seals(JOB, 0, &[(PartitionId(0), EventTime(1))]).unwrap();
     let refused = ClickHouse::new(settings).write(&batch).await.unwrap_err();
     assert_eq!(refused.code(), "clickhouse_refused");
 }

@@ -304,9 +304,8 @@ fn only_an_acknowledgement_is_taken_for_one() {
         let mut sealed = 0;
         let mut write = async || {
             sealed += 1;
-            let batches = row::seals("job", 0, &[(PartitionId(0), EventTime(sealed))]);
-            let [batch] = &batches[..] else { panic!("one row is one batch") };
-            sink.write(batch).await
+            let batch = row::seals("job", 0, &[(PartitionId(0), EventTime(sealed))]);
+            sink.write(&batch.expect("one row")).await
         };
         write().await.expect("no fault yet");
         let faults = [&replies()[..], &CUT_ANSWERS, &CUT_BODIES].concat();
