@@ -30,11 +30,18 @@ lints = cargo fmt --check && cargo clippy --all-targets -- -D warnings && \
 lint: test-packages
 	$(lints)
 
+# Without services; many of them wait for a broker's timeouts, so there are more at once than cores.
+quick_tests = cargo test --no-fail-fast --lib --bins --test tidy --test engine --test contract -- --test-threads 8
+
 # The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
 # clippy may know more lints.
 test: services ## everything: lints, docs, all tests with real services, benches once
-	@linted=0; { $(lints); } || linted=1; \
-	cargo test --bench '*' && cargo test --no-fail-fast || exit 1; \
+	@linted=0; failed=0; { $(lints); } || linted=1; \
+	cargo test --bench '*' || failed=1; \
+	$(quick_tests) || failed=1; \
+	cargo test --doc || failed=1; \
+	cargo test --test service || failed=1; \
+	[ $$failed = 0 ] || exit 1; \
 	[ $$linted = 0 ] || echo "the tests pass, but not the lints: see above" >&2; exit $$linted
 
 ROWS ?= all
@@ -54,7 +61,7 @@ soak: services ## random faults for hours, and target/faults/soak.md; HOURS=1 SE
 check: packages ## the quick part: lints, tests without services
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test --lib --bins --test tidy --test engine --test contract
+	$(quick_tests)
 
 bench: clickhouse ## the benchmarks, by name with ARGS="decode"
 	cargo bench $(ARGS)

@@ -85,13 +85,18 @@ fn capped_tally(
     tally: &BTreeMap<(usize, String), [i64; 4]>,
     cap: usize,
 ) -> BTreeMap<(usize, String), [i64; 4]> {
+    let mut shown: BTreeSet<(usize, &str)> = BTreeSet::new();
+    for topic in 0..2 {
+        let named = tally.keys().filter(|(other, name)| *other == topic && !name.is_empty());
+        let mut names: Vec<&str> = named.map(|(_, name)| name.as_str()).collect();
+        names.sort_by_key(|name| (xxhash_rust::xxh3::xxh3_64(name.as_bytes()), *name));
+        shown.extend(names.into_iter().take(cap).map(|name| (topic, name)));
+    }
     let mut capped: BTreeMap<(usize, String), [i64; 4]> = BTreeMap::new();
-    let order = |name: &str| (xxhash_rust::xxh3::xxh3_64(name.as_bytes()), name.to_owned());
     for ((topic, name), counts) in tally {
-        let named = tally.keys().filter(|(other, name)| other == topic && !name.is_empty());
-        let before = named.filter(|(_, other)| order(other) < order(name)).count();
-        let shown = if name.is_empty() || before < cap { name } else { OTHER };
-        let sum = capped.entry((*topic, shown.to_owned())).or_default();
+        let is_shown = name.is_empty() || shown.contains(&(*topic, name.as_str()));
+        let name = if is_shown { name } else { OTHER };
+        let sum = capped.entry((*topic, name.to_owned())).or_default();
         (0..4).for_each(|at| sum[at] += counts[at]);
     }
     capped

@@ -1,0 +1,273 @@
+//! What the engine costs: join and metrics for each record, with no, 12 (9 numeric, 2 text, 1 boolean) and 50 features;
+//! and what a flush of 10,000 keys with 12 features costs, by step. Targets: 1 µs a record with 12 features, 4 µs with
+//! 50; evaluation and encoding of all 10,000 keys 1 s each.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use tidegauge::engine::event::{
+    Arrival, Event, Feature, FeatureValue, Inference, Label, Offset, PartitionId, Positions,
+    RequestId, Segment, Stream, Target, WEIGHT_ONE,
+};
+use tidegauge::engine::floor::Mark;
+use tidegauge::engine::lateness::Limits;
+use tidegauge::engine::metrics::reference::Profile;
+use tidegauge::engine::names::{FeatureId, ModelId, Names, SegmentId, VersionId};
+use tidegauge::engine::state::StateRow;
+use tidegauge::engine::time::{EventTime, Millis, RecordTime};
+use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
+use tidegauge::evaluate::{Merged, MetricRow, RowContext};
+use tidegauge::profile::ProfileBuilder;
+use tidegauge::profile::builder::{Options, Record};
+use tidegauge::sink::row;
+
+const MINUTE: i64 = 60_000;
+const INFERENCES: u64 = 20_000;
+const COUNTRIES: [&str; 5] = ["de", "fr", "it", "es", "pl"];
+const DEVICES: [&str; 3] = ["phone", "tablet", "desktop"];
+
+/// `SplitMix64`: the same records in every run.
+fn mix(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "any double will do")]
+fn unit(seed: u64) -> f64 {
+    (mix(seed) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+fn one_of<T: Copy>(seed: u64, of: &[T]) -> T {
+    let count = u64::try_from(of.len()).expect("few");
+    of[usize::try_from(mix(seed) % count).expect("few")]
+}
+
+/// Three quarters numeric, of several scales; the rest text and boolean in turn, at most 3 and 9 of the numeric first.
+fn value(event: u64, feature: u64) -> FeatureValue<'static> {
+    let seed = event * 64 + feature;
+    match feature % 12 {
+        9 => FeatureValue::Text(one_of(seed, &COUNTRIES)),
+        10 => FeatureValue::Text(one_of(seed, &DEVICES)),
+        11 => FeatureValue::Boolean(mix(seed).is_multiple_of(2)),
+        scale => FeatureValue::Number(
+            (unit(seed) + unit(seed + 1) - 1.0)
+                * 10_f64.powi(i32::try_from(scale).expect("few") - 3),
+        ),
+    }
+}
+
+/// Records of some models, whose windows are so many minutes.
+struct Made {
+    names: Names,
+    settings: Arc<ShardSettings>,
+    records: Vec<(Arrival, Owned)>,
+}
+
+enum Owned {
+    Inference {
+        id: RequestId,
+        model: ModelId,
+        features: Vec<Feature<'static>>,
+        segments: [Segment; 2],
+        event: u64,
+        time: i64,
+    },
+    Label {
+        id: RequestId,
+        value: Target,
+        time: i64,
+    },
+}
+
+impl Owned {
+    fn event(&self) -> Event<'_> {
+        match self {
+            Self::Inference { id, model, features, segments, event, time } => {
+                Event::Inference(Inference {
+                    id: *id,
+                    model: *model,
+                    version: VersionId(Names::EMPTY),
+                    time: EventTime(*time),
+                    prediction: Target::Absent,
+                    latency_us: Some(12_000),
+                    failed: false,
+                    score: Some(unit(*event)),
+                    scores: &[],
+                    features,
+                    segments,
+                })
+            }
+            Self::Label { id, value, time } => Event::Label(Label {
+                id: *id,
+                model: None,
+                time: EventTime(*time),
+                value: *value,
+                weight: WEIGHT_ONE,
+            }),
+        }
+    }
+}
+
+/// An inference and its label in turn, over so many minutes of one hour.
+fn made(inferences: u64, models: u64, minutes: u64, features: u64) -> Made {
+    let mut names = Names::default();
+    let models: Vec<_> =
+        (0..models).map(|i| ModelId(names.intern(&format!("model-{i}")))).collect();
+    let features: Vec<_> =
+        (0..features).map(|i| FeatureId(names.intern(&format!("feature-{i}")))).collect();
+    let regions = ["eu", "us", "ap"].map(|r| SegmentId(names.intern(&format!("region={r}"))));
+    let channels = ["web", "app"].map(|c| SegmentId(names.intern(&format!("channel={c}"))));
+    let mut records = Vec::new();
+    for event in 0..inferences {
+        let time = i64::try_from(event * minutes / inferences).expect("few") * MINUTE;
+        let at = |stream| Arrival {
+            stream,
+            offset: Offset(i64::try_from(event).expect("few")),
+            time: RecordTime(time),
+        };
+        let id = RequestId::of(&event.to_le_bytes());
+        let of =
+            (0..).zip(&features).map(|(i, name)| Feature { name: *name, value: value(event, i) });
+        let inference = Owned::Inference {
+            id,
+            model: one_of(event, &models),
+            features: of.collect(),
+            segments: [
+                Segment { dimension: 0, id: one_of(event + 1, &regions) },
+                Segment { dimension: 1, id: one_of(event + 2, &channels) },
+            ],
+            event,
+            time,
+        };
+        let positive = unit(event) > unit(event + inferences);
+        let label = Owned::Label { id, value: Target::Boolean(positive), time: time + MINUTE };
+        records.push((at(Stream::Inferences), inference));
+        records.push((at(Stream::Labels), label));
+    }
+    Made { names, settings: Arc::new(settings()), records }
+}
+
+fn settings() -> ShardSettings {
+    ShardSettings {
+        window: Millis(MINUTE),
+        limits: Limits {
+            lateness: Millis(10 * MINUTE),
+            label_wait: Millis(60 * MINUTE),
+            max_future: Millis(5 * MINUTE),
+            max_gap: Millis(7 * 24 * 60 * MINUTE),
+        },
+        clock_stamps: 8,
+        progress: Progress::Log,
+        has_labels: true,
+        generation: 0,
+        caps: Caps { models: 1000, versions: 100, segments: 1000, features: 100 },
+        dimensions: vec!["region".into(), "channel".into()],
+        models: vec![ModelSettings { dimensions: vec![0, 1], ..ModelSettings::default() }],
+    }
+}
+
+fn new_shard(settings: &Arc<ShardSettings>) -> Shard {
+    let start = Mark::start(PartitionId(0), Positions::default(), 8);
+    Shard::new(Arc::clone(settings), &start)
+}
+
+impl Made {
+    /// Folds all records in.
+    fn fold(&mut self, mut shard: Shard) -> Shard {
+        for (at, record) in &self.records {
+            black_box(shard.observe(*at, &record.event(), &mut self.names));
+        }
+        shard
+    }
+
+    fn reference(&self) -> Profile {
+        let mut builder = ProfileBuilder::new(Options::new("bench")).expect("a good name");
+        for (_, record) in &self.records {
+            let Event::Inference(inference) = record.event() else { continue };
+            let named = inference.features.iter();
+            let features: Vec<_> =
+                named.map(|of| (&**self.names.text(of.name.0), of.value)).collect();
+            let record = Record {
+                id: inference.id,
+                features: &features,
+                score: inference.score,
+                prediction: FeatureValue::Missing,
+                label: FeatureValue::Missing,
+                positive: None,
+            };
+            builder.add(&record).expect("good records");
+        }
+        builder.finish().expect("records enough").profile
+    }
+}
+
+fn records(c: &mut Criterion) {
+    let mut group = c.benchmark_group("join and metrics");
+    group.throughput(Throughput::Elements(2 * INFERENCES));
+    for features in [0, 12, 50] {
+        let mut made = made(INFERENCES, 3, 10, features);
+        let settings = Arc::clone(&made.settings);
+        group.bench_function(format!("{features} features"), |b| {
+            b.iter_batched(
+                || new_shard(&settings),
+                |shard| made.fold(shard),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// 28 models, 60 windows, 6 segments: 10,080 keys, of 7 to 20 inferences each.
+fn flush(c: &mut Criterion) {
+    let mut made = made(33_600, 28, 60, 12);
+    let shard = new_shard(&made.settings);
+    let mut shard = made.fold(shard);
+    let states = shard.freeze(&made.names).states;
+    assert_eq!(states.len(), 10_080, "all keys");
+    let about = |reference: Option<Profile>| RowContext {
+        grain: "1m".into(),
+        generation: 0,
+        sealed: false,
+        value: None,
+        thresholds: Vec::new(),
+        reference: reference.map(Arc::new),
+    };
+    let (plain, compared) = (about(None), about(Some(made.reference())));
+    let mut group = c.benchmark_group("flush of 10,080 keys");
+    group.sample_size(10);
+    group.bench_function("freeze", |b| b.iter(|| shard.freeze(&made.names)));
+    group.bench_function("encode states", |b| {
+        b.iter(|| row::states("bench", &states).map(|batch| batch.body.len()).sum::<usize>());
+    });
+    for (name, about) in [("without reference", &plain), ("with reference", &compared)] {
+        group.bench_function(format!("evaluate {name}"), |b| {
+            b.iter(|| states.iter().map(|state| evaluated(state, about).len()).sum::<usize>());
+        });
+        let rows: Vec<_> = states.iter().map(|state| evaluated(state, about)).collect();
+        group.bench_function(format!("encode {name}"), |b| b.iter(|| encoded(&rows)));
+    }
+    group.finish();
+}
+
+fn evaluated(state: &StateRow, about: &RowContext) -> Vec<MetricRow> {
+    let mut merged = Merged::default();
+    merged.add(state).expect("the engine's own state");
+    merged.rows(&state.key, about)
+}
+
+fn encoded(keys: &[Vec<MetricRow>]) -> usize {
+    let mut batches = row::MetricBatches::new("bench");
+    let mut bytes = 0;
+    for rows in keys {
+        batches.add(rows);
+        bytes += batches.full().map(|batch| batch.body.len()).sum::<usize>();
+    }
+    bytes + batches.finish().map(|batch| batch.body.len()).sum::<usize>()
+}
+
+criterion_group!(benches, records, flush);
+criterion_main!(benches);

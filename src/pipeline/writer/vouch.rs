@@ -1,0 +1,163 @@
+//! What vouches for rows is written only once they are all there: they are read back before.
+
+use super::attempts::{Failures, persist};
+use super::{Commits, DeadLetters, Sink, Writer};
+use crate::engine::event::PartitionId;
+use crate::engine::floor::Mark;
+use crate::engine::state::{Key, StateRow};
+use crate::failpoint::{self, Point};
+use crate::pipeline::PipelineError;
+use crate::pipeline::audit::{self, Evaluated, Written};
+use crate::sink::{RowBatch, SinkError};
+
+/// What vouches for the rows before it: seal marks tell the other instances that a partition's rows of sealed windows
+/// are all there, marks tell whoever starts next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vouch {
+    Seals,
+    Marks,
+}
+
+/// State rows that one question asks for.
+const STATES_AT_ONCE: usize = 500;
+
+impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
+    /// Writes the seal marks or the marks, once nothing can be missing that they vouch for: no mark of before is
+    /// missing, and the rows of sealed windows are as they were written; all rows, when a call has failed since the
+    /// flush began, since then ClickHouse may have been away and have come back without them. Gives the partitions
+    /// whose marks are missing: then nothing was written.
+    pub(super) async fn vouch(
+        &mut self,
+        written: &mut Written,
+        what: Vouch,
+    ) -> Result<Vec<PartitionId>, PipelineError> {
+        if what == Vouch::Seals && written.seals.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = match what {
+            Vouch::Seals => self.seal_rows(&written.seals),
+            Vouch::Marks => self.mark_rows(&written.marks),
+        };
+        if failpoint::is_broken(Point::AuditSkipped) {
+            self.write_all(batch).await?;
+            return Ok(Vec::new());
+        }
+        let mut failures = Failures::default();
+        loop {
+            let before = self.failures;
+            let gone_back = self.gone_back(&written.all).await?;
+            if !gone_back.is_empty() {
+                return Ok(gone_back);
+            }
+            let is_shaken = before != written.calm;
+            let lost = match what {
+                Vouch::Seals => self.audit_states(&written.states_to_audit(is_shaken)).await?,
+                Vouch::Marks => self.audit(written, is_shaken).await?,
+            };
+            if lost == 0 && self.failures != before {
+                continue;
+            }
+            let vouched = if lost == 0 {
+                self.write_once(batch.as_ref()).await
+            } else {
+                Err(SinkError::Unavailable(format!(
+                    "{lost} rows that it acknowledged were not there"
+                )))
+            };
+            match vouched {
+                Ok(()) => {
+                    failures.end(&self.telemetry);
+                    return Ok(Vec::new());
+                }
+                Err(error) => {
+                    self.failures += 1;
+                    failures.pause(error, &self.telemetry).await?;
+                }
+            }
+        }
+    }
+
+    /// The partitions of which ClickHouse has lost the last mark.
+    async fn gone_back(&mut self, all: &[Mark]) -> Result<Vec<PartitionId>, PipelineError> {
+        let known = all.iter().filter_map(|mark| self.marks.get(&mark.partition));
+        let known: Vec<_> = known.map(|mark| (mark.partition, mark.order())).collect();
+        if known.is_empty() {
+            return Ok(Vec::new());
+        }
+        let partitions: Vec<PartitionId> = known.iter().map(|&(partition, _)| partition).collect();
+        let stored = persist!(self, self.sink.mark_orders(&partitions));
+        Ok(audit::gone_back(known.into_iter(), &stored))
+    }
+
+    /// Reads back what was written and writes again what is not there; how many rows that were.
+    async fn audit(&mut self, written: &mut Written, all: bool) -> Result<usize, PipelineError> {
+        let mut lost = 0;
+        // Before seal marks they were read back already.
+        if all || written.seals.is_empty() {
+            lost += self.audit_states(&written.states_to_audit(all)).await?;
+        }
+        if !written.seals.is_empty() {
+            let stored = persist!(self, self.sink.seals());
+            let seals = written.lost_seals(&stored);
+            self.telemetry.audited("seals", written.seals.len(), seals.len());
+            if !seals.is_empty() {
+                lost += seals.len();
+                self.write_all(self.seal_rows(&seals)).await?;
+                // Whoever has evaluated meanwhile did not see them.
+                self.evaluate_and_write(written).await?;
+            }
+        }
+        lost += self.audit_metrics(written, all).await?;
+        Ok(lost)
+    }
+
+    async fn audit_states(&mut self, rows: &[&StateRow]) -> Result<usize, PipelineError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let keys: Vec<_> = rows.iter().map(|row| (row.key.clone(), row.partition)).collect();
+        let stored = self.stored_states(&keys).await?;
+        let lost = audit::lost_states(rows, &stored);
+        self.telemetry.audited("window_state", rows.len(), lost.len());
+        self.write_states(&lost).await?;
+        Ok(lost.len())
+    }
+
+    /// The stored rows of these keys. Each question is repeated by itself, and what has come is kept: a busy server that
+    /// can't answer for all keys in time can for some.
+    pub(super) async fn stored_states(
+        &mut self,
+        keys: &[(Key, PartitionId)],
+    ) -> Result<Vec<StateRow>, PipelineError> {
+        let mut stored = Vec::with_capacity(keys.len());
+        for some in keys.chunks(STATES_AT_ONCE) {
+            stored.extend(persist!(self, self.sink.states(some)));
+        }
+        Ok(stored)
+    }
+
+    async fn audit_metrics(
+        &mut self,
+        written: &Written,
+        all: bool,
+    ) -> Result<usize, PipelineError> {
+        let keys = written.metrics_to_audit(all);
+        let Some(plan) = written.plan.as_ref().filter(|_| !keys.is_empty()) else { return Ok(0) };
+        let stored = persist!(self, self.sink.metric_versions(&audit::windows(&keys)));
+        let lost = audit::lost_metrics(&keys, &stored);
+        let rows = |of: &[&Evaluated]| of.iter().map(|of| of.rows).sum::<usize>();
+        self.telemetry.audited("metrics", rows(&keys), rows(&lost));
+        let due: Vec<Key> = lost.iter().map(|of| of.key.clone()).collect();
+        self.write_metrics(&due, plan).await?;
+        Ok(rows(&lost))
+    }
+
+    /// The same without a second attempt.
+    async fn write_once(&mut self, batch: Option<&RowBatch>) -> Result<(), SinkError> {
+        if let Some(batch) = batch {
+            self.sink.write(batch).await?;
+            self.wrote(batch);
+        }
+        Ok(())
+    }
+}
