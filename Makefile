@@ -15,8 +15,8 @@ superset: clickhouse ## the demo with a week behind it, and its dashboards in Su
 	@.cache/superset/6.1.0/bin/python deploy/superset/local.py $(ARGS)
 
 # Slow, and Superset takes 1 GB on disk: not a part of `make test`.
-superset-check: clickhouse ## every chart in a fresh Superset and in a browser; pictures in deploy/dashboards/pictures
-	@.ci/fetch superset browser
+superset-check: clickhouse ## every chart in a fresh Superset, its figures against ClickHouse's
+	@.ci/fetch superset
 	cargo build --profile demo --bins
 	@.cache/superset/6.1.0/bin/python deploy/superset/check.py $(ARGS)
 

@@ -99,10 +99,11 @@ class Local:
 
     @contextlib.contextmanager
     def demo(self):
-        port = self.clickhouse.split(":")[1]
-        users = str(HERE.parent / "clickhouse/users.d/tidegauge.xml")
-        command = [self.program, "demo", "--rate", "100", "--clickhouse-port", port, "--clickhouse-users", users]
-        with self.running("demo", f"http://{self.clickhouse}/ping", signal.SIGINT, *command):
+        users = HERE.parent / "clickhouse/users.d/tidegauge.xml"
+        ports = ["--port", str(free_port()), "--clickhouse-port", self.clickhouse.split(":")[1]]
+        command = [self.program, "demo", "--rate", "100", *ports, "--clickhouse-users", users]
+        # Ready only once its tables are there.
+        with self.running("demo", f"http://127.0.0.1:{ports[1]}/readyz", signal.SIGINT, *command):
             yield
 
     def fill(self):

@@ -361,11 +361,12 @@ impl Folder {
 
     /// Puts a file of users where ClickHouse reads it beside its own.
     fn add_users(&self, file: &Path) -> Result<(), Failure> {
-        let users = self.0.join("clickhouse/users.d");
+        let users = self.0.join("users.d");
         let copied =
             fs::create_dir_all(&users).and_then(|()| fs::copy(file, users.join("demo.xml")));
         copied.map(drop).map_err(|error| {
-            Failure::new("clickhouse_files", format!("can't copy {}: {error}", file.display()))
+            let said = format!("--clickhouse-users {}: {error}", file.display());
+            Failure::new("usage", said)
         })
     }
 }
