@@ -1,13 +1,24 @@
 # `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
 .DEFAULT_GOAL := help
-.PHONY: help demo dashboards packages test-packages clickhouse services lint test faults soak check bench schemas fuzz
+.PHONY: help demo dashboards packages test-packages clickhouse services lint test faults soak check bench schemas fuzz superset superset-check
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo: clickhouse ## Kafka, ClickHouse, traffic and Tidegauge on this machine; ARGS="--for 60s"
 	cargo build --profile demo --bins
 	target/demo/tidegauge demo $(ARGS)
+
+superset: clickhouse ## the demo with a week behind it, and its dashboards in Superset in the browser; ARGS="--port 8088"
+	@.ci/fetch superset
+	cargo build --profile demo --bins
+	@.cache/superset/6.1.0/bin/python deploy/superset/local.py $(ARGS)
+
+# Slow, and Superset takes 1 GB on disk: not a part of `make test`.
+superset-check: clickhouse ## every chart in a fresh Superset, its figures against ClickHouse's
+	@.ci/fetch superset
+	cargo build --profile demo --bins
+	@.cache/superset/6.1.0/bin/python deploy/superset/check.py $(ARGS)
 
 dashboards: packages ## writes the files of BI tools in deploy/ anew from deploy/dashboards/
 	cargo run --bin tidegauge -- dashboards $(ARGS)

@@ -706,6 +706,320 @@ LEFT JOIN
     ON s.job = l.job AND s.model = l.model AND s.version = l.version AND s.grain = l.grain
 COMMENT 'One row for each model and version: since when, how much, how many errors and labels';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`last_sealed`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `inferences` UInt64 COMMENT 'Accepted inferences',
+    `error_rate` Nullable(Float64) COMMENT 'errors / inferences',
+    `latency_p99_ms` Nullable(Float64) COMMENT '99 % quantile of latency, at most 1/128 above the exact one',
+    `labelled` UInt64 COMMENT 'Inferences with a label; 0 where the job reads no labels',
+    `coverage` Nullable(Float64) COMMENT 'labelled / inferences; NULL where the job reads no labels',
+    `accuracy` Nullable(Float64) COMMENT 'Right decisions / decisions, of models that decide',
+    `accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of accuracy',
+    `accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of accuracy',
+    `auroc` Nullable(Float64) COMMENT 'Area under the ROC curve, of binary models',
+    `auroc_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of auroc',
+    `auroc_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of auroc',
+    `mae` Nullable(Float64) COMMENT 'Mean absolute error, of models that predict numbers',
+    `rmse` Nullable(Float64) COMMENT 'Root of the mean squared error, of models that predict numbers'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, s.inferences AS inferences, s.error_rate AS error_rate, s.latency_p99_ms AS latency_p99_ms,
+    l.labelled AS labelled, l.coverage AS coverage,
+    ifNull(b.accuracy, c.accuracy) AS accuracy, ifNull(b.accuracy_lower, c.accuracy_lower) AS accuracy_lower,
+    ifNull(b.accuracy_upper, c.accuracy_upper) AS accuracy_upper,
+    b.auroc AS auroc, b.auroc_lower AS auroc_lower, b.auroc_upper AS auroc_upper, r.mae AS mae, r.rmse AS rmse
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, inferences, error_rate, latency_p99_ms
+    FROM `tidegauge`.`serving` FINAL
+    WHERE sealed
+    ORDER BY window_start DESC
+    LIMIT 1 BY job, model, version, segment, grain
+) AS s
+LEFT JOIN
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, labelled, coverage
+    FROM `tidegauge`.`labels` FINAL
+    WHERE sealed
+    ORDER BY window_start DESC
+    LIMIT 1 BY job, model, version, segment, grain
+) AS l USING (window_start, window_end, grain, job, model, version, segment)
+LEFT JOIN
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, accuracy, accuracy_lower, accuracy_upper, auroc, auroc_lower, auroc_upper
+    FROM `tidegauge`.`quality_binary` FINAL
+    WHERE sealed
+    ORDER BY window_start DESC
+    LIMIT 1 BY job, model, version, segment, grain
+) AS b USING (window_start, window_end, grain, job, model, version, segment)
+LEFT JOIN
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, accuracy, accuracy_lower, accuracy_upper
+    FROM `tidegauge`.`quality_multiclass` FINAL
+    WHERE sealed
+    ORDER BY window_start DESC
+    LIMIT 1 BY job, model, version, segment, grain
+) AS c USING (window_start, window_end, grain, job, model, version, segment)
+LEFT JOIN
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, mae, rmse
+    FROM `tidegauge`.`quality_regression` FINAL
+    WHERE sealed
+    ORDER BY window_start DESC
+    LIMIT 1 BY job, model, version, segment, grain
+) AS r USING (window_start, window_end, grain, job, model, version, segment)
+COMMENT 'The last complete window of each model, version, segment and grain: nothing can change its figures';
+
+CREATE OR REPLACE VIEW `tidegauge_bi`.`metric_catalogue`
+(
+    `family` LowCardinality(String) COMMENT 'The view that has the metric as a column',
+    `metric` String COMMENT 'The name of that column, and in the view metrics',
+    `unit` LowCardinality(String) COMMENT 'count, ratio (0 to 1), 1 (none), ms, 1/s, label (that of the label), label^2, value (that of the configuration) or feature (that of the feature)',
+    `better` LowCardinality(String) COMMENT 'higher, lower, zero (the nearer to 0 the better) or none',
+    `has_interval` Bool COMMENT 'Whether the limits of its 95 % interval stand beside it',
+    `description` String COMMENT 'What it is'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT m.family AS family, m.metric AS metric, m.unit AS unit, m.better AS better,
+    m.has_interval AS has_interval, m.description AS description
+FROM
+(
+    SELECT arrayJoin(CAST(
+        [
+        ('serving', 'inferences', 'count', 'none', false, 'Accepted inferences'),
+        ('serving', 'inferences_per_s', '1/s', 'none', false, 'Inferences for each second of the whole window, also while it is open'),
+        ('serving', 'errors', 'count', 'lower', false, 'Inferences with a non-empty error'),
+        ('serving', 'error_rate', 'ratio', 'lower', true, 'errors / inferences'),
+        ('serving', 'latency_n', 'count', 'none', false, 'Inferences that carry a latency, failed ones included'),
+        ('serving', 'latency_p50_ms', 'ms', 'lower', false, 'Median latency, at most 1/128 above the exact one'),
+        ('serving', 'latency_p90_ms', 'ms', 'lower', false, '90 % quantile of latency, at most 1/128 above the exact one'),
+        ('serving', 'latency_p99_ms', 'ms', 'lower', false, '99 % quantile of latency, at most 1/128 above the exact one'),
+        ('serving', 'latency_max_ms', 'ms', 'lower', false, 'Greatest latency, exact'),
+        ('serving', 'latency_sum_ms', 'ms', 'none', false, 'Sum of latencies, exact'),
+        ('serving', 'latency_mean_ms', 'ms', 'lower', false, 'latency_sum_ms / latency_n'),
+        ('serving', 'freshness_p50_ms', 'ms', 'lower', false, 'Median of arrival less event time, at most 1/128 above the exact one'),
+        ('serving', 'freshness_p90_ms', 'ms', 'lower', false, '90 % quantile of arrival less event time, at most 1/128 above the exact one'),
+        ('serving', 'freshness_p99_ms', 'ms', 'lower', false, '99 % quantile of arrival less event time, at most 1/128 above the exact one'),
+        ('serving', 'freshness_max_ms', 'ms', 'lower', false, 'Greatest arrival less event time, exact'),
+        ('labels', 'inferences', 'count', 'none', false, 'Accepted inferences: labelled + pending + expired'),
+        ('labels', 'labelled', 'count', 'none', false, 'Inferences with a label'),
+        ('labels', 'pending', 'count', 'none', false, 'Inferences of open windows without a label yet'),
+        ('labels', 'expired', 'count', 'lower', false, 'Inferences of sealed windows without a label'),
+        ('labels', 'coverage', 'ratio', 'higher', false, 'labelled / inferences'),
+        ('labels', 'settled_ratio', 'ratio', 'higher', false, '(labelled + expired) / inferences'),
+        ('labels', 'labels_matched', 'count', 'none', false, 'labelled + label_corrections + label_duplicates'),
+        ('labels', 'label_corrections', 'count', 'none', false, 'Later labels that won with another value or weight'),
+        ('labels', 'label_duplicates', 'count', 'none', false, 'Labels that joined nothing and changed nothing'),
+        ('labels', 'label_conflicts', 'count', 'lower', false, 'Duplicates with another value or weight than the winner'),
+        ('labels', 'label_delay_p50_ms', 'ms', 'lower', false, 'Median label delay, at most 1/128 above the exact one'),
+        ('labels', 'label_delay_p90_ms', 'ms', 'lower', false, '90 % quantile of label delay, at most 1/128 above'),
+        ('labels', 'label_delay_p99_ms', 'ms', 'lower', false, '99 % quantile of label delay, at most 1/128 above'),
+        ('labels', 'label_delay_max_ms', 'ms', 'lower', false, 'Greatest label delay, exact'),
+        ('labels', 'label_delay_mean_ms', 'ms', 'lower', false, 'Mean label delay'),
+        ('labels', 'labelled_within_1m', 'count', 'none', false, 'Inferences with a label delay of at most one minute'),
+        ('labels', 'labelled_within_10m', 'count', 'none', false, 'Inferences with a label delay of at most ten minutes'),
+        ('labels', 'labelled_within_1h', 'count', 'none', false, 'Inferences with a label delay of at most one hour'),
+        ('labels', 'labelled_within_1d', 'count', 'none', false, 'Inferences with a label delay of at most one day'),
+        ('labels', 'coverage_positive', 'ratio', 'higher', false, 'labelled_positive / inferences_positive'),
+        ('labels', 'coverage_negative', 'ratio', 'higher', false, 'labelled_negative / inferences_negative'),
+        ('labels', 'inferences_positive', 'count', 'none', false, 'Inferences decided positive (binary)'),
+        ('labels', 'labelled_positive', 'count', 'none', false, 'Inferences decided positive, with a label'),
+        ('labels', 'inferences_negative', 'count', 'none', false, 'Inferences decided negative (binary)'),
+        ('labels', 'labelled_negative', 'count', 'none', false, 'Inferences decided negative, with a label'),
+        ('quality_binary', 'n', 'count', 'none', false, 'Labelled inferences with a decision'),
+        ('quality_binary', 'tp', 'count', 'none', false, 'True positives: decided and labelled positive'),
+        ('quality_binary', 'fp', 'count', 'none', false, 'False positives: decided positive, labelled negative'),
+        ('quality_binary', 'fn', 'count', 'none', false, 'False negatives: decided negative, labelled positive'),
+        ('quality_binary', 'tn', 'count', 'none', false, 'True negatives: decided and labelled negative'),
+        ('quality_binary', 'positives', 'count', 'none', false, 'tp + fn'),
+        ('quality_binary', 'negatives', 'count', 'none', false, 'fp + tn'),
+        ('quality_binary', 'predicted_positive', 'count', 'none', false, 'tp + fp'),
+        ('quality_binary', 'accuracy', 'ratio', 'higher', true, '(tp + tn) / n'),
+        ('quality_binary', 'precision', 'ratio', 'higher', true, 'tp / (tp + fp)'),
+        ('quality_binary', 'npv', 'ratio', 'higher', true, 'Negative predictive value: tn / (tn + fn)'),
+        ('quality_binary', 'recall', 'ratio', 'higher', true, 'tp / (tp + fn)'),
+        ('quality_binary', 'specificity', 'ratio', 'higher', true, 'tn / (tn + fp)'),
+        ('quality_binary', 'prevalence', 'ratio', 'none', true, 'positives / n'),
+        ('quality_binary', 'predicted_positive_rate', 'ratio', 'none', true, 'predicted_positive / n'),
+        ('quality_binary', 'f1', 'ratio', 'higher', true, '2 tp / (2 tp + fp + fn)'),
+        ('quality_binary', 'balanced_accuracy', 'ratio', 'higher', true, '(recall + specificity) / 2'),
+        ('quality_binary', 'mcc', '1', 'higher', false, 'Matthews correlation coefficient'),
+        ('quality_binary', 'n_scored', 'count', 'none', false, 'Labelled inferences with a score'),
+        ('quality_binary', 'scored_positives', 'count', 'none', false, 'Positive ones among n_scored'),
+        ('quality_binary', 'scored_negatives', 'count', 'none', false, 'Negative ones among n_scored'),
+        ('quality_binary', 'auroc', '1', 'higher', true, 'Area under the ROC curve, from score cells'),
+        ('quality_binary', 'auroc_error_bound', '1', 'lower', false, 'Greatest difference of auroc to that of the raw scores'),
+        ('quality_binary', 'auroc_se', '1', 'lower', false, 'Standard error of auroc (DeLong)'),
+        ('quality_binary', 'average_precision', '1', 'higher', true, 'Average precision, from score cells'),
+        ('quality_binary', 'average_precision_min', '1', 'higher', false, 'Least average precision that the raw scores can have'),
+        ('quality_binary', 'average_precision_max', '1', 'higher', false, 'Greatest average precision that the raw scores can have'),
+        ('quality_binary', 'log_loss', '1', 'lower', true, 'Mean of -ln of the probability given to the label'),
+        ('quality_binary', 'log_loss_clipped', 'count', 'lower', false, 'Labelled scores whose log loss was held to 2^-52'),
+        ('quality_binary', 'brier', '1', 'lower', true, 'Mean of (score - label)^2'),
+        ('quality_binary', 'decisions_off_threshold', 'count', 'none', false, 'Labelled inferences whose own prediction differs from score >= threshold'),
+        ('quality_binary', 'value_sum', 'value', 'higher', false, 'What the decisions are worth together, by the model\'s value matrix'),
+        ('quality_binary', 'value_per_label', 'value', 'higher', false, 'value_sum / n'),
+        ('quality_threshold', 'n', 'count', 'none', false, 'Labelled inferences with a decision'),
+        ('quality_threshold', 'tp', 'count', 'none', false, 'True positives: decided and labelled positive'),
+        ('quality_threshold', 'fp', 'count', 'none', false, 'False positives: decided positive, labelled negative'),
+        ('quality_threshold', 'fn', 'count', 'none', false, 'False negatives: decided negative, labelled positive'),
+        ('quality_threshold', 'tn', 'count', 'none', false, 'True negatives: decided and labelled negative'),
+        ('quality_threshold', 'positives', 'count', 'none', false, 'tp + fn'),
+        ('quality_threshold', 'negatives', 'count', 'none', false, 'fp + tn'),
+        ('quality_threshold', 'predicted_positive', 'count', 'none', false, 'tp + fp'),
+        ('quality_threshold', 'accuracy', 'ratio', 'higher', true, '(tp + tn) / n'),
+        ('quality_threshold', 'precision', 'ratio', 'higher', true, 'tp / (tp + fp)'),
+        ('quality_threshold', 'npv', 'ratio', 'higher', true, 'Negative predictive value: tn / (tn + fn)'),
+        ('quality_threshold', 'recall', 'ratio', 'higher', true, 'tp / (tp + fn)'),
+        ('quality_threshold', 'specificity', 'ratio', 'higher', true, 'tn / (tn + fp)'),
+        ('quality_threshold', 'prevalence', 'ratio', 'none', true, 'positives / n'),
+        ('quality_threshold', 'predicted_positive_rate', 'ratio', 'none', true, 'predicted_positive / n'),
+        ('quality_threshold', 'f1', 'ratio', 'higher', true, '2 tp / (2 tp + fp + fn)'),
+        ('quality_threshold', 'balanced_accuracy', 'ratio', 'higher', true, '(recall + specificity) / 2'),
+        ('quality_threshold', 'mcc', '1', 'higher', false, 'Matthews correlation coefficient'),
+        ('quality_threshold', 'value_sum', 'value', 'higher', false, 'What the decisions are worth together, by the model\'s value matrix'),
+        ('quality_threshold', 'value_per_label', 'value', 'higher', false, 'value_sum / n'),
+        ('calibration', 'n_scored', 'count', 'none', false, 'Labelled inferences with a score'),
+        ('calibration', 'ece', '1', 'lower', false, 'Expected calibration error: mean distance of the bins\' rates and scores, biased upward for few records'),
+        ('calibration', 'mce', '1', 'lower', false, 'Greatest distance of a bin\'s rate and mean score'),
+        ('calibration', 'score_sum', '1', 'none', false, 'Sum of the scores: how many positives they promise'),
+        ('calibration', 'positives', 'count', 'none', false, 'Positive labels'),
+        ('calibration', 'calibration_bias', '1', 'zero', false, '(score_sum - positives) / n_scored: positive is too high'),
+        ('calibration', 'calibration_z', '1', 'zero', false, 'Standardised bias: beyond 2 in size it is hardly chance'),
+        ('calibration', 'brier_reliability', '1', 'lower', false, 'Part of the Brier score that miscalibration makes (Murphy)'),
+        ('calibration', 'brier_resolution', '1', 'higher', false, 'Part of the Brier score that telling cases apart takes away'),
+        ('calibration', 'brier_uncertainty', '1', 'none', false, 'Part of the Brier score that the base rate makes'),
+        ('calibration', 'brier_residual', '1', 'zero', false, 'The rest of the Brier score: spread inside the bins'),
+        ('calibration_bins', 'n', 'count', 'none', false, 'Labelled scores in the bin'),
+        ('calibration_bins', 'positives', 'count', 'none', false, 'Positive labels among them'),
+        ('calibration_bins', 'score_sum', '1', 'none', false, 'Sum of the scores'),
+        ('calibration_bins', 'mean_score', 'ratio', 'none', false, 'score_sum / n: what the scores promise'),
+        ('calibration_bins', 'positive_rate', 'ratio', 'none', true, 'positives / n: what the labels say'),
+        ('quality_regression', 'n', 'count', 'none', false, 'Labelled inferences whose prediction and label are numbers'),
+        ('quality_regression', 'mean_error', 'label', 'zero', true, 'Mean of prediction - label: positive is too high'),
+        ('quality_regression', 'mae', 'label', 'lower', true, 'Mean absolute error'),
+        ('quality_regression', 'mse', 'label^2', 'lower', false, 'Mean squared error'),
+        ('quality_regression', 'rmse', 'label', 'lower', false, 'Square root of mse'),
+        ('quality_regression', 'r2', '1', 'higher', false, 'Share of the labels\' variance that the predictions explain; below 0 they are worse than the mean label'),
+        ('quality_regression', 'mape', '1', 'lower', false, 'Mean of |error| / |label| over mape_n, a fraction'),
+        ('quality_regression', 'mape_n', 'count', 'none', false, 'Pairs whose label is not 0 (and whose relative error is at most 1e150)'),
+        ('quality_regression', 'rmsle', '1', 'lower', false, 'Root of the mean squared difference of log(1 + x) over rmsle_n'),
+        ('quality_regression', 'rmsle_n', 'count', 'none', false, 'Pairs whose prediction and label are above -1'),
+        ('quality_regression', 'pearson', '1', 'higher', false, 'Correlation of predictions and labels'),
+        ('quality_regression', 'abs_error_p50', 'label', 'lower', false, 'Median absolute error, within 1/256 of the exact one'),
+        ('quality_regression', 'abs_error_p90', 'label', 'lower', false, '90 % quantile of the absolute error, within 1/256'),
+        ('quality_regression', 'abs_error_p99', 'label', 'lower', false, '99 % quantile of the absolute error, within 1/256'),
+        ('quality_regression', 'abs_error_max', 'label', 'lower', false, 'Greatest absolute error, at most 1/128 too high'),
+        ('quality_regression', 'label_mean', 'label', 'none', false, 'Mean label'),
+        ('quality_regression', 'prediction_mean', 'label', 'none', false, 'Mean prediction'),
+        ('quality_regression', 'label_sum', 'label', 'none', false, 'Sum of the labels'),
+        ('quality_regression', 'prediction_sum', 'label', 'none', false, 'Sum of the predictions'),
+        ('quality_regression', 'abs_error_sum', 'label', 'lower', false, 'Sum of absolute errors: n times mae'),
+        ('quality_regression', 'error_square_sum', 'label^2', 'lower', false, 'Sum of squared errors: n times mse'),
+        ('quality_multiclass', 'n', 'count', 'none', false, 'Labelled inferences with a predicted class'),
+        ('quality_multiclass', 'correct', 'count', 'none', false, 'Those whose predicted class is the true one'),
+        ('quality_multiclass', 'accuracy', 'ratio', 'higher', true, 'correct / n; micro precision, recall and F1 are equal to it'),
+        ('quality_multiclass', 'macro_precision', 'ratio', 'higher', false, 'Mean of the precision of all classes that have one'),
+        ('quality_multiclass', 'macro_precision_classes', 'count', 'none', false, 'Classes with a precision'),
+        ('quality_multiclass', 'macro_recall', 'ratio', 'higher', false, 'Mean of the recall of all classes that have one'),
+        ('quality_multiclass', 'macro_recall_classes', 'count', 'none', false, 'Classes with a recall'),
+        ('quality_multiclass', 'macro_f1', 'ratio', 'higher', false, 'Mean of the F1 of all classes that have one'),
+        ('quality_multiclass', 'macro_f1_classes', 'count', 'none', false, 'Classes with an F1'),
+        ('quality_multiclass', 'weighted_precision', 'ratio', 'higher', false, 'Mean precision, weighted by support'),
+        ('quality_multiclass', 'weighted_recall', 'ratio', 'higher', false, 'Mean recall, weighted by support'),
+        ('quality_multiclass', 'weighted_f1', 'ratio', 'higher', false, 'Mean F1, weighted by support'),
+        ('quality_multiclass', 'mcc', '1', 'higher', false, 'Matthews correlation coefficient of several classes'),
+        ('quality_multiclass', 'n_scored', 'count', 'none', false, 'Labelled inferences with scores by class'),
+        ('quality_multiclass', 'log_loss', '1', 'lower', true, 'Mean of -ln of the score of the true class'),
+        ('quality_multiclass', 'log_loss_clipped', 'count', 'lower', false, 'Labelled inferences whose log loss was held to 2^-52'),
+        ('quality_multiclass', 'brier', '1', 'lower', false, 'Mean of the sum of (score - truth)^2 over classes'),
+        ('quality_multiclass', 'top_2_hits', 'count', 'none', false, 'Inferences whose true class is among the 2 of greatest score'),
+        ('quality_multiclass', 'top_2_accuracy', 'ratio', 'higher', true, 'top_2_hits / n_scored'),
+        ('quality_multiclass', 'top_3_hits', 'count', 'none', false, 'Inferences whose true class is among the 3 of greatest score'),
+        ('quality_multiclass', 'top_3_accuracy', 'ratio', 'higher', true, 'top_3_hits / n_scored'),
+        ('quality_multiclass', 'top_5_hits', 'count', 'none', false, 'Inferences whose true class is among the 5 of greatest score'),
+        ('quality_multiclass', 'top_5_accuracy', 'ratio', 'higher', true, 'top_5_hits / n_scored'),
+        ('quality_multiclass', 'auroc_ovr_macro', '1', 'higher', false, 'Mean of the AUROC of each class against the rest'),
+        ('quality_multiclass', 'auroc_ovr_classes', 'count', 'none', false, 'Classes with an AUROC'),
+        ('quality_classes', 'support', 'count', 'none', false, 'Labelled inferences whose true class it is'),
+        ('quality_classes', 'predicted', 'count', 'none', false, 'Labelled inferences whose predicted class it is'),
+        ('quality_classes', 'tp', 'count', 'none', false, 'True positives: it is both'),
+        ('quality_classes', 'precision', 'ratio', 'higher', true, 'tp / predicted'),
+        ('quality_classes', 'recall', 'ratio', 'higher', true, 'tp / support'),
+        ('quality_classes', 'f1', 'ratio', 'higher', true, '2 tp / (predicted + support)'),
+        ('quality_classes', 'auroc', '1', 'higher', true, 'Area under the ROC curve of the class against the rest, from score cells'),
+        ('quality_classes', 'auroc_error_bound', '1', 'lower', false, 'Greatest difference of auroc to that of the raw scores'),
+        ('confusion', 'n', 'count', 'none', false, 'Labelled inferences of this true and predicted class'),
+        ('quality_estimated', 'n', 'count', 'none', false, 'Inferences with a score'),
+        ('quality_estimated', 'est_tp', 'count', 'none', false, 'Expected true positives'),
+        ('quality_estimated', 'est_fp', 'count', 'none', false, 'Expected false positives'),
+        ('quality_estimated', 'est_fn', 'count', 'none', false, 'Expected false negatives'),
+        ('quality_estimated', 'est_tn', 'count', 'none', false, 'Expected true negatives'),
+        ('quality_estimated', 'est_accuracy', 'ratio', 'higher', true, 'Estimated share of right decisions'),
+        ('quality_estimated', 'est_precision', 'ratio', 'higher', true, 'Estimated precision'),
+        ('quality_estimated', 'est_recall', 'ratio', 'higher', true, 'Estimated recall'),
+        ('quality_estimated', 'est_f1', 'ratio', 'higher', true, 'Estimated F1'),
+        ('quality_estimated', 'est_auroc', '1', 'higher', true, 'Estimated area under the ROC curve, from score cells'),
+        ('quality_estimated', 'est_auroc_error_bound', '1', 'lower', false, 'What binning may change of est_auroc at most'),
+        ('quality_estimated', 'n_labelled', 'count', 'none', false, 'Labelled inferences with a score'),
+        ('quality_estimated', 'realized_accuracy', 'ratio', 'higher', false, 'Share of right decisions of the labelled'),
+        ('quality_estimated', 'realized_f1', 'ratio', 'higher', false, 'F1 of the labelled'),
+        ('quality_estimated', 'realized_auroc', '1', 'higher', false, 'Area under the ROC curve of the labelled, from score cells'),
+        ('quality_estimated', 'est_labelled_accuracy', 'ratio', 'higher', false, 'Estimated accuracy of exactly the labelled'),
+        ('quality_estimated', 'est_labelled_f1', 'ratio', 'higher', false, 'Estimated F1 of exactly the labelled'),
+        ('quality_estimated', 'est_labelled_auroc', '1', 'higher', false, 'Estimated area under the ROC curve of exactly the labelled'),
+        ('quality_estimated', 'accuracy_gap', 'ratio', 'zero', false, 'realized_accuracy - est_labelled_accuracy'),
+        ('quality_estimated', 'f1_gap', 'ratio', 'zero', false, 'realized_f1 - est_labelled_f1'),
+        ('quality_estimated', 'auroc_gap', '1', 'zero', false, 'realized_auroc - est_labelled_auroc'),
+        ('quality_estimated', 'accuracy_gap_z', '1', 'zero', false, 'accuracy_gap over its standard deviation: beyond 2 in size the calibration no longer holds'),
+        ('quality_estimated', 'blended_accuracy', 'ratio', 'higher', false, 'Realised where labels are in, estimated for the rest'),
+        ('data_quality', 'inferences', 'count', 'none', false, 'Accepted inferences'),
+        ('data_quality', 'values', 'count', 'none', false, 'Values of its kind'),
+        ('data_quality', 'missing', 'count', 'lower', false, 'Inferences without a value: absent, null, NaN or infinite'),
+        ('data_quality', 'missing_rate', 'ratio', 'lower', true, 'missing / inferences'),
+        ('data_quality', 'non_finite', 'count', 'lower', false, 'NaN, infinite, or beyond 1e150, among the missing'),
+        ('data_quality', 'type_errors', 'count', 'lower', false, 'Values of another kind; they enter no other figure'),
+        ('data_quality', 'type_error_rate', 'ratio', 'lower', false, 'type_errors / inferences'),
+        ('data_quality', 'out_of_range', 'count', 'lower', false, 'Numbers outside the declared range, or else that of the reference'),
+        ('data_quality', 'out_of_range_rate', 'ratio', 'lower', false, 'out_of_range / values'),
+        ('data_quality', 'new_categories', 'count', 'lower', false, 'Distinct texts that the reference does not have'),
+        ('data_quality', 'new_category_values', 'count', 'lower', false, 'Values with such a text'),
+        ('data_quality', 'distinct', 'count', 'none', false, 'Distinct texts, exact up to the cap on them'),
+        ('data_quality', 'is_constant', 'ratio', 'none', false, '1 if there are at least two values and all are equal, else 0'),
+        ('data_quality', 'min', 'feature', 'none', false, 'Least number'),
+        ('data_quality', 'max', 'feature', 'none', false, 'Greatest number'),
+        ('data_quality', 'mean', 'feature', 'none', false, 'Mean of the numbers'),
+        ('data_quality', 'sd', 'feature', 'none', false, 'Standard deviation of the numbers (n - 1)'),
+        ('data_quality', 'p01', 'feature', 'none', false, '1 % quantile of the numbers, within 1/64 of the exact one; with a reference inside its cells of 1 %'),
+        ('data_quality', 'p25', 'feature', 'none', false, '25 % quantile of the numbers, alike'),
+        ('data_quality', 'p50', 'feature', 'none', false, 'Median of the numbers, alike'),
+        ('data_quality', 'p75', 'feature', 'none', false, '75 % quantile of the numbers, alike'),
+        ('data_quality', 'p99', 'feature', 'none', false, '99 % quantile of the numbers, alike'),
+        ('data_quality', 'top_category_n', 'count', 'none', false, 'How often it came'),
+        ('drift', 'value', '1', 'lower', true, 'Distance, statistic or rate, by method'),
+        ('drift', 'effect', '1', 'lower', false, 'What thresholds are held against'),
+        ('drift', 'p_value', '1', 'none', false, 'How likely chance alone makes as much'),
+        ('drift', 'p_adjusted', '1', 'none', false, 'p_value, adjusted for all comparisons of the window by the same method (Benjamini-Hochberg)'),
+        ('drift', 'warn_at', '1', 'none', false, 'The least effect that is worth a warning'),
+        ('drift', 'drift_at', '1', 'none', false, 'The least effect that is drift'),
+        ('drift', 'alpha', '1', 'none', false, 'Adjusted p-values above it are chance; rates do not use it'),
+        ('drift', 'is_primary', 'count', 'none', false, '1 for the one method of each feature that alerts and overviews read'),
+        ('drift', 'bins', 'count', 'none', false, 'Bins or categories that hold any value; 0 for rates'),
+        ('drift', 'n', 'count', 'none', false, 'Values of the window; of the missing rate its inferences'),
+        ('drift', 'reference_n', 'count', 'none', false, 'Those of the reference')
+        ],
+        'Array(Tuple(family String, metric String, unit String, better String, has_interval Bool, description String))'
+    )) AS m
+)
+COMMENT 'Every metric of the views: its unit, which way is better, and what it is';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`metrics`
 (
     `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',

@@ -2,6 +2,7 @@
 
 pub mod ddl;
 pub mod tables;
+mod catalogue;
 pub mod views;
 mod rowbinary;
 pub mod row;

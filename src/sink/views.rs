@@ -3,6 +3,7 @@
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
 
+use super::catalogue::entries;
 use super::ddl::{Databases, Engine, create_database, literal, quoted};
 use super::tables::{METRIC_KEY, TIME, Table, TableColumn, column_list};
 
@@ -41,6 +42,8 @@ pub fn views(databases: &Databases) -> Vec<ViewSpec> {
         ..stream_health(databases)
     });
     all.push(models_now(databases));
+    all.push(last_sealed(databases));
+    all.push(metric_catalogue(databases));
     all.push(long(databases));
     all
 }
@@ -240,6 +243,110 @@ fn models_now(databases: &Databases) -> ViewSpec {
                 .to_owned(),
         columns: models_now_columns(),
         select,
+        definer: true,
+    }
+}
+
+fn last_sealed_columns() -> Vec<TableColumn> {
+    let c = TableColumn::new;
+    let spec = Table::Metric(MetricTable::Serving).spec();
+    let mut columns: Vec<_> = spec.columns.iter().take(7).cloned().collect();
+    let figure = |name: &str, comment: &str| c(name, "Nullable(Float64)", comment);
+    columns.extend([
+        c("inferences", "UInt64", "Accepted inferences"),
+        figure("error_rate", "errors / inferences"),
+        figure("latency_p99_ms", "99 % quantile of latency, at most 1/128 above the exact one"),
+        c("labelled", "UInt64", "Inferences with a label; 0 where the job reads no labels"),
+        figure("coverage", "labelled / inferences; NULL where the job reads no labels"),
+        figure("accuracy", "Right decisions / decisions, of models that decide"),
+        figure("accuracy_lower", "Lower limit of the 95 % interval of accuracy"),
+        figure("accuracy_upper", "Upper limit of the 95 % interval of accuracy"),
+        figure("auroc", "Area under the ROC curve, of binary models"),
+        figure("auroc_lower", "Lower limit of the 95 % interval of auroc"),
+        figure("auroc_upper", "Upper limit of the 95 % interval of auroc"),
+        figure("mae", "Mean absolute error, of models that predict numbers"),
+        figure("rmse", "Root of the mean squared error, of models that predict numbers"),
+    ]);
+    columns
+}
+
+/// A table that a model has rows in has one for each of its windows, so its last sealed one is that of the serving rows
+/// or not there.
+fn last_sealed(databases: &Databases) -> ViewSpec {
+    const KEY: &str = "window_start, window_end, grain, job, model, version, segment";
+    let last = |table: MetricTable, columns: &str| {
+        format!(
+            "(\n    SELECT {KEY}, {columns}\n    FROM {db}.{name} FINAL\n    WHERE sealed\n    \
+             ORDER BY window_start DESC\n    LIMIT 1 BY job, model, version, segment, grain\n)",
+            db = quoted(&databases.tables),
+            name = quoted(table.name()),
+        )
+    };
+    let accuracy = "accuracy, accuracy_lower, accuracy_upper";
+    let select = format!(
+        "SELECT {KEY}, s.inferences AS inferences, s.error_rate AS error_rate, s.latency_p99_ms AS latency_p99_ms,\n    \
+         l.labelled AS labelled, l.coverage AS coverage,\n    \
+         ifNull(b.accuracy, c.accuracy) AS accuracy, ifNull(b.accuracy_lower, c.accuracy_lower) AS accuracy_lower,\n    \
+         ifNull(b.accuracy_upper, c.accuracy_upper) AS accuracy_upper,\n    \
+         b.auroc AS auroc, b.auroc_lower AS auroc_lower, b.auroc_upper AS auroc_upper, r.mae AS mae, r.rmse AS rmse\n\
+         FROM\n{serving} AS s\nLEFT JOIN\n{labels} AS l USING ({KEY})\nLEFT JOIN\n{binary} AS b USING ({KEY})\n\
+         LEFT JOIN\n{classes} AS c USING ({KEY})\nLEFT JOIN\n{numbers} AS r USING ({KEY})",
+        serving = last(MetricTable::Serving, "inferences, error_rate, latency_p99_ms"),
+        labels = last(MetricTable::Labels, "labelled, coverage"),
+        binary = last(
+            MetricTable::QualityBinary,
+            &format!("{accuracy}, auroc, auroc_lower, auroc_upper")
+        ),
+        classes = last(MetricTable::QualityMulticlass, accuracy),
+        numbers = last(MetricTable::QualityRegression, "mae, rmse"),
+    );
+    ViewSpec {
+        database: databases.views.clone(),
+        name: "last_sealed",
+        comment: "The last complete window of each model, version, segment and grain: nothing can change its figures"
+            .to_owned(),
+        columns: last_sealed_columns(),
+        select,
+        definer: true,
+    }
+}
+
+fn metric_catalogue(databases: &Databases) -> ViewSpec {
+    let c = TableColumn::new;
+    let name = "LowCardinality(String)";
+    let columns = vec![
+        c("family", name, "The view that has the metric as a column"),
+        c("metric", "String", "The name of that column, and in the view metrics"),
+        c(
+            "unit",
+            name,
+            "count, ratio (0 to 1), 1 (none), ms, 1/s, label (that of the label), label^2, value (that of the \
+             configuration) or feature (that of the feature)",
+        ),
+        c("better", name, "higher, lower, zero (the nearer to 0 the better) or none"),
+        c("has_interval", "Bool", "Whether the limits of its 95 % interval stand beside it"),
+        c("description", "String", "What it is"),
+    ];
+    let rows: Vec<_> = entries()
+        .iter()
+        .map(|e| {
+            let texts = [e.family, &e.metric, e.unit, e.better].map(literal).join(", ");
+            format!("        ({texts}, {}, {})", e.has_interval, literal(&e.description))
+        })
+        .collect();
+    ViewSpec {
+        database: databases.views.clone(),
+        name: "metric_catalogue",
+        comment: "Every metric of the views: its unit, which way is better, and what it is"
+            .to_owned(),
+        select: format!(
+            "SELECT m.family AS family, m.metric AS metric, m.unit AS unit, m.better AS better,\n    \
+             m.has_interval AS has_interval, m.description AS description\nFROM\n(\n    SELECT arrayJoin(CAST(\n        \
+             [\n{}\n        ],\n        'Array(Tuple(family String, metric String, unit String, better String, has_interval \
+             Bool, description String))'\n    )) AS m\n)",
+            rows.join(",\n")
+        ),
+        columns,
         definer: true,
     }
 }

@@ -6,7 +6,8 @@ mod reference;
 pub mod links;
 mod screen;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -52,6 +53,9 @@ pub struct Args {
     /// Port of ClickHouse [default: a free one]
     #[arg(long)]
     clickhouse_port: Option<u16>,
+    /// An XML file with more users for ClickHouse, such as deploy/clickhouse/users.d/tidegauge.xml
+    #[arg(long, value_name = "FILE")]
+    clickhouse_users: Option<PathBuf>,
     /// Inferences for each second
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     rate: u32,
@@ -93,6 +97,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     terminal::print("starting an embedded Kafka broker and ClickHouse ...\n");
     let folder = Folder::make();
+    if let Some(users) = &args.clickhouse_users {
+        folder.add_users(users)?;
+    }
     let clickhouse = EmbeddedClickHouse::start(&EmbeddedOptions {
         data_dir: folder.0.clone(),
         http_port: args.clickhouse_port,
@@ -350,6 +357,17 @@ impl Folder {
     fn make() -> Self {
         let name = format!("tidegauge-demo-{}-{}", std::process::id(), terminal::now_ms());
         Self(std::env::temp_dir().join(name))
+    }
+
+    /// Puts a file of users where ClickHouse reads it beside its own.
+    fn add_users(&self, file: &Path) -> Result<(), Failure> {
+        let users = self.0.join("users.d");
+        let copied =
+            fs::create_dir_all(&users).and_then(|()| fs::copy(file, users.join("demo.xml")));
+        copied.map(drop).map_err(|error| {
+            let said = format!("--clickhouse-users {}: {error}", file.display());
+            Failure::new("usage", said)
+        })
     }
 }
 

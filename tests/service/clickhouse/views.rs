@@ -150,6 +150,75 @@ async fn models_now_has_one_row_for_each_model_and_version() {
     );
 }
 
+#[tokio::test]
+async fn last_sealed_has_the_last_complete_window_of_each_model() {
+    let mut sink = ready("last_sealed").await;
+    let mut rows = Vec::new();
+    // Of v2 the labels of the second hour are still awaited, of v1 those of the third.
+    for (version, sealed_hours) in [("v1", 2), ("v2", 1)] {
+        for hour in 0..3 {
+            for table in [MetricTable::Serving, MetricTable::Labels, MetricTable::QualityMulticlass]
+            {
+                // The second hour of v1 has no decisions.
+                if table == MetricTable::QualityMulticlass && hour == 1 {
+                    continue;
+                }
+                let mut row = metric_row(table, 1);
+                row.key = key("m", version, "all", hour);
+                row.sealed = hour < sealed_hours;
+                for (column, value) in table.columns().iter().zip(&mut row.values) {
+                    match column.name {
+                        "inferences" => *value = Value::Count(10 + u64::try_from(hour).unwrap()),
+                        "accuracy" => *value = Value::Figure(Ok(0.75)),
+                        _ => {}
+                    }
+                }
+                rows.push(row);
+            }
+        }
+    }
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    assert_eq!(
+        server().query(
+            "SELECT version, toHour(window_start), grain, segment, inferences, accuracy, auroc, mae \
+             FROM last_sealed_bi.last_sealed ORDER BY version"
+        ),
+        "v1\t1\t1h\tall\t11\t\\N\t\\N\t\\N\nv2\t0\t1h\tall\t10\t0.75\t\\N\t\\N\n"
+    );
+}
+
+#[tokio::test]
+async fn the_catalogue_has_every_metric_of_the_views_and_no_other() {
+    let mut sink = ready("catalogue").await;
+    let rows: Vec<_> = MetricTable::ALL.into_iter().map(|table| metric_row(table, 2)).collect();
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    let columns = "SELECT (table, name) FROM system.columns WHERE database = 'catalogue_bi'";
+    for (what, condition) in [
+        ("a column", format!("(family, metric) NOT IN ({columns})")),
+        (
+            "limits where it says so",
+            format!("has_interval != ((family, concat(metric, '_upper')) IN ({columns}))"),
+        ),
+    ] {
+        let found = server().query(&format!(
+            "SELECT family, metric FROM catalogue_bi.metric_catalogue WHERE {condition}"
+        ));
+        assert_eq!(found, "", "each has {what}");
+    }
+    let missing = server().query(
+        "SELECT DISTINCT family, metric FROM catalogue_bi.metrics \
+         WHERE (family, metric) NOT IN (SELECT family, metric FROM catalogue_bi.metric_catalogue)",
+    );
+    assert_eq!(missing, "", "the long view has no other");
+    assert_eq!(
+        server().query(
+            "SELECT unit, better, has_interval, description FROM catalogue_bi.metric_catalogue \
+             WHERE family = 'quality_binary' AND metric = 'recall'"
+        ),
+        "ratio\thigher\ttrue\ttp / (tp + fn)\n"
+    );
+}
+
 /// What Superset, Metabase and Grafana show without trouble.
 const ALLOWED_TYPES: &str = "'String', 'LowCardinality(String)', 'Float64', 'Nullable(Float64)', 'UInt64', 'Int64', \
      'Int32', 'Bool', 'DateTime64(3, \\'UTC\\')', 'Nullable(DateTime64(3, \\'UTC\\'))'";
@@ -174,7 +243,7 @@ async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
     let tables = "FROM system.tables WHERE database IN ('guard', 'guard_bi')";
     assert_eq!(server().query(&format!("SELECT name {tables} AND comment = ''")), "");
     let mut views: Vec<_> = MetricTable::ALL.iter().map(|table| table.name()).collect();
-    views.extend(["metrics", "models_now", "stream_health"]);
+    views.extend(["last_sealed", "metric_catalogue", "metrics", "models_now", "stream_health"]);
     views.sort_unstable();
     assert_eq!(
         server().query(&format!("SELECT name {tables} AND database = 'guard_bi' ORDER BY name")),
