@@ -22,7 +22,7 @@ pub const MAX_BATCH_ROWS: usize = 100_000;
 pub const MAX_BATCH_BYTES: usize = 64 << 20;
 
 /// Rows of one table on their way into batches.
-struct Batches {
+pub(super) struct Batches {
     table: Table,
     header: Vec<u8>,
     body: Vec<u8>,
@@ -33,7 +33,7 @@ struct Batches {
 }
 
 impl Batches {
-    fn new(table: Table) -> Self {
+    pub(super) fn new(table: Table) -> Self {
         let spec = table.spec();
         let columns: Vec<_> =
             spec.written().map(|c| (c.name.as_str(), c.data_type.as_str())).collect();
@@ -50,7 +50,7 @@ impl Batches {
     }
 
     /// Where the next row is appended.
-    fn row(&mut self) -> &mut Vec<u8> {
+    pub(super) fn row(&mut self) -> &mut Vec<u8> {
         if self.rows >= self.max_rows || self.body.len() >= self.max_bytes {
             self.cut();
         }
@@ -69,7 +69,7 @@ impl Batches {
         }
     }
 
-    fn finish(mut self) -> Vec<RowBatch> {
+    pub(super) fn finish(mut self) -> Vec<RowBatch> {
         self.cut();
         self.done
     }
