@@ -25,6 +25,10 @@ pub enum Point {
     MarkAcknowledged,
     /// The commit has been asked for, the workers do not know yet that they are clean.
     Committed,
+    /// Rows of alerts are acknowledged, nobody has noted that people are to be told.
+    AlertsWritten,
+    /// Notifications are noted, none has been sent.
+    NotificationsWritten,
     /// The thread that polls Kafka, before a poll, while partitions are read.
     KafkaPoll,
     /// Broken: the mark is written before the rows that it vouches for.
@@ -105,7 +109,7 @@ mod armed {
     /// More than the records of any window.
     const COUNTED_VERSION: u64 = 1_000_000;
 
-    const NAMES: [(&str, Point); 14] = [
+    const NAMES: [(&str, Point); 16] = [
         ("before-insert", Point::BeforeInsert),
         ("insert-sent", Point::InsertSent),
         ("states-acknowledged", Point::StatesAcknowledged),
@@ -113,6 +117,8 @@ mod armed {
         ("metrics-acknowledged", Point::MetricsAcknowledged),
         ("mark-acknowledged", Point::MarkAcknowledged),
         ("committed", Point::Committed),
+        ("alerts-written", Point::AlertsWritten),
+        ("notifications-written", Point::NotificationsWritten),
         ("kafka-poll", Point::KafkaPoll),
         ("mark-before-rows", Point::MarkBeforeRows),
         ("failed-insert-dropped", Point::FailedInsertDropped),

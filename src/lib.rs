@@ -20,10 +20,10 @@
 //! | 8 | [`commands`] | one file for each subcommand |
 //! | 7 | [`config`] | what file and environment say → settings, checked once |
 //! | 6 | [`http`] | `/healthz`, `/readyz`, `/metrics` |
-//! | 5 | [`pipeline`] | the flow: workers, the one writer, back-pressure, stop |
+//! | 5 | [`pipeline`], [`alerting`] | the flow: workers, the one writer, back-pressure, stop; rules evaluated beside it, people told |
 //! | 4 | [`sink`] | rows and dead letters out |
 //! | 3 | [`report`] | metric rows → a page for people |
-//! | 2 | [`evaluate`], [`decode`], [`source`], [`traffic`], [`embedded`], [`dashboards`] | states → metric rows; bytes → events; Kafka in; seeded traffic; real services beside the process; chart definitions → files of BI tools |
+//! | 2 | [`evaluate`], [`alerts`], [`decode`], [`source`], [`traffic`], [`embedded`], [`dashboards`] | states → metric rows; metric rows → alerts; bytes → events; Kafka in; seeded traffic; real services beside the process; chart definitions → files of BI tools |
 //! | 1 | [`telemetry`], [`failpoint`], [`profile`] | the program's own counters, readiness, logs; where tests break it; reference profiles as documents |
 //! | 0 | [`engine`] | pure and deterministic: join, windows, metrics |
 //!
@@ -38,6 +38,7 @@ pub mod failpoint;
 pub mod telemetry;
 pub mod profile;
 pub mod evaluate;
+pub mod alerts;
 pub mod decode;
 pub mod source;
 pub mod traffic;
@@ -46,6 +47,7 @@ pub mod dashboards;
 pub mod report;
 pub mod sink;
 pub mod pipeline;
+pub mod alerting;
 pub mod http;
 pub mod config;
 pub mod commands;

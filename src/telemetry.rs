@@ -163,6 +163,8 @@ struct Meters {
     partitions: Family<Numbered, Gauge>,
     not_ready: Family<Single, Gauge>,
     mostly_late: Gauge,
+    alerts_open: Gauge,
+    notifications: Family<[(&'static str, String); 2], Counter>,
 }
 
 impl Meters {
@@ -217,6 +219,11 @@ impl Meters {
             mostly_late: meter!(
                 "mostly_late",
                 "1 while nearly all inferences are late: loaded later, or lateness is too short"
+            ),
+            alerts_open: meter!("alerts_open", "Alerts of the configured rules that are open"),
+            notifications: meter!(
+                "notifications",
+                "Attempts to tell a target of a change of an alert, by target and result"
             ),
         }
     }
@@ -274,6 +281,18 @@ impl Telemetry {
 
     fn reasons_lock(&self) -> MutexGuard<'_, BTreeMap<Cause, String>> {
         self.inner.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many alerts are open.
+    pub fn alerts_open(&self, open: usize) {
+        self.meters().alerts_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// One attempt to tell a target.
+    pub fn notification(&self, target: &str, is_delivered: bool) {
+        let result = if is_delivered { "delivered" } else { "failed" };
+        let labels = [("target", target.to_owned()), ("result", result.to_owned())];
+        self.meters().notifications.get_or_create(&labels).inc();
     }
 
     fn meters(&self) -> &Meters {

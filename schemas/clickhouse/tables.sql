@@ -729,3 +729,46 @@ ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start, kind, feature, method)
 COMMENT 'How far features and scores lie from those of the model\'s reference, by each method, and whether that is drift';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`alerts`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `rule` LowCardinality(String) COMMENT 'Name of the rule in the configuration',
+    `metric` LowCardinality(String) COMMENT 'What the rule is about: table.column',
+    `severity` LowCardinality(String) COMMENT 'As the rule says',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `feature` String COMMENT 'Keys of the metric row beside the window\'s, with / between; else empty',
+    `grain` LowCardinality(String) COMMENT 'Length of the windows: 5m, 1h, 1d',
+    `opened_window` DateTime64(3, 'UTC') COMMENT 'Start of the window that completed the run of breaches',
+    `opened_window_end` DateTime64(3, 'UTC') COMMENT 'Its end',
+    `state` LowCardinality(String) COMMENT 'opened, resolved, or retracted: later labels say that it never held',
+    `resolved_window` Nullable(DateTime64(3, 'UTC')) COMMENT 'Start of the window that ended it',
+    `resolved_window_end` Nullable(DateTime64(3, 'UTC')) COMMENT 'Its end',
+    `value` Nullable(Float64) COMMENT 'The figure in the window that changed the state last',
+    `lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval',
+    `upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval',
+    `threshold` Nullable(Float64) COMMENT 'The rule\'s threshold; NULL for verdicts',
+    `n` Nullable(UInt64) COMMENT 'Records behind the figure; NULL where the table has no count',
+    `announced` UInt32 COMMENT 'Changes of state that were announced so far',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: versions of all windows up to the last evaluated, plus their number'
+)
+ENGINE = ReplacingMergeTree(row_version)
+ORDER BY (job, rule, model, version, segment, feature, grain, opened_window)
+COMMENT 'What rules of the configuration say about metric rows: one row for each alert, with its state';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`notifications`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `idempotency_key` String COMMENT 'The change: the same in every attempt and at every target',
+    `target` LowCardinality(String) COMMENT 'Name of the target in the configuration; empty: the change itself',
+    `payload` String COMMENT 'The change as JSON, as generic webhooks receive it',
+    `answer` String COMMENT 'What the target said when it took it, or why it was given up',
+    `status` LowCardinality(String) COMMENT 'pending, delivered, or given_up',
+    `created` DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When the server wrote the row',
+    `row_version` UInt64 COMMENT '1 while pending, then 2'
+)
+ENGINE = ReplacingMergeTree(row_version)
+ORDER BY (job, idempotency_key, target)
+COMMENT 'Changes of alerts and who was told of them: what is not delivered is sent again';

@@ -656,6 +656,35 @@ AS SELECT job, topic, partition, model, records, accepted, duplicate, late, dead
 FROM `tidegauge`.stream_health
 COMMENT 'What became of every record since the job\'s start, by topic partition and model: the outcomes add up to the records read';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`alerts`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `rule` LowCardinality(String) COMMENT 'Name of the rule in the configuration',
+    `metric` LowCardinality(String) COMMENT 'What the rule is about: table.column',
+    `severity` LowCardinality(String) COMMENT 'As the rule says',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `feature` String COMMENT 'Keys of the metric row beside the window\'s, with / between; else empty',
+    `grain` LowCardinality(String) COMMENT 'Length of the windows: 5m, 1h, 1d',
+    `opened_window` DateTime64(3, 'UTC') COMMENT 'Start of the window that completed the run of breaches',
+    `opened_window_end` DateTime64(3, 'UTC') COMMENT 'Its end',
+    `state` LowCardinality(String) COMMENT 'opened, resolved, or retracted: later labels say that it never held',
+    `resolved_window` Nullable(DateTime64(3, 'UTC')) COMMENT 'Start of the window that ended it',
+    `resolved_window_end` Nullable(DateTime64(3, 'UTC')) COMMENT 'Its end',
+    `value` Nullable(Float64) COMMENT 'The figure in the window that changed the state last',
+    `lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval',
+    `upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval',
+    `threshold` Nullable(Float64) COMMENT 'The rule\'s threshold; NULL for verdicts',
+    `n` Nullable(UInt64) COMMENT 'Records behind the figure; NULL where the table has no count',
+    `announced` UInt32 COMMENT 'Changes of state that were announced so far',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: versions of all windows up to the last evaluated, plus their number'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT job, rule, metric, severity, model, version, segment, feature, grain, opened_window, opened_window_end, state, resolved_window, resolved_window_end, value, lower, upper, threshold, n, announced, row_version
+FROM `tidegauge`.`alerts` FINAL
+COMMENT 'What rules of the configuration say about metric rows: one row for each alert, with its state';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`models_now`
 (
     `job` LowCardinality(String) COMMENT 'The job',

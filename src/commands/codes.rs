@@ -1,6 +1,7 @@
 //! Every error code that a user can meet, what the process does about it, and the remedy. The README prints this
 //! table; a test holds both together and finds codes that are missing.
 
+use crate::alerting::AlertingError;
 use crate::config::ConfigError;
 use crate::dashboards::chart::DefinitionError;
 use crate::decode::registry::RegistryError;
@@ -390,6 +391,12 @@ pub const CODES: &[Code] = &[
         Effect::DeadLetter,
         "send fewer features, scores or segments in one record",
     ),
+    code("notify_client", FAILED, "install the system's CA certificates"),
+    code(
+        "notify_failed",
+        FAILED,
+        "see what the target answered; check `notify.url` and its rights",
+    ),
 ];
 
 impl Effect {
@@ -475,6 +482,7 @@ macro_rules! failures {
 }
 
 failures!(
+    AlertingError,
     DefinitionError,
     ConfigError,
     RegistryError,

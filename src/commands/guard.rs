@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use super::Failure;
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
@@ -39,6 +41,8 @@ pub(crate) struct Guarded {
     binding: JobBinding,
     generation: u16,
     refusal: Refusal,
+    /// Who waits for the ends of flushes; dropped with this.
+    flushed: Option<watch::Sender<u64>>,
     /// Whether the job is ours.
     is_ours: bool,
     /// Whether the topics are what they were, of all that this flush writes.
@@ -63,7 +67,14 @@ impl Guarded {
         refusal: Refusal,
     ) -> Self {
         let (topics, is_ours, are_same) = (None, false, false);
-        Self { clickhouse, topics, binding, generation, refusal, is_ours, are_same }
+        let flushed = None;
+        Self { clickhouse, topics, binding, generation, refusal, flushed, is_ours, are_same }
+    }
+
+    /// Says after each flush that there was one.
+    pub(crate) fn telling(mut self, flushed: watch::Sender<u64>) -> Self {
+        self.flushed = Some(flushed);
+        self
     }
 
     /// Takes the job for this configuration, once.
@@ -102,6 +113,9 @@ impl Sink for Guarded {
         self.clickhouse.write(batch).await?;
         // The marks end a flush; what the next one writes is read after.
         self.are_same &= batch.table != Table::Marks;
+        if let Some(flushed) = self.flushed.as_ref().filter(|_| batch.table == Table::Marks) {
+            flushed.send_modify(|flushes| *flushes += 1);
+        }
         Ok(())
     }
 

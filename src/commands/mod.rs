@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Settings in, parts wired, exit code out.
 
 pub mod codes;
+pub mod alerts;
 pub mod dashboards;
 pub mod demo;
 pub mod init;
@@ -38,6 +39,7 @@ Examples:
                                          one page about files, without any service
   tidegauge query quality_binary --since 1d
                                          metric rows as a table, CSV or JSON Lines
+  tidegauge alerts test -c fraud.toml    send a test notification to every target
   tidegauge simulate --create-topics     fill topics with traffic to try things on
   tidegauge dashboards                   write the files of BI tools anew from the chart definitions
 
@@ -58,6 +60,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Alerts(alerts::Args),
     Dashboards(dashboards::Args),
     Demo(demo::Args),
     Init(init::Args),
@@ -88,6 +91,7 @@ impl ConfigFile {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Alerts(args) => alerts::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::guard::{Guarded, Refusal};
 use super::{Failure, terminal};
+use crate::alerting::Alerting;
 use crate::config::Settings;
 use crate::decode::Decoder;
 use crate::engine::Progress;
@@ -30,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two questions to a service that does not answer yet.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long an end waits for the last rules to be evaluated and told; what is not told then is told by the next start.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often the state of the Kafka client reaches `/readyz` and the meters.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -43,6 +47,8 @@ pub(crate) struct Processor {
     opened: Opened,
     address: SocketAddr,
     telemetry: Telemetry,
+    /// None where there are no rules.
+    alerting: Option<Alerting>,
     /// Endpoints: they answer from the start on.
     tasks: JoinSet<()>,
 }
@@ -83,6 +89,7 @@ impl Processor {
         let binding = settings.binding(&topics);
         settings.shard.generation =
             bind(&clickhouse, &binding, &kafka_settings, &telemetry, runtime)?;
+        let alerting = alerting(&settings, topics.partitions, &clickhouse, &telemetry)?;
         let config = client_config(&settings.brokers, &settings.exposed_properties());
         let labels = settings.labels.as_ref().map_or("", |labels| labels.name.as_str());
         let sources = [settings.inferences.name.as_str(), labels];
@@ -97,6 +104,7 @@ impl Processor {
             opened,
             address,
             telemetry,
+            alerting,
             tasks,
         })
     }
@@ -117,11 +125,18 @@ impl Processor {
             (self.binding, self.settings.shard.generation),
             refusal.clone(),
         );
+        let (say_flushed, flushed) = watch::channel(0);
+        let sink = sink.telling(say_flushed);
+        let mut alerting = JoinSet::new();
+        if let Some(rules) = self.alerting {
+            alerting.spawn(rules.run(flushed));
+        }
         let (sources, commits) = (self.opened.sources, self.opened.commits);
         let ended =
             pipeline::run(settings, sources, commits, sink, self.letters, self.telemetry, stop)
                 .await;
         let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
+        tokio::time::timeout(LAST_WORDS, alerting.join_next()).await.ok();
         self.tasks.shutdown().await;
         Ok(totals)
     }
@@ -141,6 +156,21 @@ impl Processor {
             dead_letter_limit: dead_letter_limit(settings),
         })
     }
+}
+
+/// The rules and targets of the configuration; none where there are no rules.
+fn alerting(
+    settings: &Settings,
+    partitions: i32,
+    clickhouse: &ClickHouse,
+    telemetry: &Telemetry,
+) -> Result<Option<Alerting>, Failure> {
+    if settings.rules.is_empty() {
+        return Ok(None);
+    }
+    let (rules, clickhouse, telemetry) =
+        (settings.rules.clone(), clickhouse.clone(), telemetry.clone());
+    Ok(Some(Alerting::new(rules, &settings.targets, partitions, clickhouse, telemetry)?))
 }
 
 /// When records that can't be used stop the process.

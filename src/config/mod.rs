@@ -8,6 +8,7 @@ mod raw;
 pub(crate) mod values;
 mod reader;
 mod shard;
+mod alerts;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use raw::Entry;
 pub use raw::{Environment, RawConfig};
 pub use values::{Secret, bytes, duration};
 
+use crate::alerting::TargetSettings;
+use crate::alerts::Rule;
 use crate::decode::Format;
 use crate::decode::fields::FieldPaths;
 use crate::engine::ShardSettings;
@@ -61,6 +64,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Memory that shards may hold, all together.
     pub state_budget_bytes: usize,
+    /// Rules over metric rows.
+    pub rules: Vec<Rule>,
+    /// Who is told of their alerts.
+    pub targets: Vec<TargetSettings>,
     /// How to log.
     pub logs: Logs,
 }
@@ -166,6 +173,8 @@ impl Settings {
             labels,
             registry: registry(&reader)?,
             grains: Vec::new(),
+            rules: Vec::new(),
+            targets: alerts::targets(&reader)?,
             clickhouse: database(&reader)?,
             dead_letters: letters(&reader)?,
             listen: listen(&reader)?,
@@ -179,6 +188,7 @@ impl Settings {
             },
         };
         settings.grains = grains(&reader, settings.shard.window)?;
+        settings.rules = alerts::rules(&reader, settings.shard.window, &settings.grains)?;
         settings.check(&reader)?;
         Ok(settings)
     }

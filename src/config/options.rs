@@ -28,6 +28,8 @@ pub enum Kind {
     Classes,
     /// A table of numbers.
     Numbers,
+    /// true or false.
+    Flag,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Self::Table => "a table of texts, like { \"security.protocol\" = \"SSL\" }",
             Self::Paths => "a table of paths, like { request_id = [\"meta.rid\", \"index\"] }",
             Self::Classes => "a class or a list of classes, like \"1\", true or [\"yes\", \"y\"]",
+            Self::Flag => "true or false",
             Self::Numbers => "a table of numbers, like { tp = 5, fp = -1, fn = -20, tn = 0 }",
         }
     }
@@ -53,7 +56,7 @@ impl Kind {
 /// One option.
 #[derive(Clone, Copy, Debug)]
 pub struct Opt {
-    /// Its key; `*` stands for a model's name or glob.
+    /// Its key; `*` stands for a model's name or glob, or for the place in a list of sections.
     pub key: &'static str,
     /// Its type.
     pub kind: Kind,
@@ -225,6 +228,56 @@ pub const OPTIONS: &[Opt] = &[
         "a dimension with more values is an ID, not a segment",
     ),
     opt("caps.features", Kind::Integer, "256", "the figures of a feature are rows of their own"),
+    opt("alerts.*.name", Kind::Text, "", "alerts are kept under it: it must be said, and stay"),
+    opt(
+        "alerts.*.models",
+        Kind::Texts,
+        "[\"*\"]",
+        "a rule is about all models, if not said otherwise",
+    ),
+    opt(
+        "alerts.*.segments",
+        Kind::Texts,
+        "[\"all\"]",
+        "segments are smaller, so they alert by chance",
+    ),
+    opt("alerts.*.metric", Kind::Text, "", "there is nothing to watch without it"),
+    opt("alerts.*.grain", Kind::Text, "", "the base windows: they come first"),
+    opt("alerts.*.below", Kind::Number, "", "what is bad is yours to say: below or above"),
+    opt("alerts.*.above", Kind::Number, "", "what is bad is yours to say: below or above"),
+    opt("alerts.*.clear", Kind::Number, "", "the threshold itself"),
+    opt("alerts.*.for", Kind::Integer, "2", "one window alone is often chance"),
+    opt("alerts.*.clear_for", Kind::Integer, "2", "one good window alone is often chance, too"),
+    opt("alerts.*.certain", Kind::Flag, "false", "the figure itself counts, not its interval"),
+    opt(
+        "alerts.*.min_n",
+        Kind::Integer,
+        "",
+        "100 records; 0 for serving.inferences, which counts them",
+    ),
+    opt(
+        "alerts.*.min_coverage",
+        Kind::Number,
+        "",
+        "0.5 where labels are read, since early labels are not typical; else 0",
+    ),
+    opt(
+        "alerts.*.sealed_only",
+        Kind::Flag,
+        "false",
+        "an early alert may be retracted, a late one is late",
+    ),
+    opt("alerts.*.severity", Kind::Text, "warning", "for whoever is told"),
+    opt("notify.*.name", Kind::Text, "", "deliveries are remembered under it"),
+    opt("notify.*.type", Kind::Text, "webhook", "the change as JSON, for any receiver"),
+    opt("notify.*.url", Kind::Secret, "", "there is nobody to tell without it"),
+    opt("notify.*.secret", Kind::Secret, "", "receivers inside a network need no signature"),
+    opt(
+        "notify.*.timeout",
+        Kind::Duration,
+        "10s",
+        "nothing waits for it but the next notification",
+    ),
     opt("logs.format", Kind::Text, "text", "for people; \"json\" for a log store"),
     opt("logs.level", Kind::Text, "info", "what an operator needs"),
 ];
@@ -254,7 +307,7 @@ pub fn closest(path: &[String]) -> String {
     let mut best = (usize::MAX, String::new());
     for option in OPTIONS {
         let mut key = option.key.to_owned();
-        if let (Some(glob), true) = (path.get(1), path[0] == "models") {
+        if let (Some(glob), true) = (path.get(1), path[0] == "models" || is_list(&path[..1])) {
             key = key.replace('*', glob);
         }
         let name = key.rsplit('.').next().unwrap_or(&key);
@@ -269,11 +322,24 @@ pub fn closest(path: &[String]) -> String {
             best = (distance, key);
         }
     }
-    best.1
+    written(best.1.split('.').map(str::to_owned).collect())
+}
+
+/// Whether sections of this name may be many, like `[[alerts]]`.
+pub fn is_list(path: &[String]) -> bool {
+    matches!(path, [only] if only == "alerts" || only == "notify")
+}
+
+/// A key of a list's section without its place in the list.
+fn written(mut path: Vec<String>) -> String {
+    if path.len() > 2 && is_list(&path[..1]) {
+        path.remove(1);
+    }
+    path.join(".")
 }
 
 /// Levenshtein's distance.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub(super) fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

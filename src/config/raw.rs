@@ -55,6 +55,8 @@ pub struct RawConfig {
     pub file: String,
     /// Names and globs under `[models]`, in the order of the file.
     pub models: Vec<String>,
+    /// How many sections each list has, like `[[alerts]]`.
+    lists: BTreeMap<String, usize>,
     entries: BTreeMap<Vec<String>, Entry>,
     sections: BTreeMap<Vec<String>, Place>,
 }
@@ -65,6 +67,7 @@ impl RawConfig {
         let mut raw = Self {
             file: file.to_owned(),
             models: Vec::new(),
+            lists: BTreeMap::new(),
             entries: BTreeMap::new(),
             sections: BTreeMap::new(),
         };
@@ -101,6 +104,8 @@ impl RawConfig {
             let value = values.get(&**key.get_ref()).expect("both were parsed from one text");
             if let Some(option) = options::at(path) {
                 self.insert(path.clone(), option.kind, value.clone(), place)?;
+            } else if options::is_list(path) {
+                self.walk_list(text, path, inner, value, place)?;
             } else if options::is_section(path) {
                 let (DeValue::Table(inner), Value::Table(value)) = (inner.get_ref(), value) else {
                     let expected = "a section with keys of its own";
@@ -116,6 +121,39 @@ impl RawConfig {
                 let closest = options::closest(path);
                 return Err(ConfigError::UnknownKey { place, key: written(path), closest });
             }
+            path.pop();
+        }
+        Ok(())
+    }
+
+    /// The sections of a list, each under its place.
+    fn walk_list(
+        &mut self,
+        text: &str,
+        path: &mut Vec<String>,
+        spans: &toml::Spanned<DeValue<'_>>,
+        value: &Value,
+        place: Place,
+    ) -> Result<(), ConfigError> {
+        let wrong = |value: &Value| ConfigError::WrongType {
+            place: place.clone(),
+            key: written(path),
+            expected: "a list of sections, each below its name in two pairs of brackets",
+            found: shown(value),
+        };
+        let (DeValue::Array(spans), Value::Array(values)) = (spans.get_ref(), value) else {
+            return Err(wrong(value));
+        };
+        if let Some(other) = values.iter().find(|value| !value.is_table()) {
+            return Err(wrong(other));
+        }
+        self.lists.insert(path[0].clone(), values.len());
+        for (i, (span, value)) in spans.iter().zip(values).enumerate() {
+            let (DeValue::Table(span), Value::Table(value)) = (span.get_ref(), value) else {
+                continue;
+            };
+            path.push(i.to_string());
+            self.walk(text, path, span, value)?;
             path.pop();
         }
         Ok(())
@@ -166,6 +204,17 @@ impl RawConfig {
         if of_model && !self.models.contains(&path[1]) {
             self.models.push(path[1].clone());
         }
+        if let (true, Some(Ok(at))) =
+            (options::is_list(&path[..1]), path.get(1).map(|at| at.parse::<usize>()))
+        {
+            let count = self.lists.entry(path[0].clone()).or_default();
+            if at > *count {
+                let reason =
+                    format!("is number {at} of a list that has {count}: numbers begin at 0");
+                return Err(ConfigError::Invalid { place, key: written(&path), reason });
+            }
+            *count = (*count).max(at + 1);
+        }
         for end in 1..path.len() {
             self.sections.entry(path[..end].to_vec()).or_insert_with(|| place.clone());
         }
@@ -187,6 +236,11 @@ impl RawConfig {
         self.entries.get(&path)
     }
 
+    /// How many sections a list has.
+    pub fn list_len(&self, name: &str) -> usize {
+        self.lists.get(name).copied().unwrap_or(0)
+    }
+
     /// Where a section begins, if it is there.
     pub fn section(&self, name: &str) -> Option<&Place> {
         self.sections.get(&vec![name.to_owned()])
@@ -203,6 +257,7 @@ fn has_kind(kind: Kind, value: &Value) -> bool {
     match kind {
         Kind::Text | Kind::Duration | Kind::Secret => value.is_str(),
         Kind::Integer => value.is_integer(),
+        Kind::Flag => value.is_bool(),
         Kind::Number => value.is_integer() || value.is_float(),
         Kind::Bytes => value.is_str() || value.is_integer(),
         Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_str)),
@@ -244,14 +299,17 @@ fn shown(value: &Value) -> String {
     if shown.len() > 40 { value.type_str().to_owned() } else { shown }
 }
 
-/// A path as it would stand in the file.
+/// A path as it would stand in the file; the place in a list of sections is left out.
 fn written(path: &[String]) -> String {
+    let is_place = |i: usize| i == 1 && options::is_list(&path[..1]);
     let is_bare = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     let parts: Vec<String> = path
         .iter()
-        .map(|part| if is_bare(part) { part.clone() } else { format!("\"{part}\"") })
+        .enumerate()
+        .filter(|(i, _)| !is_place(*i))
+        .map(|(_, part)| if is_bare(part) { part.clone() } else { format!("\"{part}\"") })
         .collect();
     parts.join(".")
 }

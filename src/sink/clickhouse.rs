@@ -1,5 +1,6 @@
 //! The ClickHouse end: what the pipeline writes to and reads from, and what `init` and `check` ask.
 
+use crate::alerts::{AlertRow, Rule};
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
@@ -11,11 +12,14 @@ use crate::report::Row;
 pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
 pub use super::migrate::Migrated;
 
+use super::alerts::{Notification, SeenRow};
 use super::connection::Connection;
 use super::ddl::{Databases, Engine};
 use super::job::{self, BindError, JobBinding, Unused};
 use super::rows::{self, RowFilter};
-use super::{MetricVersion, RowBatch, Sink, SinkError, StateVersion, migrate, read, tables, views};
+use super::{
+    MetricVersion, RowBatch, Sink, SinkError, StateVersion, alerts, migrate, read, tables, views,
+};
 
 /// The database of one job. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -72,6 +76,52 @@ impl ClickHouse {
     /// Says, before the first row, that rows of this configuration follow. Refused where another has taken the job.
     pub async fn confirm(&self, binding: &JobBinding, generation: u16) -> Result<(), BindError> {
         job::confirm(&self.connection, binding, generation).await
+    }
+}
+
+/// What rules read and write.
+impl ClickHouse {
+    /// The job's name.
+    pub fn job(&self) -> &str {
+        &self.connection.settings.job
+    }
+
+    /// Inserts and waits for the acknowledgement.
+    pub async fn insert(&self, batches: &[RowBatch]) -> Result<(), SinkError> {
+        for batch in batches {
+            self.connection.insert(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Up to where windows are sealed in all partitions and their rows written.
+    pub async fn sealed_until(&self, partitions: i32) -> Result<Option<EventTime>, SinkError> {
+        alerts::sealed_until(&self.connection, partitions).await
+    }
+
+    /// From the first to the last window of a rule's metric.
+    pub async fn rule_span(&self, rule: &Rule) -> Result<Option<Window>, SinkError> {
+        alerts::span(&self.connection, rule).await
+    }
+
+    /// The windows that start within `span` of the keys that a rule is about, by time.
+    pub async fn rule_windows(&self, rule: &Rule, span: Window) -> Result<Vec<SeenRow>, SinkError> {
+        alerts::seen(&self.connection, rule, span).await
+    }
+
+    /// All alerts of the job, by time.
+    pub async fn alerts(&self) -> Result<Vec<AlertRow>, SinkError> {
+        alerts::stored(&self.connection).await
+    }
+
+    /// Notifications that are still to be sent, the oldest first.
+    pub async fn pending_notifications(&self) -> Result<Vec<Notification>, SinkError> {
+        alerts::pending(&self.connection).await
+    }
+
+    /// Keys of all changes that have been written down as notifications.
+    pub async fn noted_changes(&self) -> Result<Vec<String>, SinkError> {
+        alerts::noted(&self.connection).await
     }
 }
 

@@ -10,6 +10,7 @@ mod insert;
 mod connection;
 mod read;
 pub mod rows;
+pub mod alerts;
 pub mod migrate;
 pub mod job;
 pub mod clickhouse;

@@ -24,7 +24,7 @@ pub const MAX_BATCH_BYTES: usize = 16 << 20;
 const MAX_METRIC_BYTES: usize = 4 << 20;
 
 /// Rows of one table on their way into a batch.
-struct Batch {
+pub(super) struct Batch {
     table: Table,
     header: Vec<u8>,
     body: Vec<u8>,
@@ -33,7 +33,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(table: Table, max_bytes: usize) -> Self {
+    pub(super) fn new(table: Table, max_bytes: usize) -> Self {
         let spec = table.spec();
         let columns: Vec<_> =
             spec.written().map(|c| (c.name.as_str(), c.data_type.as_str())).collect();
@@ -42,7 +42,7 @@ impl Batch {
     }
 
     /// Where the next row is appended.
-    fn row(&mut self) -> &mut Vec<u8> {
+    pub(super) fn row(&mut self) -> &mut Vec<u8> {
         if self.rows == 0 {
             self.body.extend_from_slice(&self.header);
         }
@@ -50,12 +50,12 @@ impl Batch {
         &mut self.body
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.rows >= MAX_BATCH_ROWS || self.body.len() >= self.max_bytes
     }
 
     /// What there is; none of no rows. The next row begins another batch.
-    fn take(&mut self) -> Option<RowBatch> {
+    pub(super) fn take(&mut self) -> Option<RowBatch> {
         let rows = std::mem::take(&mut self.rows);
         let body = std::mem::take(&mut self.body).into();
         (rows > 0).then_some(RowBatch { table: self.table, rows, body })

@@ -149,6 +149,17 @@ impl Rows {
         self.fixed().map(f64::from_le_bytes)
     }
 
+    /// A `Nullable` value.
+    pub(super) fn optional<T>(
+        &mut self,
+        item: impl FnOnce(&mut Self) -> Result<T, SinkError>,
+    ) -> Result<Option<T>, SinkError> {
+        match self.fixed()? {
+            [0] => item(self).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// An array: a length, then what `item` takes.
     pub(super) fn array<T>(
         &mut self,

@@ -20,6 +20,10 @@ pub enum Table {
     Marks,
     /// Metric rows.
     Metric(MetricTable),
+    /// Alerts.
+    Alerts,
+    /// Who is to be told of them, and who has been.
+    Notifications,
 }
 
 /// A column of a table or view.
@@ -58,7 +62,7 @@ impl Table {
     /// Those of the job's state, before those of its metrics.
     const OF_STATE: [Self; 3] = [Self::WindowState, Self::Seals, Self::Marks];
 
-    /// All of them.
+    /// All that a job's rows are in, without what follows from these.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::OF_STATE.into_iter().chain(MetricTable::ALL.map(Self::Metric))
     }
@@ -70,6 +74,8 @@ impl Table {
             Self::Seals => "seals",
             Self::Marks => "marks",
             Self::Metric(table) => table.name(),
+            Self::Alerts => "alerts",
+            Self::Notifications => "notifications",
         }
     }
 
@@ -80,6 +86,8 @@ impl Table {
             Self::Seals => seals(),
             Self::Marks => marks(),
             Self::Metric(table) => metric_table(table),
+            Self::Alerts => alerts(),
+            Self::Notifications => notifications(),
         }
     }
 }
@@ -88,6 +96,7 @@ impl Table {
 pub fn tables() -> Vec<TableSpec> {
     let mut all = vec![migrations(), jobs()];
     all.extend(Table::all().map(Table::spec));
+    all.extend([Table::Alerts, Table::Notifications].map(Table::spec));
     all
 }
 
@@ -291,6 +300,81 @@ fn marks() -> TableSpec {
             version_column(),
         ],
         key: vec!["job", "partition"],
+        version: Some("row_version"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+fn alerts() -> TableSpec {
+    let c = TableColumn::new;
+    let figure = "Nullable(Float64)";
+    let mut columns = vec![
+        job_column(),
+        c("rule", NAME, "Name of the rule in the configuration"),
+        c("metric", NAME, "What the rule is about: table.column"),
+        c("severity", NAME, "As the rule says"),
+    ];
+    columns.extend(about_columns());
+    columns.extend([
+        c("feature", TEXT, "Keys of the metric row beside the window's, with / between; else empty"),
+        c("grain", NAME, "Length of the windows: 5m, 1h, 1d"),
+        c("opened_window", TIME, "Start of the window that completed the run of breaches"),
+        c("opened_window_end", TIME, "Its end"),
+        c("state", NAME, "opened, resolved, or retracted: later labels say that it never held"),
+        c("resolved_window", "Nullable(DateTime64(3, 'UTC'))", "Start of the window that ended it"),
+        c("resolved_window_end", "Nullable(DateTime64(3, 'UTC'))", "Its end"),
+        c("value", figure, "The figure in the window that changed the state last"),
+        c("lower", figure, "Lower limit of its 95 % interval"),
+        c("upper", figure, "Upper limit of its 95 % interval"),
+        c("threshold", figure, "The rule's threshold; NULL for verdicts"),
+        c("n", "Nullable(UInt64)", "Records behind the figure; NULL where the table has no count"),
+        c("announced", "UInt32", "Changes of state that were announced so far"),
+        c(
+            "row_version",
+            COUNT,
+            "Of several rows of one key the greatest is the truth: versions of all windows up to the last evaluated, \
+             plus their number",
+        ),
+    ]);
+    TableSpec {
+        name: "alerts",
+        comment: "What rules of the configuration say about metric rows: one row for each alert, with its state"
+            .to_owned(),
+        columns,
+        key: vec![
+            "job",
+            "rule",
+            "model",
+            "version",
+            "segment",
+            "feature",
+            "grain",
+            "opened_window",
+        ],
+        version: Some("row_version"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+fn notifications() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "notifications",
+        comment: "Changes of alerts and who was told of them: what is not delivered is sent again"
+            .to_owned(),
+        columns: vec![
+            job_column(),
+            c("idempotency_key", TEXT, "The change: the same in every attempt and at every target"),
+            c("target", NAME, "Name of the target in the configuration; empty: the change itself"),
+            c("payload", TEXT, "The change as JSON, as generic webhooks receive it"),
+            c("answer", TEXT, "What the target said when it took it, or why it was given up"),
+            c("status", NAME, "pending, delivered, or given_up"),
+            c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
+            c("row_version", COUNT, "1 while pending, then 2"),
+        ],
+        key: vec!["job", "idempotency_key", "target"],
         version: Some("row_version"),
         by_month: false,
         settings: "",

@@ -41,6 +41,7 @@ pub fn views(databases: &Databases) -> Vec<ViewSpec> {
         definer: true,
         ..stream_health(databases)
     });
+    all.push(alerts(databases));
     all.push(models_now(databases));
     all.push(last_sealed(databases));
     all.push(metric_catalogue(databases));
@@ -99,6 +100,24 @@ fn metric_view(table: MetricTable, databases: &Databases) -> ViewSpec {
         database: databases.views.clone(),
         name: spec.name,
         select,
+        comment: spec.comment,
+        columns: spec.columns,
+        definer: true,
+    }
+}
+
+/// Each alert once, in its newest state.
+fn alerts(databases: &Databases) -> ViewSpec {
+    let spec = Table::Alerts.spec();
+    ViewSpec {
+        database: databases.views.clone(),
+        name: spec.name,
+        select: format!(
+            "SELECT {}\nFROM {}.{} FINAL",
+            names(&spec.columns),
+            quoted(&databases.tables),
+            quoted(spec.name)
+        ),
         comment: spec.comment,
         columns: spec.columns,
         definer: true,

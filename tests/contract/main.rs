@@ -15,6 +15,7 @@ mod oracle;
 mod shard;
 
 mod acknowledgement;
+mod alerts;
 mod cli;
 mod codes;
 mod config;

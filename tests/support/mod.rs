@@ -12,6 +12,7 @@ pub mod log;
 pub mod odd_requests;
 pub mod oracle;
 pub mod proxy;
+pub mod receiver;
 pub mod requests;
 pub mod services;
 

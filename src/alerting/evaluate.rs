@@ -1,0 +1,225 @@
+//! One pass over the rules: what the rows say now, held against what has been written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::deliver::{Own, own_keys};
+use super::message::{idempotency_key, payload};
+use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, Seen, State, changes};
+use crate::engine::time::EventTime;
+use crate::engine::window::Window;
+use crate::failpoint::{self, Point};
+use crate::sink::SinkError;
+use crate::sink::alerts::{Notification, SeenRow, Status, alert_rows, notification_rows};
+use crate::sink::clickhouse::ClickHouse;
+
+/// Windows of one key that are read at once: a week of five minutes.
+const WINDOWS_AT_ONCE: i64 = 2016;
+/// An alert that is first seen when it has been over for longer than this is written, and nobody is told.
+const NEWS_MS: i64 = 86_400_000;
+
+/// How far a rule has got: windows that end by `until` are sealed and judged.
+#[derive(Clone, Debug, Default)]
+struct Checkpoint {
+    until: Option<EventTime>,
+    machines: BTreeMap<AlertKey, Machine>,
+}
+
+/// What one pass found for one rule.
+struct Found {
+    checkpoint: Checkpoint,
+    /// Of keys whose rows were all of one flush.
+    machines: BTreeMap<AlertKey, Machine>,
+    newest: EventTime,
+}
+
+/// All rules, each with its checkpoint. The checkpoints spare reading; a process without them finds the same.
+#[derive(Debug)]
+pub(super) struct Evaluator {
+    rules: Vec<(Rule, Checkpoint)>,
+    targets: Vec<String>,
+    partitions: i32,
+}
+
+impl Evaluator {
+    pub(super) fn new(rules: Vec<Rule>, targets: Vec<String>, partitions: i32) -> Self {
+        let rules = rules.into_iter().map(|rule| (rule, Checkpoint::default())).collect();
+        Self { rules, targets, partitions }
+    }
+
+    /// Writes what has changed; how many alerts are open. Keys of changes that it notes are added to `own`.
+    pub(super) async fn pass(
+        &mut self,
+        clickhouse: &ClickHouse,
+        own: &Own,
+    ) -> Result<usize, SinkError> {
+        let sealed = clickhouse.sealed_until(self.partitions).await?;
+        let mut stored = clickhouse.alerts().await?;
+        // What an earlier pass wrote and did not come to note.
+        self.note(clickhouse, &stored, own).await?;
+        let mut rows = Vec::new();
+        let mut checkpoints = Vec::new();
+        for (rule, checkpoint) in &self.rules {
+            let Some(found) = find(clickhouse, rule, checkpoint, sealed).await? else {
+                checkpoints.push(checkpoint.clone());
+                continue;
+            };
+            rows.extend(differences(rule, checkpoint, &found, &stored));
+            checkpoints.push(found.checkpoint);
+        }
+        clickhouse.insert(&alert_rows(clickhouse.job(), &rows)).await?;
+        if !rows.is_empty() {
+            failpoint::hit(Point::AlertsWritten);
+        }
+        self.note(clickhouse, &rows, own).await?;
+        if !rows.is_empty() {
+            failpoint::hit(Point::NotificationsWritten);
+        }
+        for ((_, checkpoint), next) in self.rules.iter_mut().zip(checkpoints) {
+            *checkpoint = next;
+        }
+        let job = clickhouse.job();
+        let ids: BTreeSet<String> = rows.iter().map(|row| row.id(job)).collect();
+        stored.retain(|row| !ids.contains(&row.id(job)));
+        stored.append(&mut rows);
+        let is_open = |row: &&AlertRow| {
+            row.alert.state == State::Opened
+                && self.rules.iter().any(|(rule, _)| rule.name == row.key.rule)
+        };
+        Ok(stored.iter().filter(is_open).count())
+    }
+
+    /// Writes a notification of each announced change that has none: one row for the change itself, so that it is not
+    /// noted again for targets that come later, and one for each target.
+    async fn note(
+        &self,
+        clickhouse: &ClickHouse,
+        rows: &[AlertRow],
+        own: &Own,
+    ) -> Result<(), SinkError> {
+        let job = clickhouse.job();
+        let announced: Vec<_> = rows.iter().filter(|row| row.announced > 0).collect();
+        if announced.is_empty() {
+            return Ok(());
+        }
+        let noted: BTreeSet<String> = clickhouse.noted_changes().await?.into_iter().collect();
+        let mut notifications = Vec::new();
+        for row in announced {
+            let key = idempotency_key(job, row);
+            if noted.contains(&key) {
+                continue;
+            }
+            let payload = payload(job, row).to_string();
+            let targets = std::iter::once("").chain(self.targets.iter().map(String::as_str));
+            notifications.extend(targets.map(|target| Notification {
+                key: key.clone(),
+                target: target.to_owned(),
+                payload: payload.clone(),
+                answer: String::new(),
+                status: Status::Pending,
+                age_ms: 0,
+            }));
+            tracing::info!(
+                rule = &*row.key.rule,
+                model = &*row.key.model,
+                segment = &*row.key.segment,
+                feature = &*row.key.feature,
+                state = row.alert.state.name(),
+                value = row.alert.value,
+                opened_window_ms = row.alert.opened.start.0,
+                "alert"
+            );
+        }
+        // In one block, so that either all of a change's are there or none.
+        clickhouse.insert(&notification_rows(job, &notifications)).await?;
+        own_keys(own).extend(notifications.into_iter().map(|notification| notification.key));
+        Ok(())
+    }
+}
+
+/// Judges the windows since the checkpoint; none where the metric has no rows.
+async fn find(
+    clickhouse: &ClickHouse,
+    rule: &Rule,
+    checkpoint: &Checkpoint,
+    sealed: Option<EventTime>,
+) -> Result<Option<Found>, SinkError> {
+    let Some(span) = clickhouse.rule_span(rule).await? else { return Ok(None) };
+    let size = rule.size.0;
+    let mut from = checkpoint.until.map_or(span.start.0, |until| until.0.max(span.start.0));
+    // A coarse window can be half before the checkpoint.
+    from = from.div_euclid(size) * size;
+    let until = sealed.map(|sealed| EventTime(sealed.0.div_euclid(size) * size));
+    let mut next = checkpoint.clone();
+    let mut live = Vec::new();
+    while from < span.end.0 {
+        let page_end = from.saturating_add(size.saturating_mul(WINDOWS_AT_ONCE)).min(span.end.0);
+        let page = Window { start: EventTime(from), end: EventTime(page_end) };
+        for row in clickhouse.rule_windows(rule, page).await? {
+            let is_final = until.is_some_and(|until| row.seen.window.end <= until);
+            if is_final {
+                judge(rule, &mut next.machines, &row);
+            } else {
+                live.push(row);
+            }
+        }
+        from = page_end;
+    }
+    if let Some(until) = until {
+        let silent_until = EventTime(until.0.min(span.end.0));
+        next.machines.values_mut().for_each(|machine| fill(rule, machine, silent_until));
+        next.until = next.until.max(Some(until));
+    }
+    let mut machines = next.machines.clone();
+    let in_flux: BTreeSet<_> = live.iter().filter(|row| row.in_flux).map(|row| &row.key).collect();
+    for row in &live {
+        judge_live(rule, &mut machines, row);
+    }
+    machines.retain(|key, _| !in_flux.contains(key));
+    next.machines.values_mut().for_each(Machine::settle);
+    Ok(Some(Found { checkpoint: next, machines, newest: span.end }))
+}
+
+fn judge(rule: &Rule, machines: &mut BTreeMap<AlertKey, Machine>, row: &SeenRow) {
+    let machine = machines.entry(row.key.clone()).or_default();
+    fill(rule, machine, row.seen.window.start);
+    machine.step(rule, &row.seen);
+}
+
+/// The same beyond the seals: what is not there may still come.
+fn judge_live(rule: &Rule, machines: &mut BTreeMap<AlertKey, Machine>, row: &SeenRow) {
+    machines.entry(row.key.clone()).or_default().step(rule, &row.seen);
+}
+
+/// Judges the sealed windows without a row up to `end`, where silence counts.
+fn fill(rule: &Rule, machine: &mut Machine, end: EventTime) {
+    if !rule.metric.counts_silence() {
+        return;
+    }
+    let Some(last) = machine.until() else { return };
+    let mut window = Window::of(last.end, rule.size);
+    while window.end <= end {
+        machine.step(rule, &Seen::silent(window));
+        window = Window::of(window.end, rule.size);
+    }
+}
+
+fn differences(
+    rule: &Rule,
+    checkpoint: &Checkpoint,
+    found: &Found,
+    stored: &[AlertRow],
+) -> Vec<AlertRow> {
+    let mut by_key: BTreeMap<&AlertKey, Vec<AlertRow>> = BTreeMap::new();
+    for row in stored.iter().filter(|row| row.key.rule == rule.name) {
+        by_key.entry(&row.key).or_default().push(row.clone());
+    }
+    let recent = Recent {
+        after: checkpoint.until.unwrap_or(EventTime(i64::MIN)),
+        news_after: EventTime(found.newest.0.saturating_sub(NEWS_MS)),
+    };
+    let of_key = |(key, machine): (&AlertKey, &Machine)| {
+        let stored = by_key.get(key).map_or(&[][..], Vec::as_slice);
+        changes(rule, key, (machine.alerts(), machine.version()), stored, recent)
+    };
+    found.machines.iter().flat_map(of_key).collect()
+}

@@ -1,0 +1,113 @@
+//! What targets receive.
+
+use serde_json::{Value as Json, json};
+
+use crate::alerts::AlertRow;
+use crate::engine::window::Window;
+use crate::report::instant;
+
+/// Alertmanager takes an alert without an end for over after some minutes, unless it is sent again and again.
+const OPEN_FOR_MS: i64 = 366 * 86_400_000;
+
+/// The key of a change: the same in every attempt, at every target, after every restart.
+pub(super) fn idempotency_key(job: &str, row: &AlertRow) -> String {
+    format!("{}-{}", row.id(job), row.announced)
+}
+
+/// A change of an alert as generic webhooks receive it.
+pub(super) fn payload(job: &str, row: &AlertRow) -> Json {
+    let (key, alert) = (&row.key, &row.alert);
+    let span = |window: Window| {
+        json!({ "start_ms": window.start.0, "end_ms": window.end.0,
+        "start": instant(window.start.0), "end": instant(window.end.0) })
+    };
+    json!({
+        "idempotency_key": idempotency_key(job, row),
+        "state": alert.state.name(),
+        "severity": &*row.severity,
+        "job": job,
+        "rule": &*key.rule,
+        "metric": &*row.metric,
+        "model": &*key.model,
+        "version": &*key.version,
+        "segment": &*key.segment,
+        "feature": &*key.feature,
+        "grain": &*key.grain,
+        "opened_window": span(alert.opened),
+        "resolved_window": alert.resolved.map(span),
+        "value": alert.value,
+        "lower": alert.lower,
+        "upper": alert.upper,
+        "threshold": row.threshold,
+        "n": alert.n,
+    })
+}
+
+/// A message that says that it is a test.
+pub fn test_message(job: &str, key: &str, now_ms: i64) -> Json {
+    let window = json!({ "start_ms": now_ms, "end_ms": now_ms, "start": instant(now_ms), "end": instant(now_ms) });
+    json!({
+        "idempotency_key": key, "state": "test", "severity": "info", "job": job, "rule": "tidegauge alerts test",
+        "metric": "", "model": "", "version": "", "segment": "all", "feature": "", "grain": "",
+        "opened_window": window, "resolved_window": window,
+        "value": null, "lower": null, "upper": null, "threshold": null, "n": null,
+    })
+}
+
+fn text<'a>(change: &'a Json, name: &str) -> &'a str {
+    change[name].as_str().unwrap_or_default()
+}
+
+/// One sentence for people.
+pub(super) fn sentence(change: &Json) -> String {
+    let about = ["model", "version", "segment", "feature"].map(|name| text(change, name));
+    let about: Vec<&str> = about.into_iter().filter(|part| !part.is_empty()).collect();
+    let number = |name: &str| change[name].as_f64().map(|number| format!("{number:.5}"));
+    let mut said = format!("[{}] {}", text(change, "state"), text(change, "rule"));
+    if !about.is_empty() {
+        said += &format!(": {}", about.join(" / "));
+    }
+    if let Some(value) = number("value") {
+        said += &format!(", {} {value}", text(change, "metric"));
+    }
+    if let Some(threshold) = number("threshold") {
+        said += &format!(", threshold {threshold}");
+    }
+    if let Some(n) = change["n"].as_u64() {
+        said += &format!(", n {n}");
+    }
+    said + &format!(", window {}", text(&change["opened_window"], "start"))
+}
+
+/// For Slack and what understands its webhooks.
+pub(super) fn slack(change: &Json) -> Json {
+    // Slack reads these as markup.
+    let plain = sentence(change).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    json!({ "text": plain })
+}
+
+/// For Alertmanager's `POST /api/v2/alerts`. Opened and later states have the same labels, so that the one ends the
+/// other.
+pub(super) fn alertmanager(change: &Json) -> Json {
+    let mut labels = serde_json::Map::new();
+    labels.insert("alertname".to_owned(), change["rule"].clone());
+    for name in ["job", "severity", "metric", "model", "version", "segment", "feature", "grain"] {
+        if !text(change, name).is_empty() {
+            labels.insert(name.to_owned(), change[name].clone());
+        }
+    }
+    let start = change["opened_window"]["end_ms"].as_i64().unwrap_or_default();
+    let end = match text(change, "state") {
+        "opened" => start.saturating_add(OPEN_FOR_MS),
+        "resolved" => change["resolved_window"]["end_ms"].as_i64().unwrap_or(start),
+        _ => start,
+    };
+    labels.insert("opened_window".to_owned(), change["opened_window"]["start"].clone());
+    json!([{
+        "labels": labels,
+        "annotations": { "summary": sentence(change), "state": text(change, "state"),
+            "idempotency_key": text(change, "idempotency_key") },
+        "startsAt": instant(start),
+        "endsAt": instant(end),
+    }])
+}

@@ -1,0 +1,170 @@
+//! One target: how it is reached and what it answers.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderName};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use ring::hmac;
+use serde_json::Value as Json;
+
+use super::message::{alertmanager, slack};
+
+/// So much of an answer is kept.
+const ANSWER_CHARS: usize = 200;
+/// The change's key: a receiver that has seen it drops the repetition.
+const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// `sha256=` and the HMAC-SHA256 of the body in hex.
+const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-tidegauge-signature");
+
+/// How a target wants to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// The change as JSON.
+    Webhook,
+    /// A text, as Slack's incoming webhooks take it.
+    Slack,
+    /// Alertmanager's API v2.
+    Alertmanager,
+}
+
+/// A target of the configuration, checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TargetSettings {
+    /// Its name: notifications are remembered under it.
+    pub name: String,
+    /// How it is told.
+    pub medium: Medium,
+    /// Where it is; for Alertmanager its base address. May hold a secret.
+    pub url: String,
+    /// Signs what is sent.
+    pub secret: Option<String>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for TargetSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither the URL nor the secret reaches a log.
+        let (name, medium) = (&self.name, &self.medium);
+        f.debug_struct("TargetSettings")
+            .field("name", name)
+            .field("medium", medium)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TargetSettings {
+    /// What is wrong with the address, if anything is.
+    pub fn check_url(url: &str) -> Result<(), String> {
+        let parsed = Url::parse(url).map_err(|error| error.to_string())?;
+        match parsed.scheme() {
+            "http" | "https" => Ok(()),
+            _ => Err("it begins with neither http:// nor https://".to_owned()),
+        }
+    }
+}
+
+/// Why nobody can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum AlertingError {
+    /// No client can be made.
+    #[error("no HTTPS client can be made ({reason}): install the system's CA certificates")]
+    Client {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl AlertingError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Client { .. } => "notify_client",
+        }
+    }
+}
+
+/// A target with its client.
+pub struct Target {
+    settings: TargetSettings,
+    client: Client,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+impl Target {
+    /// Connects to nothing yet.
+    pub fn new(settings: &TargetSettings) -> Result<Self, AlertingError> {
+        // A redirect would send the signed body somewhere else.
+        let client = Client::builder().timeout(settings.timeout).redirect(Policy::none()).build();
+        let client = client.map_err(|error| AlertingError::Client { reason: chain(&error) })?;
+        Ok(Self { settings: settings.clone(), client })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Sends a change and waits for the answer: its status, or what went wrong in words without secrets.
+    pub async fn send(&self, change: &Json) -> Result<String, String> {
+        let settings = &self.settings;
+        let (url, body) = match settings.medium {
+            Medium::Webhook => (settings.url.clone(), change.to_string()),
+            Medium::Slack => (settings.url.clone(), slack(change).to_string()),
+            Medium::Alertmanager => {
+                let url = format!("{}/api/v2/alerts", settings.url.trim_end_matches('/'));
+                (url, alertmanager(change).to_string())
+            }
+        };
+        let key = change["idempotency_key"].as_str().unwrap_or_default();
+        let mut request = self.client.post(url).header(CONTENT_TYPE, "application/json");
+        request = request.header(KEY_HEADER, key);
+        if let Some(secret) = &settings.secret {
+            request = request.header(SIGNATURE_HEADER, signature(secret, body.as_bytes()));
+        }
+        let answer = request.body(body).send().await.map_err(|e| chain(&e.without_url()))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(status.to_string());
+        }
+        let said = answer.text().await.unwrap_or_default();
+        let said: String = said.trim().chars().take(ANSWER_CHARS).collect();
+        Err(format!("{status} {said}").trim().to_owned())
+    }
+}
+
+/// `sha256=` and the HMAC-SHA256 (RFC 2104) of a body in hex.
+fn signature(secret: &str, body: &[u8]) -> String {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body);
+    let hex: Vec<String> = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={}", hex.concat())
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        said = format!("{said}: {inner}");
+        cause = inner.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signature;
+
+    /// Case 2 of RFC 4231.
+    #[test]
+    fn the_signature_is_that_of_the_standard() {
+        let expected = "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(signature("Jefe", b"what do ya want for nothing?"), expected);
+    }
+}

@@ -1,0 +1,99 @@
+//! What the windows say, held against what has been written.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::engine::state::Version;
+use crate::engine::time::EventTime;
+
+use super::machine::{Alert, AlertKey, State};
+use super::rule::Rule;
+
+/// One row of table `alerts`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertRow {
+    /// What it is about.
+    pub key: AlertKey,
+    /// The alert.
+    pub alert: Alert,
+    /// The column that the rule is about, as `quality_binary.precision`.
+    pub metric: Arc<str>,
+    /// The rule's threshold.
+    pub threshold: Option<f64>,
+    /// The rule's severity.
+    pub severity: Arc<str>,
+    /// Changes of state that were announced so far.
+    pub announced: u32,
+    /// Of several rows of one alert the greatest is the truth.
+    pub version: Version,
+}
+
+impl AlertRow {
+    /// Names the alert among all of a job, whatever its state.
+    pub fn id(&self, job: &str) -> String {
+        let AlertKey { rule, model, version, segment, feature, grain } = &self.key;
+        let opened = self.alert.opened.start.0;
+        let text = format!("{:?}", (job, rule, model, version, segment, feature, grain, opened));
+        format!("{:032x}", xxh3_128(text.as_bytes()))
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.alert == other.alert
+            && self.threshold == other.threshold
+            && self.severity == other.severity
+            && self.metric == other.metric
+    }
+}
+
+/// Which alerts are news.
+#[derive(Clone, Copy, Debug)]
+pub struct Recent {
+    /// Stored alerts whose window ends at or before it are not looked at: they are final.
+    pub after: EventTime,
+    /// Alerts that are first seen when they are over already are announced only if they ended after it.
+    pub news_after: EventTime,
+}
+
+/// The rows to write so that `stored` becomes what was found. Each change of state is counted in
+/// [`AlertRow::announced`]; a row that only has another figure is not.
+pub fn changes(
+    rule: &Rule,
+    key: &AlertKey,
+    (found, version): (&[Alert], Version),
+    stored: &[AlertRow],
+    recent: Recent,
+) -> Vec<AlertRow> {
+    let metric: Arc<str> = rule.metric.name().into();
+    let row = |alert: &Alert, announced: u32| AlertRow {
+        key: key.clone(),
+        alert: alert.clone(),
+        metric: Arc::clone(&metric),
+        threshold: rule.bound.threshold(),
+        severity: Arc::clone(&rule.severity),
+        announced,
+        version,
+    };
+    let mut rows = Vec::new();
+    for alert in found {
+        let before = stored.iter().find(|row| row.alert.opened == alert.opened);
+        let is_change = before.is_none_or(|before| before.alert.state != alert.state);
+        let is_news = alert.state == State::Opened || alert.changed().end > recent.news_after;
+        let announced = before.map_or(0, |before| before.announced);
+        let is_told = is_change && (is_news || announced > 0);
+        let new = row(alert, announced + u32::from(is_told));
+        if before.is_none_or(|before| !before.says_the_same(&new)) {
+            rows.push(new);
+        }
+    }
+    for before in stored {
+        let is_gone = before.alert.opened.end > recent.after
+            && before.alert.state != State::Retracted
+            && found.iter().all(|alert| alert.opened != before.alert.opened);
+        if is_gone {
+            let alert = Alert { state: State::Retracted, resolved: None, ..before.alert.clone() };
+            rows.push(row(&alert, before.announced + u32::from(before.announced > 0)));
+        }
+    }
+    rows
+}

@@ -1,0 +1,10 @@
+//! Rules over metric rows, and what follows from them: alerts that open, resolve and are retracted. Pure: rows in,
+//! rows out; who reads and writes them is [`alerting`](crate::alerting).
+
+mod rule;
+mod machine;
+mod changes;
+
+pub use changes::{AlertRow, Recent, changes};
+pub use machine::{Alert, AlertKey, Machine, State};
+pub use rule::{Bound, Judgement, Metric, Rule, Seen};

@@ -1,0 +1,257 @@
+//! What a rule says of one window.
+
+use std::sync::Arc;
+
+use crate::engine::metrics::MetricTable;
+use crate::engine::metrics::accumulator::Kind;
+use crate::engine::settings::fits;
+use crate::engine::state::Version;
+use crate::engine::time::Millis;
+use crate::engine::window::Window;
+
+/// A column of a metric table that a rule can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The table.
+    pub table: MetricTable,
+    /// The column.
+    pub column: &'static str,
+}
+
+/// The column of `drift` that holds a word instead of a number.
+const VERDICT: &str = "verdict";
+/// Columns that say how many records a row's figures are made of; the first that a table has counts.
+const COUNTS: [&str; 4] = ["n", "n_scored", "inferences", "labelled"];
+
+impl Metric {
+    /// The metric of this name, as `quality_binary.precision`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|metric| metric.name() == name)
+    }
+
+    /// Every column that a rule can be about: figures, counts and the verdict, but not limits of intervals.
+    pub fn all() -> impl Iterator<Item = Self> {
+        MetricTable::ALL.into_iter().flat_map(|table| {
+            let own = table.columns().iter().skip(table.keys());
+            let is_known = move |kind: Kind, name: &str| match kind {
+                Kind::Count | Kind::Number | Kind::Figure => !is_limit(name),
+                _ => table == MetricTable::Drift && name == VERDICT,
+            };
+            own.filter(move |column| is_known(column.kind, column.name))
+                .map(move |column| Self { table, column: column.name })
+        })
+    }
+
+    /// `table.column`.
+    pub fn name(self) -> String {
+        format!("{}.{}", self.table.name(), self.column)
+    }
+
+    /// Whether the table has a 95 % interval of it.
+    pub fn has_interval(self) -> bool {
+        self.has(&format!("{}_lower", self.column)) && self.has(&format!("{}_upper", self.column))
+    }
+
+    /// Whether it is `drift.verdict`.
+    pub fn is_verdict(self) -> bool {
+        self.table == MetricTable::Drift && self.column == VERDICT
+    }
+
+    /// Whether it is computed from labels, so that it says little while few have come.
+    pub fn reads_labels(self) -> bool {
+        matches!(
+            self.table,
+            MetricTable::QualityBinary
+                | MetricTable::QualityThreshold
+                | MetricTable::Calibration
+                | MetricTable::CalibrationBins
+                | MetricTable::QualityRegression
+                | MetricTable::QualityMulticlass
+                | MetricTable::QualityClasses
+                | MetricTable::Confusion
+        )
+    }
+
+    /// Whether a sealed window without a row is a 0.
+    pub fn counts_silence(self) -> bool {
+        self.table == MetricTable::Serving && self.column == "inferences"
+    }
+
+    /// The column with the number of records behind a row's figures, if the table has one.
+    pub fn count_column(self) -> Option<&'static str> {
+        COUNTS.into_iter().find(|name| self.has(name))
+    }
+
+    fn has(self, name: &str) -> bool {
+        self.table.columns().iter().any(|column| column.name == name)
+    }
+}
+
+fn is_limit(name: &str) -> bool {
+    name.ends_with("_lower") || name.ends_with("_upper")
+}
+
+/// Where the good side ends, and where it begins again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// Bad strictly below `at`, good again at or above `clear`.
+    Below {
+        /// The threshold.
+        at: f64,
+        /// At least `at`.
+        clear: f64,
+    },
+    /// Bad strictly above `at`, good again at or below `clear`.
+    Above {
+        /// The threshold.
+        at: f64,
+        /// At most `at`.
+        clear: f64,
+    },
+    /// `drift` is bad, `ok` is good, `warn` is between.
+    Verdict,
+}
+
+impl Bound {
+    /// The threshold; a verdict has none.
+    pub fn threshold(self) -> Option<f64> {
+        match self {
+            Self::Below { at, .. } | Self::Above { at, .. } => Some(at),
+            Self::Verdict => None,
+        }
+    }
+}
+
+/// One rule of the configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its name: part of the key of its alerts.
+    pub name: Arc<str>,
+    /// Names and globs of models.
+    pub models: Vec<String>,
+    /// `all`, or globs like `region=*`.
+    pub segments: Vec<String>,
+    /// What it is about.
+    pub metric: Metric,
+    /// The name of the windows' length.
+    pub grain: Arc<str>,
+    /// The windows' length.
+    pub size: Millis,
+    /// What is bad.
+    pub bound: Bound,
+    /// Breaches in a row that open an alert, at least 1.
+    pub opens_after: u32,
+    /// Clear windows in a row that resolve it, at least 1.
+    pub clears_after: u32,
+    /// Whether the whole 95 % interval must lie beyond the threshold.
+    pub certain: bool,
+    /// Fewer records than this say nothing.
+    pub min_n: u64,
+    /// A smaller share of labelled inferences says nothing; 0 to 1.
+    pub min_coverage: f64,
+    /// Whether only sealed windows count.
+    pub sealed_only: bool,
+    /// For whoever is told.
+    pub severity: Arc<str>,
+}
+
+/// One window of one key, as the rule needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The window.
+    pub window: Window,
+    /// The figure.
+    pub value: Option<f64>,
+    /// Lower limit of its interval.
+    pub lower: Option<f64>,
+    /// Upper limit of its interval.
+    pub upper: Option<f64>,
+    /// `drift.verdict`; empty for other metrics.
+    pub verdict: Arc<str>,
+    /// Records behind it; none where the table does not say.
+    pub n: Option<u64>,
+    /// Share of labelled inferences.
+    pub coverage: Option<f64>,
+    /// Whether nothing can reach the window any more.
+    pub sealed: bool,
+    /// The row's version; 0 where there is no row.
+    pub version: Version,
+}
+
+impl Seen {
+    /// A sealed window without a row, for metrics whose [`silence counts`](Metric::counts_silence).
+    pub fn silent(window: Window) -> Self {
+        Self {
+            window,
+            value: Some(0.0),
+            lower: None,
+            upper: None,
+            verdict: "".into(),
+            n: Some(0),
+            coverage: None,
+            sealed: true,
+            version: Version(0),
+        }
+    }
+}
+
+/// What one window means to a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It says nothing, and is skipped.
+    Unknown,
+    /// Beyond the threshold.
+    Breach,
+    /// Neither bad nor good again.
+    Between,
+    /// On the good side.
+    Clear,
+}
+
+impl Rule {
+    /// Whether it is about this model and segment.
+    pub fn is_about(&self, model: &str, segment: &str) -> bool {
+        self.models.iter().any(|glob| fits(glob, model))
+            && self.segments.iter().any(|glob| fits(glob, segment))
+    }
+
+    /// What a window means.
+    pub fn judge(&self, seen: &Seen) -> Judgement {
+        let is_thin = seen.n.is_some_and(|n| n < self.min_n)
+            || (self.min_coverage > 0.0
+                && seen.coverage.is_none_or(|share| share < self.min_coverage))
+            || (self.sealed_only && !seen.sealed);
+        if is_thin {
+            return Judgement::Unknown;
+        }
+        match self.bound {
+            Bound::Verdict => match &*seen.verdict {
+                "drift" => Judgement::Breach,
+                "ok" => Judgement::Clear,
+                "warn" => Judgement::Between,
+                _ => Judgement::Unknown,
+            },
+            Bound::Below { at, clear } => self.side(seen, seen.upper, |x| x < at, |x| x >= clear),
+            Bound::Above { at, clear } => self.side(seen, seen.lower, |x| x > at, |x| x <= clear),
+        }
+    }
+
+    fn side(
+        &self,
+        seen: &Seen,
+        nearer: Option<f64>,
+        is_beyond: impl Fn(f64) -> bool,
+        is_clear: impl Fn(f64) -> bool,
+    ) -> Judgement {
+        let Some(value) = seen.value else { return Judgement::Unknown };
+        // Without limits nothing is certain, so nothing is a breach.
+        let held = if self.certain { nearer } else { Some(value) };
+        if held.is_some_and(is_beyond) {
+            Judgement::Breach
+        } else if is_clear(value) {
+            Judgement::Clear
+        } else {
+            Judgement::Between
+        }
+    }
+}

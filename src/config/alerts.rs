@@ -1,0 +1,239 @@
+//! `[[alerts]]` and `[[notify]]`: rules and targets. Messages name the rule.
+
+use std::sync::Arc;
+
+use super::error::ConfigError;
+use super::options::edit_distance;
+use super::raw::Entry;
+use super::reader::{Reader, invalid, list_of, number_of, text_of};
+use super::values;
+use crate::alerting::{Medium, TargetSettings};
+use crate::alerts::{Bound, Metric, Rule};
+use crate::engine::time::Millis;
+use crate::evaluate::grain_name;
+
+/// Records behind a figure before it says anything.
+const MIN_N: u64 = 100;
+/// Share of labelled inferences before figures of labels say anything.
+const MIN_COVERAGE: f64 = 0.5;
+const MOST_WINDOWS: usize = 1_000_000;
+
+/// Keys of one section of a list.
+struct Section<'a> {
+    reader: &'a Reader<'a>,
+    list: &'static str,
+    at: String,
+    name: String,
+}
+
+impl<'a> Section<'a> {
+    fn new(reader: &'a Reader<'a>, list: &'static str, at: usize) -> Result<Self, ConfigError> {
+        let at = at.to_string();
+        let remedy = format!("every `[[{list}]]` has a name of its own, like `name = \"...\"`");
+        let name = reader.required_text(&[list, &at, "name"], &remedy).map_err(without_place)?;
+        Ok(Self { reader, list, at, name })
+    }
+
+    fn path<'b>(&'b self, key: &'b str) -> [&'b str; 3] {
+        [self.list, &self.at, key]
+    }
+
+    fn entry(&self, key: &str) -> Option<Entry> {
+        let entry = self.reader.entry(&self.path(key))?;
+        Some(Entry { key: format!("{}.{key}", self.list), ..entry })
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        self.entry(key).map(|entry| number_of(&entry.value))
+    }
+
+    fn texts(&self, key: &str) -> Vec<Arc<str>> {
+        self.entry(key)
+            .map_or(Vec::new(), |e| list_of(&e.value).into_iter().map(Into::into).collect())
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.value.as_bool().expect("the type was checked"))
+    }
+
+    /// A message about one key that names the section; of a key that is not there, about its name.
+    fn wrong(&self, key: &str, reason: &str) -> ConfigError {
+        let entry = self.entry(key).or_else(|| self.entry("name")).expect("it has a name");
+        invalid(&entry, format!("of \"{}\" {reason}", self.name))
+    }
+}
+
+/// The place in the list says nothing to a person.
+fn without_place(error: ConfigError) -> ConfigError {
+    match error {
+        ConfigError::Required { file, key, reason } => {
+            let key: Vec<_> =
+                key.split('.').filter(|part| part.parse::<usize>().is_err()).collect();
+            ConfigError::Required { file, key: key.join("."), reason }
+        }
+        other => other,
+    }
+}
+
+/// Every rule, checked against what tables there are.
+pub(super) fn rules(
+    reader: &Reader<'_>,
+    window: Millis,
+    grains: &[Millis],
+) -> Result<Vec<Rule>, ConfigError> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for at in 0..reader.raw.list_len("alerts") {
+        let section = Section::new(reader, "alerts", at)?;
+        if rules.iter().any(|rule| *rule.name == section.name) {
+            return Err(section.wrong("name", "stands twice: alerts are kept under it"));
+        }
+        rules.push(rule(&section, window, grains)?);
+    }
+    Ok(rules)
+}
+
+fn rule(section: &Section<'_>, window: Millis, grains: &[Millis]) -> Result<Rule, ConfigError> {
+    let metric = metric(section)?;
+    let bound = bound(section, metric)?;
+    let certain = section.flag("certain");
+    if certain && !metric.has_interval() {
+        let reason = format!("needs an interval, and {} has none: leave it out", metric.name());
+        return Err(section.wrong("certain", &reason));
+    }
+    let (grain, size) = grain(section, window, grains)?;
+    let windows = |key: &str| {
+        let given = section.reader.integer(&section.path(key), 1..=MOST_WINDOWS);
+        let given = given.map_err(|_| section.wrong(key, "must be 1 or more windows"))?;
+        Ok(u32::try_from(given).expect("at most a million"))
+    };
+    let min_n = match section.entry("min_n").map(|entry| entry.value.as_integer()) {
+        None if metric.counts_silence() => 0,
+        None => MIN_N,
+        Some(given) => u64::try_from(given.expect("the type was checked"))
+            .map_err(|_| section.wrong("min_n", "must be 0 or more records"))?,
+    };
+    let min_coverage = match section.number("min_coverage") {
+        None if metric.reads_labels() => MIN_COVERAGE,
+        None => 0.0,
+        Some(_) if !metric.reads_labels() => {
+            let reason = format!("is for figures of labels, and {} reads none", metric.name());
+            return Err(section.wrong("min_coverage", &reason));
+        }
+        Some(share) if (0.0..=1.0).contains(&share) => share,
+        Some(_) => return Err(section.wrong("min_coverage", "must be 0 to 1")),
+    };
+    let strings = |key| section.texts(key).iter().map(ToString::to_string).collect();
+    Ok(Rule {
+        name: section.name.as_str().into(),
+        models: strings("models"),
+        segments: strings("segments"),
+        metric,
+        grain: grain.into(),
+        size,
+        bound,
+        opens_after: windows("for")?,
+        clears_after: windows("clear_for")?,
+        certain,
+        min_n,
+        min_coverage,
+        sealed_only: section.flag("sealed_only"),
+        severity: section.entry("severity").map_or(String::new(), |e| text_of(&e.value)).into(),
+    })
+}
+
+fn metric(section: &Section<'_>) -> Result<Metric, ConfigError> {
+    let Some(entry) = section.entry("metric") else {
+        return Err(section.wrong("metric", "needs a `metric`, like \"quality_binary.precision\""));
+    };
+    let given = text_of(&entry.value);
+    Metric::named(&given).ok_or_else(|| {
+        let closest = Metric::all().min_by_key(|known| edit_distance(&given, &known.name()));
+        let closest = closest.expect("there are tables").name();
+        let reason =
+            format!("is \"{given}\", which is no table.column; did you mean \"{closest}\"?");
+        section.wrong("metric", &reason)
+    })
+}
+
+fn bound(section: &Section<'_>, metric: Metric) -> Result<Bound, ConfigError> {
+    let [below, above, clear] = ["below", "above", "clear"].map(|key| section.number(key));
+    if metric.is_verdict() {
+        let given =
+            ["below", "above", "clear"].into_iter().find(|key| section.entry(key).is_some());
+        return match given {
+            None => Ok(Bound::Verdict),
+            Some(key) => Err(section
+                .wrong(key, "is for numbers; of drift.verdict `drift` is bad and `ok` is good")),
+        };
+    }
+    let finite = [below, above, clear].into_iter().flatten().all(f64::is_finite);
+    if !finite {
+        return Err(section.wrong("metric", "has a threshold that is not finite"));
+    }
+    match (below, above) {
+        (Some(at), None) => {
+            let clear = clear.unwrap_or(at);
+            let is_right = clear >= at;
+            is_right.then_some(Bound::Below { at, clear }).ok_or_else(|| {
+                section.wrong("clear", &format!("is {clear}; it must be at least `below` ({at})"))
+            })
+        }
+        (None, Some(at)) => {
+            let clear = clear.unwrap_or(at);
+            let is_right = clear <= at;
+            is_right.then_some(Bound::Above { at, clear }).ok_or_else(|| {
+                section.wrong("clear", &format!("is {clear}; it must be at most `above` ({at})"))
+            })
+        }
+        (None, None) => Err(section.wrong("name", "needs `below` or `above`, like `below = 0.8`")),
+        (Some(_), Some(_)) => Err(section.wrong("above", "excludes `below`: write two rules")),
+    }
+}
+
+fn grain(
+    section: &Section<'_>,
+    window: Millis,
+    grains: &[Millis],
+) -> Result<(String, Millis), ConfigError> {
+    let Some(entry) = section.entry("grain") else { return Ok((grain_name(window), window)) };
+    let given = text_of(&entry.value);
+    let known = || std::iter::once(window).chain(grains.iter().copied());
+    let span = values::duration(&given).filter(|span| known().any(|known| known == *span));
+    span.map(|span| (grain_name(span), span)).ok_or_else(|| {
+        let names: Vec<_> = known().map(grain_name).collect();
+        section.wrong("grain", &format!("is \"{given}\"; there are {}", names.join(", ")))
+    })
+}
+
+/// Every target.
+pub(super) fn targets(reader: &Reader<'_>) -> Result<Vec<TargetSettings>, ConfigError> {
+    let mut targets: Vec<TargetSettings> = Vec::new();
+    for at in 0..reader.raw.list_len("notify") {
+        let section = Section::new(reader, "notify", at)?;
+        if targets.iter().any(|target| target.name == section.name) {
+            return Err(section.wrong("name", "stands twice: deliveries are remembered under it"));
+        }
+        let medium = reader.choice(
+            &section.path("type"),
+            &[
+                ("webhook", Medium::Webhook),
+                ("slack", Medium::Slack),
+                ("alertmanager", Medium::Alertmanager),
+            ],
+        )?;
+        let Some(url) = reader.secret(&section.path("url"))? else {
+            return Err(section.wrong("url", "needs a `url`, like \"env:WEBHOOK_URL\""));
+        };
+        TargetSettings::check_url(url.expose())
+            .map_err(|reason| section.wrong("name", &format!("has no usable url: {reason}")))?;
+        let secret = reader.secret(&section.path("secret"))?;
+        targets.push(TargetSettings {
+            medium,
+            url: url.expose().to_owned(),
+            secret: secret.map(|secret| secret.expose().to_owned()),
+            timeout: reader.duration(&section.path("timeout"), Millis(1))?,
+            name: section.name,
+        });
+    }
+    Ok(targets)
+}

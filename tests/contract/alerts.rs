@@ -1,0 +1,306 @@
+//! Rules: what the configuration may say, and what follows from a row of windows.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidegauge::alerts::{
+    Alert, AlertKey, AlertRow, Bound, Judgement, Machine, Metric, Recent, Rule, Seen, State,
+    changes,
+};
+use tidegauge::config::{ConfigError, Environment, Settings};
+use tidegauge::engine::state::Version;
+use tidegauge::engine::time::{EventTime, Millis};
+use tidegauge::engine::window::Window;
+
+const SIZE: Millis = Millis(300_000);
+
+fn parse(text: &str) -> Result<Settings, ConfigError> {
+    let text = format!("[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n{text}");
+    let environment: Environment = [("URL", "http://127.0.0.1:1/")].into_iter().collect();
+    Settings::parse("t.toml", &text, &environment)
+}
+
+/// The message of a rule that must be refused.
+fn refused(rule: &str) -> (&'static str, String) {
+    let error = parse(rule).expect_err(rule);
+    (error.code(), error.to_string())
+}
+
+/// The rule of the definition: below 0.80, clear at 0.85, two windows each.
+fn rule() -> Rule {
+    let text = "[[alerts]]\nname = \"precision low\"\nmodels = [\"fraud-*\"]\nmetric = \"quality_binary.precision\"\n\
+                below = 0.80\nclear = 0.85\n";
+    parse(text).unwrap().rules.remove(0)
+}
+
+#[test]
+fn a_short_rule_has_the_defaults_of_the_definition() {
+    let rule = rule();
+    assert_eq!((rule.opens_after, rule.clears_after, rule.min_n), (2, 2, 100));
+    assert_eq!((rule.min_coverage, rule.certain, rule.sealed_only), (0.5, false, false));
+    assert_eq!(rule.bound, Bound::Below { at: 0.8, clear: 0.85 });
+    assert_eq!((&*rule.grain, rule.size, &*rule.severity), ("5m", SIZE, "warning"));
+    assert!(rule.is_about("fraud-cards", "all") && !rule.is_about("churn", "all"));
+    assert!(!rule.is_about("fraud-cards", "region=eu"));
+    let silence = "[[alerts]]\nname = \"a\"\nmetric = \"serving.inferences\"\nbelow = 1\n";
+    let silence = parse(silence).unwrap().rules.remove(0);
+    assert_eq!((silence.min_n, silence.min_coverage), (0, 0.0));
+    assert_eq!(silence.bound, Bound::Below { at: 1.0, clear: 1.0 });
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
+    let with = |more: &str| format!("[[alerts]]\nname = \"low\"\n{more}\n");
+    for (more, expected) in [
+        (
+            "metric = \"quality_binary.precison\"\nbelow = 1",
+            "did you mean \"quality_binary.precision\"",
+        ),
+        ("metric = \"quality_binary.precision_lower\"\nbelow = 1", "did you mean"),
+        ("metric = \"serving.error_rate\"", "needs `below` or `above`"),
+        ("below = 1", "needs a `metric`"),
+        ("metric = \"serving.error_rate\"\nabove = 0.1\nbelow = 0.2", "write two rules"),
+        ("metric = \"serving.error_rate\"\nabove = 0.1\nclear = 0.2", "must be at most `above`"),
+        ("metric = \"quality_binary.f1\"\nbelow = 0.8\nclear = 0.7", "must be at least `below`"),
+        ("metric = \"quality_binary.mcc\"\nbelow = 0.8\ncertain = true", "needs an interval"),
+        ("metric = \"drift.verdict\"\nabove = 1", "`drift` is bad"),
+        ("metric = \"serving.error_rate\"\nabove = 0.1\nfor = 0", "1 or more windows"),
+        ("metric = \"serving.error_rate\"\nabove = 0.1\nmin_n = -1", "0 or more records"),
+        ("metric = \"quality_binary.f1\"\nbelow = 0.1\nmin_coverage = 2", "0 to 1"),
+        ("metric = \"serving.error_rate\"\nabove = 0.1\nmin_coverage = 0.5", "reads none"),
+        ("metric = \"serving.error_rate\"\nabove = 0.1\ngrain = \"7m\"", "there are 5m, 1h, 1d"),
+    ] {
+        let (code, message) = refused(&with(more));
+        assert_eq!(code, "config_invalid_value", "{message}");
+        assert!(message.contains("\"low\"") && message.contains(expected), "{message}");
+        assert!(message.contains("t.toml:"), "{message}");
+    }
+    let (code, message) = refused("[[alerts]]\nmetric = \"serving.error_rate\"\nabove = 1\n");
+    assert!(code == "config_required" && message.contains("`alerts.name`"), "{message}");
+    let twice = with("metric = \"serving.error_rate\"\nabove = 0.1").repeat(2);
+    assert!(refused(&twice).1.contains("stands twice"));
+    let (code, message) = refused(&with("metric = \"serving.error_rate\"\nabov = 0.1"));
+    assert!(code == "config_unknown_key" && message.contains("`alerts.above`"), "{message}");
+    assert_eq!(refused("[alerts]\nname = \"a\"\n").0, "config_wrong_type");
+    assert_eq!(
+        refused(&with("metric = \"serving.error_rate\"\nabove = \"x\"")).0,
+        "config_wrong_type"
+    );
+}
+
+#[test]
+fn targets_are_checked_and_their_secrets_are_not_shown() {
+    let target = |more: &str| parse(&format!("[[notify]]\nname = \"chat\"\n{more}\n"));
+    let settings = target("type = \"slack\"\nurl = \"env:URL\"").unwrap();
+    assert_eq!(settings.targets[0].url, "http://127.0.0.1:1/");
+    assert!(!format!("{settings:?}").contains("127.0.0.1:1"));
+    for (more, code) in [
+        ("", "config_invalid_value"),
+        ("url = \"ftp://a/\"", "config_invalid_value"),
+        ("url = \"env:NOT_SET\"", "config_secret"),
+        ("url = \"http://a/\"\ntype = \"pigeon\"", "config_invalid_value"),
+    ] {
+        assert_eq!(target(more).expect_err(more).code(), code, "{more}");
+    }
+}
+
+#[test]
+fn every_figure_can_be_watched_and_no_limit() {
+    let names: Vec<_> = Metric::all().map(Metric::name).collect();
+    for name in
+        ["serving.error_rate", "quality_binary.tp", "drift.verdict", "data_quality.missing_rate"]
+    {
+        assert!(names.iter().any(|known| known == name), "{name}");
+    }
+    assert!(names.iter().all(|name| !name.ends_with("_lower") && !name.ends_with("_upper")));
+    for metric in Metric::all() {
+        assert_eq!(Metric::named(&metric.name()), Some(metric));
+    }
+}
+
+fn window(i: usize) -> Window {
+    Window::of(EventTime(i64::try_from(i).unwrap() * SIZE.0), SIZE)
+}
+
+fn seen(i: usize, value: Option<f64>) -> Seen {
+    Seen {
+        window: window(i),
+        value,
+        lower: value.map(|x| x - 0.02),
+        upper: value.map(|x| x + 0.02),
+        verdict: "".into(),
+        n: Some(100),
+        coverage: Some(0.5),
+        sealed: true,
+        version: Version(2),
+    }
+}
+
+fn run(rule: &Rule, values: &[f64]) -> Machine {
+    let mut machine = Machine::default();
+    for (i, value) in values.iter().enumerate() {
+        machine.step(rule, &seen(i + 1, Some(*value)));
+    }
+    machine
+}
+
+const GOLDEN: [f64; 8] = [0.82, 0.79, 0.78, 0.81, 0.86, 0.84, 0.87, 0.88];
+
+#[test]
+fn the_rule_of_the_definition_opens_at_3_and_resolves_at_8() {
+    let machine = run(&rule(), &GOLDEN);
+    let [alert] = machine.alerts() else { panic!("{machine:?}") };
+    assert_eq!((alert.opened, alert.resolved), (window(3), Some(window(8))));
+    assert_eq!((alert.state, alert.value), (State::Resolved, Some(0.88)));
+    assert_eq!(machine.version(), Version(8 * 2 + 8), "versions of all windows plus their number");
+    assert!(run(&rule(), &GOLDEN[..3]).is_open() && run(&rule(), &GOLDEN[..7]).is_open());
+}
+
+fn key() -> AlertKey {
+    let text = |text: &str| Arc::<str>::from(text);
+    AlertKey {
+        rule: text("precision low"),
+        model: text("fraud-cards"),
+        version: text("1"),
+        segment: text("all"),
+        feature: text(""),
+        grain: text("5m"),
+    }
+}
+
+/// What a pass over these windows writes after what is stored.
+fn pass(values: &[f64], stored: &[AlertRow]) -> Vec<AlertRow> {
+    let machine = run(&rule(), values);
+    let recent = Recent { after: EventTime(i64::MIN), news_after: EventTime(0) };
+    changes(&rule(), &key(), (machine.alerts(), machine.version()), stored, recent)
+}
+
+#[test]
+fn late_labels_retract_an_alert_and_each_change_is_counted_once() {
+    let opened = pass(&GOLDEN[..3], &[]);
+    assert_eq!((opened[0].alert.state, opened[0].announced), (State::Opened, 1));
+    assert_eq!(pass(&GOLDEN[..3], &opened), [], "the same again writes nothing");
+    assert_eq!(pass(&GOLDEN[..4], &opened), [], "a window that changes nothing writes nothing");
+    let resolved = pass(&GOLDEN, &opened);
+    assert_eq!((resolved[0].alert.state, resolved[0].announced), (State::Resolved, 2));
+    // Late labels lift window 2 to 0.81.
+    let lifted = [0.82, 0.81, 0.78];
+    let retracted = pass(&lifted, &opened);
+    assert_eq!((retracted[0].alert.state, retracted[0].announced), (State::Retracted, 2));
+    assert_eq!(retracted[0].alert.opened, window(3));
+    assert_eq!(pass(&lifted, &retracted), [], "it stays retracted, and is not said again");
+    let again = pass(&GOLDEN[..3], &retracted);
+    assert_eq!((again[0].alert.state, again[0].announced), (State::Opened, 3));
+    // A better figure of the same state is written and nobody is told.
+    let closer = pass(&[0.82, 0.79, 0.77], &opened);
+    assert_eq!((closer[0].alert.value, closer[0].announced), (Some(0.77), 1));
+}
+
+#[test]
+fn old_alerts_are_written_and_nobody_is_told() {
+    let machine = run(&rule(), &GOLDEN);
+    let recent = Recent { after: EventTime(i64::MIN), news_after: window(8).end };
+    let rows = changes(&rule(), &key(), (machine.alerts(), machine.version()), &[], recent);
+    assert_eq!((rows[0].alert.state, rows[0].announced), (State::Resolved, 0));
+    // What is final is not looked at.
+    let recent = Recent { after: window(8).end, news_after: EventTime(0) };
+    assert_eq!(changes(&rule(), &key(), (&[], Version(99)), &rows, recent), []);
+}
+
+#[test]
+fn judgements_follow_the_definition() {
+    let rule = rule();
+    let judge = |change: &dyn Fn(&mut Seen)| {
+        let mut seen = seen(1, Some(0.7));
+        change(&mut seen);
+        rule.judge(&seen)
+    };
+    assert_eq!(judge(&|_| ()), Judgement::Breach);
+    assert_eq!(judge(&|s| s.value = None), Judgement::Unknown);
+    assert_eq!(judge(&|s| s.n = Some(99)), Judgement::Unknown);
+    assert_eq!(judge(&|s| s.coverage = Some(0.49)), Judgement::Unknown);
+    assert_eq!(judge(&|s| s.coverage = None), Judgement::Unknown);
+    assert_eq!(
+        judge(&|s| s.value = Some(0.8)),
+        Judgement::Between,
+        "on the threshold is no breach"
+    );
+    assert_eq!(judge(&|s| s.value = Some(0.85)), Judgement::Clear, "on the good side's edge");
+    let open_window = |rule: &Rule| rule.judge(&Seen { sealed: false, ..seen(1, Some(0.7)) });
+    assert_eq!(open_window(&rule), Judgement::Breach);
+    assert_eq!(open_window(&Rule { sealed_only: true, ..rule.clone() }), Judgement::Unknown);
+    let certain = Rule { certain: true, ..rule.clone() };
+    assert_eq!(certain.judge(&seen(1, Some(0.79))), Judgement::Between, "its upper limit is 0.81");
+    assert_eq!(certain.judge(&seen(1, Some(0.7))), Judgement::Breach);
+    let verdict =
+        parse("[[alerts]]\nname = \"d\"\nmetric = \"drift.verdict\"\n").unwrap().rules.remove(0);
+    for (word, expected) in [
+        ("drift", Judgement::Breach),
+        ("ok", Judgement::Clear),
+        ("warn", Judgement::Between),
+        ("insufficient_data", Judgement::Unknown),
+    ] {
+        assert_eq!(
+            verdict.judge(&Seen { verdict: word.into(), ..seen(1, None) }),
+            expected,
+            "{word}"
+        );
+    }
+}
+
+/// Opened and resolved windows, by looking at the last known windows as a whole instead of counting.
+fn naive(judged: &[Judgement], opens: usize, clears: usize) -> Vec<(usize, Option<usize>)> {
+    let known: Vec<(usize, Judgement)> =
+        judged.iter().copied().enumerate().filter(|(_, j)| *j != Judgement::Unknown).collect();
+    let are_all = |end: usize, count: usize, wanted: Judgement| {
+        end + 1 >= count && known[end + 1 - count..=end].iter().all(|(_, j)| *j == wanted)
+    };
+    let mut found: Vec<(usize, Option<usize>)> = Vec::new();
+    for at in 0..known.len() {
+        let is_open = found.last().is_some_and(|(_, resolved)| resolved.is_none());
+        if is_open && are_all(at, clears, Judgement::Clear) {
+            found.last_mut().expect("it is open").1 = Some(known[at].0);
+        } else if !is_open && are_all(at, opens, Judgement::Breach) {
+            found.push((known[at].0, None));
+        }
+    }
+    found
+}
+
+/// Breach, between, clear, unknown.
+fn value() -> impl Strategy<Value = Option<f64>> {
+    prop_oneof![Just(Some(0.5)), Just(Some(0.82)), Just(Some(0.9)), Just(None)]
+}
+
+proptest! {
+    #[test]
+    fn the_machine_equals_a_naive_one_wherever_it_is_cut(
+        values in prop::collection::vec(value(), 0..60),
+        opens in 1..4_u32,
+        clears in 1..4_u32,
+        cut in 0..60_usize,
+    ) {
+        let rule = Rule { opens_after: opens, clears_after: clears, ..rule() };
+        let all: Vec<Seen> = values.iter().enumerate().map(|(i, v)| seen(i, *v)).collect();
+        let judged: Vec<_> = all.iter().map(|seen| rule.judge(seen)).collect();
+        let expected: Vec<_> = naive(&judged, usize::try_from(opens).unwrap(), usize::try_from(clears).unwrap())
+            .into_iter()
+            .map(|(opened, resolved)| (window(opened), resolved.map(window)))
+            .collect();
+        let mut machine = Machine::default();
+        all.iter().for_each(|seen| machine.step(&rule, seen));
+        let said = |alerts: &[Alert]| -> Vec<_> { alerts.iter().map(|a| (a.opened, a.resolved)).collect() };
+        prop_assert_eq!(&said(machine.alerts()), &expected);
+        // The same in two parts, with what is final forgotten in between.
+        let (first, second) = all.split_at(cut.min(all.len()));
+        let mut parts = Machine::default();
+        first.iter().for_each(|seen| parts.step(&rule, seen));
+        let mut whole: Vec<Alert> = parts.alerts().to_vec();
+        parts.settle();
+        whole.retain(|alert| alert.state != State::Opened);
+        second.iter().for_each(|seen| parts.step(&rule, seen));
+        whole.extend_from_slice(parts.alerts());
+        prop_assert_eq!(&said(&whole), &expected);
+        prop_assert_eq!(parts.version(), machine.version());
+    }
+}

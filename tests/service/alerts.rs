@@ -1,0 +1,296 @@
+//! Alerts over rows in a real ClickHouse, told to a real receiver.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tidegauge::alerting::{Alerting, Medium, TargetSettings};
+use tidegauge::alerts::Rule;
+use tidegauge::config::{Environment, Settings};
+use tidegauge::engine::event::{PartitionId, Positions};
+use tidegauge::engine::floor::{Floor, Mark};
+use tidegauge::engine::log_time::LogClock;
+use tidegauge::engine::metrics::MetricTable;
+use tidegauge::engine::metrics::accumulator::{Kind, Undefined, Value};
+use tidegauge::engine::outcome::Tally;
+use tidegauge::engine::state::{Key, Version};
+use tidegauge::engine::time::{EventTime, Millis};
+use tidegauge::engine::window::Window;
+use tidegauge::evaluate::MetricRow;
+use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
+use tidegauge::sink::row;
+use tidegauge::telemetry::Telemetry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::support::receiver::{Received, Receiver};
+use crate::support::services;
+use crate::support::wait_until;
+
+const JOB: &str = "fraud";
+const DEADLINE: Duration = Duration::from_secs(120);
+/// 2026-01-05 00:00 UTC.
+const START_MS: i64 = 1_767_571_200_000;
+const SIZE: Millis = Millis(300_000);
+const GOLDEN: [f64; 8] = [0.82, 0.79, 0.78, 0.81, 0.86, 0.84, 0.87, 0.88];
+
+fn rules() -> Vec<Rule> {
+    let text = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n[[alerts]]\nname = \"precision low\"\n\
+                models = [\"fraud-*\"]\nmetric = \"quality_binary.precision\"\nbelow = 0.80\nclear = 0.85\n";
+    Settings::parse("t.toml", text, &Environment::default()).unwrap().rules
+}
+
+fn metric_row(table: MetricTable, i: usize, figures: &[(&str, f64)], version: u64) -> MetricRow {
+    let start = START_MS + i64::try_from(i).unwrap() * SIZE.0;
+    let values = table.columns().iter().map(|column| {
+        let figure = figures.iter().find(|(name, _)| *name == column.name).map(|(_, x)| *x);
+        match column.kind {
+            Kind::Count => Value::Count(500),
+            Kind::Number => Value::Figure(Ok(figure.unwrap_or(0.0))),
+            Kind::Text => Value::Text("".into()),
+            Kind::Time => Value::Time(start),
+            _ => Value::Figure(figure.ok_or(Undefined::NoLabels)),
+        }
+    });
+    MetricRow {
+        table,
+        key: Key {
+            model: "fraud-cards".into(),
+            version: "1".into(),
+            segment: "all".into(),
+            window: Window::of(EventTime(start), SIZE),
+        },
+        grain: "5m".into(),
+        values: values.collect(),
+        undefined: String::new(),
+        sealed: false,
+        version: Version::of(0, version, false),
+    }
+}
+
+/// A database with a rule over it, a target, and an instance that evaluates.
+struct Setup {
+    server: services::ClickHouse,
+    clickhouse: ClickHouse,
+    runtime: tokio::runtime::Runtime,
+}
+
+struct Instance {
+    flushed: Option<watch::Sender<u64>>,
+    task: JoinSet<()>,
+}
+
+impl Setup {
+    fn start() -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let server = services::ClickHouse::start();
+        let clickhouse = ClickHouse::new(ClickHouseSettings::new(&server.url(), "tidegauge", JOB));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(clickhouse.init()).unwrap();
+        Self { server, clickhouse, runtime }
+    }
+
+    /// Windows from the first on, each a precision; coverage and version are those of all.
+    fn write(&self, precisions: &[f64], coverage: f64, version: u64) {
+        let rows = precisions.iter().enumerate().flat_map(|(i, precision)| {
+            [
+                metric_row(MetricTable::Labels, i + 1, &[("coverage", coverage)], version),
+                metric_row(
+                    MetricTable::QualityBinary,
+                    i + 1,
+                    &[("precision", *precision)],
+                    version,
+                ),
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        self.runtime.block_on(self.clickhouse.insert(&row::metrics(JOB, &rows))).unwrap();
+    }
+
+    /// All partitions say that the first so many windows are sealed.
+    fn seal(&self, windows: i64) {
+        let marks: Vec<_> =
+            (0..2).map(|partition| mark(partition, START_MS + windows * SIZE.0)).collect();
+        self.runtime.block_on(self.clickhouse.insert(&row::marks(JOB, 0, &marks))).unwrap();
+    }
+
+    fn instance(&self, url: &str) -> Instance {
+        let target = TargetSettings {
+            name: "hook".to_owned(),
+            medium: Medium::Webhook,
+            url: url.to_owned(),
+            secret: Some("s3cret".to_owned()),
+            timeout: Duration::from_secs(2),
+        };
+        let (clickhouse, telemetry) = (self.clickhouse.clone(), Telemetry::new());
+        let alerting = Alerting::new(rules(), &[target], 2, clickhouse, telemetry).unwrap();
+        let (flushed, said) = watch::channel(0);
+        let mut task = JoinSet::new();
+        task.spawn_on(alerting.run(said), self.runtime.handle());
+        Instance { flushed: Some(flushed), task }
+    }
+
+    fn alerts(&self) -> String {
+        let columns = "rule, opened_window, state, ifNull(toString(resolved_window), '-'), value, threshold, n, announced";
+        self.server.query(&format!(
+            "SELECT {columns} FROM tidegauge_bi.alerts ORDER BY opened_window FORMAT CSV"
+        ))
+    }
+
+    fn wait_for(&self, state: &str) {
+        wait_until(state, DEADLINE, || self.alerts().contains(&format!("\"{state}\"")));
+    }
+}
+
+impl Instance {
+    fn flush(&self) {
+        self.flushed.as_ref().unwrap().send_modify(|flushes| *flushes += 1);
+    }
+
+    /// As at the end of a run: the last pass and the last deliveries.
+    fn end(mut self, setup: &Setup) {
+        self.flushed.take();
+        setup.runtime.block_on(self.task.join_next());
+    }
+}
+
+fn mark(partition: i32, sealed_until: i64) -> Mark {
+    let clock = || LogClock::restore(1, &[sealed_until]);
+    let positions = Positions { inferences: sealed_until % 1_000_000_007, labels: 0 };
+    Mark {
+        partition: PartitionId(partition),
+        positions,
+        floor: Floor {
+            positions,
+            inferences: clock(),
+            labels: clock(),
+            sealed_until: EventTime(sealed_until),
+        },
+        clocks: [clock(), clock()],
+        tally: Tally::default(),
+    }
+}
+
+fn states(received: &[Received]) -> Vec<String> {
+    let taken = received.iter().filter(|request| request.status == 200);
+    let state = |request: &Received| {
+        let body: Json = serde_json::from_str(&request.body).unwrap();
+        assert_eq!(body["idempotency_key"], request.header("idempotency-key"));
+        assert!(request.header("x-tidegauge-signature").starts_with("sha256="));
+        format!(
+            "{} {}",
+            body["state"].as_str().unwrap(),
+            body["opened_window"]["start"].as_str().unwrap()
+        )
+    };
+    taken.map(state).collect()
+}
+
+#[test]
+fn an_alert_opens_resolves_and_late_labels_retract_another() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..2], 0.9, 1);
+    let instance = setup.instance(receiver.url());
+    setup.write(&GOLDEN[..3], 0.9, 2);
+    instance.flush();
+    setup.wait_for("opened");
+    let opened = "\"precision low\",\"2026-01-05 00:15:00.000\",\"opened\",\"-\",0.78,0.8,500,1\n";
+    assert_eq!(setup.alerts(), opened);
+    wait_until("the first notification", DEADLINE, || receiver.received().len() == 1);
+    setup.write(&GOLDEN, 0.9, 3);
+    setup.seal(4);
+    instance.flush();
+    setup.wait_for("resolved");
+    let resolved = "\"precision low\",\"2026-01-05 00:15:00.000\",\"resolved\",\"2026-01-05 00:40:00.000\",0.88,0.8,500,2\n";
+    assert_eq!(setup.alerts(), resolved);
+    // Another one, which late labels take back; the first is final by then.
+    let mut windows = GOLDEN.to_vec();
+    windows.extend([0.7, 0.6]);
+    setup.write(&windows, 0.9, 4);
+    instance.flush();
+    setup.wait_for("opened");
+    windows[8] = 0.9;
+    setup.write(&windows, 0.9, 5);
+    instance.flush();
+    setup.wait_for("retracted");
+    instance.end(&setup);
+    let first = "2026-01-05T00:15:00.000Z";
+    let second = "2026-01-05T00:50:00.000Z";
+    let expected = [
+        format!("opened {first}"),
+        format!("resolved {first}"),
+        format!("opened {second}"),
+        format!("retracted {second}"),
+    ];
+    assert_eq!(states(&receiver.received()), expected);
+    // Another instance, which knows nothing, finds the same and has nothing to write or say.
+    let before = setup.server.query("SELECT * FROM tidegauge.alerts ORDER BY ALL");
+    setup.instance(receiver.url()).end(&setup);
+    assert_eq!(setup.server.query("SELECT * FROM tidegauge.alerts ORDER BY ALL"), before);
+    assert_eq!(states(&receiver.received()), expected);
+}
+
+#[test]
+fn a_change_outlives_the_process_between_its_row_and_its_delivery() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(0));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    // Ended while the target hangs: the row and the note are there, and nothing was taken.
+    let mut instance = setup.instance(receiver.url());
+    wait_until("an attempt", DEADLINE, || !receiver.received().is_empty());
+    setup.wait_for("opened");
+    setup.runtime.block_on(instance.task.shutdown());
+    let row = setup.server.query("SELECT * FROM tidegauge.alerts ORDER BY ALL");
+    receiver.answer(200);
+    let instance = setup.instance(receiver.url());
+    wait_until("the change to be told", DEADLINE, || !states(&receiver.received()).is_empty());
+    instance.end(&setup);
+    assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:15:00.000Z"]);
+    let keys = receiver.received();
+    assert!(keys.iter().all(|r| r.header("idempotency-key") == keys[0].header("idempotency-key")));
+    // Ended between the row and the note: the note is made up for, once.
+    setup.server.query("TRUNCATE TABLE tidegauge.notifications");
+    setup.instance(receiver.url()).end(&setup);
+    let told = states(&receiver.received());
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(
+        receiver.received().last().unwrap().header("idempotency-key"),
+        keys[0].header("idempotency-key")
+    );
+    setup.instance(receiver.url()).end(&setup);
+    assert_eq!(states(&receiver.received()), told);
+    assert_eq!(setup.server.query("SELECT * FROM tidegauge.alerts ORDER BY ALL"), row);
+}
+
+#[test]
+fn a_target_that_fails_is_asked_again_and_holds_up_nothing() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(500));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let instance = setup.instance(receiver.url());
+    wait_until("two attempts", DEADLINE, || receiver.received().len() >= 2);
+    // Meanwhile rows go on.
+    setup.write(&GOLDEN, 0.9, 2);
+    instance.flush();
+    setup.wait_for("resolved");
+    receiver.answer(200);
+    wait_until("both changes", DEADLINE, || states(&receiver.received()).len() == 2);
+    instance.end(&setup);
+    let first = "2026-01-05T00:15:00.000Z";
+    assert_eq!(
+        states(&receiver.received()),
+        [format!("opened {first}"), format!("resolved {first}")]
+    );
+    let left = "SELECT count() FROM tidegauge.notifications FINAL WHERE target != '' AND status != 'delivered'";
+    assert_eq!(setup.server.query(left), "0\n");
+}
+
+#[test]
+fn windows_with_few_labels_say_nothing() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..3], 0.4, 1);
+    setup.instance(receiver.url()).end(&setup);
+    assert_eq!((setup.alerts().as_str(), receiver.received().len()), ("", 0));
+    setup.write(&GOLDEN[..3], 0.6, 2);
+    setup.instance(receiver.url()).end(&setup);
+    assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+}
