@@ -9,6 +9,7 @@ mod insert;
 mod connection;
 mod read;
 pub mod rows;
+pub mod summary;
 pub mod migrate;
 pub mod job;
 pub mod clickhouse;
