@@ -19,7 +19,7 @@
 //! | 9 | `main.rs` | arguments, one command, the error and its remedy, the exit code |
 //! | 8 | [`commands`] | one file for each subcommand |
 //! | 7 | [`config`] | what file and environment say → settings, checked once |
-//! | 6 | [`http`] | `/healthz`, `/readyz`, `/metrics` |
+//! | 6 | [`http`], [`overview`] | `/healthz`, `/readyz`, `/metrics`; web pages over the metric rows |
 //! | 5 | [`pipeline`], [`alerting`] | the flow: workers, the one writer, back-pressure, stop; rules evaluated beside it, people told |
 //! | 4 | [`sink`] | rows and dead letters out |
 //! | 3 | [`report`] | metric rows → a page for people |
@@ -49,5 +49,6 @@ pub mod sink;
 pub mod pipeline;
 pub mod alerting;
 pub mod http;
+pub mod overview;
 pub mod config;
 pub mod commands;

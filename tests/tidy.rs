@@ -13,6 +13,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("commands", 8),
     ("config", 7),
     ("http", 6),
+    ("overview", 6),
     ("pipeline", 5),
     ("alerting", 5),
     ("sink", 4),

@@ -9,6 +9,7 @@ use crate::decode::{DecoderError, fields::FieldError};
 use crate::embedded::broker::BrokerError;
 use crate::embedded::clickhouse::ClickHouseError;
 use crate::http::HttpError;
+use crate::overview::OverviewError;
 use crate::pipeline::PipelineError;
 use crate::profile::DocumentError;
 use crate::profile::builder::BuildError;
@@ -154,6 +155,16 @@ pub const CODES: &[Code] = &[
     code("dashboards_stale", FAILED, "run `tidegauge dashboards`, which writes the files anew"),
     code("dashboards_unwritten", FAILED, "allow this user to write to the folder"),
     code("runtime", FAILED, "raise the limits of threads and memory of this process"),
+    code(
+        "overview_bind",
+        FAILED,
+        "stop the process that has the port, or choose another with `--listen`",
+    ),
+    code(
+        "overview_open",
+        USAGE,
+        "set TIDEGAUGE_TOKEN to a secret of at least 16 characters, or listen on 127.0.0.1",
+    ),
     code(
         "http_bind",
         FAILED,
@@ -490,6 +501,7 @@ failures!(
     FieldError,
     ClickHouseError,
     HttpError,
+    OverviewError,
     SinkError,
     BindError,
     SourceError,

@@ -14,6 +14,7 @@ pub mod profile;
 pub mod query;
 pub mod report;
 pub mod run;
+pub mod serve;
 pub mod simulate;
 pub mod terminal;
 
@@ -40,6 +41,7 @@ Examples:
   tidegauge query quality_binary --since 1d
                                          metric rows as a table, CSV or JSON Lines
   tidegauge alerts test -c fraud.toml    send a test notification to every target
+  tidegauge serve -c fraud.toml          web pages about all models, live
   tidegauge simulate --create-topics     fill topics with traffic to try things on
   tidegauge dashboards                   write the files of BI tools anew from the chart definitions
 
@@ -69,6 +71,7 @@ enum Command {
     Profile(Box<profile::Args>),
     Query(Box<query::Args>),
     Report(Box<report::Args>),
+    Serve(serve::Args),
     Simulate(Box<simulate::Args>),
 }
 
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
     match done {

@@ -41,6 +41,7 @@ impl SelectArgs {
             grain,
             since_ms: time(&self.since)?,
             until_ms: time(&self.until)?,
+            exact: Vec::new(),
             limit,
         })
     }

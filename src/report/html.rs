@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::{Block, Fact, Grid, Report, Section, svg};
 
 /// Light and dark by the reader's system; on paper always light, with no section torn apart.
-const STYLE: &str = "
+pub(crate) const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #5d6b7c; --paper: #fff; --card: #f4f6f9; --rule: #d8dee6;
   --accent: #1f6feb; --band: rgba(31, 111, 235, .18); }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e9f0; --dim: #9aa7b7; --paper: #12161c; --card: #1b212a;
@@ -74,7 +74,8 @@ pub(super) fn render(report: &Report) -> String {
     page.into_string()
 }
 
-fn section(section: &Section) -> Markup {
+/// One section, below a heading of the second level.
+pub(crate) fn section(section: &Section) -> Markup {
     // Charts that follow each other stand side by side.
     let groups = section.blocks.chunk_by(|a, b| is_chart(a) && is_chart(b));
     html! {

@@ -7,6 +7,7 @@
 pub mod rows;
 mod text;
 mod sections;
+mod feature;
 mod svg;
 mod html;
 mod markdown;
@@ -15,6 +16,11 @@ use serde::Serialize;
 
 pub use rows::Row;
 pub use text::{count, instant};
+
+pub(crate) use feature::{of_feature, verdicts};
+pub(crate) use html::{STYLE, section};
+pub(crate) use svg::sparkline;
+pub(crate) use text::{number, percent};
 
 /// A whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]

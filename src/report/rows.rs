@@ -77,6 +77,11 @@ impl Row {
         self.values.get(column).and_then(Json::as_u64).unwrap_or(0)
     }
 
+    /// A text; empty where there is no such column.
+    pub fn text(&self, column: &str) -> &str {
+        self.values.get(column).and_then(Json::as_str).unwrap_or_default()
+    }
+
     /// A figure's 95 % interval.
     pub fn interval(&self, column: &str) -> Option<[f64; 2]> {
         let limit = |end: &str| self.figure(&format!("{column}_{end}"));

@@ -10,8 +10,19 @@ const SUMMARY: &str = "Summary";
 const FEW: u64 = 100;
 
 /// The sections; one that has nothing to show is left out.
-const SECTIONS: &[fn(&ModelRows<'_>) -> Option<Section>] =
-    &[summary, binary, regression, calibration, labels, serving, segments];
+const SECTIONS: &[fn(&ModelRows<'_>) -> Option<Section>] = &[
+    summary,
+    binary,
+    multiclass,
+    regression,
+    estimated,
+    calibration,
+    drift,
+    data_quality,
+    labels,
+    serving,
+    segments,
+];
 
 /// All that have something to show.
 pub(super) fn all(rows: &ModelRows<'_>) -> Vec<Section> {
@@ -35,11 +46,12 @@ pub(super) const METHODS: &[&str] = &[
 const HEADLINES: &[(&str, &str, &str)] = &[
     ("quality_binary", "auroc", "AUROC"),
     ("quality_binary", "accuracy", "Accuracy"),
+    ("quality_multiclass", "accuracy", "Accuracy"),
     ("quality_regression", "mae", "Mean absolute error"),
     ("quality_regression", "rmse", "Root mean squared error"),
 ];
 
-fn fact(row: &Row, column: &str, name: &str) -> Fact {
+pub(super) fn fact(row: &Row, column: &str, name: &str) -> Fact {
     Fact { name: name.to_owned(), value: figure(row, column), note: interval(row, column) }
 }
 
@@ -146,8 +158,17 @@ fn share(part: u64, whole: u64) -> String {
 
 /// A figure of a table over time; none where no window has it.
 fn chart(rows: &ModelRows<'_>, table: &str, column: &str, title: &str, n: &str) -> Option<Block> {
+    chart_of(rows.over_time(table), column, title, n)
+}
+
+/// A figure of rows by time.
+pub(super) fn chart_of<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    column: &str,
+    title: &str,
+    n: &str,
+) -> Option<Block> {
     let points: Vec<Point> = rows
-        .over_time(table)
         .map(|row| Point {
             start_ms: row.start_ms,
             end_ms: row.end_ms,
@@ -156,6 +177,11 @@ fn chart(rows: &ModelRows<'_>, table: &str, column: &str, title: &str, n: &str) 
             n: row.count(n),
         })
         .collect();
+    drawn(title, points)
+}
+
+/// A chart of points by time; none where no point has a value.
+pub(super) fn drawn(title: &str, points: Vec<Point>) -> Option<Block> {
     points.iter().any(|point| point.value.is_some()).then(|| {
         let span_ms = [points[0].start_ms, points[points.len() - 1].end_ms];
         Block::Chart(Chart { title: title.to_owned(), span_ms, points })
@@ -224,6 +250,157 @@ fn regression(rows: &ModelRows<'_>) -> Option<Section> {
     let charts = [("mae", "Mean absolute error"), ("mean_error", "Mean error"), ("rmse", "RMSE")];
     blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name, "n")));
     Some(Section { title: "Quality", blocks })
+}
+
+fn multiclass(rows: &ModelRows<'_>) -> Option<Section> {
+    let table = "quality_multiclass";
+    let now = rows.now_all(table)?;
+    let facts = [
+        ("accuracy", "Accuracy"),
+        ("macro_precision", "Macro precision"),
+        ("macro_recall", "Macro recall"),
+        ("macro_f1", "Macro F1"),
+        ("mcc", "Matthews correlation"),
+        ("log_loss", "Log loss"),
+    ];
+    let mut blocks = vec![
+        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
+        Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
+    ];
+    let charts = [("accuracy", "Accuracy"), ("macro_f1", "Macro F1")];
+    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name, "n")));
+    Some(Section { title: "Quality", blocks })
+}
+
+fn estimated(rows: &ModelRows<'_>) -> Option<Section> {
+    let table = "quality_estimated";
+    let now = rows.now_all(table)?;
+    let facts = [
+        ("est_accuracy", "Estimated accuracy"),
+        ("realized_accuracy", "Realised accuracy"),
+        ("accuracy_gap", "Realised less estimated, of the labelled"),
+        ("est_auroc", "Estimated AUROC"),
+        ("realized_auroc", "Realised AUROC"),
+        ("est_f1", "Estimated F1"),
+    ];
+    let mut blocks = vec![
+        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
+        Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
+    ];
+    let charts = [
+        ("est_accuracy", "Estimated accuracy", "n"),
+        ("realized_accuracy", "Realised accuracy", "n_labelled"),
+    ];
+    blocks
+        .extend(charts.iter().filter_map(|(column, name, n)| chart(rows, table, column, name, n)));
+    Some(Section { title: "Estimated against realised quality", blocks })
+}
+
+/// The verdicts by each feature's main method in the newest window that has any, the worst first; else in the newest
+/// window.
+pub(super) fn verdicts_now<'a>(rows: &ModelRows<'a>) -> Vec<&'a Row> {
+    let is_main = |row: &&Row| row.segment == ALL && row.count("is_primary") > 0;
+    let judged = rows.over_time("drift").filter(is_main).filter(|row| rank(row) < rank_of(""));
+    let newest = judged.map(|row| row.start_ms).max();
+    let mut now: Vec<&Row> = match newest {
+        Some(start) => {
+            rows.over_time("drift").filter(is_main).filter(|row| row.start_ms == start).collect()
+        }
+        None => rows.now("drift").into_iter().filter(is_main).collect(),
+    };
+    let effect = |row: &Row| row.figure("effect").unwrap_or(f64::NEG_INFINITY);
+    now.sort_by(|a, b| rank(a).cmp(&rank(b)).then(effect(b).total_cmp(&effect(a))));
+    now
+}
+
+fn rank(row: &Row) -> usize {
+    rank_of(row.text("verdict"))
+}
+
+fn rank_of(verdict: &str) -> usize {
+    ["drift", "warn", "ok"].iter().position(|known| *known == verdict).unwrap_or(3)
+}
+
+/// What was compared: a feature by its name, or the score.
+pub(super) fn compared(row: &Row) -> String {
+    let feature = row.text("feature");
+    if row.text("kind") == "feature" { feature.to_owned() } else { row.text("kind").to_owned() }
+}
+
+fn drift(rows: &ModelRows<'_>) -> Option<Section> {
+    let now = verdicts_now(rows);
+    let first = now.first()?;
+    let judged = now.iter().filter(|row| rank(row) < 3).count();
+    let drifting = now.iter().filter(|row| rank(row) == 0).count();
+    let said = if judged == 0 {
+        "too few records for a verdict".to_owned()
+    } else {
+        format!("{drifting} of {judged} drift")
+    };
+    let header =
+        ["Compared", "Verdict", "Method", "Effect", "Drift from", "Adjusted p", "n", "Reference n"];
+    let line = |row: &&Row| {
+        vec![
+            compared(row),
+            row.text("verdict").replace('_', " "),
+            row.text("method").to_owned(),
+            figure(row, "effect"),
+            figure(row, "drift_at"),
+            figure(row, "p_adjusted"),
+            count(row.count("n")),
+            count(row.count("reference_n")),
+        ]
+    };
+    let grid =
+        Grid { header: header.map(str::to_owned).into(), rows: now.iter().map(line).collect() };
+    let mut blocks = vec![Block::Text(format!("{}: {said}.", about(first))), Block::Table(grid)];
+    blocks.extend(drawn("Features and scores that drift", drifting_over_time(rows)));
+    Some(Section { title: "Drift", blocks })
+}
+
+/// How many drift, window by window; no value where no verdict is known.
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a handful of features")]
+fn drifting_over_time(rows: &ModelRows<'_>) -> Vec<Point> {
+    let main: Vec<&Row> =
+        rows.over_time("drift").filter(|row| row.count("is_primary") > 0).collect();
+    let windows = main.chunk_by(|a, b| a.start_ms == b.start_ms).map(|window| {
+        let judged = window.iter().filter(|row| rank(row) < 3).count();
+        let drifting = window.iter().filter(|row| rank(row) == 0).count();
+        Point {
+            start_ms: window[0].start_ms,
+            end_ms: window[0].end_ms,
+            value: (judged > 0).then_some(drifting as f64),
+            interval: None,
+            n: window.iter().map(|row| row.count("n")).max().unwrap_or(0),
+        }
+    });
+    windows.collect()
+}
+
+fn data_quality(rows: &ModelRows<'_>) -> Option<Section> {
+    let now: Vec<&Row> =
+        rows.now("data_quality").into_iter().filter(|row| row.segment == ALL).collect();
+    let first = now.first()?;
+    let columns = [
+        ("missing_rate", "Missing"),
+        ("type_error_rate", "Other type"),
+        ("out_of_range_rate", "Out of range"),
+        ("new_categories", "New categories"),
+        ("p25", "25 %"),
+        ("p50", "Median"),
+        ("p75", "75 %"),
+    ];
+    let header = ["Feature", "Kind", "Values"].into_iter().chain(columns.map(|(_, name)| name));
+    let plain = |row: &Row, column: &str| row.figure(column).map_or_else(|| "–".to_owned(), number);
+    let line = |row: &&Row| {
+        let about = [row.text("feature").to_owned(), row.text("kind").to_owned()];
+        let about = about.into_iter().chain([count(row.count("values"))]);
+        about.chain(columns.iter().map(|(column, _)| plain(row, column))).collect()
+    };
+    let grid =
+        Grid { header: header.map(str::to_owned).collect(), rows: now.iter().map(line).collect() };
+    let blocks = vec![Block::Text(format!("{}.", about(first))), Block::Table(grid)];
+    Some(Section { title: "Data quality", blocks })
 }
 
 fn calibration(rows: &ModelRows<'_>) -> Option<Section> {
@@ -331,6 +508,6 @@ fn with_interval(row: &Row, column: &str) -> String {
 }
 
 /// Which time a row covers.
-fn about(row: &Row) -> String {
+pub(super) fn about(row: &Row) -> String {
     format!("{} to {} UTC", time(row.start_ms), time(row.end_ms))
 }

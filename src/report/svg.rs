@@ -64,6 +64,28 @@ pub(super) fn chart(chart: &Chart) -> Markup {
     }
 }
 
+/// A small line without axes: starts of windows and values, by time. `label` says it in words.
+pub(crate) fn sparkline(label: &str, points: &[(i64, f64)], from_zero: bool) -> Markup {
+    let fold = |pick: fn(f64, f64) -> f64, start| points.iter().map(|p| p.1).fold(start, pick);
+    let least = if from_zero { 0.0 } else { fold(f64::min, f64::INFINITY) };
+    let greatest = fold(f64::max, f64::NEG_INFINITY).max(least);
+    // What does not change is drawn in the middle.
+    let spread = if greatest > least { 0.0 } else { 1.0 };
+    let y = Scale { from: least - spread, to: greatest + spread, low: 26.0, high: 3.0 };
+    let ends = points.first().zip(points.last());
+    let (first, last) = ends.map_or((0, 1), |(first, last)| (first.0, last.0.max(first.0 + 1)));
+    let x = Scale { from: as_f64(first), to: as_f64(last), low: 3.0, high: 117.0 };
+    let places: Vec<_> = points.iter().map(|&(at, v)| (x.at(as_f64(at)), y.at(v))).collect();
+    html! {
+        svg.spark viewBox="0 0 120 29" role="img" aria-label=(label) {
+            @if let Some(&(x, y)) = places.last() {
+                path.line d=(path(places.iter().copied(), 'M')) {}
+                circle.point cx=(place(x)) cy=(place(y)) r="2.5" {}
+            }
+        }
+    }
+}
+
 /// What scores promise against what labels say.
 pub(super) fn reliability(bins: &[Bin]) -> Markup {
     let x = Scale { from: 0.0, to: 1.0, low: LEFT, high: SQUARE - RIGHT };

@@ -5,7 +5,7 @@ use super::rows::Row;
 const DAY_MS: i64 = 86_400_000;
 
 /// A figure with about four digits.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 1e7 || (size > 0.0 && size < 1e-4) {
         format!("{value:.3e}")
@@ -32,7 +32,7 @@ pub fn count(value: u64) -> String {
 }
 
 /// A share in percent.
-pub(super) fn percent(value: f64) -> String {
+pub(crate) fn percent(value: f64) -> String {
     format!("{:.2} %", value * 100.0)
 }
 

@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::ddl::{Databases, Engine};
 use super::job::{self, BindError, JobBinding, Unused};
 use super::rows::{self, RowFilter};
+use super::summary::{self, Grain, ModelSummary};
 use super::{
     MetricVersion, RowBatch, Sink, SinkError, StateVersion, alerts, migrate, read, tables, views,
 };
@@ -56,6 +57,16 @@ impl ClickHouse {
         filter: &RowFilter,
     ) -> Result<Vec<Row>, SinkError> {
         rows::select(&self.connection, table, filter).await
+    }
+
+    /// The grains that the rows of the filter have, the finest first.
+    pub async fn grains(&self, filter: &RowFilter) -> Result<Vec<Grain>, SinkError> {
+        summary::grains(&self.connection, filter).await
+    }
+
+    /// How each model stands, by the rows of the filter's grain and segment; at most [`summary::MOST_MODELS`].
+    pub async fn models(&self, filter: &RowFilter) -> Result<Vec<ModelSummary>, SinkError> {
+        summary::models(&self.connection, filter).await
     }
 
     /// Binds the job's name at its first start, compares at later ones; the job's generation.

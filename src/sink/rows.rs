@@ -27,6 +27,8 @@ pub struct RowFilter {
     pub since_ms: Option<i64>,
     /// Windows that start before it.
     pub until_ms: Option<i64>,
+    /// Columns, or expressions of them, that must be this text: at most four.
+    pub exact: Vec<(&'static str, String)>,
     /// The most rows.
     pub limit: u32,
 }
@@ -85,7 +87,11 @@ pub(super) async fn select(
     Ok(rows)
 }
 
-fn conditions(filter: &RowFilter) -> (String, Vec<(&'static str, Parameter)>) {
+/// Names of the parameters of [`RowFilter::exact`].
+const EXACT: [&str; 4] = ["exact_0", "exact_1", "exact_2", "exact_3"];
+
+/// What stands behind `WHERE job = {job:String}`, and its parameters.
+pub(super) fn conditions(filter: &RowFilter) -> (String, Vec<(&'static str, Parameter)>) {
     let mut sql = String::new();
     let mut parameters = Vec::new();
     let mut add = |condition: &str, name, value| {
@@ -112,6 +118,11 @@ fn conditions(filter: &RowFilter) -> (String, Vec<(&'static str, Parameter)>) {
     if let Some(until) = filter.until_ms {
         let condition = "window_start < fromUnixTimestamp64Milli({until:Int64}, 'UTC')";
         add(condition, "until", Parameter::Number(until));
+    }
+    assert!(filter.exact.len() <= EXACT.len(), "no condition is left out");
+    for (&(column, ref value), name) in filter.exact.iter().zip(EXACT) {
+        let condition = format!("{column} = {{{name}:String}}");
+        add(&condition, name, Parameter::Text(value.clone()));
     }
     (sql, parameters)
 }

@@ -21,9 +21,18 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 fn help_teaches_by_examples() {
     let (exit, help, _) = run(&["--help"]);
     assert_eq!(exit, 0);
-    for command in
-        ["dashboards", "demo", "init", "run", "backfill", "report", "query", "profile", "simulate"]
-    {
+    for command in [
+        "dashboards",
+        "demo",
+        "init",
+        "run",
+        "backfill",
+        "report",
+        "query",
+        "profile",
+        "serve",
+        "simulate",
+    ] {
         assert!(help.contains(&format!("tidegauge {command}")), "{command}");
         let (exit, help, _) = run(&[command, "--help"]);
         assert!(exit == 0 && help.contains("Examples:"), "{command}");
@@ -89,4 +98,33 @@ fn simulate_shows_its_schemas() {
     let (exit, schemas, _) = run(&["simulate", "--print-schemas"]);
     assert_eq!(exit, 0);
     assert!(schemas.contains("\"name\":\"Inference\"") && schemas.contains("\"name\":\"Label\""));
+}
+
+#[test]
+fn the_overview_is_not_opened_to_others_without_a_token_and_ends_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegauge.toml");
+    fs::write(&file, "[inferences]\ntopic = \"i\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    for token in ["", "short"] {
+        let arguments = ["serve", "-c", file, "--listen", "0.0.0.0:0", "--token", token];
+        let (exit, _, error) = run(&arguments);
+        assert_eq!(exit, 2, "{error}");
+        assert!(
+            error.contains("error[overview_open]") && error.contains("TIDEGAUGE_TOKEN"),
+            "{error}"
+        );
+    }
+    let mut serving = std::process::Command::new(env!("CARGO_BIN_EXE_tidegauge"))
+        .args(["serve", "-c", file, "--listen", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut out = std::io::BufReader::new(serving.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut out, &mut said).unwrap();
+    assert!(said.starts_with("overview at http://127.0.0.1:"), "{said}");
+    let process = nix::unistd::Pid::from_raw(i32::try_from(serving.id()).unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(serving.wait().unwrap().success());
 }

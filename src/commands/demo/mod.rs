@@ -7,6 +7,7 @@ pub mod links;
 mod screen;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use crate::config::{self, Environment, Settings};
 use crate::embedded::broker::EmbeddedBroker;
 use crate::embedded::clickhouse::{EmbeddedClickHouse, EmbeddedOptions};
 use crate::engine::time::Millis;
+use crate::overview::{Overview, OverviewSettings};
 use crate::pipeline::Totals;
 use crate::sink::clickhouse::ClickHouse;
 use crate::source::kafka::client_config;
@@ -50,6 +52,9 @@ pub struct Args {
     /// Port of /healthz, /readyz and /metrics [default: a free one]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
+    /// Port of the overview, the web pages about all models [default: a free one]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    overview_port: u16,
     /// Port of ClickHouse [default: a free one]
     #[arg(long)]
     clickhouse_port: Option<u16>,
@@ -113,12 +118,21 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut settings = settings(broker.bootstrap_servers(), &clickhouse.url(), args.port)?;
     reference::add(&mut settings, &traffic_settings(args))?;
     runtime.block_on(ClickHouse::new(settings.clickhouse()).init())?;
+    let overview = runtime.block_on(Overview::bind(OverviewSettings {
+        listen: SocketAddr::from(([127, 0, 0, 1], args.overview_port)),
+        token: None,
+        clickhouse: ClickHouse::new(settings.clickhouse()),
+        about: "What the demo measures".to_owned(),
+        clock: terminal::now_ms,
+    }))?;
     let processor = Processor::connect(settings, false, &runtime)?;
-    welcome(&clickhouse.url(), &processor, args);
+    welcome(&clickhouse.url(), &processor, overview.address(), args);
+    let pages = runtime.spawn(overview.serve(std::future::pending()));
     let database = Database::new(clickhouse.url());
     let ended =
         demonstrate(args, &runtime, processor, broker.bootstrap_servers(), &database, &mut signals);
     terminal::print("stopping ...\n");
+    pages.abort();
     clickhouse.stop()?;
     drop(folder);
     ended
@@ -288,7 +302,7 @@ fn summary(compared: &Compared, traffic: &Traffic, totals: &Totals) -> Result<Ex
     Err(Failure::new("demo_rows_differ", format!("{count} differences between rows and truth")))
 }
 
-fn welcome(clickhouse: &str, processor: &Processor, args: &Args) {
+fn welcome(clickhouse: &str, processor: &Processor, overview: SocketAddr, args: &Args) {
     let health = processor.address();
     let end = match args.duration {
         Some(span) => format!("It ends by itself after {} s.", span.0 / 1000),
@@ -297,6 +311,7 @@ fn welcome(clickhouse: &str, processor: &Processor, args: &Args) {
     terminal::print(&format!(
         "\nTidegauge measures three models in windows of 10 s. `fraud` is healthy; after 30 s the features of `churn` drift and\n\
          its quality falls; the labels of `credit` come late. A window seals about 25 s after its end. {end}\n\n\
+         overview    http://{overview}/?live=1\n\n\
          charts      {}\n\n\
          SQL         {}\n\n\
          readiness   http://{health}/readyz\n\

@@ -20,9 +20,9 @@ use crate::engine::floor::Mark;
 use crate::engine::state::{Frozen, Key, StateRow};
 use crate::engine::time::EventTime;
 use crate::failpoint::{self, Point};
-use crate::sink::{DeadLetter, DeadLetters, FailureClass, RowBatch, Sink, SinkError, row};
+use crate::sink::{DeadLetter, DeadLetters, RowBatch, Sink, row};
 use crate::source::Commits;
-use crate::telemetry::{Cause, FlushReport, Telemetry};
+use crate::telemetry::{FlushReport, Telemetry};
 
 /// The workers, as the writer sees them during a flush.
 pub trait Workers {

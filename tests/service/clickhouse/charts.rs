@@ -14,7 +14,7 @@ use super::*;
 const TOOLS: [Tool; 4] = [Tool::Superset, Tool::Grafana, Tool::Metabase, Tool::ClickHouse];
 const VIEWS: &str = "tidegauge_bi";
 /// Quotes, spaces, dots, signs of templates and other scripts.
-const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 9] = [
     "plain",
     "it's",
     "\"quoted\"",
@@ -271,7 +271,7 @@ fn metric(table: MetricTable, key: Key, grain: &str, own: u32, labelled: bool) -
 }
 
 /// All rows of a model in one window.
-fn rows_of(model: &str, version: &str, hour: i64, labelled: bool) -> Vec<MetricRow> {
+pub(super) fn rows_of(model: &str, version: &str, hour: i64, labelled: bool) -> Vec<MetricRow> {
     let mut rows = Vec::new();
     for segment in ["all", "region=o'er"] {
         for (grain, size) in [("10s", 10_000), ("1h", HOUR_MS)] {
@@ -295,7 +295,7 @@ fn rows_of(model: &str, version: &str, hour: i64, labelled: bool) -> Vec<MetricR
     rows
 }
 
-async fn fill(sink: &mut ClickHouse, rows: &[MetricRow]) {
+pub(super) async fn fill(sink: &mut ClickHouse, rows: &[MetricRow]) {
     for table in MetricTable::ALL {
         let of: Vec<_> = rows.iter().filter(|row| row.table == table).cloned().collect();
         write(sink, row::metrics(JOB, &of)).await;

@@ -1,0 +1,341 @@
+//! Web pages over the metric rows: all models, one model, one feature. They only read, need no script and ask for
+//! nothing from outside.
+#![warn(missing_docs)]
+
+mod address;
+mod access;
+mod page;
+mod models;
+mod model;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderName};
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use maud::html;
+use tokio::net::TcpListener;
+
+use crate::engine::metrics::MetricTable;
+use crate::engine::state::ALL;
+use crate::report::Row;
+use crate::sink::SinkError;
+use crate::sink::clickhouse::ClickHouse;
+use crate::sink::rows::RowFilter;
+use access::Access;
+use address::View;
+use page::Choices;
+
+/// Rows of one table that a page reads at most, the newest.
+const MOST_ROWS: u32 = 20_000;
+/// Windows of a chart: more are no easier to read.
+const MOST_WINDOWS: u64 = 120;
+/// Seconds between two loads of a page that is live, or that says that the database is away.
+const REFRESH: &str = "10";
+/// Characters of a token: fewer can be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+/// Why there are no pages.
+#[derive(Debug, thiserror::Error)]
+pub enum OverviewError {
+    /// The address can't be listened on.
+    #[error("can't listen on {address} for the overview: {reason}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system says.
+        reason: std::io::Error,
+    },
+    /// Others would see the pages, and nothing keeps them out.
+    #[error("the overview at {address} would be open to others: {reason}")]
+    Open {
+        /// Where.
+        address: SocketAddr,
+        /// What is wrong with the token.
+        reason: &'static str,
+    },
+}
+
+impl OverviewError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Bind { .. } => "overview_bind",
+            Self::Open { .. } => "overview_open",
+        }
+    }
+}
+
+/// What the pages show, and to whom.
+pub struct OverviewSettings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What opens the pages; none only on an address of the machine itself.
+    pub token: Option<String>,
+    /// The rows.
+    pub clickhouse: ClickHouse,
+    /// Whose rows, in words.
+    pub about: String,
+    /// The wall clock: milliseconds since 1970-01-01 UTC.
+    pub clock: fn() -> i64,
+}
+
+/// The pages, bound but not yet served.
+#[derive(Debug)]
+pub struct Overview {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Router,
+}
+
+struct App {
+    clickhouse: ClickHouse,
+    about: String,
+    clock: fn() -> i64,
+    access: Access,
+}
+
+impl Overview {
+    /// Listens. An address that others can reach is refused without a token.
+    pub async fn bind(settings: OverviewSettings) -> Result<Self, OverviewError> {
+        let address = settings.listen;
+        let open = |reason| Err(OverviewError::Open { address, reason });
+        match settings.token.as_deref() {
+            None if !address.ip().is_loopback() => return open("there is no token"),
+            Some(token) if token.chars().count() < SHORTEST_TOKEN => {
+                return open("the token is too short");
+            }
+            _ => {}
+        }
+        let bind = |reason| OverviewError::Bind { address, reason };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let access = Access::new(settings.token.as_deref());
+        let OverviewSettings { clickhouse, about, clock, .. } = settings;
+        let app = Arc::new(App { clickhouse, about, clock, access });
+        Ok(Self { listener, address, app: router(app) })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`; pages that are being made are finished.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) {
+        let served = axum::serve(self.listener, self.app).with_graceful_shutdown(stop).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the overview ended");
+        }
+    }
+}
+
+fn router(app: Arc<App>) -> Router {
+    let pages = Router::new()
+        .route("/", get(all_models))
+        .route("/model", get(one_model))
+        .route("/feature", get(one_feature))
+        .fallback(async || said(StatusCode::NOT_FOUND, "No such page", "The overview is at /."))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route(
+            "/style.css",
+            get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::style())),
+        )
+        .merge(pages)
+        .layer(middleware::map_response(guarded))
+        .with_state(app)
+}
+
+/// What every answer carries: nothing from outside, no script, no frame, nothing kept.
+async fn guarded(mut response: Response) -> Response {
+    const POLICY: &str = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; \
+                          frame-ancestors 'none'";
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Lets in who has the token; one in the address becomes a cookie, and leaves the address.
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
+    if let Some(cookie) = given.and_then(|(_, token)| app.access.cookie_for(&token)) {
+        let rest = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "token");
+        let rest = form_urlencoded::Serializer::new(String::new()).extend_pairs(rest).finish();
+        let mut place = request.uri().path().to_owned();
+        if !rest.is_empty() {
+            place.extend(["?", &rest]);
+        }
+        // A path that begins with two slashes would lead to another host.
+        let place = format!("/{}", place.trim_start_matches('/'));
+        let headers = [(header::SET_COOKIE, cookie), (header::LOCATION, place)];
+        return (StatusCode::SEE_OTHER, headers).into_response();
+    }
+    if app.access.admits(request.headers()) {
+        return next.run(request).await;
+    }
+    if app.access.has_token() {
+        let how = "Open the address with ?token=… once, or send it as a Bearer token.";
+        let page = said(StatusCode::UNAUTHORIZED, "A token is needed", how);
+        return ([(header::WWW_AUTHENTICATE, "Bearer")], page).into_response();
+    }
+    let how = "Without a token the overview answers only to localhost. Start it with a token to use another name.";
+    said(StatusCode::FORBIDDEN, "Not under this name", how)
+}
+
+fn said(status: StatusCode, title: &str, text: &str) -> Response {
+    let body = html! { p.notice { (text) } };
+    answer(status, page::page(title, &[], "", &body))
+}
+
+fn answer(status: StatusCode, page: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+}
+
+/// A page, or why there is none. While the database is away the page looks again by itself.
+fn shown(view: &View, page: Result<String, SinkError>) -> Response {
+    let refresh = (HeaderName::from_static("refresh"), REFRESH);
+    match page {
+        Ok(page) if view.live => ([refresh], answer(StatusCode::OK, page)).into_response(),
+        Ok(page) => answer(StatusCode::OK, page),
+        Err(error) => {
+            tracing::warn!(%error, "a page could not be made");
+            let body = html! {
+                div.notice role="alert" {
+                    p { (error) }
+                    p { "This page looks again every " (REFRESH) " seconds." }
+                }
+            };
+            let page = page::page("The rows can't be read", &[], "", &body);
+            ([refresh], answer(StatusCode::SERVICE_UNAVAILABLE, page)).into_response()
+        }
+    }
+}
+
+/// The view of an address that says all of what the page needs, or what is wrong with it.
+fn view(uri: &Uri, needs: &[&str]) -> Result<View, String> {
+    let query = uri.query().unwrap_or_default();
+    let has = |name: &str| form_urlencoded::parse(query.as_bytes()).any(|(given, _)| given == name);
+    match needs.iter().find(|name| !has(name)) {
+        Some(name) => Err(format!("it does not say which {name}")),
+        None => View::parse(query),
+    }
+}
+
+fn unreadable(text: &str) -> Response {
+    said(StatusCode::BAD_REQUEST, "The address can't be read", text)
+}
+
+async fn all_models(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    match view(&uri, &[]) {
+        Ok(view) => shown(&view, app.all_models(&view).await),
+        Err(text) => unreadable(&text),
+    }
+}
+
+async fn one_model(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    match view(&uri, &["model"]) {
+        Ok(view) => shown(&view, app.one_model(&view).await),
+        Err(text) => unreadable(&text),
+    }
+}
+
+async fn one_feature(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    match view(&uri, &["model", "feature"]) {
+        Ok(view) => shown(&view, app.one_feature(&view).await),
+        Err(text) => unreadable(&text),
+    }
+}
+
+impl App {
+    /// The grains that there are, and the one to show: the chosen one, else the finest with few enough windows.
+    async fn grains(
+        &self,
+        view: &View,
+        filter: &RowFilter,
+    ) -> Result<(Vec<String>, String), SinkError> {
+        let grains = self.clickhouse.grains(filter).await?;
+        let fits = grains.iter().find(|grain| grain.windows <= MOST_WINDOWS);
+        let fitting = fits.or(grains.last()).map(|grain| grain.name.clone());
+        let shown =
+            if view.grain.is_empty() { fitting.unwrap_or_default() } else { view.grain.clone() };
+        Ok((grains.into_iter().map(|grain| grain.name).collect(), shown))
+    }
+
+    async fn all_models(&self, view: &View) -> Result<String, SinkError> {
+        let now = (self.clock)();
+        let mut filter = view.models(now, MOST_ROWS);
+        let (grains, grain) = self.grains(view, &filter).await?;
+        filter.grain = Some(grain.clone());
+        let models = self.clickhouse.models(&filter).await?;
+        let choices = Choices { grains: &grains, grain: &grain, segments: &[] };
+        Ok(models::render(view, choices, models, &self.about, now))
+    }
+
+    async fn one_model(&self, view: &View) -> Result<String, SinkError> {
+        let mut filter = view.one_model((self.clock)(), MOST_ROWS);
+        let (grains, grain) = self.grains(view, &filter).await?;
+        filter.grain = Some(grain.clone());
+        let mut rows = Vec::new();
+        for table in MetricTable::ALL {
+            let mut filter = filter.clone();
+            match table {
+                // No section shows them.
+                MetricTable::QualityThreshold
+                | MetricTable::QualityClasses
+                | MetricTable::Confusion => continue,
+                MetricTable::Drift => {
+                    filter.exact.push(("toString(is_primary > 0)", "1".to_owned()))
+                }
+                // What the table of segments, and the choice of one, is made of.
+                MetricTable::Serving => filter.exact.retain(|(column, _)| *column != "segment"),
+                MetricTable::Labels
+                | MetricTable::QualityBinary
+                | MetricTable::QualityMulticlass
+                | MetricTable::QualityRegression
+                    if view.segment == ALL =>
+                {
+                    filter.exact.retain(|(column, _)| *column != "segment");
+                }
+                _ => {}
+            }
+            rows.extend(self.clickhouse.metric_rows(table, &filter).await?);
+        }
+        let segments = model::segments(&rows, &view.segment);
+        let choices = Choices { grains: &grains, grain: &grain, segments: &segments };
+        Ok(model::render(view, choices, rows, &self.about))
+    }
+
+    async fn one_feature(&self, view: &View) -> Result<String, SinkError> {
+        let filter = view.one_model((self.clock)(), MOST_ROWS);
+        let (grains, grain) = self.grains(view, &filter).await?;
+        let of_grain = RowFilter { grain: Some(grain.clone()), ..filter };
+        let mut filter = of_grain.clone();
+        // Drift of scores has no feature.
+        let is_score = view.feature == "score";
+        let compared = if is_score { "if(kind = 'score', 'score', feature)" } else { "feature" };
+        filter.exact.push((compared, view.feature.clone()));
+        let mut rows: Vec<Row> = self.clickhouse.metric_rows(MetricTable::Drift, &filter).await?;
+        let mut filter = of_grain;
+        filter.exact.push(("feature", view.feature.clone()));
+        rows.extend(self.clickhouse.metric_rows(MetricTable::DataQuality, &filter).await?);
+        let choices = Choices { grains: &grains, grain: &grain, segments: &[] };
+        Ok(model::render_feature(view, choices, rows, &self.about))
+    }
+}
+
+#[cfg(test)]
+mod tests;

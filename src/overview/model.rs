@@ -1,0 +1,102 @@
+//! The page of one model, and that of one of its features.
+
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
+
+use super::address::View;
+use super::page::{Choices, filters, nothing, page};
+use crate::engine::state::ALL;
+use crate::report::{Report, Row, of_feature, section, verdicts};
+
+/// What a verdict looks like.
+fn class(verdict: &str) -> &'static str {
+    match verdict {
+        "drift" => "tag bad",
+        "warn" => "tag warn",
+        "ok" => "tag good",
+        _ => "tag none",
+    }
+}
+
+fn title(view: &View) -> String {
+    match view.version.as_deref() {
+        None | Some("") => view.model.clone(),
+        Some(version) => format!("{}, version {version}", view.model),
+    }
+}
+
+/// The segments that rows have, `all` first.
+pub(super) fn segments(rows: &[Row], chosen: &str) -> Vec<String> {
+    let known: BTreeSet<&str> = rows.iter().map(|row| &*row.segment).chain([chosen]).collect();
+    let others = known.into_iter().filter(|segment| *segment != ALL);
+    std::iter::once(ALL).chain(others).map(str::to_owned).collect()
+}
+
+/// The rows of one segment as though they were all: what the report's charts read.
+pub(super) fn of_segment(rows: Vec<Row>, segment: &str) -> Vec<Row> {
+    if segment == ALL {
+        return rows;
+    }
+    let of = rows.into_iter().filter(|row| row.segment == segment);
+    of.map(|row| Row { segment: ALL.to_owned(), ..row }).collect()
+}
+
+/// The page of one model: the report's sections, and a way to each feature.
+pub(super) fn render(view: &View, choices: Choices<'_>, rows: Vec<Row>, about: &str) -> String {
+    let rows = of_segment(rows, &view.segment);
+    let features = verdicts(&rows, &view.model, view.version.as_deref().unwrap_or_default());
+    let report = Report::new(title(view), about.to_owned(), &rows);
+    let body = html! {
+        (filters("/model", view, choices))
+        @match report.models.first() {
+            None => (nothing(view, "/model")),
+            Some(model) => {
+                @if !features.is_empty() { (links(view, &features)) }
+                @for one in &model.sections { (section(one)) }
+                section {
+                    h3 { "Method" }
+                    ul { @for method in &report.methods { li { (method) } } }
+                }
+            }
+        }
+    };
+    page(&title(view), &[("All models", view.of_all().address("/"))], about, &body)
+}
+
+fn links(view: &View, features: &[(String, String)]) -> Markup {
+    html! {
+        nav aria-label="Features" {
+            h3 { "Features" }
+            ul.features {
+                @for (name, verdict) in features {
+                    li {
+                        a class=(class(verdict)) href=(view.of_feature(name).address("/feature")) {
+                            (name) @if !verdict.is_empty() { ": " (verdict) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The page of one feature, or of the score.
+pub(super) fn render_feature(
+    view: &View,
+    choices: Choices<'_>,
+    rows: Vec<Row>,
+    about: &str,
+) -> String {
+    let sections = of_feature(&of_segment(rows, &view.segment));
+    let body = html! {
+        (filters("/feature", view, choices))
+        @if sections.is_empty() { (nothing(view, "/feature")) }
+        @for one in &sections { (section(one)) }
+    };
+    let of_model = View { feature: String::new(), ..view.clone() };
+    let name = title(view);
+    let ways =
+        [("All models", view.of_all().address("/")), (name.as_str(), of_model.address("/model"))];
+    page(&format!("{} of {name}", view.feature), &ways, about, &body)
+}

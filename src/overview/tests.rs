@@ -1,0 +1,290 @@
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::sink::clickhouse::ClickHouseSettings;
+use crate::sink::summary::{DriftCount, ModelSummary, Quality};
+
+const NOW_MS: i64 = 1_767_600_000_000;
+const NAMES: [&str; 7] = [
+    "plain",
+    "it's",
+    "\"quoted\"",
+    "<script>alert(1)</script>",
+    "v1.2.3 & more?#=%",
+    "模型 🦀",
+    "a/b//c",
+];
+
+fn summary(model: &str) -> ModelSummary {
+    ModelSummary {
+        model: model.to_owned(),
+        version: "v1".to_owned(),
+        inferences: 2000,
+        errors: 5,
+        labelled: 500,
+        latest_ms: Some(NOW_MS - 90_000),
+        traffic: vec![(NOW_MS - 7_200_000, 800.0), (NOW_MS - 3_600_000, 1200.0)],
+        ..ModelSummary::default()
+    }
+}
+
+fn models_page(models: Vec<ModelSummary>) -> String {
+    let grains = ["5m".to_owned(), "1h".to_owned()];
+    let choices = Choices { grains: &grains, grain: "5m", segments: &[] };
+    models::render(&View::default(), choices, models, "Job fraud", NOW_MS)
+}
+
+/// The order in which texts stand on a page.
+fn places(page: &str, texts: &[&str]) -> Vec<usize> {
+    texts
+        .iter()
+        .map(|text| page.find(text).unwrap_or_else(|| panic!("no {text} in {page}")))
+        .collect()
+}
+
+#[test]
+fn the_models_in_trouble_stand_first() {
+    let drift = |drifting, warnings| Some(DriftCount { drifting, warnings, compared: 7 });
+    let quality = Quality {
+        name: "AUROC",
+        value: 0.8125,
+        interval: Some([0.75, 0.875]),
+        n: 400,
+        points: vec![(NOW_MS - 3_600_000, 0.8125)],
+    };
+    let page = models_page(vec![
+        ModelSummary { quality: Some(quality), drift: drift(0, 0), ..summary("calm") },
+        ModelSummary { drift: drift(0, 2), ..summary("watched") },
+        ModelSummary { errors: 900, ..summary("failing") },
+        ModelSummary { drift: drift(3, 1), ..summary("drifting") },
+        ModelSummary { open_alerts: Some(2), ..summary("alerting") },
+    ]);
+    let order = [">alerting<", ">drifting<", ">watched<", ">failing<", ">calm<"];
+    assert!(places(&page, &order).is_sorted(), "{page}");
+    for shown in [
+        "3 of 7 drift",
+        "1 to watch",
+        "2 open",
+        "0.8125",
+        "0.7500 to 0.8750, n = 400",
+        "25.00 %",
+        "45.00 %",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    assert!(
+        page.contains("aria-label=\"Inferences in 2 windows: 800.00 to 1200, newest 1200\""),
+        "{page}"
+    );
+    assert!(page.contains("90 s ago") && page.contains("no labels"));
+    assert_eq!(page.matches("<th scope=\"col\"").count(), 10);
+    let without = models_page(vec![summary("calm")]);
+    assert!(!without.contains("alerts</th>"), "no table of alerts, no column");
+}
+
+#[test]
+fn names_are_only_text_and_links_lead_back_to_them() {
+    let page = models_page(NAMES.map(summary).to_vec());
+    assert!(!page.contains("<script"), "{page}");
+    for name in NAMES {
+        let address = View::default().of_model(name, name).of_feature(name).address("/feature");
+        let uri: Uri = address.parse().expect("an address");
+        let back = view(&uri, &["model", "feature"]).expect("it is read");
+        assert_eq!(
+            (&*back.model, back.version.as_deref(), &*back.feature),
+            (name, Some(name), name)
+        );
+        let link = View::default().of_model(name, "v1").address("/model").replace('&', "&amp;");
+        assert!(page.contains(&format!("href=\"{link}\"")), "{link}: {page}");
+    }
+}
+
+#[test]
+fn a_view_is_its_address() {
+    let text = "model=m&segment=region%3Deu&grain=1h&range=7d&until=2026-01-05&version=&live=1";
+    let view = View::parse(text).expect("it is read");
+    assert_eq!(view.address("/model"), format!("/model?{text}"));
+    let filter = view.one_model(NOW_MS, 10);
+    let end = 1_767_571_200_000;
+    assert_eq!((filter.since_ms, filter.until_ms), (Some(end - 7 * 86_400_000), Some(end)));
+    let exact = [("segment", "region=eu".to_owned()), ("model", "m".to_owned())];
+    assert_eq!((filter.exact, filter.version), (exact.to_vec(), Some(String::new())));
+    assert_eq!(View::default().address("/"), "/");
+    assert_eq!(View::parse("range=all").expect("known").rows(NOW_MS, 1).since_ms, None);
+    for (wrong, remedy) in [
+        ("range=2d", "one of 15m"),
+        ("until=tomorrow", "write a day"),
+        (&*format!("model={}", "x".repeat(3000)), "longer"),
+    ] {
+        assert!(View::parse(wrong).expect_err(wrong).contains(remedy), "{wrong}");
+    }
+}
+
+fn row(table: &str, segment: &str, values: &serde_json::Value) -> Row {
+    Row {
+        table: table.to_owned(),
+        model: "m".to_owned(),
+        version: "v1".to_owned(),
+        segment: segment.to_owned(),
+        grain: "1h".to_owned(),
+        start_ms: NOW_MS - 3_600_000,
+        end_ms: NOW_MS,
+        undefined: String::new(),
+        values: values.as_object().expect("an object").clone(),
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let verdict = |kind: &str, feature: &str, verdict: &str| {
+        json!({"kind": kind, "feature": feature, "method": "psi", "value": 0.4, "effect": 0.4, "drift_at": 0.25,
+               "verdict": verdict, "is_primary": 1, "n": 900, "reference_n": 5000, "reference_id": "r1"})
+    };
+    let mut rows = Vec::new();
+    for (segment, inferences) in [(ALL, 1234), ("region=<eu>", 77)] {
+        rows.push(row("serving", segment, &json!({"inferences": inferences, "errors": 0})));
+        rows.push(row("drift", segment, &verdict("feature", "<b>amount</b>", "drift")));
+        rows.push(row("drift", segment, &verdict("score", "", "ok")));
+        let quality = json!({"feature": "age", "kind": "numeric", "values": 90, "p25": 20.0, "p50": 30.0, "p75": 40.0,
+                             "missing_rate": 0.1});
+        rows.push(row("data_quality", segment, &quality));
+    }
+    rows
+}
+
+fn of(query: &str) -> View {
+    View::parse(query).expect("it is read")
+}
+
+const NO_CHOICE: Choices<'static> = Choices { grains: &[], grain: "1h", segments: &[] };
+
+#[test]
+fn the_page_of_a_model_has_the_reports_sections_and_leads_to_each_feature() {
+    let page = model::render(&of("model=m&version=v1"), NO_CHOICE, rows(), "Job fraud");
+    assert!(!page.contains("<b>"), "{page}");
+    assert!(page.contains("1 of 2 drift") && page.contains("1\u{202f}234"), "{page}");
+    let links = ["amount&lt;/b&gt;: drift", ">score: ok", ">age<"];
+    assert!(places(&page, &links).is_sorted(), "{page}");
+    assert!(page.contains("href=\"/feature?model=m&amp;feature=age&amp;version=v1\""), "{page}");
+    assert!(page.contains("region=&lt;eu&gt;"), "the table of segments");
+    let segment =
+        model::render(&of("model=m&version=v1&segment=region%3D<eu>"), NO_CHOICE, rows(), "");
+    assert!(segment.contains(">77<") && !segment.contains("1\u{202f}234"), "{segment}");
+}
+
+#[test]
+fn the_page_of_a_feature_shows_its_drift_and_values() {
+    let rows = rows().into_iter().filter(|row| row.segment == ALL && row.text("feature") == "age");
+    let page =
+        model::render_feature(&of("model=m&version=v1&feature=age"), NO_CHOICE, rows.collect(), "");
+    assert!(page.contains("<title>age of m, version v1") && page.contains("30.00"), "{page}");
+    let drift =
+        self::rows().into_iter().filter(|row| row.text("kind") == "score" && row.segment == ALL);
+    let page = model::render_feature(
+        &of("model=m&version=v1&feature=score"),
+        NO_CHOICE,
+        drift.collect(),
+        "",
+    );
+    assert!(page.contains("psi (main)") && page.contains("against reference r1"), "{page}");
+}
+
+#[test]
+fn where_nothing_is_a_page_says_what_to_do() {
+    let empty = models_page(Vec::new());
+    assert!(empty.contains("No rows") && empty.contains("href=\"/?range=all\""), "{empty}");
+    let page = model::render(&of("model=m&segment=a%3Db"), NO_CHOICE, Vec::new(), "");
+    assert!(page.contains("No rows") && page.contains("Look at all segments together"), "{page}");
+    let page = model::render_feature(&of("model=m&feature=x&range=all"), NO_CHOICE, Vec::new(), "");
+    assert!(page.contains("No rows") && !page.contains("Look at the whole time"), "{page}");
+}
+
+fn settings(listen: &str, token: Option<&str>) -> OverviewSettings {
+    // Nothing listens on the discard port of this machine.
+    let clickhouse = ClickHouseSettings::new("http://127.0.0.1:9", "tidegauge", "fraud");
+    OverviewSettings {
+        listen: listen.parse().expect("an address"),
+        token: token.map(str::to_owned),
+        clickhouse: ClickHouse::new(clickhouse),
+        about: "Job fraud".to_owned(),
+        clock: || NOW_MS,
+    }
+}
+
+/// The answer to a GET with these header lines.
+async fn ask(address: SocketAddr, path: &str, headers: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    answer
+}
+
+#[tokio::test]
+async fn every_answer_is_guarded_and_says_what_is_wrong() {
+    let overview = Overview::bind(settings("127.0.0.1:0", None)).await.expect("a free port");
+    let address = overview.address();
+    let serving = tokio::spawn(overview.serve(std::future::pending()));
+    let host = "Host: localhost\r\n";
+    for (path, status, text) in [
+        ("/", 503, "ClickHouse does not answer"),
+        ("/model?model=m", 503, "looks again every"),
+        ("/feature?model=m&feature=f", 503, "refresh: 10"),
+        ("/model", 400, "does not say which model"),
+        ("/feature?model=m", 400, "does not say which feature"),
+        ("/?range=1y", 400, "must be one of"),
+        ("/nowhere", 404, "The overview is at /."),
+        ("/healthz", 200, "ok"),
+        ("/style.css", 200, "prefers-color-scheme: dark"),
+    ] {
+        let answer = ask(address, path, host).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        assert!(answer.contains(text), "{path}: {answer}");
+        assert!(answer.contains("content-security-policy: default-src 'none'"), "{path}: {answer}");
+        assert!(!answer.contains("<script") && !answer.contains("style=\""), "{path}: {answer}");
+    }
+    let other = ask(address, "/", "Host: evil.example\r\n").await;
+    assert!(other.starts_with("HTTP/1.1 403"), "{other}");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_token_in_the_address_becomes_a_cookie() {
+    let token = "0123456789abcdef";
+    let overview = Overview::bind(settings("127.0.0.1:0", Some(token))).await.expect("a free port");
+    let address = overview.address();
+    let serving = tokio::spawn(overview.serve(std::future::pending()));
+    let closed = ask(address, "/", "Host: x\r\n").await;
+    assert!(closed.starts_with("HTTP/1.1 401") && !closed.contains("set-cookie"), "{closed}");
+    assert!(ask(address, "/?token=wrong", "Host: x\r\n").await.starts_with("HTTP/1.1 401"));
+    let opened = ask(address, "//model?model=a%26b&token=0123456789abcdef", "Host: x\r\n").await;
+    assert!(opened.starts_with("HTTP/1.1 303"), "{opened}");
+    assert!(opened.contains("location: /model?model=a%26b\r\n"), "{opened}");
+    let cookie = opened.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next());
+    let cookie = format!("Host: x\r\nCookie: {}\r\n", cookie.expect("it is set"));
+    // Let in: what is missing now is the database.
+    assert!(ask(address, "/", &cookie).await.starts_with("HTTP/1.1 503"));
+    let header = format!("Host: x\r\nAuthorization: Bearer {token}\r\n");
+    assert!(ask(address, "/", &header).await.starts_with("HTTP/1.1 503"));
+    assert!(ask(address, "/healthz", "Host: x\r\n").await.starts_with("HTTP/1.1 200"));
+    serving.abort();
+}
+
+#[tokio::test]
+async fn what_others_can_reach_needs_a_token_that_cannot_be_guessed() {
+    for token in [None, Some("short")] {
+        let error = Overview::bind(settings("0.0.0.0:0", token)).await.expect_err("it is refused");
+        assert_eq!(error.code(), "overview_open");
+    }
+    let open = Overview::bind(settings("0.0.0.0:0", Some("0123456789abcdef"))).await;
+    let taken = open.expect("with a token").address();
+    let error = Overview::bind(settings(&format!("127.0.0.1:{}", taken.port()), None)).await;
+    assert_eq!(error.expect_err("it is taken").code(), "overview_bind");
+}
+
+#[tokio::test]
+async fn it_ends_when_asked() {
+    let overview = Overview::bind(settings("127.0.0.1:0", None)).await.expect("a free port");
+    overview.serve(std::future::ready(())).await;
+}

@@ -1,0 +1,123 @@
+//! One feature, or the score, of one model: how it drifts and what its values are.
+
+use super::rows::{ModelRows, Row, chart_grain};
+use super::sections::{about, chart_of, compared, drawn, fact, verdicts_now};
+use super::text::{count, figure};
+use super::{Block, Fact, Grid, Point, Section};
+use crate::engine::state::ALL;
+
+/// Each feature and score with its verdict, the worst first.
+pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<(String, String)> {
+    let grain = chart_grain(rows);
+    let of = ModelRows::new(rows, model, version, &grain);
+    let named = |row: &Row| (compared(row), row.text("verdict").replace('_', " "));
+    let mut found: Vec<_> = verdicts_now(&of).into_iter().map(named).collect();
+    for row in of.now("data_quality").into_iter().filter(|row| row.segment == ALL) {
+        if found.iter().all(|(name, _)| name != row.text("feature")) {
+            found.push((row.text("feature").to_owned(), String::new()));
+        }
+    }
+    found
+}
+
+/// What is known of one feature of one model: rows of `drift` and `data_quality` of one grain, of that feature only,
+/// by time.
+pub(crate) fn of_feature(rows: &[Row]) -> Vec<Section> {
+    let of = |table: &str| -> Vec<&Row> { rows.iter().filter(|row| row.table == table).collect() };
+    let (drift, quality) = (of("drift"), of("data_quality"));
+    [drifted(&drift), distribution(&quality), missing(&quality)].into_iter().flatten().collect()
+}
+
+fn drifted(rows: &[&Row]) -> Option<Section> {
+    let newest = rows.iter().map(|row| row.start_ms).max()?;
+    let now: Vec<&&Row> = rows.iter().filter(|row| row.start_ms == newest).collect();
+    let header =
+        ["Method", "Verdict", "Value", "Effect", "Drift from", "Adjusted p", "n", "Reference n"];
+    let line = |row: &&&Row| {
+        let main = if row.count("is_primary") > 0 { " (main)" } else { "" };
+        vec![
+            format!("{}{main}", row.text("method")),
+            row.text("verdict").replace('_', " "),
+            figure(row, "value"),
+            figure(row, "effect"),
+            figure(row, "drift_at"),
+            figure(row, "p_adjusted"),
+            count(row.count("n")),
+            count(row.count("reference_n")),
+        ]
+    };
+    let grid =
+        Grid { header: header.map(str::to_owned).into(), rows: now.iter().map(line).collect() };
+    let reference = now[0].text("reference_id");
+    let mut blocks = vec![
+        Block::Text(format!("{}, against reference {reference}.", about(now[0]))),
+        Block::Table(grid),
+    ];
+    for row in &now {
+        let method = row.text("method");
+        let of_method = rows.iter().copied().filter(|row| row.text("method") == method);
+        blocks.extend(chart_of(of_method, "value", &format!("Drift by {method}"), "n"));
+    }
+    Some(Section { title: "Drift", blocks })
+}
+
+fn distribution(rows: &[&Row]) -> Option<Section> {
+    let now = rows.last()?;
+    let facts = [
+        ("min", "Least"),
+        ("p01", "1 % quantile"),
+        ("p25", "25 % quantile"),
+        ("p50", "Median"),
+        ("p75", "75 % quantile"),
+        ("p99", "99 % quantile"),
+        ("max", "Greatest"),
+        ("mean", "Mean"),
+        ("sd", "Standard deviation"),
+        ("distinct", "Distinct texts"),
+    ];
+    let known = facts.iter().filter(|(column, _)| now.figure(column).is_some());
+    let mut facts: Vec<Fact> = known.map(|(column, name)| fact(now, column, name)).collect();
+    if !now.text("top_category").is_empty() {
+        facts.push(Fact {
+            name: "Most frequent text".to_owned(),
+            value: now.text("top_category").to_owned(),
+            note: format!(
+                "{} of {}",
+                count(now.count("top_category_n")),
+                count(now.count("values"))
+            ),
+        });
+    }
+    let middle = |row: &&Row| Point {
+        start_ms: row.start_ms,
+        end_ms: row.end_ms,
+        value: row.figure("p50"),
+        interval: row.figure("p25").zip(row.figure("p75")).map(|(lower, upper)| [lower, upper]),
+        n: row.count("values"),
+    };
+    let title = "Median, with the middle half of the values as a band";
+    let mut blocks = vec![Block::Text(format!("{}.", about(now))), Block::Facts(facts)];
+    blocks.extend(drawn(title, rows.iter().map(middle).collect()));
+    Some(Section { title: "Values", blocks })
+}
+
+fn missing(rows: &[&Row]) -> Option<Section> {
+    let now = rows.last()?;
+    let facts = [
+        ("missing_rate", "Missing"),
+        ("type_error_rate", "Of another type"),
+        ("out_of_range_rate", "Out of range"),
+        ("new_categories", "New categories"),
+    ];
+    let facts = facts.map(|(column, name)| fact(now, column, name));
+    let mut blocks = vec![Block::Facts(facts.into())];
+    let charts = [
+        ("missing_rate", "Missing rate", "inferences"),
+        ("out_of_range_rate", "Out-of-range rate", "values"),
+        ("new_categories", "New categories", "values"),
+    ];
+    for (column, title, n) in charts {
+        blocks.extend(chart_of(rows.iter().copied(), column, title, n));
+    }
+    Some(Section { title: "Data quality", blocks })
+}

@@ -1,0 +1,300 @@
+//! How each model stands, in few and bounded queries: what an overview of all of them shows.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use crate::engine::metrics::MetricTable;
+
+use super::SinkError;
+use super::connection::{Connection, Parameter};
+use super::rowbinary::Rows;
+use super::rows::{RowFilter, conditions};
+
+/// Models and versions that one overview has.
+pub const MOST_MODELS: usize = 1000;
+
+/// The figure that stands for a kind of model: table, column, what it was computed from, name.
+const HEADLINES: [(MetricTable, &str, &str, &str); 3] = [
+    (MetricTable::QualityBinary, "auroc", "n_scored", "AUROC"),
+    (MetricTable::QualityMulticlass, "accuracy", "n", "Accuracy"),
+    (MetricTable::QualityRegression, "mae", "n", "Mean absolute error"),
+];
+
+/// A grain that there are rows of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grain {
+    /// Its name, as `5m`.
+    pub name: String,
+    /// Windows of it.
+    pub windows: u64,
+}
+
+/// How one model and version stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelSummary {
+    /// The model.
+    pub model: String,
+    /// Its version.
+    pub version: String,
+    /// Accepted inferences.
+    pub inferences: u64,
+    /// Those with an error.
+    pub errors: u64,
+    /// Labelled ones.
+    pub labelled: u64,
+    /// Greatest event time, in milliseconds since 1970-01-01 UTC.
+    pub latest_ms: Option<i64>,
+    /// Inferences by start of the window, by time.
+    pub traffic: Vec<(i64, f64)>,
+    /// The figure that stands for its quality; none without labels.
+    pub quality: Option<Quality>,
+    /// Of the newest window with a verdict; none without one.
+    pub drift: Option<DriftCount>,
+    /// Alerts that are open; none where no table of alerts is.
+    pub open_alerts: Option<u64>,
+}
+
+/// A quality figure over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quality {
+    /// What it is.
+    pub name: &'static str,
+    /// The newest value.
+    pub value: f64,
+    /// Its 95 % interval.
+    pub interval: Option<[f64; 2]>,
+    /// Labelled records that it was computed from.
+    pub n: u64,
+    /// Values by start of the window, by time.
+    pub points: Vec<(i64, f64)>,
+}
+
+/// Verdicts of one window on features and scores, by their main methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriftCount {
+    /// Those that drift.
+    pub drifting: u64,
+    /// Those that are worth a look.
+    pub warnings: u64,
+    /// All that have a verdict.
+    pub compared: u64,
+}
+
+/// The grains that the filter's rows of `serving` have.
+pub(super) async fn grains(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Vec<Grain>, SinkError> {
+    let columns = "grain, toFloat64(uniqExact(window_start))";
+    let rest = "GROUP BY grain ORDER BY min(toUnixTimestamp64Milli(window_end) - toUnixTimestamp64Milli(window_start)), grain LIMIT 20";
+    let found: Vec<(String, f64)> = ask(connection, "serving", filter, columns, "", rest).await?;
+    Ok(found.into_iter().map(|(name, windows)| Grain { name, windows: whole(windows) }).collect())
+}
+
+/// One for each model and version that has rows in `serving`, by name.
+pub(super) async fn models(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Vec<ModelSummary>, SinkError> {
+    let [binary, multiclass, regression] = HEADLINES;
+    let (traffic, labelled, drift, alerts, binary, multiclass, regression) = tokio::try_join!(
+        traffic(connection, filter),
+        labelled(connection, filter),
+        drift(connection, filter),
+        alerts(connection),
+        quality(connection, filter, binary),
+        quality(connection, filter, multiclass),
+        quality(connection, filter, regression),
+    )?;
+    let mut models: BTreeMap<(String, String), ModelSummary> = BTreeMap::new();
+    for one in traffic {
+        models.insert((one.model.clone(), one.version.clone()), one);
+    }
+    for (model, version, count) in labelled {
+        if let Some(of) = models.get_mut(&(model, version)) {
+            of.labelled = whole(count);
+        }
+    }
+    for (key, quality) in binary.into_iter().chain(multiclass).chain(regression) {
+        if let Some(of) = models.get_mut(&key) {
+            of.quality.get_or_insert(quality);
+        }
+    }
+    for (model, version, drifting, warnings, compared) in drift {
+        if let Some(of) = models.get_mut(&(model, version)) {
+            let [drifting, warnings, compared] = [drifting, warnings, compared].map(whole);
+            of.drift = Some(DriftCount { drifting, warnings, compared });
+        }
+    }
+    if let Some(alerts) = alerts {
+        models.values_mut().for_each(|of| of.open_alerts = Some(0));
+        for (model, version, open) in alerts {
+            if let Some(of) = models.get_mut(&(model, version)) {
+                of.open_alerts = Some(whole(open));
+            }
+        }
+    }
+    Ok(models.into_values().collect())
+}
+
+const OF_MODEL: &str = "GROUP BY model, version ORDER BY model, version";
+
+async fn traffic(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Vec<ModelSummary>, SinkError> {
+    type Line = (String, String, f64, f64, Option<f64>, Vec<[f64; 2]>);
+    let columns = "model, version, toFloat64(sum(inferences)), toFloat64(sum(errors)), \
+        toFloat64(toUnixTimestamp64Milli(max(latest_event_time))), \
+        groupArray([toFloat64(toUnixTimestamp64Milli(window_start)), toFloat64(inferences)])";
+    let lines: Vec<Line> =
+        ask(connection, "serving", filter, columns, "", &most_models(OF_MODEL)).await?;
+    Ok(lines
+        .into_iter()
+        .map(|(model, version, inferences, errors, latest, points)| ModelSummary {
+            model,
+            version,
+            inferences: whole(inferences),
+            errors: whole(errors),
+            latest_ms: latest.map(time),
+            traffic: by_time(points.into_iter().map(|[start, count]| (time(start), count))),
+            ..ModelSummary::default()
+        })
+        .collect())
+}
+
+async fn labelled(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Vec<(String, String, f64)>, SinkError> {
+    let columns = "model, version, toFloat64(sum(labelled))";
+    ask(connection, "labels", filter, columns, "", &most_models(OF_MODEL)).await
+}
+
+async fn quality(
+    connection: &Connection,
+    filter: &RowFilter,
+    (table, column, n, name): (MetricTable, &str, &str, &'static str),
+) -> Result<Vec<((String, String), Quality)>, SinkError> {
+    type Line = (String, String, Vec<[Option<f64>; 5]>);
+    let columns = format!(
+        "model, version, groupArray([toFloat64(toUnixTimestamp64Milli(window_start)), {column}, {column}_lower, \
+         {column}_upper, toFloat64({n})])"
+    );
+    let only = format!("AND {column} IS NOT NULL");
+    let lines: Vec<Line> =
+        ask(connection, table.name(), filter, &columns, &only, &most_models(OF_MODEL)).await?;
+    let quality = |(model, version, points): Line| {
+        let newest = points.iter().max_by(|a, b| a[0].partial_cmp(&b[0]).expect("no NaN"))?;
+        let [_, value, lower, upper, n] = *newest;
+        let all = points.iter().filter_map(|point| Some((time(point[0]?), point[1]?)));
+        let interval = lower.zip(upper).map(|(lower, upper)| [lower, upper]);
+        let (value, n) = (value?, whole(n.unwrap_or(0.0)));
+        Some(((model, version), Quality { name, value, interval, n, points: by_time(all) }))
+    };
+    Ok(lines.into_iter().filter_map(quality).collect())
+}
+
+async fn drift(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Vec<(String, String, f64, f64, f64)>, SinkError> {
+    let newest = |verdict: &str| {
+        format!("toFloat64(countIf(window_start = newest AND verdict = '{verdict}'))")
+    };
+    let columns = format!(
+        "model, version, {}, {}, toFloat64(countIf(window_start = newest))",
+        newest("drift"),
+        newest("warn")
+    );
+    // The newest window of each model that has a verdict at all.
+    let (given, parameters) = with_job(connection, filter);
+    let sql = format!(
+        "SELECT formatRow('JSONCompactEachRow', {columns}) AS line FROM \
+         (SELECT model, version, window_start, verdict, max(window_start) OVER (PARTITION BY model, version) AS newest \
+          FROM {} FINAL WHERE job = {{job:String}}{given} AND is_primary > 0 AND verdict != 'insufficient_data') \
+         {}",
+        connection.table("drift"),
+        most_models(OF_MODEL)
+    );
+    lines(connection, "drift", &sql, &parameters).await
+}
+
+/// Open alerts by model and version; none where there is no such table.
+async fn alerts(connection: &Connection) -> Result<Option<Vec<(String, String, f64)>>, SinkError> {
+    let database = Parameter::Text(connection.databases.tables.clone());
+    let sql = "SELECT formatRow('JSONCompactEachRow', toFloat64(count())) AS line FROM system.tables \
+               WHERE database = {database:String} AND name = 'alerts'";
+    let there: Vec<(f64,)> =
+        lines(connection, "system.tables", sql, &[("database", database)]).await?;
+    if there.first().is_none_or(|&(count,)| count < 1.0) {
+        return Ok(None);
+    }
+    let columns = "model, version, toFloat64(count())";
+    let open = "AND state = 'opened'";
+    let none = RowFilter::default();
+    Ok(Some(ask(connection, "alerts", &none, columns, open, &most_models(OF_MODEL)).await?))
+}
+
+fn most_models(order: &str) -> String {
+    format!("{order} LIMIT {MOST_MODELS}")
+}
+
+fn with_job(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> (String, Vec<(&'static str, Parameter)>) {
+    let (given, mut parameters) = conditions(filter);
+    parameters.push(("job", Parameter::Text(connection.settings.job.clone())));
+    (given, parameters)
+}
+
+async fn ask<T: DeserializeOwned>(
+    connection: &Connection,
+    table: &'static str,
+    filter: &RowFilter,
+    columns: &str,
+    only: &str,
+    rest: &str,
+) -> Result<Vec<T>, SinkError> {
+    let (given, parameters) = with_job(connection, filter);
+    let sql = format!(
+        "SELECT formatRow('JSONCompactEachRow', {columns}) AS line FROM {} FINAL \
+         WHERE job = {{job:String}}{given} {only} {rest}",
+        connection.table(table)
+    );
+    lines(connection, table, &sql, &parameters).await
+}
+
+async fn lines<T: DeserializeOwned>(
+    connection: &Connection,
+    what: &'static str,
+    sql: &str,
+    parameters: &[(&str, Parameter)],
+) -> Result<Vec<T>, SinkError> {
+    let body = connection.fetch(sql, parameters).await?;
+    let mut rows = Rows::new(body, what, &[("line", "String")])?;
+    let mut found = Vec::new();
+    while !rows.is_empty() {
+        let unreadable = |_| SinkError::Unreadable(format!("a summary of table {what}"));
+        found.push(serde_json::from_str(&rows.text()?).map_err(unreadable)?);
+    }
+    Ok(found)
+}
+
+fn by_time(points: impl Iterator<Item = (i64, f64)>) -> Vec<(i64, f64)> {
+    let mut points: Vec<_> = points.collect();
+    points.sort_by_key(|&(start, _)| start);
+    points
+}
+
+#[expect(clippy::as_conversions, reason = "a count that the server gave as a Float64")]
+fn whole(count: f64) -> u64 {
+    count as u64
+}
+
+#[expect(clippy::as_conversions, reason = "milliseconds that the server gave as a Float64")]
+fn time(ms: f64) -> i64 {
+    ms as i64
+}

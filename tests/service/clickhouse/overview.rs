@@ -1,0 +1,172 @@
+//! The web pages on a real ClickHouse: their figures are those of SQL, and they outlive the server's absence.
+
+use std::fmt::Write as _;
+
+use tidegauge::overview::{Overview, OverviewSettings};
+use tidegauge::report::count;
+
+use super::charts::{NAMES, fill, rows_of};
+use super::*;
+
+const DATABASE: &str = "overview";
+const HOURS: i64 = 5;
+
+/// Six hours after the first row.
+fn clock() -> i64 {
+    START_MS + 6 * HOUR_MS
+}
+
+/// As HTML has a text within quotes.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        write!(encoded, "%{byte:02X}").expect("a String takes all");
+        encoded
+    })
+}
+
+/// Rows of every name, of which one drifts.
+fn all_rows() -> Vec<MetricRow> {
+    let mut rows = Vec::new();
+    for name in NAMES {
+        (0..HOURS).for_each(|hour| rows.extend(rows_of(name, "v1", hour, true)));
+    }
+    let verdict = MetricTable::Drift.columns().iter().position(|column| column.name == "verdict");
+    let verdict = verdict.expect("drift has verdicts");
+    for row in rows.iter_mut().filter(|row| row.table == MetricTable::Drift) {
+        if *row.key.model == *NAMES[5] {
+            row.values[verdict] = Value::Text("drift".into());
+        }
+    }
+    rows
+}
+
+async fn page(overview: &str, address: &str) -> http::Answer {
+    let url = format!("{overview}{address}");
+    let asked = tokio::task::spawn_blocking(move || http::get(&url));
+    asked.await.expect("no panic").expect("an answer")
+}
+
+async fn good(overview: &str, address: &str) -> String {
+    let answer = page(overview, address).await;
+    assert_eq!(answer.status, 200, "{address}: {}", answer.body);
+    answer.body
+}
+
+/// The line of a model in the table of all models.
+fn line<'a>(page: &'a str, model: &str) -> &'a str {
+    let name = format!(">{}</a>", escaped(model));
+    let mut lines = page.split("<tr>").filter(|line| line.contains(&name));
+    lines.next().unwrap_or_else(|| panic!("no line of {model} in {page}"))
+}
+
+/// What SQL says of a model: inferences, labelled, errors, and the newest AUROC.
+fn by_sql(server: &services::ClickHouse, model: &str, grain: &str) -> [String; 4] {
+    let quoted = model.replace('\\', "\\\\").replace('\'', "\\'");
+    let of = |columns: &str, table: &str| {
+        let of = format!("grain = '{grain}' AND segment = 'all' AND model = '{quoted}'");
+        let sql = format!("SELECT {columns} FROM {DATABASE}_bi.{table} WHERE {of}");
+        server.query(&sql).trim_end().to_owned()
+    };
+    let number = |text: String| count(text.parse().expect("a count"));
+    let share = |columns: &str, table: &str| {
+        let share: f64 = of(columns, table).parse().expect("a share");
+        format!("{:.2} %", share * 100.0)
+    };
+    let auroc: f64 = of("argMax(auroc, window_start)", "quality_binary").parse().expect("a figure");
+    [
+        number(of("sum(inferences)", "serving")),
+        share("sum(labelled) / sum(inferences)", "labels"),
+        share("sum(errors) / sum(inferences)", "serving"),
+        format!("AUROC {auroc:.4}"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_say_what_sql_says_and_outlive_the_servers_absence() {
+    let mut server = services::ClickHouse::start();
+    let mut clickhouse = ClickHouse::new(ClickHouseSettings::new(&server.url(), DATABASE, JOB));
+    clickhouse.init().await.unwrap();
+    let settings = OverviewSettings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        token: None,
+        clickhouse: clickhouse.clone(),
+        about: "Job".to_owned(),
+        clock,
+    };
+    let overview = Overview::bind(settings).await.unwrap();
+    let at = format!("http://{}", overview.address());
+    let serving = tokio::spawn(overview.serve(std::future::pending()));
+
+    assert!(good(&at, "/").await.contains("No rows"));
+    fill(&mut clickhouse, &all_rows()).await;
+    let models = good(&at, "/").await;
+    for name in NAMES {
+        let line = line(&models, name);
+        for figure in by_sql(&server, name, "10s") {
+            assert!(line.contains(&figure), "{figure} of {name}: {line}");
+        }
+        let link = format!("/model?model={}&version=v1", encoded(name));
+        let model = good(&at, &link).await;
+        assert!(model.contains(&format!("<h1>{}, version v1</h1>", escaped(name))), "{model}");
+        assert!(model.contains(&by_sql(&server, name, "10s")[0]), "{name}: {model}");
+        assert!(model.contains("region=o&#39;er") || model.contains("region=o'er"), "segments");
+    }
+    let first = models.split("<tbody>").nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(first.contains(NAMES[5]) && first.contains("3 of 3 drift"), "{first}");
+
+    filters_choose(&at, &models).await;
+    open_alerts_are_counted(&server, &at).await;
+
+    server.stop();
+    let away = page(&at, "/").await;
+    assert_eq!(away.status, 503, "{}", away.body);
+    assert!(away.head.to_lowercase().contains("refresh: 10"), "{}", away.head);
+    assert!(away.body.contains("ClickHouse does not answer"), "{}", away.body);
+    server.start_again();
+    let back = good(&at, "/").await;
+    assert!(line(&back, "plain").contains(&by_sql(&server, "plain", "10s")[0]));
+    serving.abort();
+}
+
+async fn filters_choose(at: &str, models: &str) {
+    let plain = good(at, "/?model=pl*&grain=1h").await;
+    assert!(plain.contains("1 model and version"), "{plain}");
+    assert_eq!(models.matches("<th class=\"name\"").count(), NAMES.len());
+    // Windows of the hours from 04:00 on are the last ones.
+    let last = good(at, "/?model=plain&range=1h&until=2026-01-05T05:00:00Z").await;
+    assert!(line(&last, "plain").contains(&count(104)), "{last}");
+    assert!(good(at, "/?range=1h").await.contains("No rows"));
+    assert!(good(at, "/?model=plain&version=v2").await.contains("No rows"));
+    let segment = good(at, "/?segment=region%3Do%27er").await;
+    assert_eq!(segment.matches("<th class=\"name\"").count(), NAMES.len());
+    assert!(good(at, "/?segment=region%3D%25").await.contains("No rows"), "no pattern");
+    let feature = good(at, "/feature?model=plain&version=v1&feature=feature%201").await;
+    assert!(feature.contains("method 1") && feature.contains("Missing rate"), "{feature}");
+    let none = good(at, "/feature?model=plain&version=v1&feature=%27%20OR%201%3D1").await;
+    assert!(none.contains("No rows"), "{none}");
+}
+
+async fn open_alerts_are_counted(server: &services::ClickHouse, at: &str) {
+    let column = "Open alerts</th>";
+    server.query(&format!("DROP TABLE IF EXISTS {DATABASE}.alerts SYNC"));
+    assert!(!good(at, "/").await.contains(column));
+    server.query(&format!(
+        "CREATE TABLE {DATABASE}.alerts (job String, rule String, model String, version String, state String, \
+         row_version UInt64) ENGINE = ReplacingMergeTree(row_version) ORDER BY (job, rule, model, version)"
+    ));
+    let job = JOB.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n");
+    for (rule, state, version) in
+        [("a", "opened", 1), ("b", "opened", 1), ("c", "opened", 1), ("c", "resolved", 2)]
+    {
+        server.query(&format!(
+            "INSERT INTO {DATABASE}.alerts VALUES ('{job}', '{rule}', 'two words', 'v1', '{state}', {version})"
+        ));
+    }
+    let page = good(at, "/").await;
+    assert!(line(&page, "two words").contains("2 open"), "{page}");
+    assert!(line(&page, "plain").contains(">none<") && page.contains(column), "{page}");
+}
