@@ -14,6 +14,7 @@ use tidegauge::engine::floor::Mark;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{FeatureId, ModelId, Names, SegmentId, VersionId};
+use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::state::StateRow;
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
@@ -178,7 +179,8 @@ impl Made {
     /// Folds all records in.
     fn fold(&mut self, mut shard: Shard) -> Shard {
         for (at, record) in &self.records {
-            black_box(shard.observe(*at, &record.event(), &mut self.names));
+            let outcome = shard.observe(*at, &record.event(), &mut self.names);
+            assert_ne!(black_box(outcome), Outcome::Dead);
         }
         shard
     }

@@ -676,12 +676,11 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`alerts`
     `lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval',
     `upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval',
     `threshold` Nullable(Float64) COMMENT 'The rule\'s threshold; NULL for verdicts',
-    `n` Nullable(UInt64) COMMENT 'Records behind the figure; NULL where the table has no count',
-    `announced` UInt32 COMMENT 'Changes of state that were announced so far',
+    `n` Nullable(Float64) COMMENT 'Records behind the figure; NULL where the table has no count',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: versions of all windows up to the last evaluated, plus their number'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT job, rule, metric, severity, model, version, segment, feature, grain, opened_window, opened_window_end, state, resolved_window, resolved_window_end, value, lower, upper, threshold, n, announced, row_version
+AS SELECT job, rule, metric, severity, model, version, segment, feature, grain, opened_window, opened_window_end, state, resolved_window, resolved_window_end, value, lower, upper, threshold, toFloat64(n) AS n, row_version
 FROM `tidegauge`.`alerts` FINAL
 COMMENT 'What rules of the configuration say about metric rows: one row for each alert, with its state';
 

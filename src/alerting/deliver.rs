@@ -110,7 +110,7 @@ impl Deliverer {
                 (Status::GivenUp, reason)
             }
         };
-        let done = Notification { status, answer, ..notification };
+        let done = Notification { answer, status, ..notification };
         self.clickhouse.insert(&notification_rows(self.clickhouse.job(), &[done])).await?;
         Ok(true)
     }

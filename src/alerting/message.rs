@@ -63,20 +63,18 @@ pub(super) fn sentence(change: &Json) -> String {
     let about = ["model", "version", "segment", "feature"].map(|name| text(change, name));
     let about: Vec<&str> = about.into_iter().filter(|part| !part.is_empty()).collect();
     let number = |name: &str| change[name].as_f64().map(|number| format!("{number:.5}"));
-    let mut said = format!("[{}] {}", text(change, "state"), text(change, "rule"));
+    let mut rule = format!("[{}] {}", text(change, "state"), text(change, "rule"));
     if !about.is_empty() {
-        said += &format!(": {}", about.join(" / "));
+        rule = format!("{rule}: {}", about.join(" / "));
     }
-    if let Some(value) = number("value") {
-        said += &format!(", {} {value}", text(change, "metric"));
-    }
-    if let Some(threshold) = number("threshold") {
-        said += &format!(", threshold {threshold}");
-    }
-    if let Some(n) = change["n"].as_u64() {
-        said += &format!(", n {n}");
-    }
-    said + &format!(", window {}", text(&change["opened_window"], "start"))
+    let said = [
+        Some(rule),
+        number("value").map(|value| format!("{} {value}", text(change, "metric"))),
+        number("threshold").map(|threshold| format!("threshold {threshold}")),
+        change["n"].as_u64().map(|n| format!("n {n}")),
+        Some(format!("window {}", text(&change["opened_window"], "start"))),
+    ];
+    said.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// For Slack and what understands its webhooks.

@@ -105,7 +105,7 @@ impl RawConfig {
             if let Some(option) = options::at(path) {
                 self.insert(path.clone(), option.kind, value.clone(), place)?;
             } else if options::is_list(path) {
-                self.walk_list(text, path, inner, value, place)?;
+                self.walk_list(text, path, inner, value, &place)?;
             } else if options::is_section(path) {
                 let (DeValue::Table(inner), Value::Table(value)) = (inner.get_ref(), value) else {
                     let expected = "a section with keys of its own";
@@ -133,7 +133,7 @@ impl RawConfig {
         path: &mut Vec<String>,
         spans: &toml::Spanned<DeValue<'_>>,
         value: &Value,
-        place: Place,
+        place: &Place,
     ) -> Result<(), ConfigError> {
         let wrong = |value: &Value| ConfigError::WrongType {
             place: place.clone(),

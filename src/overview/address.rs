@@ -70,7 +70,7 @@ impl View {
             }
             match &*name {
                 "range" => view.range = value.into_owned(),
-                "until" => view.until = value.trim().to_owned(),
+                "until" => value.trim().clone_into(&mut view.until),
                 "grain" => view.grain = value.into_owned(),
                 "segment" if !value.is_empty() => view.segment = value.into_owned(),
                 "model" => view.model = value.into_owned(),

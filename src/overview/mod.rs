@@ -298,7 +298,7 @@ impl App {
                 | MetricTable::QualityClasses
                 | MetricTable::Confusion => continue,
                 MetricTable::Drift => {
-                    filter.exact.push(("toString(is_primary > 0)", "1".to_owned()))
+                    filter.exact.push(("toString(is_primary > 0)", "1".to_owned()));
                 }
                 // What the table of segments, and the choice of one, is made of.
                 MetricTable::Serving => filter.exact.retain(|(column, _)| *column != "segment"),

@@ -225,7 +225,8 @@ async fn ask(address: SocketAddr, path: &str, headers: &str) -> String {
 async fn every_answer_is_guarded_and_says_what_is_wrong() {
     let overview = Overview::bind(settings("127.0.0.1:0", None)).await.expect("a free port");
     let address = overview.address();
-    let serving = tokio::spawn(overview.serve(std::future::pending()));
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(overview.serve(std::future::pending()));
     let host = "Host: localhost\r\n";
     for (path, status, text) in [
         ("/", 503, "ClickHouse does not answer"),
@@ -246,7 +247,7 @@ async fn every_answer_is_guarded_and_says_what_is_wrong() {
     }
     let other = ask(address, "/", "Host: evil.example\r\n").await;
     assert!(other.starts_with("HTTP/1.1 403"), "{other}");
-    serving.abort();
+    serving.abort_all();
 }
 
 #[tokio::test]
@@ -254,7 +255,8 @@ async fn a_token_in_the_address_becomes_a_cookie() {
     let token = "0123456789abcdef";
     let overview = Overview::bind(settings("127.0.0.1:0", Some(token))).await.expect("a free port");
     let address = overview.address();
-    let serving = tokio::spawn(overview.serve(std::future::pending()));
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(overview.serve(std::future::pending()));
     let closed = ask(address, "/", "Host: x\r\n").await;
     assert!(closed.starts_with("HTTP/1.1 401") && !closed.contains("set-cookie"), "{closed}");
     assert!(ask(address, "/?token=wrong", "Host: x\r\n").await.starts_with("HTTP/1.1 401"));
@@ -268,7 +270,7 @@ async fn a_token_in_the_address_becomes_a_cookie() {
     let header = format!("Host: x\r\nAuthorization: Bearer {token}\r\n");
     assert!(ask(address, "/", &header).await.starts_with("HTTP/1.1 503"));
     assert!(ask(address, "/healthz", "Host: x\r\n").await.starts_with("HTTP/1.1 200"));
-    serving.abort();
+    serving.abort_all();
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ pub(super) fn lost_metrics<'a>(
         let is = |table: &MetricTable| stored.get(&(*table, &of.key));
         of.tables.iter().any(|table| is(table).is_none_or(|is| *is < of.version))
     };
-    written.iter().copied().filter(|of| is_lost(&of)).collect()
+    written.iter().copied().filter(is_lost).collect()
 }
 
 /// The partitions whose newest stored mark is older than the one that this process knows of: the tables went back.

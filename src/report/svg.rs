@@ -73,8 +73,8 @@ pub(crate) fn sparkline(label: &str, points: &[(i64, f64)], from_zero: bool) -> 
     let spread = if greatest > least { 0.0 } else { 1.0 };
     let y = Scale { from: least - spread, to: greatest + spread, low: 26.0, high: 3.0 };
     let ends = points.first().zip(points.last());
-    let (first, last) = ends.map_or((0, 1), |(first, last)| (first.0, last.0.max(first.0 + 1)));
-    let x = Scale { from: as_f64(first), to: as_f64(last), low: 3.0, high: 117.0 };
+    let (from, to) = ends.map_or((0, 1), |(from, to)| (from.0, to.0.max(from.0 + 1)));
+    let x = Scale { from: as_f64(from), to: as_f64(to), low: 3.0, high: 117.0 };
     let places: Vec<_> = points.iter().map(|&(at, v)| (x.at(as_f64(at)), y.at(v))).collect();
     html! {
         svg.spark viewBox="0 0 120 29" role="img" aria-label=(label) {

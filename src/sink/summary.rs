@@ -128,7 +128,9 @@ pub(super) async fn models(
         }
     }
     if let Some(alerts) = alerts {
-        models.values_mut().for_each(|of| of.open_alerts = Some(0));
+        for of in models.values_mut() {
+            of.open_alerts = Some(0);
+        }
         for (model, version, open) in alerts {
             if let Some(of) = models.get_mut(&(model, version)) {
                 of.open_alerts = Some(whole(open));

@@ -109,17 +109,25 @@ fn metric_view(table: MetricTable, databases: &Databases) -> ViewSpec {
 /// Each alert once, in its newest state.
 fn alerts(databases: &Databases) -> ViewSpec {
     let spec = Table::Alerts.spec();
+    let shown = spec.columns.into_iter().filter(|column| column.name != "announced");
+    // BI tools know no count that may be NULL.
+    let columns: Vec<_> = shown
+        .map(|column| match column.name.as_str() {
+            "n" => TableColumn { data_type: "Nullable(Float64)".to_owned(), ..column },
+            _ => column,
+        })
+        .collect();
     ViewSpec {
         database: databases.views.clone(),
         name: spec.name,
         select: format!(
             "SELECT {}\nFROM {}.{} FINAL",
-            names(&spec.columns),
+            names(&columns).replace(" n,", " toFloat64(n) AS n,"),
             quoted(&databases.tables),
             quoted(spec.name)
         ),
         comment: spec.comment,
-        columns: spec.columns,
+        columns,
         definer: true,
     }
 }

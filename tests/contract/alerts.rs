@@ -256,12 +256,12 @@ fn naive(judged: &[Judgement], opens: usize, clears: usize) -> Vec<(usize, Optio
         end + 1 >= count && known[end + 1 - count..=end].iter().all(|(_, j)| *j == wanted)
     };
     let mut found: Vec<(usize, Option<usize>)> = Vec::new();
-    for at in 0..known.len() {
+    for (at, (window, _)) in known.iter().enumerate() {
         let is_open = found.last().is_some_and(|(_, resolved)| resolved.is_none());
         if is_open && are_all(at, clears, Judgement::Clear) {
-            found.last_mut().expect("it is open").1 = Some(known[at].0);
+            found.last_mut().expect("it is open").1 = Some(*window);
         } else if !is_open && are_all(at, opens, Judgement::Breach) {
-            found.push((known[at].0, None));
+            found.push((*window, None));
         }
     }
     found
@@ -288,17 +288,23 @@ proptest! {
             .map(|(opened, resolved)| (window(opened), resolved.map(window)))
             .collect();
         let mut machine = Machine::default();
-        all.iter().for_each(|seen| machine.step(&rule, seen));
+        for seen in &all {
+            machine.step(&rule, seen);
+        }
         let said = |alerts: &[Alert]| -> Vec<_> { alerts.iter().map(|a| (a.opened, a.resolved)).collect() };
         prop_assert_eq!(&said(machine.alerts()), &expected);
         // The same in two parts, with what is final forgotten in between.
         let (first, second) = all.split_at(cut.min(all.len()));
         let mut parts = Machine::default();
-        first.iter().for_each(|seen| parts.step(&rule, seen));
+        for seen in first {
+            parts.step(&rule, seen);
+        }
         let mut whole: Vec<Alert> = parts.alerts().to_vec();
         parts.settle();
         whole.retain(|alert| alert.state != State::Opened);
-        second.iter().for_each(|seen| parts.step(&rule, seen));
+        for seen in second {
+            parts.step(&rule, seen);
+        }
         whole.extend_from_slice(parts.alerts());
         prop_assert_eq!(&said(&whole), &expected);
         prop_assert_eq!(parts.version(), machine.version());

@@ -144,7 +144,6 @@ fn unknown_keys_name_the_closest_one_and_the_line() {
     assert!(message.contains("models.\"a.b*\".treshold"), "{message}");
     let (code, _) = refused(&format!("{SMALLEST}[models.m]\nweights = \"use\"\n"));
     assert_eq!(code, "config_unknown_key");
-    assert_eq!(refused(&format!("alerts = {{}}\n{SMALLEST}")).0, "config_unknown_key");
 }
 
 #[test]
@@ -156,6 +155,9 @@ fn wrong_types_name_key_line_and_what_is_expected() {
     let (code, message) = refused(&format!("kafka = 5\n{SMALLEST}"));
     assert_eq!(code, "config_wrong_type");
     assert!(message.contains("t.toml:1: `kafka` must be a section"), "{message}");
+    let (code, message) = refused(&format!("alerts = {{}}\n{SMALLEST}"));
+    assert_eq!(code, "config_wrong_type");
+    assert!(message.contains("t.toml:1: `alerts` must be a list of sections"), "{message}");
     let (_, message) = refused(&format!("{SMALLEST}[clickhouse]\npassword = 424242\n"));
     assert!(!message.contains("424242"), "{message}");
 }

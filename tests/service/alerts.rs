@@ -112,7 +112,9 @@ impl Setup {
     fn seal(&self, windows: i64) {
         let marks: Vec<_> =
             (0..2).map(|partition| mark(partition, START_MS + windows * SIZE.0)).collect();
-        self.runtime.block_on(self.clickhouse.insert(&row::marks(JOB, 0, &marks))).unwrap();
+        self.runtime
+            .block_on(self.clickhouse.insert(row::marks(JOB, 0, &marks).as_slice()))
+            .unwrap();
     }
 
     fn instance(&self, url: &str) -> Instance {

@@ -99,7 +99,8 @@ async fn the_pages_say_what_sql_says_and_outlive_the_servers_absence() {
     };
     let overview = Overview::bind(settings).await.unwrap();
     let at = format!("http://{}", overview.address());
-    let serving = tokio::spawn(overview.serve(std::future::pending()));
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(overview.serve(std::future::pending()));
 
     assert!(good(&at, "/").await.contains("No rows"));
     fill(&mut clickhouse, &all_rows()).await;
@@ -109,8 +110,8 @@ async fn the_pages_say_what_sql_says_and_outlive_the_servers_absence() {
         for figure in by_sql(&server, name, "10s") {
             assert!(line.contains(&figure), "{figure} of {name}: {line}");
         }
-        let link = format!("/model?model={}&version=v1", encoded(name));
-        let model = good(&at, &link).await;
+        let address = format!("/model?model={}&version=v1", encoded(name));
+        let model = good(&at, &address).await;
         assert!(model.contains(&format!("<h1>{}, version v1</h1>", escaped(name))), "{model}");
         assert!(model.contains(&by_sql(&server, name, "10s")[0]), "{name}: {model}");
         assert!(model.contains("region=o&#39;er") || model.contains("region=o'er"), "segments");
@@ -129,7 +130,7 @@ async fn the_pages_say_what_sql_says_and_outlive_the_servers_absence() {
     server.start_again();
     let back = good(&at, "/").await;
     assert!(line(&back, "plain").contains(&by_sql(&server, "plain", "10s")[0]));
-    serving.abort();
+    serving.abort_all();
 }
 
 async fn filters_choose(at: &str, models: &str) {

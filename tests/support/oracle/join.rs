@@ -87,8 +87,8 @@ fn capped_tally(
 ) -> BTreeMap<(usize, String), [i64; 4]> {
     let mut shown: BTreeSet<(usize, &str)> = BTreeSet::new();
     for topic in 0..2 {
-        let named = tally.keys().filter(|(other, name)| *other == topic && !name.is_empty());
-        let mut names: Vec<&str> = named.map(|(_, name)| name.as_str()).collect();
+        let of_topic = tally.keys().filter(|(other, name)| *other == topic && !name.is_empty());
+        let mut names: Vec<&str> = of_topic.map(|(_, name)| name.as_str()).collect();
         names.sort_by_key(|name| (xxhash_rust::xxh3::xxh3_64(name.as_bytes()), *name));
         shown.extend(names.into_iter().take(cap).map(|name| (topic, name)));
     }
