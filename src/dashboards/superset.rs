@@ -15,7 +15,8 @@ const VERSION: &str = "1.0.0";
 /// Pixels of a row are 30 in the layout; Superset counts in 8.
 const HEIGHT: u32 = 4;
 const ROWS: u32 = 10_000;
-const USUAL_TIME: &str = "Last 7 days";
+/// `Last 7 days` ends at midnight, so that the newest rows would be missing.
+const USUAL_TIME: &str = "DATEADD(DATETIME(\"now\"), -7, day) : now";
 
 pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files) {
     let mut put = |path: String, value: &Value| {

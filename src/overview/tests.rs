@@ -280,7 +280,8 @@ async fn what_others_can_reach_needs_a_token_that_cannot_be_guessed() {
         assert_eq!(error.code(), "overview_open");
     }
     let open = Overview::bind(settings("0.0.0.0:0", Some("0123456789abcdef"))).await;
-    let taken = open.expect("with a token").address();
+    let open = open.expect("with a token");
+    let taken = open.address();
     let error = Overview::bind(settings(&format!("127.0.0.1:{}", taken.port()), None)).await;
     assert_eq!(error.expect_err("it is taken").code(), "overview_bind");
 }
