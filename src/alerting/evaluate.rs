@@ -71,9 +71,6 @@ impl Evaluator {
             failpoint::hit(Point::AlertsWritten);
         }
         self.note(clickhouse, &rows, own).await?;
-        if !rows.is_empty() {
-            failpoint::hit(Point::NotificationsWritten);
-        }
         for ((_, checkpoint), next) in self.rules.iter_mut().zip(checkpoints) {
             *checkpoint = next;
         }
@@ -131,6 +128,9 @@ impl Evaluator {
         }
         // In one block, so that either all of a change's are there or none.
         clickhouse.insert(&notification_rows(job, &notifications)).await?;
+        if !notifications.is_empty() {
+            failpoint::hit(Point::NotificationsWritten);
+        }
         own_keys(own).extend(notifications.into_iter().map(|notification| notification.key));
         Ok(())
     }

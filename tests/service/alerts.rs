@@ -24,9 +24,12 @@ use tidegauge::telemetry::Telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::end_to_end::sections;
+use crate::support::job::Job;
+use crate::support::log::{Message, Producer, json_payload};
+use crate::support::oracle::{Body, Inference};
 use crate::support::receiver::{Received, Receiver};
-use crate::support::services;
-use crate::support::wait_until;
+use crate::support::{requests, services, wait_until};
 
 const JOB: &str = "fraud";
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -136,7 +139,7 @@ impl Setup {
     fn alerts(&self) -> String {
         let columns = "rule, opened_window, state, ifNull(toString(resolved_window), '-'), value, threshold, n, announced";
         self.server.query(&format!(
-            "SELECT {columns} FROM tidegauge_bi.alerts ORDER BY opened_window FORMAT CSV"
+            "SELECT {columns} FROM tidegauge.alerts FINAL ORDER BY opened_window FORMAT CSV"
         ))
     }
 
@@ -295,4 +298,52 @@ fn windows_with_few_labels_say_nothing() {
     setup.write(&GOLDEN[..3], 0.6, 2);
     setup.instance(receiver.url()).end(&setup);
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+}
+
+/// The whole program, killed once the row of a change is acknowledged, and once more when its note is.
+#[test]
+fn a_killed_processor_tells_each_change_once_it_is_back() {
+    let services = services::shared();
+    let services::Services { kafka, clickhouse } = &*services;
+    let receiver = Receiver::start(200);
+    let topics = ["told.inferences", "told.labels"];
+    let rules = format!(
+        "{}\n[[alerts]]\nname = \"traffic\"\nmetric = \"serving.inferences\"\nabove = 0\n\
+         [[notify]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\nsecret = \"s3cret\"\n",
+        sections(topics, "json"),
+        receiver.url()
+    );
+    let mut job = Job::new("told", kafka, clickhouse, topics, &requests::settings(), &rules);
+    job.create_topics(kafka, 1);
+    job.run(&["init"], 0, DEADLINE);
+    let mut producer = Producer::new(kafka.client_config(), topics, 1);
+    for number in 0..900 {
+        let stamp = START_MS + number * 1000;
+        let inference = Inference {
+            id: number.to_string(),
+            model: "fraud-cards".to_owned(),
+            time: stamp,
+            ..Inference::default()
+        };
+        let body = Body::Inference(inference);
+        let payload = Some(json_payload(&body));
+        let key = number.to_string();
+        producer.send(Message { topic: 0, partition: 0, stamp, body, key, payload });
+    }
+    producer.flush();
+    for (point, noted) in [("alerts-written", "0\n"), ("notifications-written", "1\n")] {
+        let kill = format!("{point}@1=kill");
+        let mut instance = job.start_with(&["run"], &[("TIDEGAUGE_FAILPOINTS", &kill)]);
+        assert_eq!(instance.wait(point, DEADLINE), None, "{}", instance.log_text());
+        let pending =
+            "SELECT count() FROM tidegauge.notifications WHERE job = 'told' AND target = 'hook'";
+        assert_eq!(clickhouse.query(pending), noted, "{point}");
+        assert_eq!(receiver.received().len(), 0, "{point}");
+    }
+    let instance = job.start(&["run"]);
+    wait_until("the change to be told", DEADLINE, || !receiver.received().is_empty());
+    instance.stop();
+    assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:05:00.000Z"]);
+    let changes = "SELECT uniqExact(opened_window, state) FROM tidegauge.alerts WHERE job = 'told'";
+    assert_eq!(clickhouse.query(changes), "1\n");
 }

@@ -243,7 +243,14 @@ async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
     let tables = "FROM system.tables WHERE database IN ('guard', 'guard_bi')";
     assert_eq!(server().query(&format!("SELECT name {tables} AND comment = ''")), "");
     let mut views: Vec<_> = MetricTable::ALL.iter().map(|table| table.name()).collect();
-    views.extend(["last_sealed", "metric_catalogue", "metrics", "models_now", "stream_health"]);
+    views.extend([
+        "alerts",
+        "last_sealed",
+        "metric_catalogue",
+        "metrics",
+        "models_now",
+        "stream_health",
+    ]);
     views.sort_unstable();
     assert_eq!(
         server().query(&format!("SELECT name {tables} AND database = 'guard_bi' ORDER BY name")),
