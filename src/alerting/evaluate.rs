@@ -148,6 +148,8 @@ async fn find(
     let mut from = checkpoint.until.map_or(span.start.0, |until| until.0.max(span.start.0));
     // A coarse window can be half before the checkpoint.
     from = from.div_euclid(size) * size;
+    // Before anything is sealed there is no time that it could be rounded to.
+    let sealed = sealed.filter(|sealed| sealed.0 > i64::MIN);
     let until = sealed.map(|sealed| EventTime(sealed.0.div_euclid(size) * size));
     let mut next = checkpoint.clone();
     let mut live = Vec::new();

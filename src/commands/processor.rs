@@ -129,7 +129,7 @@ impl Processor {
         let sink = sink.telling(say_flushed);
         let mut alerting = JoinSet::new();
         if let Some(rules) = self.alerting {
-            alerting.spawn(rules.run(flushed));
+            alerting.spawn(watched(rules, flushed));
         }
         let (sources, commits) = (self.opened.sources, self.opened.commits);
         let ended =
@@ -155,6 +155,15 @@ impl Processor {
             drain_budget: settings.drain_budget,
             dead_letter_limit: dead_letter_limit(settings),
         })
+    }
+}
+
+/// A panic in rules ends them alone, not the stream, so it has to be told.
+async fn watched(rules: Alerting, flushed: watch::Receiver<u64>) {
+    let mut task = JoinSet::new();
+    task.spawn(rules.run(flushed));
+    if let Some(Err(error)) = task.join_next().await {
+        tracing::error!(%error, "rules are not evaluated any more: start the process again");
     }
 }
 
