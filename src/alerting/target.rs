@@ -9,6 +9,7 @@ use ring::hmac;
 use serde_json::Value as Json;
 
 use super::message::{alertmanager, slack};
+use crate::sink::with_sources;
 
 /// So much of an answer is kept.
 const ANSWER_CHARS: usize = 200;
@@ -102,7 +103,8 @@ impl Target {
     pub fn new(settings: &TargetSettings) -> Result<Self, AlertingError> {
         // A redirect would send the signed body somewhere else.
         let client = Client::builder().timeout(settings.timeout).redirect(Policy::none()).build();
-        let client = client.map_err(|error| AlertingError::Client { reason: chain(&error) })?;
+        let client =
+            client.map_err(|error| AlertingError::Client { reason: with_sources(&error) })?;
         Ok(Self { settings: settings.clone(), client })
     }
 
@@ -128,7 +130,7 @@ impl Target {
         if let Some(secret) = &settings.secret {
             request = request.header(SIGNATURE_HEADER, signature(secret, body.as_bytes()));
         }
-        let answer = request.body(body).send().await.map_err(|e| chain(&e.without_url()))?;
+        let answer = request.body(body).send().await.map_err(|e| with_sources(&e.without_url()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(status.to_string());
@@ -144,17 +146,6 @@ fn signature(secret: &str, body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body);
     let hex: Vec<String> = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256={}", hex.concat())
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        said = format!("{said}: {inner}");
-        cause = inner.source();
-    }
-    said
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ fn compressed(piece: &[u8]) -> Bytes {
 }
 
 /// An error and what caused it: "network error" alone tells nobody that the port is closed.
-pub(super) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
