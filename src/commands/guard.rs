@@ -79,12 +79,27 @@ impl Guarded {
 
     /// Takes the job for this configuration, once.
     async fn take_job(&mut self) -> Result<(), SinkError> {
+        if !self.is_ours {
+            self.or_end(self.clickhouse.confirm(&self.binding, self.generation).await).await?;
+            self.is_ours = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the job may still be taken. An instance that finds nothing left to write would else go on as one of a
+    /// group that counts otherwise, until the next record.
+    async fn may_take_job(&self) -> Result<(), SinkError> {
         if self.is_ours {
             return Ok(());
         }
-        match self.clickhouse.confirm(&self.binding, self.generation).await {
-            Ok(()) => self.is_ours = true,
-            Err(BindError::Sink(error)) => return Err(error),
+        self.or_end(self.clickhouse.still_bound(&self.binding, self.generation).await).await
+    }
+
+    /// Ends the run where the job was refused.
+    async fn or_end(&self, bound: Result<(), BindError>) -> Result<(), SinkError> {
+        match bound {
+            Ok(()) => Ok(()),
+            Err(BindError::Sink(error)) => Err(error),
             Err(refused) => {
                 let failure = Failure::from(refused);
                 let message = failure.message.clone();
@@ -94,10 +109,9 @@ impl Guarded {
                 };
                 // The sources end the run, and the caller finds the reason.
                 health.refuse(SourceError::Client(message));
-                std::future::pending::<()>().await;
+                std::future::pending().await
             }
         }
-        Ok(())
     }
 }
 
@@ -130,6 +144,7 @@ impl Sink for Guarded {
     async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, SinkError> {
         // Partitions begin, perhaps after a flush that was given up before its marks.
         self.are_same = false;
+        self.may_take_job().await?;
         self.clickhouse.marks(partitions).await
     }
 

@@ -88,6 +88,15 @@ impl ClickHouse {
     pub async fn confirm(&self, binding: &JobBinding, generation: u16) -> Result<(), BindError> {
         job::confirm(&self.connection, binding, generation).await
     }
+
+    /// Refused where another configuration has taken the job since it was bound.
+    pub async fn still_bound(
+        &self,
+        binding: &JobBinding,
+        generation: u16,
+    ) -> Result<(), BindError> {
+        job::still_bound(&self.connection, binding, generation).await.map(drop)
+    }
 }
 
 /// What rules read and write.

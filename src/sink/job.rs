@@ -189,7 +189,7 @@ pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Resul
 }
 
 /// What the job's name is bound to at present.
-struct Bound {
+pub(super) struct Bound {
     generation: u16,
     /// Rows of this generation. Whoever adds one puts their number into the token, so that of several at once only one
     /// succeeds: a first flush that says "rows follow", or another configuration that takes the next generation.
@@ -211,24 +211,30 @@ pub(super) async fn confirm(
     binding: &JobBinding,
     generation: u16,
 ) -> Result<(), BindError> {
-    let job = &connection.settings.job;
-    let ours = |bound: Option<Bound>| match bound {
-        Some(bound) => {
-            binding.compare(job, &bound.binding)?;
-            let is_ours = bound.generation == generation;
-            is_ours.then_some(bound).ok_or(BindError::OtherConfiguration { job: job.clone() })
-        }
-        None => {
-            Err(SinkError::Unreadable(format!("the row of job '{job}' in table jobs is gone"))
-                .into())
-        }
-    };
-    let before = ours(bound(connection).await?)?;
+    let before = still_bound(connection, binding, generation).await?;
     if has_written(connection).await? {
         return Ok(());
     }
-    insert(connection, binding, generation, &before.next_token(job)).await?;
-    ours(bound(connection).await?).map(drop)
+    let token = before.next_token(&connection.settings.job);
+    insert(connection, binding, generation, &token).await?;
+    still_bound(connection, binding, generation).await.map(drop)
+}
+
+/// The job as it is bound, refused where another configuration has taken it since.
+pub(super) async fn still_bound(
+    connection: &Connection,
+    binding: &JobBinding,
+    generation: u16,
+) -> Result<Bound, BindError> {
+    let job = &connection.settings.job;
+    let Some(bound) = bound(connection).await? else {
+        return Err(
+            SinkError::Unreadable(format!("the row of job '{job}' in table jobs is gone")).into()
+        );
+    };
+    binding.compare(job, &bound.binding)?;
+    let is_ours = bound.generation == generation;
+    is_ours.then_some(bound).ok_or(BindError::OtherConfiguration { job: job.clone() })
 }
 
 /// A job that is bound to another configuration and has written nothing with it.
