@@ -10,7 +10,8 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use crate::support::proxy::{Aim, Coordinator, Did, Fault, Kind, Proxy, Reply, Way};
+use crate::support::proxy::front::Reply;
+use crate::support::proxy::{Aim, Coordinator, Did, Fault, Kind, Proxy, Way};
 use crate::support::services::Kafka;
 use crate::support::{http, wait_for, wait_until};
 

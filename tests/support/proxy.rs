@@ -4,11 +4,11 @@
 
 mod bytes;
 mod frames;
-mod front;
+pub mod front;
 mod owner;
 
 pub use frames::Coordinator;
-pub use front::{Aim, Fault, Reply};
+pub use front::{Aim, Fault};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -10,7 +10,8 @@ use tidegauge::sink::{FailureClass, Sink as _, row};
 use super::matrix::Fault;
 use super::process::{AFTER_SERVICE, start_missing};
 use super::trial::{Plan, Trial, now};
-use crate::support::proxy::{self, Aim, Coordinator, Did, Proxy, Reply, Way};
+use crate::support::proxy::front::Reply;
+use crate::support::proxy::{self, Aim, Coordinator, Did, Proxy, Way};
 use crate::support::services::{ClickHouse, block_on};
 
 /// For a fault that is due to come to pass.

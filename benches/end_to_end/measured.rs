@@ -1,0 +1,115 @@
+//! What a child process costs: wall time, CPU by threads, the most memory that it held.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
+/// Of one run.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// From the start of the process to its end.
+    pub wall_s: f64,
+    /// User and system, of all threads.
+    pub cpu_s: f64,
+    /// The same by groups of threads, as last seen: a little less than the whole.
+    pub threads: BTreeMap<String, f64>,
+    /// Of resident memory.
+    pub peak_mib: f64,
+    /// CPU of the database meanwhile.
+    pub clickhouse_s: f64,
+    /// Rows that the database took.
+    pub rows: u64,
+}
+
+/// What Linux tells user space in, on every machine that the program is for.
+const TICKS_PER_S: f64 = 100.0;
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Runs it to its end, which must be a success.
+pub fn run(command: &mut Command, log: &Path) -> Measured {
+    let file = fs::File::create(log).expect("the folder is ours");
+    let both = file.try_clone().expect("it is open");
+    let before = children_s();
+    let begun = Instant::now();
+    let mut child = command.stdout(file).stderr(both).spawn().expect("cargo has built it");
+    let process = Path::new("/proc").join(child.id().to_string());
+    let mut measured = Measured::default();
+    let status = loop {
+        look(&process, &mut measured);
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            break status;
+        }
+        sleep(INTERVAL);
+    };
+    let said = fs::read_to_string(log).unwrap_or_default();
+    assert!(status.success(), "{command:?}: {status}\n{said}");
+    measured.wall_s = begun.elapsed().as_secs_f64();
+    measured.cpu_s = children_s() - before;
+    measured
+}
+
+/// CPU seconds of a running process with all its threads.
+pub fn process_s(id: u32) -> f64 {
+    stat(&Path::new("/proc").join(id.to_string()).join("stat")).map_or(0.0, |(_, seconds)| seconds)
+}
+
+/// The middle one.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Of children that have ended and were waited for.
+fn children_s() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the system counts");
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(micros).expect("not negative")).as_secs_f64()
+}
+
+/// The process may end meanwhile: then what was seen last stays.
+fn look(process: &Path, measured: &mut Measured) {
+    let Ok(tasks) = fs::read_dir(process.join("task")) else { return };
+    let mut threads = BTreeMap::<String, f64>::new();
+    for task in tasks.flatten() {
+        if let Some((name, seconds)) = stat(&task.path().join("stat")) {
+            *threads.entry(group(&name).to_owned()).or_default() += seconds;
+        }
+    }
+    // Threads end before the process does: each group's most is what it used.
+    for (name, seconds) in threads {
+        let most = measured.threads.entry(name).or_insert(0.0);
+        *most = seconds.max(*most);
+    }
+    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    if let Some(kib) = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()) {
+        let kib: f64 = kib;
+        measured.peak_mib = kib / 1024.0;
+    }
+}
+
+/// Threads of one kind have one name.
+fn group(name: &str) -> &str {
+    ["rdk:broker", "rdk:", "worker", "tokio"]
+        .into_iter()
+        .find(|start| name.starts_with(start))
+        .unwrap_or(name)
+}
+
+/// Name and CPU seconds of a task.
+fn stat(path: &Path) -> Option<(String, f64)> {
+    let text = fs::read_to_string(path).ok()?;
+    // The name in parentheses may hold anything.
+    let (head, tail) = text.rsplit_once(')')?;
+    let name = head.split_once('(')?.1.to_owned();
+    let fields: Vec<&str> = tail.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+    Some((name, (ticks(11)? + ticks(12)?) / TICKS_PER_S))
+}
