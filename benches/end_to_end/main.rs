@@ -12,11 +12,14 @@ mod support;
 
 mod bare;
 mod measured;
+mod peer;
+mod peers;
 mod sets;
 
 use clap::Parser;
 
 use measured::{Measured, median};
+use peers::Peer;
 use sets::{Made, Set, Stage};
 
 #[global_allocator]
@@ -43,16 +46,30 @@ struct Args {
     /// Without a reference: no rows of drift and estimates.
     #[arg(long)]
     no_reference: bool,
+    /// Programs beside: streams, flink, clickhouse, for sets of JSON; `.ci/fetch peers` brings what they run on.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<Peer>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
     /// Run as the bare consumer instead: how, brokers, topics, records.
     #[arg(long, num_args = 5, hide = true)]
     bare: Option<Vec<String>>,
+    /// Run as one of several programs that a harness compares: brokers, topics, topic of the rows, inferences, labels.
+    #[arg(long, num_args = 6)]
+    peer: Option<Vec<String>>,
 }
 
 /// What is started in each round.
-const BARE: [&str; 2] = ["poll", "batch"];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Bare(&'static str),
+    Tidegauge,
+    Peer(Peer),
+}
+
+/// The floor, which the others are held against.
+const FLOOR: Program = Program::Bare("batch");
 /// Less than a flush holds, so that its run is starting and stopping.
 const SMALL: u64 = 1000;
 
@@ -60,6 +77,9 @@ fn main() {
     let args = Args::parse();
     if let Some(bare) = &args.bare {
         return bare::run(bare);
+    }
+    if let Some(peer) = &args.peer {
+        return println!("{}", peer::run(peer));
     }
     // Only `cargo bench` says what it is: as a test it shows that it runs.
     let (inferences, rounds, kinds) = if args.bench {
@@ -72,47 +92,64 @@ fn main() {
     for set in kinds {
         let [small, whole] = [SMALL, inferences].map(|count| stage.make(set, count));
         println!("\n## {}: {:.0} bytes a record\n", set.name(), whole.bytes_per_record());
-        let [base, runs]: [Rounds; 2] =
-            [&small, &whole].map(|made| (0..rounds).map(|_| one_round(&mut stage, made)).collect());
-        report(&whole, &base, &runs);
+        let peers = args.peers.iter().filter(|_| set.is_json()).map(|&peer| Program::Peer(peer));
+        let own = [Program::Bare("poll"), FLOOR, Program::Tidegauge];
+        let programs: Vec<_> = own.into_iter().chain(peers).collect();
+        let [base, runs]: [Rounds; 2] = [&small, &whole].map(|made| {
+            let round = |_| programs.iter().map(|program| program.run(&mut stage, made)).collect();
+            (0..rounds).map(round).collect()
+        });
+        report(&whole, &programs, &base, &runs);
     }
 }
 
-/// One run of each program over a set: poll, batch, then the program itself.
-fn one_round(stage: &mut Stage, made: &Made) -> Vec<Measured> {
-    let mut runs: Vec<_> = BARE.iter().map(|how| stage.run_bare(how, made)).collect();
-    runs.push(stage.run_program(made));
-    runs
+impl Program {
+    fn name(self) -> String {
+        match self {
+            Self::Bare(how) => format!("bare consumer, {how}"),
+            Self::Tidegauge => "tidegauge".to_owned(),
+            Self::Peer(peer) => peer.name().to_owned(),
+        }
+    }
+
+    fn run(self, stage: &mut Stage, made: &Made) -> Measured {
+        match self {
+            Self::Bare(how) => stage.run_bare(how, made),
+            Self::Tidegauge => stage.run_program(made),
+            Self::Peer(peer) => stage.run_peer(peer, made),
+        }
+    }
 }
 
 /// Runs of each program, round by round.
 type Rounds = Vec<Vec<Measured>>;
 
-fn report(made: &Made, base: &Rounds, rounds: &Rounds) {
+fn report(made: &Made, programs: &[Program], base: &Rounds, rounds: &Rounds) {
     println!(
-        "| program | seconds | M records/s | CPU s per M records | of batch | peak MiB | ClickHouse CPU s per M |"
+        "| program | seconds | M records/s | CPU s per M records | of bare batch | peak MiB | ClickHouse CPU s per M |"
     );
     println!("|---|---|---|---|---|---|---|");
     let of = |runs: &Rounds, program: usize, figure: fn(&Measured) -> f64| {
         median(runs.iter().map(|round| figure(&round[program])).collect())
     };
     let more = |program, figure| of(rounds, program, figure) - of(base, program, figure);
+    let place = |wanted| programs.iter().position(|&it| it == wanted).expect("it always runs");
     let millions = made.records() / 1e6;
-    let batch = more(1, |run| run.cpu_s);
-    for (program, name) in ["bare, poll", "bare, batch", "tidegauge"].into_iter().enumerate() {
-        let (wall, cpu) = (more(program, |run| run.wall_s), more(program, |run| run.cpu_s));
+    let floor = more(place(FLOOR), |run| run.cpu_s);
+    for (at, program) in programs.iter().enumerate() {
+        let (wall, cpu) = (more(at, |run| run.wall_s), more(at, |run| run.cpu_s));
         println!(
-            "| {name} | {wall:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2} |",
+            "| {} | {wall:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2} |",
+            program.name(),
             millions / wall,
             cpu / millions,
-            cpu / batch,
-            of(rounds, program, |run| run.peak_mib),
-            more(program, |run| run.clickhouse_s) / millions,
+            cpu / floor,
+            of(rounds, at, |run| run.peak_mib),
+            more(at, |run| run.clickhouse_s) / millions,
         );
     }
-    let last = rounds.last().expect("at least one round");
-    let program = last.last().expect("three programs");
-    let threads = program.threads.iter().map(|(name, s)| format!("{name} {:.2}", s / millions));
+    let last = &rounds.last().expect("at least one round")[place(Program::Tidegauge)];
+    let threads = last.threads.iter().map(|(name, s)| format!("{name} {:.2}", s / millions));
     println!("\nCPU s per M records by threads: {}", threads.collect::<Vec<_>>().join(", "));
-    println!("rows written: {}; every count equals the truth", program.rows);
+    println!("rows written: {}; every count equals the truth", last.rows);
 }

@@ -87,12 +87,19 @@ fn look(process: &Path, measured: &mut Measured) {
         let most = measured.threads.entry(name).or_insert(0.0);
         *most = seconds.max(*most);
     }
-    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    if let Some(kib) = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()) {
-        let kib: f64 = kib;
-        measured.peak_mib = kib / 1024.0;
-    }
+    measured.peak_mib = peak_of(process).unwrap_or(measured.peak_mib);
+}
+
+/// The most memory that a running process has held.
+pub fn peak_mib(id: u32) -> f64 {
+    peak_of(&Path::new("/proc").join(id.to_string())).unwrap_or(0.0)
+}
+
+fn peak_of(process: &Path) -> Option<f64> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib / 1024.0)
 }
 
 /// Threads of one kind have one name.

@@ -40,8 +40,13 @@ impl Set {
         }
     }
 
+    /// Whether anybody can read it without a schema.
+    pub fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::JsonLz4)
+    }
+
     fn format(self) -> &'static str {
-        if matches!(self, Self::Avro | Self::AvroLz4) { "avro" } else { "json" }
+        if self.is_json() { "json" } else { "avro" }
     }
 
     fn compression(self) -> &'static str {
@@ -52,15 +57,36 @@ impl Set {
 /// Records in two topics.
 pub struct Made {
     set: Set,
-    topics: [String; 2],
+    pub(super) topics: [String; 2],
     truth: Truth,
     bytes: u64,
 }
 
+/// Inferences, labelled, true positives, false positives, false negatives, true negatives by model, version and start
+/// of the window.
+pub type Counts = BTreeMap<(String, String, u64), [u64; 6]>;
+
 impl Made {
+    /// Panics unless this is what was sent.
+    pub fn must_equal(&self, found: &Counts, whose: &str) {
+        let all = self.truth.rows.iter().filter(|(key, _)| key.segment == "all");
+        let wanted = all.map(|(key, it)| {
+            let start = u64::try_from(key.window_start_ms).expect("after 1970");
+            let key = (key.model.clone(), key.version.clone(), start);
+            (key, [it.inferences, it.labelled, it.tp, it.fp, it.fn_, it.tn])
+        });
+        let wanted: Counts = wanted.collect();
+        assert!(!wanted.is_empty() && *found == wanted, "rows of {whose} differ from the truth");
+    }
+
+    /// Inferences and labels, each by its topic.
+    pub fn records_by_topic(&self) -> [u64; 2] {
+        [self.truth.inference_records(), self.truth.label_records()]
+    }
+
     /// Inferences and labels.
     pub fn records(&self) -> f64 {
-        float(self.truth.inference_records() + self.truth.label_records())
+        float(self.records_by_topic().iter().sum())
     }
 
     /// Of keys and values, before compression.
@@ -76,7 +102,7 @@ fn float(count: u64) -> f64 {
 
 /// Where everything runs.
 pub struct Stage {
-    kafka: Kafka,
+    pub(super) kafka: Kafka,
     clickhouse: ClickHouse,
     registry: Registry,
     folder: TempDir,
@@ -111,7 +137,8 @@ impl Stage {
         stage
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of this run.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -147,7 +174,7 @@ impl Stage {
         for topic in &topics {
             self.kafka.create_topic(topic, self.partitions, &options);
         }
-        let encoding = if set.format() == "json" {
+        let encoding = if set.is_json() {
             Encoding::Json
         } else {
             let schemas = [INFERENCE_SCHEMA, LABEL_SCHEMA];
@@ -167,19 +194,23 @@ impl Stage {
         Made { set, topics, truth: traffic.truth().clone(), bytes }
     }
 
+    /// A number for what must be new in each run.
+    pub fn next_run(&mut self) -> usize {
+        self.runs += 1;
+        self.runs
+    }
+
     /// One run of a consumer that throws all records away.
     pub fn run_bare(&mut self, how: &str, made: &Made) -> Measured {
         let mut command = Command::new(std::env::current_exe().expect("it runs"));
         command.args(["--bare", how]).arg(self.kafka.bootstrap()).args(&made.topics);
-        let records = made.truth.inference_records() + made.truth.label_records();
-        command.arg(records.to_string());
+        command.arg(made.records_by_topic().iter().sum::<u64>().to_string());
         measured::run(&mut command, &self.path("bare.log"))
     }
 
     /// One run of the program under a new job name, until the end of the topics.
     pub fn run_program(&mut self, made: &Made) -> Measured {
-        self.runs += 1;
-        let job = format!("run-{}", self.runs);
+        let job = format!("run-{}", self.next_run());
         let file = self.configure(&job, &made.topics, made.set.format());
         let program = |arguments: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
@@ -192,7 +223,7 @@ impl Stage {
         let mut run = measured::run(&mut program(&["run", "--until-end"]), &self.path("run.log"));
         run.clickhouse_s = measured::process_s(self.clickhouse.pid()) - before.0;
         run.rows = self.rows_taken() - before.1;
-        self.must_be_true(&job, &made.truth);
+        made.must_equal(&self.counts(&job), &job);
         run
     }
 
@@ -229,8 +260,8 @@ impl Stage {
         self.clickhouse.query(sql).trim().parse().unwrap_or(0)
     }
 
-    /// Every window of every model: inferences, labels and the confusion counts.
-    fn must_be_true(&self, job: &str, truth: &Truth) {
+    /// The rows of every window of every model.
+    fn counts(&self, job: &str) -> Counts {
         let sql = format!(
             "SELECT model, version, toUnixTimestamp64Milli(window_start) AS start, labels.inferences AS inferences, labelled, \
              tp, fp, fn, tn FROM (SELECT * FROM tidegauge.labels FINAL) AS labels \
@@ -246,15 +277,7 @@ impl Stage {
             let count = |at: usize| cells[at].as_u64().expect("a count");
             ((text(0), text(1), count(2)), std::array::from_fn(|at| count(at + 3)))
         });
-        let found: BTreeMap<_, [u64; 6]> = rows.collect();
-        let all = truth.rows.iter().filter(|(key, _)| key.segment == "all");
-        let wanted = all.map(|(key, it)| {
-            let start = u64::try_from(key.window_start_ms).expect("after 1970");
-            let key = (key.model.clone(), key.version.clone(), start);
-            (key, [it.inferences, it.labelled, it.tp, it.fp, it.fn_, it.tn])
-        });
-        let wanted: BTreeMap<_, _> = wanted.collect();
-        assert!(!wanted.is_empty() && found == wanted, "rows of {job} differ from the truth");
+        rows.collect()
     }
 }
 
