@@ -36,6 +36,22 @@ pub struct KeyState {
     pub records: u64,
     /// The epoch of the last record past the mark that touched it; 0 for none.
     pub touched: u64,
+    /// Its memory, and the records that it had when that was looked at.
+    weighed: Option<(u64, usize)>,
+}
+
+impl KeyState {
+    /// Memory in bytes. Only records change it, so most states need no second look.
+    fn bytes(&mut self) -> usize {
+        if let Some((records, bytes)) = self.weighed
+            && records == self.records
+        {
+            return bytes;
+        }
+        let bytes = size_of::<Self>() + 16 + self.families.heap_bytes();
+        self.weighed = Some((self.records, bytes));
+        bytes
+    }
 }
 
 /// Inferences of one window with the same model, version and segments: what their entries need not repeat.
@@ -202,10 +218,9 @@ impl Open {
     }
 
     /// How many inferences were accepted in open windows, and their states' memory in bytes.
-    pub fn state_bytes(&self) -> usize {
-        let states = self.iter().flat_map(|window| &window.states);
-        states.map(|s| size_of::<KeyState>() + 16 + s.families.heap_bytes()).sum::<usize>()
-            + self.groups.len() * (size_of::<Group>() + 96)
+    pub fn state_bytes(&mut self) -> usize {
+        let states = self.iter_mut().flat_map(|window| &mut window.states);
+        states.map(KeyState::bytes).sum::<usize>() + self.groups.len() * (size_of::<Group>() + 96)
     }
 
     /// Memory of matched labels and of scores by class, in bytes.
@@ -403,7 +418,8 @@ impl OpenWindow {
         }
         let i = u32::try_from(states.len()).expect("caps bound the keys");
         let families = Families::default();
-        states.push(KeyState { model, version, segment, families, records: 0, touched: 0 });
+        let (records, touched, weighed) = (0, 0, None);
+        states.push(KeyState { model, version, segment, families, records, touched, weighed });
         self.by_key.insert_unique(hash, i, |&i| {
             let state = &states[at(i)];
             hasher.hash_one((state.model, state.version, state.segment))
