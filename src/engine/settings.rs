@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::event::{Inference, Target};
 use super::lateness::Limits;
 use super::metrics::accumulator::ValueMatrix;
 use super::metrics::reference::Profile;
@@ -97,6 +98,41 @@ pub enum Task {
     Multiclass,
     /// A number.
     Regression,
+}
+
+impl Task {
+    /// The task that a record has by itself.
+    pub fn of(inference: &Inference<'_>) -> Option<Self> {
+        if !inference.scores.is_empty() {
+            return Some(Self::Multiclass);
+        }
+        if inference.score.is_some() {
+            return Some(Self::Binary);
+        }
+        match inference.prediction {
+            Target::Boolean(_) => Some(Self::Binary),
+            Target::Class(_) => Some(Self::Multiclass),
+            Target::Number(_) => Some(Self::Regression),
+            Target::Absent => None,
+        }
+    }
+}
+
+/// What takes the place of the negative class where the positive one is a name, since no other is known.
+pub const NEGATIVE: &str = "(negative)";
+
+impl ModelSettings {
+    /// The two classes, negative and positive, that stand for the decision of a score that comes without a prediction:
+    /// the first that counts as positive, and its opposite.
+    pub fn decided(&self) -> [Positive; 2] {
+        let positive = self.positive.first().cloned().unwrap_or(Positive::Boolean(true));
+        let negative = match &positive {
+            Positive::Number(number) => Positive::Number(f64::from(u8::from(*number == 0.0))),
+            Positive::Boolean(truth) => Positive::Boolean(!truth),
+            Positive::Class(_) => Positive::Class(NEGATIVE.to_owned()),
+        };
+        [negative, positive]
+    }
 }
 
 impl ShardSettings {

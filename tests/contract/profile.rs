@@ -89,6 +89,10 @@ fn a_profile_is_built_from_files() {
     let label = built.label.as_ref().unwrap();
     assert_eq!(names(label), [("1".to_owned(), 600), ("0".to_owned(), 200)]);
     assert_eq!(label.missing, 400);
+    // Records without a prediction of their own count with what their scores decide: half of them lie below 0.5.
+    let prediction = built.prediction.as_ref().unwrap();
+    assert_eq!(names(prediction), [("0".to_owned(), 600), ("1".to_owned(), 600)]);
+    assert_eq!(prediction.missing, 0);
     let calibrator = built.calibrator.unwrap();
     assert_eq!((calibrator.n, calibrator.positives), (800, 600));
     // Scores that say nothing of labels are far from probabilities.
