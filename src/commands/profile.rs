@@ -249,14 +249,18 @@ impl<'a> Reading<'a> {
                 return Err(Failure::new("profile_several_models", message));
             }
         }
-        self.add(inference)
+        self.add(inputs, inference)
     }
 
-    fn add(&mut self, inference: &Inference<'_>) -> Result<(), Failure> {
+    fn add(&mut self, inputs: &Inputs, inference: &Inference<'_>) -> Result<(), Failure> {
         let (_, settings, predictions) = self.model.as_ref().expect("it was found above");
         let builder = match &mut self.builder {
             Some(builder) => builder,
-            none => none.insert(ProfileBuilder::new(options(self.args, settings, inference))?),
+            none => {
+                let declared = inputs.settings.declared(self.names.text(inference.model.0));
+                let options = Options { declared, ..options(self.args, settings, inference) };
+                none.insert(ProfileBuilder::new(options)?)
+            }
         };
         let general = self.labels.get(&(inference.id, None));
         let own = self.labels.get(&(inference.id, Some(inference.model)));
@@ -282,7 +286,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The builder's options: predictions are numbers where the task or, without one, the first inference says so.
+/// The builder's options, without what is declared of features: predictions are numbers where the task or, without one,
+/// the first inference says so.
 fn options(args: &Args, settings: &ModelSettings, first: &Inference<'_>) -> Options {
     let is_number = matches!(first.prediction, Target::Number(_));
     let by_shape = first.score.is_none() && first.scores.is_empty() && is_number;

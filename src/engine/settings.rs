@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::event::{Inference, Target};
 use super::lateness::Limits;
 use super::metrics::accumulator::ValueMatrix;
+use super::metrics::method::Options;
 use super::metrics::reference::Profile;
 use super::time::Millis;
 
@@ -76,6 +77,8 @@ pub struct ModelSettings {
     pub value: Option<ValueMatrix>,
     /// What its windows are compared with.
     pub reference: Option<Arc<Profile>>,
+    /// What the comparisons are judged by.
+    pub drift: Options,
 }
 
 /// A value that counts as positive, in the form of [`Target`](super::event::Target).
@@ -154,6 +157,7 @@ impl Default for ModelSettings {
             dimensions: Vec::new(),
             value: None,
             reference: None,
+            drift: Options::default(),
         }
     }
 }

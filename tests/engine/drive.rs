@@ -11,6 +11,7 @@ use tidegauge::engine::event::{
 };
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::metrics::accumulator::Value;
+use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::{Outcome, Tally};
@@ -293,6 +294,7 @@ impl Written {
                     value: rule.value.map(shard::value_matrix),
                     thresholds: rule.thresholds,
                     reference: reference.cloned(),
+                    drift: Options::default(),
                 };
                 rows.extend(merged.rows(&key, &context));
             }

@@ -27,6 +27,7 @@ const CONTEXT: FigureContext<'static> = FigureContext {
     value: Some(ValueMatrix { tp: 1.0, fp: -0.1, fn_: -3.7, tn: 0.0 }),
     thresholds: THRESHOLDS,
     reference: None,
+    drift: None,
 };
 const THRESHOLDS: &[f64] = &[0.0, 0.5, 0.7];
 
@@ -201,9 +202,8 @@ fn regression() -> impl Strategy<Value = RegressionInput> {
 
 fn target() -> impl Strategy<Value = TargetsInput> {
     let place = prop_oneof![0..6_u16, 0..8_000_u16];
-    (any::<bool>(), place).prop_map(|(is_label, place)| match is_label {
-        true => TargetsInput::Label(place),
-        false => TargetsInput::Prediction(place),
+    (any::<bool>(), place).prop_map(|(is_label, place)| {
+        if is_label { TargetsInput::Label(place) } else { TargetsInput::Prediction(place) }
     })
 }
 

@@ -345,7 +345,9 @@ proptest! {
     ) {
         let (mut logs, steps): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         if !settings.has_labels {
-            logs.iter_mut().for_each(|log| log.labels.clear());
+            for log in &mut logs {
+                log.labels.clear();
+            }
         }
         let mut engine = shard::settings(&settings);
         engine.models.push(ModelSettings::default());
@@ -357,7 +359,7 @@ proptest! {
         for row in written.metric_rows(&settings, Some(&reference)) {
             if row.table == MetricTable::Drift {
                 let names = [&row.key.model, &row.key.version, &row.key.segment];
-                let names = names.map(|name| name.to_string());
+                let names = names.map(|name| String::from(&**name));
                 let values = shown(&row.values);
                 let own = [text(&values, "kind"), text(&values, "method")];
                 found.insert((names, row.key.window.start.0, row.key.window.size().0, own), values);

@@ -3,6 +3,7 @@
 pub mod exact_sum;
 pub mod histogram;
 pub mod reference;
+pub mod method;
 pub mod accumulator;
 pub mod dictionary;
 pub mod interval;
@@ -212,7 +213,7 @@ impl Families {
             (MetricTable::DataQuality, row)
         }));
         if let Some(profile) = context.reference {
-            let compared = drift::table::rows(profile, &self.compared());
+            let compared = drift::table::rows(profile, &self.compared(), context.drift);
             rows.extend(compared.into_iter().map(|row| (MetricTable::Drift, row)));
         }
         rows

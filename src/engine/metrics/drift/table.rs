@@ -63,9 +63,14 @@ pub struct Compared<'a> {
     pub labelled: u64,
 }
 
-/// All comparisons of one key's window with a profile.
-pub fn rows(profile: &Profile, window: &Compared<'_>) -> Vec<Vec<Value>> {
-    let options = Options::default();
+/// All comparisons of one key's window with a profile, judged by these options or by the defaults.
+pub fn rows(
+    profile: &Profile,
+    window: &Compared<'_>,
+    options: Option<&Options>,
+) -> Vec<Vec<Value>> {
+    let defaults = Options::default();
+    let options = options.unwrap_or(&defaults);
     let mut compared = Vec::new();
     let states = window.features.map(Features::sorted).unwrap_or_default();
     let nothing = FeatureState::default();
@@ -96,7 +101,7 @@ pub fn rows(profile: &Profile, window: &Compared<'_>) -> Vec<Vec<Value>> {
         feature: Arc::from(""),
         measures,
     }));
-    let judged = judge(compared, &options);
+    let judged = judge(compared, options);
     judged.into_iter().map(|one| row(&one, profile)).collect()
 }
 
