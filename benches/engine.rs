@@ -14,6 +14,7 @@ use tidegauge::engine::event::{
 };
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::lateness::Limits;
+use tidegauge::engine::metrics::method::Options as DriftOptions;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{FeatureId, ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::Outcome;
@@ -244,6 +245,7 @@ fn flush(c: &mut Criterion) {
             value: None,
             thresholds: Vec::new(),
             reference,
+            drift: DriftOptions::default(),
         };
         let mut group = c.benchmark_group(format!("flush of 10,073 keys {name}"));
         group.sample_size(10);

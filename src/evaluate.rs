@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::ShardSettings;
 use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
+use crate::engine::metrics::method::Options;
 use crate::engine::metrics::reference::Profile;
 use crate::engine::metrics::{Families, MetricTable};
 use crate::engine::state::{Key, StateRow, Version};
@@ -45,6 +46,7 @@ impl Merged {
             value: about.value,
             thresholds: &about.thresholds,
             reference: about.reference.as_deref(),
+            drift: Some(&about.drift),
         };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
         let rows = self.families.figures(&context).into_iter();
@@ -76,6 +78,8 @@ pub struct RowContext {
     pub thresholds: Vec<f64>,
     /// What the model's windows are compared with.
     pub reference: Option<Arc<Profile>>,
+    /// What the comparisons are judged by.
+    pub drift: Options,
 }
 
 /// One row of one metric table.
@@ -152,6 +156,7 @@ fn merged_rows(
             value: model.value,
             thresholds: model.thresholds,
             reference: model.reference,
+            drift: model.drift,
         };
         merged.rows(key, &about)
     });

@@ -129,6 +129,8 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `feature_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Numbers by 2^16 i + cell, of the reference\'s lattice or else the built-in one',
     `feature_categories` Array(String) COMMENT 'Texts, of one feature after the other, by XXH3-64',
     `feature_category_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept; from 2^15 on those of the reference',
+    `prediction_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Predictions by cell or category of the reference, from 2; 0: none, 1: of another kind',
+    `label_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Winning labels by cell or category of the reference, from 2; 1: of another kind',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 ENGINE = ReplacingMergeTree(row_version)
@@ -701,15 +703,15 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`drift`
     `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
     `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
     `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
-    `kind` LowCardinality(String) COMMENT 'What was compared: feature or score',
-    `feature` LowCardinality(String) COMMENT 'The feature\'s name; empty for scores',
+    `kind` LowCardinality(String) COMMENT 'What was compared: feature, score, prediction or label',
+    `feature` LowCardinality(String) COMMENT 'The feature\'s name; else empty',
     `method` LowCardinality(String) COMMENT 'How it was compared',
     `value` Nullable(Float64) COMMENT 'Distance, statistic or rate, by method',
     `value_lower` Nullable(Float64) COMMENT 'The least that the raw values may have, or lower 95 % limit of a rate (Wilson)',
     `value_upper` Nullable(Float64) COMMENT 'The greatest that the raw values may have, or upper 95 % limit of a rate (Wilson)',
     `effect` Nullable(Float64) COMMENT 'What thresholds are held against',
     `p_value` Nullable(Float64) COMMENT 'How likely chance alone makes as much',
-    `p_adjusted` Nullable(Float64) COMMENT 'p_value, adjusted for all comparisons of the window by the same method (Benjamini-Hochberg)',
+    `p_adjusted` Nullable(Float64) COMMENT 'p_value, adjusted for all comparisons of the window by the same method, labels by themselves (Benjamini-Hochberg)',
     `warn_at` Nullable(Float64) COMMENT 'The least effect that is worth a warning',
     `drift_at` Float64 COMMENT 'The least effect that is drift',
     `alpha` Float64 COMMENT 'Adjusted p-values above it are chance; rates do not use it',
@@ -728,7 +730,7 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`drift`
 ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start, kind, feature, method)
-COMMENT 'How far features and scores lie from those of the model\'s reference, by each method, and whether that is drift';
+COMMENT 'How far features, scores, predictions and labels lie from those of the model\'s reference, by each method, and whether that is drift';
 
 CREATE TABLE IF NOT EXISTS `tidegauge`.`alerts`
 (

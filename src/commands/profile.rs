@@ -20,6 +20,7 @@ use crate::engine::settings::{ModelSettings, Positive, Task};
 use crate::engine::time::EventTime;
 use crate::profile::builder::{Built, Options, ProfileBuilder, Record, Targets};
 use crate::profile::calibrate::Choice;
+use crate::profile::target::{Predictions, value_of};
 use crate::profile::write;
 use crate::source::files::FileReader;
 
@@ -153,7 +154,7 @@ struct Reading<'a> {
     args: &'a Args,
     names: Names,
     /// The model that the profile is of, once one is found.
-    model: Option<(ModelId, ModelSettings)>,
+    model: Option<(ModelId, ModelSettings, Predictions)>,
     /// The winning label of each request, with its rank: time, then place in the files.
     labels: HashMap<LabelKey, ((EventTime, u64), Target), FixedState>,
     builder: Option<ProfileBuilder>,
@@ -235,23 +236,31 @@ impl<'a> Reading<'a> {
             return Ok(());
         }
         match &self.model {
-            None => self.model = Some((inference.model, inputs.settings.shard.model(model))),
-            Some((known, _)) if *known == inference.model => {}
-            Some((known, _)) => {
+            None => {
+                let settings = inputs.settings.shard.model(model);
+                let predictions = Predictions::of(&settings);
+                self.model = Some((inference.model, settings, predictions));
+            }
+            Some((known, ..)) if *known == inference.model => {}
+            Some((known, ..)) => {
                 let known = self.names.text(known.0);
                 let message =
                     format!("the files hold models `{known}` and `{model}`, and maybe more");
                 return Err(Failure::new("profile_several_models", message));
             }
         }
-        self.add(inference)
+        self.add(inputs, inference)
     }
 
-    fn add(&mut self, inference: &Inference<'_>) -> Result<(), Failure> {
-        let (_, settings) = self.model.as_ref().expect("it was found above");
+    fn add(&mut self, inputs: &Inputs, inference: &Inference<'_>) -> Result<(), Failure> {
+        let (_, settings, predictions) = self.model.as_ref().expect("it was found above");
         let builder = match &mut self.builder {
             Some(builder) => builder,
-            none => none.insert(ProfileBuilder::new(options(self.args, settings, inference))?),
+            none => {
+                let declared = inputs.settings.declared(self.names.text(inference.model.0));
+                let options = Options { declared, ..options(self.args, settings, inference) };
+                none.insert(ProfileBuilder::new(options)?)
+            }
         };
         let general = self.labels.get(&(inference.id, None));
         let own = self.labels.get(&(inference.id, Some(inference.model)));
@@ -269,7 +278,7 @@ impl<'a> Reading<'a> {
             id: inference.id,
             features: &features,
             score: inference.score,
-            prediction: value_of(inference.prediction, names),
+            prediction: predictions.value(inference, names),
             label: value_of(label, names),
             positive: is_labelled.then(|| is_positive(label, settings, names)),
         })?;
@@ -277,7 +286,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The builder's options: predictions are numbers where the task or, without one, the first inference says so.
+/// The builder's options, without what is declared of features: predictions are numbers where the task or, without one,
+/// the first inference says so.
 fn options(args: &Args, settings: &ModelSettings, first: &Inference<'_>) -> Options {
     let is_number = matches!(first.prediction, Target::Number(_));
     let by_shape = first.score.is_none() && first.scores.is_empty() && is_number;
@@ -292,15 +302,6 @@ fn options(args: &Args, settings: &ModelSettings, first: &Inference<'_>) -> Opti
             Calibration::Isotonic => Choice::Isotonic,
         },
         ..Options::new(&args.name)
-    }
-}
-
-fn value_of(target: Target, names: &Names) -> FeatureValue<'_> {
-    match target {
-        Target::Absent => FeatureValue::Missing,
-        Target::Number(number) => FeatureValue::Number(number),
-        Target::Boolean(truth) => FeatureValue::Boolean(truth),
-        Target::Class(class) => FeatureValue::Text(names.text(class.0)),
     }
 }
 

@@ -7,9 +7,11 @@ mod parts;
 mod raw;
 pub(crate) mod values;
 mod reader;
+mod drift;
 mod shard;
 mod alerts;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,7 +26,10 @@ use crate::decode::Format;
 use crate::decode::fields::FieldPaths;
 use crate::engine::ShardSettings;
 use crate::engine::event::Stream;
+use crate::engine::metrics::method::Options;
+use crate::engine::settings::fits;
 use crate::engine::time::Millis;
+use crate::profile::builder::Declared;
 use crate::sink::tables::{Databases, Engine};
 use crate::source::kafka::Start;
 use crate::telemetry::LogFormat;
@@ -54,6 +59,8 @@ pub struct Settings {
     pub registry: Option<Registry>,
     /// What the engine goes by. The generation is set when the job is bound.
     pub shard: ShardSettings,
+    /// What is declared of features, by the pattern of the models that have them, in the order of the file.
+    pub declared: Vec<(String, BTreeMap<String, Declared>)>,
     /// Coarser windows, ascending.
     pub grains: Vec<Millis>,
     /// Where the rows go.
@@ -172,6 +179,7 @@ impl Settings {
             inferences,
             labels,
             registry: registry(&reader)?,
+            declared: Vec::new(),
             grains: Vec::new(),
             rules: Vec::new(),
             targets: alerts::targets(&reader)?,
@@ -187,10 +195,18 @@ impl Settings {
                 level: reader.text(&["logs", "level"]),
             },
         };
+        let declared = |pattern: &String| Ok((pattern.clone(), drift::declared(&reader, pattern)?));
+        settings.declared = raw.models.iter().map(declared).collect::<Result<_, _>>()?;
         settings.grains = grains(&reader, settings.shard.window)?;
         settings.rules = alerts::rules(&reader, settings.shard.window, &settings.grains)?;
         settings.check(&reader)?;
         Ok(settings)
+    }
+
+    /// What is declared of the features of a model: by the first pattern that fits its name.
+    pub fn declared(&self, model: &str) -> BTreeMap<String, Declared> {
+        let found = self.declared.iter().find(|(pattern, _)| fits(pattern, model));
+        found.map(|(_, declared)| declared.clone()).unwrap_or_default()
     }
 
     /// As the user's properties say, or librdkafka by itself. What is no number is refused by librdkafka.
@@ -250,6 +266,8 @@ impl Settings {
         // A profile's id stands for all that it holds.
         let taken = shard.models.iter_mut().map(|model| model.reference.take());
         let ids: Vec<_> = taken.map(|profile| profile.map(|profile| profile.id.clone())).collect();
+        let taken = shard.models.iter_mut().map(|model| std::mem::take(&mut model.drift));
+        let drift: Vec<_> = taken.collect();
         let topic = |topic: &TopicSettings| format!("{:?} {:?}", topic.format, topic.fields);
         let text = format!(
             "{shard:?} {:?} {} {:?}",
@@ -261,8 +279,11 @@ impl Settings {
         let text = text
             .replace(", thresholds: []", "")
             .replace(", features: 256 }", " }")
-            .replace(", reference: None", "");
+            .replace(", reference: None", "")
+            .replace(&format!(", drift: {:?}", Options::default()), "");
         let text = if ids.iter().any(Option::is_some) { format!("{text} {ids:?}") } else { text };
+        let is_set = drift.iter().any(|options| *options != Options::default());
+        let text = if is_set { format!("{text} {drift:?}") } else { text };
         format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
     }
 }

@@ -28,6 +28,10 @@ pub enum Kind {
     Classes,
     /// A table of numbers.
     Numbers,
+    /// A table of tables: limits by method.
+    Methods,
+    /// A table of tables: what is declared of features.
+    Features,
     /// true or false.
     Flag,
 }
@@ -47,6 +51,12 @@ impl Kind {
             Self::Table => "a table of texts, like { \"security.protocol\" = \"SSL\" }",
             Self::Paths => "a table of paths, like { request_id = [\"meta.rid\", \"index\"] }",
             Self::Classes => "a class or a list of classes, like \"1\", true or [\"yes\", \"y\"]",
+            Self::Methods => {
+                "a table of methods, like { psi = { warn_at = 0.1, drift_at = 0.25 } }"
+            }
+            Self::Features => {
+                "a table of features, like { age = { range = [0, 120] }, plan = { kind = \"categorical\" } }"
+            }
             Self::Flag => "true or false",
             Self::Numbers => "a table of numbers, like { tp = 5, fp = -1, fn = -20, tn = 0 }",
         }
@@ -152,6 +162,21 @@ pub const OPTIONS: &[Opt] = &[
     opt("models.*.segments", Kind::Texts, "[]", "each segment value is a row more for each window"),
     opt("models.*.reference", Kind::Text, "", "without one nothing can be said about drift"),
     opt("models.*.value", Kind::Numbers, "", "what a decision is worth is yours to say"),
+    opt("models.*.features", Kind::Features, "{}", "values say what kind a feature has"),
+    opt(
+        "models.*.drift.alpha",
+        Kind::Number,
+        "0.05",
+        "one alarm of twenty may be false, of those that are certain enough",
+    ),
+    opt(
+        "models.*.drift.primary",
+        Kind::Text,
+        "psi",
+        "the best known one, and one that numbers and categories have",
+    ),
+    opt("models.*.drift.min_n", Kind::Integer, "100", "below it distances are mostly chance"),
+    opt("models.*.drift.methods", Kind::Methods, "{}", "limits that are in common use"),
     opt("clickhouse.url", Kind::Text, "http://localhost:8123", "a server on the same machine"),
     opt(
         "clickhouse.database",

@@ -270,6 +270,9 @@ fn has_kind(kind: Kind, value: &Value) -> bool {
             Value::Array(list) => !list.is_empty() && list.iter().all(is_class),
             other => is_class(other),
         },
+        Kind::Methods | Kind::Features => {
+            value.as_table().is_some_and(|table| table.values().all(Value::is_table))
+        }
         Kind::Numbers => value
             .as_table()
             .is_some_and(|table| table.values().all(|v| v.is_integer() || v.is_float())),

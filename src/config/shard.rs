@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::drift;
 use super::error::{ConfigError, Place};
 use super::reader::{Reader, invalid, list_of, number_of, positives, text_of};
 use super::values;
@@ -134,6 +135,7 @@ fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), Conf
             threshold: reader.share(&key("threshold"))?,
             thresholds: thresholds(reader, &key("thresholds"))?,
             reference: reference(reader, &key("reference"))?,
+            drift: drift::options(reader, pattern)?,
             dimensions: own,
             value: value_matrix(reader, &key("value"))?,
         });

@@ -1,6 +1,6 @@
 //! What one record says, after decoding: an inference or a label. Nothing here needs a range check again.
 
-use super::names::{ClassId, FeatureId, ModelId, SegmentId, VersionId};
+use super::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use super::time::{EventTime, RecordTime};
 
 /// One of the two topics.
@@ -149,6 +149,17 @@ pub struct Inference<'a> {
     pub features: &'a [Feature<'a>],
     /// The values of the configured segment dimensions.
     pub segments: &'a [Segment],
+}
+
+impl Inference<'_> {
+    /// The class of the greatest score, the last by name of several.
+    pub fn likeliest(&self, names: &Names) -> Option<ClassId> {
+        let text = |(class, _): &(ClassId, f64)| names.text(class.0);
+        let order = |a: &&(ClassId, f64), b: &&(ClassId, f64)| {
+            a.1.partial_cmp(&b.1).expect("scores are finite").then_with(|| text(a).cmp(text(b)))
+        };
+        self.scores.iter().max_by(order).map(|(class, _)| *class)
+    }
 }
 
 /// One value of one configured segment dimension.

@@ -17,6 +17,7 @@ use super::metrics::labels::LabelsInput;
 use super::metrics::multiclass::MulticlassInput;
 use super::metrics::regression::RegressionInput;
 use super::metrics::serving::ServingInput;
+use super::metrics::targets::TargetsInput;
 use super::names::{ClassId, ModelId, Names};
 use super::open::{Group, Open, OpenWindow};
 use super::outcome::Outcome;
@@ -116,8 +117,9 @@ impl Join {
             reference: group.reference.as_deref(),
             most: settings.caps.features,
         };
+        let said = said(inference.prediction, &prediction, group);
         let epoch = if is_new { context.epoch } else { 0 };
-        fold_inference(open, group, &serving, &features, &prediction, epoch);
+        fold_inference(open, group, &serving, &features, (&prediction, said), epoch);
         let mut entry = Entry::accepted(inference.id, number, &prediction);
         entry.time_in_window = small(inference.time.0 - window.start.0);
         entry.offset_in_group = small(offset - group.base_offset);
@@ -319,7 +321,7 @@ fn event_time(window: Window, entry: &Entry) -> EventTime {
 
 /// What an inference predicts, by the model's task or the record's own shape.
 fn predict(inference: &Inference<'_>, group: &Group, names: &mut Names) -> Prediction {
-    match group.task.or_else(|| shape(inference)) {
+    match group.task.or_else(|| Task::of(inference)) {
         Some(Task::Binary) => {
             let own = (inference.prediction != Target::Absent)
                 .then(|| group.is_positive(inference.prediction));
@@ -333,7 +335,7 @@ fn predict(inference: &Inference<'_>, group: &Group, names: &mut Names) -> Predi
         Some(Task::Regression) => Prediction::Regression(number_of(inference.prediction)),
         Some(Task::Multiclass) => {
             let class = match inference.prediction {
-                Target::Absent => greatest(inference.scores, names),
+                Target::Absent => inference.likeliest(names),
                 Target::Class(class) => Some(class),
                 other @ (Target::Number(_) | Target::Boolean(_)) => {
                     let text = class_text(other, names).into_owned();
@@ -346,13 +348,15 @@ fn predict(inference: &Inference<'_>, group: &Group, names: &mut Names) -> Predi
     }
 }
 
-/// The class of the greatest score, the last by name of several.
-fn greatest(scores: &[(ClassId, f64)], names: &Names) -> Option<ClassId> {
-    let text = |(class, _): &(ClassId, f64)| names.text(class.0);
-    let order = |a: &&(ClassId, f64), b: &&(ClassId, f64)| {
-        a.1.partial_cmp(&b.1).expect("scores are finite").then_with(|| text(a).cmp(text(b)))
-    };
-    scores.iter().max_by(order).map(|(class, _)| *class)
+/// What an inference predicts, as its drift is measured: its own prediction, or else what follows from its scores.
+fn said(own: Target, prediction: &Prediction, group: &Group) -> Target {
+    match (own, *prediction) {
+        (Target::Absent, Prediction::Multiclass { class: Some(class), .. }) => Target::Class(class),
+        (Target::Absent, Prediction::Binary { decision: Some(decision), .. }) => {
+            group.decided[usize::from(decision)]
+        }
+        (own, _) => own,
+    }
 }
 
 /// A value as a class: the text that it is compared by.
@@ -362,22 +366,6 @@ fn class_text(value: Target, names: &Names) -> Cow<'_, str> {
         Target::Number(number) => Cow::Owned(number.to_string()),
         Target::Boolean(boolean) => Cow::Borrowed(if boolean { "true" } else { "false" }),
         Target::Class(class) => Cow::Borrowed(names.text(class.0)),
-    }
-}
-
-/// The task that a record has by itself.
-fn shape(inference: &Inference<'_>) -> Option<Task> {
-    if !inference.scores.is_empty() {
-        return Some(Task::Multiclass);
-    }
-    if inference.score.is_some() {
-        return Some(Task::Binary);
-    }
-    match inference.prediction {
-        Target::Boolean(_) => Some(Task::Binary),
-        Target::Class(_) => Some(Task::Multiclass),
-        Target::Number(_) => Some(Task::Regression),
-        Target::Absent => None,
     }
 }
 
@@ -393,9 +381,10 @@ fn fold_inference(
     group: &Group,
     serving: &ServingInput,
     features: &FeaturesInput<'_>,
-    prediction: &Prediction,
+    (prediction, said): (&Prediction, Target),
     epoch: u64,
 ) {
+    let target = group.targets.as_ref().and_then(|targets| targets.prediction(said));
     for &state in &group.states {
         let state = &mut window.states[usize_of(state)];
         let families = &mut state.families;
@@ -403,6 +392,9 @@ fn fold_inference(
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
         if !features.features.is_empty() {
             families.features.get_mut().add(features);
+        }
+        if let Some(target) = &target {
+            families.targets.get_mut().add(target);
         }
         match prediction {
             Prediction::None => {}
@@ -424,13 +416,14 @@ fn fold_inference(
     }
 }
 
-/// What an inference with its winning label adds to the families of quality, or takes back.
+/// What an inference with its winning label adds to the families that read labels, or takes back.
 struct Terms<'a> {
     binary: Option<BinaryInput<'a>>,
     calibration: Option<CalibrationInput>,
     estimate: Option<EstimateInput>,
     regression: Option<RegressionInput>,
     multiclass: Option<MulticlassTerms<'a>>,
+    target: Option<TargetsInput>,
 }
 
 /// The terms of a multiclass inference, whose input borrows the label's text.
@@ -461,6 +454,7 @@ impl<'a> Terms<'a> {
             estimate: None,
             regression: None,
             multiclass: None,
+            target: group.targets.as_ref().and_then(|targets| targets.label(label)),
         };
         match prediction {
             Prediction::None => {}
@@ -507,6 +501,9 @@ impl<'a> Terms<'a> {
         if let Some(terms) = &self.multiclass {
             families.multiclass.get_mut().add(&terms.input());
         }
+        if let Some(input) = &self.target {
+            families.targets.get_mut().add(input);
+        }
     }
 
     fn take_from(&self, families: &mut Families) {
@@ -524,6 +521,9 @@ impl<'a> Terms<'a> {
         }
         if let Some(terms) = &self.multiclass {
             families.multiclass.get_mut().remove(&terms.input());
+        }
+        if let Some(input) = &self.target {
+            families.targets.get_mut().remove(input);
         }
     }
 }

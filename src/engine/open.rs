@@ -14,6 +14,7 @@ use super::kept::MatchedLabels;
 use super::metrics::Families;
 use super::metrics::estimate::Estimated;
 use super::metrics::reference::Profile;
+use super::metrics::targets::TargetCells;
 use super::names::{ClassId, ModelId, Names, SegmentId, VersionId};
 use super::scored::ScoreLists;
 use super::settings::{ModelSettings, Positive, ShardSettings, Task};
@@ -77,6 +78,10 @@ pub struct Group {
     pub thresholds: Box<[f64]>,
     /// What its inferences are held against, of the same model.
     pub reference: Option<Arc<Profile>>,
+    /// Where its predictions and labels are counted, if the reference has any.
+    pub targets: Option<Arc<TargetCells>>,
+    /// What stands for a negative and a positive decision among predictions.
+    pub decided: [Target; 2],
     /// The configured task.
     pub task: Option<Task>,
 }
@@ -137,6 +142,8 @@ pub struct Open {
     retired_groups: Vec<u32>,
     hasher: FixedState,
     last: Option<(Window, usize)>,
+    /// One for each reference.
+    targets: Vec<Arc<TargetCells>>,
 }
 
 impl Open {
@@ -259,6 +266,8 @@ impl Open {
             positive: positive_targets(&of_model, names),
             threshold: of_model.threshold,
             thresholds: counted.thresholds.into(),
+            targets: self.targets_of(counted.reference.as_ref(), names),
+            decided: of_model.decided().map(|class| target(&class, names)),
             reference: counted.reference,
             task: of_model.task,
         };
@@ -281,9 +290,26 @@ impl Open {
             threshold: 0.0,
             thresholds: Box::default(),
             reference: None,
+            targets: None,
+            decided: [Target::Absent; 2],
             task: None,
         };
         self.add_group(slot, group, true)
+    }
+
+    /// Where predictions and labels are counted that are compared with this reference.
+    fn targets_of(
+        &mut self,
+        reference: Option<&Arc<Profile>>,
+        names: &mut Names,
+    ) -> Option<Arc<TargetCells>> {
+        let reference = reference?;
+        if let Some(known) = self.targets.iter().find(|known| known.is_of(reference)) {
+            return Some(Arc::clone(known));
+        }
+        let targets = Arc::new(TargetCells::new(reference, names)?);
+        self.targets.push(Arc::clone(&targets));
+        Some(targets)
     }
 
     fn find_group(
@@ -359,6 +385,7 @@ impl Open {
                     group.positive = Box::default();
                     group.thresholds = Box::default();
                     group.reference = None;
+                    group.targets = None;
                     self.retired_groups.push(number);
                 }
             }
@@ -429,12 +456,15 @@ impl OpenWindow {
 }
 
 fn positive_targets(model: &ModelSettings, names: &mut Names) -> Box<[Target]> {
-    let target = |positive: &Positive| match positive {
+    model.positive.iter().map(|positive| target(positive, names)).collect()
+}
+
+fn target(class: &Positive, names: &mut Names) -> Target {
+    match class {
         Positive::Number(x) => Target::Number(*x),
         Positive::Boolean(b) => Target::Boolean(*b),
         Positive::Class(name) => Target::Class(ClassId(names.intern(name))),
-    };
-    model.positive.iter().map(target).collect()
+    }
 }
 
 #[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::event::{Inference, Target};
 use super::lateness::Limits;
 use super::metrics::accumulator::ValueMatrix;
+use super::metrics::method::Options;
 use super::metrics::reference::Profile;
 use super::time::Millis;
 
@@ -75,6 +77,8 @@ pub struct ModelSettings {
     pub value: Option<ValueMatrix>,
     /// What its windows are compared with.
     pub reference: Option<Arc<Profile>>,
+    /// What the comparisons are judged by.
+    pub drift: Options,
 }
 
 /// A value that counts as positive, in the form of [`Target`](super::event::Target).
@@ -99,6 +103,41 @@ pub enum Task {
     Regression,
 }
 
+impl Task {
+    /// The task that a record has by itself.
+    pub fn of(inference: &Inference<'_>) -> Option<Self> {
+        if !inference.scores.is_empty() {
+            return Some(Self::Multiclass);
+        }
+        if inference.score.is_some() {
+            return Some(Self::Binary);
+        }
+        match inference.prediction {
+            Target::Boolean(_) => Some(Self::Binary),
+            Target::Class(_) => Some(Self::Multiclass),
+            Target::Number(_) => Some(Self::Regression),
+            Target::Absent => None,
+        }
+    }
+}
+
+/// What takes the place of the negative class where the positive one is a name, since no other is known.
+pub const NEGATIVE: &str = "(negative)";
+
+impl ModelSettings {
+    /// The two classes, negative and positive, that stand for the decision of a score that comes without a prediction:
+    /// the first that counts as positive, and its opposite.
+    pub fn decided(&self) -> [Positive; 2] {
+        let positive = self.positive.first().cloned().unwrap_or(Positive::Boolean(true));
+        let negative = match &positive {
+            Positive::Number(number) => Positive::Number(f64::from(u8::from(*number == 0.0))),
+            Positive::Boolean(truth) => Positive::Boolean(!truth),
+            Positive::Class(_) => Positive::Class(NEGATIVE.to_owned()),
+        };
+        [negative, positive]
+    }
+}
+
 impl ShardSettings {
     /// What holds for a model: the first pattern that fits its name, else the defaults.
     pub fn model(&self, name: &str) -> ModelSettings {
@@ -118,6 +157,7 @@ impl Default for ModelSettings {
             dimensions: Vec::new(),
             value: None,
             reference: None,
+            drift: Options::default(),
         }
     }
 }

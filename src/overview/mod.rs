@@ -324,9 +324,9 @@ impl App {
         let (grains, grain) = self.grains(view, &filter).await?;
         let of_grain = RowFilter { grain: Some(grain.clone()), ..filter };
         let mut filter = of_grain.clone();
-        // Drift of scores has no feature.
-        let is_score = view.feature == "score";
-        let compared = if is_score { "if(kind = 'score', 'score', feature)" } else { "feature" };
+        // Drift of scores, predictions and labels has no feature, and stands under its kind.
+        let is_kind = ["score", "prediction", "label"].contains(&view.feature.as_str());
+        let compared = if is_kind { "if(kind = 'feature', feature, kind)" } else { "feature" };
         filter.exact.push((compared, view.feature.clone()));
         let mut rows: Vec<Row> = self.clickhouse.metric_rows(MetricTable::Drift, &filter).await?;
         let mut filter = of_grain;

@@ -294,6 +294,7 @@ impl Parts {
             value: model.value,
             thresholds: model.thresholds,
             reference: model.reference,
+            drift: model.drift,
         };
         Ok(merged.rows(key, &about))
     }

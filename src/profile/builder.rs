@@ -271,7 +271,8 @@ impl ProfileBuilder {
 }
 
 impl Declared {
-    fn check(&self) -> Result<(), Flaw> {
+    /// Whether a profile can be built with it.
+    pub fn check(&self) -> Result<(), Flaw> {
         let limits = self.range.map(|(least, most)| [least, most]).unwrap_or_default();
         if !limits.iter().chain(&self.edges).all(|x| x.is_finite()) {
             return Err(Flaw::NotFinite);

@@ -7,6 +7,8 @@ use tidegauge::config::options::OPTIONS;
 use tidegauge::config::{ConfigError, Environment, Settings};
 use tidegauge::engine::Positive;
 use tidegauge::engine::event::{FeatureValue, RequestId};
+use tidegauge::engine::metrics::method::{Limits, Method, Options as DriftOptions};
+use tidegauge::engine::metrics::reference::FeatureKind;
 use tidegauge::engine::time::Millis;
 use tidegauge::profile::builder::{Options, Record};
 use tidegauge::profile::{ProfileBuilder, write};
@@ -185,6 +187,29 @@ fn values_that_can_not_be_say_what_could() {
         ("[models.m]\nvalue = { tp = 1, fp = 1, fn = 1, tn = 1, x = 1 }", "`x`"),
         ("[models.m]\nvalue = { tp = 1, fp = 1, fn = -2e12, tn = 1 }", "1e12"),
         ("[models.m]\nvalue = { tp = nan, fp = 1, fn = 1, tn = 1 }", "`tp`"),
+        ("[models.m.drift]\nalpha = 1.5", "0 to 1"),
+        ("[models.m.drift]\nalpha = 0", "above 0"),
+        ("[models.m.drift]\nprimary = \"ks\"", "\"psi\" or \"js\""),
+        ("[models.m.drift]\nmin_n = 0", "1 to "),
+        (
+            "[models.m.drift]\nmethods = { psy = { drift_at = 1 } }",
+            "`psy`; the methods are psi, js",
+        ),
+        ("[models.m.drift]\nmethods = { psi = { drift = 1 } }", "`drift`; its keys are warn_at"),
+        ("[models.m.drift]\nmethods = { psi = { drift_at = \"1\" } }", "no number"),
+        ("[models.m.drift]\nmethods = { psi = { drift_at = 0.05 } }", "set both"),
+        ("[models.m.drift]\nmethods = { psi = { warn_at = 0 } }", "above 0"),
+        ("[models.m.drift]\nmethods = { psi = { drift_at = inf } }", "above 0"),
+        ("[models.m.drift]\nmethods = { ks = { alpha = 2 } }", "at most 1"),
+        ("[models.m.drift]\nmethods = { missing_rate = { warn_at = 0.1 } }", "only its drift_at"),
+        ("[models.m.features]\na = { kind = \"number\" }", "\"numeric\""),
+        ("[models.m.features]\na = { range = [1] }", "two numbers"),
+        ("[models.m.features]\na = { range = [3, 1] }", "the lesser"),
+        ("[models.m.features]\na = { edges = [] }", "[10, 100, 1000]"),
+        ("[models.m.features]\na = { edges = [2, 1] }", "rising"),
+        ("[models.m.features]\na = { edges = [1, nan] }", "finite"),
+        ("[models.m.features]\na = { kind = \"boolean\", edges = [1] }", "only numbers"),
+        ("[models.m.features]\na = { bins = 3 }", "`bins`; its keys are kind"),
         ("[dead_letters]\nlimit = 1.5", "0 to 1"),
     ] {
         let (code, message) = refused(&format!("{SMALLEST}{line}\n"));
@@ -193,6 +218,60 @@ fn values_that_can_not_be_say_what_could() {
     }
     let fields = "[inferences]\ntopic = \"i\"\nfields = { id = \"x\" }\n";
     assert!(refused(fields).1.contains("`id` is no field of inferences"));
+}
+
+#[test]
+fn drift_is_judged_as_the_models_section_says() {
+    let text = "[models.m.drift]\nalpha = 0.01\nprimary = \"js\"\nmin_n = 500\n\
+                methods = { js = { warn_at = 0.05, drift_at = 1 }, ks = { alpha = 0.2 }, missing_rate = { drift_at = 0.5 } }\n";
+    let settings = parse(&format!("{SMALLEST}{text}")).unwrap();
+    let drift = settings.shard.model("m").drift;
+    assert_eq!((drift.primary, drift.min_n), (Method::Js, 500));
+    let limits = |method| {
+        let Limits { warn_at, drift_at, alpha } = drift.limits(method);
+        (warn_at, drift_at, alpha)
+    };
+    assert_eq!(limits(Method::Js), (Some(0.05), 1.0, 0.01));
+    assert_eq!(limits(Method::Ks), (Some(0.1), 0.2, 0.2));
+    assert_eq!(limits(Method::Psi), (Some(0.1), 0.25, 0.01));
+    // Rates have no p-value.
+    assert_eq!(limits(Method::MissingRate), (None, 0.5, 0.05));
+    assert_eq!(settings.shard.model("n").drift, DriftOptions::default());
+    // The same in variables, and what is said is what is by default.
+    let variables = [
+        ("TIDEGAUGE__MODELS__m__DRIFT__ALPHA", "0.05"),
+        ("TIDEGAUGE__MODELS__m__DRIFT__PRIMARY", "psi"),
+        ("TIDEGAUGE__MODELS__m__DRIFT__METHODS", "{ psi = { drift_at = 0.25 } }"),
+    ];
+    let said = parse_with(&format!("{SMALLEST}[models.m]\n"), &variables).unwrap();
+    assert_eq!(said.shard.model("m").drift, DriftOptions::default());
+    let plain = parse(&format!("{SMALLEST}[models.m]\nthreshold = 0.5\n")).unwrap();
+    assert_eq!(said.digest(), plain.digest());
+    assert_ne!(settings.digest(), plain.digest());
+}
+
+#[test]
+fn features_are_declared_by_model() {
+    let text = "[models.\"a*\".features]\nage = { range = [0, 120] }\nplan = { kind = \"categorical\" }\n\
+                [models.\"*\"]\nfeatures = { age = { edges = [18, 65.5] } }\n";
+    let settings = parse(&format!("{SMALLEST}{text}")).unwrap();
+    let kinds = |model: &str| {
+        let declared = settings.declared(model).into_iter();
+        declared.map(|(name, it)| (name, it.kind, it.range, it.edges)).collect::<Vec<_>>()
+    };
+    let (numeric, named) = (Some(FeatureKind::Numeric), Some(FeatureKind::Categorical));
+    let age = "age".to_owned();
+    assert_eq!(
+        kinds("a1"),
+        [
+            (age.clone(), numeric, Some((0.0, 120.0)), vec![]),
+            ("plan".to_owned(), named, None, vec![])
+        ]
+    );
+    assert_eq!(kinds("b"), [(age, numeric, None, vec![18.0, 65.5])]);
+    let (code, message) = refused(&format!("{SMALLEST}[models.m]\nfeatures = {{ age = 3 }}\n"));
+    assert_eq!(code, "config_wrong_type");
+    assert!(message.contains("a table of features, like"), "{message}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use tidegauge::engine::event::{Arrival, Offset, PartitionId, Positions, Stream};
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::MetricTable;
+use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::names::Names;
 use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::state::{Key, StateRow};
@@ -235,6 +236,7 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
             value: None,
             thresholds: vec![0.25, 0.75],
             reference: None,
+            drift: Options::default(),
         };
         for batch in row::metrics(JOB, &merged.rows(&key, &about)) {
             let (types, mut at) = Cursor::open(&batch.body);

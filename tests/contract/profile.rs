@@ -89,6 +89,10 @@ fn a_profile_is_built_from_files() {
     let label = built.label.as_ref().unwrap();
     assert_eq!(names(label), [("1".to_owned(), 600), ("0".to_owned(), 200)]);
     assert_eq!(label.missing, 400);
+    // Records without a prediction of their own count with what their scores decide: half of them lie below 0.5.
+    let prediction = built.prediction.as_ref().unwrap();
+    assert_eq!(names(prediction), [("0".to_owned(), 600), ("1".to_owned(), 600)]);
+    assert_eq!(prediction.missing, 0);
     let calibrator = built.calibrator.unwrap();
     assert_eq!((calibrator.n, calibrator.positives), (800, 600));
     // Scores that say nothing of labels are far from probabilities.
@@ -143,4 +147,23 @@ fn what_cannot_be_one_profile_is_refused() {
         assert!(exit > 0 && error.contains(expected), "{error}");
         assert!(!folder.path().join("a.json").exists());
     }
+}
+
+#[test]
+fn what_is_declared_of_features_is_frozen() {
+    let folder = folder();
+    let declared = "[models.\"fraud*\".features]\n\
+                    amount = { range = [5, 100], edges = [10, 30] }\ncountry = { kind = \"numeric\" }\n";
+    let text = format!("[inferences]\ntopic = \"i\"\n{declared}");
+    fs::write(folder.path().join("t.toml"), text).unwrap();
+    let (exit, said, error) = run(folder.path(), &["--name", "d", "--model", "fraud"]);
+    assert_eq!(exit, 0, "{error}");
+    let built = profile(folder.path(), "d.json");
+    let amount = built.features["amount"].numeric().unwrap();
+    assert_eq!((amount.range, amount.has_given_edges), (Some((5.0, 100.0)), true));
+    assert_eq!(amount.bin_edges, [10.0, 30.0]);
+    // 1,080 amounts of 1 to 39 without the multiples of 10: up to 10, up to 30, above.
+    assert_eq!(amount.counts, [270, 540, 270]);
+    // It has no numbers.
+    assert!(said.contains("left out, without values: country, gone"), "{said}");
 }

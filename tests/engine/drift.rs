@@ -252,3 +252,34 @@ fn unknown_names_are_other_where_the_reference_has_some() {
     assert_eq!(of(&measures, Method::NewCategoryRate).value, Err(Undefined::Capped));
     check(of(&measures, Method::Psi).value.unwrap(), 0.0, 1e-12);
 }
+
+#[test]
+fn options_say_what_is_enough_and_which_method_counts() {
+    let measured =
+        || vec![Measured { kind: Kind::Score, feature: Arc::from(""), measures: of_cells(CELLS) }];
+    let verdicts = |options: &Options| {
+        let rows = judge(measured(), options);
+        let primary: Vec<_> = rows.iter().filter(|row| row.is_primary).collect();
+        assert_eq!(primary.len(), 1);
+        (primary[0].measure.method, primary[0].verdict, primary[0].reason)
+    };
+    // 200 values in five bins.
+    let mut options = Options::new(Method::Js, 200);
+    assert_eq!(verdicts(&options), (Method::Js, Verdict::Warn, None));
+    options.min_n = 201;
+    let too_few = Some(Undefined::TooFewSamples);
+    assert_eq!(verdicts(&options), (Method::Js, Verdict::InsufficientData, too_few));
+    // Ten for each bin, whatever is configured.
+    options.min_n = 1;
+    let few = vec![Measured {
+        kind: Kind::Score,
+        feature: Arc::from(""),
+        measures: of_cells(&[(1, 9), (2, 10), (3, 10), (4, 10), (5, 10)]),
+    }];
+    assert_eq!(verdict_of(&judge(few, &options), Method::Js).1, too_few);
+    let limits = Limits { warn_at: Some(0.05), drift_at: 0.15, alpha: 0.05 };
+    options.set_limits(Method::Js, limits);
+    assert_eq!(verdicts(&options), (Method::Js, Verdict::Drift, None));
+    options.set_limits(Method::Js, Limits { alpha: 0.0001, ..limits });
+    assert_eq!(verdicts(&options), (Method::Js, Verdict::Ok, None));
+}

@@ -11,6 +11,8 @@ use tidegauge::engine::event::{
 };
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::metrics::accumulator::Value;
+use tidegauge::engine::metrics::method::Options;
+use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::{Outcome, Tally};
 use tidegauge::engine::state::{Frozen, Key, StateRow, Version};
@@ -46,11 +48,19 @@ pub(crate) fn run(
     logs: &[oracle::Partition],
     steps: &[Vec<Step>],
 ) -> Written {
-    let shard_settings = Arc::new(shard::settings(settings));
+    run_with(&Arc::new(shard::settings(settings)), logs, steps)
+}
+
+/// The same by the engine's own settings.
+pub(crate) fn run_with(
+    shard_settings: &Arc<ShardSettings>,
+    logs: &[oracle::Partition],
+    steps: &[Vec<Step>],
+) -> Written {
     let mut written = Written::default();
     for (number, log) in logs.iter().enumerate() {
         let partition = PartitionId(i32::try_from(number).unwrap());
-        let mut driver = Driver::new(&shard_settings, partition, log);
+        let mut driver = Driver::new(shard_settings, partition, log);
         for step in &steps[number] {
             driver.step(*step, &mut written);
         }
@@ -240,7 +250,7 @@ impl Written {
             })
             .collect();
         let mut differences = String::new();
-        let rows = self.metric_rows(settings);
+        let rows = self.metric_rows(settings, None);
         for row in &rows {
             let names = [&*row.key.model, &*row.key.version, &*row.key.segment];
             let grain = row.key.window.size();
@@ -258,7 +268,11 @@ impl Written {
     }
 
     /// Merges partitions, and windows to grains, as the writer does.
-    fn metric_rows(&self, settings: &oracle::Settings) -> Vec<MetricRow> {
+    pub(crate) fn metric_rows(
+        &self,
+        settings: &oracle::Settings,
+        reference: Option<&Arc<Profile>>,
+    ) -> Vec<MetricRow> {
         let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
         for row in self.rows.values() {
             merged.entry(row.key.clone()).or_default().add(row).unwrap();
@@ -279,7 +293,8 @@ impl Written {
                     sealed: key.window.end <= sealed_until,
                     value: rule.value.map(shard::value_matrix),
                     thresholds: rule.thresholds,
-                    reference: None,
+                    reference: reference.cloned(),
+                    drift: Options::default(),
                 };
                 rows.extend(merged.rows(&key, &context));
             }

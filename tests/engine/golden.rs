@@ -11,6 +11,7 @@ use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::calibration::CalibrationInput;
 use tidegauge::engine::metrics::estimate::{EstimateInput, Estimated};
 use tidegauge::engine::metrics::labels::LabelsInput;
+use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::metrics::multiclass::MulticlassInput;
 use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::serving::ServingInput;
@@ -154,6 +155,7 @@ fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec
             value: Some(value),
             thresholds,
             reference: None,
+            drift: Options::default(),
         },
     )
 }
@@ -676,6 +678,7 @@ fn no_binary_inference_no_quality_row() {
         value: None,
         thresholds: Vec::new(),
         reference: None,
+        drift: Options::default(),
     };
     let rows = merged.rows(&key, &about);
     let tables: Vec<_> = rows.iter().map(|row| row.table).collect();

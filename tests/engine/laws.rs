@@ -17,6 +17,7 @@ use tidegauge::engine::metrics::labels::{Labels, LabelsInput};
 use tidegauge::engine::metrics::multiclass::{Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 use tidegauge::engine::metrics::serving::{Serving, ServingInput};
+use tidegauge::engine::metrics::targets::{Targets, TargetsInput};
 use tidegauge::engine::metrics::{Families, MetricTable, state_columns};
 use tidegauge::engine::names::{FeatureId, Names, OTHER};
 use tidegauge::engine::time::EventTime;
@@ -26,6 +27,7 @@ const CONTEXT: FigureContext<'static> = FigureContext {
     value: Some(ValueMatrix { tp: 1.0, fp: -0.1, fn_: -3.7, tn: 0.0 }),
     thresholds: THRESHOLDS,
     reference: None,
+    drift: None,
 };
 const THRESHOLDS: &[f64] = &[0.0, 0.5, 0.7];
 
@@ -198,6 +200,13 @@ fn regression() -> impl Strategy<Value = RegressionInput> {
     ]
 }
 
+fn target() -> impl Strategy<Value = TargetsInput> {
+    let place = prop_oneof![0..6_u16, 0..8_000_u16];
+    (any::<bool>(), place).prop_map(|(is_label, place)| {
+        if is_label { TargetsInput::Label(place) } else { TargetsInput::Prediction(place) }
+    })
+}
+
 const FEATURES: [&str; 4] = ["amount", "city", "new", "ß"];
 
 fn value() -> impl Strategy<Value = FeatureValue<'static>> {
@@ -292,6 +301,11 @@ proptest! {
     }
 
     #[test]
+    fn targets_keep_the_laws(lists in lists(target())) {
+        check_laws::<Targets>(&lists, true);
+    }
+
+    #[test]
     fn features_keep_the_laws(lists in lists(features())) {
         check_laws::<Features>(&lists, false);
     }
@@ -323,6 +337,7 @@ proptest! {
         features in lists(features()),
         estimate in lists(estimate()),
         multiclass in lists(prop::option::of(multiclass())),
+        targets in lists(target()),
     ) {
         let folded = |i: usize| {
             let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
@@ -336,6 +351,7 @@ proptest! {
             estimate[i].iter().for_each(|input| families.estimate.get_mut().add(input));
             let classes = multiclass[i].iter().flatten();
             classes.for_each(|input| families.multiclass.get_mut().add(input));
+            targets[i].iter().for_each(|input| families.targets.get_mut().add(input));
             families
         };
         let both = |left: &Families, right: &Families| {

@@ -25,3 +25,4 @@ mod properties;
 mod reference;
 mod ranking;
 mod scenarios;
+mod targets;

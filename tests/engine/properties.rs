@@ -48,7 +48,7 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
     })
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     let limits = (0..=6_i64, 0..=12_i64, 0..=5_i64, select(vec![0, 3, 20, 600_000]));
     let caps = (1..=3_usize, 1..=3_usize, 1..=3_usize);
     let window = select(vec![1_i64, 5, 10]);
@@ -224,7 +224,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn partitions() -> impl Strategy<Value = Vec<(Partition, Vec<Step>)>> {
+pub(crate) fn partitions() -> impl Strategy<Value = Vec<(Partition, Vec<Step>)>> {
     vec((partition(), vec(step(), 0..150)), 1..=3)
 }
 

@@ -187,10 +187,14 @@ fn drift_of_merged_states_is_that_of_all_values() {
         Measured { kind: Kind::Score, feature: "".into(), measures: of_score },
     ];
     let expected = judge(measured, &Options::default());
-    let rows = rows(&folded(&all, &profile), &profile, MetricTable::Drift);
-    assert_eq!(rows.len(), expected.len());
     let columns = MetricTable::Drift.columns();
     let at = |name: &str| columns.iter().position(|column| column.name == name).unwrap();
+    let mut rows = rows(&folded(&all, &profile), &profile, MetricTable::Drift);
+    // The profile has no predictions, and says so.
+    let lacking = rows.pop().unwrap();
+    assert_eq!(lacking[at("kind")], Value::Text("prediction".into()));
+    assert_eq!(lacking[at("reason")], Value::Text("no_reference".into()));
+    assert_eq!(rows.len(), expected.len());
     let mut verdicts = BTreeMap::new();
     for (row, expected) in rows.iter().zip(&expected) {
         let text = |name: &str| match &row[at(name)] {

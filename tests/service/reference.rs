@@ -113,9 +113,9 @@ fn windows_like_the_reference_are_ok_and_others_drift() {
     let like = Measured { clickhouse: &clickhouse, job: "like".to_owned() };
     let other = Measured { clickhouse: &clickhouse, job: "other".to_owned() };
 
-    // Three features and the score, of two versions.
+    // Three features, the score, the prediction and the label, of two versions.
     let verdicts = "groupUniqArray(verdict), count()";
-    assert_eq!(like.ask(verdicts, "drift", "AND is_primary"), "['ok']\t8\n");
+    assert_eq!(like.ask(verdicts, "drift", "AND is_primary"), "['ok']\t12\n");
     let drifting = "feature, groupUniqArray(verdict)";
     let group = "AND is_primary AND kind = 'feature' GROUP BY feature ORDER BY feature";
     assert_eq!(
@@ -132,6 +132,18 @@ fn windows_like_the_reference_are_ok_and_others_drift() {
         );
         let held = of.ask("version, feature, values", "data_quality", "ORDER BY ALL");
         assert_eq!(compared, held);
+    }
+    for of in [&like, &other] {
+        let compared = of.ask(
+            "version, kind, n",
+            "drift",
+            "AND method = 'missing_rate' AND kind = 'prediction' ORDER BY ALL",
+        );
+        let held = of.ask("version, 'prediction', inferences", "serving", "ORDER BY ALL");
+        assert_eq!(compared, held);
+        let compared =
+            of.ask("version, n", "drift", "AND method = 'psi' AND kind = 'label' ORDER BY ALL");
+        assert_eq!(compared, of.ask("version, labelled", "labels", "ORDER BY ALL"));
     }
     let new = "max(new_categories), max(new_category_values) > 0";
     assert_eq!(like.ask(new, "data_quality", "AND feature = 'country'"), "0\t0\n");

@@ -267,6 +267,8 @@ pub struct Folded {
     pub class: Option<String>,
     /// Its scores by class.
     pub scores: Vec<(String, f64)>,
+    /// Its own prediction, else what its scores say.
+    pub said: Option<Given>,
     pub walk: Walk,
     /// Model, version and segment, capped.
     pub keys: Vec<[String; 3]>,

@@ -3,6 +3,7 @@
 
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::accumulator::ValueMatrix;
+use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::time::Millis;
 use tidegauge::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
 
@@ -66,6 +67,7 @@ fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSetti
         threshold: rule.threshold,
         thresholds: rule.thresholds.clone(),
         reference: None,
+        drift: Options::default(),
         dimensions: rule
             .dimensions
             .iter()

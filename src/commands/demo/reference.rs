@@ -11,6 +11,7 @@ use crate::engine::metrics::reference::Profile;
 use crate::engine::names::Names;
 use crate::profile::ProfileBuilder;
 use crate::profile::builder::{Options, Record};
+use crate::profile::target::{Predictions, value_of};
 use crate::traffic::encode::Encoding;
 use crate::traffic::{FALLING, HEALTHY, Produced, SLOW, Shares, Traffic, TrafficSettings};
 
@@ -51,6 +52,7 @@ fn profile(settings: &Settings, model: &str, records: &[Produced]) -> Result<Pro
     let mut names = Names::default();
     let labels = labels(settings, records, &mut names)?;
     let mut builder = ProfileBuilder::new(Options::new(&format!("{model}-demo")))?;
+    let predictions = Predictions::of(&settings.shard.model(model));
     let mut decoder = decoder(settings, Stream::Inferences)?;
     let payloads = records.iter().filter(|record| record.stream == Stream::Inferences);
     for payload in payloads.filter_map(|record| record.payload.as_deref()) {
@@ -58,24 +60,26 @@ fn profile(settings: &Settings, model: &str, records: &[Produced]) -> Result<Pro
             unreachable!("the decoder is one of inferences")
         };
         if **names.text(inference.model.0) == *model {
-            add_to(&mut builder, &inference, labels.get(&inference.id).copied(), &names)?;
+            let label = labels.get(&inference.id).copied();
+            let prediction = predictions.value(&inference, &names);
+            add_to(&mut builder, &inference, prediction, label, &names)?;
         }
     }
     Ok(builder.finish()?.profile)
 }
 
-/// Whether the label of a request is positive.
+/// The label of each request.
 fn labels(
     settings: &Settings,
     records: &[Produced],
     names: &mut Names,
-) -> Result<BTreeMap<RequestId, bool>, Failure> {
+) -> Result<BTreeMap<RequestId, Target>, Failure> {
     let mut labels = BTreeMap::new();
     let mut decoder = decoder(settings, Stream::Labels)?;
     let payloads = records.iter().filter(|record| record.stream == Stream::Labels);
     for payload in payloads.filter_map(|record| record.payload.as_deref()) {
         if let Event::Label(label) = decoded(&mut decoder, payload, names) {
-            labels.insert(label.id, label.value == Target::Number(1.0));
+            labels.insert(label.id, label.value);
         }
     }
     Ok(labels)
@@ -84,7 +88,8 @@ fn labels(
 fn add_to(
     builder: &mut ProfileBuilder,
     inference: &Inference<'_>,
-    positive: Option<bool>,
+    prediction: FeatureValue<'_>,
+    label: Option<Target>,
     names: &Names,
 ) -> Result<(), Failure> {
     let features: Vec<_> = inference
@@ -96,9 +101,9 @@ fn add_to(
         id: inference.id,
         features: &features,
         score: inference.score,
-        prediction: FeatureValue::Missing,
-        label: FeatureValue::Missing,
-        positive,
+        prediction,
+        label: value_of(label.unwrap_or(Target::Absent), names),
+        positive: label.map(|label| label == Target::Number(1.0)),
     })?;
     Ok(())
 }

@@ -21,8 +21,8 @@ pub(super) struct ModelLine {
     compared: Option<u64>,
 }
 
-/// Counts of all windows; quality of the newest window with enough labels to say something, and how many features and
-/// scores drift in the newest one that has enough records for a verdict.
+/// Counts of all windows; quality of the newest window with enough labels to say something, and how many features,
+/// scores, predictions and labels drift in the newest one that has enough records for a verdict.
 const LINES: &str = "\
 SELECT model, s.inferences AS inferences, s.error_rate AS error_rate, s.sealed AS sealed, l.coverage AS coverage,
     d.drifting AS drifting, d.compared AS compared,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::method::Options;
 use super::reference::Profile;
 
 use super::exact_sum::ExactSum;
@@ -43,6 +44,8 @@ pub struct FigureContext<'a> {
     pub thresholds: &'a [f64],
     /// What the model's windows are compared with.
     pub reference: Option<&'a Profile>,
+    /// What the comparisons are judged by; none: the defaults.
+    pub drift: Option<&'a Options>,
 }
 
 /// What a decision is worth; costs are negative.

@@ -3,6 +3,7 @@
 pub mod exact_sum;
 pub mod histogram;
 pub mod reference;
+pub mod method;
 pub mod accumulator;
 pub mod dictionary;
 pub mod interval;
@@ -19,18 +20,21 @@ pub mod multiclass;
 pub mod estimate;
 pub mod feature;
 pub mod features;
+pub mod targets;
 pub mod data_quality;
 pub mod drift;
 
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
+use drift::table::Compared;
 use estimate::Estimate;
 use features::Features;
 use labels::Labels;
 use multiclass::Multiclass;
 use regression::Regression;
 use serving::Serving;
+use targets::Targets;
 
 /// All families of one key.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +55,8 @@ pub struct Families {
     pub estimate: Optional<Estimate>,
     /// What the features hold.
     pub features: Optional<Features>,
+    /// Predictions and labels, as far as the reference has any.
+    pub targets: Optional<Targets>,
 }
 
 /// A family that most keys do not need: made when the first record asks for it. None is the same as an empty one.
@@ -119,6 +125,7 @@ impl Families {
         self.multiclass.merge(&other.multiclass);
         self.estimate.merge(&other.estimate);
         self.features.merge(&other.features);
+        self.targets.merge(&other.targets);
     }
 
     /// One value for each of [`state_columns`], in that order. Equal states give equal values.
@@ -132,6 +139,7 @@ impl Families {
         self.multiclass.state(&mut values);
         self.estimate.state(&mut values);
         self.features.state(&mut values);
+        self.targets.state(&mut values);
         values
     }
 
@@ -147,6 +155,7 @@ impl Families {
             multiclass: Optional::restore(&mut values)?,
             estimate: Optional::restore(&mut values)?,
             features: Optional::restore(&mut values)?,
+            targets: Optional::restore(&mut values)?,
         };
         if values.next().is_some() {
             return Err(StateError::TooLong);
@@ -164,6 +173,7 @@ impl Families {
             + self.multiclass.heap_bytes()
             + self.estimate.heap_bytes()
             + self.features.heap_bytes()
+            + self.targets.heap_bytes()
     }
 
     /// The rows of each metric table that has any: those of a task only where an inference of it was accepted.
@@ -203,11 +213,26 @@ impl Families {
             (MetricTable::DataQuality, row)
         }));
         if let Some(profile) = context.reference {
-            let compared =
-                drift::table::rows(profile, self.features.get(), self.binary.get(), inferences);
+            let compared = drift::table::rows(profile, &self.compared(), context.drift);
             rows.extend(compared.into_iter().map(|row| (MetricTable::Drift, row)));
         }
         rows
+    }
+
+    /// What a profile is compared with.
+    fn compared(&self) -> Compared<'_> {
+        let (binary, regression) = (self.binary.get(), self.regression.get());
+        let predictions = binary.map_or(0, Binary::inferences)
+            + regression.map_or(0, Regression::inferences)
+            + self.multiclass.get().map_or(0, Multiclass::inferences);
+        Compared {
+            features: self.features.get(),
+            binary,
+            targets: self.targets.get(),
+            inferences: self.serving.inferences(),
+            predictions,
+            labelled: self.labels.labelled(),
+        }
     }
 }
 
@@ -221,6 +246,7 @@ impl PartialEq for Families {
             && self.multiclass == other.multiclass
             && self.estimate == other.estimate
             && self.features == other.features
+            && self.targets == other.targets
     }
 }
 
@@ -242,6 +268,7 @@ pub fn state_columns() -> impl Iterator<Item = &'static Column> {
         Multiclass::STATE,
         Estimate::STATE,
         Features::STATE,
+        Targets::STATE,
     ];
     families.into_iter().flatten()
 }
@@ -354,7 +381,7 @@ impl MetricTable {
                 "What each feature of the inferences holds: missing values, wrong types, range, distribution."
             }
             Self::Drift => {
-                "How far features and scores lie from those of the model's reference, by each method, and whether that is drift."
+                "How far features, scores, predictions and labels lie from those of the model's reference, by each method, and whether that is drift."
             }
         }
     }

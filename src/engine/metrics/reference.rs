@@ -297,6 +297,8 @@ impl NumericProfile {
 
 /// More fine edges than any profile needs; cells are numbered by u16.
 pub const MOST_EDGES: usize = 8_000;
+/// More categories than any profile needs; they are numbered by 15 bits.
+pub const MOST_CATEGORIES: usize = 1 << 15;
 /// More values than any profile has, so that sums of counts stay exact.
 const MOST_VALUES: u64 = 1 << 53;
 
@@ -332,6 +334,9 @@ impl CategoricalProfile {
 
     /// Whether comparisons can rely on it.
     pub fn check(&self) -> Result<(), Flaw> {
+        if self.categories.len() > MOST_CATEGORIES {
+            return Err(Flaw::TooManyCategories(self.categories.len()));
+        }
         let falls = |(a, n): &(Arc<str>, u64), (b, m): &(Arc<str>, u64)| (m, a) < (n, b);
         if !self.categories.is_sorted_by(falls) {
             return Err(Flaw::NotFalling);
@@ -435,6 +440,8 @@ pub enum Flaw {
     },
     /// More than [`MOST_EDGES`].
     TooManyEdges(usize),
+    /// More than [`MOST_CATEGORIES`].
+    TooManyCategories(usize),
     /// An edge of a score profile is not the index of a cell.
     NotOnTheLattice,
     /// Counts too great to be added.
@@ -464,6 +471,9 @@ impl fmt::Display for Flaw {
             }
             Self::TooManyEdges(found) => {
                 write!(f, "it has {found} fine edges; at most {MOST_EDGES} are allowed")
+            }
+            Self::TooManyCategories(found) => {
+                write!(f, "it has {found} categories; at most {MOST_CATEGORIES} are allowed")
             }
             Self::NotOnTheLattice => {
                 write!(f, "on scale `score` edges are whole numbers from 0 to {}", SCORE_CELLS - 1)

@@ -291,6 +291,12 @@ fn fold(
     let own = inference.prediction.as_ref().map(|value| is_positive(&rule, value));
     let own = own.filter(|_| binary);
     let by_score = inference.score.filter(|_| binary).map(|score| score >= rule.threshold);
+    let decided = |positive| decided(&rule, positive);
+    let by_scores = match rule.task.or(shape) {
+        Some(Task::Binary) => by_score.map(decided),
+        Some(Task::Multiclass) => greatest.map(|(class, _)| Given::Text(class.clone())),
+        Some(Task::Regression) | None => None,
+    };
     Folded {
         window,
         partition,
@@ -309,8 +315,19 @@ fn fold(
         multiclass,
         class: class.filter(|_| multiclass),
         scores: inference.scores.clone(),
+        said: inference.prediction.as_ref().map(Given::normal).or(by_scores),
         walk,
         keys,
         features: inference.features.clone(),
+    }
+}
+
+/// What a decision counts as among predictions: the first positive class, or its opposite.
+fn decided(rule: &ModelRule, positive: bool) -> Given {
+    match (rule.positive[0].normal(), positive) {
+        (class, true) => class,
+        (Given::Number(number), false) => Given::Number(if number == 0.0 { 1.0 } else { 0.0 }),
+        (Given::Boolean(truth), false) => Given::Boolean(!truth),
+        (Given::Text(_), false) => Given::Text("(negative)".to_owned()),
     }
 }

@@ -4,16 +4,16 @@
 pub mod tail;
 pub mod bins;
 pub mod ordered;
-pub mod method;
 pub mod verdict;
 pub mod table;
 
 use bins::{Bins, Tested};
-use method::Method;
 use ordered::{Bracketed, Ordered};
 
 use super::accumulator::Undefined;
 use super::interval::{Figure, ratio, wilson_limits};
+pub use super::method;
+use super::method::Method;
 use super::reference::{CategoricalProfile, FeatureProfile, NumericProfile, Values};
 
 /// What a window holds of one feature, or of scores, predictions or labels.
@@ -61,9 +61,9 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// How many values window and reference must each have for a verdict.
-    pub fn least_n(&self) -> u64 {
-        (10 * self.bins).max(100)
+    /// How many values window and reference must each have for a verdict: so many, and ten for each bin.
+    pub fn least_n(&self, min_n: u64) -> u64 {
+        (10 * self.bins).max(min_n)
     }
 
     fn undefined(

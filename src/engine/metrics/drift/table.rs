@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use super::method::Options;
+use super::method::{Method, Options};
 use super::verdict::{Judged, Kind, Measured, judge};
-use super::{CurrentCounts, drift};
+use super::{CurrentCounts, Measure, drift};
 use crate::engine::metrics::accumulator::{Column, Undefined, Value};
 use crate::engine::metrics::binary::Binary;
 use crate::engine::metrics::feature::FeatureState;
 use crate::engine::metrics::features::Features;
 use crate::engine::metrics::interval::{count, figure, plain, put, text};
 use crate::engine::metrics::reference::{FeatureProfile, Profile, Values};
+use crate::engine::metrics::targets::{TargetCounts, Targets};
 
 /// The columns of `drift`; the first three are keys.
 pub const DRIFT_FIGURES: &[Column] = &[
-    text("kind", "What was compared: feature or score."),
-    text("feature", "The feature's name; empty for scores."),
+    text("kind", "What was compared: feature, score, prediction or label."),
+    text("feature", "The feature's name; else empty."),
     text("method", "How it was compared."),
     figure("value", "Distance, statistic or rate, by method."),
     figure(
@@ -30,7 +31,7 @@ pub const DRIFT_FIGURES: &[Column] = &[
     figure("p_value", "How likely chance alone makes as much."),
     figure(
         "p_adjusted",
-        "p_value, adjusted for all comparisons of the window by the same method (Benjamini-Hochberg).",
+        "p_value, adjusted for all comparisons of the window by the same method, labels by themselves (Benjamini-Hochberg).",
     ),
     figure("warn_at", "The least effect that is worth a warning."),
     plain("drift_at", "The least effect that is drift."),
@@ -45,38 +46,117 @@ pub const DRIFT_FIGURES: &[Column] = &[
     text("reference_id", "The profile that was compared with."),
 ];
 
-/// All comparisons of one key's window with a profile, of so many inferences.
+/// What one key's window holds of all that a profile is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared<'a> {
+    /// The features.
+    pub features: Option<&'a Features>,
+    /// The scores.
+    pub binary: Option<&'a Binary>,
+    /// Predictions and labels.
+    pub targets: Option<&'a Targets>,
+    /// All inferences.
+    pub inferences: u64,
+    /// Those that predict something.
+    pub predictions: u64,
+    /// Those that have a label.
+    pub labelled: u64,
+}
+
+/// All comparisons of one key's window with a profile, judged by these options or by the defaults.
 pub fn rows(
     profile: &Profile,
-    features: Option<&Features>,
-    binary: Option<&Binary>,
-    inferences: u64,
+    window: &Compared<'_>,
+    options: Option<&Options>,
 ) -> Vec<Vec<Value>> {
+    let defaults = Options::default();
+    let options = options.unwrap_or(&defaults);
     let mut compared = Vec::new();
-    let states = features.map(Features::sorted).unwrap_or_default();
+    let states = window.features.map(Features::sorted).unwrap_or_default();
     let nothing = FeatureState::default();
     for (name, reference) in &profile.features {
         let at = states.binary_search_by(|(known, _)| known.cmp(name));
         let state = at.map_or(&nothing, |at| &states[at].1);
-        let measures = of_feature(reference, state, inferences);
+        let measures = of_feature(reference, state, window.inferences);
         compared.push(Measured { kind: Kind::Feature, feature: Arc::clone(name), measures });
     }
-    let scores = profile.score.as_ref().and_then(|score| Some((score, score.numeric()?)));
-    if let (Some((score, numeric)), Some(binary)) = (scores, binary) {
-        let cells = numeric.gather(binary.scores().iter().map(|(cell, n)| (f64::from(cell), n)));
-        let missing = binary.inferences() - binary.scores().total();
-        let measures = drift(score, &CurrentCounts::Cells { cells: &cells, missing });
-        compared.push(Measured { kind: Kind::Score, feature: Arc::from(""), measures });
-    }
-    let judged = judge(compared, &Options::default());
+    let mut others = vec![(Kind::Score, of_scores(profile, window).unwrap_or_default())];
+    let targets = window.targets.cloned().unwrap_or_default();
+    others.push((
+        Kind::Prediction,
+        match &profile.prediction {
+            Some(reference) => of_target(reference, &targets.predictions()),
+            None => lacking(options.primary, window.predictions),
+        },
+    ));
+    others.push((
+        Kind::Label,
+        match &profile.label {
+            Some(reference) => of_labels(reference, &targets.labels(), window.labelled),
+            None => lacking(options.primary, window.labelled),
+        },
+    ));
+    compared.extend(others.into_iter().map(|(kind, measures)| Measured {
+        kind,
+        feature: Arc::from(""),
+        measures,
+    }));
+    let judged = judge(compared, options);
     judged.into_iter().map(|one| row(&one, profile)).collect()
 }
 
-fn of_feature(
-    reference: &FeatureProfile,
-    state: &FeatureState,
-    inferences: u64,
-) -> Vec<super::Measure> {
+/// Measures of binary scores, where profile and window have any.
+fn of_scores(profile: &Profile, window: &Compared<'_>) -> Option<Vec<Measure>> {
+    let (score, binary) = (profile.score.as_ref()?, window.binary?);
+    let scores = binary.scores().iter().map(|(cell, n)| (f64::from(cell), n));
+    let cells = score.numeric()?.gather(scores);
+    let missing = binary.inferences() - binary.scores().total();
+    Some(drift(score, &CurrentCounts::Cells { cells: &cells, missing }))
+}
+
+/// Of n values that the profile has no counterpart of: that there is no figure.
+fn lacking(primary: Method, n: u64) -> Vec<Measure> {
+    if n == 0 {
+        return Vec::new();
+    }
+    vec![Measure::undefined(primary, Undefined::NoReference, (n, 0), 0)]
+}
+
+/// Measures of predictions or labels.
+fn of_target(reference: &FeatureProfile, counts: &TargetCounts) -> Vec<Measure> {
+    let TargetCounts { cells, missing } = counts;
+    let missing = *missing;
+    let Some(listed) = reference.categories() else {
+        return drift(reference, &CurrentCounts::Cells { cells, missing });
+    };
+    let category = |&(place, n): &(u64, u64)| {
+        let (name, _) = listed.categories.get(usize::try_from(place).ok()?)?;
+        Some((&**name, n))
+    };
+    let names: Vec<(&str, u64)> = cells.iter().filter_map(category).collect();
+    let unlisted = cells.iter().filter(|cell| category(cell).is_none());
+    let other = unlisted.map(|(_, n)| n).sum();
+    drift(reference, &CurrentCounts::Names { names: &names, other, missing })
+}
+
+/// Measures of labels. Those that are not there may still come, so that there is no missing rate: their coverage is a
+/// figure of its own.
+fn of_labels(reference: &FeatureProfile, counts: &TargetCounts, labelled: u64) -> Vec<Measure> {
+    let known = |measure: Measure| {
+        let reason = if measure.method == Method::MissingRate {
+            Undefined::NotApplicable
+        } else if labelled == 0 {
+            Undefined::NoLabels
+        } else {
+            return measure;
+        };
+        let sizes = (measure.n, measure.reference_n);
+        Measure::undefined(measure.method, reason, sizes, measure.bins)
+    };
+    of_target(reference, counts).into_iter().map(known).collect()
+}
+
+fn of_feature(reference: &FeatureProfile, state: &FeatureState, inferences: u64) -> Vec<Measure> {
     // Values of another kind are type errors, and no values of this one.
     let missing = inferences.saturating_sub(state.present());
     match &reference.values {

@@ -120,18 +120,18 @@ pub fn judge(measured: Vec<Measured>, options: &Options) -> Vec<Judged> {
         }
     }
     for row in &mut rows {
-        (row.verdict, row.reason) = verdict(row);
+        (row.verdict, row.reason) = verdict(row, options.min_n);
     }
     rows
 }
 
 /// The verdict of a row whose p-value is adjusted, and the reason where there is none.
-fn verdict(row: &Judged) -> (Verdict, Option<Undefined>) {
+fn verdict(row: &Judged, min_n: u64) -> (Verdict, Option<Undefined>) {
     let Judged { measure, limits, .. } = row;
     let (Ok(value), Ok(effect)) = (measure.value, measure.effect) else {
         return (Verdict::InsufficientData, measure.value.and(measure.effect).err());
     };
-    if measure.n.min(measure.reference_n) < measure.least_n() {
+    if measure.n.min(measure.reference_n) < measure.least_n(min_n) {
         return (Verdict::InsufficientData, Some(Undefined::TooFewSamples));
     }
     if measure.method.is_rate() {

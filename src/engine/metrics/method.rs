@@ -1,6 +1,6 @@
-//! The ways of comparing two samples.
+//! The ways of comparing two samples, and what each is judged by.
 
-use crate::engine::metrics::reference::FeatureKind;
+use super::reference::FeatureKind;
 
 /// A distance, a test or a rate: column `method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +93,12 @@ impl Method {
         }
     }
 
+    /// Whether it is computed for every kind, so that it can be the primary one.
+    pub fn is_for_all_kinds(self) -> bool {
+        let kinds = [FeatureKind::Numeric, FeatureKind::Categorical, FeatureKind::Boolean];
+        !self.is_rate() && kinds.into_iter().all(|kind| self.applies_to(kind))
+    }
+
     /// What it is judged by where nothing else is configured.
     pub const fn limits(self) -> Limits {
         let (warn_at, drift_at) = match self {
@@ -121,15 +127,22 @@ pub struct Options {
     limits: [Limits; Method::ALL.len()],
     /// The one method that alerts and overviews read.
     pub primary: Method,
+    /// How many values window and reference must each have for a verdict, and ten for each bin.
+    pub min_n: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Method::ALL.map(Method::limits), primary: Method::Psi }
+        Self { limits: Method::ALL.map(Method::limits), primary: Method::Psi, min_n: 100 }
     }
 }
 
 impl Options {
+    /// Each method's own limits, with this primary method and so many values for a verdict.
+    pub fn new(primary: Method, min_n: u64) -> Self {
+        Self { primary, min_n, ..Self::default() }
+    }
+
     /// What a method is judged by.
     pub fn limits(&self, method: Method) -> Limits {
         self.limits[place(method)]
