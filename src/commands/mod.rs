@@ -8,6 +8,8 @@ pub mod init;
 mod guard;
 mod processor;
 mod inputs;
+mod file_job;
+mod watch;
 mod select;
 pub mod backfill;
 pub mod profile;

@@ -24,7 +24,7 @@ const DAY_MS: i64 = 86_400_000;
 const PUSHER: &str = "pusher";
 
 /// Records that arrive at their own times, in order: of these none is late.
-fn punctual(seed: u64) -> Vec<Message> {
+pub(crate) fn punctual(seed: u64) -> Vec<Message> {
     let mut messages: Vec<Message> = requests::make(seed, INFERENCES, 1, 12)
         .into_iter()
         .filter_map(|message| {
@@ -71,7 +71,7 @@ fn write_files(folder: &Path, messages: &[Message]) -> [PathBuf; 3] {
 }
 
 /// All rows of a job's metric tables, as text, in order.
-fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
+pub(crate) fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
     let of_table = |(table, _): (&str, &[&str])| {
         let sql = format!(
             "SELECT * EXCEPT (job) FROM tidegauge.{table} FINAL \
@@ -82,7 +82,7 @@ fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
     METRIC_TABLES.into_iter().flat_map(of_table).collect()
 }
 
-fn must_be_equal(found: &[String], expected: &[String]) {
+pub(crate) fn must_be_equal(found: &[String], expected: &[String]) {
     assert!(expected.len() > 1000, "{} rows show nothing", expected.len());
     let differs = found.iter().zip(expected).find(|(found, expected)| found != expected);
     assert_eq!(differs, None);
