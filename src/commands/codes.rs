@@ -415,10 +415,11 @@ pub const CODES: &[Code] = &[
         "send fewer features, scores or segments in one record",
     ),
     code("notify_client", FAILED, "install the system's CA certificates"),
+    code("notify_target", FAILED, "correct the target's `[[notify]]`, or `kafka.properties`"),
     code(
         "notify_failed",
         FAILED,
-        "see what the target answered; check `notify.url` and its rights",
+        "see what the target answered; check `notify.url` or `notify.topic`, and its rights",
     ),
 ];
 

@@ -174,7 +174,7 @@ impl Settings {
             registry: registry(&reader)?,
             grains: Vec::new(),
             rules: Vec::new(),
-            targets: alerts::targets(&reader)?,
+            targets: Vec::new(),
             clickhouse: database(&reader)?,
             dead_letters: letters(&reader)?,
             listen: listen(&reader)?,
@@ -189,6 +189,8 @@ impl Settings {
         };
         settings.grains = grains(&reader, settings.shard.window)?;
         settings.rules = alerts::rules(&reader, settings.shard.window, &settings.grains)?;
+        let cluster = (settings.brokers.clone(), settings.exposed_properties());
+        settings.targets = alerts::targets(&reader, &cluster)?;
         settings.check(&reader)?;
         Ok(settings)
     }
