@@ -30,6 +30,26 @@ ORDER BY (job, generation, created)
 SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'What each job\'s name is bound to since its first start';
 
+CREATE TABLE IF NOT EXISTS `tidegauge`.`files`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `generation` UInt16 COMMENT 'Generation of the job',
+    `stream` LowCardinality(String) COMMENT 'inferences or labels',
+    `number` Int64 COMMENT 'Place among the files of the stream, from 0 on',
+    `name` String COMMENT 'Path within the folder',
+    `bytes` UInt64 COMMENT 'Its size',
+    `digest` String COMMENT 'Of its name, its size and both its ends',
+    `first_offset` Int64 COMMENT 'Position of its first record',
+    `offsets` Int64 COMMENT 'Positions that it takes up, those of blank lines included',
+    `records` UInt64 COMMENT 'Records of it that can be used',
+    `rejected` UInt64 COMMENT 'Records of it that can\'t',
+    `taken` DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When the server wrote the row'
+)
+ENGINE = MergeTree()
+ORDER BY (job, generation, stream, number)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Files that jobs took as they came, in that order: positions of marks count through them';
+
 CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
 (
     `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',

@@ -54,7 +54,7 @@ pub fn test_message(job: &str, key: &str, now_ms: i64) -> Json {
     })
 }
 
-fn text<'a>(change: &'a Json, name: &str) -> &'a str {
+pub(super) fn text<'a>(change: &'a Json, name: &str) -> &'a str {
     change[name].as_str().unwrap_or_default()
 }
 

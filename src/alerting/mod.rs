@@ -5,6 +5,8 @@
 //! or another instance, finds or makes the same. Each target has a task of its own that sends what is pending.
 
 mod message;
+mod kafka;
+mod email;
 mod target;
 mod deliver;
 mod evaluate;
@@ -22,7 +24,7 @@ use crate::telemetry::Telemetry;
 use deliver::{Deliverer, Own};
 use evaluate::Evaluator;
 pub use message::test_message;
-pub use target::{AlertingError, Medium, Target, TargetSettings};
+pub use target::{AlertingError, Letter, Medium, Target, TargetSettings, Topic};
 
 /// Rules are evaluated after each flush, and this often without one: another instance may have written.
 const EVALUATE_EVERY: Duration = Duration::from_secs(30);

@@ -8,6 +8,8 @@ use reqwest::{Client, Url};
 use ring::hmac;
 use serde_json::Value as Json;
 
+use super::email::Post;
+use super::kafka::Publisher;
 use super::message::{alertmanager, slack};
 use crate::sink::with_sources;
 
@@ -15,11 +17,17 @@ use crate::sink::with_sources;
 const ANSWER_CHARS: usize = 200;
 /// The change's key: a receiver that has seen it drops the repetition.
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+fn http(settings: &TargetSettings) -> Result<Client, AlertingError> {
+    // A redirect would send the signed body somewhere else.
+    let client = Client::builder().timeout(settings.timeout).redirect(Policy::none()).build();
+    client.map_err(|error| AlertingError::Client { reason: with_sources(&error) })
+}
+
 /// `sha256=` and the HMAC-SHA256 of the body in hex.
 const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-tidegauge-signature");
 
 /// How a target wants to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Medium {
     /// The change as JSON.
     Webhook,
@@ -27,6 +35,43 @@ pub enum Medium {
     Slack,
     /// Alertmanager's API v2.
     Alertmanager,
+    /// The change as JSON, in a topic.
+    Kafka(Topic),
+    /// A letter to people.
+    Email(Letter),
+}
+
+/// A topic of Kafka.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Where the cluster is.
+    pub brokers: String,
+    /// librdkafka properties; may hold secrets.
+    pub properties: Vec<(String, String)>,
+}
+
+/// Who writes to whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The sender, like `Tidegauge <tidegauge@example.org>`.
+    pub from: String,
+    /// At least one.
+    pub to: Vec<String>,
+}
+
+impl Medium {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Slack => "slack",
+            Self::Alertmanager => "alertmanager",
+            Self::Kafka(_) => "kafka",
+            Self::Email(_) => "email",
+        }
+    }
 }
 
 /// A target of the configuration, checked.
@@ -36,7 +81,7 @@ pub struct TargetSettings {
     pub name: String,
     /// How it is told.
     pub medium: Medium,
-    /// Where it is; for Alertmanager its base address. May hold a secret.
+    /// Where it is; for Alertmanager its base address, for mail the server's, for Kafka empty. May hold a secret.
     pub url: String,
     /// Signs what is sent.
     pub secret: Option<String>,
@@ -47,16 +92,16 @@ pub struct TargetSettings {
 impl std::fmt::Debug for TargetSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Neither the URL nor the secret reaches a log.
-        let (name, medium) = (&self.name, &self.medium);
+        let (name, medium) = (&self.name, self.medium.name());
         f.debug_struct("TargetSettings")
             .field("name", name)
-            .field("medium", medium)
+            .field("medium", &medium)
             .finish_non_exhaustive()
     }
 }
 
 impl TargetSettings {
-    /// What is wrong with the address, if anything is.
+    /// What is wrong with the address of a webhook, if anything is.
     pub fn check_url(url: &str) -> Result<(), String> {
         let parsed = Url::parse(url).map_err(|error| error.to_string())?;
         match parsed.scheme() {
@@ -75,6 +120,14 @@ pub enum AlertingError {
         /// What is wrong.
         reason: String,
     },
+    /// No producer or mailer can be made.
+    #[error("target \"{target}\" can't be reached as configured: {reason}")]
+    Target {
+        /// Its name.
+        target: String,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl AlertingError {
@@ -82,14 +135,22 @@ impl AlertingError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Client { .. } => "notify_client",
+            Self::Target { .. } => "notify_target",
         }
     }
+}
+
+/// What carries a notification.
+enum Wire {
+    Http(Client),
+    Kafka(Box<Publisher>),
+    Mail(Box<Post>),
 }
 
 /// A target with its client.
 pub struct Target {
     settings: TargetSettings,
-    client: Client,
+    wire: Wire,
 }
 
 impl std::fmt::Debug for Target {
@@ -101,11 +162,19 @@ impl std::fmt::Debug for Target {
 impl Target {
     /// Connects to nothing yet.
     pub fn new(settings: &TargetSettings) -> Result<Self, AlertingError> {
-        // A redirect would send the signed body somewhere else.
-        let client = Client::builder().timeout(settings.timeout).redirect(Policy::none()).build();
-        let client =
-            client.map_err(|error| AlertingError::Client { reason: with_sources(&error) })?;
-        Ok(Self { settings: settings.clone(), client })
+        let wrong = |reason| AlertingError::Target { target: settings.name.clone(), reason };
+        let wire = match &settings.medium {
+            Medium::Webhook | Medium::Slack | Medium::Alertmanager => Wire::Http(http(settings)?),
+            Medium::Kafka(topic) => {
+                let publisher = Publisher::new(topic, settings.timeout).map_err(wrong)?;
+                Wire::Kafka(Box::new(publisher))
+            }
+            Medium::Email(letter) => {
+                let post = Post::new(&settings.url, letter, settings.timeout).map_err(wrong)?;
+                Wire::Mail(Box::new(post))
+            }
+        };
+        Ok(Self { settings: settings.clone(), wire })
     }
 
     /// Its name.
@@ -115,17 +184,27 @@ impl Target {
 
     /// Sends a change and waits for the answer: its status, or what went wrong in words without secrets.
     pub async fn send(&self, change: &Json) -> Result<String, String> {
+        match &self.wire {
+            Wire::Http(client) => self.post(client, change).await,
+            Wire::Kafka(publisher) => publisher.send(change).await,
+            Wire::Mail(post) => post.send(change).await,
+        }
+    }
+
+    async fn post(&self, client: &Client, change: &Json) -> Result<String, String> {
         let settings = &self.settings;
         let (url, body) = match settings.medium {
-            Medium::Webhook => (settings.url.clone(), change.to_string()),
             Medium::Slack => (settings.url.clone(), slack(change).to_string()),
             Medium::Alertmanager => {
                 let url = format!("{}/api/v2/alerts", settings.url.trim_end_matches('/'));
                 (url, alertmanager(change).to_string())
             }
+            Medium::Webhook | Medium::Kafka(_) | Medium::Email(_) => {
+                (settings.url.clone(), change.to_string())
+            }
         };
         let key = change["idempotency_key"].as_str().unwrap_or_default();
-        let mut request = self.client.post(url).header(CONTENT_TYPE, "application/json");
+        let mut request = client.post(url).header(CONTENT_TYPE, "application/json");
         request = request.header(KEY_HEADER, key);
         if let Some(secret) = &settings.secret {
             request = request.header(SIGNATURE_HEADER, signature(secret, body.as_bytes()));

@@ -2,24 +2,22 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::file_job::{self, Filled, per_second};
 use super::guard::{Guarded, Refusal};
 use super::inputs::{Counts, InputArgs, Inputs};
-use super::processor::{bind_in_time, dead_letter_limit};
+use super::watch::{self, WatchArgs};
 use super::{ConfigFile, Failure, runtime, terminal};
 use crate::engine::names::Names;
-use crate::engine::outcome::Outcome;
-use crate::pipeline::{self, PipelineSettings, Totals};
+use crate::pipeline;
 use crate::sink::clickhouse::ClickHouse;
-use crate::sink::job::BindError;
 use crate::sink::rejected::Rejected;
 use crate::source::feed::{Feed, FeedProgress, NoCommits};
-use crate::telemetry::{Telemetry, outcome_index, set_up_log};
+use crate::telemetry::{Telemetry, set_up_log};
 
 /// How often the bar moves, and how often a log line says how far it is where there is none.
 const TICK: Duration = Duration::from_millis(200);
@@ -41,6 +39,14 @@ Examples:
   tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
   tidegauge backfill -c fraud.toml --inferences a.jsonl --labels b.jsonl --dry-run
   tidegauge backfill -c fraud.toml --inferences day.parquet --job fraud-nightly-2026-11-27 --json
+  tidegauge backfill -c fraud.toml --watch /mnt/scored --inferences 'scored-*.parquet' --labels 'labels-*.csv'
+
+With --watch a file counts as whole when two looks, --every apart, find it with the same size and time of change. Whoever
+pauses for longer writes it under a name that begins with . or _ or ends in .tmp or .part, and renames it then. Each file
+is read through first: one that is broken gives nothing, is told with its reason, and is tried again when it changes. A
+line of JSON says which files are done. What was taken is remembered in ClickHouse (table `files`), under the job's name.
+Files stay where they are: a start reads those again that are not sealed, which are all, unless `windows.progress` is
+\"event\": then windows seal as event time passes, and records can be late. SIGTERM ends it cleanly.
 
 From cron, a systemd timer or a Kubernetes CronJob: the exit code says whether all rows are written, --json what was
 done. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused, 130 interrupted (start it again).")]
@@ -56,16 +62,23 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
     /// Only read and check the files
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = args.config.load()?;
+    if let Some(folder) = &args.watch.watch {
+        set_up_log(settings.logs.format, &settings.logs.level)?;
+        let named = watch::Named { job: args.job.clone(), rejected: args.rejected.clone() };
+        return watch::run(settings, folder, &args.inputs, &args.watch, &named);
+    }
     // Lines of a log would break the bar.
     let has_bar = terminal::is_error_terminal();
     let level = if has_bar { "warn" } else { &settings.logs.level };
@@ -81,14 +94,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let filled = runtime.block_on(fill(inputs, args, has_bar));
     runtime.shutdown_background();
     let filled = filled?;
-    terminal::print(&summary(&job, bytes, &filled, args.json));
+    terminal::print(&file_job::summary(&job, bytes, &filled, args.json));
     Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
-}
-
-/// What was done, and whether that was all.
-struct Filled {
-    totals: Totals,
-    is_complete: bool,
 }
 
 async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Failure> {
@@ -96,31 +103,12 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     let telemetry = Telemetry::new();
     let clickhouse = ClickHouse::new(settings.clickhouse());
     let binding = inputs.binding();
-    settings.shard.generation = match bind_in_time(&clickhouse, &binding, &telemetry).await {
-        // Whoever has not written anything under the name may change his mind.
-        Err(refused @ BindError::OtherConfiguration { .. }) => {
-            let unused = clickhouse.unused(&binding).await?;
-            let Some(unused) = unused else { return Err(refused.into()) };
-            clickhouse.rebind(&binding, &unused).await?
-        }
-        bound => bound?,
-    };
+    settings.shard.generation = file_job::bind(&clickhouse, &binding, &telemetry).await?;
     let progress = FeedProgress::default();
     let letters = Rejected::new(progress.clone(), args.rejected.as_deref())?;
     let refusal = Refusal::default();
     let sink = Guarded::of_files(clickhouse, binding, settings.shard.generation, refusal.clone());
-    let pipeline_settings = PipelineSettings {
-        decoders: settings.decoders(),
-        schemas: settings.schemas()?,
-        job: settings.job.clone(),
-        partitions: 1,
-        grains: settings.grains.clone(),
-        flush_interval: settings.clickhouse.flush_interval,
-        state_budget_bytes: settings.state_budget_bytes,
-        drain_budget: settings.drain_budget,
-        dead_letter_limit: dead_letter_limit(&settings),
-        shard: Arc::new(settings.shard),
-    };
+    let pipeline_settings = file_job::pipeline_settings(&settings)?;
     let source = Feed::new(feeds, progress.clone());
     let was_stopped = AtomicBool::new(false);
     let mut signals = terminal::Signals::catch()?;
@@ -160,45 +148,6 @@ async fn show(progress: &FeedProgress, bytes: u64, has_bar: bool) {
             tracing::info!(percent, records, records_per_s = rate, "reading");
         }
     }
-}
-
-#[expect(
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a figure for people"
-)]
-fn per_second(count: u64, elapsed: Duration) -> u64 {
-    (count as f64 / elapsed.as_secs_f64().max(1e-3)).round() as u64
-}
-
-fn summary(job: &str, bytes: u64, filled: &Filled, as_json: bool) -> String {
-    let Filled { totals, is_complete } = filled;
-    let sum = |outcome| totals.outcomes.iter().map(|of| of[outcome_index(outcome)]).sum::<u64>();
-    let [inferences, labels] = totals.records;
-    let (accepted, duplicate) = (sum(Outcome::Accepted), sum(Outcome::Duplicate));
-    let rejected = sum(Outcome::Dead);
-    let seconds = totals.elapsed.as_secs_f64();
-    let rate = per_second(inferences + labels, totals.elapsed);
-    let rows = totals.rows_written;
-    if as_json {
-        let object = serde_json::json!({
-            "job": job, "complete": is_complete, "inferences": inferences, "labels": labels,
-            "accepted": accepted, "duplicates": duplicate, "rejected": rejected,
-            "rows_written": rows, "bytes": bytes, "seconds": seconds, "records_per_s": rate,
-        });
-        return format!("{object}\n");
-    }
-    let end = if *is_complete {
-        "all rows are written and sealed"
-    } else {
-        "interrupted: start it again with the same arguments, nothing is lost"
-    };
-    format!(
-        "job {job}: {inferences} inferences and {labels} labels read in {seconds:.1} s ({rate}/s)\n\
-         accepted {accepted}, duplicates {duplicate}, rejected {rejected}; {rows} rows written\n{end}\n"
-    )
 }
 
 /// Reads and decodes all files, and writes nothing.

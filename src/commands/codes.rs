@@ -185,6 +185,18 @@ pub const CODES: &[Code] = &[
         "correct the record that the message names, or write the file again",
     ),
     code("file_changed", FAILED, "run again once nobody writes to the file any more"),
+    code(
+        "file_unusable",
+        FAILED,
+        "correct its records, or fields in the configuration, and write the file again; or raise `dead_letters.limit`",
+    ),
+    code(
+        "file_not_as_taken",
+        REFUSED,
+        "put the file back as it was, or watch under another `--job`; give what is new a name of its own",
+    ),
+    code("files_went_back", FAILED, "start again: it goes on from the older state"),
+    code("job_finished", REFUSED, "watch under another `--job`"),
     code("report_unwritable", FAILED, "name a file with `--output` that can be written"),
     code("rejected_unwritable", FAILED, "name a file with `--rejected` that can be written"),
     code(
@@ -403,10 +415,11 @@ pub const CODES: &[Code] = &[
         "send fewer features, scores or segments in one record",
     ),
     code("notify_client", FAILED, "install the system's CA certificates"),
+    code("notify_target", FAILED, "correct the target's `[[notify]]`, or `kafka.properties`"),
     code(
         "notify_failed",
         FAILED,
-        "see what the target answered; check `notify.url` and its rights",
+        "see what the target answered; check `notify.url` or `notify.topic`, and its rights",
     ),
 ];
 

@@ -44,13 +44,7 @@ impl Inputs {
     /// Finds the files. All else stays as configured.
     pub(super) fn find(mut settings: Settings, args: &InputArgs) -> Result<Self, Failure> {
         settings.shard.progress = Progress::End;
-        settings.shard.has_labels = !args.labels.is_empty();
-        settings.inferences.format = Format::Json;
-        settings.labels = settings.shard.has_labels.then(|| {
-            let fields = settings.labels.map(|labels| labels.fields);
-            let fields = fields.unwrap_or_else(|| FieldPaths::new(Stream::Labels));
-            TopicSettings { name: "labels".to_owned(), format: Format::Json, fields }
-        });
+        let settings = of_files(settings, !args.labels.is_empty());
         let mut feeds = Vec::new();
         let topics = [Some(&settings.inferences), settings.labels.as_ref()];
         let given = [&args.inferences, &args.labels];
@@ -59,7 +53,7 @@ impl Inputs {
                 let columns = columns(&topic.fields, &settings.shard.dimensions);
                 let files = FileList::find(patterns)?;
                 FileReader::new(files.clone(), columns.clone()).check()?;
-                feeds.push(FeedFiles { stream, files, columns });
+                feeds.push(FeedFiles { stream, files, columns, more: None });
             }
         }
         let digests = feeds.iter().map(|feed| feed.files.digest());
@@ -74,12 +68,7 @@ impl Inputs {
 
     /// A name that other files, another configuration and any live job do not have.
     pub(super) fn default_job(&self) -> String {
-        let text = format!("{:?} {}", self.digests, self.settings.digest());
-        let digest = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
-        let mut job = self.settings.job.clone();
-        job.truncate(NAME_MAX - 24);
-        write!(job, ".files-{digest:016x}").expect("a String takes all");
-        job
+        default_job(&self.settings, "files", &format!("{:?}", self.digests))
     }
 
     /// What the job's name is bound to: these very files.
@@ -98,6 +87,28 @@ impl Inputs {
             window: self.settings.shard.window,
         }
     }
+}
+
+/// A job's name by default: the configured one, and a digest of the settings and of what is read.
+pub(super) fn default_job(settings: &Settings, kind: &str, what: &str) -> String {
+    let text = format!("{what} {}", settings.digest());
+    let digest = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    let mut job = settings.job.clone();
+    job.truncate(NAME_MAX - 24);
+    write!(job, ".{kind}-{digest:016x}").expect("a String takes all");
+    job
+}
+
+/// Settings that read files instead of topics.
+pub(super) fn of_files(mut settings: Settings, has_labels: bool) -> Settings {
+    settings.shard.has_labels = has_labels;
+    settings.inferences.format = Format::Json;
+    settings.labels = has_labels.then(|| {
+        let fields = settings.labels.map(|labels| labels.fields);
+        let fields = fields.unwrap_or_else(|| FieldPaths::new(Stream::Labels));
+        TopicSettings { name: "labels".to_owned(), format: Format::Json, fields }
+    });
+    settings
 }
 
 /// Records of one stream that were decoded, and those that could not be.
@@ -145,7 +156,7 @@ impl Inputs {
 }
 
 /// The columns that the decoder looks for.
-fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
+pub(super) fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
     let mut columns = Columns::default();
     for field in Field::of(fields.stream()) {
         let paths = fields.of(field);

@@ -8,7 +8,10 @@ pub mod init;
 mod guard;
 mod processor;
 mod inputs;
+mod file_job;
+mod watch;
 mod select;
+mod parquet;
 pub mod backfill;
 pub mod profile;
 pub mod query;
@@ -39,7 +42,7 @@ Examples:
   tidegauge report --inferences a.parquet --labels b.csv -o report.html
                                          one page about files, without any service
   tidegauge query quality_binary --since 1d
-                                         metric rows as a table, CSV or JSON Lines
+                                         metric rows as a table, CSV, JSON Lines or Parquet
   tidegauge alerts test -c fraud.toml    send a test notification to every target
   tidegauge serve -c fraud.toml          web pages about all models, live
   tidegauge simulate --create-topics     fill topics with traffic to try things on

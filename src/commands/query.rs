@@ -1,6 +1,7 @@
 //! `tidegauge query`: metric rows for people and notebooks.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -8,8 +9,9 @@ use clap::builder::PossibleValuesParser;
 use serde_json::Value as Json;
 
 use super::select::SelectArgs;
-use super::{ConfigFile, Failure, runtime, terminal};
+use super::{ConfigFile, Failure, parquet, runtime, terminal};
 use crate::engine::metrics::MetricTable;
+use crate::engine::metrics::accumulator::Kind;
 use crate::report::{Row, instant};
 use crate::sink::clickhouse::ClickHouse;
 
@@ -20,16 +22,17 @@ const SHORT_KEYS: [&str; 4] = ["window_start", "model", "version", "segment"];
 /// Figures that a table shows, unless columns are named.
 const SHORT_FIGURES: usize = 8;
 
-/// Print metric rows from ClickHouse as a table, CSV or JSON Lines
+/// Print metric rows from ClickHouse as a table, CSV, JSON Lines or Parquet
 ///
 /// One row for each window of a grain, model, version and segment: the newest rows of the configured job, oldest
-/// first. A figure that is undefined is empty (null in JSON); column `undefined` says why.
+/// first. A figure that is undefined is empty (null in JSON and Parquet); column `undefined` says why.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   tidegauge query quality_binary --model 'fraud-*' --since 1d
   tidegauge query quality_binary --since 7d --grain 1d --columns window_start,n,auroc,auroc_lower,auroc_upper
   tidegauge query labels --segment '*' --format csv > labels.csv
+  tidegauge query drift --since 30d --limit 1000000 -o drift.parquet
   tidegauge query serving --since 2026-11-01 --until 2026-12-01 --format jsonl | jq .error_rate
 
 In a notebook:
@@ -54,9 +57,12 @@ pub struct Args {
     /// Which columns, in this order; by default all (in a table those of most use)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     columns: Vec<String>,
-    /// How to print them
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// Where to; the end of its name says the format. By default standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The format, where the name does not say it; by default a table
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// The most rows, the newest ones
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: u32,
@@ -67,6 +73,7 @@ enum Format {
     Table,
     Csv,
     Jsonl,
+    Parquet,
 }
 
 /// Runs it.
@@ -74,7 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut settings = args.config.load()?;
     let table = MetricTable::ALL.into_iter().find(|table| table.name() == args.table);
     let table = table.expect("the parser knows the names");
-    let columns = columns(table, args)?;
+    let format = format(args)?;
+    let columns = columns(table, args, format)?;
     if let Some(job) = &args.select.job {
         settings.job.clone_from(job);
     }
@@ -89,18 +97,49 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             settings.job, args.table
         ));
     }
-    let cells = rows.iter().map(|row| columns.iter().map(|name| cell(row, name)).collect());
-    let cells: Vec<Vec<Json>> = cells.collect();
-    terminal::print(&match args.format {
-        Format::Table => in_table(&columns, &cells),
-        Format::Csv => in_csv(&columns, &cells)?,
-        Format::Jsonl => in_lines(&columns, &cells),
-    });
+    let all = |cell: fn(&Row, &str) -> Json| -> Vec<Vec<Json>> {
+        rows.iter().map(|row| columns.iter().map(|name| cell(row, name)).collect()).collect()
+    };
+    let bytes = match format {
+        Format::Table => in_table(&columns, &all(cell)).into_bytes(),
+        Format::Csv => in_csv(&columns, &all(cell))?.into_bytes(),
+        Format::Jsonl => in_lines(&columns, &all(cell)).into_bytes(),
+        Format::Parquet => {
+            let kinds = columns.iter().map(|name| (name.clone(), kind(table, name)));
+            parquet::file(&kinds.collect::<Vec<_>>(), &all(raw))?
+        }
+    };
+    match &args.output {
+        None => terminal::print(&String::from_utf8_lossy(&bytes)),
+        Some(path) => std::fs::write(path, bytes).map_err(|error| {
+            let message = format!("can't write {}: {error}", path.display());
+            Failure::new("report_unwritable", message)
+        })?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+fn format(args: &Args) -> Result<Format, Failure> {
+    let extension = args.output.as_deref().and_then(Path::extension);
+    let usage = |message: &str| Failure::new("usage", message.to_owned());
+    match (args.format, extension.and_then(|extension| extension.to_str())) {
+        (Some(Format::Parquet), _) if args.output.is_none() => {
+            Err(usage("Parquet is for a file: name it with `--output FILE`"))
+        }
+        (Some(format), _) => Ok(format),
+        (None, Some("parquet" | "pq")) => Ok(Format::Parquet),
+        (None, Some("csv")) => Ok(Format::Csv),
+        (None, Some("jsonl" | "ndjson")) => Ok(Format::Jsonl),
+        (None, Some("txt")) => Ok(Format::Table),
+        (None, _) if args.output.is_none() => Ok(Format::Table),
+        (None, _) => Err(usage(
+            "the output's name ends in none of .parquet, .csv, .jsonl, .txt: say --format",
+        )),
+    }
+}
+
 /// The columns that are shown.
-fn columns(table: MetricTable, args: &Args) -> Result<Vec<String>, Failure> {
+fn columns(table: MetricTable, args: &Args, format: Format) -> Result<Vec<String>, Failure> {
     let figures = || table.columns().iter().map(|column| column.name);
     let all = || KEYS.into_iter().chain(figures()).chain(["undefined"]);
     if let Some(unknown) = args.columns.iter().find(|name| all().all(|known| known != *name)) {
@@ -112,7 +151,7 @@ fn columns(table: MetricTable, args: &Args) -> Result<Vec<String>, Failure> {
     if !args.columns.is_empty() {
         return Ok(args.columns.clone());
     }
-    let names: Vec<&str> = match args.format {
+    let names: Vec<&str> = match format {
         Format::Table => {
             let is_limit = |name: &&str| name.ends_with("_lower") || name.ends_with("_upper");
             let short = figures().filter(|name| !is_limit(name)).take(SHORT_FIGURES);
@@ -121,23 +160,39 @@ fn columns(table: MetricTable, args: &Args) -> Result<Vec<String>, Failure> {
             let more: Vec<&str> = headlines.filter(|name| !short.contains(name)).collect();
             [short, more].concat()
         }
-        Format::Csv | Format::Jsonl => all().collect(),
+        Format::Csv | Format::Jsonl | Format::Parquet => all().collect(),
     };
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
+/// What a column holds.
+fn kind(table: MetricTable, column: &str) -> Kind {
+    match column {
+        "window_start" | "window_end" => Kind::Time,
+        name => table.columns().iter().find(|c| c.name == name).map_or(Kind::Text, |c| c.kind),
+    }
+}
+
+/// A cell as people read it: times are instants.
 fn cell(row: &Row, column: &str) -> Json {
     match column {
-        "window_start" => instant(row.start_ms).into(),
-        "window_end" => instant(row.end_ms).into(),
+        "window_start" | "window_end" | "latest_event_time" => {
+            raw(row, column).as_i64().map_or(Json::Null, |time| instant(time).into())
+        }
+        other => raw(row, other),
+    }
+}
+
+/// A cell as it is stored: times are milliseconds since 1970-01-01 UTC.
+fn raw(row: &Row, column: &str) -> Json {
+    match column {
+        "window_start" => row.start_ms.into(),
+        "window_end" => row.end_ms.into(),
         "grain" => row.grain.clone().into(),
         "model" => row.model.clone().into(),
         "version" => row.version.clone().into(),
         "segment" => row.segment.clone().into(),
         "undefined" => row.undefined.clone().into(),
-        "latest_event_time" => {
-            row.values[column].as_i64().map_or(Json::Null, |time| instant(time).into())
-        }
         figure => row.values.get(figure).cloned().unwrap_or_default(),
     }
 }

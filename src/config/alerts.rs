@@ -7,7 +7,7 @@ use super::options::edit_distance;
 use super::raw::Entry;
 use super::reader::{Reader, invalid, list_of, number_of, text_of};
 use super::values;
-use crate::alerting::{Medium, TargetSettings};
+use crate::alerting::{Letter, Medium, TargetSettings, Topic};
 use crate::alerts::{Bound, Metric, Rule};
 use crate::engine::time::Millis;
 use crate::evaluate::grain_name;
@@ -205,35 +205,83 @@ fn grain(
     })
 }
 
-/// Every target.
-pub(super) fn targets(reader: &Reader<'_>) -> Result<Vec<TargetSettings>, ConfigError> {
+/// Every target. `cluster` is where topics are: its brokers and librdkafka's properties.
+pub(super) fn targets(
+    reader: &Reader<'_>,
+    cluster: &(String, Vec<(String, String)>),
+) -> Result<Vec<TargetSettings>, ConfigError> {
     let mut targets: Vec<TargetSettings> = Vec::new();
     for at in 0..reader.raw.list_len("notify") {
         let section = Section::new(reader, "notify", at)?;
         if targets.iter().any(|target| target.name == section.name) {
             return Err(section.wrong("name", "stands twice: deliveries are remembered under it"));
         }
-        let medium = reader.choice(
-            &section.path("type"),
-            &[
-                ("webhook", Medium::Webhook),
-                ("slack", Medium::Slack),
-                ("alertmanager", Medium::Alertmanager),
-            ],
-        )?;
-        let Some(url) = reader.secret(&section.path("url"))? else {
-            return Err(section.wrong("url", "needs a `url`, like \"env:WEBHOOK_URL\""));
-        };
-        TargetSettings::check_url(url.expose())
-            .map_err(|reason| section.wrong("name", &format!("has no usable url: {reason}")))?;
-        let secret = reader.secret(&section.path("secret"))?;
-        targets.push(TargetSettings {
-            medium,
-            url: url.expose().to_owned(),
-            secret: secret.map(|secret| secret.expose().to_owned()),
-            timeout: reader.duration(&section.path("timeout"), Millis(1))?,
-            name: section.name,
-        });
+        targets.push(target(&section, cluster)?);
     }
     Ok(targets)
+}
+
+/// Keys that only some types have.
+const KEYS_OF_TYPES: [(&str, &[&str]); 5] = [
+    ("url", &["webhook", "slack", "alertmanager", "email"]),
+    ("secret", &["webhook", "slack", "alertmanager"]),
+    ("topic", &["kafka"]),
+    ("from", &["email"]),
+    ("to", &["email"]),
+];
+
+fn target(
+    section: &Section<'_>,
+    (brokers, properties): &(String, Vec<(String, String)>),
+) -> Result<TargetSettings, ConfigError> {
+    let reader = section.reader;
+    let types = ["webhook", "slack", "alertmanager", "kafka", "email"].map(|name| (name, name));
+    let kind = reader.choice(&section.path("type"), &types)?;
+    for (key, kinds) in KEYS_OF_TYPES {
+        let is_given = section.entry(key).is_some();
+        if is_given && !kinds.contains(&kind) {
+            return Err(section.wrong(key, &format!("is for {}: leave it out", kinds.join(", "))));
+        }
+    }
+    let text = |key: &str, example: &str| {
+        let given = section.entry(key).map(|entry| text_of(&entry.value));
+        let given = given.filter(|text| !text.is_empty());
+        given.ok_or_else(|| section.wrong(key, &format!("needs a `{key}`, like \"{example}\"")))
+    };
+    let url = reader.secret(&section.path("url"))?;
+    let url = url.map_or(String::new(), |url| url.expose().to_owned());
+    let medium = match kind {
+        "kafka" => Medium::Kafka(Topic {
+            name: text("topic", "tidegauge.alerts")?,
+            brokers: brokers.clone(),
+            properties: properties.clone(),
+        }),
+        "email" => Medium::Email(Letter {
+            from: text("from", "tidegauge@example.org")?,
+            to: section.texts("to").iter().map(ToString::to_string).collect(),
+        }),
+        "slack" => Medium::Slack,
+        "alertmanager" => Medium::Alertmanager,
+        _ => Medium::Webhook,
+    };
+    let checked = match &medium {
+        Medium::Kafka(_) => Ok(()),
+        Medium::Email(_) if url.is_empty() => {
+            return Err(section.wrong("url", "needs a `url`, like \"env:SMTP_URL\""));
+        }
+        Medium::Email(letter) => letter.check(&url),
+        _ if url.is_empty() => {
+            return Err(section.wrong("url", "needs a `url`, like \"env:WEBHOOK_URL\""));
+        }
+        _ => TargetSettings::check_url(&url),
+    };
+    checked.map_err(|reason| section.wrong("name", &format!("can't be told: {reason}")))?;
+    let secret = reader.secret(&section.path("secret"))?;
+    Ok(TargetSettings {
+        name: section.name.clone(),
+        medium,
+        url,
+        secret: secret.map(|secret| secret.expose().to_owned()),
+        timeout: reader.duration(&section.path("timeout"), Millis(1))?,
+    })
 }

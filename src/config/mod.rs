@@ -182,7 +182,7 @@ impl Settings {
             declared: Vec::new(),
             grains: Vec::new(),
             rules: Vec::new(),
-            targets: alerts::targets(&reader)?,
+            targets: Vec::new(),
             clickhouse: database(&reader)?,
             dead_letters: letters(&reader)?,
             listen: listen(&reader)?,
@@ -199,6 +199,8 @@ impl Settings {
         settings.declared = raw.models.iter().map(declared).collect::<Result<_, _>>()?;
         settings.grains = grains(&reader, settings.shard.window)?;
         settings.rules = alerts::rules(&reader, settings.shard.window, &settings.grains)?;
+        let cluster = (settings.brokers.clone(), settings.exposed_properties());
+        settings.targets = alerts::targets(&reader, &cluster)?;
         settings.check(&reader)?;
         Ok(settings)
     }

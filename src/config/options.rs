@@ -296,6 +296,9 @@ pub const OPTIONS: &[Opt] = &[
     opt("notify.*.name", Kind::Text, "", "deliveries are remembered under it"),
     opt("notify.*.type", Kind::Text, "webhook", "the change as JSON, for any receiver"),
     opt("notify.*.url", Kind::Secret, "", "there is nobody to tell without it"),
+    opt("notify.*.topic", Kind::Text, "", "of `kafka`: alerts get a topic of their own"),
+    opt("notify.*.from", Kind::Text, "", "of `email`: servers take letters of known senders only"),
+    opt("notify.*.to", Kind::Texts, "", "of `email`: there is nobody to tell without it"),
     opt("notify.*.secret", Kind::Secret, "", "receivers inside a network need no signature"),
     opt(
         "notify.*.timeout",

@@ -22,6 +22,14 @@ pub struct DeadLetterLimit {
     pub at_least: u64,
 }
 
+impl DeadLetterLimit {
+    /// Whether so many of some records are too many.
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a share of counts")]
+    pub fn is_exceeded(&self, records: u64, dead: u64) -> bool {
+        dead >= self.at_least && dead as f64 > records as f64 * self.share
+    }
+}
+
 impl Default for DeadLetterLimit {
     fn default() -> Self {
         Self { share: 0.1, at_least: 1000 }
@@ -65,13 +73,10 @@ impl Recent {
     }
 
     /// Records and dead letters of the window, when they are beyond the limit.
-    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a share of counts")]
     fn exceeded(&self) -> Option<(u64, u64)> {
         let sum = |(r, d): (u64, u64), &(records, dead): &(u64, u64)| (r + records, d + dead);
         let (records, dead) = self.parts.iter().fold((0, 0), sum);
-        let is_beyond =
-            dead >= self.limit.at_least && dead as f64 > records as f64 * self.limit.share;
-        is_beyond.then_some((records, dead))
+        self.limit.is_exceeded(records, dead).then_some((records, dead))
     }
 }
 

@@ -15,6 +15,7 @@ pub use super::migrate::Migrated;
 use super::alerts::{Notification, SeenRow};
 use super::connection::Connection;
 use super::ddl::{Databases, Engine};
+use super::files::{self, FileRow};
 use super::job::{self, BindError, JobBinding, Unused};
 use super::rows::{self, RowFilter};
 use super::summary::{self, Grain, ModelSummary};
@@ -96,6 +97,23 @@ impl ClickHouse {
         generation: u16,
     ) -> Result<(), BindError> {
         job::still_bound(&self.connection, binding, generation).await.map(drop)
+    }
+}
+
+/// Which files the job has taken.
+impl ClickHouse {
+    /// All of them, by stream, in their order.
+    pub async fn taken_files(&self, generation: u16) -> Result<[Vec<FileRow>; 2], SinkError> {
+        files::taken(&self.connection, generation).await
+    }
+
+    /// Takes a file as the next of its stream, unless another process was faster; the files from its number on.
+    pub async fn take_file(
+        &self,
+        generation: u16,
+        file: &FileRow,
+    ) -> Result<Vec<FileRow>, SinkError> {
+        files::take(&self.connection, generation, file).await
     }
 }
 

@@ -21,18 +21,18 @@ const DEFAULTS: &[(&str, &str)] = &[
 
 /// Sends dead letters to a topic.
 pub struct KafkaLetters {
-    producer: ThreadedProducer<LettersContext>,
+    producer: ThreadedProducer<Acknowledging>,
     topic: String,
     sources: [String; 2],
 }
 
 /// The result of one send, when the broker has said so.
-type Acknowledgement = oneshot::Receiver<Result<(), KafkaError>>;
+pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), KafkaError>>;
 
 /// Passes acknowledgements on.
-struct LettersContext;
+pub(crate) struct Acknowledging;
 
-impl ClientContext for LettersContext {
+impl ClientContext for Acknowledging {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_client_line(level, facility, message);
     }
@@ -40,11 +40,11 @@ impl ClientContext for LettersContext {
     fn stats(&self, _statistics: Statistics) {} // the default logs them
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "the dead-letter producer reports an error");
+        tracing::debug!(%error, reason, "a producer reports an error");
     }
 }
 
-impl ProducerContext for LettersContext {
+impl ProducerContext for Acknowledging {
     type DeliveryOpaque = Box<oneshot::Sender<Result<(), KafkaError>>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
@@ -74,8 +74,7 @@ impl KafkaLetters {
             }
         }
         config.set("acks", "all").set("enable.idempotence", "true");
-        let producer =
-            config.create_with_context(LettersContext).map_err(|error| failed(&error))?;
+        let producer = config.create_with_context(Acknowledging).map_err(|error| failed(&error))?;
         Ok(Self { producer, topic: topic.to_owned(), sources: sources.map(str::to_owned) })
     }
 
@@ -157,7 +156,7 @@ impl DeadLetters for Option<KafkaLetters> {
     }
 }
 
-async fn acknowledged(acknowledgement: Acknowledgement) -> Result<(), KafkaError> {
+pub(crate) async fn acknowledged(acknowledgement: Acknowledgement) -> Result<(), KafkaError> {
     acknowledgement.await.unwrap_or(Err(KafkaError::Canceled))
 }
 

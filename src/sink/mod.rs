@@ -14,6 +14,7 @@ pub mod alerts;
 pub mod summary;
 pub mod migrate;
 pub mod job;
+pub mod files;
 pub mod clickhouse;
 pub mod dead_letter;
 pub mod rejected;

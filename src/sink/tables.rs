@@ -94,7 +94,7 @@ impl Table {
 
 /// All tables, those first that a migration needs.
 pub fn tables() -> Vec<TableSpec> {
-    let mut all = vec![migrations(), jobs()];
+    let mut all = vec![migrations(), jobs(), files()];
     all.extend(Table::all().map(Table::spec));
     all.extend([Table::Alerts, Table::Notifications].map(Table::spec));
     all
@@ -403,6 +403,34 @@ fn jobs() -> TableSpec {
         version: None,
         by_month: false,
         // Lets the server drop the second of two first starts at once: see `job::bind`.
+        settings: "non_replicated_deduplication_window = 1000",
+    }
+}
+
+fn files() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "files",
+        comment: "Files that jobs took as they came, in that order: positions of marks count through them"
+            .to_owned(),
+        columns: vec![
+            job_column(),
+            c("generation", "UInt16", "Generation of the job"),
+            c("stream", NAME, "inferences or labels"),
+            c("number", "Int64", "Place among the files of the stream, from 0 on"),
+            c("name", TEXT, "Path within the folder"),
+            c("bytes", COUNT, "Its size"),
+            c("digest", TEXT, "Of its name, its size and both its ends"),
+            c("first_offset", OFFSET, "Position of its first record"),
+            c("offsets", "Int64", "Positions that it takes up, those of blank lines included"),
+            c("records", COUNT, "Records of it that can be used"),
+            c("rejected", COUNT, "Records of it that can't"),
+            c("taken", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
+        ],
+        key: vec!["job", "generation", "stream", "number"],
+        version: None,
+        by_month: false,
+        // Of two processes that take a file as the same number, the server drops the second: see `files::take`.
         settings: "non_replicated_deduplication_window = 1000",
     }
 }

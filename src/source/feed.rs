@@ -1,14 +1,14 @@
-//! Files as a bounded source: one partition, read by one thread for each stream.
+//! Files as a source: one partition, read by one thread for each stream; bounded, unless files are taken as they come.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bumpalo::Bump;
 
-use super::files::{Columns, FileError, FileList, FileReader};
+use super::files::{Columns, FileError, FileList, FileReader, Next, Taken};
 use super::{Commits, Record, Records, Source, SourceError, SourceEvent, Take};
 use crate::engine::event::{Offset, PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
@@ -21,6 +21,8 @@ const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 /// Batches that are read ahead.
 const BATCHES_AHEAD: usize = 4;
+/// How long a reading thread waits for a file before it looks whether anybody still listens.
+const FILE_WAIT: Duration = Duration::from_millis(100);
 
 /// The files of one stream.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct FeedFiles {
     pub files: FileList,
     /// What is read of them.
     pub columns: Columns,
+    /// Those that come after; none where these are all.
+    pub more: Option<Taken>,
 }
 
 /// How far the files are read, and where each record stands in them. Clones share it.
@@ -114,6 +118,8 @@ struct Thread {
     stream: Stream,
     inbox: Receiver<Read>,
     has_ended: bool,
+    /// As long as it is there somebody listens.
+    _listener: Arc<()>,
 }
 
 /// Files as a source of one partition.
@@ -232,61 +238,112 @@ impl Source for Feed {
             let stream = files.stream;
             self.progress.files(stream).clear();
             let (sender, inbox) = sync_channel(BATCHES_AHEAD);
+            let listener = Arc::new(());
+            let first_offset = files.more.as_ref().map_or(0, Taken::first_offset);
             let reader = FileReader::new(files.files.clone(), files.columns.clone());
-            let (progress, first) = (self.progress.clone(), positions.of(stream));
+            let reading = Reading {
+                reader: reader.starting_at(first_offset),
+                more: files.more.clone().map(|taken| (taken, 0)),
+                stream,
+                first: positions.of(stream),
+                to: sender,
+                listener: Arc::downgrade(&listener),
+                progress: self.progress.clone(),
+            };
             std::thread::Builder::new()
                 .name(format!("files-{}", stream.name()))
-                .spawn(move || read(reader, stream, first, &sender, &progress))
+                .spawn(move || reading.run())
                 .map_err(|error| SourceError::Client(format!("can't start a thread: {error}")))?;
-            self.threads.push(Thread { stream, inbox, has_ended: false });
+            self.threads.push(Thread { stream, inbox, has_ended: false, _listener: listener });
         }
         Ok(())
     }
 
     fn reassign(&mut self) -> Result<(), SourceError> {
         self.threads.clear();
+        if self.streams.iter().any(|files| files.more.is_some()) {
+            return Err(SourceError::File(FileError::WentBack));
+        }
         let again = [SourceEvent::Assigned(vec![PARTITION]), SourceEvent::Lost(vec![PARTITION])];
         self.events = again.into();
         Ok(())
     }
 }
 
-/// A reading thread: ends with the files, with what is wrong with one, or when nobody listens any more. Records before
-/// the offset `first` are skipped.
-fn read(
-    mut reader: FileReader,
+/// A reading thread: ends with the files, with what is wrong with one, or when nobody listens any more.
+struct Reading {
+    reader: FileReader,
+    /// Files that come after those of the reader, and how many of them it has got.
+    more: Option<(Taken, usize)>,
     stream: Stream,
+    /// Records before this offset are skipped.
     first: i64,
-    to: &SyncSender<Read>,
-    progress: &FeedProgress,
-) {
-    let mut batch = Batch::default();
-    let mut begun = usize::MAX;
-    let last = loop {
-        match reader.next_record() {
-            Ok(Some(record)) => {
-                if record.offset >= first {
-                    batch.push(record.offset, record.object);
+    to: SyncSender<Read>,
+    listener: Weak<()>,
+    progress: FeedProgress,
+}
+
+impl Reading {
+    fn run(mut self) {
+        let mut batch = Batch::default();
+        let mut begun = usize::MAX;
+        let last = loop {
+            match self.reader.next_record() {
+                Ok(Some(record)) => {
+                    if record.offset >= self.first {
+                        batch.push(record.offset, record.object);
+                    }
                 }
+                Ok(None) => match self.next_file(&mut batch) {
+                    Ok(Next::End) => break Read::End(self.reader.position()),
+                    Ok(Next::File(_)) => continue,
+                    Ok(Next::Waiting) => return,
+                    Err(error) => break Read::Failed(error),
+                },
+                Err(error) => break Read::Failed(error),
             }
-            Ok(None) => break Read::End(reader.position()),
-            Err(error) => break Read::Failed(error),
-        }
-        if let Some(place) = reader.place().filter(|place| place.file != begun) {
-            begun = place.file;
-            progress.files(stream).push((place.first_offset, place.path.to_owned()));
-        }
-        if batch.is_full() {
-            batch.bytes_read = reader.bytes_read();
-            if to.send(Read::Batch(std::mem::take(&mut batch))).is_err() {
+            if let Some(place) = self.reader.place().filter(|place| place.file != begun) {
+                begun = place.file;
+                let begins = (place.first_offset, place.path.to_owned());
+                self.progress.files(self.stream).push(begins);
+            }
+            if batch.is_full() && !self.send(&mut batch) {
                 return;
             }
+        };
+        if self.send(&mut batch) {
+            // Nobody listens where the run has ended already.
+            drop(self.to.send(last));
         }
-    };
-    batch.bytes_read = reader.bytes_read();
-    if to.send(Read::Batch(batch)).is_ok() {
-        // Nobody listens where the run has ended already.
-        drop(to.send(last));
+    }
+
+    /// Whether anybody listens.
+    fn send(&self, batch: &mut Batch) -> bool {
+        batch.bytes_read = self.reader.bytes_read();
+        self.to.send(Read::Batch(std::mem::take(batch))).is_ok()
+    }
+
+    /// Gives the reader the next file, waiting for it; what was read before is sent first. [`Next::Waiting`] where
+    /// nobody listens any more.
+    fn next_file(&mut self, batch: &mut Batch) -> Result<Next, FileError> {
+        let Some((taken, number)) = self.more.clone() else { return Ok(Next::End) };
+        let mut next = taken.next(number, Duration::ZERO);
+        if next == Next::Waiting && !batch.records.is_empty() && !self.send(batch) {
+            return Ok(next);
+        }
+        while next == Next::Waiting && self.listener.strong_count() > 0 {
+            next = taken.next(number, FILE_WAIT);
+        }
+        if let Next::File(file) = &next {
+            let (was, is) = (file.first_offset, self.reader.position());
+            if was != is {
+                let file = self.reader.last_path().unwrap_or_default();
+                return Err(FileError::OtherRecords { file, was, is });
+            }
+            self.reader.push(file.file.clone());
+            self.more = Some((taken, number + 1));
+        }
+        Ok(next)
     }
 }
 
@@ -297,5 +354,110 @@ pub struct NoCommits;
 impl Commits for NoCommits {
     fn commit(&self, _marks: &[Mark]) -> Result<(), SourceError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::source::files::{File, TakenFile};
+
+    /// Adds a file of these lines.
+    fn take(taken: &Taken, folder: &TempDir, name: &str, lines: &[&str]) {
+        let path = folder.path().join(name);
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        let file = File::find(path).unwrap();
+        let mut reader = FileReader::new(file.clone().into(), Columns::default());
+        while reader.next_record().unwrap().is_some() {}
+        let (first_offset, offsets) = (taken.end(), reader.position());
+        taken.push(TakenFile { file, first_offset, offsets });
+    }
+
+    fn feed(taken: &Taken, from: i64) -> (Feed, FeedProgress) {
+        let progress = FeedProgress::default();
+        let files = FeedFiles {
+            stream: Stream::Labels,
+            files: FileList::default(),
+            columns: Columns::default(),
+            more: Some(taken.clone()),
+        };
+        let mut feed = Feed::new(vec![files], progress.clone());
+        let assigned = feed.poll(Take::Both, Duration::ZERO).unwrap();
+        assert!(matches!(assigned, SourceEvent::Assigned(_)));
+        feed.start(&[(PARTITION, Positions { inferences: 0, labels: from })]).unwrap();
+        (feed, progress)
+    }
+
+    /// The next so many records; at the end the offset where it is.
+    fn read(feed: &mut Feed, count: usize) -> (Vec<(i64, String)>, Option<i64>) {
+        let mut found = Vec::new();
+        while found.len() < count {
+            match feed.poll(Take::Both, Duration::from_secs(60)).unwrap() {
+                SourceEvent::Records(Records { records }) => {
+                    found.extend(records.iter().map(|r| {
+                        (r.offset.0, String::from_utf8(r.payload.unwrap().to_vec()).unwrap())
+                    }));
+                }
+                SourceEvent::Ended(_, _, end) => return (found, Some(end)),
+                other => panic!("{other:?}"),
+            }
+        }
+        (found, None)
+    }
+
+    #[test]
+    fn files_that_come_later_do_not_move_those_before_and_a_start_goes_on_in_the_middle() {
+        let folder = TempDir::new().unwrap();
+        let taken = Taken::starting_at(0);
+        take(&taken, &folder, "m.jsonl", &["{\"a\":0}", "", "{\"a\":2}", ""]);
+        let (mut first, progress) = feed(&taken, 0);
+        let of = |offset: i64| (offset, format!("{{\"a\":{offset}}}"));
+        assert_eq!(read(&mut first, 2), (vec![of(0), of(2)], None));
+        let quiet = first.poll(Take::Both, Duration::ZERO).unwrap();
+        assert!(matches!(
+            quiet,
+            SourceEvent::Quiet | SourceEvent::Records(Records { records: [] })
+        ));
+        // Before it in the order of names; then one without a record.
+        take(&taken, &folder, "a.jsonl", &["{\"a\":3}", "{\"a\":4}"]);
+        take(&taken, &folder, "b.jsonl", &[""]);
+        take(&taken, &folder, "c.jsonl", &["{\"a\":5}"]);
+        assert_eq!(read(&mut first, 3), (vec![of(3), of(4), of(5)], None));
+        let place = progress.place(Stream::Labels, 4).unwrap();
+        assert_eq!(place, (folder.path().join("a.jsonl"), 2));
+        taken.finish();
+        let (mut second, _) = feed(&taken, 4);
+        assert_eq!(read(&mut second, 9), (vec![of(4), of(5)], Some(6)));
+        // Behind the floor nothing is needed, not even the files.
+        fs::remove_file(folder.path().join("m.jsonl")).unwrap();
+        let rest = Taken::starting_at(3);
+        take(&rest, &folder, "a.jsonl", &["{\"a\":3}", "{\"a\":4}"]);
+        rest.finish();
+        assert_eq!(read(&mut feed(&rest, 3).0, 9), (vec![of(3), of(4)], Some(5)));
+        // The tables went back behind a list that they no longer hold.
+        assert_eq!(second.reassign().unwrap_err().code(), "files_went_back");
+    }
+
+    #[test]
+    fn a_file_that_holds_more_than_when_it_was_taken_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let taken = Taken::starting_at(0);
+        take(&taken, &folder, "a.jsonl", &["{\"a\":0}", "{\"a\":1}"]);
+        fs::write(folder.path().join("a.jsonl"), "{\"a\":0}\n\n\n\n\n{}\n\n").unwrap();
+        take(&taken, &folder, "b.jsonl", &["{\"a\":2}"]);
+        let (mut feed, _) = feed(&taken, 0);
+        let error = loop {
+            match feed.poll(Take::Both, Duration::from_secs(60)) {
+                Ok(SourceEvent::Records(_)) => {}
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.code(), "file_not_as_taken", "{error}");
+        assert!(error.to_string().contains("a.jsonl"), "{error}");
     }
 }

@@ -64,6 +64,7 @@ fn the_example_names_every_option_and_its_default() {
         ("REGISTRY_PASSWORD", "b"),
         ("ALERT_URL", "https://alerts.example/"),
         ("ALERT_SECRET", "c"),
+        ("SMTP_URL", "smtps://mail.example/"),
     ];
     parse_with(&whole, set).unwrap();
     let without = parse_with(&text, &[]).unwrap();

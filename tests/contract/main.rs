@@ -28,6 +28,7 @@ mod decode_json;
 mod files;
 mod fuzz;
 mod memory;
+mod notify;
 mod pipeline;
 mod profile;
 mod registry;

@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
-use tidegauge::alerting::{Alerting, Medium, TargetSettings};
+use tidegauge::alerting::{Alerting, Medium, TargetSettings, Topic};
 use tidegauge::alerts::Rule;
 use tidegauge::config::{Environment, Settings};
 use tidegauge::engine::event::{PartitionId, Positions};
@@ -121,13 +124,16 @@ impl Setup {
     }
 
     fn instance(&self, url: &str) -> Instance {
-        let target = TargetSettings {
+        self.instance_telling(TargetSettings {
             name: "hook".to_owned(),
             medium: Medium::Webhook,
             url: url.to_owned(),
             secret: Some("s3cret".to_owned()),
             timeout: Duration::from_secs(2),
-        };
+        })
+    }
+
+    fn instance_telling(&self, target: TargetSettings) -> Instance {
         let (clickhouse, telemetry) = (self.clickhouse.clone(), Telemetry::new());
         let alerting = Alerting::new(rules(), &[target], 2, clickhouse, telemetry).unwrap();
         let (flushed, said) = watch::channel(0);
@@ -298,6 +304,92 @@ fn windows_with_few_labels_say_nothing() {
     setup.write(&GOLDEN[..3], 0.6, 2);
     setup.instance(receiver.url()).end(&setup);
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+}
+
+/// All records of a topic with three partitions, until there are so many changes: partition, key, idempotency key and
+/// value.
+fn told_in(
+    kafka: &services::Kafka,
+    topic: &str,
+    changes: usize,
+) -> Vec<(i32, String, String, Json)> {
+    let mut config = kafka.client_config();
+    let consumer: BaseConsumer = config.set("group.id", "reader").create().unwrap();
+    let mut from = TopicPartitionList::new();
+    for partition in 0..3 {
+        from.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&from).unwrap();
+    let mut told: Vec<(i32, String, String, Json)> = Vec::new();
+    wait_until(&format!("{changes} changes in {topic}"), DEADLINE, || {
+        if let Some(Ok(record)) = consumer.poll(Duration::from_millis(100)) {
+            let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+            let headers = record.headers().unwrap();
+            let header = headers.iter().find(|header| header.key == "idempotency-key").unwrap();
+            let value = serde_json::from_slice(record.payload().unwrap()).unwrap();
+            told.push((record.partition(), text(record.key()), text(header.value), value));
+        }
+        let keys: std::collections::BTreeSet<_> = told.iter().map(|(_, _, key, _)| key).collect();
+        keys.len() >= changes
+    });
+    told
+}
+
+/// A topic in place of a webhook: while the broker does not answer rules go on, and then each change is there in order.
+#[test]
+fn a_topic_gets_each_change_in_order_once_its_broker_is_back() {
+    let (setup, kafka) = (Setup::start(), services::Kafka::start());
+    kafka.create_topic("told", 3, &[]);
+    let topic = Topic {
+        name: "told".to_owned(),
+        brokers: kafka.bootstrap(),
+        properties: vec![("client.id".to_owned(), "rules".to_owned())],
+    };
+    let target = TargetSettings {
+        name: "topic".to_owned(),
+        medium: Medium::Kafka(topic),
+        url: String::new(),
+        secret: None,
+        timeout: Duration::from_secs(2),
+    };
+    kafka.pause();
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let instance = setup.instance_telling(target);
+    setup.wait_for("opened");
+    setup.write(&GOLDEN, 0.9, 2);
+    instance.flush();
+    setup.wait_for("resolved");
+    let left = "SELECT count() FROM tidegauge.notifications FINAL WHERE target = 'topic' AND status = 'pending'";
+    assert_eq!(setup.server.query(left), "2\n");
+    kafka.resume();
+    wait_until("both to be taken", DEADLINE, || setup.server.query(left) == "0\n");
+    instance.end(&setup);
+    let mut told = told_in(&kafka, "told", 2);
+    // An attempt that was given up may have arrived all the same: who has seen its key drops it.
+    told.dedup_by(|a, b| a.2 == b.2);
+    let states: Vec<_> = told.iter().map(|(_, _, _, change)| change["state"].clone()).collect();
+    assert_eq!(states, ["opened", "resolved"]);
+    for (partition, key, idempotency_key, change) in &told {
+        assert_eq!(
+            (partition, key),
+            (&told[0].0, &told[0].1),
+            "all of an alert are in one partition"
+        );
+        assert!(idempotency_key.starts_with(&**key));
+        assert_eq!(change["idempotency_key"], **idempotency_key);
+    }
+
+    // The same through the program and its configuration.
+    kafka.create_topic("tried", 3, &[]);
+    let topics = ["tried.inferences", "tried.labels"];
+    let more = format!(
+        "{}\n[[notify]]\nname = \"topic\"\ntype = \"kafka\"\ntopic = \"tried\"\n",
+        sections(topics, "json")
+    );
+    let mut job = Job::new("tried", &kafka, &setup.server, topics, &requests::settings(), &more);
+    let said = job.run(&["alerts", "test"], 0, DEADLINE);
+    assert!(said.contains("topic  topic tried has it"), "{said}");
+    assert_eq!(told_in(&kafka, "tried", 1)[0].3["state"], "test");
 }
 
 /// The whole program, killed once the row of a change is acknowledged, and once more when its note is.

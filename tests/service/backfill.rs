@@ -6,8 +6,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::Field;
 use serde_json::Value as Json;
 use tempfile::TempDir;
+use tidegauge::report::instant;
 
 use super::end_to_end::sections;
 use crate::support::job::{Job, METRIC_TABLES};
@@ -24,7 +27,7 @@ const DAY_MS: i64 = 86_400_000;
 const PUSHER: &str = "pusher";
 
 /// Records that arrive at their own times, in order: of these none is late.
-fn punctual(seed: u64) -> Vec<Message> {
+pub(crate) fn punctual(seed: u64) -> Vec<Message> {
     let mut messages: Vec<Message> = requests::make(seed, INFERENCES, 1, 12)
         .into_iter()
         .filter_map(|message| {
@@ -71,7 +74,7 @@ fn write_files(folder: &Path, messages: &[Message]) -> [PathBuf; 3] {
 }
 
 /// All rows of a job's metric tables, as text, in order.
-fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
+pub(crate) fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
     let of_table = |(table, _): (&str, &[&str])| {
         let sql = format!(
             "SELECT * EXCEPT (job) FROM tidegauge.{table} FINAL \
@@ -82,7 +85,7 @@ fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
     METRIC_TABLES.into_iter().flat_map(of_table).collect()
 }
 
-fn must_be_equal(found: &[String], expected: &[String]) {
+pub(crate) fn must_be_equal(found: &[String], expected: &[String]) {
     assert!(expected.len() > 1000, "{} rows show nothing", expected.len());
     let differs = found.iter().zip(expected).find(|(found, expected)| found != expected);
     assert_eq!(differs, None);
@@ -164,6 +167,48 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     assert_eq!(letter["file"], inferences);
 }
 
+/// A Parquet file says what JSON Lines say: counts are whole numbers, times are times, and NULL is NULL.
+fn must_equal_parquet(job: &mut Job, folder: &Path) {
+    let path = folder.join("rows.parquet");
+    let path = path.to_str().unwrap();
+    for table in ["serving", "quality_binary", "data_quality"] {
+        let fixed = ["query", table, "--job", "history", "--segment", "*", "--grain", "1h"];
+        let lines = job.run(&[&fixed[..], &["--format", "jsonl"]].concat(), 0, DEADLINE);
+        job.run(&[&fixed[..], &["-o", path]].concat(), 0, DEADLINE);
+        let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+        let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+        let lines: Vec<Json> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.len() > 20, "{} rows of {table}", lines.len());
+        assert_eq!(rows.len(), lines.len(), "{table}");
+        let (mut nulls, mut figures) = (0, 0);
+        for (row, line) in rows.iter().zip(&lines) {
+            let line = line.as_object().unwrap();
+            assert_eq!(row.len(), line.len(), "{table}");
+            for (name, field) in row.get_column_iter() {
+                let found: Json = match field {
+                    Field::Null => Json::Null,
+                    Field::ULong(count) => (*count).into(),
+                    Field::Double(figure) => (*figure).into(),
+                    Field::Str(text) => text.clone().into(),
+                    Field::TimestampMillis(time) => instant(*time).into(),
+                    other => panic!("{table}.{name} is {other:?}"),
+                };
+                nulls += usize::from(found.is_null());
+                figures += usize::from(found.is_f64());
+                let is_same = match (found.as_f64(), line[name].as_f64()) {
+                    (Some(found), Some(said)) => found.total_cmp(&said).is_eq(),
+                    _ => found == line[name],
+                };
+                assert!(is_same, "{table}.{name} is {found}, in JSON Lines {}", line[name]);
+            }
+        }
+        assert!(figures > 0 && (nulls > 0 || table == "serving"), "{table}: {nulls} of {figures}");
+    }
+    let refused = job.run(&["query", "serving", "--format", "parquet"], 2, DEADLINE);
+    assert!(refused.contains("--output FILE"), "{refused}");
+}
+
 /// What `query` and `report` show of the stored rows are the database's own figures, and those of the files alone.
 fn must_show(job: &mut Job, clickhouse: &ClickHouse, folder: &Path) {
     let columns = "window_start,model,n,auroc,auroc_lower,undefined";
@@ -186,6 +231,8 @@ fn must_show(job: &mut Job, clickhouse: &ClickHouse, folder: &Path) {
     let said = job.run(&query(&["--grain", "1h", "--format", "csv", "--limit", "3"]), 0, DEADLINE);
     assert_eq!(said.lines().count(), 4, "{said}");
     assert_eq!(said.lines().next(), Some(columns));
+
+    must_equal_parquet(job, folder);
 
     // Merged states of the database say the same of the whole time as the engine in memory says of the files.
     let labels = folder.join("labels-*.jsonl");

@@ -18,3 +18,4 @@ mod reference;
 mod refusals;
 mod rolling;
 mod services;
+mod watch;

@@ -36,7 +36,8 @@ pub struct File {
 }
 
 impl File {
-    fn find(path: PathBuf) -> Result<Self, FileError> {
+    /// The file at a path, as it is now. Refused where it is a folder, empty, or named after no format.
+    pub fn find(path: PathBuf) -> Result<Self, FileError> {
         let about = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
         if about.is_dir() {
             let reason = "it is a folder: name its files, like 'FOLDER/*.parquet'".to_owned();
@@ -75,8 +76,14 @@ fn format_of(path: &Path) -> Option<FileFormat> {
 }
 
 /// The files of one stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileList(Vec<File>);
+
+impl From<File> for FileList {
+    fn from(file: File) -> Self {
+        Self(vec![file])
+    }
+}
 
 impl FileList {
     /// All files that fit the paths and patterns (`*`, `?`, `[ab]`, `**` for folders), pattern by pattern, by name.
@@ -92,6 +99,11 @@ impl FileList {
             }
         }
         Ok(Self(files))
+    }
+
+    /// One file after the last.
+    pub fn push(&mut self, file: File) {
+        self.0.push(file);
     }
 
     /// They, in the order in which they are read.

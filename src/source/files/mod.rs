@@ -5,6 +5,8 @@
 //! what Parquet knows as a time becomes milliseconds since 1970-01-01 UTC.
 
 mod list;
+mod folder;
+mod taken;
 mod object;
 mod lines;
 mod csv;
@@ -12,7 +14,9 @@ mod parquet;
 
 use std::path::{Path, PathBuf};
 
+pub use folder::{Folder, Landed};
 pub use list::{File, FileFormat, FileList};
+pub use taken::{Next, Taken, TakenFile};
 
 /// Which columns the records are made of. Other columns are not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,6 +120,23 @@ pub enum FileError {
         /// Its size now.
         is: u64,
     },
+    /// A file that a job has taken holds more or less than it did then.
+    #[error(
+        "{file} ends at offset {is} of the job and ended at {was} when it was taken: put it back as it was"
+    )]
+    OtherRecords {
+        /// The file.
+        file: PathBuf,
+        /// Where it ended.
+        was: i64,
+        /// Where it ends.
+        is: i64,
+    },
+    /// The list of files taken lies in tables that were put back to an older state.
+    #[error(
+        "the tables were put back to an older state, and with them the list of files taken: start again"
+    )]
+    WentBack,
 }
 
 impl FileError {
@@ -129,6 +150,8 @@ impl FileError {
             Self::MissingColumn { .. } => "file_column_missing",
             Self::Broken { .. } => "file_broken",
             Self::Changed { .. } => "file_changed",
+            Self::OtherRecords { .. } => "file_not_as_taken",
+            Self::WentBack => "files_went_back",
         }
     }
 }
@@ -189,6 +212,17 @@ impl FileReader {
         }
     }
 
+    /// The same, where the first record has this offset.
+    #[must_use]
+    pub fn starting_at(self, first_offset: i64) -> Self {
+        Self { first_offset, ..self }
+    }
+
+    /// Adds a file that is read after the last.
+    pub fn push(&mut self, file: File) {
+        self.files.push(file);
+    }
+
     /// Opens every file: what is wrong with its format or columns shows before anything is read.
     pub fn check(&self) -> Result<(), FileError> {
         self.files.files().iter().try_for_each(|file| open(file, &self.columns).map(drop))
@@ -225,6 +259,12 @@ impl FileReader {
     /// The offset after the last record that was read.
     pub fn position(&self) -> i64 {
         self.first_offset + signed(self.record)
+    }
+
+    /// The file that was read to its end last; none before the first.
+    pub fn last_path(&self) -> Option<PathBuf> {
+        let last = self.index.checked_sub(1)?;
+        self.files.files().get(last).map(|file| file.path.clone())
     }
 
     /// The file that is read; none after the last.

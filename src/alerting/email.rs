@@ -1,0 +1,106 @@
+//! Changes as letters over SMTP.
+
+use std::time::Duration;
+
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MessageBuilder};
+use lettre::transport::smtp::AsyncSmtpTransport;
+use lettre::{AsyncTransport as _, Message, Tokio1Executor};
+use reqwest::Url;
+use serde_json::Value as Json;
+
+use super::message::{sentence, text};
+use super::target::Letter;
+use crate::sink::with_sources;
+
+/// As with webhooks: whoever has seen it drops the repetition. The letter's ID says the same to mail programs.
+#[derive(Clone)]
+struct IdempotencyKey(String);
+
+impl Header for IdempotencyKey {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Idempotency-Key")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), self.0.clone())
+    }
+}
+
+/// A mail server, and who writes to whom.
+pub(super) struct Post {
+    server: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+    to: Vec<Mailbox>,
+    timeout: Duration,
+}
+
+impl Letter {
+    /// What is wrong with these addresses or with the server's, if anything is. No text shows the server's, which may
+    /// hold a password.
+    pub fn check(&self, url: &str) -> Result<(), String> {
+        let parsed = Url::parse(url).map_err(|error| error.to_string())?;
+        let is_clear = match parsed.scheme() {
+            "smtps" => false,
+            "smtp" => parsed.query_pairs().all(|(key, value)| key != "tls" || value != "required"),
+            _ => return Err("it begins with neither smtp:// nor smtps://".to_owned()),
+        };
+        let is_near = matches!(parsed.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if is_clear && !is_near && parsed.password().is_some() {
+            return Err("it would send the password in clear text: write smtps://, or smtp:// with ?tls=required"
+                .to_owned());
+        }
+        mailbox(&self.from)?;
+        if self.to.is_empty() {
+            return Err("it needs `to`, like [\"on-call@example.org\"]".to_owned());
+        }
+        self.to.iter().try_for_each(|to| mailbox(to).map(drop))
+    }
+}
+
+fn mailbox(text: &str) -> Result<Mailbox, String> {
+    text.parse().map_err(|error| format!("`{text}` is no mail address: {error}"))
+}
+
+impl Post {
+    /// Connects to nothing yet. One attempt takes at most `timeout`.
+    pub(super) fn new(url: &str, letter: &Letter, timeout: Duration) -> Result<Self, String> {
+        letter.check(url)?;
+        let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url);
+        let server = server.map_err(|error| with_sources(&error))?.timeout(Some(timeout)).build();
+        let to = letter.to.iter().map(|to| mailbox(to)).collect::<Result<_, _>>()?;
+        Ok(Self { server, from: mailbox(&letter.from)?, to, timeout })
+    }
+
+    /// Sends one, and waits until the server has taken it; what it answered.
+    pub(super) async fn send(&self, change: &Json) -> Result<String, String> {
+        let letter = self.letter(change).map_err(|error| with_sources(&error))?;
+        let sent = tokio::time::timeout(self.timeout, self.server.send(letter)).await;
+        let answer = sent
+            .map_err(|_| format!("no answer within {:?}", self.timeout))?
+            .map_err(|error| with_sources(&error))?;
+        let said: Vec<&str> = answer.message().collect();
+        Ok(format!("{} {}", answer.code(), said.join(" ")).trim().to_owned())
+    }
+
+    fn letter(&self, change: &Json) -> Result<Message, lettre::error::Error> {
+        let key = text(change, "idempotency_key");
+        let plain: String = key
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' })
+            .collect();
+        let to = |builder: MessageBuilder, to: &Mailbox| builder.to(to.clone());
+        let start = Message::builder()
+            .from(self.from.clone())
+            .message_id(Some(format!("<{plain}@tidegauge>")))
+            .subject(sentence(change))
+            .header(IdempotencyKey(key.to_owned()))
+            .header(ContentType::TEXT_PLAIN);
+        let body = format!("{}\n\n{change:#}\n", sentence(change));
+        self.to.iter().fold(start, to).body(body)
+    }
+}

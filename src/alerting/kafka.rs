@@ -1,0 +1,54 @@
+//! Changes as records of a Kafka topic: the JSON of webhooks as value, the alert as key, so that all changes of one
+//! alert stand in one partition and in order.
+
+use std::time::Duration;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, ThreadedProducer};
+use serde_json::Value as Json;
+use tokio::sync::oneshot;
+
+use super::target::Topic;
+use crate::sink::dead_letter::{Acknowledging, acknowledged};
+use crate::source::kafka::{client_config, without_values};
+
+/// As with webhooks: whoever has seen it drops the repetition.
+const KEY_HEADER: &str = "idempotency-key";
+
+/// Sends changes to a topic.
+pub(super) struct Publisher {
+    producer: ThreadedProducer<Acknowledging>,
+    topic: String,
+}
+
+impl Publisher {
+    /// Connects by itself, later. One attempt takes at most `timeout`.
+    pub(super) fn new(topic: &Topic, timeout: Duration) -> Result<Self, String> {
+        let mut config = client_config(&topic.brokers, &topic.properties);
+        let timeout_ms = timeout.as_millis().max(1).to_string();
+        config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0");
+        config.set("message.timeout.ms", timeout_ms);
+        let producer = config.create_with_context(Acknowledging);
+        let producer = producer.map_err(|error| without_values(&error))?;
+        Ok(Self { producer, topic: topic.name.clone() })
+    }
+
+    /// Sends one, and waits until all replicas have it.
+    pub(super) async fn send(&self, change: &Json) -> Result<String, String> {
+        let key = change["idempotency_key"].as_str().unwrap_or_default();
+        // The rest is the number of the change.
+        let alert = key.rsplit_once('-').map_or(key, |(alert, _)| alert);
+        let body = change.to_string();
+        let headers = [(KEY_HEADER, key), ("content-type", "application/json")];
+        let headers = headers.into_iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: Some(value) })
+        });
+        let (sender, acknowledgement) = oneshot::channel();
+        let record = BaseRecord::<str, str, _>::with_opaque_to(&self.topic, Box::new(sender));
+        let record = record.key(alert).payload(&body).headers(headers);
+        let failed = |error| format!("topic {}: {}", self.topic, without_values(&error));
+        self.producer.send(record).map_err(|(error, _)| failed(error))?;
+        acknowledged(acknowledgement).await.map_err(failed)?;
+        Ok(format!("topic {} has it", self.topic))
+    }
+}

@@ -1,0 +1,91 @@
+//! A job over files: how it is bound, what its pipeline goes by, and what is said at its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Failure;
+use super::processor::{bind_in_time, dead_letter_limit};
+use crate::config::Settings;
+use crate::engine::outcome::Outcome;
+use crate::pipeline::{PipelineSettings, Totals};
+use crate::sink::clickhouse::ClickHouse;
+use crate::sink::job::{BindError, JobBinding};
+use crate::telemetry::{Telemetry, outcome_index};
+
+/// What was done, and whether that was all.
+pub(super) struct Filled {
+    pub(super) totals: Totals,
+    pub(super) is_complete: bool,
+}
+
+/// The job's generation. Whoever has not written anything under the name may change his mind.
+pub(super) async fn bind(
+    clickhouse: &ClickHouse,
+    binding: &JobBinding,
+    telemetry: &Telemetry,
+) -> Result<u16, Failure> {
+    match bind_in_time(clickhouse, binding, telemetry).await {
+        Err(refused @ BindError::OtherConfiguration { .. }) => {
+            let Some(unused) = clickhouse.unused(binding).await? else {
+                return Err(refused.into());
+            };
+            Ok(clickhouse.rebind(binding, &unused).await?)
+        }
+        bound => Ok(bound?),
+    }
+}
+
+/// One partition, and all else as configured.
+pub(super) fn pipeline_settings(settings: &Settings) -> Result<PipelineSettings, Failure> {
+    Ok(PipelineSettings {
+        decoders: settings.decoders(),
+        schemas: settings.schemas()?,
+        job: settings.job.clone(),
+        partitions: 1,
+        grains: settings.grains.clone(),
+        flush_interval: settings.clickhouse.flush_interval,
+        state_budget_bytes: settings.state_budget_bytes,
+        drain_budget: settings.drain_budget,
+        dead_letter_limit: dead_letter_limit(settings),
+        shard: Arc::new(settings.shard.clone()),
+    })
+}
+
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a figure for people"
+)]
+pub(super) fn per_second(count: u64, elapsed: Duration) -> u64 {
+    (count as f64 / elapsed.as_secs_f64().max(1e-3)).round() as u64
+}
+
+pub(super) fn summary(job: &str, bytes: u64, filled: &Filled, as_json: bool) -> String {
+    let Filled { totals, is_complete } = filled;
+    let sum = |outcome| totals.outcomes.iter().map(|of| of[outcome_index(outcome)]).sum::<u64>();
+    let [inferences, labels] = totals.records;
+    let (accepted, duplicate) = (sum(Outcome::Accepted), sum(Outcome::Duplicate));
+    let rejected = sum(Outcome::Dead);
+    let seconds = totals.elapsed.as_secs_f64();
+    let rate = per_second(inferences + labels, totals.elapsed);
+    let rows = totals.rows_written;
+    if as_json {
+        let object = serde_json::json!({
+            "job": job, "complete": is_complete, "inferences": inferences, "labels": labels,
+            "accepted": accepted, "duplicates": duplicate, "rejected": rejected,
+            "rows_written": rows, "bytes": bytes, "seconds": seconds, "records_per_s": rate,
+        });
+        return format!("{object}\n");
+    }
+    let end = if *is_complete {
+        "all rows are written and sealed"
+    } else {
+        "interrupted: start it again with the same arguments, nothing is lost"
+    };
+    format!(
+        "job {job}: {inferences} inferences and {labels} labels read in {seconds:.1} s ({rate}/s)\n\
+         accepted {accepted}, duplicates {duplicate}, rejected {rejected}; {rows} rows written\n{end}\n"
+    )
+}

@@ -1,0 +1,177 @@
+//! A folder that files land in: which of them are there as a whole.
+//!
+//! Nothing tells a reader that a writer has finished, on a local disk or in a bucket that is mounted. So a file counts
+//! as whole when two looks find it with the same size and time of change; and names that writers give to what is not
+//! finished are not looked at. Who renames a finished file into the folder is safe whatever his pauses are.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{FileError, unreadable};
+
+/// Ends of names that are still written to.
+const UNFINISHED: [&str; 6] = [".tmp", ".temp", ".part", ".partial", ".crdownload", "~"];
+
+/// What changes when somebody writes to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    /// None where the file system keeps none.
+    modified: Option<SystemTime>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    stamp: Stamp,
+    /// Somebody has dealt with the file as it is.
+    is_settled: bool,
+}
+
+/// A file that is there as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landed {
+    /// Its path within the folder, with `/` between the parts.
+    pub name: String,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// The files of a folder that fit some patterns.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+    patterns: Vec<String>,
+    seen: BTreeMap<PathBuf, Seen>,
+}
+
+impl Folder {
+    /// A folder of which nothing has been seen. Patterns are relative to it: `*`, `?`, `[ab]`, `**` for folders.
+    pub fn new(path: &Path, patterns: &[String]) -> Self {
+        Self { path: path.to_owned(), patterns: patterns.to_vec(), seen: BTreeMap::new() }
+    }
+
+    /// One look: the whole files that are not settled, by name, and how many others may still be written to.
+    pub fn look(&mut self) -> Result<(Vec<Landed>, usize), FileError> {
+        std::fs::read_dir(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        let mut seen = BTreeMap::new();
+        let (mut landed, mut unfinished) = (Vec::new(), 0);
+        for path in self.matching()? {
+            // What is gone again was not there.
+            let Some(stamp) = stamp(&path) else { continue };
+            let before = self.seen.get(&path).filter(|before| before.stamp == stamp);
+            match before {
+                Some(Seen { is_settled: true, .. }) => {}
+                Some(_) => landed.push(Landed { name: self.name(&path), path: path.clone() }),
+                None => unfinished += 1,
+            }
+            let is_settled = before.is_some_and(|before| before.is_settled);
+            seen.insert(path, Seen { stamp, is_settled });
+        }
+        self.seen = seen;
+        landed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok((landed, unfinished))
+    }
+
+    /// The file has been dealt with: it is not given again, unless somebody writes to it.
+    pub fn settle(&mut self, path: &Path) {
+        if let Some(seen) = self.seen.get_mut(path) {
+            seen.is_settled = true;
+        }
+    }
+
+    /// Whether the file is as the last look found it.
+    pub fn is_unchanged(&self, path: &Path) -> bool {
+        self.seen.get(path).is_some_and(|seen| stamp(path) == Some(seen.stamp))
+    }
+
+    fn matching(&self) -> Result<Vec<PathBuf>, FileError> {
+        let mut found = Vec::new();
+        for pattern in &self.patterns {
+            let folder = glob::Pattern::escape(&self.path.to_string_lossy());
+            let unusable = |reason: String| FileError::Unreadable { file: pattern.into(), reason };
+            let paths = glob::glob(&format!("{folder}/{pattern}"));
+            for path in paths.map_err(|error| unusable(error.to_string()))? {
+                let path = path.map_err(|error| unusable(error.to_string()))?;
+                if !is_unfinished(&self.name(&path)) && !found.contains(&path) {
+                    found.push(path);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn name(&self, path: &Path) -> String {
+        let name = path.strip_prefix(&self.path).unwrap_or(path);
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// None for what is no file.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let about = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    Some(Stamp { bytes: about.len(), modified: about.modified().ok() })
+}
+
+/// Names of what is not finished, and of what tools leave beside their files: hidden ones, `_SUCCESS`, `a.csv.part`.
+fn is_unfinished(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    UNFINISHED.iter().any(|end| lower.ends_with(end))
+        || name.split('/').any(|part| part.starts_with(['.', '_']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    fn names(look: (Vec<Landed>, usize)) -> (Vec<String>, usize) {
+        (look.0.into_iter().map(|landed| landed.name).collect(), look.1)
+    }
+
+    #[test]
+    fn a_file_is_given_when_two_looks_find_it_the_same_and_until_it_is_settled() {
+        let temp = TempDir::new().unwrap();
+        let path = temp.path().join("b[1].csv");
+        fs::create_dir(temp.path().join("day")).unwrap();
+        let mut folder = Folder::new(temp.path(), &["*.csv".to_owned(), "**/*.csv".to_owned()]);
+        let mut look = || names(folder.look().unwrap());
+        let some = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(look(), (vec![], 0));
+        fs::write(&path, "1\n").unwrap();
+        assert_eq!(look(), (vec![], 1));
+        fs::write(&path, "1\n2\n").unwrap();
+        assert_eq!(look(), (vec![], 1), "it has grown");
+        // A file that was finished elsewhere, in a folder of its own.
+        fs::write(temp.path().join("x.tmp"), "3\n").unwrap();
+        fs::rename(temp.path().join("x.tmp"), temp.path().join("day/a.csv")).unwrap();
+        assert_eq!(look(), (some(&["b[1].csv"]), 1));
+        assert_eq!(look(), (some(&["b[1].csv", "day/a.csv"]), 0));
+        folder.settle(&path);
+        assert_eq!(names(folder.look().unwrap()), (some(&["day/a.csv"]), 0));
+        assert!(folder.is_unchanged(&path));
+        fs::write(&path, "other\n").unwrap();
+        assert!(!folder.is_unchanged(&path));
+        assert_eq!(names(folder.look().unwrap()), (some(&["day/a.csv"]), 1));
+        assert_eq!(names(folder.look().unwrap()), (some(&["b[1].csv", "day/a.csv"]), 0));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(names(folder.look().unwrap()), (some(&["day/a.csv"]), 0));
+    }
+
+    #[test]
+    fn what_is_not_finished_and_what_tools_leave_is_not_looked_at() {
+        for name in ["a.csv.tmp", "a.csv.PART", ".a.csv", "_tmp/a.csv", "_SUCCESS", "a.csv~"] {
+            assert!(is_unfinished(name), "{name}");
+        }
+        assert!(!is_unfinished("day_1/a_b.csv"));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_and_not_an_empty_one() {
+        let temp = TempDir::new().unwrap();
+        let mut folder = Folder::new(&temp.path().join("gone"), &["*".to_owned()]);
+        assert_eq!(folder.look().unwrap_err().code(), "file_unreadable");
+    }
+}
