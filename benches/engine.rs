@@ -169,6 +169,7 @@ fn settings() -> ShardSettings {
         caps: Caps { models: 1000, versions: 100, segments: 1000, features: 100 },
         dimensions: vec!["region".into(), "channel".into()],
         models: vec![ModelSettings { dimensions: vec![0, 1], ..ModelSettings::default() }],
+        custom: Vec::new(),
     }
 }
 
@@ -244,6 +245,7 @@ fn flush(c: &mut Criterion) {
             value: None,
             thresholds: Vec::new(),
             reference,
+            custom: Vec::new(),
         };
         let mut group = c.benchmark_group(format!("flush of 10,073 keys {name}"));
         group.sample_size(10);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::ShardSettings;
 use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
+use crate::engine::metrics::custom::{self, CustomMetric};
 use crate::engine::metrics::reference::Profile;
 use crate::engine::metrics::{Families, MetricTable};
 use crate::engine::state::{Key, StateRow, Version};
@@ -47,17 +48,20 @@ impl Merged {
             reference: about.reference.as_deref(),
         };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
-        let rows = self.families.figures(&context).into_iter();
-        rows.map(|(table, values)| MetricRow {
-            table,
-            key: key.clone(),
-            grain: Arc::clone(&about.grain),
-            undefined: undefined(table, &values),
-            values,
-            sealed: about.sealed,
-            version,
-        })
-        .collect()
+        let mut rows = self.families.figures(&context);
+        let own = custom::rows(&about.custom, &rows);
+        rows.extend(own.into_iter().map(|row| (MetricTable::Custom, row)));
+        rows.into_iter()
+            .map(|(table, values)| MetricRow {
+                table,
+                key: key.clone(),
+                grain: Arc::clone(&about.grain),
+                undefined: undefined(table, &values),
+                values,
+                sealed: about.sealed,
+                version,
+            })
+            .collect()
     }
 }
 
@@ -76,6 +80,8 @@ pub struct RowContext {
     pub thresholds: Vec<f64>,
     /// What the model's windows are compared with.
     pub reference: Option<Arc<Profile>>,
+    /// The custom metrics of the key.
+    pub custom: Vec<Arc<CustomMetric>>,
 }
 
 /// One row of one metric table.
@@ -152,6 +158,7 @@ fn merged_rows(
             value: model.value,
             thresholds: model.thresholds,
             reference: model.reference,
+            custom: settings.custom_of(&key.model, &key.segment),
         };
         merged.rows(key, &about)
     });

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::guard::{Guarded, Refusal};
 use super::inputs::{Counts, InputArgs, Inputs};
-use super::processor::{bind_in_time, dead_letter_limit};
+use super::processor::{bind_in_time, dead_letter_limit, define_in_time};
 use super::{ConfigFile, Failure, runtime, terminal};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
@@ -105,6 +105,7 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
         }
         bound => bound?,
     };
+    define_in_time(&clickhouse, &settings, &telemetry).await?;
     let progress = FeedProgress::default();
     let letters = Rejected::new(progress.clone(), args.rejected.as_deref())?;
     let refusal = Refusal::default();

@@ -8,9 +8,13 @@ mod raw;
 pub(crate) mod values;
 mod reader;
 mod shard;
+mod section;
+mod expression;
+mod metrics;
 mod alerts;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{ConfigError, Place};
@@ -25,6 +29,7 @@ use crate::decode::fields::FieldPaths;
 use crate::engine::ShardSettings;
 use crate::engine::event::Stream;
 use crate::engine::time::Millis;
+use crate::sink::definitions::MetricDefinition;
 use crate::sink::tables::{Databases, Engine};
 use crate::source::kafka::Start;
 use crate::telemetry::LogFormat;
@@ -64,6 +69,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Memory that shards may hold, all together.
     pub state_budget_bytes: usize,
+    /// The custom metrics, by name, with what the catalogue says of them.
+    pub metrics: Vec<MetricDefinition>,
     /// Rules over metric rows.
     pub rules: Vec<Rule>,
     /// Who is told of their alerts.
@@ -173,6 +180,7 @@ impl Settings {
             labels,
             registry: registry(&reader)?,
             grains: Vec::new(),
+            metrics: metrics::metrics(&reader)?,
             rules: Vec::new(),
             targets: alerts::targets(&reader)?,
             clickhouse: database(&reader)?,
@@ -188,7 +196,9 @@ impl Settings {
             },
         };
         settings.grains = grains(&reader, settings.shard.window)?;
-        settings.rules = alerts::rules(&reader, settings.shard.window, &settings.grains)?;
+        settings.shard.custom = settings.metrics.iter().map(|it| Arc::clone(&it.metric)).collect();
+        settings.rules =
+            alerts::rules(&reader, settings.shard.window, &settings.grains, &settings.metrics)?;
         settings.check(&reader)?;
         Ok(settings)
     }
@@ -243,7 +253,8 @@ impl Settings {
     }
 
     /// Hex digest of all that decides what a row says: two live configurations of one job must agree in it. Brokers,
-    /// secrets, intervals and sizes of memory are not in it.
+    /// secrets, intervals and sizes of memory are not in it. Custom metrics are, since of two instances that write a
+    /// window with other metrics nobody could say which is right; what the catalogue says of them is not.
     pub fn digest(&self) -> String {
         let mut shard = self.shard.clone();
         shard.generation = 0;
@@ -260,6 +271,7 @@ impl Settings {
         // What a job of an earlier version could not set: its digest stays where it is not set.
         let text = text
             .replace(", thresholds: []", "")
+            .replace(", custom: []", "")
             .replace(", features: 256 }", " }")
             .replace(", reference: None", "");
         let text = if ids.iter().any(Option::is_some) { format!("{text} {ids:?}") } else { text };

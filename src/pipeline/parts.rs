@@ -294,6 +294,7 @@ impl Parts {
             value: model.value,
             thresholds: model.thresholds,
             reference: model.reference,
+            custom: self.settings.custom_of(&key.model, &key.segment),
         };
         Ok(merged.rows(key, &about))
     }
@@ -380,6 +381,7 @@ mod tests {
             caps: Caps { models: 9, versions: 9, segments: 9, features: 9 },
             dimensions: Vec::new(),
             models: Vec::new(),
+            custom: Vec::new(),
         };
         Parts::new(Arc::new(settings), &[HOUR])
     }

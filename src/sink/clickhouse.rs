@@ -15,6 +15,7 @@ pub use super::migrate::Migrated;
 use super::alerts::{Notification, SeenRow};
 use super::connection::Connection;
 use super::ddl::{Databases, Engine};
+use super::definitions::{self, MetricDefinition};
 use super::job::{self, BindError, JobBinding, Unused};
 use super::rows::{self, RowFilter};
 use super::summary::{self, Grain, ModelSummary};
@@ -96,6 +97,14 @@ impl ClickHouse {
         generation: u16,
     ) -> Result<(), BindError> {
         job::still_bound(&self.connection, binding, generation).await.map(drop)
+    }
+}
+
+/// What the configuration defines.
+impl ClickHouse {
+    /// Writes down the custom metrics, where they are not there yet as they are.
+    pub async fn define(&self, metrics: &[MetricDefinition]) -> Result<(), SinkError> {
+        definitions::write_metrics(&self.connection, metrics).await
     }
 }
 

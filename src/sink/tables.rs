@@ -24,6 +24,8 @@ pub enum Table {
     Alerts,
     /// Who is to be told of them, and who has been.
     Notifications,
+    /// Metrics that the configuration defines.
+    CustomMetrics,
 }
 
 /// A column of a table or view.
@@ -76,6 +78,7 @@ impl Table {
             Self::Metric(table) => table.name(),
             Self::Alerts => "alerts",
             Self::Notifications => "notifications",
+            Self::CustomMetrics => "custom_metrics",
         }
     }
 
@@ -88,6 +91,7 @@ impl Table {
             Self::Metric(table) => metric_table(table),
             Self::Alerts => alerts(),
             Self::Notifications => notifications(),
+            Self::CustomMetrics => custom_metrics(),
         }
     }
 }
@@ -96,7 +100,7 @@ impl Table {
 pub fn tables() -> Vec<TableSpec> {
     let mut all = vec![migrations(), jobs()];
     all.extend(Table::all().map(Table::spec));
-    all.extend([Table::Alerts, Table::Notifications].map(Table::spec));
+    all.extend([Table::Alerts, Table::Notifications, Table::CustomMetrics].map(Table::spec));
     all
 }
 
@@ -376,6 +380,30 @@ fn notifications() -> TableSpec {
         ],
         key: vec!["job", "idempotency_key", "target"],
         version: Some("row_version"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+fn custom_metrics() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "custom_metrics",
+        comment: "Metrics that configurations define, as they were at the job's last start: what the table custom holds"
+            .to_owned(),
+        columns: vec![
+            job_column(),
+            c("metric", NAME, "Name of the metric"),
+            c("expression", TEXT, "What it is computed from"),
+            c("models", TEXT, "Names and globs of the models that have it"),
+            c("segments", TEXT, "Globs of the segments that have it"),
+            c("unit", NAME, "What it is in"),
+            c("better", NAME, "higher, lower, zero (the nearer to 0 the better) or none"),
+            c("description", TEXT, "What it says"),
+            c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
+        ],
+        key: vec!["job", "metric"],
+        version: Some("created"),
         by_month: false,
         settings: "",
     }

@@ -280,6 +280,7 @@ impl Written {
                     value: rule.value.map(shard::value_matrix),
                     thresholds: rule.thresholds,
                     reference: None,
+                    custom: Vec::new(),
                 };
                 rows.extend(merged.rows(&key, &context));
             }

@@ -154,6 +154,7 @@ fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec
             value: Some(value),
             thresholds,
             reference: None,
+            custom: Vec::new(),
         },
     )
 }
@@ -676,6 +677,7 @@ fn no_binary_inference_no_quality_row() {
         value: None,
         thresholds: Vec::new(),
         reference: None,
+        custom: Vec::new(),
     };
     let rows = merged.rows(&key, &about);
     let tables: Vec<_> = rows.iter().map(|row| row.table).collect();

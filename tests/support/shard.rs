@@ -42,6 +42,7 @@ pub fn settings(settings: &oracle::Settings) -> ShardSettings {
         },
         dimensions,
         models,
+        custom: Vec::new(),
     }
 }
 
