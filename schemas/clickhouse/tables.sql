@@ -812,3 +812,18 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`custom_metrics`
 ENGINE = ReplacingMergeTree(created)
 ORDER BY (job, metric)
 COMMENT 'Metrics that configurations define, as they were at the job\'s last start: what the table custom holds';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`reference_profiles`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'Name or glob of the models that it is for',
+    `reference_id` String COMMENT 'The profile, as in drift: name and digest of what it says',
+    `name` LowCardinality(String) COMMENT 'The name that it was given',
+    `generation` UInt16 COMMENT 'A changed profile of one name has a higher one',
+    `format` UInt32 COMMENT 'Version of the document\'s form',
+    `document` String COMMENT 'The whole profile as JSON',
+    `created` DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When the server wrote the row'
+)
+ENGINE = ReplacingMergeTree(created)
+ORDER BY (job, model, reference_id)
+COMMENT 'Reference profiles that configurations name, each as the job\'s first start with it found it';

@@ -714,6 +714,21 @@ AS SELECT job, rule, metric, severity, model, version, segment, feature, grain, 
 FROM `tidegauge`.`alerts` FINAL
 COMMENT 'What rules of the configuration say about metric rows: one row for each alert, with its state';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`reference_profiles`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'Name or glob of the models that it is for',
+    `reference_id` String COMMENT 'The profile, as in drift: name and digest of what it says',
+    `name` LowCardinality(String) COMMENT 'The name that it was given',
+    `generation` UInt64 COMMENT 'A changed profile of one name has a higher one',
+    `format` UInt64 COMMENT 'Version of the document\'s form',
+    `created` DateTime64(3, 'UTC') COMMENT 'When the server wrote the row'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT job, model, reference_id, name, toUInt64(generation) AS generation, toUInt64(format) AS format, created
+FROM `tidegauge`.`reference_profiles` FINAL
+COMMENT 'Reference profiles that configurations name, each as the job\'s first start with it found it';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`models_now`
 (
     `job` LowCardinality(String) COMMENT 'The job',

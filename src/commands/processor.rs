@@ -297,7 +297,8 @@ pub(super) async fn define_in_time(
     settings: &Settings,
     telemetry: &Telemetry,
 ) -> Result<(), BindError> {
-    in_time(telemetry, async || Ok(clickhouse.define(&settings.metrics).await?)).await
+    let (metrics, models) = (&settings.metrics, &settings.shard.models);
+    in_time(telemetry, async || Ok(clickhouse.define(metrics, models).await?)).await
 }
 
 /// Waits a while for a ClickHouse that does not answer.

@@ -1,6 +1,7 @@
 //! The ClickHouse end: what the pipeline writes to and reads from, and what `init` and `check` ask.
 
 use crate::alerts::{AlertRow, Rule};
+use crate::engine::ModelSettings;
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
@@ -102,9 +103,14 @@ impl ClickHouse {
 
 /// What the configuration defines.
 impl ClickHouse {
-    /// Writes down the custom metrics, where they are not there yet as they are.
-    pub async fn define(&self, metrics: &[MetricDefinition]) -> Result<(), SinkError> {
-        definitions::write_metrics(&self.connection, metrics).await
+    /// Writes down the custom metrics and the models' reference profiles, where they are not there yet as they are.
+    pub async fn define(
+        &self,
+        metrics: &[MetricDefinition],
+        models: &[ModelSettings],
+    ) -> Result<(), SinkError> {
+        definitions::write_metrics(&self.connection, metrics).await?;
+        definitions::write_profiles(&self.connection, models).await
     }
 }
 

@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::BufMut;
+
+use crate::engine::ModelSettings;
 use crate::engine::metrics::custom::CustomMetric;
+use crate::profile::document::FORMAT;
+use crate::profile::write;
 
 use super::SinkError;
 use super::connection::{Connection, Parameter};
@@ -73,6 +78,41 @@ pub(super) async fn write_metrics(
         for text in &row {
             put_bytes(out, text.as_bytes());
         }
+        if batch.is_full() {
+            insert(connection, &mut batch).await?;
+        }
+    }
+    insert(connection, &mut batch).await
+}
+
+/// Columns that tell the job's rows of `reference_profiles` apart.
+const PROFILE_KEY: [(&str, &str); 2] = [("model", NAME), ("reference_id", "String")];
+
+/// Writes the profiles that the models name and that are not stored yet. A profile never changes: another content has
+/// another id.
+pub(super) async fn write_profiles(
+    connection: &Connection,
+    models: &[ModelSettings],
+) -> Result<(), SinkError> {
+    let named = models.iter().filter_map(|model| Some((model, model.reference.as_deref()?)));
+    let mut named = named.peekable();
+    if named.peek().is_none() {
+        return Ok(());
+    }
+    let rows = texts(connection, Table::ReferenceProfiles, &PROFILE_KEY).await?;
+    let stored: BTreeSet<Vec<String>> = rows.into_iter().collect();
+    let mut batch = Batch::new(Table::ReferenceProfiles, MAX_BATCH_BYTES);
+    for (model, profile) in named {
+        if stored.contains(&vec![model.pattern.clone(), profile.id.to_string()]) {
+            continue;
+        }
+        let out = batch.row();
+        for text in [&connection.settings.job, &*model.pattern, &*profile.id, &*profile.name] {
+            put_bytes(out, text.as_bytes());
+        }
+        out.put_u16_le(profile.generation);
+        out.put_u32_le(u32::try_from(FORMAT).expect("the versions of the form are few"));
+        put_bytes(out, write(profile).as_bytes());
         if batch.is_full() {
             insert(connection, &mut batch).await?;
         }

@@ -26,6 +26,8 @@ pub enum Table {
     Notifications,
     /// Metrics that the configuration defines.
     CustomMetrics,
+    /// Profiles that its models name.
+    ReferenceProfiles,
 }
 
 /// A column of a table or view.
@@ -79,6 +81,7 @@ impl Table {
             Self::Alerts => "alerts",
             Self::Notifications => "notifications",
             Self::CustomMetrics => "custom_metrics",
+            Self::ReferenceProfiles => "reference_profiles",
         }
     }
 
@@ -92,6 +95,7 @@ impl Table {
             Self::Alerts => alerts(),
             Self::Notifications => notifications(),
             Self::CustomMetrics => custom_metrics(),
+            Self::ReferenceProfiles => reference_profiles(),
         }
     }
 }
@@ -100,7 +104,9 @@ impl Table {
 pub fn tables() -> Vec<TableSpec> {
     let mut all = vec![migrations(), jobs()];
     all.extend(Table::all().map(Table::spec));
-    all.extend([Table::Alerts, Table::Notifications, Table::CustomMetrics].map(Table::spec));
+    let more =
+        [Table::Alerts, Table::Notifications, Table::CustomMetrics, Table::ReferenceProfiles];
+    all.extend(more.map(Table::spec));
     all
 }
 
@@ -403,6 +409,29 @@ fn custom_metrics() -> TableSpec {
             c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
         ],
         key: vec!["job", "metric"],
+        version: Some("created"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+fn reference_profiles() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "reference_profiles",
+        comment: "Reference profiles that configurations name, each as the job's first start with it found it"
+            .to_owned(),
+        columns: vec![
+            job_column(),
+            c("model", NAME, "Name or glob of the models that it is for"),
+            c("reference_id", TEXT, "The profile, as in drift: name and digest of what it says"),
+            c("name", NAME, "The name that it was given"),
+            c("generation", "UInt16", "A changed profile of one name has a higher one"),
+            c("format", "UInt32", "Version of the document's form"),
+            c("document", TEXT, "The whole profile as JSON"),
+            c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
+        ],
+        key: vec!["job", "model", "reference_id"],
         version: Some("created"),
         by_month: false,
         settings: "",

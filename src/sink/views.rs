@@ -42,6 +42,7 @@ pub fn views(databases: &Databases) -> Vec<ViewSpec> {
         ..stream_health(databases)
     });
     all.push(alerts(databases));
+    all.push(reference_profiles(databases));
     all.push(models_now(databases));
     all.push(last_sealed(databases));
     all.push(metric_catalogue(databases));
@@ -123,6 +124,34 @@ fn alerts(databases: &Databases) -> ViewSpec {
         select: format!(
             "SELECT {}\nFROM {}.{} FINAL",
             names(&columns).replace(" n,", " toFloat64(n) AS n,"),
+            quoted(&databases.tables),
+            quoted(spec.name)
+        ),
+        comment: spec.comment,
+        columns,
+        definer: true,
+    }
+}
+
+/// Which profiles there are; the documents are for programs.
+fn reference_profiles(databases: &Databases) -> ViewSpec {
+    let spec = Table::ReferenceProfiles.spec();
+    let shown = spec.columns.into_iter().filter(|column| column.name != "document");
+    // BI tools know no shorter counts.
+    let columns: Vec<_> = shown
+        .map(|column| match column.name.as_str() {
+            "generation" | "format" => TableColumn { data_type: "UInt64".to_owned(), ..column },
+            _ => TableColumn { default: None, ..column },
+        })
+        .collect();
+    ViewSpec {
+        database: databases.views.clone(),
+        name: spec.name,
+        select: format!(
+            "SELECT {}\nFROM {}.{} FINAL",
+            names(&columns)
+                .replace(" generation,", " toUInt64(generation) AS generation,")
+                .replace(" format,", " toUInt64(format) AS format,"),
             quoted(&databases.tables),
             quoted(spec.name)
         ),

@@ -14,6 +14,9 @@ use crate::support::services::{ClickHouse, Kafka};
 
 const INFERENCES: usize = 12_000;
 const DEADLINE: Duration = Duration::from_secs(300);
+const METRICS: &str = "[[metrics]]\nname = \"approval_rate\"\n\
+                       expression = \"inferences_positive / inferences\"\nunit = \"ratio\"\n\
+                       [[metrics]]\nname = \"cost\"\nexpression = \"(20 * fn + fp) / quality_binary.n\"\n";
 
 /// Inferences and labels of a day's requests; `change` sees every inference's features.
 fn write_files(
@@ -53,6 +56,55 @@ impl Measured<'_> {
     }
 }
 
+impl Measured<'_> {
+    /// What the configuration says of its metrics and profiles is stored, each once.
+    fn has_its_definitions(&self, id: &str, document: &str) {
+        let of = |select: &str| {
+            let job = &self.job;
+            self.clickhouse
+                .query(&format!("{select} WHERE job = '{job}' ORDER BY ALL FORMAT TSVRaw"))
+        };
+        assert_eq!(
+            of("SELECT family, metric, unit, expression FROM tidegauge_bi.metric_catalogue"),
+            "custom\tapproval_rate\tratio\tinferences_positive / inferences\n\
+             custom\tcost\t1\t(20 * fn + fp) / quality_binary.n\n"
+        );
+        assert_eq!(
+            of(
+                "SELECT model, reference_id, name, generation, format FROM tidegauge_bi.reference_profiles"
+            ),
+            format!("fraud-*\t{id}\tgood\t1\t1\n")
+        );
+        let stored = of("SELECT document FROM tidegauge.reference_profiles");
+        assert_eq!(stored.trim_end(), document.trim_end());
+    }
+
+    /// Each custom metric is what SQL makes of the same counts, and in the long view.
+    fn has_its_metrics(&self) {
+        let order = "ORDER BY ALL";
+        let rates = self.ask(
+            "version, value, n",
+            "custom",
+            &format!("AND metric = 'approval_rate' {order}"),
+        );
+        let expected = "version, inferences_positive / inferences, inferences";
+        assert_eq!(rates, self.ask(expected, "labels", order));
+        assert_eq!(rates.lines().count(), 2, "of two versions");
+        let costs = self.ask("version, value", "custom", &format!("AND metric = 'cost' {order}"));
+        assert_eq!(costs, self.ask("version, (20 * fn + fp) / n", "quality_binary", order));
+        assert_eq!(costs.lines().count(), 2, "of two versions");
+        let counted = self.ask("version, inferences, labelled", "labels", order);
+        let beside = "DISTINCT version, inferences, labelled";
+        assert_eq!(self.ask(beside, "custom", order), counted);
+        let long = self.ask(
+            "version, metric, value, n",
+            "metrics",
+            &format!("AND family = 'custom' {order}"),
+        );
+        assert_eq!(long, self.ask("version, metric, value, n", "custom", order));
+    }
+}
+
 #[test]
 fn windows_like_the_reference_are_ok_and_others_drift() {
     // The job's file names brokers, which files do not need.
@@ -87,7 +139,7 @@ fn windows_like_the_reference_are_ok_and_others_drift() {
     assert!(said.contains("calibrator: "), "{said}");
     job.edit(
         "[models.\"fraud-*\"]\n",
-        &format!("[models.\"fraud-*\"]\nreference = \"{profile}\"\n"),
+        &format!("{METRICS}[models.\"fraud-*\"]\nreference = \"{profile}\"\n"),
     );
 
     let like = write_files(folder.path(), "like", 32, |_| ());
@@ -123,8 +175,11 @@ fn windows_like_the_reference_are_ok_and_others_drift() {
         "amount\t['drift']\ncountry\t['drift']\nnew_device\t['ok']\n"
     );
     let id = like.ask("DISTINCT reference_id", "drift", "");
-    assert!(std::fs::read_to_string(&document).unwrap().contains(id.trim()), "{id}");
+    let document = std::fs::read_to_string(&document).unwrap();
+    assert!(document.contains(id.trim()), "{id}");
     for of in [&like, &other] {
+        of.has_its_definitions(id.trim(), &document);
+        of.has_its_metrics();
         let compared = of.ask(
             "version, feature, n",
             "drift",

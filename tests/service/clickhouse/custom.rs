@@ -1,6 +1,11 @@
 //! Custom metrics and what the configuration says of them.
 
 use tidegauge::config::{Environment, Settings};
+use tidegauge::engine::ModelSettings;
+use tidegauge::engine::event::{FeatureValue, RequestId};
+use tidegauge::engine::metrics::reference::Profile;
+use tidegauge::profile::ProfileBuilder;
+use tidegauge::profile::builder::{Options, Record};
 
 use super::*;
 
@@ -70,6 +75,61 @@ async fn custom_metrics_are_seen_like_all_others() {
 }
 
 #[tokio::test]
+async fn profiles_are_written_once_for_each_model_that_names_them() {
+    let sink = ready("profiles").await;
+    let profile = |top: u32| {
+        let mut builder = ProfileBuilder::new(Options::new("it's")).unwrap();
+        for n in 0..1000_u32 {
+            let features = [("amount", FeatureValue::Number(f64::from(n % top)))];
+            builder
+                .add(&Record {
+                    id: RequestId::of(&n.to_le_bytes()),
+                    features: &features,
+                    score: None,
+                    prediction: FeatureValue::Missing,
+                    label: FeatureValue::Missing,
+                    positive: None,
+                })
+                .unwrap();
+        }
+        Arc::new(builder.finish().unwrap().profile)
+    };
+    let model = |pattern: &str, reference: Option<&Arc<Profile>>| ModelSettings {
+        pattern: pattern.to_owned(),
+        reference: reference.cloned(),
+        ..ModelSettings::default()
+    };
+    let (first, second) = (profile(90), profile(80));
+    let stored = || {
+        server().query(
+            "SELECT model, reference_id, document, created FROM profiles.reference_profiles FINAL ORDER BY ALL",
+        )
+    };
+    sink.define(&[], &[model("none", None)]).await.unwrap();
+    assert_eq!(stored(), "");
+    let models = [model("a-*", Some(&first)), model("b", Some(&first)), model("none", None)];
+    sink.define(&[], &models).await.unwrap();
+    let before = stored();
+    assert_eq!(before.lines().count(), 2);
+    sink.define(&[], &models).await.unwrap();
+    assert_eq!(stored(), before, "nothing was written again");
+    sink.define(&[], &[model("b", Some(&second))]).await.unwrap();
+    assert_eq!(stored().lines().count(), 3, "another profile stands beside the first");
+    let found = server().query(
+        "SELECT model, reference_id, name, generation, format FROM profiles_bi.reference_profiles ORDER BY ALL",
+    );
+    let mut ids = [("b", &first.id), ("b", &second.id)];
+    ids.sort_unstable();
+    let line =
+        |model: &str, id: &str| format!("{model}\t{}\tit\\'s\t1\t1\n", id.replace('\'', "\\'"));
+    assert_eq!(found, line("a-*", &first.id) + &ids.map(|(model, id)| line(model, id)).concat());
+    let document = server().query(
+        "SELECT document FROM profiles.reference_profiles FINAL WHERE model = 'a-*' FORMAT TSVRaw",
+    );
+    assert_eq!(tidegauge::profile::read(document.trim_end()).unwrap(), *first);
+}
+
+#[tokio::test]
 async fn definitions_are_written_once_and_again_when_they_change() {
     let sink = ready("definitions").await;
     let catalogue = || {
@@ -83,16 +143,16 @@ async fn definitions_are_written_once_and_again_when_they_change() {
             .query("SELECT metric, created FROM definitions.custom_metrics FINAL ORDER BY metric")
     };
     assert_eq!(catalogue(), "");
-    sink.define(&settings("").metrics).await.unwrap();
+    sink.define(&settings("").metrics, &[]).await.unwrap();
     let first = written();
     assert_eq!(first.lines().count(), 2);
-    sink.define(&settings("").metrics).await.unwrap();
+    sink.define(&settings("").metrics, &[]).await.unwrap();
     assert_eq!(written(), first, "nothing was written again");
     assert_eq!(
         catalogue(),
         "custom\tcost\t€\tlower\tfalse\t20 * fn\t20 * fn\ncustom\trate\t1\tnone\tfalse\ttp / fp\ttp / fp\n"
     );
-    sink.define(&settings("description = \"it's \\\\ new\"\n").metrics).await.unwrap();
+    sink.define(&settings("description = \"it's \\\\ new\"\n").metrics, &[]).await.unwrap();
     let second = written();
     let [first, second] = [&first, &second].map(|text| text.lines().collect::<Vec<_>>());
     assert!(first[0] == second[0] && first[1] < second[1], "one was written again: {second:?}");

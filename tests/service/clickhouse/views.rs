@@ -252,6 +252,7 @@ async fn bi_views_have_only_types_that_bi_tools_know_and_all_is_commented() {
         "metric_catalogue",
         "metrics",
         "models_now",
+        "reference_profiles",
         "stream_health",
     ]);
     views.sort_unstable();
