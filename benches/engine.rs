@@ -170,6 +170,7 @@ fn settings() -> ShardSettings {
         caps: Caps { models: 1000, versions: 100, segments: 1000, features: 100 },
         dimensions: vec!["region".into(), "channel".into()],
         models: vec![ModelSettings { dimensions: vec![0, 1], ..ModelSettings::default() }],
+        custom: Vec::new(),
     }
 }
 
@@ -246,6 +247,7 @@ fn flush(c: &mut Criterion) {
             thresholds: Vec::new(),
             reference,
             drift: DriftOptions::default(),
+            custom: Vec::new(),
         };
         let mut group = c.benchmark_group(format!("flush of 10,073 keys {name}"));
         group.sample_size(10);

@@ -222,5 +222,6 @@ fn settings() -> ShardSettings {
         caps: Caps { models: 100, versions: 100, segments: 100, features: 100 },
         dimensions: vec!["region".into()],
         models: vec![ModelSettings { dimensions: vec![0], ..ModelSettings::default() }],
+        custom: Vec::new(),
     }
 }

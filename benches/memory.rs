@@ -127,6 +127,7 @@ fn settings() -> ShardSettings {
         caps: Caps { models: 1000, versions: 100, segments: 1000, features: 100 },
         dimensions: vec!["region".into(), "channel".into()],
         models: vec![ModelSettings { dimensions: vec![0, 1], ..ModelSettings::default() }],
+        custom: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::ShardSettings;
 use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
+use crate::engine::metrics::custom::{self, CustomMetric};
 use crate::engine::metrics::method::Options;
 use crate::engine::metrics::reference::Profile;
 use crate::engine::metrics::{Families, MetricTable};
@@ -49,17 +50,20 @@ impl Merged {
             drift: Some(&about.drift),
         };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
-        let rows = self.families.figures(&context).into_iter();
-        rows.map(|(table, values)| MetricRow {
-            table,
-            key: key.clone(),
-            grain: Arc::clone(&about.grain),
-            undefined: undefined(table, &values),
-            values,
-            sealed: about.sealed,
-            version,
-        })
-        .collect()
+        let mut rows = self.families.figures(&context);
+        let own = custom::rows(&about.custom, &rows);
+        rows.extend(own.into_iter().map(|row| (MetricTable::Custom, row)));
+        rows.into_iter()
+            .map(|(table, values)| MetricRow {
+                table,
+                key: key.clone(),
+                grain: Arc::clone(&about.grain),
+                undefined: undefined(table, &values),
+                values,
+                sealed: about.sealed,
+                version,
+            })
+            .collect()
     }
 }
 
@@ -80,6 +84,8 @@ pub struct RowContext {
     pub reference: Option<Arc<Profile>>,
     /// What the comparisons are judged by.
     pub drift: Options,
+    /// The custom metrics of the key.
+    pub custom: Vec<Arc<CustomMetric>>,
 }
 
 /// One row of one metric table.
@@ -157,6 +163,7 @@ fn merged_rows(
             thresholds: model.thresholds,
             reference: model.reference,
             drift: model.drift,
+            custom: settings.custom_of(&key.model, &key.segment),
         };
         merged.rows(key, &about)
     });

@@ -752,6 +752,30 @@ PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start, kind, feature, method)
 COMMENT 'How far features, scores, predictions and labels lie from those of the model\'s reference, by each method, and whether that is drift';
 
+CREATE TABLE IF NOT EXISTS `tidegauge`.`custom`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `metric` LowCardinality(String) COMMENT 'The metric\'s name in the configuration',
+    `value` Nullable(Float64) COMMENT 'What the metric\'s expression gives; NULL where it is undefined',
+    `reason` LowCardinality(String) COMMENT 'Why the value is NULL; empty where it is not',
+    `n` UInt64 COMMENT 'Inferences behind it: the labelled where the expression reads labels, else all',
+    `inferences` UInt64 COMMENT 'Accepted inferences',
+    `labelled` UInt64 COMMENT 'Inferences with a label',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start, metric)
+COMMENT 'Metrics that the configuration defines: one row for each, with the reason where it is undefined';
+
 CREATE TABLE IF NOT EXISTS `tidegauge`.`alerts`
 (
     `job` LowCardinality(String) COMMENT 'The job that wrote the row',
@@ -794,3 +818,34 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`notifications`
 ENGINE = ReplacingMergeTree(row_version)
 ORDER BY (job, idempotency_key, target)
 COMMENT 'Changes of alerts and who was told of them: what is not delivered is sent again';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`custom_metrics`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `metric` LowCardinality(String) COMMENT 'Name of the metric',
+    `expression` String COMMENT 'What it is computed from',
+    `models` String COMMENT 'Names and globs of the models that have it',
+    `segments` String COMMENT 'Globs of the segments that have it',
+    `unit` LowCardinality(String) COMMENT 'What it is in',
+    `better` LowCardinality(String) COMMENT 'higher, lower, zero (the nearer to 0 the better) or none',
+    `description` String COMMENT 'What it says',
+    `created` DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When the server wrote the row'
+)
+ENGINE = ReplacingMergeTree(created)
+ORDER BY (job, metric)
+COMMENT 'Metrics that configurations define, as they were at the job\'s last start: what the table custom holds';
+
+CREATE TABLE IF NOT EXISTS `tidegauge`.`reference_profiles`
+(
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'Name or glob of the models that it is for',
+    `reference_id` String COMMENT 'The profile, as in drift: name and digest of what it says',
+    `name` LowCardinality(String) COMMENT 'The name that it was given',
+    `generation` UInt16 COMMENT 'A changed profile of one name has a higher one',
+    `format` UInt32 COMMENT 'Version of the document\'s form',
+    `document` String COMMENT 'The whole profile as JSON',
+    `created` DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When the server wrote the row'
+)
+ENGINE = ReplacingMergeTree(created)
+ORDER BY (job, model, reference_id)
+COMMENT 'Reference profiles that configurations name, each as the job\'s first start with it found it';

@@ -64,7 +64,7 @@ pub fn changes(
     stored: &[AlertRow],
     recent: Recent,
 ) -> Vec<AlertRow> {
-    let metric: Arc<str> = rule.metric.name().into();
+    let metric: Arc<str> = rule.about().into();
     let row = |alert: &Alert, announced: u32| AlertRow {
         key: key.clone(),
         alert: alert.clone(),

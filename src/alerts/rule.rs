@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
+use crate::engine::metrics::custom::CustomMetric;
 use crate::engine::settings::fits;
 use crate::engine::state::Version;
 use crate::engine::time::Millis;
@@ -29,9 +30,13 @@ impl Metric {
         Self::all().find(|metric| metric.name() == name)
     }
 
+    /// The value of custom metrics, which rules name one by one: [`Rule::custom`].
+    pub const CUSTOM: Self = Self { table: MetricTable::Custom, column: "value" };
+
     /// Every column that a rule can be about: figures, counts and the verdict, but not limits of intervals.
     pub fn all() -> impl Iterator<Item = Self> {
-        MetricTable::ALL.into_iter().flat_map(|table| {
+        let built_in = MetricTable::ALL.into_iter().filter(|table| *table != MetricTable::Custom);
+        built_in.flat_map(|table| {
             let own = table.columns().iter().skip(table.keys());
             let is_known = move |kind: Kind, name: &str| match kind {
                 Kind::Count | Kind::Number | Kind::Figure => !is_limit(name),
@@ -59,17 +64,7 @@ impl Metric {
 
     /// Whether it is computed from labels, so that it says little while few have come.
     pub fn reads_labels(self) -> bool {
-        matches!(
-            self.table,
-            MetricTable::QualityBinary
-                | MetricTable::QualityThreshold
-                | MetricTable::Calibration
-                | MetricTable::CalibrationBins
-                | MetricTable::QualityRegression
-                | MetricTable::QualityMulticlass
-                | MetricTable::QualityClasses
-                | MetricTable::Confusion
-        )
+        self.table.reads_labels()
     }
 
     /// Whether a sealed window without a row is a 0.
@@ -133,6 +128,8 @@ pub struct Rule {
     pub segments: Vec<String>,
     /// What it is about.
     pub metric: Metric,
+    /// Which custom metric, where `metric` is [`Metric::CUSTOM`].
+    pub custom: Option<Arc<CustomMetric>>,
     /// The name of the windows' length.
     pub grain: Arc<str>,
     /// The windows' length.
@@ -213,6 +210,22 @@ impl Rule {
     pub fn is_about(&self, model: &str, segment: &str) -> bool {
         self.models.iter().any(|glob| fits(glob, model))
             && self.segments.iter().any(|glob| fits(glob, segment))
+    }
+
+    /// What it is about: `table.column`, or `custom.` and the metric's name.
+    pub fn about(&self) -> String {
+        match &self.custom {
+            Some(metric) => format!("{}.{}", self.metric.table.name(), metric.name),
+            None => self.metric.name(),
+        }
+    }
+
+    /// Whether that is computed from labels.
+    pub fn reads_labels(&self) -> bool {
+        match &self.custom {
+            Some(metric) => metric.reads_labels(),
+            None => self.metric.reads_labels(),
+        }
     }
 
     /// What a window means.

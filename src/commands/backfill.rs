@@ -103,7 +103,7 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     let telemetry = Telemetry::new();
     let clickhouse = ClickHouse::new(settings.clickhouse());
     let binding = inputs.binding();
-    settings.shard.generation = file_job::bind(&clickhouse, &binding, &telemetry).await?;
+    file_job::bind(&clickhouse, &mut settings, &binding, &telemetry).await?;
     let progress = FeedProgress::default();
     let letters = Rejected::new(progress.clone(), args.rejected.as_deref())?;
     let refusal = Refusal::default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Failure;
-use super::processor::{bind_in_time, dead_letter_limit};
+use super::processor::{bind_in_time, dead_letter_limit, define_in_time};
 use crate::config::Settings;
 use crate::engine::outcome::Outcome;
 use crate::pipeline::{PipelineSettings, Totals};
@@ -18,8 +18,19 @@ pub(super) struct Filled {
     pub(super) is_complete: bool,
 }
 
-/// The job's generation. Whoever has not written anything under the name may change his mind.
+/// Binds the job's name, which gives the generation, and writes down what the configuration defines.
 pub(super) async fn bind(
+    clickhouse: &ClickHouse,
+    settings: &mut Settings,
+    binding: &JobBinding,
+    telemetry: &Telemetry,
+) -> Result<(), Failure> {
+    settings.shard.generation = generation(clickhouse, binding, telemetry).await?;
+    Ok(define_in_time(clickhouse, settings, telemetry).await?)
+}
+
+/// Whoever has not written anything under the name may change his mind.
+async fn generation(
     clickhouse: &ClickHouse,
     binding: &JobBinding,
     telemetry: &Telemetry,

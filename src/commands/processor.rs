@@ -89,6 +89,7 @@ impl Processor {
         let binding = settings.binding(&topics);
         settings.shard.generation =
             bind(&clickhouse, &binding, &kafka_settings, &telemetry, runtime)?;
+        runtime.block_on(define_in_time(&clickhouse, &settings, &telemetry))?;
         let alerting = alerting(&settings, topics.partitions, &clickhouse, &telemetry)?;
         let config = client_config(&settings.brokers, &settings.exposed_properties());
         let labels = settings.labels.as_ref().map_or("", |labels| labels.name.as_str());
@@ -277,30 +278,49 @@ fn bind(
     }
 }
 
-/// Waits a while for a ClickHouse that does not answer.
+/// Checks the tables and binds the job's name; its generation.
 pub(super) async fn bind_in_time(
     clickhouse: &ClickHouse,
     binding: &JobBinding,
     telemetry: &Telemetry,
 ) -> Result<u16, BindError> {
+    let bind = async || {
+        clickhouse.check_schema().await?;
+        clickhouse.bind(binding).await
+    };
+    in_time(telemetry, bind).await
+}
+
+/// Writes down what the configuration of a job that is bound defines.
+pub(super) async fn define_in_time(
+    clickhouse: &ClickHouse,
+    settings: &Settings,
+    telemetry: &Telemetry,
+) -> Result<(), BindError> {
+    let (metrics, models) = (&settings.metrics, &settings.shard.models);
+    in_time(telemetry, async || Ok(clickhouse.define(metrics, models).await?)).await
+}
+
+/// Waits a while for a ClickHouse that does not answer.
+async fn in_time<T>(
+    telemetry: &Telemetry,
+    ask: impl AsyncFn() -> Result<T, BindError>,
+) -> Result<T, BindError> {
     let give_up = terminal::start() + PATIENCE;
     loop {
-        let bound = tokio::time::timeout(ANSWER_TIMEOUT, async {
-            clickhouse.check_schema().await?;
-            clickhouse.bind(binding).await
-        });
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask());
         let seconds = ANSWER_TIMEOUT.as_secs();
         let silent = SinkError::Unavailable(format!("no answer in {seconds} s (`clickhouse.url`)"));
-        match bound.await.unwrap_or(Err(silent.into())) {
+        match asked.await.unwrap_or(Err(silent.into())) {
             Err(BindError::Sink(error @ SinkError::Unavailable(_)))
                 if terminal::start() < give_up =>
             {
                 telemetry.not_ready(Cause::ClickHouse, error.to_string());
                 tokio::time::sleep(PAUSE).await;
             }
-            bound => {
+            answer => {
                 telemetry.ready(Cause::ClickHouse);
-                return bound;
+                return answer;
             }
         }
     }

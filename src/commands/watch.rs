@@ -108,7 +108,7 @@ async fn follow(
     let clickhouse = ClickHouse::new(settings.clickhouse());
     let binding = binding(&settings, patterns);
     let mut signals = terminal::Signals::catch()?;
-    settings.shard.generation = file_job::bind(&clickhouse, &binding, &telemetry).await?;
+    file_job::bind(&clickhouse, &mut settings, &binding, &telemetry).await?;
     let mark = unfinished(&clickhouse, args.finish).await?;
     let mut watcher = Watcher::new(&settings, folder, patterns, args, clickhouse.clone(), mark)?;
     watcher.restore().await?;

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use super::error::ConfigError;
 use super::options::edit_distance;
-use super::raw::Entry;
-use super::reader::{Reader, invalid, list_of, number_of, text_of};
+use super::reader::{Reader, text_of};
+use super::section::Section;
 use super::values;
 use crate::alerting::{Letter, Medium, TargetSettings, Topic};
 use crate::alerts::{Bound, Metric, Rule};
+use crate::engine::metrics::MetricTable;
+use crate::engine::metrics::custom::CustomMetric;
 use crate::engine::time::Millis;
 use crate::evaluate::grain_name;
+use crate::sink::definitions::MetricDefinition;
 
 /// Records behind a figure before it says anything.
 const MIN_N: u64 = 100;
@@ -18,68 +21,12 @@ const MIN_N: u64 = 100;
 const MIN_COVERAGE: f64 = 0.5;
 const MOST_WINDOWS: usize = 1_000_000;
 
-/// Keys of one section of a list.
-struct Section<'a> {
-    reader: &'a Reader<'a>,
-    list: &'static str,
-    at: String,
-    name: String,
-}
-
-impl<'a> Section<'a> {
-    fn new(reader: &'a Reader<'a>, list: &'static str, at: usize) -> Result<Self, ConfigError> {
-        let at = at.to_string();
-        let remedy = format!("every `[[{list}]]` has a name of its own, like `name = \"...\"`");
-        let name = reader.required_text(&[list, &at, "name"], &remedy).map_err(without_place)?;
-        Ok(Self { reader, list, at, name })
-    }
-
-    fn path<'b>(&'b self, key: &'b str) -> [&'b str; 3] {
-        [self.list, &self.at, key]
-    }
-
-    fn entry(&self, key: &str) -> Option<Entry> {
-        let entry = self.reader.entry(&self.path(key))?;
-        Some(Entry { key: format!("{}.{key}", self.list), ..entry })
-    }
-
-    fn number(&self, key: &str) -> Option<f64> {
-        self.entry(key).map(|entry| number_of(&entry.value))
-    }
-
-    fn texts(&self, key: &str) -> Vec<Arc<str>> {
-        self.entry(key)
-            .map_or(Vec::new(), |e| list_of(&e.value).into_iter().map(Into::into).collect())
-    }
-
-    fn flag(&self, key: &str) -> bool {
-        self.entry(key).is_some_and(|entry| entry.value.as_bool().expect("the type was checked"))
-    }
-
-    /// A message about one key that names the section; of a key that is not there, about its name.
-    fn wrong(&self, key: &str, reason: &str) -> ConfigError {
-        let entry = self.entry(key).or_else(|| self.entry("name")).expect("it has a name");
-        invalid(&entry, format!("of \"{}\" {reason}", self.name))
-    }
-}
-
-/// The place in the list says nothing to a person.
-fn without_place(error: ConfigError) -> ConfigError {
-    match error {
-        ConfigError::Required { file, key, reason } => {
-            let key: Vec<_> =
-                key.split('.').filter(|part| part.parse::<usize>().is_err()).collect();
-            ConfigError::Required { file, key: key.join("."), reason }
-        }
-        other => other,
-    }
-}
-
-/// Every rule, checked against what tables there are.
+/// Every rule, checked against what tables, custom metrics and grains there are.
 pub(super) fn rules(
     reader: &Reader<'_>,
     window: Millis,
     grains: &[Millis],
+    custom: &[MetricDefinition],
 ) -> Result<Vec<Rule>, ConfigError> {
     let mut rules: Vec<Rule> = Vec::new();
     for at in 0..reader.raw.list_len("alerts") {
@@ -87,14 +34,23 @@ pub(super) fn rules(
         if rules.iter().any(|rule| *rule.name == section.name) {
             return Err(section.wrong("name", "stands twice: alerts are kept under it"));
         }
-        rules.push(rule(&section, window, grains)?);
+        rules.push(rule(&section, window, grains, custom)?);
     }
     Ok(rules)
 }
 
-fn rule(section: &Section<'_>, window: Millis, grains: &[Millis]) -> Result<Rule, ConfigError> {
-    let metric = metric(section)?;
+fn rule(
+    section: &Section<'_>,
+    window: Millis,
+    grains: &[Millis],
+    custom: &[MetricDefinition],
+) -> Result<Rule, ConfigError> {
+    let (metric, custom) = metric(section, custom)?;
     let bound = bound(section, metric)?;
+    let reads_labels = match &custom {
+        Some(custom) => custom.reads_labels(),
+        None => metric.reads_labels(),
+    };
     let certain = section.flag("certain");
     if certain && !metric.has_interval() {
         let reason = format!("needs an interval, and {} has none: leave it out", metric.name());
@@ -113,10 +69,11 @@ fn rule(section: &Section<'_>, window: Millis, grains: &[Millis]) -> Result<Rule
             .map_err(|_| section.wrong("min_n", "must be 0 or more records"))?,
     };
     let min_coverage = match section.number("min_coverage") {
-        None if metric.reads_labels() => MIN_COVERAGE,
+        None if reads_labels => MIN_COVERAGE,
         None => 0.0,
-        Some(_) if !metric.reads_labels() => {
-            let reason = format!("is for figures of labels, and {} reads none", metric.name());
+        Some(_) if !reads_labels => {
+            let about = custom.map_or(metric.name(), |custom| custom_name(&custom));
+            let reason = format!("is for figures of labels, and {about} reads none");
             return Err(section.wrong("min_coverage", &reason));
         }
         Some(share) if (0.0..=1.0).contains(&share) => share,
@@ -128,6 +85,7 @@ fn rule(section: &Section<'_>, window: Millis, grains: &[Millis]) -> Result<Rule
         models: strings("models"),
         segments: strings("segments"),
         metric,
+        custom,
         grain: grain.into(),
         size,
         bound,
@@ -141,18 +99,33 @@ fn rule(section: &Section<'_>, window: Millis, grains: &[Millis]) -> Result<Rule
     })
 }
 
-fn metric(section: &Section<'_>) -> Result<Metric, ConfigError> {
+/// What the rule is about, and which custom metric that is.
+fn metric(
+    section: &Section<'_>,
+    custom: &[MetricDefinition],
+) -> Result<(Metric, Option<Arc<CustomMetric>>), ConfigError> {
     let Some(entry) = section.entry("metric") else {
         return Err(section.wrong("metric", "needs a `metric`, like \"quality_binary.precision\""));
     };
     let given = text_of(&entry.value);
-    Metric::named(&given).ok_or_else(|| {
-        let closest = Metric::all().min_by_key(|known| edit_distance(&given, &known.name()));
-        let closest = closest.expect("there are tables").name();
-        let reason =
-            format!("is \"{given}\", which is no table.column; did you mean \"{closest}\"?");
-        section.wrong("metric", &reason)
-    })
+    if let Some(metric) = Metric::named(&given) {
+        return Ok((metric, None));
+    }
+    let mut custom = custom.iter().map(|definition| &definition.metric);
+    if let Some(metric) = custom.clone().find(|metric| custom_name(metric) == given) {
+        return Ok((Metric::CUSTOM, Some(Arc::clone(metric))));
+    }
+    let custom = custom.by_ref().map(|metric| custom_name(metric));
+    let known = Metric::all().map(Metric::name).chain(custom);
+    let closest = known.min_by_key(|known| edit_distance(&given, known));
+    let closest = closest.expect("there are tables");
+    let reason = format!("is \"{given}\", which is no table.column; did you mean \"{closest}\"?");
+    Err(section.wrong("metric", &reason))
+}
+
+/// As rules name a custom metric.
+fn custom_name(metric: &CustomMetric) -> String {
+    format!("{}.{}", MetricTable::Custom.name(), metric.name)
 }
 
 fn bound(section: &Section<'_>, metric: Metric) -> Result<Bound, ConfigError> {

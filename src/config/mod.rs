@@ -9,10 +9,14 @@ pub(crate) mod values;
 mod reader;
 mod drift;
 mod shard;
+mod section;
+mod expression;
+mod metrics;
 mod alerts;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{ConfigError, Place};
@@ -30,6 +34,7 @@ use crate::engine::metrics::method::Options;
 use crate::engine::settings::fits;
 use crate::engine::time::Millis;
 use crate::profile::builder::Declared;
+use crate::sink::definitions::MetricDefinition;
 use crate::sink::tables::{Databases, Engine};
 use crate::source::kafka::Start;
 use crate::telemetry::LogFormat;
@@ -71,6 +76,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Memory that shards may hold, all together.
     pub state_budget_bytes: usize,
+    /// The custom metrics, by name, with what the catalogue says of them.
+    pub metrics: Vec<MetricDefinition>,
     /// Rules over metric rows.
     pub rules: Vec<Rule>,
     /// Who is told of their alerts.
@@ -181,6 +188,7 @@ impl Settings {
             registry: registry(&reader)?,
             declared: Vec::new(),
             grains: Vec::new(),
+            metrics: metrics::metrics(&reader)?,
             rules: Vec::new(),
             targets: Vec::new(),
             clickhouse: database(&reader)?,
@@ -198,7 +206,9 @@ impl Settings {
         let declared = |pattern: &String| Ok((pattern.clone(), drift::declared(&reader, pattern)?));
         settings.declared = raw.models.iter().map(declared).collect::<Result<_, _>>()?;
         settings.grains = grains(&reader, settings.shard.window)?;
-        settings.rules = alerts::rules(&reader, settings.shard.window, &settings.grains)?;
+        settings.shard.custom = settings.metrics.iter().map(|it| Arc::clone(&it.metric)).collect();
+        settings.rules =
+            alerts::rules(&reader, settings.shard.window, &settings.grains, &settings.metrics)?;
         let cluster = (settings.brokers.clone(), settings.exposed_properties());
         settings.targets = alerts::targets(&reader, &cluster)?;
         settings.check(&reader)?;
@@ -261,7 +271,8 @@ impl Settings {
     }
 
     /// Hex digest of all that decides what a row says: two live configurations of one job must agree in it. Brokers,
-    /// secrets, intervals and sizes of memory are not in it.
+    /// secrets, intervals and sizes of memory are not in it. Custom metrics are, since of two instances that write a
+    /// window with other metrics nobody could say which is right; what the catalogue says of them is not.
     pub fn digest(&self) -> String {
         let mut shard = self.shard.clone();
         shard.generation = 0;
@@ -280,6 +291,7 @@ impl Settings {
         // What a job of an earlier version could not set: its digest stays where it is not set.
         let text = text
             .replace(", thresholds: []", "")
+            .replace(", custom: []", "")
             .replace(", features: 256 }", " }")
             .replace(", reference: None", "")
             .replace(&format!(", drift: {:?}", Options::default()), "");

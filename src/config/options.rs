@@ -253,6 +253,18 @@ pub const OPTIONS: &[Opt] = &[
         "a dimension with more values is an ID, not a segment",
     ),
     opt("caps.features", Kind::Integer, "256", "the figures of a feature are rows of their own"),
+    opt("metrics.*.name", Kind::Text, "", "rows are kept under it: it must be said, and stay"),
+    opt("metrics.*.expression", Kind::Text, "", "there is nothing to compute without it"),
+    opt(
+        "metrics.*.models",
+        Kind::Texts,
+        "[\"*\"]",
+        "a metric is computed of all models, if not said otherwise",
+    ),
+    opt("metrics.*.segments", Kind::Texts, "[\"*\"]", "wherever there are rows of the others"),
+    opt("metrics.*.unit", Kind::Text, "1", "most are ratios"),
+    opt("metrics.*.better", Kind::Text, "none", "whether more is better is yours to say"),
+    opt("metrics.*.description", Kind::Text, "", "the expression itself"),
     opt("alerts.*.name", Kind::Text, "", "alerts are kept under it: it must be said, and stay"),
     opt(
         "alerts.*.models",
@@ -355,7 +367,7 @@ pub fn closest(path: &[String]) -> String {
 
 /// Whether sections of this name may be many, like `[[alerts]]`.
 pub fn is_list(path: &[String]) -> bool {
-    matches!(path, [only] if only == "alerts" || only == "notify")
+    matches!(path, [only] if ["metrics", "alerts", "notify"].contains(&only.as_str()))
 }
 
 /// A key of a list's section without its place in the list.

@@ -57,6 +57,7 @@ pub(super) fn shard(reader: &Reader<'_>, has_labels: bool) -> Result<ShardSettin
         },
         dimensions,
         models,
+        custom: Vec::new(),
     })
 }
 

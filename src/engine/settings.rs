@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::event::{Inference, Target};
 use super::lateness::Limits;
 use super::metrics::accumulator::ValueMatrix;
+use super::metrics::custom::CustomMetric;
 use super::metrics::method::Options;
 use super::metrics::reference::Profile;
 use super::time::Millis;
@@ -30,6 +31,8 @@ pub struct ShardSettings {
     pub dimensions: Vec<String>,
     /// How to read the models' records: the first pattern that fits a model's name counts.
     pub models: Vec<ModelSettings>,
+    /// The metrics that the configuration defines, by name.
+    pub custom: Vec<Arc<CustomMetric>>,
 }
 
 /// What moves the clocks.
@@ -142,6 +145,15 @@ impl ShardSettings {
     /// What holds for a model: the first pattern that fits its name, else the defaults.
     pub fn model(&self, name: &str) -> ModelSettings {
         self.models.iter().find(|model| fits(&model.pattern, name)).cloned().unwrap_or_default()
+    }
+
+    /// The custom metrics that a model's segment has, by name.
+    pub fn custom_of(&self, model: &str, segment: &str) -> Vec<Arc<CustomMetric>> {
+        let any = |globs: &[String], name: &str| globs.iter().any(|glob| fits(glob, name));
+        let has = |metric: &&Arc<CustomMetric>| {
+            any(&metric.models, model) && any(&metric.segments, segment)
+        };
+        self.custom.iter().filter(has).cloned().collect()
     }
 }
 

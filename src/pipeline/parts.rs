@@ -295,6 +295,7 @@ impl Parts {
             thresholds: model.thresholds,
             reference: model.reference,
             drift: model.drift,
+            custom: self.settings.custom_of(&key.model, &key.segment),
         };
         Ok(merged.rows(key, &about))
     }
@@ -381,6 +382,7 @@ mod tests {
             caps: Caps { models: 9, versions: 9, segments: 9, features: 9 },
             dimensions: Vec::new(),
             models: Vec::new(),
+            custom: Vec::new(),
         };
         Parts::new(Arc::new(settings), &[HOUR])
     }

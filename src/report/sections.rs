@@ -15,6 +15,7 @@ const SECTIONS: &[fn(&ModelRows<'_>) -> Option<Section>] = &[
     binary,
     multiclass,
     regression,
+    custom,
     estimated,
     calibration,
     drift,
@@ -270,6 +271,24 @@ fn multiclass(rows: &ModelRows<'_>) -> Option<Section> {
     let charts = [("accuracy", "Accuracy"), ("macro_f1", "Macro F1")];
     blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name, "n")));
     Some(Section { title: "Quality", blocks })
+}
+
+/// What the configuration defines: each with its newest value, then each over time.
+fn custom(rows: &ModelRows<'_>) -> Option<Section> {
+    let now: Vec<&Row> = rows.now("custom").into_iter().filter(|row| row.segment == ALL).collect();
+    let first = now.first()?;
+    let line = |row: &&Row| {
+        vec![row.text("metric").to_owned(), figure(row, "value"), count(row.count("n"))]
+    };
+    let header = ["Metric", "Value", "n"].map(str::to_owned).into();
+    let grid = Grid { header, rows: now.iter().map(line).collect() };
+    let mut blocks = vec![Block::Text(format!("{}.", about(first))), Block::Table(grid)];
+    for row in &now {
+        let name = row.text("metric");
+        let of_metric = rows.over_time("custom").filter(|row| row.text("metric") == name);
+        blocks.extend(chart_of(of_metric, "value", name, "n"));
+    }
+    Some(Section { title: "Custom metrics", blocks })
 }
 
 fn estimated(rows: &ModelRows<'_>) -> Option<Section> {

@@ -96,6 +96,30 @@ fn a_line_breaks_where_a_window_has_no_figure_or_is_missing() {
 }
 
 #[test]
+fn custom_metrics_are_listed_with_their_reasons_and_drawn_one_by_one() {
+    let mut rows = rows();
+    let mut add = |i: usize, metric: &str, value: serde_json::Value, undefined: &str| {
+        let values = json!({"metric": metric, "value": value, "n": 7, "labelled": 7});
+        let values = values.as_object().unwrap().clone();
+        let (table, undefined) = ("custom".to_owned(), undefined.to_owned());
+        rows.push(Row { table, undefined, values, ..rows[i].clone() });
+    };
+    for i in [0, 6] {
+        add(i, "approval_rate", json!(0.25), "");
+        add(i, "cost", serde_json::Value::Null, "value=zero_denominator");
+    }
+    let report = report(&rows);
+    let of = |section: &&Section| section.title == "Custom metrics";
+    let section = report.models[0].sections.iter().find(of).unwrap();
+    let Block::Table(grid) = &section.blocks[1] else { panic!("a table comes first") };
+    let [rate, cost] = [["approval_rate", "0.2500", "7"], ["cost", "– (zero denominator)", "7"]];
+    assert_eq!(grid.rows, [rate, cost]);
+    let Block::Chart(chart) = &section.blocks[2] else { panic!("then its chart") };
+    assert_eq!((chart.title.as_str(), chart.points.len()), ("approval_rate", 2));
+    assert_eq!(section.blocks.len(), 3, "what has no value has no chart");
+}
+
+#[test]
 fn markdown_keeps_its_tables_whatever_names_hold() {
     let text = report(&rows()).render(Form::Markdown);
     assert!(text.starts_with("# Fraud & more\n"));

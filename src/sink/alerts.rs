@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 
-use crate::alerts::{Alert, AlertKey, AlertRow, Metric, Rule, Seen, State};
+use crate::alerts::{Alert, AlertKey, AlertRow, Rule, Seen, State};
 use crate::engine::metrics::MetricTable;
 use crate::engine::state::Version;
 use crate::engine::time::EventTime;
@@ -135,13 +135,15 @@ pub(super) async fn seen(
     rule: &Rule,
     span: Window,
 ) -> Result<Vec<SeenRow>, SinkError> {
-    let parameters = [
+    let mut parameters = vec![
         job(connection),
         ("grain", Parameter::Text(rule.grain.to_string())),
         ("from", Parameter::Number(span.start.0)),
         ("until", Parameter::Number(span.end.0)),
     ];
-    let body = connection.fetch(&seen_query(connection, rule.metric), &parameters).await?;
+    let custom = rule.custom.as_ref().map(|metric| Parameter::Text(metric.name.to_string()));
+    parameters.extend(custom.map(|name| ("custom", name)));
+    let body = connection.fetch(&seen_query(connection, rule), &parameters).await?;
     let mut rows = Rows::new(body, "a metric table", &SEEN_COLUMNS)?;
     let (mut texts, mut found) = (Texts::default(), Vec::new());
     while !rows.is_empty() {
@@ -159,7 +161,7 @@ pub(super) async fn seen(
         if !rule.is_about(&model, &segment) {
             continue;
         }
-        let in_flux = rule.metric.reads_labels() && coverage_version != version_of_row;
+        let in_flux = rule.reads_labels() && coverage_version != version_of_row;
         let (name, grain) = (Arc::clone(&rule.name), Arc::clone(&rule.grain));
         found.push(SeenRow {
             key: AlertKey { rule: name, model, version, segment, feature, grain },
@@ -180,7 +182,8 @@ pub(super) async fn seen(
     Ok(found)
 }
 
-fn seen_query(connection: &Connection, metric: Metric) -> String {
+fn seen_query(connection: &Connection, rule: &Rule) -> String {
+    let metric = rule.metric;
     let table = metric.table;
     let within = "job = {job:String} AND grain = {grain:String} \
                   AND window_start >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') \
@@ -210,14 +213,14 @@ fn seen_query(connection: &Connection, metric: Metric) -> String {
          max(row_version) OVER (PARTITION BY model, version, segment, window_start) AS newest{primary} \
          FROM {rows} FINAL WHERE {within}) AS m ",
         coverage =
-            if metric.reads_labels() { "l.coverage" } else { "CAST(NULL AS Nullable(Float64))" },
-        coverage_version = if metric.reads_labels() { "l.coverage_version" } else { "toUInt64(0)" },
+            if rule.reads_labels() { "l.coverage" } else { "CAST(NULL AS Nullable(Float64))" },
+        coverage_version = if rule.reads_labels() { "l.coverage_version" } else { "toUInt64(0)" },
         lower = limit("lower"),
         upper = limit("upper"),
         primary = if metric.is_verdict() { ", is_primary" } else { "" },
         rows = connection.table(table.name()),
     );
-    if metric.reads_labels() {
+    if rule.reads_labels() {
         write!(
             sql,
             "LEFT JOIN (SELECT model, version, segment, window_start, coverage, row_version AS coverage_version \
@@ -230,6 +233,9 @@ fn seen_query(connection: &Connection, metric: Metric) -> String {
     sql += "WHERE m.own_version = m.newest ";
     if metric.is_verdict() {
         sql += "AND m.is_primary = 1 ";
+    }
+    if rule.custom.is_some() {
+        sql += "AND m.item = {custom:String} ";
     }
     sql + "ORDER BY window_start"
 }

@@ -86,9 +86,10 @@ fn known(column: &Column) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Every metric of every table.
+/// Every metric of every table but those that configurations define.
 pub(super) fn entries() -> Vec<Entry> {
-    MetricTable::ALL.into_iter().flat_map(of_table).collect()
+    let built_in = MetricTable::ALL.into_iter().filter(|table| *table != MetricTable::Custom);
+    built_in.flat_map(of_table).collect()
 }
 
 fn of_table(table: MetricTable) -> Vec<Entry> {

@@ -1,6 +1,7 @@
 //! The ClickHouse end: what the pipeline writes to and reads from, and what `init` and `check` ask.
 
 use crate::alerts::{AlertRow, Rule};
+use crate::engine::ModelSettings;
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
@@ -15,6 +16,7 @@ pub use super::migrate::Migrated;
 use super::alerts::{Notification, SeenRow};
 use super::connection::Connection;
 use super::ddl::{Databases, Engine};
+use super::definitions::{self, MetricDefinition};
 use super::files::{self, FileRow};
 use super::job::{self, BindError, JobBinding, Unused};
 use super::rows::{self, RowFilter};
@@ -114,6 +116,19 @@ impl ClickHouse {
         file: &FileRow,
     ) -> Result<Vec<FileRow>, SinkError> {
         files::take(&self.connection, generation, file).await
+    }
+}
+
+/// What the configuration defines.
+impl ClickHouse {
+    /// Writes down the custom metrics and the models' reference profiles, where they are not there yet as they are.
+    pub async fn define(
+        &self,
+        metrics: &[MetricDefinition],
+        models: &[ModelSettings],
+    ) -> Result<(), SinkError> {
+        definitions::write_metrics(&self.connection, metrics).await?;
+        definitions::write_profiles(&self.connection, models).await
     }
 }
 

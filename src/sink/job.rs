@@ -79,8 +79,8 @@ pub enum BindError {
     },
     /// An option that changes what a row says differs from the one that the job's rows were made with.
     #[error(
-        "job '{job}' was started with other windows, models, segments, caps, formats or fields, and its rows would \
-         not fit together. Put the configuration back, or start under another job name (`job`)"
+        "job '{job}' was started with other windows, models, segments, metrics, caps, formats or fields, and its rows \
+         would not fit together. Put the configuration back, or start under another job name (`job`)"
     )]
     OtherConfiguration {
         /// The job.

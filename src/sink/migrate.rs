@@ -236,8 +236,8 @@ pub(super) async fn check(connection: &Connection) -> Result<(), SinkError> {
                 "Run `tidegauge init`"
             } else {
                 // Marks say that its rows were written, so nobody writes them again.
-                "Restore it, or run `tidegauge init` and start under another job name: the rows that it held do not \
-                 come back by themselves"
+                "After an upgrade run `tidegauge init`. If it was there before, restore it, or run `tidegauge init` and \
+                 start under another job name: the rows that it held do not come back by themselves"
             };
             let table = connection.table(spec.name);
             return Err(SinkError::Schema(format!("table {table} is missing. {remedy}")));

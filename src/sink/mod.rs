@@ -11,6 +11,7 @@ mod connection;
 mod read;
 pub mod rows;
 pub mod alerts;
+pub mod definitions;
 pub mod summary;
 pub mod migrate;
 pub mod job;

@@ -24,6 +24,10 @@ pub enum Table {
     Alerts,
     /// Who is to be told of them, and who has been.
     Notifications,
+    /// Metrics that the configuration defines.
+    CustomMetrics,
+    /// Profiles that its models name.
+    ReferenceProfiles,
 }
 
 /// A column of a table or view.
@@ -76,6 +80,8 @@ impl Table {
             Self::Metric(table) => table.name(),
             Self::Alerts => "alerts",
             Self::Notifications => "notifications",
+            Self::CustomMetrics => "custom_metrics",
+            Self::ReferenceProfiles => "reference_profiles",
         }
     }
 
@@ -88,6 +94,8 @@ impl Table {
             Self::Metric(table) => metric_table(table),
             Self::Alerts => alerts(),
             Self::Notifications => notifications(),
+            Self::CustomMetrics => custom_metrics(),
+            Self::ReferenceProfiles => reference_profiles(),
         }
     }
 }
@@ -96,7 +104,9 @@ impl Table {
 pub fn tables() -> Vec<TableSpec> {
     let mut all = vec![migrations(), jobs(), files()];
     all.extend(Table::all().map(Table::spec));
-    all.extend([Table::Alerts, Table::Notifications].map(Table::spec));
+    let more =
+        [Table::Alerts, Table::Notifications, Table::CustomMetrics, Table::ReferenceProfiles];
+    all.extend(more.map(Table::spec));
     all
 }
 
@@ -376,6 +386,53 @@ fn notifications() -> TableSpec {
         ],
         key: vec!["job", "idempotency_key", "target"],
         version: Some("row_version"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+fn custom_metrics() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "custom_metrics",
+        comment: "Metrics that configurations define, as they were at the job's last start: what the table custom holds"
+            .to_owned(),
+        columns: vec![
+            job_column(),
+            c("metric", NAME, "Name of the metric"),
+            c("expression", TEXT, "What it is computed from"),
+            c("models", TEXT, "Names and globs of the models that have it"),
+            c("segments", TEXT, "Globs of the segments that have it"),
+            c("unit", NAME, "What it is in"),
+            c("better", NAME, "higher, lower, zero (the nearer to 0 the better) or none"),
+            c("description", TEXT, "What it says"),
+            c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
+        ],
+        key: vec!["job", "metric"],
+        version: Some("created"),
+        by_month: false,
+        settings: "",
+    }
+}
+
+fn reference_profiles() -> TableSpec {
+    let c = TableColumn::new;
+    TableSpec {
+        name: "reference_profiles",
+        comment: "Reference profiles that configurations name, each as the job's first start with it found it"
+            .to_owned(),
+        columns: vec![
+            job_column(),
+            c("model", NAME, "Name or glob of the models that it is for"),
+            c("reference_id", TEXT, "The profile, as in drift: name and digest of what it says"),
+            c("name", NAME, "The name that it was given"),
+            c("generation", "UInt16", "A changed profile of one name has a higher one"),
+            c("format", "UInt32", "Version of the document's form"),
+            c("document", TEXT, "The whole profile as JSON"),
+            c("created", TIME, "When the server wrote the row").filled("now64(3, 'UTC')"),
+        ],
+        key: vec!["job", "model", "reference_id"],
+        version: Some("created"),
         by_month: false,
         settings: "",
     }

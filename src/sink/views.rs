@@ -42,6 +42,7 @@ pub fn views(databases: &Databases) -> Vec<ViewSpec> {
         ..stream_health(databases)
     });
     all.push(alerts(databases));
+    all.push(reference_profiles(databases));
     all.push(models_now(databases));
     all.push(last_sealed(databases));
     all.push(metric_catalogue(databases));
@@ -123,6 +124,34 @@ fn alerts(databases: &Databases) -> ViewSpec {
         select: format!(
             "SELECT {}\nFROM {}.{} FINAL",
             names(&columns).replace(" n,", " toFloat64(n) AS n,"),
+            quoted(&databases.tables),
+            quoted(spec.name)
+        ),
+        comment: spec.comment,
+        columns,
+        definer: true,
+    }
+}
+
+/// Which profiles there are; the documents are for programs.
+fn reference_profiles(databases: &Databases) -> ViewSpec {
+    let spec = Table::ReferenceProfiles.spec();
+    let shown = spec.columns.into_iter().filter(|column| column.name != "document");
+    // BI tools know no shorter counts.
+    let columns: Vec<_> = shown
+        .map(|column| match column.name.as_str() {
+            "generation" | "format" => TableColumn { data_type: "UInt64".to_owned(), ..column },
+            _ => TableColumn { default: None, ..column },
+        })
+        .collect();
+    ViewSpec {
+        database: databases.views.clone(),
+        name: spec.name,
+        select: format!(
+            "SELECT {}\nFROM {}.{} FINAL",
+            names(&columns)
+                .replace(" generation,", " toUInt64(generation) AS generation,")
+                .replace(" format,", " toUInt64(format) AS format,"),
             quoted(&databases.tables),
             quoted(spec.name)
         ),
@@ -342,23 +371,29 @@ fn metric_catalogue(databases: &Databases) -> ViewSpec {
     let c = TableColumn::new;
     let name = "LowCardinality(String)";
     let columns = vec![
-        c("family", name, "The view that has the metric as a column"),
+        c(
+            "family",
+            name,
+            "The view that has the metric as a column; custom has it in its column metric",
+        ),
         c("metric", "String", "The name of that column, and in the view metrics"),
         c(
             "unit",
             name,
             "count, ratio (0 to 1), 1 (none), ms, 1/s, label (that of the label), label^2, value (that of the \
-             configuration) or feature (that of the feature)",
+             configuration) or feature (that of the feature); of custom metrics as their configuration says",
         ),
         c("better", name, "higher, lower, zero (the nearer to 0 the better) or none"),
         c("has_interval", "Bool", "Whether the limits of its 95 % interval stand beside it"),
         c("description", "String", "What it is"),
+        c("job", name, "The job whose configuration defines it; empty where every job has it"),
+        c("expression", "String", "How the configuration defines it; empty where every job has it"),
     ];
     let rows: Vec<_> = entries()
         .iter()
         .map(|e| {
             let texts = [e.family, &e.metric, e.unit, e.better].map(literal).join(", ");
-            format!("        ({texts}, {}, {})", e.has_interval, literal(&e.description))
+            format!("            ({texts}, {}, {})", e.has_interval, literal(&e.description))
         })
         .collect();
     ViewSpec {
@@ -367,11 +402,16 @@ fn metric_catalogue(databases: &Databases) -> ViewSpec {
         comment: "Every metric of the views: its unit, which way is better, and what it is"
             .to_owned(),
         select: format!(
-            "SELECT m.family AS family, m.metric AS metric, m.unit AS unit, m.better AS better,\n    \
-             m.has_interval AS has_interval, m.description AS description\nFROM\n(\n    SELECT arrayJoin(CAST(\n        \
-             [\n{}\n        ],\n        'Array(Tuple(family String, metric String, unit String, better String, has_interval \
-             Bool, description String))'\n    )) AS m\n)",
-            rows.join(",\n")
+            "SELECT {names}\nFROM\n(\n    SELECT m.family AS family, m.metric AS metric, m.unit AS unit, m.better AS better,\n        \
+             m.has_interval AS has_interval, m.description AS description, '' AS job, '' AS expression\n    FROM\n    (\n        \
+             SELECT arrayJoin(CAST(\n            [\n{rows}\n            ],\n            \
+             'Array(Tuple(family String, metric String, unit String, better String, has_interval Bool, description \
+             String))'\n        )) AS m\n    )\n    UNION ALL\n    SELECT '{custom}', toString(metric), toString(unit), \
+             toString(better), false, description, toString(job), expression\n    FROM {db}.custom_metrics FINAL\n)",
+            names = names(&columns),
+            rows = rows.join(",\n"),
+            custom = MetricTable::Custom.name(),
+            db = quoted(&databases.tables),
         ),
         columns,
         definer: true,
@@ -423,7 +463,8 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         | MetricTable::QualityEstimated
         | MetricTable::QualityRegression
         | MetricTable::QualityMulticlass
-        | MetricTable::Confusion => "n",
+        | MetricTable::Confusion
+        | MetricTable::Custom => "n",
         MetricTable::Serving | MetricTable::Labels | MetricTable::DataQuality => "inferences",
     }
 }
@@ -471,13 +512,32 @@ fn long_half(table: MetricTable, databases: &Databases) -> String {
     )
 }
 
+/// The rows of `custom`, which are long already; of those of a window the newest, as in its view.
+fn long_custom(databases: &Databases) -> String {
+    format!(
+        "    SELECT\n        window_start, window_end, grain, job, model, version, segment, '{name}' AS family,\n        \
+         toString(metric) AS metric, value, CAST(NULL AS Nullable(Float64)) AS lower,\n        \
+         CAST(NULL AS Nullable(Float64)) AS upper, n, toString(reason) AS reason, sealed\n    \
+         FROM\n    (\n        SELECT *, max(row_version) OVER (PARTITION BY {key}) AS newest\n        \
+         FROM {db}.{quoted} FINAL\n    )\n    WHERE row_version = newest",
+        name = MetricTable::Custom.name(),
+        key = METRIC_KEY.join(", "),
+        quoted = quoted(MetricTable::Custom.name()),
+        db = quoted(&databases.tables),
+    )
+}
+
 fn long(databases: &Databases) -> ViewSpec {
     let spec = Table::Metric(MetricTable::Serving).spec();
     let mut columns: Vec<_> = spec.columns.iter().take(7).cloned().collect();
     let c = TableColumn::new;
     columns.extend([
-        c("family", "LowCardinality(String)", "The table that has the figure as a column"),
-        c("metric", "LowCardinality(String)", "The name of that column"),
+        c(
+            "family",
+            "LowCardinality(String)",
+            "The table that has the figure as a column; custom has it as a row",
+        ),
+        c("metric", "LowCardinality(String)", "The name of that column or row"),
         c("value", "Nullable(Float64)", "The count or figure; NULL where it is undefined"),
         c("lower", "Nullable(Float64)", "Lower limit of the 95 % interval, where it has one"),
         c("upper", "Nullable(Float64)", "Upper limit of the 95 % interval, where it has one"),
@@ -487,11 +547,14 @@ fn long(databases: &Databases) -> ViewSpec {
     ]);
     // A table with keys of its own has several rows where this view has place for one.
     let wide = MetricTable::ALL.into_iter().filter(|table| table.keys() == 0);
-    let halves: Vec<_> = wide.map(|table| long_half(table, databases)).collect();
+    let halves = wide.map(|table| long_half(table, databases));
+    let halves: Vec<_> = halves.chain([long_custom(databases)]).collect();
     ViewSpec {
         database: databases.views.clone(),
         name: "metrics",
-        comment: "Every count and figure of the wide views as a row of its own".to_owned(),
+        comment:
+            "Every count and figure of the wide views as a row of its own, and every custom metric"
+                .to_owned(),
         select: format!(
             "SELECT {}\nFROM\n(\n{}\n)",
             names(&columns),

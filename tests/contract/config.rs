@@ -87,8 +87,9 @@ fn the_example_names_every_option_and_its_default() {
         };
         assert!(at(&document).is_some(), "{} is not in deploy/tidegauge.toml", option.key);
         if !option.default.is_empty() {
-            // There is no rule and no target by default.
-            let of_list = ["alerts.", "notify."].iter().any(|list| option.key.starts_with(list));
+            // There is no metric, rule or target by default.
+            let of_list =
+                ["metrics.", "alerts.", "notify."].iter().any(|list| option.key.starts_with(list));
             let shown = if of_list { &document } else { &documented };
             let shown = at(shown).unwrap_or_else(|| panic!("{} has a default", option.key));
             let shown = shown.as_str().map_or_else(|| shown.to_string(), str::to_owned);

@@ -20,6 +20,7 @@ mod cli;
 mod codes;
 mod config;
 mod controls;
+mod custom;
 mod dashboards;
 mod deploy;
 mod decode;

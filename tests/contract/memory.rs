@@ -230,7 +230,12 @@ impl Tables {
                 Table::Seals => tables.apply_seal(&mut at),
                 Table::Marks => tables.apply_mark(&mut at),
                 Table::Metric(_) => tables.apply_metric(batch.table.name(), &types, &mut at),
-                Table::Alerts | Table::Notifications => unreachable!("no flush writes them"),
+                Table::Alerts
+                | Table::Notifications
+                | Table::CustomMetrics
+                | Table::ReferenceProfiles => {
+                    unreachable!("no flush writes them")
+                }
             }
         }
         assert!(at.rest.is_empty(), "{} bytes are left of {:?}", at.rest.len(), batch.table);

@@ -18,6 +18,7 @@ use tidegauge::engine::event::{Arrival, Offset, PartitionId, Positions, Stream};
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::MetricTable;
+use tidegauge::engine::metrics::custom::{CustomMetric, Expression, Input, Operator};
 use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::names::Names;
 use tidegauge::engine::outcome::Outcome;
@@ -70,6 +71,7 @@ fn settings(partitions: i32) -> PipelineSettings {
                 thresholds: vec![0.25, 0.75],
                 ..ModelSettings::default()
             }],
+            custom: custom(),
         }),
         decoders: [decoder(Stream::Inferences), decoder(Stream::Labels)],
         schemas: Arc::new(Schemas::none()),
@@ -81,6 +83,19 @@ fn settings(partitions: i32) -> PipelineSettings {
         drain_budget: Duration::from_secs(5),
         dead_letter_limit: DeadLetterLimit::default(),
     }
+}
+
+/// Decisions for each inference, of all models and segments.
+fn custom() -> Vec<Arc<CustomMetric>> {
+    let input = |name: &str| Expression::input(Input::all().find(|it| it.name() == name).unwrap());
+    let decided = input("labels.inferences_positive");
+    let all = || vec!["*".to_owned()];
+    vec![Arc::new(CustomMetric {
+        name: "approval_rate".into(),
+        models: all(),
+        segments: all(),
+        expression: decided.joined(Operator::Divide, input("serving.inferences")),
+    })]
 }
 
 /// A small generator of its own: the same numbers from the same seed.
@@ -237,6 +252,7 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
             thresholds: vec![0.25, 0.75],
             reference: None,
             drift: Options::default(),
+            custom: custom(),
         };
         for batch in row::metrics(JOB, &merged.rows(&key, &about)) {
             let (types, mut at) = Cursor::open(&batch.body);

@@ -295,6 +295,7 @@ impl Written {
                     thresholds: rule.thresholds,
                     reference: reference.cloned(),
                     drift: Options::default(),
+                    custom: Vec::new(),
                 };
                 rows.extend(merged.rows(&key, &context));
             }

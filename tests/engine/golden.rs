@@ -156,6 +156,7 @@ fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec
             thresholds,
             reference: None,
             drift: Options::default(),
+            custom: Vec::new(),
         },
     )
 }
@@ -679,6 +680,7 @@ fn no_binary_inference_no_quality_row() {
         thresholds: Vec::new(),
         reference: None,
         drift: Options::default(),
+        custom: Vec::new(),
     };
     let rows = merged.rows(&key, &about);
     let tables: Vec<_> = rows.iter().map(|row| row.table).collect();

@@ -2,6 +2,7 @@
 
 mod bi_user;
 mod charts;
+mod custom;
 mod overview;
 mod schema;
 mod views;

@@ -14,6 +14,9 @@ use crate::support::services::{ClickHouse, Kafka};
 
 const INFERENCES: usize = 12_000;
 const DEADLINE: Duration = Duration::from_secs(300);
+const METRICS: &str = "[[metrics]]\nname = \"approval_rate\"\n\
+                       expression = \"inferences_positive / inferences\"\nunit = \"ratio\"\n\
+                       [[metrics]]\nname = \"cost\"\nexpression = \"(20 * fn + fp) / quality_binary.n\"\n";
 
 /// Inferences and labels of a day's requests; `change` sees every inference's features.
 fn write_files(
@@ -53,6 +56,69 @@ impl Measured<'_> {
     }
 }
 
+impl Measured<'_> {
+    /// What the configuration says of its metrics and profiles is stored, each once.
+    fn has_its_definitions(&self, id: &str, document: &str) {
+        let of = |select: &str| {
+            let job = &self.job;
+            self.clickhouse
+                .query(&format!("{select} WHERE job = '{job}' ORDER BY ALL FORMAT TSVRaw"))
+        };
+        assert_eq!(
+            of("SELECT family, metric, unit, expression FROM tidegauge_bi.metric_catalogue"),
+            "custom\tapproval_rate\tratio\tinferences_positive / inferences\n\
+             custom\tcost\t1\t(20 * fn + fp) / quality_binary.n\n"
+        );
+        assert_eq!(
+            of(
+                "SELECT model, reference_id, name, generation, format FROM tidegauge_bi.reference_profiles"
+            ),
+            format!("fraud-*\t{id}\tgood\t1\t1\n")
+        );
+        let stored = of("SELECT document FROM tidegauge.reference_profiles");
+        assert_eq!(stored.trim_end(), document.trim_end());
+    }
+
+    /// What drift compares is what the other tables of the same windows count.
+    fn counts_what_other_tables_count(&self) {
+        let compared = |columns: &str, method: &str, kind: &str| {
+            let which = format!("AND method = '{method}' AND kind = '{kind}' ORDER BY ALL");
+            self.ask(columns, "drift", &which)
+        };
+        let held = self.ask("version, feature, values", "data_quality", "ORDER BY ALL");
+        assert_eq!(compared("version, feature, n", "psi", "feature"), held);
+        let held = self.ask("version, inferences", "serving", "ORDER BY ALL");
+        assert_eq!(compared("version, n", "missing_rate", "prediction"), held);
+        let held = self.ask("version, labelled", "labels", "ORDER BY ALL");
+        assert_eq!(compared("version, n", "psi", "label"), held);
+    }
+
+    /// Each custom metric is what SQL makes of the same counts, and in the long view.
+    fn has_its_metrics(&self) {
+        let order = "ORDER BY ALL";
+        let rates = self.ask(
+            "version, value, n",
+            "custom",
+            &format!("AND metric = 'approval_rate' {order}"),
+        );
+        let expected = "version, inferences_positive / inferences, inferences";
+        assert_eq!(rates, self.ask(expected, "labels", order));
+        assert_eq!(rates.lines().count(), 2, "of two versions");
+        let costs = self.ask("version, value", "custom", &format!("AND metric = 'cost' {order}"));
+        assert_eq!(costs, self.ask("version, (20 * fn + fp) / n", "quality_binary", order));
+        assert_eq!(costs.lines().count(), 2, "of two versions");
+        let counted = self.ask("version, inferences, labelled", "labels", order);
+        let beside = "DISTINCT version, inferences, labelled";
+        assert_eq!(self.ask(beside, "custom", order), counted);
+        let long = self.ask(
+            "version, metric, value, n",
+            "metrics",
+            &format!("AND family = 'custom' {order}"),
+        );
+        assert_eq!(long, self.ask("version, metric, value, n", "custom", order));
+    }
+}
+
 #[test]
 fn windows_like_the_reference_are_ok_and_others_drift() {
     // The job's file names brokers, which files do not need.
@@ -87,7 +153,7 @@ fn windows_like_the_reference_are_ok_and_others_drift() {
     assert!(said.contains("calibrator: "), "{said}");
     job.edit(
         "[models.\"fraud-*\"]\n",
-        &format!("[models.\"fraud-*\"]\nreference = \"{profile}\"\n"),
+        &format!("{METRICS}[models.\"fraud-*\"]\nreference = \"{profile}\"\n"),
     );
 
     let like = write_files(folder.path(), "like", 32, |_| ());
@@ -123,27 +189,12 @@ fn windows_like_the_reference_are_ok_and_others_drift() {
         "amount\t['drift']\ncountry\t['drift']\nnew_device\t['ok']\n"
     );
     let id = like.ask("DISTINCT reference_id", "drift", "");
-    assert!(std::fs::read_to_string(&document).unwrap().contains(id.trim()), "{id}");
+    let document = std::fs::read_to_string(&document).unwrap();
+    assert!(document.contains(id.trim()), "{id}");
     for of in [&like, &other] {
-        let compared = of.ask(
-            "version, feature, n",
-            "drift",
-            "AND method = 'psi' AND kind = 'feature' ORDER BY ALL",
-        );
-        let held = of.ask("version, feature, values", "data_quality", "ORDER BY ALL");
-        assert_eq!(compared, held);
-    }
-    for of in [&like, &other] {
-        let compared = of.ask(
-            "version, kind, n",
-            "drift",
-            "AND method = 'missing_rate' AND kind = 'prediction' ORDER BY ALL",
-        );
-        let held = of.ask("version, 'prediction', inferences", "serving", "ORDER BY ALL");
-        assert_eq!(compared, held);
-        let compared =
-            of.ask("version, n", "drift", "AND method = 'psi' AND kind = 'label' ORDER BY ALL");
-        assert_eq!(compared, of.ask("version, labelled", "labels", "ORDER BY ALL"));
+        of.has_its_definitions(id.trim(), &document);
+        of.has_its_metrics();
+        of.counts_what_other_tables_count();
     }
     let new = "max(new_categories), max(new_category_values) > 0";
     assert_eq!(like.ask(new, "data_quality", "AND feature = 'country'"), "0\t0\n");

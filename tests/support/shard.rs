@@ -43,6 +43,7 @@ pub fn settings(settings: &oracle::Settings) -> ShardSettings {
         },
         dimensions,
         models,
+        custom: Vec::new(),
     }
 }
 

@@ -141,6 +141,8 @@ pub enum Undefined {
     ZeroVariance,
     /// Fewer than the figure needs.
     TooFewSamples,
+    /// A part of the figure is larger than a double can be.
+    Overflow,
 }
 
 impl Undefined {
@@ -158,6 +160,7 @@ impl Undefined {
             Self::ZeroDenominator => "zero_denominator",
             Self::ZeroVariance => "zero_variance",
             Self::TooFewSamples => "too_few_samples",
+            Self::Overflow => "overflow",
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod features;
 pub mod targets;
 pub mod data_quality;
 pub mod drift;
+pub mod custom;
 
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
@@ -302,11 +303,13 @@ pub enum MetricTable {
     DataQuality,
     /// `drift`, by what is compared and how.
     Drift,
+    /// `custom`, by metric of the configuration.
+    Custom,
 }
 
 impl MetricTable {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Serving,
         Self::Labels,
         Self::QualityBinary,
@@ -320,6 +323,7 @@ impl MetricTable {
         Self::QualityEstimated,
         Self::DataQuality,
         Self::Drift,
+        Self::Custom,
     ];
 
     /// The table's name.
@@ -338,6 +342,7 @@ impl MetricTable {
             Self::QualityEstimated => "quality_estimated",
             Self::DataQuality => "data_quality",
             Self::Drift => "drift",
+            Self::Custom => "custom",
         }
     }
 
@@ -383,6 +388,9 @@ impl MetricTable {
             Self::Drift => {
                 "How far features, scores, predictions and labels lie from those of the model's reference, by each method, and whether that is drift."
             }
+            Self::Custom => {
+                "Metrics that the configuration defines: one row for each, with the reason where it is undefined."
+            }
         }
     }
 
@@ -399,7 +407,8 @@ impl MetricTable {
             Self::QualityThreshold
             | Self::CalibrationBins
             | Self::QualityClasses
-            | Self::DataQuality => 1,
+            | Self::DataQuality
+            | Self::Custom => 1,
             Self::Confusion => 2,
             Self::Drift => 3,
         }
@@ -421,6 +430,22 @@ impl MetricTable {
             Self::QualityEstimated => Estimate::FIGURES,
             Self::DataQuality => data_quality::DATA_QUALITY_FIGURES,
             Self::Drift => drift::table::DRIFT_FIGURES,
+            Self::Custom => custom::CUSTOM_FIGURES,
         }
+    }
+
+    /// Whether its figures are computed from labels, so that they say little while few have come.
+    pub fn reads_labels(self) -> bool {
+        matches!(
+            self,
+            Self::QualityBinary
+                | Self::QualityThreshold
+                | Self::Calibration
+                | Self::CalibrationBins
+                | Self::QualityRegression
+                | Self::QualityMulticlass
+                | Self::QualityClasses
+                | Self::Confusion
+        )
     }
 }

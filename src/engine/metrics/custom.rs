@@ -1,0 +1,360 @@
+//! Metrics that the configuration defines: an expression over the counts and sums of a key's other rows. It is computed
+//! from the merged state of the key, as those are, so that coarser windows are never averages of finer ones.
+
+use std::sync::Arc;
+
+use super::MetricTable;
+use super::accumulator::{Column, Kind, Undefined, Value};
+use super::interval::number;
+
+/// A metric that the configuration defines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CustomMetric {
+    /// `[a-z0-9_]`; no other metric has it.
+    pub name: Arc<str>,
+    /// Names and globs of the models that have it.
+    pub models: Vec<String>,
+    /// Globs of the segments that have it: `all`, or like `region=*`.
+    pub segments: Vec<String>,
+    /// What it is.
+    pub expression: Expression,
+}
+
+impl CustomMetric {
+    /// Whether it is computed from labels, so that it says little while few have come.
+    pub fn reads_labels(&self) -> bool {
+        self.expression.inputs().any(|input| input.table.reads_labels())
+    }
+}
+
+/// A count or a sum of a key's rows, which an expression may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// A table with one row for each key and window.
+    pub table: MetricTable,
+    /// The column.
+    pub column: &'static str,
+}
+
+/// The tables with one row for each key and window.
+const TABLES: [MetricTable; 7] = [
+    MetricTable::Serving,
+    MetricTable::Labels,
+    MetricTable::QualityBinary,
+    MetricTable::Calibration,
+    MetricTable::QualityRegression,
+    MetricTable::QualityMulticlass,
+    MetricTable::QualityEstimated,
+];
+
+/// Sums of probabilities, which are not named so.
+const EXPECTED_COUNTS: [&str; 4] = ["est_tp", "est_fp", "est_fn", "est_tn"];
+
+impl Input {
+    /// Everything that an expression may name: what adds up over records, and nothing that is divided already.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLES.into_iter().flat_map(|table| {
+            let additive = table.columns().iter().filter(|column| is_additive(column));
+            additive.map(move |column| Self { table, column: column.name })
+        })
+    }
+
+    /// `table.column`.
+    pub fn name(self) -> String {
+        format!("{}.{}", self.table.name(), self.column)
+    }
+}
+
+fn is_additive(column: &Column) -> bool {
+    // How many classes have a figure is no count of records.
+    let is_count = column.kind == Kind::Count && !column.name.ends_with("_classes");
+    let is_sum = column.name.ends_with("_sum") || column.name.ends_with("_sum_ms");
+    is_count || is_sum || EXPECTED_COUNTS.contains(&column.name)
+}
+
+/// An expression, in the order in which it is evaluated: operands before their operator. It can only be put together so
+/// that it has a value, and evaluating it takes one step for each part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expression(Vec<Step>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Number(f64),
+    Input(Input),
+    Negate,
+    Apply(Operator),
+}
+
+/// What joins two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// Left + right.
+    Add,
+    /// Left - right.
+    Subtract,
+    /// Left * right.
+    Multiply,
+    /// Left / right.
+    Divide,
+}
+
+const WELL_FORMED: &str = "operands stand before their operator";
+
+impl Expression {
+    /// A finite number.
+    pub fn number(number: f64) -> Self {
+        Self(vec![Step::Number(number)])
+    }
+
+    /// A count or sum.
+    pub fn input(input: Input) -> Self {
+        Self(vec![Step::Input(input)])
+    }
+
+    /// The same with the other sign.
+    #[must_use]
+    pub fn negated(mut self) -> Self {
+        self.0.push(Step::Negate);
+        self
+    }
+
+    /// This and another one, joined.
+    #[must_use]
+    pub fn joined(mut self, operator: Operator, right: Self) -> Self {
+        self.0.extend(right.0);
+        self.0.push(Step::Apply(operator));
+        self
+    }
+
+    /// The counts and sums that it names, as often as it does.
+    pub fn inputs(&self) -> impl Iterator<Item = Input> {
+        self.0.iter().filter_map(|step| match step {
+            Step::Input(input) => Some(*input),
+            Step::Number(_) | Step::Negate | Step::Apply(_) => None,
+        })
+    }
+
+    /// Its value in IEEE double arithmetic, part by part as written; finite always. Undefined where an input is, where
+    /// a divisor is 0, and where a part is too large; of several reasons the first in the order of [`Undefined`] is
+    /// given.
+    pub fn value(&self, of: impl Fn(Input) -> Result<f64, Undefined>) -> Result<f64, Undefined> {
+        let mut stack: Vec<Result<f64, Undefined>> = Vec::new();
+        for step in &self.0 {
+            let value = match *step {
+                Step::Number(number) => Ok(number),
+                Step::Input(input) => of(input),
+                Step::Negate => stack.pop().expect(WELL_FORMED).map(|value| -value),
+                Step::Apply(operator) => {
+                    let right = stack.pop().expect(WELL_FORMED);
+                    operator.apply(stack.pop().expect(WELL_FORMED), right)
+                }
+            };
+            stack.push(value);
+        }
+        // Plus 0 turns -0 into 0.
+        stack.pop().expect(WELL_FORMED).map(|value| value + 0.0)
+    }
+}
+
+impl Operator {
+    fn apply(
+        self,
+        left: Result<f64, Undefined>,
+        right: Result<f64, Undefined>,
+    ) -> Result<f64, Undefined> {
+        let (left, right) = match (left, right) {
+            (Ok(left), Ok(right)) => (left, right),
+            (Err(one), Err(other)) => return Err(one.min(other)),
+            (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => return Err(reason),
+        };
+        let value = match self {
+            Self::Add => left + right,
+            Self::Subtract => left - right,
+            Self::Multiply => left * right,
+            Self::Divide if right == 0.0 => return Err(Undefined::ZeroDenominator),
+            Self::Divide => left / right,
+        };
+        if value.is_finite() { Ok(value) } else { Err(Undefined::Overflow) }
+    }
+}
+
+/// Columns of `custom`, its key first.
+pub(super) const CUSTOM_FIGURES: &[Column] = &[
+    Column { name: "metric", kind: Kind::Text, comment: "The metric's name in the configuration." },
+    Column {
+        name: "value",
+        kind: Kind::Figure,
+        comment: "What the metric's expression gives; NULL where it is undefined.",
+    },
+    Column {
+        name: "reason",
+        kind: Kind::Text,
+        comment: "Why the value is NULL; empty where it is not.",
+    },
+    Column {
+        name: "n",
+        kind: Kind::Count,
+        comment: "Inferences behind it: the labelled where the expression reads labels, else all.",
+    },
+    Column { name: "inferences", kind: Kind::Count, comment: "Accepted inferences." },
+    Column { name: "labelled", kind: Kind::Count, comment: "Inferences with a label." },
+];
+
+/// One row of `custom` for each metric, from the other rows of the key.
+pub fn rows(
+    metrics: &[Arc<CustomMetric>],
+    others: &[(MetricTable, Vec<Value>)],
+) -> Vec<Vec<Value>> {
+    let count = |table, column| match found(others, Input { table, column }) {
+        Some(Value::Count(count)) => *count,
+        _ => 0,
+    };
+    let inferences = count(MetricTable::Serving, "inferences");
+    let labelled = count(MetricTable::Labels, "labelled");
+    let input = |input: Input| match found(others, input) {
+        Some(Value::Count(count)) => Ok(number(*count)),
+        Some(Value::Figure(figure)) => *figure,
+        _ => Err(absent(input.table, others, labelled)),
+    };
+    let row = |metric: &Arc<CustomMetric>| {
+        let value = metric.expression.value(input);
+        let n = if metric.reads_labels() { labelled } else { inferences };
+        vec![
+            Value::Text(Arc::clone(&metric.name)),
+            Value::Figure(value),
+            Value::Text(value.err().map_or("", Undefined::code).into()),
+            Value::Count(n),
+            Value::Count(inferences),
+            Value::Count(labelled),
+        ]
+    };
+    metrics.iter().map(row).collect()
+}
+
+fn found(others: &[(MetricTable, Vec<Value>)], input: Input) -> Option<&Value> {
+    let at = input.table.columns().iter().position(|column| column.name == input.column)?;
+    let (_, values) = others.iter().find(|(table, _)| *table == input.table)?;
+    values.get(at)
+}
+
+/// Why a key has no row of a table.
+fn absent(table: MetricTable, others: &[(MetricTable, Vec<Value>)], labelled: u64) -> Undefined {
+    let is_binary = others.iter().any(|(table, _)| *table == MetricTable::QualityBinary);
+    if table == MetricTable::QualityEstimated && is_binary {
+        Undefined::NoReference
+    } else if table == MetricTable::Calibration && is_binary {
+        if labelled == 0 { Undefined::NoLabels } else { Undefined::NoScores }
+    } else {
+        Undefined::NotApplicable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(column: &'static str) -> Expression {
+        let input = Input::all().find(|input| input.column == column);
+        Expression::input(input.expect(column))
+    }
+
+    /// Of a binary key with 8 inferences, 6 of them labelled, where nothing was decided positive.
+    fn value(expression: &Expression) -> Result<f64, Undefined> {
+        let row = |table: MetricTable, known: &[(&str, Value)]| {
+            let value = |column: &Column| {
+                let known = known.iter().find(|(name, _)| *name == column.name);
+                known.map_or(Value::Count(0), |(_, value)| value.clone())
+            };
+            (table, table.columns().iter().map(value).collect())
+        };
+        let no_values = Value::Figure(Err(Undefined::NoValues));
+        let others = [
+            row(
+                MetricTable::Serving,
+                &[("inferences", Value::Count(8)), ("latency_sum_ms", no_values)],
+            ),
+            row(MetricTable::Labels, &[("labelled", Value::Count(6))]),
+            row(MetricTable::QualityBinary, &[("tn", Value::Count(6))]),
+        ];
+        let metric = Arc::new(CustomMetric {
+            name: "m".into(),
+            models: vec!["*".to_owned()],
+            segments: vec!["*".to_owned()],
+            expression: expression.clone(),
+        });
+        let rows = rows(&[metric], &others);
+        let [Value::Text(name), Value::Figure(value), Value::Text(reason), counts @ ..] =
+            rows[0].as_slice()
+        else {
+            panic!("{rows:?}")
+        };
+        assert_eq!((&**name, &**reason), ("m", value.err().map_or("", Undefined::code)));
+        let n = if expression.inputs().any(|it| it.table.reads_labels()) { 6 } else { 8 };
+        assert_eq!(counts, [n, 8, 6].map(Value::Count));
+        *value
+    }
+
+    #[test]
+    fn operands_are_taken_in_the_order_written() {
+        use Operator::{Add, Divide, Multiply, Subtract};
+        let all = || input("inferences");
+        assert_eq!(value(&input("labelled").joined(Divide, all())), Ok(0.75));
+        assert_eq!(value(&Expression::number(1.0).joined(Subtract, all())), Ok(-7.0));
+        assert_eq!(value(&all().negated().joined(Add, input("tn"))), Ok(-2.0));
+        assert_eq!(value(&all().joined(Multiply, input("tn").negated())), Ok(-48.0));
+    }
+
+    #[test]
+    fn nothing_is_infinite_and_zero_has_no_sign() {
+        use Operator::{Divide, Multiply};
+        let nothing = || Expression::number(0.0);
+        assert_eq!(
+            value(&input("tp").joined(Divide, input("tp"))),
+            Err(Undefined::ZeroDenominator)
+        );
+        let hidden = input("tn").joined(Divide, input("tp"));
+        let hidden = Expression::number(1.0).joined(Divide, hidden);
+        assert_eq!(value(&hidden), Err(Undefined::ZeroDenominator), "1 / (6 / 0) is not 0");
+        let large = || Expression::number(1e300);
+        assert_eq!(value(&large().joined(Multiply, large())), Err(Undefined::Overflow));
+        let tiny = Expression::number(5e-324);
+        assert_eq!(value(&large().joined(Divide, tiny)), Err(Undefined::Overflow));
+        let zero = value(&nothing().negated()).expect("a number");
+        assert!(zero.is_sign_positive());
+    }
+
+    #[test]
+    fn what_is_missing_says_why_and_the_first_reason_counts() {
+        for (column, reason) in [
+            ("error_square_sum", Undefined::NotApplicable),
+            ("correct", Undefined::NotApplicable),
+            ("est_tp", Undefined::NoReference),
+            ("score_sum", Undefined::NoScores),
+            ("latency_sum_ms", Undefined::NoValues),
+        ] {
+            assert_eq!(value(&input(column)), Err(reason), "{column}");
+        }
+        let both = input("latency_sum_ms").joined(Operator::Add, input("est_tp"));
+        assert_eq!(value(&both), Err(Undefined::NoReference));
+        let both = input("est_tp").joined(Operator::Add, input("latency_sum_ms"));
+        assert_eq!(value(&both), Err(Undefined::NoReference));
+    }
+
+    #[test]
+    fn only_what_adds_up_can_be_named() {
+        let names: Vec<String> = Input::all().map(Input::name).collect();
+        for name in [
+            "serving.latency_sum_ms",
+            "labels.inferences_positive",
+            "quality_binary.tp",
+            "quality_regression.error_square_sum",
+            "quality_estimated.est_fn",
+        ] {
+            assert!(names.iter().any(|known| known == name), "{name}");
+        }
+        for name in ["quality_binary.accuracy", "serving.latency_p99_ms", "labels.coverage"] {
+            assert!(names.iter().all(|known| known != name), "{name}");
+        }
+        assert!(names.iter().all(|name| !name.ends_with("_classes")));
+    }
+}
