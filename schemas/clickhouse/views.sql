@@ -599,15 +599,15 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`drift`
     `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
     `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
     `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
-    `kind` LowCardinality(String) COMMENT 'What was compared: feature or score',
-    `feature` LowCardinality(String) COMMENT 'The feature\'s name; empty for scores',
+    `kind` LowCardinality(String) COMMENT 'What was compared: feature, score, prediction or label',
+    `feature` LowCardinality(String) COMMENT 'The feature\'s name; else empty',
     `method` LowCardinality(String) COMMENT 'How it was compared',
     `value` Nullable(Float64) COMMENT 'Distance, statistic or rate, by method',
     `value_lower` Nullable(Float64) COMMENT 'The least that the raw values may have, or lower 95 % limit of a rate (Wilson)',
     `value_upper` Nullable(Float64) COMMENT 'The greatest that the raw values may have, or upper 95 % limit of a rate (Wilson)',
     `effect` Nullable(Float64) COMMENT 'What thresholds are held against',
     `p_value` Nullable(Float64) COMMENT 'How likely chance alone makes as much',
-    `p_adjusted` Nullable(Float64) COMMENT 'p_value, adjusted for all comparisons of the window by the same method (Benjamini-Hochberg)',
+    `p_adjusted` Nullable(Float64) COMMENT 'p_value, adjusted for all comparisons of the window by the same method, labels by themselves (Benjamini-Hochberg)',
     `warn_at` Nullable(Float64) COMMENT 'The least effect that is worth a warning',
     `drift_at` Float64 COMMENT 'The least effect that is drift',
     `alpha` Float64 COMMENT 'Adjusted p-values above it are chance; rates do not use it',
@@ -632,7 +632,7 @@ FROM
     FROM `tidegauge`.`drift` FINAL
 )
 WHERE row_version = newest
-COMMENT 'How far features and scores lie from those of the model\'s reference, by each method, and whether that is drift';
+COMMENT 'How far features, scores, predictions and labels lie from those of the model\'s reference, by each method, and whether that is drift';
 
 CREATE OR REPLACE VIEW `tidegauge_bi`.`custom`
 (
@@ -1084,7 +1084,7 @@ FROM
             ('drift', 'value', '1', 'lower', true, 'Distance, statistic or rate, by method'),
             ('drift', 'effect', '1', 'lower', false, 'What thresholds are held against'),
             ('drift', 'p_value', '1', 'none', false, 'How likely chance alone makes as much'),
-            ('drift', 'p_adjusted', '1', 'none', false, 'p_value, adjusted for all comparisons of the window by the same method (Benjamini-Hochberg)'),
+            ('drift', 'p_adjusted', '1', 'none', false, 'p_value, adjusted for all comparisons of the window by the same method, labels by themselves (Benjamini-Hochberg)'),
             ('drift', 'warn_at', '1', 'none', false, 'The least effect that is worth a warning'),
             ('drift', 'drift_at', '1', 'none', false, 'The least effect that is drift'),
             ('drift', 'alpha', '1', 'none', false, 'Adjusted p-values above it are chance; rates do not use it'),

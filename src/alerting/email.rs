@@ -10,7 +10,6 @@ use reqwest::Url;
 use serde_json::Value as Json;
 
 use super::message::{sentence, text};
-use super::target::Letter;
 use crate::sink::with_sources;
 
 /// As with webhooks: whoever has seen it drops the repetition. The letter's ID says the same to mail programs.
@@ -37,6 +36,15 @@ pub(super) struct Post {
     from: Mailbox,
     to: Vec<Mailbox>,
     timeout: Duration,
+}
+
+/// Who writes to whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The sender, like `Tidegauge <tidegauge@example.org>`.
+    pub from: String,
+    /// At least one.
+    pub to: Vec<String>,
 }
 
 impl Letter {

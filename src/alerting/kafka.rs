@@ -8,12 +8,22 @@ use rdkafka::producer::{BaseRecord, ThreadedProducer};
 use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
-use super::target::Topic;
 use crate::sink::dead_letter::{Acknowledging, acknowledged};
 use crate::source::kafka::{client_config, without_values};
 
 /// As with webhooks: whoever has seen it drops the repetition.
 const KEY_HEADER: &str = "idempotency-key";
+
+/// A topic of Kafka.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Where the cluster is.
+    pub brokers: String,
+    /// librdkafka properties; may hold secrets.
+    pub properties: Vec<(String, String)>,
+}
 
 /// Sends changes to a topic.
 pub(super) struct Publisher {

@@ -22,9 +22,11 @@ use crate::sink::clickhouse::ClickHouse;
 use crate::telemetry::Telemetry;
 
 use deliver::{Deliverer, Own};
+pub use email::Letter;
 use evaluate::Evaluator;
+pub use kafka::Topic;
 pub use message::test_message;
-pub use target::{AlertingError, Letter, Medium, Target, TargetSettings, Topic};
+pub use target::{AlertingError, Medium, Target, TargetSettings};
 
 /// Rules are evaluated after each flush, and this often without one: another instance may have written.
 const EVALUATE_EVERY: Duration = Duration::from_secs(30);

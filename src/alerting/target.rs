@@ -8,8 +8,8 @@ use reqwest::{Client, Url};
 use ring::hmac;
 use serde_json::Value as Json;
 
-use super::email::Post;
-use super::kafka::Publisher;
+use super::email::{Letter, Post};
+use super::kafka::{Publisher, Topic};
 use super::message::{alertmanager, slack};
 use crate::sink::with_sources;
 
@@ -39,26 +39,6 @@ pub enum Medium {
     Kafka(Topic),
     /// A letter to people.
     Email(Letter),
-}
-
-/// A topic of Kafka.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// Where the cluster is.
-    pub brokers: String,
-    /// librdkafka properties; may hold secrets.
-    pub properties: Vec<(String, String)>,
-}
-
-/// Who writes to whom.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Letter {
-    /// The sender, like `Tidegauge <tidegauge@example.org>`.
-    pub from: String,
-    /// At least one.
-    pub to: Vec<String>,
 }
 
 impl Medium {
