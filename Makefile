@@ -74,7 +74,7 @@ check: packages ## the quick part: lints, tests without services
 	cargo clippy --all-targets -- -D warnings
 	$(quick_tests)
 
-bench: clickhouse ## the benchmarks, by name with ARGS="decode"
+bench: services ## the benchmarks, by name with ARGS="--bench decode"
 	cargo bench $(ARGS)
 
 schemas: packages ## writes schemas/clickhouse/ anew from the tables in the source

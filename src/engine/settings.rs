@@ -84,7 +84,7 @@ pub struct ModelSettings {
     pub drift: Options,
 }
 
-/// A value that counts as positive, in the form of [`Target`](super::event::Target).
+/// A value that counts as positive, in the form of [`Target`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Positive {
     /// A number.
