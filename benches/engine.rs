@@ -4,6 +4,8 @@
 //!
 //! `cargo bench --bench engine`
 
+mod support;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -13,20 +15,20 @@ use tidegauge::engine::event::{
     RequestId, Segment, Stream, Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
-use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::method::Options as DriftOptions;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{FeatureId, ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::state::StateRow;
-use tidegauge::engine::time::{EventTime, Millis, RecordTime};
-use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
+use tidegauge::engine::time::{EventTime, RecordTime};
+use tidegauge::engine::{Shard, ShardSettings};
 use tidegauge::evaluate::{Merged, MetricRow, RowContext};
 use tidegauge::profile::ProfileBuilder;
 use tidegauge::profile::builder::{Options, Record};
 use tidegauge::sink::row;
 
-const MINUTE: i64 = 60_000;
+use support::{MINUTE, settings};
+
 const INFERENCES: u64 = 20_000;
 const COUNTRIES: [&str; 5] = ["de", "fr", "it", "es", "pl"];
 const DEVICES: [&str; 3] = ["phone", "tablet", "desktop"];
@@ -151,27 +153,7 @@ fn made(inferences: u64, models: u64, minutes: u64, features: u64) -> Made {
         records.push((at(Stream::Inferences), inference));
         records.push((at(Stream::Labels), label));
     }
-    Made { names, settings: Arc::new(settings()), records }
-}
-
-fn settings() -> ShardSettings {
-    ShardSettings {
-        window: Millis(MINUTE),
-        limits: Limits {
-            lateness: Millis(10 * MINUTE),
-            label_wait: Millis(60 * MINUTE),
-            max_future: Millis(5 * MINUTE),
-            max_gap: Millis(7 * 24 * 60 * MINUTE),
-        },
-        clock_stamps: 8,
-        progress: Progress::Log,
-        has_labels: true,
-        generation: 0,
-        caps: Caps { models: 1000, versions: 100, segments: 1000, features: 100 },
-        dimensions: vec!["region".into(), "channel".into()],
-        models: vec![ModelSettings { dimensions: vec![0, 1], ..ModelSettings::default() }],
-        custom: Vec::new(),
-    }
+    Made { names, settings: Arc::new(settings(1, &["region", "channel"])), records }
 }
 
 fn new_shard(settings: &Arc<ShardSettings>) -> Shard {
@@ -232,7 +214,7 @@ fn flush(c: &mut Criterion) {
     let reference = Arc::new(made(33_600, 28, 60, 12).reference());
     for (name, reference) in [("without reference", None), ("with reference", Some(reference))] {
         let mut made = made(33_600, 28, 60, 12);
-        let mut settings = settings();
+        let mut settings = settings(1, &["region", "channel"]);
         settings.models[0].reference.clone_from(&reference);
         made.settings = Arc::new(settings);
         let shard = new_shard(&made.settings);

@@ -5,6 +5,8 @@
 //! `-- --write` puts the figures of this run into the file.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -15,20 +17,20 @@ use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::Schemas;
 use tidegauge::decode::{Decoder, DecoderSettings, Format};
+use tidegauge::engine::Shard;
 use tidegauge::engine::event::{Arrival, Event, Offset, PartitionId, Positions, Stream};
 use tidegauge::engine::floor::Mark;
-use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::names::Names;
 use tidegauge::engine::outcome::Outcome;
-use tidegauge::engine::time::{Millis, RecordTime};
-use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
+use tidegauge::engine::time::RecordTime;
 use tidegauge::sink::row;
 use tidegauge::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
 use tidegauge::traffic::{Produced, Shares, Traffic, TrafficSettings};
 
+use support::{MINUTE, settings};
+
 const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 const INFERENCES: u64 = 2000;
-const MINUTE: i64 = 60_000;
 /// More than this share above the figure of the file is a failure.
 const ALLOWED: f64 = 0.10;
 /// What is counted: each is a function of that name below.
@@ -175,8 +177,10 @@ fn decode(decoders: &mut [Decoder; 2], records: &[Produced], names: &mut Names) 
 fn folded(records: &[Produced]) -> (Shard, Names) {
     let mut names = Names::default();
     let mut decoders = decoders(false);
-    let mut shard =
-        Shard::new(Arc::new(settings()), &Mark::start(PartitionId(0), Positions::default(), 8));
+    let mut shard = Shard::new(
+        Arc::new(settings(1, &["region"])),
+        &Mark::start(PartitionId(0), Positions::default(), 8),
+    );
     let mut next = [0, 0];
     for record in records {
         let offset = &mut next[record.stream.index()];
@@ -204,24 +208,4 @@ fn freeze_and_encode(shard: &mut Shard, names: &Names) {
     let states = shard.freeze(names).states;
     let bytes: usize = row::states("bench", &states).map(|batch| batch.body.len()).sum();
     assert!(black_box(bytes) > 0, "no rows");
-}
-
-fn settings() -> ShardSettings {
-    ShardSettings {
-        window: Millis(MINUTE),
-        limits: Limits {
-            lateness: Millis(10 * MINUTE),
-            label_wait: Millis(60 * MINUTE),
-            max_future: Millis(5 * MINUTE),
-            max_gap: Millis(7 * 24 * 60 * MINUTE),
-        },
-        clock_stamps: 8,
-        progress: Progress::Log,
-        has_labels: true,
-        generation: 0,
-        caps: Caps { models: 100, versions: 100, segments: 100, features: 100 },
-        dimensions: vec!["region".into()],
-        models: vec![ModelSettings { dimensions: vec![0], ..ModelSettings::default() }],
-        custom: Vec::new(),
-    }
 }

@@ -5,21 +5,22 @@
 #![expect(clippy::as_conversions, reason = "figures for people")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegauge::engine::Shard;
 use tidegauge::engine::event::{
     Arrival, Event, Inference, Label, Offset, PartitionId, Positions, RequestId, Segment, Stream,
     Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
-use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::names::{ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::Outcome;
-use tidegauge::engine::time::{EventTime, Millis, RecordTime};
-use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
+use tidegauge::engine::time::{EventTime, RecordTime};
 
-const MINUTE: i64 = 60_000;
+use support::{MINUTE, settings};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,8 +46,10 @@ fn main() {
 
     // An hour of inferences, all within the label wait: nothing seals.
     let hour = 60 * MINUTE;
-    let mut shard =
-        Shard::new(Arc::new(settings()), &Mark::start(PartitionId(0), Positions::default(), 8));
+    let mut shard = Shard::new(
+        Arc::new(settings(5, &["region", "channel"])),
+        &Mark::start(PartitionId(0), Positions::default(), 8),
+    );
     let before = resident_bytes();
     let mut longest_ns = 0;
     let started = Instant::now();
@@ -109,26 +112,6 @@ fn print(what: &str, target: u64, shard: &Shard, before: u64, each_ns: f64, long
         standing.held,
         longest_ns as f64 / 1e6,
     );
-}
-
-fn settings() -> ShardSettings {
-    ShardSettings {
-        window: Millis(5 * MINUTE),
-        limits: Limits {
-            lateness: Millis(10 * MINUTE),
-            label_wait: Millis(60 * MINUTE),
-            max_future: Millis(5 * MINUTE),
-            max_gap: Millis(7 * 24 * 60 * MINUTE),
-        },
-        clock_stamps: 8,
-        progress: Progress::Log,
-        has_labels: true,
-        generation: 0,
-        caps: Caps { models: 1000, versions: 100, segments: 1000, features: 100 },
-        dimensions: vec!["region".into(), "channel".into()],
-        models: vec![ModelSettings { dimensions: vec![0, 1], ..ModelSettings::default() }],
-        custom: Vec::new(),
-    }
 }
 
 /// Resident memory of this process, from Linux's `/proc/self/statm`.

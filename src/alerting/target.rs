@@ -17,12 +17,6 @@ use crate::sink::with_sources;
 const ANSWER_CHARS: usize = 200;
 /// The change's key: a receiver that has seen it drops the repetition.
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-fn http(settings: &TargetSettings) -> Result<Client, AlertingError> {
-    // A redirect would send the signed body somewhere else.
-    let client = Client::builder().timeout(settings.timeout).redirect(Policy::none()).build();
-    client.map_err(|error| AlertingError::Client { reason: with_sources(&error) })
-}
-
 /// `sha256=` and the HMAC-SHA256 of the body in hex.
 const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-tidegauge-signature");
 
@@ -198,6 +192,12 @@ impl Target {
         let said: String = said.trim().chars().take(ANSWER_CHARS).collect();
         Err(format!("{status} {said}").trim().to_owned())
     }
+}
+
+fn http(settings: &TargetSettings) -> Result<Client, AlertingError> {
+    // A redirect would send the signed body somewhere else.
+    let client = Client::builder().timeout(settings.timeout).redirect(Policy::none()).build();
+    client.map_err(|error| AlertingError::Client { reason: with_sources(&error) })
 }
 
 /// `sha256=` and the HMAC-SHA256 (RFC 2104) of a body in hex.
