@@ -120,29 +120,42 @@ impl Cells {
 
     /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (index, count) in other.iter() {
-            self.add_count(index, count);
+        match &other.0 {
+            Form::List(list) => {
+                for &entry in list {
+                    self.add_count(index_of(entry), entry & COUNT_MASK);
+                }
+            }
+            Form::Pages(theirs) => self.merge_pages(theirs),
+        }
+    }
+
+    /// Page by page, since a merge reads every cell of every part of a key.
+    fn merge_pages(&mut self, theirs: &Pages) {
+        if matches!(self.0, Form::List(_)) {
+            self.turn_into_pages();
+        }
+        let Form::Pages(pages) = &mut self.0 else { unreachable!("they were made above") };
+        for (page, counts) in theirs.iter() {
+            for (ours, theirs) in pages.make_page(page).iter_mut().zip(counts) {
+                *ours += theirs;
+            }
         }
     }
 
     /// Cells with a count other than 0, by ascending index.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
-        let (list, pages): (&[u64], &[u16]) = match &self.0 {
-            Form::List(list) => (list, &[]),
-            Form::Pages(pages) => (&[], &pages.places),
+        let (list, pages): (&[u64], Option<&Pages>) = match &self.0 {
+            Form::List(list) => (list, None),
+            Form::Pages(pages) => (&[], Some(pages)),
         };
         let from_list = list.iter().map(|&entry| (index_of(entry), entry & COUNT_MASK));
-        let from_pages =
-            pages.iter().enumerate().filter(|&(_, &place)| place > 0).flat_map(|(page, &place)| {
-                let counts = match &self.0 {
-                    Form::Pages(pages) => &pages.counts[usize::from(place) - 1],
-                    Form::List(_) => unreachable!("a list has no pages"),
-                };
-                let first = page << PAGE_BITS;
-                counts.iter().enumerate().map(move |(i, &count)| {
-                    (u16::try_from(first + i).expect("cells are numbered by u16"), count)
-                })
-            });
+        let from_pages = pages.into_iter().flat_map(Pages::iter).flat_map(|(page, counts)| {
+            let first = page << PAGE_BITS;
+            counts.iter().enumerate().map(move |(i, &count)| {
+                (u16::try_from(first + i).expect("cells are numbered by u16"), count)
+            })
+        });
         from_list.chain(from_pages.filter(|&(_, count)| count > 0))
     }
 
@@ -169,7 +182,10 @@ impl Cells {
 
     /// The cells with a count other than 0, by ascending index.
     pub fn to_pairs(&self) -> Vec<(u64, u64)> {
-        self.iter().map(|(index, count)| (u64::from(index), count)).collect()
+        let mut pairs = Vec::new();
+        // Inner iteration: a chain that is asked for one item after the other costs several times as much.
+        self.iter().for_each(|(index, count)| pairs.push((u64::from(index), count)));
+        pairs
     }
 
     /// Reads what [`to_pairs`](Self::to_pairs) wrote for a lattice of `cells` cells; none for other pairs.
@@ -180,6 +196,9 @@ impl Cells {
             return None;
         }
         let mut read = Self::default();
+        if pairs.len() > LIST_LIMIT {
+            read.turn_into_pages();
+        }
         for &(index, count) in pairs {
             read.add_count(u16::try_from(index).ok()?, count);
         }
@@ -215,8 +234,18 @@ impl Pages {
         Some(&mut self.counts[place][usize::from(index) % PAGE_CELLS])
     }
 
+    /// The pages with counts, by ascending number.
+    fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, &[u64; PAGE_CELLS])> {
+        let places = self.places.iter().enumerate().filter(|&(_, &place)| place > 0);
+        places.map(|(page, &place)| (page, &self.counts[usize::from(place) - 1]))
+    }
+
     fn make(&mut self, index: u16) -> &mut u64 {
-        let page = usize::from(index >> PAGE_BITS);
+        let page = self.make_page(usize::from(index >> PAGE_BITS));
+        &mut page[usize::from(index) % PAGE_CELLS]
+    }
+
+    fn make_page(&mut self, page: usize) -> &mut [u64; PAGE_CELLS] {
         if page >= self.places.len() {
             self.places.reserve_exact(page + 1 - self.places.len());
             self.places.resize(page + 1, 0);
@@ -229,7 +258,7 @@ impl Pages {
             self.counts.push([0; PAGE_CELLS]);
             self.places[page] = u16::try_from(self.counts.len()).expect("at most 4096 pages");
         }
-        self.count_mut(index).expect("the page was made above")
+        &mut self.counts[usize::from(self.places[page]) - 1]
     }
 }
 
