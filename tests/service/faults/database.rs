@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::matrix::Fault;
 use super::process::as_it_is;
 use super::samples::METRICS;
-use super::trial::{JOB, Plan, TOPICS, Trial};
+use super::trial::{JOB, Plan, Runner, State, TOPICS, Trial};
 use crate::end_to_end::sections;
 use crate::support::job::{Instance, Job};
 use crate::support::log::Producer;
@@ -188,10 +188,12 @@ fn alter_each(trial: &mut Trial, what: &str) {
     }
 }
 
-/// Records flow until an instance says on `/readyz` that it is kept from working, and why.
+/// Records flow until an instance says on `/readyz` that it is kept from working, and why. One that is held would not
+/// answer.
 pub fn until_told(trial: &mut Trial, why: &str) {
     trial.flow_until(&format!("/readyz to say {why:?}"), SEEN_WITHIN, |trial| {
-        trial.runners.iter().any(|runner| {
+        let is_held = |runner: &&Runner| matches!(runner.state, State::Held(_));
+        trial.runners.iter().filter(|runner| !is_held(runner)).any(|runner| {
             let answer = runner.instance.get("/readyz");
             answer.is_ok_and(|it| it.status == 503 && it.body.contains(why))
         })
