@@ -12,6 +12,7 @@ use super::metrics::accumulator::Accumulator;
 use super::metrics::binary::BinaryInput;
 use super::metrics::calibration::CalibrationInput;
 use super::metrics::estimate::EstimateInput;
+use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
 use super::metrics::labels::LabelsInput;
 use super::metrics::multiclass::MulticlassInput;
@@ -390,9 +391,6 @@ fn fold_inference(
         let families = &mut state.families;
         families.serving.add(serving);
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
-        if !features.features.is_empty() {
-            families.features.get_mut().add(features);
-        }
         if let Some(target) = &target {
             families.targets.get_mut().add(target);
         }
@@ -413,6 +411,14 @@ fn fold_inference(
         }
         state.records += 1;
         state.touched = state.touched.max(epoch);
+    }
+    // What a value adds is the same for all keys, and costs more than to add it.
+    for (at, feature) in features.features.iter().enumerate() {
+        let mut value = Folded::of(&feature.value);
+        for &state in &group.states {
+            let families = &mut window.states[usize_of(state)].families;
+            families.features.get_mut().add_value(at, feature.name, &mut value, features);
+        }
     }
 }
 

@@ -47,7 +47,7 @@ fn naive(names: usize, seen: &[Seen]) -> (BTreeMap<String, u64>, u64) {
 fn dictionary_of(cap: &Cap, seen: &[Seen]) -> Dictionary {
     let mut dictionary = Dictionary::default();
     for (name, _) in seen {
-        dictionary.add(cap, name);
+        dictionary.add(cap, &**name);
     }
     for (name, _) in seen.iter().filter(|(_, is_taken_back)| *is_taken_back) {
         dictionary.remove(cap, name);
@@ -82,7 +82,7 @@ proptest! {
         let whole = dictionary_of(&cap, &seen);
         prop_assert_eq!(content(&whole), naive(names, &seen));
         for (name, count) in content(&whole).0 {
-            prop_assert_eq!(whole.get(&name), Some(count));
+            prop_assert_eq!(whole.get(&*name), Some(count));
         }
         let hashes: Vec<_> = whole.iter().map(|(name, _)| xxh3_64(name.as_bytes())).collect();
         prop_assert!(hashes.is_sorted());

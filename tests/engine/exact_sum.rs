@@ -243,6 +243,24 @@ proptest! {
     }
 
     #[test]
+    fn products_of_any_size_are_the_rounded_ones_and_their_errors(
+        pairs in prop::collection::vec((term(), term()), 0..20),
+    ) {
+        let pairs = || pairs.iter().filter(|(a, b)| (a * b).is_finite() && (a * b).abs() < 1e306);
+        let (mut sum, mut expected) = (ExactSum::default(), ExactSum::default());
+        for &(a, b) in pairs() {
+            sum.add_product(a, b);
+            expected.add(a * b);
+            expected.add(a.mul_add(b, -(a * b)));
+        }
+        prop_assert_eq!(sum.to_bytes(), expected.to_bytes());
+        for &(a, b) in pairs() {
+            sum.remove_product(a, b);
+        }
+        prop_assert!(sum.is_zero());
+    }
+
+    #[test]
     fn covariance_of_whole_numbers_is_exact(
         base in -(1_i64 << 46)..1 << 46,
         steps in prop::collection::vec((0_i64..1000, -500_i64..500), 1..30),

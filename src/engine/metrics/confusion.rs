@@ -100,7 +100,7 @@ impl Confusion {
         }
         let mut numbers = vec![OTHER; from.classes.len() + 1];
         for (class, &number) in from.classes.iter() {
-            numbers[usize::from(number)] = self.classes.get(class).copied().unwrap_or(OTHER);
+            numbers[usize::from(number)] = self.classes.get(&**class).copied().unwrap_or(OTHER);
         }
         for (&(actual, predicted), count) in &from.counts {
             let cell = (numbers[usize::from(actual)], numbers[usize::from(predicted)]);

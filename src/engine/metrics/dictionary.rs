@@ -28,6 +28,20 @@ impl Ranked {
     }
 }
 
+/// A name with its hash, for several look-ups.
+#[derive(Clone, Copy, Debug)]
+pub struct Hashed<'a> {
+    hash: u64,
+    name: &'a str,
+}
+
+impl<'a> From<&'a str> for Hashed<'a> {
+    #[inline]
+    fn from(name: &'a str) -> Self {
+        Self { hash: xxh3_64(name.as_bytes()), name }
+    }
+}
+
 impl Cap {
     /// So many names, none of them declared.
     pub const fn of(names: usize) -> Self {
@@ -76,8 +90,14 @@ impl<T> Default for Kept<T> {
 impl<T: Default> Kept<T> {
     /// What is held of a name, made where there is none yet; none when the name belongs to `(other)`. A known name costs
     /// a hash and a binary search. What a name held that falls out goes to `fallen`.
-    pub fn at(&mut self, cap: &Cap, name: &str, fallen: impl FnOnce(T)) -> Option<&mut T> {
-        let key = (xxh3_64(name.as_bytes()), name);
+    pub fn at<'n>(
+        &mut self,
+        cap: &Cap,
+        name: impl Into<Hashed<'n>>,
+        fallen: impl FnOnce(T),
+    ) -> Option<&mut T> {
+        let Hashed { hash, name } = name.into();
+        let key = (hash, name);
         let at = match self.find(key) {
             Ok(at) => at,
             Err(at) => self.admit(cap, key, at, fallen)?,
@@ -86,8 +106,9 @@ impl<T: Default> Kept<T> {
     }
 
     /// What is held of a name.
-    pub fn get(&self, name: &str) -> Option<&T> {
-        let at = self.find((xxh3_64(name.as_bytes()), name)).ok()?;
+    pub fn get<'n>(&self, name: impl Into<Hashed<'n>>) -> Option<&T> {
+        let Hashed { hash, name } = name.into();
+        let at = self.find((hash, name)).ok()?;
         Some(&self.entries[at].1)
     }
 
@@ -171,7 +192,8 @@ pub struct Dictionary {
 
 impl Dictionary {
     /// Counts one occurrence.
-    pub fn add(&mut self, cap: &Cap, name: &str) {
+    #[inline]
+    pub fn add<'n>(&mut self, cap: &Cap, name: impl Into<Hashed<'n>>) {
         *self.count_mut(cap, name) += 1;
     }
 
@@ -180,7 +202,7 @@ impl Dictionary {
         *self.count_mut(cap, name) -= 1;
     }
 
-    fn count_mut(&mut self, cap: &Cap, name: &str) -> &mut u64 {
+    fn count_mut<'n>(&mut self, cap: &Cap, name: impl Into<Hashed<'n>>) -> &mut u64 {
         let Self { names, other } = self;
         let mut fell = 0;
         let kept = names.at(cap, name, |count| fell = count);
@@ -191,13 +213,13 @@ impl Dictionary {
     /// Counts all that `from` has counted.
     pub fn merge(&mut self, cap: &Cap, from: &Self) {
         for (name, count) in from.names.iter() {
-            *self.count_mut(cap, name) += count;
+            *self.count_mut(cap, &**name) += count;
         }
         self.other += from.other;
     }
 
     /// How often a name occurred; none when it belongs to `(other)` or was never seen.
-    pub fn get(&self, name: &str) -> Option<u64> {
+    pub fn get<'n>(&self, name: impl Into<Hashed<'n>>) -> Option<u64> {
         self.names.get(name).copied()
     }
 

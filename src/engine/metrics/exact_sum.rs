@@ -38,52 +38,63 @@ impl ExactSum {
 
     /// Adds a finite double.
     #[inline]
-    pub fn add(&mut self, term: f64) {
-        self.add_bits(term, term.is_sign_negative());
+    pub fn add(&mut self, number: f64) {
+        if let Some(term) = Term::of(number) {
+            self.add_term(&term);
+        }
     }
 
     /// Takes a finite double back.
     #[inline]
-    pub fn remove(&mut self, term: f64) {
-        self.add_bits(term, !term.is_sign_negative());
+    pub fn remove(&mut self, number: f64) {
+        self.add(-number);
     }
 
-    /// Adds `a` times `b` exactly, as the rounded product and its rounding error. The product must be finite; below
-    /// 2^-1022 the error is rounded too, the same each time.
+    /// Adds `a` times `b` exactly. The product must be finite; what of it lies below the least double is rounded, the
+    /// same each time.
     #[inline]
     pub fn add_product(&mut self, a: f64, b: f64) {
-        let product = a * b;
-        self.add(product);
-        self.add(a.mul_add(b, -product));
+        self.add_exactly(&Product::of(a, b));
     }
 
     /// Takes a product back that [`add_product`](Self::add_product) added.
     #[inline]
     pub fn remove_product(&mut self, a: f64, b: f64) {
-        let product = a * b;
-        self.remove(product);
-        self.remove(a.mul_add(b, -product));
+        self.add_product(-a, b);
     }
 
+    /// Adds a product.
     #[inline]
-    fn add_bits(&mut self, term: f64, is_negative: bool) {
-        debug_assert!(term.is_finite(), "only finite doubles have a sum");
-        let Some((mantissa, bit)) = split(term) else { return };
-        let (digit, shift) = (bit / DIGIT_BITS, bit % DIGIT_BITS);
-        if digit < self.start || digit + 3 > self.start + self.lanes.len() {
-            self.widen(digit..digit + 3);
+    pub fn add_exactly(&mut self, product: &Product) {
+        match product {
+            Product::Exact(term) => self.add_term(term),
+            Product::Tiny(parts) => parts.iter().flatten().for_each(|term| self.add_term(term)),
         }
+    }
+
+    /// Adds a term.
+    #[inline]
+    pub fn add_term<const N: usize>(&mut self, term: &Term<N>) {
         if self.pending >= MAX_PENDING {
             self.carry();
         }
         self.pending += 1;
-        let wide = u128::from(mantissa) << shift;
-        let at = digit - self.start;
-        let lanes = &mut self.lanes[at..at + 3];
-        let sign = -i64::from(is_negative);
-        lanes[0] += (low_digit(wide) ^ sign) - sign;
-        lanes[1] += (low_digit(wide >> 32) ^ sign) - sign;
-        lanes[2] += (low_digit(wide >> 64) ^ sign) - sign;
+        let at = term.digit.wrapping_sub(self.start);
+        let lanes = self.lanes.get_mut(at..).and_then(<[i64]>::first_chunk_mut::<N>);
+        let Some(lanes) = lanes else { return self.add_beyond(term) };
+        for (lane, digit) in lanes.iter_mut().zip(&term.digits) {
+            // Never wraps, for carries are taken in time.
+            *lane = lane.wrapping_add(*digit);
+        }
+    }
+
+    /// The lanes do not reach so far yet.
+    #[cold]
+    fn add_beyond<const N: usize>(&mut self, term: &Term<N>) {
+        self.widen(term.digit..term.digit + N);
+        for (lane, digit) in self.lanes[term.digit - self.start..].iter_mut().zip(&term.digits) {
+            *lane += digit;
+        }
     }
 
     /// Makes the lanes cover `digits` too.
@@ -252,6 +263,73 @@ impl ExactSum {
     pub fn heap_bytes(&self) -> usize {
         self.lanes.capacity() * size_of::<i64>()
     }
+}
+
+/// A number other than 0 as so many digits, ready to be added to any number of sums.
+#[derive(Clone, Copy, Debug)]
+pub struct Term<const N: usize> {
+    /// The digit that the first one stands for.
+    digit: usize,
+    /// All of the number's sign, each below 2^32 in magnitude.
+    digits: [i64; N],
+}
+
+impl Term<3> {
+    /// A finite double; none for 0.
+    #[inline]
+    pub fn of(number: f64) -> Option<Self> {
+        debug_assert!(number.is_finite(), "only finite doubles have a sum");
+        let (mantissa, bit) = split(number)?;
+        let wide = u128::from(mantissa) << (bit % DIGIT_BITS);
+        Some(Self {
+            digit: bit / DIGIT_BITS,
+            digits: signed([wide, wide >> 32, wide >> 64], number.is_sign_negative()),
+        })
+    }
+}
+
+/// The product of two finite doubles, ready to be added to any number of sums.
+#[derive(Clone, Copy, Debug)]
+pub enum Product {
+    /// All of its bits.
+    Exact(Term<5>),
+    /// 0, or a product with bits below the least double: as the rounded product and its rounded error.
+    Tiny([Option<Term<3>>; 2]),
+}
+
+impl Product {
+    /// `a` times `b`, which must be finite.
+    #[inline]
+    pub fn of(a: f64, b: f64) -> Self {
+        debug_assert!((a * b).is_finite(), "only finite products have a sum");
+        let (Some((left, left_bit)), Some((right, right_bit))) = (split(a), split(b)) else {
+            return Self::Tiny([None; 2]);
+        };
+        let bit = left_bit + right_bit;
+        if bit < BIAS + LEAST_BIT {
+            let product = a * b;
+            return Self::Tiny([product, a.mul_add(b, -product)].map(Term::of));
+        }
+        let bit = bit - BIAS;
+        // At most 106 bits, and 31 more by the shift.
+        let (whole, shift) = (u128::from(left) * u128::from(right), bit % DIGIT_BITS);
+        let wide = whole << shift;
+        let above = (whole >> 1) >> (127 - shift);
+        Self::Exact(Term {
+            digit: bit / DIGIT_BITS,
+            digits: signed(
+                [wide, wide >> 32, wide >> 64, wide >> 96, above],
+                a.is_sign_negative() != b.is_sign_negative(),
+            ),
+        })
+    }
+}
+
+/// The low 32 bits of each, all of one sign.
+#[inline]
+fn signed<const N: usize>(digits: [u128; N], is_negative: bool) -> [i64; N] {
+    let sign = -i64::from(is_negative);
+    digits.map(|digit| (low_digit(digit) ^ sign).wrapping_sub(sign))
 }
 
 impl PartialEq for ExactSum {

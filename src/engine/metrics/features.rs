@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use super::dictionary::Dictionary;
 use super::exact_sum::ExactSum;
-use super::feature::FeatureState;
+use super::feature::{FeatureState, Folded};
 use super::histogram::{Cells, FEATURE};
 use super::interval::{cells, names, sums};
 use super::reference::Profile;
@@ -50,6 +50,19 @@ impl Features {
         let mut sorted: Vec<_> = self.all.iter().collect();
         sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         sorted
+    }
+
+    /// Folds in the value of the feature that stands `at` there in the record.
+    #[inline]
+    pub fn add_value(
+        &mut self,
+        at: usize,
+        name: FeatureId,
+        value: &mut Folded<'_>,
+        input: &FeaturesInput<'_>,
+    ) {
+        let place = self.place(at, name, input);
+        self.all[place].1.add(value);
     }
 
     /// The place of the feature that stands `at` there in its record.
@@ -125,8 +138,7 @@ impl Accumulator for Features {
     #[inline]
     fn add(&mut self, input: &Self::Input<'_>) {
         for (at, feature) in input.features.iter().enumerate() {
-            let place = self.place(at, feature.name, input);
-            self.all[place].1.add(&feature.value);
+            self.add_value(at, feature.name, &mut Folded::of(&feature.value), input);
         }
     }
 

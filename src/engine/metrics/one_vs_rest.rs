@@ -65,7 +65,7 @@ impl OneVsRest {
         *other += from.other;
         for (class, scores) in from.classes.iter() {
             let mut fallen = 0;
-            match classes.at(&CLASSES, class, |scored| fallen = scored.total()) {
+            match classes.at(&CLASSES, &**class, |scored| fallen = scored.total()) {
                 Some(scored) => {
                     scored.positives.merge(&scores.positives);
                     scored.negatives.merge(&scores.negatives);
