@@ -7,6 +7,8 @@
 
 use super::event::RequestId;
 use super::names::{ClassId, NameId};
+use super::time::EventTime;
+use super::window::Window;
 
 /// Parts of the table: a power of two.
 const PARTS: usize = 256;
@@ -88,6 +90,11 @@ impl Prediction {
 }
 
 impl Entry {
+    /// Its event time; `window` is the one that it lies in.
+    pub fn event_time(&self, window: Window) -> EventTime {
+        EventTime(window.start.0 + i64::from(self.time_in_window))
+    }
+
     /// An accepted inference.
     pub fn accepted(id: RequestId, group: u32, prediction: &Prediction) -> Self {
         let (flags, number) = match *prediction {

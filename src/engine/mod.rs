@@ -20,6 +20,7 @@ pub mod held;
 pub mod kept;
 pub mod scored;
 pub mod open;
+mod fold;
 pub mod join;
 
 pub use settings::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};

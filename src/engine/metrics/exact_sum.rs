@@ -280,11 +280,10 @@ impl Term<3> {
     pub fn of(number: f64) -> Option<Self> {
         debug_assert!(number.is_finite(), "only finite doubles have a sum");
         let (mantissa, bit) = split(number)?;
-        let wide = u128::from(mantissa) << (bit % DIGIT_BITS);
-        Some(Self {
-            digit: bit / DIGIT_BITS,
-            digits: signed([wide, wide >> 32, wide >> 64], number.is_sign_negative()),
-        })
+        let shift = bit % DIGIT_BITS;
+        let [low, high] = [mantissa << shift, (mantissa >> 1) >> (63 - shift)];
+        let digits = signed([low, low >> 32, high], number.is_sign_negative());
+        Some(Self { digit: bit / DIGIT_BITS, digits })
     }
 }
 
@@ -312,24 +311,22 @@ impl Product {
         }
         let bit = bit - BIAS;
         // At most 106 bits, and 31 more by the shift.
-        let (whole, shift) = (u128::from(left) * u128::from(right), bit % DIGIT_BITS);
-        let wide = whole << shift;
-        let above = (whole >> 1) >> (127 - shift);
-        Self::Exact(Term {
-            digit: bit / DIGIT_BITS,
-            digits: signed(
-                [wide, wide >> 32, wide >> 64, wide >> 96, above],
-                a.is_sign_negative() != b.is_sign_negative(),
-            ),
-        })
+        let whole = u128::from(left) * u128::from(right);
+        let [low, high] = [low_u64(whole), low_u64(whole >> 64)];
+        let shift = bit % DIGIT_BITS;
+        let middle = high << shift | (low >> 1) >> (63 - shift);
+        let [low, high] = [low << shift, (high >> 1) >> (63 - shift)];
+        let is_negative = a.is_sign_negative() != b.is_sign_negative();
+        let digits = signed([low, low >> 32, middle, middle >> 32, high], is_negative);
+        Self::Exact(Term { digit: bit / DIGIT_BITS, digits })
     }
 }
 
 /// The low 32 bits of each, all of one sign.
 #[inline]
-fn signed<const N: usize>(digits: [u128; N], is_negative: bool) -> [i64; N] {
+fn signed<const N: usize>(digits: [u64; N], is_negative: bool) -> [i64; N] {
     let sign = -i64::from(is_negative);
-    digits.map(|digit| (low_digit(digit) ^ sign).wrapping_sub(sign))
+    digits.map(|digit| ((digit & DIGIT_MASK).cast_signed() ^ sign).wrapping_sub(sign))
 }
 
 impl PartialEq for ExactSum {
@@ -420,11 +417,10 @@ fn split(term: f64) -> Option<(u64, usize)> {
     Some((fraction | (hidden << 52), bit))
 }
 
-/// The low 32 bits.
 #[inline]
-#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "cut to 32 bits first")]
-fn low_digit(wide: u128) -> i64 {
-    (wide as u64 & DIGIT_MASK).cast_signed()
+#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "it is to be cut")]
+fn low_u64(wide: u128) -> u64 {
+    wide as u64
 }
 
 /// The low 32 bits.

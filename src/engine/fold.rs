@@ -1,0 +1,323 @@
+//! What records add to the states of their keys: an inference by itself, and with each label that it is joined with.
+
+use std::borrow::Cow;
+
+use super::event::{Inference, Label, Target};
+use super::held::{Entry, Prediction};
+use super::kept::{MatchedLabels, Placed};
+use super::lateness::delay_ms;
+use super::metrics::Families;
+use super::metrics::accumulator::Accumulator;
+use super::metrics::binary::BinaryInput;
+use super::metrics::calibration::CalibrationInput;
+use super::metrics::estimate::EstimateInput;
+use super::metrics::feature::Folded;
+use super::metrics::features::FeaturesInput;
+use super::metrics::labels::LabelsInput;
+use super::metrics::multiclass::MulticlassInput;
+use super::metrics::regression::RegressionInput;
+use super::metrics::serving::ServingInput;
+use super::metrics::targets::TargetsInput;
+use super::names::{ClassId, ModelId, Names};
+use super::open::{Group, OpenWindow};
+use super::settings::Task;
+
+/// What an inference predicts, by the model's task or the record's own shape.
+pub(super) fn predict(inference: &Inference<'_>, group: &Group, names: &mut Names) -> Prediction {
+    match group.task.or_else(|| Task::of(inference)) {
+        Some(Task::Binary) => {
+            let own = (inference.prediction != Target::Absent)
+                .then(|| group.is_positive(inference.prediction));
+            let by_score = inference.score.map(|score| score >= group.threshold);
+            Prediction::Binary {
+                decision: own.or(by_score),
+                off_threshold: own.zip(by_score).is_some_and(|(own, by_score)| own != by_score),
+                score: inference.score,
+            }
+        }
+        Some(Task::Regression) => Prediction::Regression(number_of(inference.prediction)),
+        Some(Task::Multiclass) => {
+            let class = match inference.prediction {
+                Target::Absent => inference.likeliest(names),
+                Target::Class(class) => Some(class),
+                other @ (Target::Number(_) | Target::Boolean(_)) => {
+                    let text = class_text(other, names).into_owned();
+                    Some(ClassId(names.intern(&text)))
+                }
+            };
+            Prediction::Multiclass { class, scores: 0 }
+        }
+        None => Prediction::None,
+    }
+}
+
+/// What an inference predicts, as its drift is measured: its own prediction, or else what follows from its scores.
+pub(super) fn said(own: Target, prediction: &Prediction, group: &Group) -> Target {
+    match (own, *prediction) {
+        (Target::Absent, Prediction::Multiclass { class: Some(class), .. }) => Target::Class(class),
+        (Target::Absent, Prediction::Binary { decision: Some(decision), .. }) => {
+            group.decided[usize::from(decision)]
+        }
+        (own, _) => own,
+    }
+}
+
+/// A value as a class: the text that it is compared by.
+fn class_text(value: Target, names: &Names) -> Cow<'_, str> {
+    match value {
+        Target::Absent => Cow::Borrowed(""),
+        Target::Number(number) => Cow::Owned(number.to_string()),
+        Target::Boolean(boolean) => Cow::Borrowed(if boolean { "true" } else { "false" }),
+        Target::Class(class) => Cow::Borrowed(names.text(class.0)),
+    }
+}
+
+fn number_of(value: Target) -> Option<f64> {
+    match value {
+        Target::Number(number) => Some(number),
+        Target::Absent | Target::Boolean(_) | Target::Class(_) => None,
+    }
+}
+
+/// Folds an inference into the states of its keys. Records before the mark have epoch 0: they make no key dirty.
+pub(super) fn fold_inference(
+    window: &mut OpenWindow,
+    group: &Group,
+    serving: &ServingInput,
+    features: &FeaturesInput<'_>,
+    (prediction, said): (&Prediction, Target),
+    epoch: u64,
+) {
+    let target = group.targets.as_ref().and_then(|targets| targets.prediction(said));
+    for &state in &group.states {
+        let state = &mut window.states[usize_of(state)];
+        let families = &mut state.families;
+        families.serving.add(serving);
+        families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
+        if let Some(target) = &target {
+            families.targets.get_mut().add(target);
+        }
+        match prediction {
+            Prediction::None => {}
+            Prediction::Binary { score, .. } => {
+                families.binary.get_mut().add(&BinaryInput::Inference { score: *score });
+                if let Some(of) = group.estimated(prediction) {
+                    families.estimate.get_mut().add(&EstimateInput::Inference(of));
+                }
+            }
+            Prediction::Regression(_) => {
+                families.regression.get_mut().add(&RegressionInput::Inference);
+            }
+            Prediction::Multiclass { .. } => {
+                families.multiclass.get_mut().add(&MulticlassInput::Inference);
+            }
+        }
+        state.records += 1;
+        state.touched = state.touched.max(epoch);
+    }
+    // What a value adds is the same for all keys, and costs more than to add it.
+    for (at, feature) in features.features.iter().enumerate() {
+        let mut value = Folded::of(&feature.value);
+        for &state in &group.states {
+            let families = &mut window.states[usize_of(state)].families;
+            families.features.get_mut().add_value(at, feature.name, &mut value, features);
+        }
+    }
+}
+
+/// What an inference with its winning label adds to the families that read labels, or takes back.
+struct Terms<'a> {
+    binary: Option<BinaryInput<'a>>,
+    calibration: Option<CalibrationInput>,
+    estimate: Option<EstimateInput>,
+    regression: Option<RegressionInput>,
+    multiclass: Option<MulticlassTerms<'a>>,
+    target: Option<TargetsInput>,
+}
+
+/// The terms of a multiclass inference, whose input borrows the label's text.
+struct MulticlassTerms<'a> {
+    predicted: Option<&'a str>,
+    actual: Cow<'a, str>,
+    scores: &'a [(&'a str, f64)],
+}
+
+impl MulticlassTerms<'_> {
+    fn input(&self) -> MulticlassInput<'_> {
+        let Self { predicted, ref actual, scores } = *self;
+        MulticlassInput::Labelled { predicted, actual, scores }
+    }
+}
+
+impl<'a> Terms<'a> {
+    fn of(
+        prediction: Prediction,
+        scores: &'a [(&'a str, f64)],
+        label: Target,
+        group: &'a Group,
+        names: &'a Names,
+    ) -> Self {
+        let mut terms = Self {
+            binary: None,
+            calibration: None,
+            estimate: None,
+            regression: None,
+            multiclass: None,
+            target: group.targets.as_ref().and_then(|targets| targets.label(label)),
+        };
+        match prediction {
+            Prediction::None => {}
+            Prediction::Binary { decision, off_threshold, score } => {
+                let (positive, thresholds) = (group.is_positive(label), &*group.thresholds);
+                terms.binary = Some(BinaryInput::Labelled {
+                    decision,
+                    off_threshold,
+                    score,
+                    positive,
+                    thresholds,
+                });
+                terms.calibration = score.map(|score| CalibrationInput { score, positive });
+                let estimated = group.estimated(&prediction);
+                terms.estimate = estimated.map(|of| EstimateInput::Labelled { of, positive });
+            }
+            Prediction::Regression(predicted) => {
+                let both = predicted.zip(number_of(label));
+                terms.regression =
+                    both.map(|(predicted, actual)| RegressionInput::Labelled { predicted, actual });
+            }
+            Prediction::Multiclass { class, .. } => {
+                let predicted = class.map(|class| &**names.text(class.0));
+                let actual = class_text(label, names);
+                terms.multiclass = Some(MulticlassTerms { predicted, actual, scores });
+            }
+        }
+        terms
+    }
+
+    fn add_to(&self, families: &mut Families) {
+        if let Some(input) = &self.binary {
+            families.binary.get_mut().add(input);
+        }
+        if let Some(input) = &self.calibration {
+            families.calibration.get_mut().add(input);
+        }
+        if let Some(input) = &self.estimate {
+            families.estimate.get_mut().add(input);
+        }
+        if let Some(input) = &self.regression {
+            families.regression.get_mut().add(input);
+        }
+        if let Some(terms) = &self.multiclass {
+            families.multiclass.get_mut().add(&terms.input());
+        }
+        if let Some(input) = &self.target {
+            families.targets.get_mut().add(input);
+        }
+    }
+
+    fn take_from(&self, families: &mut Families) {
+        if let Some(input) = &self.binary {
+            families.binary.get_mut().remove(input);
+        }
+        if let Some(input) = &self.calibration {
+            families.calibration.get_mut().remove(input);
+        }
+        if let Some(input) = &self.estimate {
+            families.estimate.get_mut().remove(input);
+        }
+        if let Some(input) = &self.regression {
+            families.regression.get_mut().remove(input);
+        }
+        if let Some(terms) = &self.multiclass {
+            families.multiclass.get_mut().remove(&terms.input());
+        }
+        if let Some(input) = &self.target {
+            families.targets.get_mut().remove(input);
+        }
+    }
+}
+
+/// What a label does to an inference that it matches.
+enum Effect {
+    /// The first one joins.
+    First,
+    /// It wins with another value or weight than the winner's, which is taken back.
+    Correction(Label),
+    /// It says the same, or loses.
+    Duplicate { conflict: bool },
+}
+
+/// Folds a label into one inference. Labels of one inference come in the order of their offsets.
+pub(super) fn fold_label(
+    window: &mut OpenWindow,
+    group: &Group,
+    entry: &mut Entry,
+    placed: &Placed,
+    names: &Names,
+    epoch: u64,
+) {
+    let label = &placed.label;
+    let effect = link(&mut window.labels, group.model, entry, placed);
+    window.first_label =
+        Some(window.first_label.map_or(placed.offset, |first| first.min(placed.offset)));
+    let prediction = entry.prediction();
+    let scores: Vec<(&str, f64)> = match prediction {
+        Prediction::Multiclass { scores, .. } => {
+            let scores = window.scores.get(scores);
+            scores.map(|(class, score)| (&**names.text(class.0), score)).collect()
+        }
+        Prediction::None | Prediction::Binary { .. } | Prediction::Regression(_) => Vec::new(),
+    };
+    let terms = Terms::of(prediction, &scores, label.value, group, names);
+    let earlier = match &effect {
+        Effect::Correction(earlier) => {
+            Some(Terms::of(prediction, &scores, earlier.value, group, names))
+        }
+        Effect::First | Effect::Duplicate { .. } => None,
+    };
+    let delay_ms = delay_ms(placed.arrival, entry.event_time(window.window));
+    for &state in &group.states {
+        let state = &mut window.states[usize_of(state)];
+        let families = &mut state.families;
+        families.labels.add(&match effect {
+            Effect::First => LabelsInput::First { delay_ms, decision: prediction.decision() },
+            Effect::Correction(_) => LabelsInput::Correction,
+            Effect::Duplicate { conflict } => LabelsInput::Duplicate { conflict },
+        });
+        if let Some(earlier) = &earlier {
+            earlier.take_from(families);
+        }
+        if !matches!(effect, Effect::Duplicate { .. }) {
+            terms.add_to(families);
+        }
+        state.records += 1;
+        state.touched = state.touched.max(epoch);
+    }
+}
+
+/// Puts a label among those of an inference, the winner first, and tells what it does.
+fn link(labels: &mut MatchedLabels, model: ModelId, entry: &mut Entry, placed: &Placed) -> Effect {
+    if entry.label == 0 {
+        entry.label = labels.push(placed, 0);
+        return Effect::First;
+    }
+    let (winner, after) = labels.get(entry.label, placed.label.id, model);
+    let is_same =
+        (winner.label.value, winner.label.weight) == (placed.label.value, placed.label.weight);
+    if (placed.label.time, placed.offset) > (winner.label.time, winner.offset) {
+        entry.label = labels.push(placed, entry.label);
+        return if is_same {
+            Effect::Duplicate { conflict: false }
+        } else {
+            Effect::Correction(winner.label)
+        };
+    }
+    let next = labels.push(placed, after);
+    labels.set_next(entry.label, next);
+    Effect::Duplicate { conflict: !is_same }
+}
+
+#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
+fn usize_of(n: u32) -> usize {
+    n as usize
+}
