@@ -164,17 +164,17 @@ struct Reader<'a, 'r, 'n> {
 impl<'a> Reader<'a, '_, '_> {
     /// Reads one value and gives it to whoever wants it.
     fn read(&mut self, step: StepIndex, entry: Entry<'_>, depth: usize) -> Result<(), Fault> {
-        let step = self.plan.step(step);
+        let mut step = self.plan.step(step);
+        // What is wanted of a union is wanted of each of its variants.
+        while let Shape::Union(variants) = &step.shape {
+            step = self.plan.step(*self.cursor.index(variants)?);
+        }
         if step.wanted.is_none() && matches!(entry, Entry::None) {
             return self.skip(step, depth);
         }
         match &step.shape {
             Shape::Record(fields) => self.record(fields, step.wanted, entry, depth + 1),
             Shape::Map { known, other } => self.map(known, *other, step.wanted, entry, depth + 1),
-            Shape::Union(variants) => {
-                let variant = *self.cursor.index(variants)?;
-                self.read(variant, entry, depth)
-            }
             Shape::Array(_) => {
                 self.take(step.wanted, entry, Scalar::Other(Scalar::ARRAY));
                 self.skip(step, depth)
