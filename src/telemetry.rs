@@ -33,6 +33,8 @@ pub enum Cause {
     SchemaRegistry,
     /// The dead-letter topic does not take records.
     DeadLetters,
+    /// Rules of alerts are not evaluated any more.
+    Alerting,
     /// The program was asked to stop.
     Stopping,
 }
@@ -47,6 +49,7 @@ impl Cause {
             Self::StateBudget => "state_budget",
             Self::SchemaRegistry => "schema_registry",
             Self::DeadLetters => "dead_letters",
+            Self::Alerting => "alerting",
             Self::Stopping => "stopping",
         }
     }

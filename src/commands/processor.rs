@@ -130,7 +130,7 @@ impl Processor {
         let sink = sink.telling(say_flushed);
         let mut alerting = JoinSet::new();
         if let Some(rules) = self.alerting {
-            alerting.spawn(watched(rules, flushed));
+            alerting.spawn(watched(rules.run(flushed), self.telemetry.clone()));
         }
         let (sources, commits) = (self.opened.sources, self.opened.commits);
         let ended =
@@ -160,11 +160,13 @@ impl Processor {
 }
 
 /// A panic in rules ends them alone, not the stream, so it has to be told.
-async fn watched(rules: Alerting, flushed: watch::Receiver<u64>) {
+async fn watched(rules: impl Future<Output = ()> + Send + 'static, telemetry: Telemetry) {
     let mut task = JoinSet::new();
-    task.spawn(rules.run(flushed));
+    task.spawn(rules);
     if let Some(Err(error)) = task.join_next().await {
         tracing::error!(%error, "rules are not evaluated any more: start the process again");
+        let reason = "rules ended by a fault of the program: start the process again, and tell its developers";
+        telemetry.not_ready(Cause::Alerting, reason);
     }
 }
 
@@ -336,5 +338,20 @@ async fn watch_kafka(health: KafkaHealth, telemetry: Telemetry) {
             None => telemetry.ready(Cause::Kafka),
         }
         telemetry.lags(&health.lags());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn rules_that_end_by_a_fault_make_the_process_unready() {
+        let telemetry = Telemetry::default();
+        watched(async {}, telemetry.clone()).await;
+        assert_eq!(telemetry.reasons(), []);
+        watched(async { panic!("a fault in rules") }, telemetry.clone()).await;
+        let causes: Vec<Cause> = telemetry.reasons().iter().map(|(cause, _)| *cause).collect();
+        assert_eq!(causes, [Cause::Alerting]);
     }
 }
