@@ -6,7 +6,7 @@ use super::text::{count, figure};
 use super::{Block, Fact, Grid, Point, Section};
 use crate::engine::state::ALL;
 
-/// Each feature and score with its verdict, the worst first.
+/// Each feature, and whatever else is compared with the reference, with its verdict, the worst first.
 pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<(String, String)> {
     let grain = chart_grain(rows);
     let of = ModelRows::new(rows, model, version, &grain);

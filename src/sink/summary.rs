@@ -70,7 +70,7 @@ pub struct Quality {
     pub points: Vec<(i64, f64)>,
 }
 
-/// Verdicts of one window on features and scores, by their main methods.
+/// Verdicts of one window on features, scores, predictions and labels, by their main methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DriftCount {
     /// Those that drift.
