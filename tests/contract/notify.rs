@@ -46,9 +46,7 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let number = list.lock().unwrap().len().min(answers.len() - 1);
-                if let Some(letter) = talk(&stream, answers[number]) {
-                    list.lock().unwrap().push(letter);
-                }
+                talk(&stream, answers[number], &list);
             }
         });
         Self { address, received }
@@ -59,10 +57,9 @@ impl Server {
     }
 }
 
-/// One dialogue (RFC 5321).
-fn talk(mut stream: &TcpStream, answer: &str) -> Option<Received> {
+/// One dialogue (RFC 5321). A letter is in the list before its sender knows that it was taken.
+fn talk(mut stream: &TcpStream, answer: &str, list: &Mutex<Vec<Received>>) -> Option<()> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let mut letter = None;
     let mut say = |text: &str| stream.write_all(format!("{text}\r\n").as_bytes()).ok();
     say("220 test")?;
     let mut open = Received::default();
@@ -75,7 +72,7 @@ fn talk(mut stream: &TcpStream, answer: &str) -> Option<Received> {
                 say("354 go on")?;
                 let text: Vec<String> = lines.by_ref().take_while(|line| line != ".").collect();
                 open.text = text.join("\n");
-                letter = Some(std::mem::take(&mut open));
+                list.lock().unwrap().push(std::mem::take(&mut open));
                 say(answer)?;
                 continue;
             }
@@ -87,7 +84,7 @@ fn talk(mut stream: &TcpStream, answer: &str) -> Option<Received> {
         }
         say("250 ok")?;
     }
-    letter
+    Some(())
 }
 
 fn target(server: &Server) -> TargetSettings {
