@@ -48,12 +48,12 @@ quick_tests = cargo test --no-fail-fast --lib --bins --test tidy --test engine -
 service_tests = cargo test --test service -- --test-threads $$(($$(nproc) + 1))
 
 # The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
-# clippy may know more lints. The benches come first, so that librdkafka is built beside packages that take longer
-# than a lint's check of them.
+# clippy may know more lints. All is built first and at once, so that no core waits for the longest package.
 test: services ## everything: lints, docs, all tests with real services, benches once
 	@linted=0; failed=0; \
-	cargo test --bench '*' || failed=1; \
+	cargo test --no-run --lib --bins --tests --benches || failed=1; \
 	{ $(lints); } || linted=1; \
+	cargo test --bench '*' || failed=1; \
 	$(quick_tests) || failed=1; \
 	cargo test --doc || failed=1; \
 	$(service_tests) || failed=1; \
