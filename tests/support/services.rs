@@ -320,7 +320,7 @@ impl Registry {
             match registry.try_start() {
                 Ok(()) => return registry,
                 Err(log) => {
-                    let taken = log.contains("already in use") || log.contains("BindException");
+                    let taken = log.contains("in use by another") || log.contains("BindException");
                     assert!(taken && attempt < 5, "the registry did not start:\n{log}");
                     attempt += 1;
                 }
