@@ -44,9 +44,6 @@ lint: test-packages
 # Without services; many of them wait for a broker's timeouts, so there are more at once than cores.
 quick_tests = cargo test --no-fail-fast --lib --bins --test tidy --test engine --test contract -- --test-threads 8
 
-# They wait for services more than they work.
-service_tests = cargo test --test service -- --test-threads $$(($$(nproc) + 1))
-
 # The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
 # clippy may know more lints. All is built first and at once, so that no core waits for the longest package.
 test: services ## everything: lints, docs, all tests with real services, benches once
@@ -56,7 +53,7 @@ test: services ## everything: lints, docs, all tests with real services, benches
 	cargo test --bench '*' || failed=1; \
 	$(quick_tests) || failed=1; \
 	cargo test --doc || failed=1; \
-	$(service_tests) || failed=1; \
+	cargo test --test service || failed=1; \
 	[ $$failed = 0 ] || exit 1; \
 	[ $$linted = 0 ] || echo "the tests pass, but not the lints: see above" >&2; exit $$linted
 
