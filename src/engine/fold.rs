@@ -318,6 +318,6 @@ fn link(labels: &mut MatchedLabels, model: ModelId, entry: &mut Entry, placed: &
 }
 
 #[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
-fn usize_of(n: u32) -> usize {
+pub(super) fn usize_of(n: u32) -> usize {
     n as usize
 }

@@ -2,7 +2,7 @@
 //! in which they were mixed.
 
 use super::event::{Inference, Positions};
-use super::fold::{fold_inference, fold_label, predict, said};
+use super::fold::{fold_inference, fold_label, predict, said, usize_of};
 use super::held::{Entry, Held, Place, Prediction};
 use super::kept::{KeptLabels, Placed};
 use super::lateness::{delay_ms, has_passed};
@@ -306,9 +306,4 @@ fn all_segment(window: &OpenWindow) -> super::names::SegmentId {
 
 fn small(n: i64) -> u32 {
     u32::try_from(n).expect("windows are at most 49 days long, and a group's offsets fit 32 bits")
-}
-
-#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
-fn usize_of(n: u32) -> usize {
-    n as usize
 }

@@ -17,7 +17,7 @@ const BUDGET_BYTES: usize = 64 << 20;
 const INFERENCES: usize = 1_400_000;
 /// What a process takes beside its state: code, the clients of Kafka and ClickHouse, a flush. It was 50 to 70 MB in a
 /// debug build. (What it took before it held anything is no measure: that depends on how it was read.)
-const BESIDE_BYTES: usize = 96 << 20;
+const BESIDE_BYTES: usize = 80 << 20;
 /// Of so many inferences one has a label.
 const LABELLED: usize = 4;
 const STEP_US: i64 = 3400;
