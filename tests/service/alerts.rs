@@ -360,7 +360,7 @@ fn a_topic_gets_each_change_in_order_once_its_broker_is_back() {
     instance.flush();
     setup.wait_for("resolved");
     let left = "SELECT count() FROM tidegauge.notifications FINAL WHERE target = 'topic' AND status = 'pending'";
-    assert_eq!(setup.server.query(left), "2\n");
+    wait_until("both to be noted", DEADLINE, || setup.server.query(left) == "2\n");
     kafka.resume();
     wait_until("both to be taken", DEADLINE, || setup.server.query(left) == "0\n");
     instance.end(&setup);

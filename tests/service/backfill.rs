@@ -18,7 +18,6 @@ use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{Body, Given, Inference, Label};
 use crate::support::requests;
 use crate::support::services::{ClickHouse, Kafka};
-use crate::support::wait_until;
 
 const INFERENCES: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -123,11 +122,15 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     assert_eq!(clickhouse.query("SELECT count() FROM tidegauge.jobs WHERE job != 'fraud'"), "0\n");
 
     // While the stream is live: killed in the middle, then started again.
-    let killed = job.start(&backfill(&["--job", "history"]));
-    wait_until("the backfill's first mark", DEADLINE, || {
-        clickhouse.query("SELECT count() FROM tidegauge.marks WHERE job = 'history'").trim() != "0"
-    });
-    killed.kill();
+    let environment = [
+        ("TIDEGAUGE_FAILPOINTS", "mark-acknowledged@1=kill"),
+        ("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "20ms"),
+    ];
+    let mut killed = job.start_with(&backfill(&["--job", "history"]), &environment);
+    assert_eq!(killed.wait("the first mark", DEADLINE), None, "{}", killed.log_text());
+    let counted = "SELECT sum(records) FROM tidegauge.stream_health WHERE job = 'history'";
+    let counted: usize = clickhouse.query(counted).trim().parse().unwrap();
+    assert!((1..count).contains(&counted), "{counted} of {count} records at the kill");
     let said = job.run(&backfill(&["--job", "history", "--json"]), 0, DEADLINE);
     let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!(said["complete"], true, "{said}");
