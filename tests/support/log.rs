@@ -221,7 +221,7 @@ pub struct Producer {
 impl Producer {
     /// To empty topics.
     pub fn new(mut config: ClientConfig, topics: [&str; 2], partitions: usize) -> Self {
-        config.set("enable.idempotence", "true").set("linger.ms", "20");
+        config.set("enable.idempotence", "true").set("linger.ms", "100");
         let producer = config.create().expect("the settings are right");
         let logs = vec![Partition::default(); partitions];
         Self { client: producer, topics: topics.map(str::to_owned), logs }
