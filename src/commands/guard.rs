@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::Failure;
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
+use crate::engine::metrics::MetricTable;
 use crate::engine::state::{Key, StateRow};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
@@ -161,8 +162,9 @@ impl Sink for Guarded {
 
     async fn metric_versions(
         &mut self,
+        tables: &[MetricTable],
         windows: &[Window],
     ) -> Result<Vec<MetricVersion>, SinkError> {
-        self.clickhouse.metric_versions(windows).await
+        self.clickhouse.metric_versions(tables, windows).await
     }
 }

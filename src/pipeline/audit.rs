@@ -84,6 +84,12 @@ impl Evaluated {
     }
 }
 
+/// The tables that these keys have rows in, each once.
+pub(super) fn tables(keys: &[&Evaluated]) -> Vec<MetricTable> {
+    let has = |table: &MetricTable| keys.iter().any(|of| of.tables.contains(table));
+    MetricTable::ALL.into_iter().filter(has).collect()
+}
+
 /// The windows of these keys, each once, in order.
 pub(super) fn windows(keys: &[&Evaluated]) -> Vec<Window> {
     keys.iter().map(|of| of.key.window).collect::<BTreeSet<_>>().into_iter().collect()

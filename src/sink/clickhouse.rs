@@ -208,8 +208,9 @@ impl Sink for ClickHouse {
 
     async fn metric_versions(
         &mut self,
+        tables: &[MetricTable],
         windows: &[Window],
     ) -> Result<Vec<MetricVersion>, SinkError> {
-        read::metric_versions(&self.connection, windows).await
+        read::metric_versions(&self.connection, tables, windows).await
     }
 }

@@ -62,9 +62,10 @@ pub trait Sink: Send {
         &mut self,
         partitions: &[PartitionId],
     ) -> impl Future<Output = Result<Vec<(PartitionId, i64)>, SinkError>> + Send;
-    /// The greatest version of every metric row of these windows, in all metric tables.
+    /// The greatest version of every metric row of these windows in these tables.
     fn metric_versions(
         &mut self,
+        tables: &[MetricTable],
         windows: &[Window],
     ) -> impl Future<Output = Result<Vec<MetricVersion>, SinkError>> + Send;
 }

@@ -205,13 +205,17 @@ const METRIC_COLUMNS: [(&str, &str); 7] = [
 /// Windows asked for in one query.
 const WINDOWS_AT_ONCE: usize = 5_000;
 
-/// The greatest version of every metric row of these windows. Key columns only; windows come in order, so that granules
-/// without them are skipped.
+/// The greatest version of every metric row of these windows in these tables. Key columns only; windows come in order,
+/// so that granules without them are skipped.
 pub(super) async fn metric_versions(
     connection: &Connection,
+    tables: &[MetricTable],
     windows: &[Window],
 ) -> Result<Vec<MetricVersion>, SinkError> {
-    let of_table = |table: MetricTable| {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of_table = |table: &MetricTable| {
         format!(
             "SELECT '{name}' AS metric_table, model, version, segment, window_start, window_end, \
              max(m.row_version) AS row_version FROM {} AS m WHERE job = {{job:String}} \
@@ -223,7 +227,7 @@ pub(super) async fn metric_versions(
             name = table.name()
         )
     };
-    let sql = MetricTable::ALL.map(of_table).join(" UNION ALL ");
+    let sql = tables.iter().map(of_table).collect::<Vec<_>>().join(" UNION ALL ");
     let mut texts = Texts::default();
     let mut found = Vec::new();
     for some in windows.chunks(WINDOWS_AT_ONCE) {
@@ -239,7 +243,7 @@ pub(super) async fn metric_versions(
         let mut rows = Rows::new(body, "the metric tables", &METRIC_COLUMNS)?;
         while !rows.is_empty() {
             let name = rows.text()?;
-            let table = MetricTable::ALL.into_iter().find(|table| table.name() == &*name);
+            let table = tables.iter().copied().find(|table| table.name() == &*name);
             let table = table.ok_or_else(|| rows.cut())?;
             let key = key_of(&mut rows, &mut texts)?;
             found.push(MetricVersion { table, key, version: Version(rows.u64()?) });

@@ -164,11 +164,12 @@ impl Sink for Memory {
 
     async fn metric_versions(
         &mut self,
+        tables: &[MetricTable],
         windows: &[Window],
     ) -> Result<Vec<MetricVersion>, SinkError> {
-        let mut tables = self.lock();
-        tables.calls.push("read metric versions".into());
-        Ok(tables.metric_versions(windows))
+        let mut stored = self.lock();
+        stored.calls.push("read metric versions".into());
+        Ok(stored.metric_versions(tables, windows))
     }
 }
 
@@ -245,12 +246,16 @@ impl Tables {
         partitions.iter().filter_map(|p| Some((*p, self.marks.get(p)?.order()))).collect()
     }
 
-    pub(crate) fn metric_versions(&self, windows: &[Window]) -> Vec<MetricVersion> {
+    pub(crate) fn metric_versions(
+        &self,
+        tables: &[MetricTable],
+        windows: &[Window],
+    ) -> Vec<MetricVersion> {
         let mut newest: BTreeMap<(MetricTable, Key), u64> = BTreeMap::new();
         for ((name, key), (version, _)) in &self.metrics {
-            let key = metric_key(key);
-            if windows.contains(&key.window) {
-                let newest = newest.entry((table_of(name), key)).or_default();
+            let (table, key) = (table_of(name), metric_key(key));
+            if tables.contains(&table) && windows.contains(&key.window) {
+                let newest = newest.entry((table, key)).or_default();
                 *newest = (*newest).max(*version);
             }
         }

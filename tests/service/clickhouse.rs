@@ -333,7 +333,8 @@ async fn the_versions_of_metric_rows_are_read_back_by_their_windows() {
     }
     write(&mut sink, row::metrics("another", &[at(MetricTable::Serving, "x", window(0), 99)]))
         .await;
-    let mut found = sink.metric_versions(&[window(0), window(1), day]).await.unwrap();
+    let (all, windows) = (MetricTable::ALL, [window(0), window(1), day]);
+    let mut found = sink.metric_versions(&all, &windows).await.unwrap();
     found.sort_by_key(|row| row.version);
     let of = |row: &MetricRow| MetricVersion {
         table: row.table,
@@ -341,7 +342,10 @@ async fn the_versions_of_metric_rows_are_read_back_by_their_windows() {
         version: row.version,
     };
     assert_eq!(found, rows[1..5].iter().map(of).collect::<Vec<_>>());
-    assert_eq!(sink.metric_versions(&[window(9)]).await.unwrap(), []);
+    assert_eq!(sink.metric_versions(&all, &[window(9)]).await.unwrap(), []);
+    let found = sink.metric_versions(&[MetricTable::Labels], &windows).await.unwrap();
+    assert_eq!(found, [of(&rows[2])]);
+    assert_eq!(sink.metric_versions(&[], &windows).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -143,7 +143,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     ) -> Result<usize, PipelineError> {
         let keys = written.metrics_to_audit(all);
         let Some(plan) = written.plan.as_ref().filter(|_| !keys.is_empty()) else { return Ok(0) };
-        let stored = persist!(self, self.sink.metric_versions(&audit::windows(&keys)));
+        let (tables, windows) = (audit::tables(&keys), audit::windows(&keys));
+        let stored = persist!(self, self.sink.metric_versions(&tables, &windows));
         let lost = audit::lost_metrics(&keys, &stored);
         let rows = |of: &[&Evaluated]| of.iter().map(|of| of.rows).sum::<usize>();
         self.telemetry.audited("metrics", rows(&keys), rows(&lost));

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use tidegauge::engine::event::PartitionId;
 use tidegauge::engine::floor::Mark;
+use tidegauge::engine::metrics::MetricTable;
 use tidegauge::engine::state::{Key, StateRow};
 use tidegauge::engine::time::EventTime;
 use tidegauge::engine::window::Window;
@@ -220,9 +221,10 @@ impl Sink for Connection {
 
     async fn metric_versions(
         &mut self,
+        tables: &[MetricTable],
         windows: &[Window],
     ) -> Result<Vec<MetricVersion>, SinkError> {
-        self.read(|world| self.believed(world).metric_versions(windows)).await
+        self.read(|world| self.believed(world).metric_versions(tables, windows)).await
     }
 }
 
