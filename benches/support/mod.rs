@@ -1,6 +1,7 @@
 //! What several benchmarks share.
 #![expect(unreachable_pub, reason = "every benchmark includes this as a module of its own")]
 
+use tidegauge::engine::keys::GATHER_AFTER;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::time::Millis;
 use tidegauge::engine::{Caps, ModelSettings, Progress, ShardSettings};
@@ -23,6 +24,7 @@ pub fn settings(minutes: i64, dimensions: &[&str]) -> ShardSettings {
         has_labels: true,
         generation: 0,
         caps: Caps { models: 1000, versions: 100, segments: 1000, features: 100 },
+        gather_after: GATHER_AFTER,
         dimensions: dimensions.iter().map(|&name| name.into()).collect(),
         models: vec![ModelSettings { dimensions: numbers, ..ModelSettings::default() }],
         custom: Vec::new(),

@@ -6,6 +6,7 @@ use super::drift;
 use super::error::{ConfigError, Place};
 use super::reader::{Reader, invalid, list_of, number_of, positives, text_of};
 use super::values;
+use crate::engine::keys::GATHER_AFTER;
 use crate::engine::lateness::Limits;
 use crate::engine::metrics::accumulator::ValueMatrix;
 use crate::engine::metrics::binary::MOST_THRESHOLDS;
@@ -55,6 +56,7 @@ pub(super) fn shard(reader: &Reader<'_>, has_labels: bool) -> Result<ShardSettin
             segments: reader.integer(&["caps", "segments"], 1..=1_000_000)?,
             features: reader.integer(&["caps", "features"], 1..=10_000)?,
         },
+        gather_after: GATHER_AFTER,
         dimensions,
         models,
         custom: Vec::new(),

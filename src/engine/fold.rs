@@ -89,9 +89,14 @@ pub(super) fn fold_inference(
     epoch: u64,
 ) {
     let target = group.targets.as_ref().and_then(|targets| targets.prediction(said));
-    for &state in &group.states {
-        let state = &mut window.states[usize_of(state)];
-        let families = &mut state.families;
+    let estimated = group.estimated(prediction);
+    let (spread, states) = window.spread(group);
+    // What a value adds is the same for all keys, and costs more than to add it.
+    for (at, feature) in features.features.iter().enumerate() {
+        let mut value = Folded::of(&feature.value);
+        spread.fold_feature(states, (at, feature.name), &mut value, features);
+    }
+    spread.fold(states, epoch, |families| {
         families.serving.add(serving);
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
         if let Some(target) = &target {
@@ -101,7 +106,7 @@ pub(super) fn fold_inference(
             Prediction::None => {}
             Prediction::Binary { score, .. } => {
                 families.binary.get_mut().add(&BinaryInput::Inference { score: *score });
-                if let Some(of) = group.estimated(prediction) {
+                if let Some(of) = estimated {
                     families.estimate.get_mut().add(&EstimateInput::Inference(of));
                 }
             }
@@ -112,17 +117,7 @@ pub(super) fn fold_inference(
                 families.multiclass.get_mut().add(&MulticlassInput::Inference);
             }
         }
-        state.records += 1;
-        state.touched = state.touched.max(epoch);
-    }
-    // What a value adds is the same for all keys, and costs more than to add it.
-    for (at, feature) in features.features.iter().enumerate() {
-        let mut value = Folded::of(&feature.value);
-        for &state in &group.states {
-            let families = &mut window.states[usize_of(state)].families;
-            families.features.get_mut().add_value(at, feature.name, &mut value, features);
-        }
-    }
+    });
 }
 
 /// What an inference with its winning label adds to the families that read labels, or takes back.
@@ -276,9 +271,11 @@ pub(super) fn fold_label(
         Effect::First | Effect::Duplicate { .. } => None,
     };
     let delay_ms = delay_ms(placed.arrival, entry.event_time(window.window));
-    for &state in &group.states {
-        let state = &mut window.states[usize_of(state)];
-        let families = &mut state.families;
+    let (spread, states) = window.spread(group);
+    if earlier.is_some() {
+        spread.settle(states);
+    }
+    spread.fold(states, epoch, |families| {
         families.labels.add(&match effect {
             Effect::First => LabelsInput::First { delay_ms, decision: prediction.decision() },
             Effect::Correction(_) => LabelsInput::Correction,
@@ -290,9 +287,7 @@ pub(super) fn fold_label(
         if !matches!(effect, Effect::Duplicate { .. }) {
             terms.add_to(families);
         }
-        state.records += 1;
-        state.touched = state.touched.max(epoch);
-    }
+    });
 }
 
 /// Puts a label among those of an inference, the winner first, and tells what it does.

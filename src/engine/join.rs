@@ -274,6 +274,7 @@ impl Join {
     pub fn drop_windows(&mut self, is_done: impl Fn(&OpenWindow) -> bool) -> Vec<(EventTime, i64)> {
         let dropped = self.open.drop_windows(is_done);
         if !dropped.is_empty() {
+            self.open.settle();
             let windows = self.open.iter().filter(|window| window.is_folded);
             let all = windows.flat_map(|window| {
                 // `all` holds each inference of its model and version once.

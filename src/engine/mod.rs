@@ -19,6 +19,7 @@ pub mod state;
 pub mod held;
 pub mod kept;
 pub mod scored;
+pub mod keys;
 pub mod open;
 mod fold;
 pub mod join;
@@ -297,6 +298,7 @@ impl Shard {
     /// Only after [`has_caught_up`](Self::has_caught_up).
     pub fn freeze(&mut self, names: &Names) -> Frozen {
         debug_assert!(self.has_caught_up(), "a replay is not frozen");
+        self.join.open.settle();
         self.seal();
         let mut states = Vec::new();
         for window in self.join.open.iter().filter(|window| window.is_folded) {

@@ -11,7 +11,7 @@ use super::caps::Admitted;
 use super::event::{Inference, Segment, Target};
 use super::held::{MAX_GROUPS, Prediction};
 use super::kept::MatchedLabels;
-use super::metrics::Families;
+use super::keys::{KeyState, Spread};
 use super::metrics::estimate::Estimated;
 use super::metrics::reference::Profile;
 use super::metrics::targets::TargetCells;
@@ -21,39 +21,6 @@ use super::settings::{ModelSettings, Positive, ShardSettings, Task};
 use super::state::ALL;
 use super::time::{EventTime, Millis};
 use super::window::Window;
-
-/// The state of one key in one window.
-#[derive(Debug)]
-pub struct KeyState {
-    /// The model, after caps.
-    pub model: ModelId,
-    /// The version, after caps.
-    pub version: VersionId,
-    /// `all` or `dimension=value`, after caps.
-    pub segment: SegmentId,
-    /// The additive state.
-    pub families: Families,
-    /// Records folded in.
-    pub records: u64,
-    /// The epoch of the last record past the mark that touched it; 0 for none.
-    pub touched: u64,
-    /// Its memory, and the records that it had when that was looked at.
-    weighed: Option<(u64, usize)>,
-}
-
-impl KeyState {
-    /// Memory in bytes. Only records change it, so most states need no second look.
-    fn bytes(&mut self) -> usize {
-        if let Some((records, bytes)) = self.weighed
-            && records == self.records
-        {
-            return bytes;
-        }
-        let bytes = size_of::<Self>() + 16 + self.families.heap_bytes();
-        self.weighed = Some((self.records, bytes));
-        bytes
-    }
-}
 
 /// Inferences of one window with the same model, version and segments: what their entries need not repeat.
 #[derive(Debug)]
@@ -68,8 +35,9 @@ pub struct Group {
     segments: Box<[Segment]>,
     /// Entries count their offset from here.
     pub base_offset: i64,
-    /// The states that its inferences are folded into; none for identities that are only remembered.
-    pub states: Box<[u32]>,
+    /// The number of the [`Spread`] in its window that its inferences are folded into; none for identities that are only
+    /// remembered.
+    pub spread: Option<u32>,
     /// Which values are positive.
     pub positive: Box<[Target]>,
     /// Scores at or above it are decided positive.
@@ -119,8 +87,9 @@ pub struct OpenWindow {
     pub first_label: Option<i64>,
     /// False for a window that was sealed before the mark: a replay only remembers its identities.
     pub is_folded: bool,
-    /// The states of its keys.
+    /// The states of its keys. What they hold is whole after [`settle`](Self::settle).
     pub states: Vec<KeyState>,
+    spreads: Vec<Spread>,
     /// The labels matched in it.
     pub labels: MatchedLabels,
     /// The scores by class of its held inferences.
@@ -177,6 +146,7 @@ impl Open {
             first_label: None,
             is_folded,
             states: Vec::new(),
+            spreads: Vec::new(),
             labels: MatchedLabels::default(),
             scores: ScoreLists::default(),
             by_key: HashTable::new(),
@@ -224,10 +194,19 @@ impl Open {
         |number| self.groups[at(number)].window.is_some()
     }
 
-    /// How many inferences were accepted in open windows, and their states' memory in bytes.
+    /// Adds to all states what was gathered for them.
+    pub fn settle(&mut self) {
+        self.iter_mut().for_each(OpenWindow::settle);
+    }
+
+    /// Memory of the states of open windows, in bytes.
     pub fn state_bytes(&mut self) -> usize {
-        let states = self.iter_mut().flat_map(|window| &mut window.states);
-        states.map(KeyState::bytes).sum::<usize>() + self.groups.len() * (size_of::<Group>() + 96)
+        let of_groups = self.groups.len() * (size_of::<Group>() + 96);
+        let of_window = |window: &mut OpenWindow| {
+            let states = window.states.iter_mut().map(KeyState::bytes).sum::<usize>();
+            states + window.spreads.iter().map(Spread::bytes).sum::<usize>()
+        };
+        self.iter_mut().map(of_window).sum::<usize>() + of_groups
     }
 
     /// Memory of matched labels and of scores by class, in bytes.
@@ -253,8 +232,11 @@ impl Open {
         }
         let of_model = settings.model(names.text(model.0));
         let window = self.windows[slot].as_mut().expect("the caller's window is there");
-        let states = window.states_for(&self.hasher, settings, &of_model, inference, names);
-        let counted_as = window.states[at(states[0])].model;
+        let keys = window.states_for(&self.hasher, settings, &of_model, inference, names);
+        let spread = Spread::new(keys, settings.gather_after);
+        let counted_as = window.states[at(spread.all())].model;
+        let number = u32::try_from(window.spreads.len()).expect("there are fewer than groups");
+        window.spreads.push(spread);
         let counted = settings.model(names.text(counted_as.0));
         let group = Group {
             window: Some(slot),
@@ -262,7 +244,7 @@ impl Open {
             version,
             segments: inference.segments.into(),
             base_offset: offset,
-            states,
+            spread: Some(number),
             positive: positive_targets(&of_model, names),
             threshold: of_model.threshold,
             thresholds: counted.thresholds.into(),
@@ -285,7 +267,7 @@ impl Open {
             version,
             segments: Box::default(),
             base_offset: 0,
-            states: Box::default(),
+            spread: None,
             positive: Box::default(),
             threshold: 0.0,
             thresholds: Box::default(),
@@ -326,16 +308,16 @@ impl Open {
             group.model == model
                 && group.version == version
                 && *group.segments == *segments
-                && group.states.is_empty() == is_remembered
+                && group.spread.is_none() == is_remembered
         });
         found.copied()
     }
 
     fn add_group(&mut self, slot: usize, group: Group, is_remembered: bool) -> u32 {
         let hash = |g: &Group| {
-            self.hasher.hash_one((g.model, g.version, &*g.segments, g.states.is_empty()))
+            self.hasher.hash_one((g.model, g.version, &*g.segments, g.spread.is_none()))
         };
-        debug_assert_eq!(group.states.is_empty(), is_remembered);
+        debug_assert_eq!(group.spread.is_none(), is_remembered);
         let hash_of_new = hash(&group);
         let number = if let Some(number) = self.free_groups.pop() {
             self.groups[at(number)] = group;
@@ -353,7 +335,7 @@ impl Open {
             a.model == b.model
                 && a.version == b.version
                 && a.segments == b.segments
-                && a.states.is_empty() == b.states.is_empty()
+                && a.spread.is_none() == b.spread.is_none()
         };
         match window.groups.find_mut(hash_of_new, same) {
             Some(known) => *known = number,
@@ -380,7 +362,7 @@ impl Open {
             for (group, number) in self.groups.iter_mut().zip(0..) {
                 if group.window.is_some_and(|slot| self.windows[slot].is_none()) {
                     group.window = None;
-                    group.states = Box::default();
+                    group.spread = None;
                     group.segments = Box::default();
                     group.positive = Box::default();
                     group.thresholds = Box::default();
@@ -400,6 +382,18 @@ impl Open {
 }
 
 impl OpenWindow {
+    /// What the records of a group are folded into, and the states.
+    pub fn spread(&mut self, group: &Group) -> (&mut Spread, &mut [KeyState]) {
+        let number = group.spread.expect("inferences of the group were accepted");
+        (&mut self.spreads[at(number)], &mut self.states)
+    }
+
+    /// Adds to all states what was gathered for them.
+    pub fn settle(&mut self) {
+        let Self { spreads, states, .. } = self;
+        spreads.iter_mut().for_each(|spread| spread.settle(states));
+    }
+
     /// The states that an inference is folded into: `all`, and one for each configured dimension that it has.
     fn states_for(
         &mut self,
@@ -444,9 +438,7 @@ impl OpenWindow {
             return i;
         }
         let i = u32::try_from(states.len()).expect("caps bound the keys");
-        let families = Families::default();
-        let (records, touched, weighed) = (0, 0, None);
-        states.push(KeyState { model, version, segment, families, records, touched, weighed });
+        states.push(KeyState::new(model, version, segment));
         self.by_key.insert_unique(hash, i, |&i| {
             let state = &states[at(i)];
             hasher.hash_one((state.model, state.version, state.segment))

@@ -27,6 +27,9 @@ pub struct ShardSettings {
     pub generation: u16,
     /// How many names one window may hold.
     pub caps: Caps,
+    /// Records of a group of keys that go to each of them before the next ones are gathered for all. The states are the
+    /// same whatever it is; see [`Spread`](super::keys::Spread).
+    pub gather_after: u32,
     /// The configured segment dimensions, in the order of [`Segment::dimension`](super::event::Segment::dimension).
     pub dimensions: Vec<String>,
     /// How to read the models' records: the first pattern that fits a model's name counts.

@@ -357,6 +357,7 @@ fn within(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::keys::GATHER_AFTER;
     use crate::engine::metrics::Families;
     use crate::engine::metrics::accumulator::Accumulator as _;
     use crate::engine::metrics::serving::ServingInput;
@@ -380,6 +381,7 @@ mod tests {
             has_labels: true,
             generation: 0,
             caps: Caps { models: 9, versions: 9, segments: 9, features: 9 },
+            gather_after: GATHER_AFTER,
             dimensions: Vec::new(),
             models: Vec::new(),
             custom: Vec::new(),

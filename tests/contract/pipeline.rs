@@ -16,6 +16,7 @@ use tidegauge::decode::registry::Schemas;
 use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded};
 use tidegauge::engine::event::{Arrival, Offset, PartitionId, Positions, Stream};
 use tidegauge::engine::floor::Mark;
+use tidegauge::engine::keys::GATHER_AFTER;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::MetricTable;
 use tidegauge::engine::metrics::custom::{CustomMetric, Expression, Input, Operator};
@@ -65,6 +66,7 @@ fn settings(partitions: i32) -> PipelineSettings {
             has_labels: true,
             generation: 3,
             caps: Caps { models: 100, versions: 20, segments: 50, features: 40 },
+            gather_after: GATHER_AFTER,
             dimensions: vec!["region".to_owned()],
             models: vec![ModelSettings {
                 dimensions: vec![0],

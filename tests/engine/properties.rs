@@ -2,16 +2,20 @@
 //! in one batch. Finds what hand-written cases do not think of: collisions of duplicates, corrections, wrong clocks,
 //! exact limits and caps. `PROPTEST_CASES=20000` runs more of them.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use tidegauge::engine::ShardSettings;
 use tidegauge::engine::event::Stream;
 
 use crate::drive::{self, Step};
 use crate::oracle::{
     Body, Given, Held, Inference, Label, ModelRule, Partition, Record, Settings, Task,
 };
+use crate::shard;
 
 /// All times of a random log are whole seconds, few of them, so that limits are met exactly.
 const UNIT: i64 = 1000;
@@ -232,13 +236,18 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_interleaving_with_restarts_equals_the_batch(settings in settings(), both in partitions()) {
+    fn any_interleaving_with_restarts_equals_the_batch(
+        settings in settings(),
+        both in partitions(),
+        gather_after in select(vec![1, 2, 4, u32::MAX]),
+    ) {
         let (mut logs, steps): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         if !settings.has_labels {
             for log in &mut logs {
                 log.labels.clear();
             }
         }
-        drive::run(&settings, &logs, &steps).must_equal(&settings, &logs);
+        let by = Arc::new(ShardSettings { gather_after, ..shard::settings(&settings) });
+        drive::run_with(&by, &logs, &steps).must_equal(&settings, &logs);
     }
 }

@@ -41,6 +41,8 @@ pub fn settings(settings: &oracle::Settings) -> ShardSettings {
             segments: settings.caps[2],
             features: settings.most_features,
         },
+        // So that short logs are gathered too.
+        gather_after: 3,
         dimensions,
         models,
         custom: Vec::new(),

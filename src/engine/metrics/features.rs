@@ -52,6 +52,19 @@ impl Features {
         sorted
     }
 
+    /// Whether a value of this feature was folded in, and that of a record in which it stands `at` there.
+    #[inline]
+    pub fn knows(&self, at: usize, name: FeatureId) -> bool {
+        let is = |(known, _): &(FeatureId, usize)| *known == name;
+        self.known.get(at).is_some_and(is) || self.known.iter().any(is)
+    }
+
+    /// Whether the feature is counted under its own name; if there is room it is from now on.
+    pub fn keeps(&mut self, name: FeatureId, input: &FeaturesInput<'_>) -> bool {
+        let place = self.find(name, input);
+        self.all[place].0 == *input.names.text(name.0)
+    }
+
     /// Folds in the value of the feature that stands `at` there in the record.
     #[inline]
     pub fn add_value(
@@ -147,8 +160,12 @@ impl Accumulator for Features {
     }
 
     fn merge(&mut self, other: &Self) {
-        for (name, state) in &other.all {
-            let place = self.place_of_name(name, FeatureState::default);
+        for (at, (name, state)) in other.all.iter().enumerate() {
+            // States of one model mostly have their features in one order.
+            let place = match self.all.get(at) {
+                Some((known, _)) if known == name => at,
+                _ => self.place_of_name(name, FeatureState::default),
+            };
             self.all[place].1.merge(state);
         }
     }

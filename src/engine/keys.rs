@@ -1,0 +1,150 @@
+//! The states of a window's keys, and how the records of a group reach those of its keys: each of them at once, or,
+//! while many come, gathered in one place and added to all of them when the states are looked at. To merge is dearer
+//! than to fold a record, but not than many: so a record costs about the same however many segments it belongs to. By
+//! the families' laws the states are the same either way.
+
+use super::metrics::Families;
+use super::metrics::feature::Folded;
+use super::metrics::features::FeaturesInput;
+use super::names::{FeatureId, ModelId, SegmentId, VersionId};
+
+/// Where a merge into two states begins to be cheaper than that many records folded twice.
+pub const GATHER_AFTER: u32 = 32;
+
+/// The state of one key in one window.
+#[derive(Debug)]
+pub struct KeyState {
+    /// The model, after caps.
+    pub model: ModelId,
+    /// The version, after caps.
+    pub version: VersionId,
+    /// `all` or `dimension=value`, after caps.
+    pub segment: SegmentId,
+    /// The additive state.
+    pub families: Families,
+    /// Records folded in.
+    pub records: u64,
+    /// The epoch of the last record past the mark that touched it; 0 for none.
+    pub touched: u64,
+    /// Its memory, and the records that it had when that was looked at.
+    weighed: Option<(u64, usize)>,
+}
+
+impl KeyState {
+    /// Of no record yet.
+    pub fn new(model: ModelId, version: VersionId, segment: SegmentId) -> Self {
+        let families = Families::default();
+        Self { model, version, segment, families, records: 0, touched: 0, weighed: None }
+    }
+
+    /// Memory in bytes. Only records change it, and what is gathered, so most states need no second look.
+    pub fn bytes(&mut self) -> usize {
+        if let Some((records, bytes)) = self.weighed
+            && records == self.records
+        {
+            return bytes;
+        }
+        let bytes = size_of::<Self>() + 16 + self.families.heap_bytes();
+        self.weighed = Some((self.records, bytes));
+        bytes
+    }
+}
+
+/// The keys of one group, and what is still to be added to all of them.
+#[derive(Debug)]
+pub struct Spread {
+    keys: Box<[u32]>,
+    gather_after: u32,
+    /// Records since the states were last looked at.
+    records: u32,
+    gathered: Option<Box<Families>>,
+}
+
+impl Spread {
+    /// Of the states with these numbers, at least one. So many records go to each of them before others are gathered.
+    pub fn new(keys: Box<[u32]>, gather_after: u32) -> Self {
+        Self { keys, gather_after, records: 0, gathered: None }
+    }
+
+    /// The number of the state of the segment `all`.
+    pub fn all(&self) -> u32 {
+        self.keys[0]
+    }
+
+    /// Folds one record in. Records before the mark have epoch 0: they make no key dirty.
+    #[inline]
+    pub fn fold(
+        &mut self,
+        states: &mut [KeyState],
+        epoch: u64,
+        mut record: impl FnMut(&mut Families),
+    ) {
+        for &key in &self.keys {
+            let state = &mut states[at(key)];
+            state.records += 1;
+            state.touched = state.touched.max(epoch);
+        }
+        if let Some(gathered) = &mut self.gathered {
+            return record(gathered);
+        }
+        for &key in &self.keys {
+            record(&mut states[at(key)].families);
+        }
+        self.records = self.records.saturating_add(1);
+        if self.records >= self.gather_after && self.keys.len() > 1 {
+            self.gathered = Some(Box::default());
+        }
+    }
+
+    /// Folds in the value of the feature that stands `place` there in its record. Which features a state keeps is decided
+    /// by each state, when the first value comes: of too many the first count.
+    #[inline]
+    pub fn fold_feature(
+        &mut self,
+        states: &mut [KeyState],
+        (place, name): (usize, FeatureId),
+        value: &mut Folded<'_>,
+        input: &FeaturesInput<'_>,
+    ) {
+        let Self { keys, gathered, .. } = self;
+        if let Some(gathered) = gathered {
+            let features = gathered.features.get_mut();
+            let mut all_keep = || {
+                keys.iter()
+                    .all(|&key| states[at(key)].families.features.get_mut().keeps(name, input))
+            };
+            if features.knows(place, name) || all_keep() {
+                return features.add_value(place, name, value, input);
+            }
+        }
+        for &key in &*keys {
+            let features = states[at(key)].families.features.get_mut();
+            features.add_value(place, name, value, input);
+        }
+    }
+
+    /// Adds what was gathered to the states. Before they are read, and before anything is taken back from them.
+    pub fn settle(&mut self, states: &mut [KeyState]) {
+        self.records = 0;
+        if let Some(gathered) = self.gathered.take() {
+            for &key in &self.keys {
+                let state = &mut states[at(key)];
+                state.families.merge(&gathered);
+                state.weighed = None;
+            }
+        }
+    }
+
+    /// Memory in bytes.
+    pub fn bytes(&self) -> usize {
+        let gathered = self.gathered.as_ref();
+        size_of::<Self>()
+            + self.keys.len() * size_of::<u32>()
+            + gathered.map_or(0, |it| size_of::<Families>() + it.heap_bytes())
+    }
+}
+
+#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
+fn at(number: u32) -> usize {
+    number as usize
+}
