@@ -44,6 +44,9 @@ lint: test-packages
 # Without services; many of them wait for a broker's timeouts, so there are more at once than cores.
 quick_tests = cargo test --no-fail-fast --lib --bins --test tidy --test engine --test contract -- --test-threads 8
 
+# They wait for brokers and sessions too, but start several processes each.
+service_tests = $(shell echo $$(( $$(nproc) + 1 )))
+
 # The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
 # clippy may know more lints. All is built first and at once, so that no core waits for the longest package.
 test: services ## everything: lints, docs, all tests with real services, benches once
@@ -53,7 +56,7 @@ test: services ## everything: lints, docs, all tests with real services, benches
 	cargo test --bench '*' || failed=1; \
 	$(quick_tests) || failed=1; \
 	cargo test --doc || failed=1; \
-	cargo test --test service || failed=1; \
+	cargo test --test service -- --test-threads $(service_tests) || failed=1; \
 	[ $$failed = 0 ] || exit 1; \
 	[ $$linted = 0 ] || echo "the tests pass, but not the lints: see above" >&2; exit $$linted
 

@@ -3,7 +3,7 @@
 use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, Tree};
 use super::found::{Entry, Found};
-use super::plan::{Plan, Shape, Step, StepIndex};
+use super::plan::{Plan, Shape, Step, StepIndex, Wanted};
 use super::scalar::Scalar;
 use bumpalo::Bump;
 
@@ -27,21 +27,41 @@ pub(super) fn read<'a>(
     match result {
         Ok(()) if left == 0 => Ok(()),
         Ok(()) => Err(DecodeError::TrailingBytes { count: left }),
-        Err(Fault::TooDeep) => Err(DecodeError::NestedTooDeep),
-        Err(Fault::Broken(reason)) => {
-            Err(DecodeError::BrokenAvro { reason, at: payload.len() - left })
-        }
+        Err(fault) => Err(fault.error(payload.len() - left)),
     }
 }
 
-/// Why the bytes are no datum of the schema. Small, because every step returns it.
+/// Why the bytes are no datum of the schema. As small as can be, because every step returns it.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    Broken(&'static str),
+    Ends,
+    LongNumber,
+    LongInt,
+    NegativeLength,
+    NoUtf8,
+    NoBoolean,
+    OutOfRange,
+    TooManyItems,
     TooDeep,
 }
 
-const ENDS: Fault = Fault::Broken("it ends too early");
+impl Fault {
+    #[cold]
+    fn error(self, at: usize) -> DecodeError {
+        let reason = match self {
+            Self::Ends => "it ends too early",
+            Self::LongNumber => "a number has more than 64 bits",
+            Self::LongInt => "an int has more than 32 bits",
+            Self::NegativeLength => "a length is negative",
+            Self::NoUtf8 => "a text is no UTF-8",
+            Self::NoBoolean => "a boolean is neither 0 nor 1",
+            Self::OutOfRange => "the index of an enum or a union is out of range",
+            Self::TooManyItems => "it announces more items than it has bytes",
+            Self::TooDeep => return DecodeError::NestedTooDeep,
+        };
+        DecodeError::BrokenAvro { reason, at }
+    }
+}
 
 struct Cursor<'a> {
     bytes: &'a [u8],
@@ -52,21 +72,21 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     #[inline]
     fn take(&mut self, count: usize) -> Result<&'a [u8], Fault> {
-        let (head, rest) = self.bytes.split_at_checked(count).ok_or(ENDS)?;
+        let (head, rest) = self.bytes.split_at_checked(count).ok_or(Fault::Ends)?;
         self.bytes = rest;
         Ok(head)
     }
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or(ENDS)?;
+        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or(Fault::Ends)?;
         self.bytes = rest;
         Ok(*head)
     }
 
     #[inline]
     fn long(&mut self) -> Result<i64, Fault> {
-        let (&first, rest) = self.bytes.split_first().ok_or(ENDS)?;
+        let (&first, rest) = self.bytes.split_first().ok_or(Fault::Ends)?;
         if first < 0x80 {
             self.bytes = rest;
             return Ok(unzigzag(u64::from(first)));
@@ -74,6 +94,7 @@ impl<'a> Cursor<'a> {
         self.long_of_bytes()
     }
 
+    #[inline(never)]
     fn long_of_bytes(&mut self) -> Result<i64, Fault> {
         let mut value: u64 = 0;
         for (i, &byte) in self.bytes.iter().take(10).enumerate() {
@@ -88,15 +109,15 @@ impl<'a> Cursor<'a> {
             }
         }
         Err(if self.bytes.len() < 10 {
-            ENDS
+            Fault::Ends
         } else {
-            Fault::Broken("a number has more than 64 bits")
+            Fault::LongNumber
         })
     }
 
     #[inline]
     fn length(&mut self) -> Result<usize, Fault> {
-        usize::try_from(self.long()?).map_err(|_| Fault::Broken("a length is negative"))
+        usize::try_from(self.long()?).map_err(|_| Fault::NegativeLength)
     }
 
     #[inline]
@@ -107,7 +128,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn text(&mut self) -> Result<&'a str, Fault> {
-        std::str::from_utf8(self.sized()?).map_err(|_| Fault::Broken("a text is no UTF-8"))
+        std::str::from_utf8(self.sized()?).map_err(|_| Fault::NoUtf8)
     }
 
     #[inline]
@@ -115,22 +136,24 @@ impl<'a> Cursor<'a> {
         match self.array()? {
             [0] => Ok(false),
             [1] => Ok(true),
-            _ => Err(Fault::Broken("a boolean is neither 0 nor 1")),
+            _ => Err(Fault::NoBoolean),
         }
     }
 
+    #[inline]
     fn int(&mut self) -> Result<i64, Fault> {
         let value = self.long()?;
         match i32::try_from(value) {
             Ok(_) => Ok(value),
-            Err(_) => Err(Fault::Broken("an int has more than 32 bits")),
+            Err(_) => Err(Fault::LongInt),
         }
     }
 
+    #[inline]
     fn index<T>(&mut self, of: &'a [T]) -> Result<&'a T, Fault> {
         let index = self.long()?;
         let item = usize::try_from(index).ok().and_then(|i| of.get(i));
-        item.ok_or(Fault::Broken("the index of an enum or a union is out of range"))
+        item.ok_or(Fault::OutOfRange)
     }
 
     /// The item count of the next block of an array or a map, and its size in bytes where it is given.
@@ -139,7 +162,7 @@ impl<'a> Cursor<'a> {
         let size = if count < 0 { Some(self.length()?) } else { None };
         let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
         let left = self.items_left.checked_sub(count);
-        self.items_left = left.ok_or(Fault::Broken("it announces more items than it has bytes"))?;
+        self.items_left = left.ok_or(Fault::TooManyItems)?;
         Ok((count, size))
     }
 }
@@ -163,25 +186,48 @@ struct Reader<'a, 'r, 'n> {
 
 impl<'a> Reader<'a, '_, '_> {
     /// Reads one value and gives it to whoever wants it.
+    #[inline]
     fn read(&mut self, step: StepIndex, entry: Entry<'_>, depth: usize) -> Result<(), Fault> {
+        let step = self.resolved(step)?;
+        match (&step.wanted, entry) {
+            (Wanted::Nowhere, Entry::None) => self.skip(step, depth),
+            (Wanted::Slot(slot, _), Entry::None) => {
+                let value = scalar_value(&step.shape, &mut self.cursor, self.found.arena)?;
+                self.found.fill(*slot, value);
+                Ok(())
+            }
+            _ => self.read_for_all(step, entry, depth),
+        }
+    }
+
+    /// The step of the value that comes. What is wanted of a union is wanted of each of its variants.
+    #[inline]
+    fn resolved(&mut self, step: StepIndex) -> Result<&'a Step, Fault> {
         let mut step = self.plan.step(step);
-        // What is wanted of a union is wanted of each of its variants.
         while let Shape::Union(variants) = &step.shape {
             step = self.plan.step(*self.cursor.index(variants)?);
         }
-        if step.wanted.is_none() && matches!(entry, Entry::None) {
-            return self.skip(step, depth);
-        }
+        Ok(step)
+    }
+
+    /// Reads a value that several things may be wanted of.
+    fn read_for_all(
+        &mut self,
+        step: &'a Step,
+        entry: Entry<'_>,
+        depth: usize,
+    ) -> Result<(), Fault> {
+        let wanted = step.wanted.node();
         match &step.shape {
-            Shape::Record(fields) => self.record(fields, step.wanted, entry, depth + 1),
-            Shape::Map { known, other } => self.map(known, *other, step.wanted, entry, depth + 1),
+            Shape::Record(fields) => self.record(fields, wanted, entry, depth + 1),
+            Shape::Map { known, other } => self.map(known, *other, wanted, entry, depth + 1),
             Shape::Array(_) => {
-                self.take(step.wanted, entry, Scalar::Other(Scalar::ARRAY));
+                self.take(wanted, entry, Scalar::Other(Scalar::ARRAY));
                 self.skip(step, depth)
             }
             scalar => {
                 let value = scalar_value(scalar, &mut self.cursor, self.found.arena)?;
-                self.take(step.wanted, entry, value);
+                self.take(wanted, entry, value);
                 Ok(())
             }
         }
@@ -203,12 +249,34 @@ impl<'a> Reader<'a, '_, '_> {
             return Err(Fault::TooDeep);
         }
         self.take(wanted, entry, Scalar::Other(Scalar::OBJECT));
-        let node = wanted.map(|node| self.tree.node(node));
-        for (name, step) in fields {
-            let entry = node.map_or(Entry::None, |node| Entry::of(node, name));
-            self.read(*step, entry, depth)?;
+        match wanted.map(|node| self.tree.node(node)) {
+            Some(node) if node.is_of_entries() => {
+                for (name, step) in fields {
+                    self.entry(Entry::of(node, name), *step, depth)?;
+                }
+            }
+            _ => {
+                for (_, step) in fields {
+                    self.read(*step, Entry::None, depth)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Reads an entry of features or scores.
+    #[inline]
+    fn entry(&mut self, entry: Entry<'_>, step: StepIndex, depth: usize) -> Result<(), Fault> {
+        let step = self.resolved(step)?;
+        match (&step.wanted, &step.shape, entry) {
+            // Most values by far.
+            (Wanted::Nowhere, Shape::Double, Entry::Feature(name)) => {
+                let value = f64::from_le_bytes(self.cursor.array()?);
+                self.found.feature(name, Scalar::Float(value));
+                Ok(())
+            }
+            _ => self.read_for_all(step, entry, depth),
+        }
     }
 
     fn map(
@@ -233,8 +301,13 @@ impl<'a> Reader<'a, '_, '_> {
                 let name = self.cursor.text()?;
                 let child = node.and_then(|node| node.child(name));
                 let step = child.and_then(|child| known.iter().find(|(node, _)| *node == child));
-                let entry = node.map_or(Entry::None, |node| Entry::of(node, name));
-                self.read(step.map_or(other, |(_, step)| *step), entry, depth)?;
+                let step = step.map_or(other, |(_, step)| *step);
+                match node {
+                    Some(node) if node.is_of_entries() => {
+                        self.entry(Entry::of(node, name), step, depth)?;
+                    }
+                    _ => self.read(step, Entry::None, depth)?,
+                }
             }
         }
     }

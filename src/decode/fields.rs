@@ -205,6 +205,20 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whether every entry here is wanted, as a feature or a score.
+    #[inline]
+    pub(super) fn is_of_entries(&self) -> bool {
+        self.features || self.scores
+    }
+
+    /// The slot of a scalar here, where that is all that is wanted.
+    pub(super) fn only_slot(&self) -> Option<SlotIndex> {
+        match *self.slots {
+            [slot] if self.map_of.is_none() => Some(slot),
+            _ => None,
+        }
+    }
+
     /// All entries that are named in a path.
     pub(super) fn children(&self) -> Vec<NodeIndex> {
         self.children.iter().map(|(_, node)| *node).collect()

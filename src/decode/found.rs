@@ -47,25 +47,33 @@ impl Interner {
         self.next = 0;
     }
 
+    #[inline]
     pub(super) fn intern(&mut self, names: &mut Names, text: &str) -> NameId {
+        self.intern_if(names, |known| *known == *text, |names| names.intern(text))
+    }
+
+    /// The same of a name that is only put together where it must be.
+    #[inline]
+    fn intern_if(
+        &mut self,
+        names: &mut Names,
+        is: impl FnOnce(&str) -> bool,
+        intern: impl FnOnce(&mut Names) -> NameId,
+    ) -> NameId {
         let at = self.next;
         self.next += 1;
         let Some(predicted) = self.last.get_mut(at) else {
-            let id = names.intern(text);
+            let id = intern(names);
             if at < Self::PREDICTED_MAX {
                 self.last.push(id);
             }
             return id;
         };
-        if !is_name(names, *predicted, text) {
-            *predicted = names.intern(text);
+        if !names.get(*predicted).is_some_and(|known| is(known)) {
+            *predicted = intern(names);
         }
         *predicted
     }
-}
-
-fn is_name(names: &Names, id: NameId, text: &str) -> bool {
-    usize::try_from(id.0).is_ok_and(|i| i < names.len()) && **names.text(id) == *text
 }
 
 /// Where the last entry of a name stands in the list of this record, so that of two with one name the later counts,
@@ -86,6 +94,7 @@ impl Seen {
     }
 
     /// The place of the name's earlier entry, or `None` after noting that it stands at `place`.
+    #[inline]
     fn place(&mut self, name: NameId, place: usize) -> Option<usize> {
         let index = usize::try_from(name.0).ok()?;
         if self.places.len() <= index {
@@ -167,6 +176,7 @@ impl<'a, 'n> Found<'a, 'n> {
         self.bad.get_or_insert(error);
     }
 
+    #[inline]
     pub(super) fn fill(&mut self, slot: SlotIndex, value: Scalar<'a>) {
         if let Some(place) = self.slots.get_mut(slot) {
             *place = value;
@@ -194,6 +204,7 @@ impl<'a, 'n> Found<'a, 'n> {
     }
 
     /// Interns a name, if it is short enough to be one.
+    #[inline]
     pub(super) fn intern(
         &mut self,
         field: &'static str,
@@ -205,7 +216,28 @@ impl<'a, 'n> Found<'a, 'n> {
         Ok(self.scratch.interner.intern(self.names, text))
     }
 
+    /// Interns `dimension=value`.
+    pub(super) fn intern_segment(
+        &mut self,
+        dimension: &str,
+        value: &str,
+    ) -> Result<NameId, DecodeError> {
+        let bytes = dimension.len() + 1 + value.len();
+        if bytes > NAME_BYTES_MAX {
+            return Err(DecodeError::NameTooLong { field: Field::Segments.name(), bytes });
+        }
+        let arena = self.arena;
+        let is = |known: &str| {
+            let rest = known.strip_prefix(dimension).and_then(|rest| rest.strip_prefix('='));
+            rest == Some(value)
+        };
+        Ok(self.scratch.interner.intern_if(self.names, is, |names| {
+            names.intern(&bumpalo::format!(in arena, "{}={}", dimension, value))
+        }))
+    }
+
     /// Takes one entry of `features`.
+    #[inline]
     pub(super) fn feature(&mut self, name: &str, value: Scalar<'a>) {
         let field = Field::Features.name();
         let id = match self.intern(field, name) {
@@ -272,6 +304,7 @@ impl<'a, 'n> Found<'a, 'n> {
     }
 }
 
+#[inline]
 fn feature_value(value: Scalar<'_>) -> Option<FeatureValue<'_>> {
     Some(match value {
         Scalar::Absent | Scalar::Null => FeatureValue::Missing,

@@ -313,8 +313,7 @@ fn segments<'a>(
     for (index, (dimension, slots)) in (0..).zip(dimensions.iter().zip(tree.dimensions())) {
         let value = checks::segment(dimension, found.first(slots), found.arena)?;
         let Some(value) = value else { continue };
-        let text = bumpalo::format!(in found.arena, "{}={}", dimension, value);
-        let id = SegmentId(found.intern(Field::Segments.name(), &text)?);
+        let id = SegmentId(found.intern_segment(dimension, value)?);
         segments.push(Segment { dimension: index, id });
     }
     Ok(segments.into_bump_slice())

@@ -1,7 +1,7 @@
 //! A writer's Avro schema → a plan: which bytes to skip and which go where. Built once for each schema.
 
 use super::checks::DEPTH_MAX;
-use super::fields::{Node as Wanted, NodeIndex, Tree};
+use super::fields::{Node, NodeIndex, SlotIndex, Tree};
 use super::registry::WriterSchema;
 use super::scalar::Unit;
 use apache_avro::Schema;
@@ -49,12 +49,43 @@ pub(super) enum Shape {
     Union(Vec<StepIndex>),
 }
 
+impl Shape {
+    fn is_scalar(&self) -> bool {
+        !matches!(self, Self::Record(_) | Self::Array(_) | Self::Map { .. } | Self::Union(_))
+    }
+}
+
+/// What is wanted of a value beside its being an entry of a map.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    Nowhere,
+    /// A scalar for one slot, and nothing else that stands at the node.
+    Slot(SlotIndex, NodeIndex),
+    /// What stands at the node of the tree.
+    Node(NodeIndex),
+}
+
+impl Wanted {
+    fn of(node: Option<NodeIndex>, shape: &Shape, tree: &Tree) -> Self {
+        let Some(node) = node else { return Self::Nowhere };
+        let slot = if shape.is_scalar() { tree.node(node).only_slot() } else { None };
+        slot.map_or(Self::Node(node), |slot| Self::Slot(slot, node))
+    }
+
+    #[inline]
+    pub(super) fn node(self) -> Option<NodeIndex> {
+        match self {
+            Self::Nowhere => None,
+            Self::Slot(_, node) | Self::Node(node) => Some(node),
+        }
+    }
+}
+
 /// How to read one value.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) shape: Shape,
-    /// What is wanted of the value beside its being an entry of a map.
-    pub(super) wanted: Option<NodeIndex>,
+    pub(super) wanted: Wanted,
     /// It takes no bytes at all.
     pub(super) is_empty: bool,
 }
@@ -155,6 +186,7 @@ impl<'s> Compiler<'s, '_> {
             scalar => scalar_shape(scalar),
         };
         let is_empty = matches!(shape, Shape::Null | Shape::Fixed(0));
+        let wanted = Wanted::of(wanted, &shape, self.tree);
         Ok(self.add(Step { shape, wanted, is_empty }))
     }
 
@@ -168,7 +200,9 @@ impl<'s> Compiler<'s, '_> {
         if let Some(&step) = self.done.get(&key) {
             return Ok(step);
         }
-        let index = self.add(Step { shape: Shape::Null, wanted, is_empty: false });
+        let of_record = wanted.map_or(Wanted::Nowhere, Wanted::Node);
+        let index =
+            self.add(Step { shape: Shape::Null, wanted: of_record, is_empty: false });
         self.done.insert(key, index);
         let mut fields = Vec::with_capacity(record.fields.len());
         let mut is_empty = true;
@@ -179,7 +213,7 @@ impl<'s> Compiler<'s, '_> {
             fields.push((Box::from(field.name.as_str()), step));
         }
         if let Some(step) = self.steps.get_mut(index) {
-            *step = Step { shape: Shape::Record(fields), wanted, is_empty };
+            *step = Step { shape: Shape::Record(fields), wanted: of_record, is_empty };
         }
         Ok(index)
     }
@@ -192,7 +226,7 @@ impl<'s> Compiler<'s, '_> {
     ) -> Result<Shape, String> {
         let other = self.step(values, None, depth + 1)?;
         let children: Vec<NodeIndex> =
-            wanted.map(|node| self.tree.node(node)).map(Wanted::children).unwrap_or_default();
+            wanted.map(|node| self.tree.node(node)).map(Node::children).unwrap_or_default();
         let known: Result<_, _> = children
             .into_iter()
             .map(|child| Ok((child, self.step(values, Some(child), depth + 1)?)))

@@ -87,6 +87,12 @@ impl Names {
         &self.texts[index(id.0)]
     }
 
+    /// The name of a number, if this table gave it out.
+    #[inline]
+    pub fn get(&self, id: NameId) -> Option<&str> {
+        self.texts.get(index(id.0)).map(|text| &**text)
+    }
+
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.texts.len()
