@@ -108,11 +108,7 @@ impl<'a> Cursor<'a> {
                 return Ok(unzigzag(value));
             }
         }
-        Err(if self.bytes.len() < 10 {
-            Fault::Ends
-        } else {
-            Fault::LongNumber
-        })
+        Err(if self.bytes.len() < 10 { Fault::Ends } else { Fault::LongNumber })
     }
 
     #[inline]

@@ -201,8 +201,7 @@ impl<'s> Compiler<'s, '_> {
             return Ok(step);
         }
         let of_record = wanted.map_or(Wanted::Nowhere, Wanted::Node);
-        let index =
-            self.add(Step { shape: Shape::Null, wanted: of_record, is_empty: false });
+        let index = self.add(Step { shape: Shape::Null, wanted: of_record, is_empty: false });
         self.done.insert(key, index);
         let mut fields = Vec::with_capacity(record.fields.len());
         let mut is_empty = true;

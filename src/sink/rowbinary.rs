@@ -170,7 +170,13 @@ impl Rows {
         if length > self.body.len() {
             return Err(self.cut());
         }
-        (0..length).map(|_| item(self)).collect()
+        // Nor does one that the rest has too few bytes for reserve more than those.
+        let likely = length.min(self.body.len() / size_of::<T>().max(1));
+        let mut items = Vec::with_capacity(likely);
+        for _ in 0..length {
+            items.push(item(self)?);
+        }
+        Ok(items)
     }
 }
 

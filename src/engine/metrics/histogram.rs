@@ -159,6 +159,14 @@ impl Cells {
         from_list.chain(from_pages.filter(|&(_, count)| count > 0))
     }
 
+    /// How many cells have a count other than 0.
+    fn len(&self) -> usize {
+        match &self.0 {
+            Form::List(list) => list.len(),
+            Form::Pages(pages) => pages.counts.as_flattened().iter().filter(|n| **n > 0).count(),
+        }
+    }
+
     /// All counts together.
     pub fn total(&self) -> u64 {
         self.iter().map(|(_, count)| count).sum()
@@ -182,7 +190,7 @@ impl Cells {
 
     /// The cells with a count other than 0, by ascending index.
     pub fn to_pairs(&self) -> Vec<(u64, u64)> {
-        let mut pairs = Vec::new();
+        let mut pairs = Vec::with_capacity(self.len());
         // Inner iteration: a chain that is asked for one item after the other costs several times as much.
         self.iter().for_each(|(index, count)| pairs.push((u64::from(index), count)));
         pairs
