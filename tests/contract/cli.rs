@@ -22,6 +22,7 @@ fn help_teaches_by_examples() {
     let (exit, help, _) = run(&["--help"]);
     assert_eq!(exit, 0);
     for command in [
+        "check",
         "dashboards",
         "demo",
         "init",

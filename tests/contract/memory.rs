@@ -59,7 +59,8 @@ pub(crate) struct Tables {
     pub metrics: BTreeMap<(&'static str, Vec<u8>), Versioned>,
     pub letters: Vec<DeadLetter>,
     pub bodies: Vec<RowBatch>,
-    pub commits: usize,
+    /// How far each partition was committed.
+    pub committed: BTreeMap<PartitionId, i64>,
 }
 
 /// Clones share the tables.
@@ -183,10 +184,10 @@ impl DeadLetters for Memory {
 }
 
 impl Commits for Memory {
-    fn commit(&self, _marks: &[Mark]) -> Result<(), SourceError> {
+    fn commit(&self, marks: &[Mark]) -> Result<(), SourceError> {
         let mut tables = self.lock();
         tables.calls.push("commit".into());
-        tables.commits += 1;
+        tables.committed.extend(marks.iter().map(|mark| (mark.partition, mark.order())));
         Ok(())
     }
 }
@@ -206,7 +207,7 @@ impl Tables {
             metrics: BTreeMap::new(),
             letters: Vec::new(),
             bodies: Vec::new(),
-            commits: 0,
+            committed: BTreeMap::new(),
         }
     }
 

@@ -439,6 +439,23 @@ fn a_flush_calls_in_the_documented_order() {
     }
 }
 
+/// The commit of the owner before may have failed in the rebalance that took its partitions away.
+#[test]
+fn who_takes_a_partition_over_commits_it_though_nothing_comes_any_more() {
+    let log = traffic(2, 200, 700);
+    let memory = Memory::new();
+    block_on(async {
+        start(settings(2), &shared(&log), &[&[0, 1]], true, &memory).end().await.unwrap();
+        let committed = std::mem::take(&mut memory.lock().committed);
+        assert_eq!(committed.len(), 2);
+        let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
+        running.until("both are committed", || memory.lock().committed == committed).await;
+        running.stop().await.unwrap();
+    });
+    // Once: lag tools need no more.
+    assert!(memory.lock().calls.iter().rev().take_while(|call| *call == "commit").count() <= 1);
+}
+
 #[test]
 fn failed_and_unanswered_writes_are_repeated_with_the_same_bytes() {
     let log = traffic(2, 200, 700);

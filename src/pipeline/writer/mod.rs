@@ -54,6 +54,8 @@ pub struct Writer<C, K, D> {
     parts: Parts,
     /// The last mark written or read, by partition.
     marks: BTreeMap<PartitionId, Mark>,
+    /// How far the offsets were committed for lag tools, by partition, since it was assigned.
+    committed: BTreeMap<PartitionId, i64>,
     rows_written: u64,
     letters_sent: u64,
     flushes: u64,
@@ -72,7 +74,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         telemetry: Telemetry,
     ) -> Self {
         let parts = Parts::new(Arc::clone(&settings.shard), &settings.grains);
-        let marks = BTreeMap::new();
+        let (marks, committed) = (BTreeMap::new(), BTreeMap::new());
         Self {
             settings,
             commits,
@@ -81,6 +83,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             telemetry,
             parts,
             marks,
+            committed,
             rows_written: 0,
             letters_sent: 0,
             flushes: 0,
@@ -112,6 +115,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     /// The newest marks of partitions that a worker has been assigned. Waits for ClickHouse as long as it takes.
     pub async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Known, PipelineError> {
         let stored = persist!(self, self.sink.marks(partitions));
+        // A commit of the owner before may not have reached the group in the middle of a rebalance.
+        self.committed.retain(|partition, _| !partitions.contains(partition));
         let known = partitions.iter().filter_map(|p| Some((*p, self.marks.remove(p)?.order())));
         // Of several the newest counts.
         let mut marks: BTreeMap<PartitionId, Mark> = BTreeMap::new();
@@ -179,7 +184,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             return Ok(FlushReport { has_marked: false, ..FlushReport::default() });
         }
         passes.by(Point::MarkAcknowledged);
-        self.commit(&written.marks);
+        self.commit(&written.all);
         passes.by(Point::Committed);
         workers.clean(&written.all).await?;
         Ok(self.finished(written, gathered.letters.len()))
@@ -338,13 +343,20 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         Ok(())
     }
 
-    /// Offsets in Kafka are for lag tools only, so a failure is only told.
-    fn commit(&self, marks: &[Mark]) {
-        if marks.is_empty() {
+    /// Offsets in Kafka are for lag tools only, so a failure is only told. A partition that was assigned is committed
+    /// once, also where nothing comes any more.
+    fn commit(&mut self, all: &[Mark]) {
+        let is_due =
+            |mark: &&Mark| self.committed.get(&mark.partition).copied() != Some(mark.order());
+        let due: Vec<Mark> = all.iter().filter(is_due).cloned().collect();
+        if due.is_empty() {
             return;
         }
-        if let Err(error) = self.commits.commit(marks) {
-            self.telemetry.commit_failed(&error);
+        match self.commits.commit(&due) {
+            Ok(()) => {
+                self.committed.extend(due.iter().map(|mark| (mark.partition, mark.order())));
+            }
+            Err(error) => self.telemetry.commit_failed(&error),
         }
     }
 
