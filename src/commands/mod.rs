@@ -2,6 +2,7 @@
 
 pub mod codes;
 pub mod alerts;
+pub mod check;
 pub mod dashboards;
 pub mod demo;
 pub mod init;
@@ -32,6 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   tidegauge demo                         see it work: needs no service, Ctrl-C ends it
   tidegauge init -c fraud.toml           create or bring forward the tables and BI views
+  tidegauge check -c fraud.toml          look at topics, records and tables before the first start
   tidegauge run -c fraud.toml            measure; start as many instances as you like
   tidegauge run -c fraud.toml --until-end
                                          measure what the topics hold now, then stop
@@ -66,6 +68,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Alerts(alerts::Args),
+    Check(check::Args),
     Dashboards(dashboards::Args),
     Demo(demo::Args),
     Init(init::Args),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Alerts(args) => alerts::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),

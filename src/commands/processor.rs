@@ -194,7 +194,7 @@ pub(super) fn dead_letter_limit(settings: &Settings) -> DeadLetterLimit {
 }
 
 /// Says that it is the topic of the dead letters, which newcomers have never heard of.
-fn of_dead_letters(error: SourceError) -> Failure {
+pub(super) fn of_dead_letters(error: SourceError) -> Failure {
     match error {
         SourceError::MissingTopic { topic, brokers } => Failure::new(
             "topic_missing",
@@ -230,7 +230,7 @@ fn inspect(settings: &KafkaSettings, telemetry: &Telemetry) -> Result<Topics, So
 /// records' own times, which move such a job, nobody knows. (A history that was loaded today is kept for as long as
 /// the topic keeps today's records, whatever times its records bear.) If a restart misses records all the same, it is
 /// refused then, with `floor_below_log`.
-fn check_retention(settings: &Settings, topics: &Topics) -> Result<(), SourceError> {
+pub(super) fn check_retention(settings: &Settings, topics: &Topics) -> Result<(), SourceError> {
     let named = [Some(&topics.inferences), topics.labels.as_ref()];
     let needed = needed_retention(&settings.shard.limits, settings.shard.window);
     for ((topic, retention), needed) in named.into_iter().zip(&topics.retention).zip(needed) {

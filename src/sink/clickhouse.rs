@@ -53,6 +53,11 @@ impl ClickHouse {
         migrate::check(&self.connection).await
     }
 
+    /// The server's wall clock: milliseconds since 1970-01-01 UTC.
+    pub async fn now_ms(&self) -> Result<i64, SinkError> {
+        read::now_ms(&self.connection).await
+    }
+
     /// The metric rows of one table that pass the filter, by time; of more than its limit the newest.
     pub async fn metric_rows(
         &self,

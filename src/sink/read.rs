@@ -43,6 +43,13 @@ const VERSION_COLUMNS: [(&str, &str); 7] = [
     ("row_version", "UInt64"),
 ];
 
+/// The server's wall clock.
+pub(super) async fn now_ms(connection: &Connection) -> Result<i64, SinkError> {
+    let sql = "SELECT toUnixTimestamp64Milli(now64(3)) AS ms";
+    let mut rows = Rows::new(connection.fetch(sql, &[]).await?, "the clock", &[("ms", "Int64")])?;
+    rows.i64()
+}
+
 /// The greatest version of every state row whose window lies within `span`. Reads the key columns only; parts and
 /// granules outside the span are skipped.
 pub(super) async fn state_versions(

@@ -13,6 +13,8 @@ mod topics;
 pub mod watch;
 mod share;
 pub mod kafka;
+pub mod partitioner;
+pub mod sample;
 pub mod files;
 pub mod feed;
 

@@ -31,7 +31,7 @@ const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Remembers why the brokers could not be reached.
 #[derive(Debug, Default)]
-struct Inspector {
+pub(super) struct Inspector {
     reason: Mutex<Option<String>>,
     /// Another client of the process says what happens to the connections.
     is_quiet: bool,
@@ -57,7 +57,7 @@ impl ClientContext for Inspector {
 
 impl ConsumerContext for Inspector {}
 
-type Client = BaseConsumer<Inspector>;
+pub(super) type Client = BaseConsumer<Inspector>;
 
 /// Asks the brokers about the topics.
 pub(super) fn inspect(
@@ -183,7 +183,7 @@ impl Asker {
 /// Failures in a row after which the client itself is doubted.
 const FAILURES_A_CLIENT: u32 = 5;
 
-fn quiet_client(config: &ClientConfig) -> Result<Client, KafkaError> {
+pub(super) fn quiet_client(config: &ClientConfig) -> Result<Client, KafkaError> {
     config.create_with_context(Inspector { is_quiet: true, ..Inspector::default() })
 }
 

@@ -7,6 +7,7 @@ mod alerts;
 mod backfill;
 mod bad_input;
 mod budget;
+mod check;
 mod clickhouse;
 mod demo;
 mod end_to_end;
