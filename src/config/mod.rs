@@ -294,6 +294,8 @@ impl Settings {
             .replace(", custom: []", "")
             .replace(", features: 256 }", " }")
             .replace(", reference: None", "")
+            // It changes no row.
+            .replace(&format!(", gather_after: {}", shard.gather_after), "")
             .replace(&format!(", drift: {:?}", Options::default()), "");
         let text = if ids.iter().any(Option::is_some) { format!("{text} {ids:?}") } else { text };
         let is_set = drift.iter().any(|options| *options != Options::default());

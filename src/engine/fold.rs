@@ -90,13 +90,12 @@ pub(super) fn fold_inference(
 ) {
     let target = group.targets.as_ref().and_then(|targets| targets.prediction(said));
     let estimated = group.estimated(prediction);
-    let (spread, states) = window.spread(group);
     // What a value adds is the same for all keys, and costs more than to add it.
     for (at, feature) in features.features.iter().enumerate() {
         let mut value = Folded::of(&feature.value);
-        spread.fold_feature(states, (at, feature.name), &mut value, features);
+        window.fold_feature(group, (at, feature.name), &mut value, features);
     }
-    spread.fold(states, epoch, |families| {
+    window.fold(group, epoch, |families| {
         families.serving.add(serving);
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
         if let Some(target) = &target {
@@ -271,11 +270,10 @@ pub(super) fn fold_label(
         Effect::First | Effect::Duplicate { .. } => None,
     };
     let delay_ms = delay_ms(placed.arrival, entry.event_time(window.window));
-    let (spread, states) = window.spread(group);
     if earlier.is_some() {
-        spread.settle(states);
+        window.settle_group(group);
     }
-    spread.fold(states, epoch, |families| {
+    window.fold(group, epoch, |families| {
         families.labels.add(&match effect {
             Effect::First => LabelsInput::First { delay_ms, decision: prediction.decision() },
             Effect::Correction(_) => LabelsInput::Correction,

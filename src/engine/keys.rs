@@ -55,15 +55,16 @@ impl KeyState {
 pub struct Spread {
     keys: Box<[u32]>,
     gather_after: u32,
-    /// Records since the states were last looked at.
+    /// Records of this epoch that went to the states one by one.
     records: u32,
+    epoch: u64,
     gathered: Option<Box<Families>>,
 }
 
 impl Spread {
     /// Of the states with these numbers, at least one. So many records go to each of them before others are gathered.
     pub fn new(keys: Box<[u32]>, gather_after: u32) -> Self {
-        Self { keys, gather_after, records: 0, gathered: None }
+        Self { keys, gather_after, records: 0, epoch: 0, gathered: None }
     }
 
     /// The number of the state of the segment `all`.
@@ -71,29 +72,36 @@ impl Spread {
         self.keys[0]
     }
 
-    /// Folds one record in. Records before the mark have epoch 0: they make no key dirty.
+    /// Folds one record in. Records before the mark have epoch 0: they make no key dirty. Whether the next one is the
+    /// first that is gathered: then [`settle`](Self::settle) has something to do.
     #[inline]
     pub fn fold(
         &mut self,
         states: &mut [KeyState],
         epoch: u64,
         mut record: impl FnMut(&mut Families),
-    ) {
+    ) -> bool {
         for &key in &self.keys {
             let state = &mut states[at(key)];
             state.records += 1;
             state.touched = state.touched.max(epoch);
         }
         if let Some(gathered) = &mut self.gathered {
-            return record(gathered);
+            record(gathered);
+            return false;
         }
         for &key in &self.keys {
             record(&mut states[at(key)].families);
         }
+        if self.epoch != epoch {
+            (self.epoch, self.records) = (epoch, 0);
+        }
         self.records = self.records.saturating_add(1);
-        if self.records >= self.gather_after && self.keys.len() > 1 {
+        let begins = self.records >= self.gather_after && self.keys.len() > 1;
+        if begins {
             self.gathered = Some(Box::default());
         }
+        begins
     }
 
     /// Folds in the value of the feature that stands `place` there in its record. Which features a state keeps is decided
@@ -114,7 +122,9 @@ impl Spread {
                     .all(|&key| states[at(key)].families.features.get_mut().keeps(name, input))
             };
             if features.knows(place, name) || all_keep() {
-                return features.add_value(place, name, value, input);
+                // The states have decided already.
+                let input = FeaturesInput { most: usize::MAX, ..*input };
+                return features.add_value(place, name, value, &input);
             }
         }
         for &key in &*keys {
@@ -135,12 +145,9 @@ impl Spread {
         }
     }
 
-    /// Memory in bytes.
-    pub fn bytes(&self) -> usize {
-        let gathered = self.gathered.as_ref();
-        size_of::<Self>()
-            + self.keys.len() * size_of::<u32>()
-            + gathered.map_or(0, |it| size_of::<Families>() + it.heap_bytes())
+    /// Memory of what is gathered, in bytes.
+    pub fn gathered_bytes(&self) -> usize {
+        self.gathered.as_ref().map_or(0, |it| size_of::<Families>() + it.heap_bytes())
     }
 }
 

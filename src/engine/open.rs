@@ -12,10 +12,13 @@ use super::event::{Inference, Segment, Target};
 use super::held::{MAX_GROUPS, Prediction};
 use super::kept::MatchedLabels;
 use super::keys::{KeyState, Spread};
+use super::metrics::Families;
 use super::metrics::estimate::Estimated;
+use super::metrics::feature::Folded;
+use super::metrics::features::FeaturesInput;
 use super::metrics::reference::Profile;
 use super::metrics::targets::TargetCells;
-use super::names::{ClassId, ModelId, Names, SegmentId, VersionId};
+use super::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use super::scored::ScoreLists;
 use super::settings::{ModelSettings, Positive, ShardSettings, Task};
 use super::state::ALL;
@@ -55,6 +58,10 @@ pub struct Group {
 }
 
 impl Group {
+    fn spread(&self) -> u32 {
+        self.spread.expect("inferences of the group were accepted")
+    }
+
     /// Whether a value is the positive class.
     pub fn is_positive(&self, value: Target) -> bool {
         self.positive.contains(&value)
@@ -90,6 +97,8 @@ pub struct OpenWindow {
     /// The states of its keys. What they hold is whole after [`settle`](Self::settle).
     pub states: Vec<KeyState>,
     spreads: Vec<Spread>,
+    /// Which of them gather at present; some may be settled already.
+    gathering: Vec<u32>,
     /// The labels matched in it.
     pub labels: MatchedLabels,
     /// The scores by class of its held inferences.
@@ -147,6 +156,7 @@ impl Open {
             is_folded,
             states: Vec::new(),
             spreads: Vec::new(),
+            gathering: Vec::new(),
             labels: MatchedLabels::default(),
             scores: ScoreLists::default(),
             by_key: HashTable::new(),
@@ -202,11 +212,7 @@ impl Open {
     /// Memory of the states of open windows, in bytes.
     pub fn state_bytes(&mut self) -> usize {
         let of_groups = self.groups.len() * (size_of::<Group>() + 96);
-        let of_window = |window: &mut OpenWindow| {
-            let states = window.states.iter_mut().map(KeyState::bytes).sum::<usize>();
-            states + window.spreads.iter().map(Spread::bytes).sum::<usize>()
-        };
-        self.iter_mut().map(of_window).sum::<usize>() + of_groups
+        self.iter_mut().map(OpenWindow::state_bytes).sum::<usize>() + of_groups
     }
 
     /// Memory of matched labels and of scores by class, in bytes.
@@ -382,16 +388,47 @@ impl Open {
 }
 
 impl OpenWindow {
-    /// What the records of a group are folded into, and the states.
-    pub fn spread(&mut self, group: &Group) -> (&mut Spread, &mut [KeyState]) {
-        let number = group.spread.expect("inferences of the group were accepted");
-        (&mut self.spreads[at(number)], &mut self.states)
+    /// Folds one record of a group into the states of its keys. Records before the mark have epoch 0: they make no key
+    /// dirty.
+    #[inline]
+    pub fn fold(&mut self, group: &Group, epoch: u64, record: impl FnMut(&mut Families)) {
+        let number = group.spread();
+        if self.spreads[at(number)].fold(&mut self.states, epoch, record) {
+            self.gathering.push(number);
+        }
+    }
+
+    /// Folds in the value of the feature that stands there in a record of the group.
+    #[inline]
+    pub fn fold_feature(
+        &mut self,
+        group: &Group,
+        place: (usize, FeatureId),
+        value: &mut Folded<'_>,
+        input: &FeaturesInput<'_>,
+    ) {
+        let spread = &mut self.spreads[at(group.spread())];
+        spread.fold_feature(&mut self.states, place, value, input);
+    }
+
+    /// Adds to the states of a group's keys what was gathered for them.
+    pub fn settle_group(&mut self, group: &Group) {
+        self.spreads[at(group.spread())].settle(&mut self.states);
     }
 
     /// Adds to all states what was gathered for them.
     pub fn settle(&mut self) {
-        let Self { spreads, states, .. } = self;
-        spreads.iter_mut().for_each(|spread| spread.settle(states));
+        for number in self.gathering.drain(..) {
+            self.spreads[at(number)].settle(&mut self.states);
+        }
+    }
+
+    fn state_bytes(&mut self) -> usize {
+        let states = self.states.iter_mut().map(KeyState::bytes).sum::<usize>();
+        // With the keys of a spread, which are few.
+        let spreads = self.spreads.len() * (size_of::<Spread>() + 16);
+        let gathering = self.gathering.iter().map(|&number| &self.spreads[at(number)]);
+        states + spreads + gathering.map(Spread::gathered_bytes).sum::<usize>()
     }
 
     /// The states that an inference is folded into: `all`, and one for each configured dimension that it has.

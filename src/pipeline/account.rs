@@ -73,8 +73,10 @@ impl<S: Source> Worker<S> {
         self.rebuilding.retain(|p, _| shards.get(p).is_some_and(|shard| !shard.has_caught_up()));
         let budget = self.settings.state_budget_bytes;
         let mut bytes = self.weigh();
-        if self.pressure.next(bytes, budget) > Pressure::Free && !self.kept.is_empty() {
+        if self.pressure.next(bytes, budget) > Pressure::Free {
+            // First goes what only saves time.
             self.kept.clear();
+            self.intake.shards.values_mut().for_each(Shard::settle);
             bytes = self.weigh();
         }
         let before = self.pressure;

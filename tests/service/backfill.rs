@@ -123,11 +123,11 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
 
     // While the stream is live: killed in the middle, then started again.
     let environment = [
-        ("TIDEGAUGE_FAILPOINTS", "mark-acknowledged@1=kill"),
+        ("TIDEGAUGE_FAILPOINTS", "mark-acknowledged@2=kill"),
         ("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "20ms"),
     ];
     let mut killed = job.start_with(&backfill(&["--job", "history"]), &environment);
-    assert_eq!(killed.wait("the first mark", DEADLINE), None, "{}", killed.log_text());
+    assert_eq!(killed.wait("its second mark", DEADLINE), None, "{}", killed.log_text());
     let counted = "SELECT sum(records) FROM tidegauge.stream_health WHERE job = 'history'";
     let counted: usize = clickhouse.query(counted).trim().parse().unwrap();
     assert!((1..count).contains(&counted), "{counted} of {count} records at the kill");

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use rdkafka::admin::AdminOptions;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
 
 use crate::support::job::Job;
 use crate::support::requests;
-use crate::support::services::{Kafka, Services, shared};
+use crate::support::services::{Kafka, Services, block_on, shared};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 8;
@@ -38,6 +41,16 @@ fn produce(kafka: &Kafka, topic: &str, partitioner: &str, numbers: std::ops::Ran
         producer.send(record).unwrap();
     }
     producer.flush(DEADLINE).unwrap();
+}
+
+/// Deletes the first records of every partition, up to this offset.
+fn trim(kafka: &Kafka, topic: &str, before: i64) {
+    let mut ends = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        ends.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+    }
+    let admin = kafka.admin();
+    block_on(admin.delete_records(&ends, &AdminOptions::new())).unwrap();
 }
 
 /// The findings of level and subject, and the whole answer.
@@ -73,6 +86,11 @@ fn producers_that_choose_partitions_alike_are_told_from_those_that_do_not() {
         for about in ["topics", "retention", "records", "lateness", "tables"] {
             assert_eq!(level(&found, about), "ok", "{answer}");
         }
+        // Where the log begins behind what is asked for, what is left is read.
+        trim(kafka, &inferences, 10);
+        let (found, answer) = check(&mut job, i32::from(expected == "problem"));
+        assert_eq!(level(&found, "records"), "ok", "{answer}");
+        assert_eq!(level(&found, "partitioner"), expected, "{answer}");
         // And of the same requests.
         produce(kafka, &labels, right, 0..400, r#""label":1"#);
         let (found, answer) = check(&mut job, i32::from(expected == "problem"));
@@ -95,6 +113,11 @@ fn each_thing_that_is_wrong_has_its_line() {
     // Nothing was written, and no group was made.
     let count = "SELECT count() FROM tidegauge.jobs WHERE job = 'check_wrong'";
     assert_eq!(services.clickhouse.query(count), "0\n");
+    let client: BaseConsumer = services.kafka.client_config().create().unwrap();
+    let (_, letters) = client.fetch_watermarks("dead.check_wrong", 0, DEADLINE).unwrap();
+    assert_eq!(letters, 0);
+    let groups = client.fetch_group_list(None, DEADLINE).unwrap();
+    assert!(groups.groups().iter().all(|group| group.name() != "check_wrong"));
 
     job.edit("topic = \"dead.check_wrong\"", "topic = \"nowhere\"");
     job.edit("database = \"tidegauge\"", "database = \"elsewhere\"");

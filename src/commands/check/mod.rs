@@ -14,12 +14,12 @@ use super::processor::{check_retention, of_dead_letters};
 use super::{ConfigFile, Failure, runtime, terminal};
 use crate::config::Settings;
 use crate::decode::registry::Schemas;
-use crate::decode::{Decoder, DecoderSettings};
+use crate::decode::{Decoder, SchemaId};
 use crate::engine::Progress;
 use crate::engine::event::Stream;
 use crate::sink::clickhouse::ClickHouse;
 use crate::source::kafka::{self, KafkaSettings, Topics};
-use crate::source::sample::{self, Sampled};
+use crate::source::sample::{self, Newest};
 use finding::{Finding, Level};
 use records::{Looked, ahead, partitioning};
 
@@ -57,13 +57,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = args.config.load()?;
     let runtime = runtime()?;
     let mut report = Report { as_json: args.json, found: Vec::new() };
-    let of_models = settings.shard.models.len();
     report.add(Finding::good(
         "configuration",
-        format!("{}: job {}, rules for {of_models} models", args.config.config, settings.job),
+        format!("{}: job {}", args.config.config, settings.job),
     ));
     if let Some(topics) = report.topics(&settings) {
-        report.records(&settings, &topics, args.samples, &runtime)?;
+        report.records(&settings, &topics, args.samples, &runtime);
     }
     report.clickhouse(&settings, &runtime);
     Ok(report.end())
@@ -91,7 +90,13 @@ impl Report {
             let answer = json!({ "problems": problems, "notes": notes, "findings": all });
             terminal::print(&format!("{answer}\n"));
         } else {
-            terminal::print(&format!("{problems} problems, {notes} notes\n"));
+            let plural =
+                |count: usize, one| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+            terminal::print(&format!(
+                "{}, {}\n",
+                plural(problems, "problem"),
+                plural(notes, "note")
+            ));
         }
         if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
@@ -128,38 +133,61 @@ impl Report {
             }
             Err(error) => self.add(Finding::of(of_dead_letters(error))),
         }
-        match check_retention(settings, &topics) {
-            Ok(()) if topics.retention.iter().flatten().next().is_none() => {
-                self.add(Finding::note(
-                    "retention",
-                    "the brokers do not say how long they keep records".to_owned(),
-                    "let the user describe the topics' configuration, or see that records stay long enough",
-                ));
-            }
-            Ok(()) => self.add(Finding::good(
-                "retention",
-                "records stay as long as a restart may need them".to_owned(),
-            )),
-            Err(error) => self.add(Finding::of(error)),
-        }
+        self.retention(settings, &topics);
         Some(topics)
     }
 
+    fn retention(&mut self, settings: &Settings, topics: &Topics) {
+        const ABOUT: &str = "retention";
+        if let Err(error) = check_retention(settings, topics) {
+            return self.add(Finding::of(error));
+        }
+        let named = [Some(&topics.inferences), topics.labels.as_ref()];
+        let mut is_known = true;
+        for (topic, retention) in named.into_iter().zip(&topics.retention) {
+            let Some(topic) = topic else { continue };
+            let what = match retention {
+                None => "the brokers do not say how long it keeps records",
+                Some(it) if it.bytes.is_some() => {
+                    "retention.bytes is set, which says nothing about time"
+                }
+                Some(_) if settings.shard.progress != Progress::Log => {
+                    "how long it must keep records does not follow from windows.progress = \"event\""
+                }
+                Some(_) => continue,
+            };
+            is_known = false;
+            self.add(Finding::note(
+                ABOUT,
+                format!("topic {}: {what}", topic.name),
+                "see that records stay as long as a restart may need them: README, In production",
+            ));
+        }
+        if is_known {
+            let what = "records stay as long as a restart may need them";
+            self.add(Finding::good(ABOUT, what.to_owned()));
+        }
+    }
+
     /// What the newest records of both topics say.
-    fn records(
-        &mut self,
-        settings: &Settings,
-        topics: &Topics,
-        samples: u32,
-        runtime: &Runtime,
-    ) -> Result<(), Failure> {
-        let schemas = settings.schemas()?;
+    fn records(&mut self, settings: &Settings, topics: &Topics, samples: u32, runtime: &Runtime) {
+        let schemas = match settings.schemas() {
+            Ok(schemas) => schemas,
+            Err(error) => return self.add(Finding::of(error)),
+        };
         let asking = runtime.spawn(Arc::clone(&schemas).serve());
         let mut all = Vec::new();
         for decoder in settings.decoders().into_iter().flatten() {
             let topic = match decoder.stream {
                 Stream::Inferences => &topics.inferences,
                 Stream::Labels => topics.labels.as_ref().expect("decoders are of topics"),
+            };
+            let mut decode = match Decoder::new(&decoder, Arc::clone(&schemas)) {
+                Ok(decode) => decode,
+                Err(error) => {
+                    self.add(Finding::of(error));
+                    continue;
+                }
             };
             let most = usize::try_from(samples).unwrap_or(usize::MAX);
             if terminal::is_error_terminal() {
@@ -170,20 +198,22 @@ impl Report {
             }
             let kafka = settings.kafka(true);
             let read = sample::newest(&kafka, &topic.name, topics.partitions, most, PATIENCE);
-            let (records, is_whole) = match read {
-                Ok(read) => read,
+            let newest = match read {
+                Ok(newest) => newest,
                 Err(error) => {
                     self.add(Finding::of(error));
                     continue;
                 }
             };
-            let looked = look(settings, topics, &decoder, &schemas, (&topic.name, &records))?;
-            looked.decoding(is_whole).into_iter().for_each(|found| self.add(found));
-            if looked.waiting() > 0 {
-                self.schemas_missing(&schemas, looked.waiting());
+            let looked = look(settings, topics, &mut decode, &schemas, (&topic.name, &newest));
+            let tolerated = settings.dead_letters.limit;
+            let found = looked.decoding(newest.missing.as_deref(), tolerated);
+            found.into_iter().for_each(|found| self.add(found));
+            if let Some((records, id)) = looked.waiting() {
+                self.schemas_missing(&schemas, records, id);
             }
             if settings.shard.progress == Progress::Log
-                && let Some(found) = looked.times(&settings.shard.limits)
+                && let Some(found) = looked.times(&settings.shard)
             {
                 self.add(found);
             }
@@ -204,16 +234,15 @@ impl Report {
         if let [inferences, labels] = &all[..] {
             self.add(partitioning(inferences, labels));
         }
-        Ok(())
     }
 
-    fn schemas_missing(&mut self, schemas: &Schemas, records: usize) {
-        let why = schemas.waiting().into_iter().next();
-        let why = why.map_or_else(String::new, |it| format!(" {}: {}", it.id.0, it.reason));
+    fn schemas_missing(&mut self, schemas: &Schemas, records: usize, id: SchemaId) {
+        let why = schemas.waiting().into_iter().find(|waiting| waiting.id == id);
+        let why = why.map_or_else(String::new, |it| format!(": {}", it.reason));
         self.add(Finding::problem(
             "schema",
-            format!("{records} records wait for schema{why}"),
-            "see that `registry.url` is right and answers".to_owned(),
+            format!("{records} records wait for schemas, the first for {}{why}", id.0),
+            "see that `schema_registry.url` is right and answers".to_owned(),
         ));
     }
 
@@ -231,10 +260,10 @@ impl Report {
         }
         match runtime.block_on(clickhouse.now_ms()) {
             Ok(theirs) if (theirs - terminal::now_ms()).abs() > CLOCKS_DIFFER_MS => {
-                let ahead = theirs - terminal::now_ms();
+                let apart = (theirs - terminal::now_ms()).abs();
                 self.add(Finding::note(
                     "clock",
-                    format!("ClickHouse's clock is {ahead} ms ahead of this machine's"),
+                    format!("the clocks of ClickHouse and of this machine are {apart} ms apart"),
                     "set both clocks right: times that people see will not fit together",
                 ));
             }
@@ -249,17 +278,15 @@ impl Report {
 fn look(
     settings: &Settings,
     topics: &Topics,
-    decoder: &DecoderSettings,
-    schemas: &Arc<Schemas>,
-    (topic, records): (&str, &[Sampled]),
-) -> Result<Looked, Failure> {
+    decoder: &mut Decoder,
+    schemas: &Schemas,
+    (topic, newest): (&str, &Newest),
+) -> Looked {
     let give_up = terminal::start() + PATIENCE;
-    let mut decoder = Decoder::new(decoder, Arc::clone(schemas))?;
     loop {
-        let limits = &settings.shard.limits;
-        let looked = Looked::at(topic, topics.partitions, records, &mut decoder, limits);
-        if looked.waiting() == 0 || std::time::Instant::now() >= give_up {
-            return Ok(looked);
+        let looked = Looked::at(topic, topics.partitions, newest, decoder, &settings.shard);
+        if looked.waiting().is_none() || std::time::Instant::now() >= give_up {
+            return looked;
         }
         schemas.wait(PAUSE);
     }
