@@ -145,9 +145,10 @@ impl Spread {
         }
     }
 
-    /// Memory of what is gathered, in bytes.
+    /// Memory of what is gathered, in bytes: once for each key, since so much may be added to all of them.
     pub fn gathered_bytes(&self) -> usize {
-        self.gathered.as_ref().map_or(0, |it| size_of::<Families>() + it.heap_bytes())
+        let once = self.gathered.as_ref().map_or(0, |it| size_of::<Families>() + it.heap_bytes());
+        once * self.keys.len()
     }
 }
 
