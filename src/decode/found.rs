@@ -69,7 +69,7 @@ impl Interner {
             }
             return id;
         };
-        if !names.get(*predicted).is_some_and(|known| is(known)) {
+        if !names.get(*predicted).is_some_and(is) {
             *predicted = intern(names);
         }
         *predicted

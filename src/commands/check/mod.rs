@@ -208,7 +208,9 @@ impl Report {
             let looked = look(settings, topics, &mut decode, &schemas, (&topic.name, &newest));
             let tolerated = settings.dead_letters.limit;
             let found = looked.decoding(newest.missing.as_deref(), tolerated);
-            found.into_iter().for_each(|found| self.add(found));
+            for finding in found {
+                self.add(finding);
+            }
             if let Some((records, id)) = looked.waiting() {
                 self.schemas_missing(&schemas, records, id);
             }
