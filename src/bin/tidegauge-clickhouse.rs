@@ -135,19 +135,21 @@ fn query_cmdline(library: &OsString, options: Vec<OsString>) -> Result<ExitCode,
     argv.push(std::ptr::null_mut());
     // SAFETY: the library is the pinned one; its constructors only set up its own state.
     let library = unsafe { libloading::Library::new(library) }?;
+    // Unloading it under its own threads crashes.
+    let library = std::mem::ManuallyDrop::new(library);
     // SAFETY: the name and the types are those of the library's public header.
     let query = unsafe { library.get::<QueryCmdline>(b"chdb_query_cmdline\0") }?;
     // SAFETY: as above.
     let error = unsafe { library.get::<ResultError>(b"chdb_result_error\0") }?;
     // SAFETY: `argv` holds `count` strings that end in zero, then null, and outlives the call.
     let result = unsafe { query(count, argv.as_mut_ptr()) };
-    if result.is_null() {
-        return Ok(ExitCode::SUCCESS);
-    }
     // SAFETY: `result` is what the call above returned, and nothing has freed it.
-    let message = unsafe { error(result) };
+    let message = if result.is_null() { std::ptr::null() } else { unsafe { error(result) } };
     if message.is_null() {
-        return Ok(ExitCode::SUCCESS);
+        // ClickHouse has ended in order. Some of its threads have not, and meet what destructors at the end of the
+        // process leave: one end in seven, on a loaded machine, was a crash.
+        // SAFETY: ends the process, with nothing of ours left to write.
+        unsafe { nix::libc::_exit(0) };
     }
     // SAFETY: not null, and the result that owns it lives until the process ends.
     let message = unsafe { CStr::from_ptr(message) };

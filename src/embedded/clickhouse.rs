@@ -202,7 +202,9 @@ impl EmbeddedClickHouse {
             .arg("--config-file")
             .arg(files.config())
             .args(["--listen_host", "127.0.0.1", "--http_port", &port.to_string()])
-            .args(["--interactive", "--query", "SYSTEM START LISTEN HTTP"])
+            // Suggestions are for people, and a thread that still loads them can crash an early end.
+            .args(["--interactive", "--disable_suggestion"])
+            .args(["--query", "SYSTEM START LISTEN HTTP"])
             .current_dir(files.run())
             .env("HOME", files.run())
             // The configuration's `timezone` is read by the server only.
