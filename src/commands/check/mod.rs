@@ -117,8 +117,8 @@ impl Report {
             }
         };
         let of = |topic: &str, labels: Option<&str>| match labels {
-            Some(labels) => format!("topics {topic} and {labels}"),
-            None => format!("topic {topic}, no labels"),
+            Some(labels) => format!("{topic} and {labels}"),
+            None => format!("{topic}, no labels,"),
         };
         let labels = topics.labels.as_ref().map(|labels| &*labels.name);
         let what = of(&topics.inferences.name, labels);
