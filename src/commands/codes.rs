@@ -468,7 +468,7 @@ impl Failure {
     /// Three lines for people on standard error.
     pub fn print(&self) {
         use std::io::Write as _;
-        let remedy = find(self.code).map_or("", |code| code.remedy);
+        let remedy = remedy(self.code);
         let text = format!("error[{}]: {}\n  remedy: {remedy}\n", self.code, self.message);
         // Nobody is left to tell if standard error is closed.
         drop(std::io::stderr().write_all(text.as_bytes()));
@@ -478,6 +478,11 @@ impl Failure {
 /// The entry of a code.
 pub fn find(code: &str) -> Option<&'static Code> {
     CODES.iter().find(|known| known.code == code)
+}
+
+/// The remedy of a code; empty for one that is not in the table.
+pub(super) fn remedy(code: &str) -> &'static str {
+    find(code).map_or("", |code| code.remedy)
 }
 
 /// The message of an error with those of its causes that it does not repeat itself.

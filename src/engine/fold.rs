@@ -309,8 +309,3 @@ fn link(labels: &mut MatchedLabels, model: ModelId, entry: &mut Entry, placed: &
     labels.set_next(entry.label, next);
     Effect::Duplicate { conflict: !is_same }
 }
-
-#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
-pub(super) fn usize_of(n: u32) -> usize {
-    n as usize
-}

@@ -2,9 +2,10 @@
 //! in which they were mixed.
 
 use super::event::{Inference, Positions};
-use super::fold::{fold_inference, fold_label, predict, said, usize_of};
+use super::fold::{fold_inference, fold_label, predict, said};
 use super::held::{Entry, Held, Place, Prediction};
 use super::kept::{KeptLabels, Placed};
+use super::keys;
 use super::lateness::{delay_ms, has_passed};
 use super::metrics::features::FeaturesInput;
 use super::metrics::serving::ServingInput;
@@ -90,7 +91,7 @@ impl Join {
         self.gather(context, inference, offset, moves);
         let is_new = offset >= context.counted.inferences;
         let (open, groups) = self.open.window_and_groups(slot);
-        let group = &groups[usize_of(number)];
+        let group = &groups[keys::at(number)];
         if let Prediction::Multiclass { scores, .. } = &mut prediction {
             *scores = open.scores.push(inference.scores);
         }
@@ -207,7 +208,7 @@ impl Join {
             let entry = self.held.at(place);
             let slot = self.open.group(entry.group()).window.expect("find_matches saw it");
             let (window, groups) = self.open.window_and_groups(slot);
-            let group = &groups[usize_of(entry.group())];
+            let group = &groups[keys::at(entry.group())];
             let offset = group.base_offset + i64::from(entry.offset_in_group);
             let is_new = is_new || offset >= context.counted.inferences;
             let epoch = if is_new { context.epoch } else { 0 };

@@ -153,6 +153,6 @@ impl Spread {
 }
 
 #[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
-fn at(number: u32) -> usize {
+pub(super) fn at(number: u32) -> usize {
     number as usize
 }

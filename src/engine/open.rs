@@ -11,7 +11,7 @@ use super::caps::Admitted;
 use super::event::{Inference, Segment, Target};
 use super::held::{MAX_GROUPS, Prediction};
 use super::kept::MatchedLabels;
-use super::keys::{KeyState, Spread};
+use super::keys::{KeyState, Spread, at};
 use super::metrics::Families;
 use super::metrics::estimate::Estimated;
 use super::metrics::feature::Folded;
@@ -494,11 +494,6 @@ fn target(class: &Positive, names: &mut Names) -> Target {
         Positive::Boolean(b) => Target::Boolean(*b),
         Positive::Class(name) => Target::Class(ClassId(names.intern(name))),
     }
-}
-
-#[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
-fn at(number: u32) -> usize {
-    number as usize
 }
 
 /// The name of a key's parts.

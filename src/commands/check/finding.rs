@@ -52,7 +52,7 @@ impl Finding {
     /// An error that `run` would end with.
     pub(super) fn of(failure: impl Into<Failure>) -> Self {
         let Failure { code, message, .. } = failure.into();
-        let remedy = codes::find(code).map_or("", |code| code.remedy).to_owned();
+        let remedy = codes::remedy(code).to_owned();
         Self::problem(code, message, remedy)
     }
 

@@ -179,7 +179,7 @@ impl Looked {
         let all_bad: usize = self.bad.values().map(|(count, _)| count).sum();
         let stops = share(all_bad, *records) > tolerated;
         for (code, (count, first)) in &self.bad {
-            let remedy = codes::find(code).map_or("", |code| code.remedy);
+            let remedy = codes::remedy(code);
             let what = format!("topic {topic}: {count} of the newest {records} records: {first}");
             found.push(if stops {
                 Finding::problem(code, what, remedy.to_owned())
