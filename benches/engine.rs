@@ -227,6 +227,7 @@ fn flush(c: &mut Criterion) {
             sealed: false,
             value: None,
             thresholds: Vec::new(),
+            weighted: false,
             reference,
             drift: DriftOptions::default(),
             custom: Vec::new(),

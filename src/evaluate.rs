@@ -46,6 +46,7 @@ impl Merged {
             window_ms: key.window.size().0,
             value: about.value,
             thresholds: &about.thresholds,
+            weighted: about.weighted,
             reference: about.reference.as_deref(),
             drift: Some(&about.drift),
         };
@@ -80,6 +81,8 @@ pub struct RowContext {
     pub value: Option<ValueMatrix>,
     /// The model's other thresholds.
     pub thresholds: Vec<f64>,
+    /// Whether the model's figures take the weights of its labels.
+    pub weighted: bool,
     /// What the model's windows are compared with.
     pub reference: Option<Arc<Profile>>,
     /// What the comparisons are judged by.
@@ -161,6 +164,7 @@ fn merged_rows(
             sealed: true,
             value: model.value,
             thresholds: model.thresholds,
+            weighted: model.weighted,
             reference: model.reference,
             drift: model.drift,
             custom: settings.custom_of(&key.model, &key.segment),

@@ -187,13 +187,21 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_binary`
     `brier_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of brier (normal)',
     `decisions_off_threshold` UInt64 COMMENT 'Labelled inferences whose own prediction differs from score >= threshold',
     `value_sum` Nullable(Float64) COMMENT 'What the decisions are worth together, by the model\'s value matrix',
-    `value_per_label` Nullable(Float64) COMMENT 'value_sum / n',
+    `value_per_label` Nullable(Float64) COMMENT 'value_sum / n_weight',
+    `n_weight` Float64 COMMENT 'Sum of the label weights over n; n itself where weights are ignored',
+    `tp_weight` Float64 COMMENT 'Sum of the label weights over tp',
+    `fp_weight` Float64 COMMENT 'Sum of the label weights over fp',
+    `fn_weight` Float64 COMMENT 'Sum of the label weights over fn',
+    `tn_weight` Float64 COMMENT 'Sum of the label weights over tn',
+    `n_eff` Float64 COMMENT 'Effective sample size (Kish): n_weight^2 / sum of the squared weights',
+    `scored_positives_weight` Float64 COMMENT 'Sum of the label weights over scored_positives',
+    `scored_negatives_weight` Float64 COMMENT 'Sum of the label weights over scored_negatives',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, n_scored, scored_positives, scored_negatives, auroc, auroc_lower, auroc_upper, auroc_error_bound, auroc_se, average_precision, average_precision_lower, average_precision_upper, average_precision_min, average_precision_max, log_loss, log_loss_lower, log_loss_upper, log_loss_clipped, brier, brier_lower, brier_upper, decisions_off_threshold, value_sum, value_per_label, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, n_scored, scored_positives, scored_negatives, auroc, auroc_lower, auroc_upper, auroc_error_bound, auroc_se, average_precision, average_precision_lower, average_precision_upper, average_precision_min, average_precision_max, log_loss, log_loss_lower, log_loss_upper, log_loss_clipped, brier, brier_lower, brier_upper, decisions_off_threshold, value_sum, value_per_label, n_weight, tp_weight, fp_weight, fn_weight, tn_weight, n_eff, scored_positives_weight, scored_negatives_weight, undefined, sealed, row_version
 FROM `tidegauge`.`quality_binary` FINAL
 COMMENT 'Quality of binary models, of the labelled inferences, with 95 % intervals';
 
@@ -244,16 +252,22 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_threshold`
     `balanced_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of balanced_accuracy (MOVER)',
     `mcc` Nullable(Float64) COMMENT 'Matthews correlation coefficient',
     `value_sum` Nullable(Float64) COMMENT 'What the decisions are worth together, by the model\'s value matrix',
-    `value_per_label` Nullable(Float64) COMMENT 'value_sum / n',
+    `value_per_label` Nullable(Float64) COMMENT 'value_sum / n_weight',
+    `n_weight` Float64 COMMENT 'Sum of the label weights over n; n itself where weights are ignored',
+    `tp_weight` Float64 COMMENT 'Sum of the label weights over tp',
+    `fp_weight` Float64 COMMENT 'Sum of the label weights over fp',
+    `fn_weight` Float64 COMMENT 'Sum of the label weights over fn',
+    `tn_weight` Float64 COMMENT 'Sum of the label weights over tn',
+    `n_eff` Float64 COMMENT 'Effective sample size (Kish): n_weight^2 / sum of the squared weights',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, n_weight, tp_weight, fp_weight, fn_weight, tn_weight, n_eff, undefined, sealed, row_version
 FROM
 (
-    SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, undefined, sealed, row_version,
+    SELECT window_start, window_end, grain, job, model, version, segment, threshold, n, tp, fp, fn, tn, positives, negatives, predicted_positive, accuracy, accuracy_lower, accuracy_upper, precision, precision_lower, precision_upper, npv, npv_lower, npv_upper, recall, recall_lower, recall_upper, specificity, specificity_lower, specificity_upper, prevalence, prevalence_lower, prevalence_upper, predicted_positive_rate, predicted_positive_rate_lower, predicted_positive_rate_upper, f1, f1_lower, f1_upper, balanced_accuracy, balanced_accuracy_lower, balanced_accuracy_upper, mcc, value_sum, value_per_label, n_weight, tp_weight, fp_weight, fn_weight, tn_weight, n_eff, undefined, sealed, row_version,
         max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
     FROM `tidegauge`.`quality_threshold` FINAL
 )
@@ -272,20 +286,22 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration`
     `n_scored` UInt64 COMMENT 'Labelled inferences with a score',
     `ece` Nullable(Float64) COMMENT 'Expected calibration error: mean distance of the bins\' rates and scores, biased upward for few records',
     `mce` Nullable(Float64) COMMENT 'Greatest distance of a bin\'s rate and mean score',
-    `score_sum` Float64 COMMENT 'Sum of the scores: how many positives they promise',
+    `score_sum` Float64 COMMENT 'Sum of the scores, each as often as it weighs: the positives they promise',
     `positives` UInt64 COMMENT 'Positive labels',
-    `calibration_bias` Nullable(Float64) COMMENT '(score_sum - positives) / n_scored: positive is too high',
+    `calibration_bias` Nullable(Float64) COMMENT '(score_sum - positives_weight) / n_scored_weight: positive is too high',
     `calibration_z` Nullable(Float64) COMMENT 'Standardised bias: beyond 2 in size it is hardly chance',
     `brier_reliability` Nullable(Float64) COMMENT 'Part of the Brier score that miscalibration makes (Murphy)',
     `brier_resolution` Nullable(Float64) COMMENT 'Part of the Brier score that telling cases apart takes away',
     `brier_uncertainty` Nullable(Float64) COMMENT 'Part of the Brier score that the base rate makes',
     `brier_residual` Nullable(Float64) COMMENT 'The rest of the Brier score: spread inside the bins',
+    `n_scored_weight` Float64 COMMENT 'Sum of the label weights over n_scored; n_scored where ignored',
+    `positives_weight` Float64 COMMENT 'Sum of the label weights over positives',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, n_scored, ece, mce, score_sum, positives, calibration_bias, calibration_z, brier_reliability, brier_resolution, brier_uncertainty, brier_residual, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, n_scored, ece, mce, score_sum, positives, calibration_bias, calibration_z, brier_reliability, brier_resolution, brier_uncertainty, brier_residual, n_scored_weight, positives_weight, undefined, sealed, row_version
 FROM `tidegauge`.`calibration` FINAL
 COMMENT 'Whether binary scores are the probabilities that they claim to be, of the labelled scores';
 
@@ -303,20 +319,22 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`calibration_bins`
     `bin_upper` Float64 COMMENT 'Scores of the bin are at most this',
     `n` UInt64 COMMENT 'Labelled scores in the bin',
     `positives` UInt64 COMMENT 'Positive labels among them',
-    `score_sum` Float64 COMMENT 'Sum of the scores',
-    `mean_score` Float64 COMMENT 'score_sum / n: what the scores promise',
-    `positive_rate` Nullable(Float64) COMMENT 'positives / n: what the labels say',
+    `score_sum` Float64 COMMENT 'Sum of the scores, each as often as it weighs',
+    `mean_score` Float64 COMMENT 'score_sum / n_weight: what the scores promise',
+    `positive_rate` Nullable(Float64) COMMENT 'positives_weight / n_weight: what the labels say',
     `positive_rate_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of positive_rate (Wilson)',
     `positive_rate_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of positive_rate (Wilson)',
+    `n_weight` Float64 COMMENT 'Sum of the label weights over n; n itself where weights are ignored',
+    `positives_weight` Float64 COMMENT 'Sum of the label weights over positives',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, n_weight, positives_weight, undefined, sealed, row_version
 FROM
 (
-    SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, undefined, sealed, row_version,
+    SELECT window_start, window_end, grain, job, model, version, segment, bin, bin_lower, bin_upper, n, positives, score_sum, mean_score, positive_rate, positive_rate_lower, positive_rate_upper, n_weight, positives_weight, undefined, sealed, row_version,
         max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
     FROM `tidegauge`.`calibration_bins` FINAL
 )
@@ -353,16 +371,20 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_regression`
     `abs_error_max` Nullable(Float64) COMMENT 'Greatest absolute error, at most 1/128 too high',
     `label_mean` Nullable(Float64) COMMENT 'Mean label',
     `prediction_mean` Nullable(Float64) COMMENT 'Mean prediction',
-    `label_sum` Float64 COMMENT 'Sum of the labels',
-    `prediction_sum` Float64 COMMENT 'Sum of the predictions',
-    `abs_error_sum` Float64 COMMENT 'Sum of absolute errors: n times mae',
-    `error_square_sum` Float64 COMMENT 'Sum of squared errors: n times mse',
+    `label_sum` Float64 COMMENT 'Sum of the labels, each as often as it weighs',
+    `prediction_sum` Float64 COMMENT 'Sum of the predictions, each as often as its label weighs',
+    `abs_error_sum` Float64 COMMENT 'Sum of absolute errors: n_weight times mae',
+    `error_square_sum` Float64 COMMENT 'Sum of squared errors: n_weight times mse',
+    `n_weight` Float64 COMMENT 'Sum of the label weights over n; n itself where weights are ignored',
+    `mape_n_weight` Float64 COMMENT 'Sum of the label weights over mape_n',
+    `rmsle_n_weight` Float64 COMMENT 'Sum of the label weights over rmsle_n',
+    `n_eff` Float64 COMMENT 'Effective sample size (Kish): n_weight^2 / sum of the squared weights',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, n, mean_error, mean_error_lower, mean_error_upper, mae, mae_lower, mae_upper, mse, rmse, r2, mape, mape_n, rmsle, rmsle_n, pearson, abs_error_p50, abs_error_p90, abs_error_p99, abs_error_max, label_mean, prediction_mean, label_sum, prediction_sum, abs_error_sum, error_square_sum, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, n, mean_error, mean_error_lower, mean_error_upper, mae, mae_lower, mae_upper, mse, rmse, r2, mape, mape_n, rmsle, rmsle_n, pearson, abs_error_p50, abs_error_p90, abs_error_p99, abs_error_max, label_mean, prediction_mean, label_sum, prediction_sum, abs_error_sum, error_square_sum, n_weight, mape_n_weight, rmsle_n_weight, n_eff, undefined, sealed, row_version
 FROM `tidegauge`.`quality_regression` FINAL
 COMMENT 'Quality of models that predict numbers, of the labelled inferences, with 95 % intervals';
 
@@ -410,12 +432,19 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_multiclass`
     `top_5_accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval (Wilson)',
     `auroc_ovr_macro` Nullable(Float64) COMMENT 'Mean of the AUROC of each class against the rest',
     `auroc_ovr_classes` UInt64 COMMENT 'Classes with an AUROC',
+    `n_weight` Float64 COMMENT 'Sum of the label weights over n; n itself where weights are ignored',
+    `correct_weight` Float64 COMMENT 'Sum of the label weights over correct',
+    `n_scored_weight` Float64 COMMENT 'Sum of the label weights over n_scored',
+    `top_2_hits_weight` Float64 COMMENT 'Sum of the label weights over top_2_hits',
+    `top_3_hits_weight` Float64 COMMENT 'Sum of the label weights over top_3_hits',
+    `top_5_hits_weight` Float64 COMMENT 'Sum of the label weights over top_5_hits',
+    `n_eff` Float64 COMMENT 'Effective sample size (Kish): n_weight^2 / sum of the squared weights',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, n, correct, accuracy, accuracy_lower, accuracy_upper, macro_precision, macro_precision_classes, macro_recall, macro_recall_classes, macro_f1, macro_f1_classes, weighted_precision, weighted_recall, weighted_f1, mcc, n_scored, log_loss, log_loss_lower, log_loss_upper, log_loss_clipped, brier, top_2_hits, top_2_accuracy, top_2_accuracy_lower, top_2_accuracy_upper, top_3_hits, top_3_accuracy, top_3_accuracy_lower, top_3_accuracy_upper, top_5_hits, top_5_accuracy, top_5_accuracy_lower, top_5_accuracy_upper, auroc_ovr_macro, auroc_ovr_classes, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, n, correct, accuracy, accuracy_lower, accuracy_upper, macro_precision, macro_precision_classes, macro_recall, macro_recall_classes, macro_f1, macro_f1_classes, weighted_precision, weighted_recall, weighted_f1, mcc, n_scored, log_loss, log_loss_lower, log_loss_upper, log_loss_clipped, brier, top_2_hits, top_2_accuracy, top_2_accuracy_lower, top_2_accuracy_upper, top_3_hits, top_3_accuracy, top_3_accuracy_lower, top_3_accuracy_upper, top_5_hits, top_5_accuracy, top_5_accuracy_lower, top_5_accuracy_upper, auroc_ovr_macro, auroc_ovr_classes, n_weight, correct_weight, n_scored_weight, top_2_hits_weight, top_3_hits_weight, top_5_hits_weight, n_eff, undefined, sealed, row_version
 FROM `tidegauge`.`quality_multiclass` FINAL
 COMMENT 'Quality of models that decide between several classes, of the labelled inferences, with 95 % intervals';
 
@@ -445,15 +474,18 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`quality_classes`
     `auroc_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of auroc (DeLong)',
     `auroc_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of auroc (DeLong)',
     `auroc_error_bound` Nullable(Float64) COMMENT 'Greatest difference of auroc to that of the raw scores',
+    `support_weight` Float64 COMMENT 'Sum of the label weights over support; support where ignored',
+    `predicted_weight` Float64 COMMENT 'Sum of the label weights over predicted',
+    `tp_weight` Float64 COMMENT 'Sum of the label weights over tp',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, support_weight, predicted_weight, tp_weight, undefined, sealed, row_version
 FROM
 (
-    SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, undefined, sealed, row_version,
+    SELECT window_start, window_end, grain, job, model, version, segment, class, support, predicted, tp, precision, precision_lower, precision_upper, recall, recall_lower, recall_upper, f1, f1_lower, f1_upper, auroc, auroc_lower, auroc_upper, auroc_error_bound, support_weight, predicted_weight, tp_weight, undefined, sealed, row_version,
         max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
     FROM `tidegauge`.`quality_classes` FINAL
 )
@@ -472,15 +504,16 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`confusion`
     `true_class` LowCardinality(String) COMMENT 'The label\'s class; (other) beyond the cap on classes',
     `predicted_class` LowCardinality(String) COMMENT 'The predicted class; (other) beyond the cap on classes',
     `n` UInt64 COMMENT 'Labelled inferences of this true and predicted class',
+    `n_weight` Float64 COMMENT 'Sum of the label weights over n; n itself where weights are ignored',
     `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
     `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
-AS SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, undefined, sealed, row_version
+AS SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, n_weight, undefined, sealed, row_version
 FROM
 (
-    SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, undefined, sealed, row_version,
+    SELECT window_start, window_end, grain, job, model, version, segment, true_class, predicted_class, n, n_weight, undefined, sealed, row_version,
         max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
     FROM `tidegauge`.`confusion` FINAL
 )
@@ -943,7 +976,15 @@ FROM
             ('quality_binary', 'brier', '1', 'lower', true, 'Mean of (score - label)^2'),
             ('quality_binary', 'decisions_off_threshold', 'count', 'none', false, 'Labelled inferences whose own prediction differs from score >= threshold'),
             ('quality_binary', 'value_sum', 'value', 'higher', false, 'What the decisions are worth together, by the model\'s value matrix'),
-            ('quality_binary', 'value_per_label', 'value', 'higher', false, 'value_sum / n'),
+            ('quality_binary', 'value_per_label', 'value', 'higher', false, 'value_sum / n_weight'),
+            ('quality_binary', 'n_weight', 'count', 'none', false, 'Sum of the label weights over n; n itself where weights are ignored'),
+            ('quality_binary', 'tp_weight', 'count', 'none', false, 'Sum of the label weights over tp'),
+            ('quality_binary', 'fp_weight', 'count', 'none', false, 'Sum of the label weights over fp'),
+            ('quality_binary', 'fn_weight', 'count', 'none', false, 'Sum of the label weights over fn'),
+            ('quality_binary', 'tn_weight', 'count', 'none', false, 'Sum of the label weights over tn'),
+            ('quality_binary', 'n_eff', 'count', 'none', false, 'Effective sample size (Kish): n_weight^2 / sum of the squared weights'),
+            ('quality_binary', 'scored_positives_weight', 'count', 'none', false, 'Sum of the label weights over scored_positives'),
+            ('quality_binary', 'scored_negatives_weight', 'count', 'none', false, 'Sum of the label weights over scored_negatives'),
             ('quality_threshold', 'n', 'count', 'none', false, 'Labelled inferences with a decision'),
             ('quality_threshold', 'tp', 'count', 'none', false, 'True positives: decided and labelled positive'),
             ('quality_threshold', 'fp', 'count', 'none', false, 'False positives: decided positive, labelled negative'),
@@ -963,23 +1004,33 @@ FROM
             ('quality_threshold', 'balanced_accuracy', 'ratio', 'higher', true, '(recall + specificity) / 2'),
             ('quality_threshold', 'mcc', '1', 'higher', false, 'Matthews correlation coefficient'),
             ('quality_threshold', 'value_sum', 'value', 'higher', false, 'What the decisions are worth together, by the model\'s value matrix'),
-            ('quality_threshold', 'value_per_label', 'value', 'higher', false, 'value_sum / n'),
+            ('quality_threshold', 'value_per_label', 'value', 'higher', false, 'value_sum / n_weight'),
+            ('quality_threshold', 'n_weight', 'count', 'none', false, 'Sum of the label weights over n; n itself where weights are ignored'),
+            ('quality_threshold', 'tp_weight', 'count', 'none', false, 'Sum of the label weights over tp'),
+            ('quality_threshold', 'fp_weight', 'count', 'none', false, 'Sum of the label weights over fp'),
+            ('quality_threshold', 'fn_weight', 'count', 'none', false, 'Sum of the label weights over fn'),
+            ('quality_threshold', 'tn_weight', 'count', 'none', false, 'Sum of the label weights over tn'),
+            ('quality_threshold', 'n_eff', 'count', 'none', false, 'Effective sample size (Kish): n_weight^2 / sum of the squared weights'),
             ('calibration', 'n_scored', 'count', 'none', false, 'Labelled inferences with a score'),
             ('calibration', 'ece', '1', 'lower', false, 'Expected calibration error: mean distance of the bins\' rates and scores, biased upward for few records'),
             ('calibration', 'mce', '1', 'lower', false, 'Greatest distance of a bin\'s rate and mean score'),
-            ('calibration', 'score_sum', '1', 'none', false, 'Sum of the scores: how many positives they promise'),
+            ('calibration', 'score_sum', '1', 'none', false, 'Sum of the scores, each as often as it weighs: the positives they promise'),
             ('calibration', 'positives', 'count', 'none', false, 'Positive labels'),
-            ('calibration', 'calibration_bias', '1', 'zero', false, '(score_sum - positives) / n_scored: positive is too high'),
+            ('calibration', 'calibration_bias', '1', 'zero', false, '(score_sum - positives_weight) / n_scored_weight: positive is too high'),
             ('calibration', 'calibration_z', '1', 'zero', false, 'Standardised bias: beyond 2 in size it is hardly chance'),
             ('calibration', 'brier_reliability', '1', 'lower', false, 'Part of the Brier score that miscalibration makes (Murphy)'),
             ('calibration', 'brier_resolution', '1', 'higher', false, 'Part of the Brier score that telling cases apart takes away'),
             ('calibration', 'brier_uncertainty', '1', 'none', false, 'Part of the Brier score that the base rate makes'),
             ('calibration', 'brier_residual', '1', 'zero', false, 'The rest of the Brier score: spread inside the bins'),
+            ('calibration', 'n_scored_weight', 'count', 'none', false, 'Sum of the label weights over n_scored; n_scored where ignored'),
+            ('calibration', 'positives_weight', 'count', 'none', false, 'Sum of the label weights over positives'),
             ('calibration_bins', 'n', 'count', 'none', false, 'Labelled scores in the bin'),
             ('calibration_bins', 'positives', 'count', 'none', false, 'Positive labels among them'),
-            ('calibration_bins', 'score_sum', '1', 'none', false, 'Sum of the scores'),
-            ('calibration_bins', 'mean_score', 'ratio', 'none', false, 'score_sum / n: what the scores promise'),
-            ('calibration_bins', 'positive_rate', 'ratio', 'none', true, 'positives / n: what the labels say'),
+            ('calibration_bins', 'score_sum', '1', 'none', false, 'Sum of the scores, each as often as it weighs'),
+            ('calibration_bins', 'mean_score', 'ratio', 'none', false, 'score_sum / n_weight: what the scores promise'),
+            ('calibration_bins', 'positive_rate', 'ratio', 'none', true, 'positives_weight / n_weight: what the labels say'),
+            ('calibration_bins', 'n_weight', 'count', 'none', false, 'Sum of the label weights over n; n itself where weights are ignored'),
+            ('calibration_bins', 'positives_weight', 'count', 'none', false, 'Sum of the label weights over positives'),
             ('quality_regression', 'n', 'count', 'none', false, 'Labelled inferences whose prediction and label are numbers'),
             ('quality_regression', 'mean_error', 'label', 'zero', true, 'Mean of prediction - label: positive is too high'),
             ('quality_regression', 'mae', 'label', 'lower', true, 'Mean absolute error'),
@@ -997,10 +1048,14 @@ FROM
             ('quality_regression', 'abs_error_max', 'label', 'lower', false, 'Greatest absolute error, at most 1/128 too high'),
             ('quality_regression', 'label_mean', 'label', 'none', false, 'Mean label'),
             ('quality_regression', 'prediction_mean', 'label', 'none', false, 'Mean prediction'),
-            ('quality_regression', 'label_sum', 'label', 'none', false, 'Sum of the labels'),
-            ('quality_regression', 'prediction_sum', 'label', 'none', false, 'Sum of the predictions'),
-            ('quality_regression', 'abs_error_sum', 'label', 'lower', false, 'Sum of absolute errors: n times mae'),
-            ('quality_regression', 'error_square_sum', 'label^2', 'lower', false, 'Sum of squared errors: n times mse'),
+            ('quality_regression', 'label_sum', 'label', 'none', false, 'Sum of the labels, each as often as it weighs'),
+            ('quality_regression', 'prediction_sum', 'label', 'none', false, 'Sum of the predictions, each as often as its label weighs'),
+            ('quality_regression', 'abs_error_sum', 'label', 'lower', false, 'Sum of absolute errors: n_weight times mae'),
+            ('quality_regression', 'error_square_sum', 'label^2', 'lower', false, 'Sum of squared errors: n_weight times mse'),
+            ('quality_regression', 'n_weight', 'count', 'none', false, 'Sum of the label weights over n; n itself where weights are ignored'),
+            ('quality_regression', 'mape_n_weight', 'count', 'none', false, 'Sum of the label weights over mape_n'),
+            ('quality_regression', 'rmsle_n_weight', 'count', 'none', false, 'Sum of the label weights over rmsle_n'),
+            ('quality_regression', 'n_eff', 'count', 'none', false, 'Effective sample size (Kish): n_weight^2 / sum of the squared weights'),
             ('quality_multiclass', 'n', 'count', 'none', false, 'Labelled inferences with a predicted class'),
             ('quality_multiclass', 'correct', 'count', 'none', false, 'Those whose predicted class is the true one'),
             ('quality_multiclass', 'accuracy', 'ratio', 'higher', true, 'correct / n; micro precision, recall and F1 are equal to it'),
@@ -1026,6 +1081,13 @@ FROM
             ('quality_multiclass', 'top_5_accuracy', 'ratio', 'higher', true, 'top_5_hits / n_scored'),
             ('quality_multiclass', 'auroc_ovr_macro', '1', 'higher', false, 'Mean of the AUROC of each class against the rest'),
             ('quality_multiclass', 'auroc_ovr_classes', 'count', 'none', false, 'Classes with an AUROC'),
+            ('quality_multiclass', 'n_weight', 'count', 'none', false, 'Sum of the label weights over n; n itself where weights are ignored'),
+            ('quality_multiclass', 'correct_weight', 'count', 'none', false, 'Sum of the label weights over correct'),
+            ('quality_multiclass', 'n_scored_weight', 'count', 'none', false, 'Sum of the label weights over n_scored'),
+            ('quality_multiclass', 'top_2_hits_weight', 'count', 'none', false, 'Sum of the label weights over top_2_hits'),
+            ('quality_multiclass', 'top_3_hits_weight', 'count', 'none', false, 'Sum of the label weights over top_3_hits'),
+            ('quality_multiclass', 'top_5_hits_weight', 'count', 'none', false, 'Sum of the label weights over top_5_hits'),
+            ('quality_multiclass', 'n_eff', 'count', 'none', false, 'Effective sample size (Kish): n_weight^2 / sum of the squared weights'),
             ('quality_classes', 'support', 'count', 'none', false, 'Labelled inferences whose true class it is'),
             ('quality_classes', 'predicted', 'count', 'none', false, 'Labelled inferences whose predicted class it is'),
             ('quality_classes', 'tp', 'count', 'none', false, 'True positives: it is both'),
@@ -1034,7 +1096,11 @@ FROM
             ('quality_classes', 'f1', 'ratio', 'higher', true, '2 tp / (predicted + support)'),
             ('quality_classes', 'auroc', '1', 'higher', true, 'Area under the ROC curve of the class against the rest, from score cells'),
             ('quality_classes', 'auroc_error_bound', '1', 'lower', false, 'Greatest difference of auroc to that of the raw scores'),
+            ('quality_classes', 'support_weight', 'count', 'none', false, 'Sum of the label weights over support; support where ignored'),
+            ('quality_classes', 'predicted_weight', 'count', 'none', false, 'Sum of the label weights over predicted'),
+            ('quality_classes', 'tp_weight', 'count', 'none', false, 'Sum of the label weights over tp'),
             ('confusion', 'n', 'count', 'none', false, 'Labelled inferences of this true and predicted class'),
+            ('confusion', 'n_weight', 'count', 'none', false, 'Sum of the label weights over n; n itself where weights are ignored'),
             ('quality_estimated', 'n', 'count', 'none', false, 'Inferences with a score'),
             ('quality_estimated', 'est_tp', 'count', 'none', false, 'Expected true positives'),
             ('quality_estimated', 'est_fp', 'count', 'none', false, 'Expected false positives'),
@@ -1228,7 +1294,15 @@ FROM
             ('brier', brier, brier_lower, brier_upper, n_scored),
             ('decisions_off_threshold', decisions_off_threshold, NULL, NULL, n),
             ('value_sum', value_sum, NULL, NULL, n),
-            ('value_per_label', value_per_label, NULL, NULL, n)
+            ('value_per_label', value_per_label, NULL, NULL, n),
+            ('n_weight', n_weight, NULL, NULL, n),
+            ('tp_weight', tp_weight, NULL, NULL, n),
+            ('fp_weight', fp_weight, NULL, NULL, n),
+            ('fn_weight', fn_weight, NULL, NULL, n),
+            ('tn_weight', tn_weight, NULL, NULL, n),
+            ('n_eff', n_eff, NULL, NULL, n),
+            ('scored_positives_weight', scored_positives_weight, NULL, NULL, n_scored),
+            ('scored_negatives_weight', scored_negatives_weight, NULL, NULL, n_scored)
         ],
         'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
     ) AS m
@@ -1251,7 +1325,9 @@ FROM
             ('brier_reliability', brier_reliability, NULL, NULL, n_scored),
             ('brier_resolution', brier_resolution, NULL, NULL, n_scored),
             ('brier_uncertainty', brier_uncertainty, NULL, NULL, n_scored),
-            ('brier_residual', brier_residual, NULL, NULL, n_scored)
+            ('brier_residual', brier_residual, NULL, NULL, n_scored),
+            ('n_scored_weight', n_scored_weight, NULL, NULL, n_scored),
+            ('positives_weight', positives_weight, NULL, NULL, n_scored)
         ],
         'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
     ) AS m
@@ -1284,7 +1360,11 @@ FROM
             ('label_sum', label_sum, NULL, NULL, n),
             ('prediction_sum', prediction_sum, NULL, NULL, n),
             ('abs_error_sum', abs_error_sum, NULL, NULL, n),
-            ('error_square_sum', error_square_sum, NULL, NULL, n)
+            ('error_square_sum', error_square_sum, NULL, NULL, n),
+            ('n_weight', n_weight, NULL, NULL, n),
+            ('mape_n_weight', mape_n_weight, NULL, NULL, mape_n),
+            ('rmsle_n_weight', rmsle_n_weight, NULL, NULL, rmsle_n),
+            ('n_eff', n_eff, NULL, NULL, n)
         ],
         'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
     ) AS m
@@ -1321,7 +1401,14 @@ FROM
             ('top_5_hits', top_5_hits, NULL, NULL, n_scored),
             ('top_5_accuracy', top_5_accuracy, top_5_accuracy_lower, top_5_accuracy_upper, n_scored),
             ('auroc_ovr_macro', auroc_ovr_macro, NULL, NULL, n_scored),
-            ('auroc_ovr_classes', auroc_ovr_classes, NULL, NULL, n_scored)
+            ('auroc_ovr_classes', auroc_ovr_classes, NULL, NULL, n_scored),
+            ('n_weight', n_weight, NULL, NULL, n),
+            ('correct_weight', correct_weight, NULL, NULL, n),
+            ('n_scored_weight', n_scored_weight, NULL, NULL, n_scored),
+            ('top_2_hits_weight', top_2_hits_weight, NULL, NULL, n_scored),
+            ('top_3_hits_weight', top_3_hits_weight, NULL, NULL, n_scored),
+            ('top_5_hits_weight', top_5_hits_weight, NULL, NULL, n_scored),
+            ('n_eff', n_eff, NULL, NULL, n)
         ],
         'Array(Tuple(metric String, value Nullable(Float64), lower Nullable(Float64), upper Nullable(Float64), n UInt64))'
     ) AS m

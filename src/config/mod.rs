@@ -294,6 +294,7 @@ impl Settings {
             .replace(", custom: []", "")
             .replace(", features: 256 }", " }")
             .replace(", reference: None", "")
+            .replace(", weighted: false", "")
             // It changes no row.
             .replace(&format!(", gather_after: {}", shard.gather_after), "")
             .replace(&format!(", drift: {:?}", Options::default()), "");

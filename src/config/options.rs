@@ -159,6 +159,12 @@ pub const OPTIONS: &[Opt] = &[
         "[]",
         "each one is a row more for each window, in quality_threshold",
     ),
+    opt(
+        "models.*.weights",
+        Kind::Text,
+        "ignore",
+        "\"use\" only where labels carry a weight on purpose: it changes what every figure means",
+    ),
     opt("models.*.segments", Kind::Texts, "[]", "each segment value is a row more for each window"),
     opt("models.*.reference", Kind::Text, "", "without one nothing can be said about drift"),
     opt("models.*.value", Kind::Numbers, "", "what a decision is worth is yours to say"),

@@ -18,6 +18,7 @@ use super::metrics::multiclass::MulticlassInput;
 use super::metrics::regression::RegressionInput;
 use super::metrics::serving::ServingInput;
 use super::metrics::targets::TargetsInput;
+use super::metrics::weights::Weight;
 use super::names::{ClassId, ModelId, Names};
 use super::open::{Group, OpenWindow};
 use super::settings::Task;
@@ -134,12 +135,13 @@ struct MulticlassTerms<'a> {
     predicted: Option<&'a str>,
     actual: Cow<'a, str>,
     scores: &'a [(&'a str, f64)],
+    weight: Weight,
 }
 
 impl MulticlassTerms<'_> {
     fn input(&self) -> MulticlassInput<'_> {
-        let Self { predicted, ref actual, scores } = *self;
-        MulticlassInput::Labelled { predicted, actual, scores }
+        let Self { predicted, ref actual, scores, weight } = *self;
+        MulticlassInput::Labelled { predicted, actual, scores, weight }
     }
 }
 
@@ -147,10 +149,11 @@ impl<'a> Terms<'a> {
     fn of(
         prediction: Prediction,
         scores: &'a [(&'a str, f64)],
-        label: Target,
+        &Label { value: label, weight, .. }: &Label,
         group: &'a Group,
         names: &'a Names,
     ) -> Self {
+        let weight = group.weighted.then_some(weight);
         let mut terms = Self {
             binary: None,
             calibration: None,
@@ -169,20 +172,24 @@ impl<'a> Terms<'a> {
                     score,
                     positive,
                     thresholds,
+                    weight,
                 });
-                terms.calibration = score.map(|score| CalibrationInput { score, positive });
+                terms.calibration = score.map(|score| CalibrationInput { score, positive, weight });
                 let estimated = group.estimated(&prediction);
                 terms.estimate = estimated.map(|of| EstimateInput::Labelled { of, positive });
             }
             Prediction::Regression(predicted) => {
                 let both = predicted.zip(number_of(label));
-                terms.regression =
-                    both.map(|(predicted, actual)| RegressionInput::Labelled { predicted, actual });
+                terms.regression = both.map(|(predicted, actual)| RegressionInput::Labelled {
+                    predicted,
+                    actual,
+                    weight,
+                });
             }
             Prediction::Multiclass { class, .. } => {
                 let predicted = class.map(|class| &**names.text(class.0));
                 let actual = class_text(label, names);
-                terms.multiclass = Some(MulticlassTerms { predicted, actual, scores });
+                terms.multiclass = Some(MulticlassTerms { predicted, actual, scores, weight });
             }
         }
         terms
@@ -262,11 +269,9 @@ pub(super) fn fold_label(
         }
         Prediction::None | Prediction::Binary { .. } | Prediction::Regression(_) => Vec::new(),
     };
-    let terms = Terms::of(prediction, &scores, label.value, group, names);
+    let terms = Terms::of(prediction, &scores, label, group, names);
     let earlier = match &effect {
-        Effect::Correction(earlier) => {
-            Some(Terms::of(prediction, &scores, earlier.value, group, names))
-        }
+        Effect::Correction(earlier) => Some(Terms::of(prediction, &scores, earlier, group, names)),
         Effect::First | Effect::Duplicate { .. } => None,
     };
     let delay_ms = delay_ms(placed.arrival, entry.event_time(window.window));

@@ -47,6 +47,8 @@ pub struct Group {
     pub threshold: f64,
     /// Other thresholds, of the model under which its inferences are counted.
     pub thresholds: Box<[f64]>,
+    /// Whether the same model uses the weights of its labels.
+    pub weighted: bool,
     /// What its inferences are held against, of the same model.
     pub reference: Option<Arc<Profile>>,
     /// Where its predictions and labels are counted, if the reference has any.
@@ -254,6 +256,7 @@ impl Open {
             positive: positive_targets(&of_model, names),
             threshold: of_model.threshold,
             thresholds: counted.thresholds.into(),
+            weighted: counted.weighted,
             targets: self.targets_of(counted.reference.as_ref(), names),
             decided: of_model.decided().map(|class| target(&class, names)),
             reference: counted.reference,
@@ -277,6 +280,7 @@ impl Open {
             positive: Box::default(),
             threshold: 0.0,
             thresholds: Box::default(),
+            weighted: false,
             reference: None,
             targets: None,
             decided: [Target::Absent; 2],

@@ -81,6 +81,8 @@ pub struct ModelSettings {
     pub dimensions: Vec<u16>,
     /// What each cell of the confusion matrix is worth.
     pub value: Option<ValueMatrix>,
+    /// Whether figures take the weights of the labels.
+    pub weighted: bool,
     /// What its windows are compared with.
     pub reference: Option<Arc<Profile>>,
     /// What the comparisons are judged by.
@@ -171,6 +173,7 @@ impl Default for ModelSettings {
             thresholds: Vec::new(),
             dimensions: Vec::new(),
             value: None,
+            weighted: false,
             reference: None,
             drift: Options::default(),
         }

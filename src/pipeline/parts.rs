@@ -293,6 +293,7 @@ impl Parts {
             sealed: window.end <= plan.common,
             value: model.value,
             thresholds: model.thresholds,
+            weighted: model.weighted,
             reference: model.reference,
             drift: model.drift,
             custom: self.settings.custom_of(&key.model, &key.segment),

@@ -80,6 +80,8 @@ fn known(column: &Column) -> Option<(&'static str, &'static str)> {
         "label_mean" | "prediction_mean" | "label_sum" | "prediction_sum" => {
             Some(("label", "none"))
         }
+        "n_eff" => Some(("count", "none")),
+        _ if name.ends_with("_weight") => Some(("count", "none")),
         _ if name.ends_with("_ms") => Some(("ms", "lower")),
         _ if column.kind == Kind::Count => Some(("count", "none")),
         _ => None,

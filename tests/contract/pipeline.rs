@@ -252,6 +252,7 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
             sealed: key.window.end <= common,
             value: None,
             thresholds: vec![0.25, 0.75],
+            weighted: false,
             reference: None,
             drift: Options::default(),
             custom: custom(),

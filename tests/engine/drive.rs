@@ -293,6 +293,7 @@ impl Written {
                     sealed: key.window.end <= sealed_until,
                     value: rule.value.map(shard::value_matrix),
                     thresholds: rule.thresholds,
+                    weighted: rule.weighted,
                     reference: reference.cloned(),
                     drift: Options::default(),
                     custom: Vec::new(),

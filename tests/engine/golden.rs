@@ -47,11 +47,18 @@ impl Record {
         let by_score = self.score.map(|score| score >= 0.5);
         let off_threshold = self.own.is_some() && by_score.is_some() && self.own != by_score;
         let (decision, score) = (self.decision(), self.score);
-        BinaryInput::Labelled { decision, off_threshold, score, positive, thresholds: THRESHOLDS }
+        BinaryInput::Labelled {
+            decision,
+            off_threshold,
+            score,
+            positive,
+            thresholds: THRESHOLDS,
+            weight: None,
+        }
     }
 
     fn calibration(&self, positive: bool) -> Option<CalibrationInput> {
-        self.score.map(|score| CalibrationInput { score, positive })
+        self.score.map(|score| CalibrationInput { score, positive, weight: None })
     }
 
     /// The score as its own probability.
@@ -154,6 +161,7 @@ fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec
             sealed,
             value: Some(value),
             thresholds,
+            weighted: false,
             reference: None,
             drift: Options::default(),
             custom: Vec::new(),
@@ -465,7 +473,7 @@ fn example_regression() {
     for (predicted, actual) in [2.5, 0.0, 2.0, 8.0, 1.0, 9.0].into_iter().zip(actual) {
         let family = families.regression.get_mut();
         family.add(&RegressionInput::Inference);
-        family.add(&RegressionInput::Labelled { predicted, actual });
+        family.add(&RegressionInput::Labelled { predicted, actual, weight: None });
     }
     let rows = rows_of_families(&[families], false, VALUE);
     let figures = [
@@ -517,6 +525,7 @@ fn example_classes() -> Vec<MetricRow> {
             predicted: Some(predicted),
             actual,
             scores: &scores,
+            weight: None,
         };
         family.add(&MulticlassInput::Inference);
         if at == 3 {
@@ -612,8 +621,10 @@ fn example_confusion() {
     let cells: Vec<_> = cells.map(|row| row.values.clone()).collect();
     let expected =
         [("a", "a", 2), ("a", "b", 1), ("b", "b", 2), ("b", "d", 1), ("c", "a", 1), ("c", "b", 1)];
-    let cell = |(actual, predicted, n): (&str, &str, u64)| {
-        vec![Value::Text(actual.into()), Value::Text(predicted.into()), Value::Count(n)]
+    let cell = |(actual, predicted, n): (&str, &str, u32)| {
+        let weight = Value::Figure(Ok(f64::from(n)));
+        let classes = [actual, predicted].map(|class| Value::Text(class.into()));
+        [&classes[..], &[Value::Count(n.into()), weight]].concat()
     };
     assert_eq!(cells, expected.map(cell));
 }
@@ -678,6 +689,7 @@ fn no_binary_inference_no_quality_row() {
         sealed: false,
         value: None,
         thresholds: Vec::new(),
+        weighted: false,
         reference: None,
         drift: Options::default(),
         custom: Vec::new(),

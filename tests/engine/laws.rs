@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use proptest::prelude::*;
-use tidegauge::engine::event::{Feature, FeatureValue};
+use tidegauge::engine::event::{Feature, FeatureValue, WEIGHT_ONE};
 use tidegauge::engine::metrics::accumulator::{
     Accumulator, Column, FigureContext, Kind, StateError, Value, ValueMatrix,
 };
@@ -18,6 +18,7 @@ use tidegauge::engine::metrics::multiclass::{Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 use tidegauge::engine::metrics::serving::{Serving, ServingInput};
 use tidegauge::engine::metrics::targets::{Targets, TargetsInput};
+use tidegauge::engine::metrics::weights::Weight;
 use tidegauge::engine::metrics::{Families, MetricTable, state_columns};
 use tidegauge::engine::names::{FeatureId, Names, OTHER};
 use tidegauge::engine::time::EventTime;
@@ -26,6 +27,7 @@ const CONTEXT: FigureContext<'static> = FigureContext {
     window_ms: 300_000,
     value: Some(ValueMatrix { tp: 1.0, fp: -0.1, fn_: -3.7, tn: 0.0 }),
     thresholds: THRESHOLDS,
+    weighted: true,
     reference: None,
     drift: None,
 };
@@ -158,16 +160,20 @@ fn labels() -> impl Strategy<Value = LabelsInput> {
     ]
 }
 
+/// Of models that use weights, from none to the greatest.
+fn weight() -> impl Strategy<Value = Weight> {
+    let odd = prop::sample::select(vec![0, 1, WEIGHT_ONE, 3 * WEIGHT_ONE, 1 << 40]);
+    prop_oneof![1 => odd, 1 => 0..1_u64 << 40].prop_map(Some)
+}
+
 fn binary() -> impl Strategy<Value = BinaryInput<'static>> {
-    let labelled = (any::<Option<bool>>(), any::<bool>(), prop::option::of(score()), any::<bool>());
+    let decided = (any::<Option<bool>>(), any::<bool>());
+    let labelled = (decided, prop::option::of(score()), any::<bool>(), weight());
     prop_oneof![
         prop::option::of(score()).prop_map(|score| BinaryInput::Inference { score }),
-        labelled.prop_map(|(decision, off_threshold, score, positive)| BinaryInput::Labelled {
-            decision,
-            off_threshold,
-            score,
-            positive,
-            thresholds: THRESHOLDS,
+        labelled.prop_map(|((decision, off_threshold), score, positive, weight)| {
+            let thresholds = THRESHOLDS;
+            BinaryInput::Labelled { decision, off_threshold, score, positive, thresholds, weight }
         }),
     ]
 }
@@ -183,7 +189,11 @@ fn estimate() -> impl Strategy<Value = EstimateInput> {
 }
 
 fn calibration() -> impl Strategy<Value = CalibrationInput> {
-    (score(), any::<bool>()).prop_map(|(score, positive)| CalibrationInput { score, positive })
+    (score(), any::<bool>(), weight()).prop_map(|(score, positive, weight)| CalibrationInput {
+        score,
+        positive,
+        weight,
+    })
 }
 
 /// Numbers as decoding lets them through: at most 1e150 in size.
@@ -195,8 +205,9 @@ fn real() -> impl Strategy<Value = f64> {
 fn regression() -> impl Strategy<Value = RegressionInput> {
     prop_oneof![
         1 => Just(RegressionInput::Inference),
-        4 => (real(), real())
-            .prop_map(|(predicted, actual)| RegressionInput::Labelled { predicted, actual }),
+        4 => (real(), real(), weight()).prop_map(|(predicted, actual, weight)| {
+            RegressionInput::Labelled { predicted, actual, weight }
+        }),
     ]
 }
 
@@ -259,9 +270,11 @@ fn multiclass() -> impl Strategy<Value = MulticlassInput<'static>> {
     let scores = prop_oneof![1 => Just(Vec::new()), 1 => scores];
     prop_oneof![
         1 => Just(MulticlassInput::Inference),
-        4 => (prop::option::of(class()), class(), scores).prop_map(|(predicted, actual, scores)| {
-            MulticlassInput::Labelled { predicted, actual, scores: scores.leak() }
-        }),
+        4 => (prop::option::of(class()), class(), scores, weight()).prop_map(
+            |(predicted, actual, scores, weight)| {
+                MulticlassInput::Labelled { predicted, actual, scores: scores.leak(), weight }
+            },
+        ),
     ]
 }
 
@@ -324,7 +337,7 @@ proptest! {
         names.figures(&CONTEXT, &mut left);
         Multiclass::default().figures(&CONTEXT, &mut none);
         prop_assert_eq!(left, none);
-        prop_assert!(names.class_rows().is_empty() && names.confusion_rows().is_empty());
+        prop_assert!(names.class_rows(&CONTEXT).is_empty() && names.confusion_rows(&CONTEXT).is_empty());
     }
 
     #[test]
@@ -426,6 +439,7 @@ fn few_records_make_a_small_state() {
             score,
             positive,
             thresholds: &[],
+            weight: None,
         });
     }
     let bytes = size_of::<Families>() + families.heap_bytes();

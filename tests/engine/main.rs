@@ -27,3 +27,4 @@ mod reference;
 mod ranking;
 mod scenarios;
 mod targets;
+mod weights;

@@ -9,6 +9,7 @@ use tidegauge::engine::metrics::accumulator::{
 use tidegauge::engine::metrics::confusion::{Confusion, MOST_CLASSES};
 use tidegauge::engine::metrics::multiclass::{CLASS_FIGURES, Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::one_vs_rest::{MOST_SCORED_CLASSES, OneVsRest};
+use tidegauge::engine::metrics::weights::{Mass, Weights};
 use tidegauge::engine::names::OTHER;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -28,27 +29,37 @@ fn kept<'a>(names: impl Iterator<Item = &'a String>, cap: usize) -> BTreeSet<Str
     names.into_iter().take(cap).collect()
 }
 
-/// Counts by true and predicted class, `(other)` being the last of all names.
-fn naive(seen: &[Pair], left: &[Pair]) -> BTreeMap<Pair, u64> {
-    let kept = kept(seen.iter().flat_map(|(a, b)| [a, b]), MOST_CLASSES);
-    let name = |name: &String| if kept.contains(name) { name.clone() } else { "~".to_owned() };
-    let mut counts = BTreeMap::new();
-    for (actual, predicted) in left {
-        *counts.entry((name(actual), name(predicted))).or_default() += 1;
-    }
-    counts
+/// What a pair weighs: any, so that sums of other pairs differ.
+fn weight(pair: &Pair) -> u64 {
+    pair.0.bytes().chain(pair.1.bytes()).map(u64::from).sum()
 }
 
-fn shown(confusion: &Confusion) -> Vec<(Pair, u64)> {
+/// Counts and weights by true and predicted class, `(other)` being the last of all names.
+fn naive(seen: &[Pair], left: &[Pair]) -> Vec<(Pair, Mass)> {
+    let kept = kept(seen.iter().flat_map(|(a, b)| [a, b]), MOST_CLASSES);
+    let name = |name: &String| if kept.contains(name) { name.clone() } else { "~".to_owned() };
+    let mut cells: BTreeMap<Pair, Vec<u64>> = BTreeMap::new();
+    for pair in left {
+        cells.entry((name(&pair.0), name(&pair.1))).or_default().push(weight(pair));
+    }
+    let mass = |(pair, weights): (Pair, Vec<u64>)| {
+        let mut sums = Weights::default();
+        weights.iter().for_each(|weight| sums.add(0, Some(*weight)));
+        (pair, sums.mass(0, u64::try_from(weights.len()).unwrap(), true))
+    };
+    cells.into_iter().map(mass).collect()
+}
+
+fn shown(confusion: &Confusion) -> Vec<(Pair, Mass)> {
     let name = |name: Option<std::sync::Arc<str>>| name.map_or("~".to_owned(), |it| it.to_string());
-    let cells = confusion.cells().into_iter();
+    let cells = confusion.cells(true).into_iter();
     cells.map(|(actual, predicted, n)| ((name(actual), name(predicted)), n)).collect()
 }
 
 fn confusion_of(pairs: &[Pair]) -> Confusion {
     let mut confusion = Confusion::default();
-    for (actual, predicted) in pairs {
-        confusion.add(actual, predicted);
+    for pair in pairs {
+        confusion.add(&pair.0, &pair.1, Some(weight(pair)));
     }
     confusion
 }
@@ -59,7 +70,7 @@ proptest! {
     #[test]
     fn a_capped_matrix_follows_from_what_was_seen(pairs in pairs(), taken in 0..600_usize) {
         let whole = confusion_of(&pairs);
-        prop_assert_eq!(shown(&whole), naive(&pairs, &pairs).into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(shown(&whole), naive(&pairs, &pairs));
         let turned: Vec<_> = pairs.iter().rev().cloned().collect();
         prop_assert_eq!(&confusion_of(&turned), &whole);
         let (left, right) = pairs.split_at(taken.min(pairs.len()));
@@ -68,12 +79,16 @@ proptest! {
             both.merge(&confusion_of(second));
             prop_assert_eq!(&both, &whole);
         }
-        prop_assert_eq!(Confusion::restore(whole.names(), &whole.to_pairs()), Some(whole.clone()));
+        let [Value::Cells(counts), Value::Cells(weights)] = whole.to_values() else {
+            panic!("cells")
+        };
+        let restored = Confusion::restore(whole.names(), &counts, &weights);
+        prop_assert_eq!(restored, Some(whole.clone()));
         let mut less = whole;
-        for (actual, predicted) in left {
-            less.remove(actual, predicted);
+        for pair in left {
+            less.remove(&pair.0, &pair.1, Some(weight(pair)));
         }
-        prop_assert_eq!(shown(&less), naive(&pairs, right).into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(shown(&less), naive(&pairs, right));
     }
 
     #[test]
@@ -88,7 +103,7 @@ proptest! {
         let of = |scores: &[(String, f64, bool)]| {
             let mut all = OneVsRest::default();
             for (class, score, positive) in scores {
-                all.add(class, *score, *positive);
+                all.add(class, *score, *positive, 1);
             }
             all
         };
@@ -125,7 +140,8 @@ fn beyond_the_cap_figures_say_so_and_counts_stay_exact() {
     for class in &classes {
         let predicted = Some(class.as_str());
         let scores = [(class.as_str(), 1.0)];
-        family.add(&MulticlassInput::Labelled { predicted, actual: class, scores: &scores });
+        let (actual, scores, weight) = (class, &scores, None);
+        family.add(&MulticlassInput::Labelled { predicted, actual, scores, weight });
     }
     let mut values = Vec::new();
     family.figures(&FigureContext::default(), &mut values);
@@ -139,7 +155,7 @@ fn beyond_the_cap_figures_say_so_and_counts_stay_exact() {
     for name in ["macro_precision", "weighted_f1", "mcc", "auroc_ovr_macro"] {
         assert_eq!(of(name), Value::Figure(Err(Undefined::Capped)), "{name}");
     }
-    let rows = family.class_rows();
+    let rows = family.class_rows(&FigureContext::default());
     assert_eq!(rows.len(), 257);
     let other = rows.last().unwrap();
     assert_eq!(other.len(), CLASS_FIGURES.len());
@@ -152,7 +168,8 @@ fn beyond_the_cap_figures_say_so_and_counts_stay_exact() {
 fn a_state_in_another_form_is_refused() {
     let mut family = Multiclass::default();
     let scores = [("a", 0.5), ("b", 0.25)];
-    family.add(&MulticlassInput::Labelled { predicted: Some("a"), actual: "b", scores: &scores });
+    let (predicted, actual, scores, weight) = (Some("a"), "b", &scores, Some(1));
+    family.add(&MulticlassInput::Labelled { predicted, actual, scores, weight });
     let mut state = Vec::new();
     family.state(&mut state);
     let restore = |name: &str, value: Value| {

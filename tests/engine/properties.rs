@@ -29,7 +29,8 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
         vec![Given::Text("1".to_owned())],
     ]);
     let value = select(vec![None, Some([10.0, -4.0, -20.0, 0.5])]);
-    (task, positive, value, any::<bool>()).prop_map(|(task, positive, value, two)| {
+    let flags = any::<[bool; 3]>();
+    (task, positive, value, flags).prop_map(|(task, positive, value, [two, first, second])| {
         let region = "region".to_owned();
         let tier = "tier".to_owned();
         vec![
@@ -38,6 +39,7 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
                 task: Some(Task::Binary),
                 dimensions: if two { vec![tier.clone(), region.clone()] } else { vec![] },
                 value,
+                weighted: first,
                 ..ModelRule::default()
             },
             ModelRule {
@@ -46,6 +48,7 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
                 positive,
                 threshold: 0.45,
                 dimensions: vec![region],
+                weighted: second,
                 ..ModelRule::default()
             },
         ]

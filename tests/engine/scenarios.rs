@@ -199,6 +199,7 @@ fn model(words: &[&str]) -> ModelRule {
             "positive" => rule.positive = value.split(',').map(given).collect(),
             "threshold" => rule.threshold = value.parse().unwrap(),
             "segments" => rule.dimensions = value.split(',').map(str::to_owned).collect(),
+            "weights" if value == "use" => rule.weighted = true,
             "worth" => {
                 let worth: Vec<f64> = value.split(',').map(|one| one.parse().unwrap()).collect();
                 rule.value = Some(worth.try_into().unwrap());

@@ -45,6 +45,8 @@ pub struct ModelRule {
     pub dimensions: Vec<String>,
     /// What tp, fp, fn and tn are worth.
     pub value: Option<[f64; 4]>,
+    /// Whether label weights count.
+    pub weighted: bool,
 }
 
 impl Default for ModelRule {
@@ -57,6 +59,7 @@ impl Default for ModelRule {
             thresholds: Vec::new(),
             dimensions: Vec::new(),
             value: None,
+            weighted: false,
         }
     }
 }
@@ -286,6 +289,8 @@ pub struct Walk {
     pub conflicts: u64,
     /// Of the first one.
     pub delay: Option<u64>,
+    /// The winner's weight, a multiple of 2^-20.
+    pub weight: f64,
     /// Whether the winner's value is the positive class.
     pub positive: Option<bool>,
     /// The winner's value, where it is a number.

@@ -69,6 +69,7 @@ fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSetti
             .collect(),
         threshold: rule.threshold,
         thresholds: rule.thresholds.clone(),
+        weighted: rule.weighted,
         reference: None,
         drift: Options::default(),
         dimensions: rule

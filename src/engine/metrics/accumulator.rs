@@ -42,6 +42,8 @@ pub struct FigureContext<'a> {
     pub value: Option<ValueMatrix>,
     /// Thresholds of a binary model beside its own, which have rows of their own.
     pub thresholds: &'a [f64],
+    /// Whether the model's figures take the weights of its labels.
+    pub weighted: bool,
     /// What the model's windows are compared with.
     pub reference: Option<&'a Profile>,
     /// What the comparisons are judged by; none: the defaults.
@@ -141,6 +143,8 @@ pub enum Undefined {
     ZeroVariance,
     /// Fewer than the figure needs.
     TooFewSamples,
+    /// The interval has no accepted form for weighted labels.
+    Weighted,
     /// A part of the figure is larger than a double can be.
     Overflow,
 }
@@ -160,6 +164,7 @@ impl Undefined {
             Self::ZeroDenominator => "zero_denominator",
             Self::ZeroVariance => "zero_variance",
             Self::TooFewSamples => "too_few_samples",
+            Self::Weighted => "weighted",
             Self::Overflow => "overflow",
         }
     }

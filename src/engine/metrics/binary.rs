@@ -6,11 +6,12 @@ use super::accumulator::{
 use super::exact_sum::ExactSum;
 use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::interval::{
-    Figure, Limits, cells, count, f1_limits, figure, joined, logit, mean_limits, mean_of_two,
+    Figure, Limits, cells, count, f1_limits, figure, joined, logit, mean, mean_limits, mean_of_two,
     normal, number, plain, put, put_with_limits, ratio, sum, wide_number, wilson_limits,
 };
 use super::ranking::Ranking;
 use super::stored::Stored;
+use super::weights::{Mass, Weight, Weights, one, times};
 
 /// What one binary inference, or its winning label, adds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub enum BinaryInput<'a> {
         positive: bool,
         /// The other thresholds of the model, always the same for one key.
         thresholds: &'a [f64],
+        /// What the label weighs, where the model uses weights.
+        weight: Weight,
     },
 }
 
@@ -60,6 +63,26 @@ pub struct Binary {
     log_loss: ExactSum,
     log_loss_squares: ExactSum,
     log_loss_clipped: u64,
+    /// By [`places`].
+    weights: Weights,
+}
+
+/// Where the weights of what is counted are.
+mod places {
+    use super::{MOST_THRESHOLDS, SCORE_CELLS};
+
+    /// The other thresholds begin, behind tp, fp, fn and tn.
+    pub(super) const THRESHOLDS: u32 = 4;
+    /// Labelled scores.
+    #[expect(clippy::as_conversions, reason = "wider; `from` is not const")]
+    pub(super) const SCORED: u32 = THRESHOLDS + 4 * MOST_THRESHOLDS as u32;
+    /// The score cells of positives begin.
+    pub(super) const POSITIVES: u32 = SCORED + 1;
+    /// The score cells of negatives begin.
+    #[expect(clippy::as_conversions, reason = "wider; `from` is not const")]
+    pub(super) const NEGATIVES: u32 = POSITIVES + SCORE_CELLS as u32;
+    #[expect(clippy::as_conversions, reason = "wider; `from` is not const")]
+    pub(super) const END: u32 = NEGATIVES + SCORE_CELLS as u32;
 }
 
 /// The losses of one labelled score: the terms whose sums, and sums of squares, are exact.
@@ -87,19 +110,23 @@ pub(super) fn log_loss(probability: f64) -> (f64, bool) {
 /// Decisions against labels.
 #[derive(Clone, Copy, Debug)]
 struct Confusion {
-    tp: u64,
-    fp: u64,
-    fn_: u64,
-    tn: u64,
+    tp: Mass,
+    fp: Mass,
+    fn_: Mass,
+    tn: Mass,
 }
 
 impl Confusion {
+    fn n(&self) -> Mass {
+        self.tp + self.fp + self.fn_ + self.tn
+    }
+
     /// Columns `n` to `mcc`.
     fn put(&self, out: &mut Vec<Value>) {
-        let Self { tp, fp, fn_, tn, .. } = *self;
-        let (positives, negatives, predicted) = (tp + fn_, fp + tn, tp + fp);
-        let n = positives + negatives;
-        out.extend([n, tp, fp, fn_, tn, positives, negatives, predicted].map(Value::Count));
+        let Self { tp, fp, fn_, tn } = *self;
+        let (n, positives, negatives, predicted) = (self.n(), tp + fn_, fp + tn, tp + fp);
+        let counts = [n, tp, fp, fn_, tn, positives, negatives, predicted];
+        out.extend(counts.map(|mass| Value::Count(mass.records)));
         let mut put_share = |part, whole, otherwise| {
             put_with_limits(
                 out,
@@ -114,22 +141,17 @@ impl Confusion {
         put_share(tn, negatives, Undefined::ZeroDenominator);
         put_share(positives, n, Undefined::NoLabels);
         put_share(predicted, n, Undefined::NoLabels);
-        let f1 = ratio(2 * tp, 2 * tp + fp + fn_, Undefined::ZeroDenominator);
+        let f1 = ratio(tp + tp, tp + tp + fp + fn_, Undefined::ZeroDenominator);
         put_with_limits(out, f1, f1_limits(tp, fp, fn_));
-        if positives == 0 || negatives == 0 {
-            put_with_limits(out, Err(Undefined::OneClass), Err(Undefined::OneClass));
-        } else {
-            let recall = number(tp) / number(positives);
-            let specificity = number(tn) / number(negatives);
-            let limits = mean_of_two((tp, positives), (tn, negatives));
-            put_with_limits(out, Ok(f64::midpoint(recall, specificity)), Ok(limits));
-        }
+        let balanced = mean_of_two((tp, positives), (tn, negatives));
+        put_with_limits(out, balanced.map(|(mean, _)| mean), balanced.map(|(_, limits)| limits));
         put(out, self.mcc());
     }
 
     /// Matthews correlation coefficient (Matthews 1975); scikit-learn says 0 where it is undefined.
     fn mcc(&self) -> Figure {
-        let [tp, fp, fn_, tn] = [self.tp, self.fp, self.fn_, self.tn].map(i128::from);
+        let all = [self.tp, self.fp, self.fn_, self.tn];
+        let [tp, fp, fn_, tn] = all.map(|mass| i128::from(mass.units));
         let predicted = wide_number((tp + fp) * (tn + fn_)).sqrt();
         let actual = wide_number((tp + fn_) * (tn + fp)).sqrt();
         if predicted == 0.0 || actual == 0.0 {
@@ -138,21 +160,34 @@ impl Confusion {
         Ok((wide_number(tp * tn - fp * fn_) / predicted / actual).clamp(-1.0, 1.0))
     }
 
+    /// Columns `n_weight` to `n_eff`.
+    fn put_weights(&self, out: &mut Vec<Value>) {
+        let n = self.n();
+        for mass in [n, self.tp, self.fp, self.fn_, self.tn] {
+            put(out, Ok(mass.weight()));
+        }
+        put(out, Ok(n.effective()));
+    }
+
     /// What the decisions are worth together.
     fn value_sum(&self, value: Option<ValueMatrix>) -> Figure {
         let value = value.ok_or(Undefined::NotConfigured)?;
-        Ok(value.tp * number(self.tp)
-            + value.fp * number(self.fp)
-            + value.fn_ * number(self.fn_)
-            + value.tn * number(self.tn))
+        Ok(value.tp * self.tp.weight()
+            + value.fp * self.fp.weight()
+            + value.fn_ * self.fn_.weight()
+            + value.tn * self.tn.weight())
     }
 
     /// Columns `value_sum` and `value_per_label`.
     fn put_value(&self, value: Option<ValueMatrix>, out: &mut Vec<Value>) {
-        let n = self.tp + self.fp + self.fn_ + self.tn;
         let sum = self.value_sum(value);
         put(out, sum);
-        let per_label = |sum| if n == 0 { Err(Undefined::NoLabels) } else { Ok(sum / number(n)) };
+        let n = self.n();
+        let per_label = |sum| match n {
+            Mass { records: 0, .. } => Err(Undefined::NoLabels),
+            Mass { units: 0, .. } => Err(Undefined::ZeroDenominator),
+            n => Ok(sum / n.weight()),
+        };
         put(out, sum.and_then(per_label));
     }
 }
@@ -182,8 +217,18 @@ impl Binary {
         [&self.at_thresholds, &self.scores, &self.scored_positives, &self.scored_negatives]
     }
 
-    fn confusion(&self) -> Confusion {
-        Confusion { tp: self.tp, fp: self.fp, fn_: self.fn_, tn: self.tn }
+    /// Of counts tp, fp, fn and tn, whose weights stand from `place` on.
+    fn confusion(&self, counts: [u64; 4], place: u32, weighted: bool) -> Confusion {
+        let mut places = (place..).zip(counts);
+        let [tp, fp, fn_, tn] = std::array::from_fn(|_| {
+            let (place, count) = places.next().expect("four of them");
+            self.weights.mass(place, count, weighted)
+        });
+        Confusion { tp, fp, fn_, tn }
+    }
+
+    fn own_confusion(&self, weighted: bool) -> Confusion {
+        self.confusion([self.tp, self.fp, self.fn_, self.tn], 0, weighted)
     }
 
     /// The rows of `quality_threshold`: the threshold and its figures.
@@ -193,10 +238,12 @@ impl Binary {
                 let mut cells = self.at_thresholds.iter();
                 cells.find(|(at, _)| *at == index * 4 + cell).map_or(0, |(_, count)| count)
             };
-            let confusion = Confusion { tp: count(0), fp: count(1), fn_: count(2), tn: count(3) };
+            let place = places::THRESHOLDS + 4 * u32::from(index);
+            let confusion = self.confusion([0, 1, 2, 3].map(count), place, context.weighted);
             let mut out = vec![Value::Figure(Ok(*threshold))];
             confusion.put(&mut out);
             confusion.put_value(context.value, &mut out);
+            confusion.put_weights(&mut out);
             out
         };
         (0..).zip(context.thresholds).map(row).collect()
@@ -207,38 +254,62 @@ impl Binary {
         if positive { &mut self.scored_positives } else { &mut self.scored_negatives }
     }
 
-    fn add_score(&mut self, score: f64, positive: bool) {
-        let losses = Losses::of(score, positive);
-        self.scored_mut(positive).add(score_cell(score));
-        self.brier.add(losses.brier);
-        self.brier_squares.add_product(losses.brier, losses.brier);
-        self.log_loss.add(losses.log);
-        self.log_loss_squares.add_product(losses.log, losses.log);
+    fn add_score(&mut self, score: f64, positive: bool, weight: Weight) {
+        let (losses, times) = (Losses::of(score, positive), times(weight));
+        let cell = score_cell(score);
+        self.scored_mut(positive).add(cell);
+        self.weights.add(places::SCORED, weight);
+        self.weights.add(score_place(cell, positive), weight);
+        self.brier.add_times(losses.brier, times);
+        self.brier_squares.add_product_times(losses.brier, losses.brier, times);
+        self.log_loss.add_times(losses.log, times);
+        self.log_loss_squares.add_product_times(losses.log, losses.log, times);
         self.log_loss_clipped += u64::from(losses.is_clipped);
     }
 
-    fn remove_score(&mut self, score: f64, positive: bool) {
-        let losses = Losses::of(score, positive);
-        self.scored_mut(positive).remove(score_cell(score));
-        self.brier.remove(losses.brier);
-        self.brier_squares.remove_product(losses.brier, losses.brier);
-        self.log_loss.remove(losses.log);
-        self.log_loss_squares.remove_product(losses.log, losses.log);
+    fn remove_score(&mut self, score: f64, positive: bool, weight: Weight) {
+        let (losses, times) = (Losses::of(score, positive), times(weight));
+        let cell = score_cell(score);
+        self.scored_mut(positive).remove(cell);
+        self.weights.remove(places::SCORED, weight);
+        self.weights.remove(score_place(cell, positive), weight);
+        self.brier.remove_times(losses.brier, times);
+        self.brier_squares.remove_product_times(losses.brier, losses.brier, times);
+        self.log_loss.remove_times(losses.log, times);
+        self.log_loss_squares.remove_product_times(losses.log, losses.log, times);
         self.log_loss_clipped -= u64::from(losses.is_clipped);
     }
 
-    fn put_scores(&self, out: &mut Vec<Value>) {
-        let ranking = Ranking::new(&self.scored_positives, &self.scored_negatives);
-        let n_scored = ranking.positives + ranking.negatives;
-        out.extend([n_scored, ranking.positives, ranking.negatives].map(Value::Count));
-        let (auroc, standard_error) = (ranking.auroc(), ranking.auroc_standard_error());
+    /// The cells of labelled scores, as their weights count them.
+    fn ranking(&self, weighted: bool) -> Ranking {
+        if !weighted {
+            return Ranking::new(&self.scored_positives, &self.scored_negatives);
+        }
+        let cells = |first: u32| {
+            let mut cells = Cells::default();
+            for (cell, units) in self.weights.units(first, first + u32::from(SCORE_CELLS)) {
+                cells.add_count(u16::try_from(cell).expect("a score cell"), units);
+            }
+            cells
+        };
+        Ranking::new(&cells(places::POSITIVES), &cells(places::NEGATIVES))
+    }
+
+    /// Columns `n_scored` to `brier_upper`.
+    fn put_scores(&self, ranking: &Ranking, weighted: bool, out: &mut Vec<Value>) {
+        let counts = [&self.scored_positives, &self.scored_negatives].map(Cells::total);
+        let n_scored = self.weights.mass(places::SCORED, counts.iter().sum(), weighted);
+        out.extend([n_scored.records, counts[0], counts[1]].map(Value::Count));
+        let unweighted = if weighted { Err(Undefined::Weighted) } else { Ok(()) };
+        let auroc = ranking.auroc();
+        let standard_error = auroc.and(unweighted).and_then(|()| ranking.auroc_standard_error());
         let limits = auroc.and_then(|figure| Ok(normal(figure, standard_error?)));
         put_with_limits(out, auroc, limits);
         put(out, ranking.auroc_error_bound());
         put(out, standard_error);
         let precision = ranking.average_precision();
-        let limits = precision.and_then(|figure| logit(figure, ranking.positives));
-        put_with_limits(out, precision, limits);
+        let limits = precision.and_then(|figure| unweighted.map(|()| figure));
+        put_with_limits(out, precision, limits.and_then(|figure| logit(figure, ranking.positives)));
         put(out, ranking.average_precision_min());
         put(out, ranking.average_precision_max());
         let (figure, limits) = loss_mean(n_scored, &self.log_loss, &self.log_loss_squares);
@@ -246,6 +317,21 @@ impl Binary {
         out.push(Value::Count(self.log_loss_clipped));
         let (figure, limits) = loss_mean(n_scored, &self.brier, &self.brier_squares);
         put_with_limits(out, figure, limits.map(|(lower, upper)| (lower, upper.min(1.0))));
+    }
+}
+
+/// The place of a labelled score's weight.
+fn score_place(cell: u16, positive: bool) -> u32 {
+    u32::from(cell) + if positive { places::POSITIVES } else { places::NEGATIVES }
+}
+
+/// The place of a decision's weight.
+fn decision_place(decision: bool, positive: bool) -> u32 {
+    match (decision, positive) {
+        (true, true) => 0,
+        (true, false) => 1,
+        (false, true) => 2,
+        (false, false) => 3,
     }
 }
 
@@ -261,12 +347,10 @@ fn threshold_cells(
 }
 
 /// The mean of n losses, which are never negative, and its limits.
-pub(super) fn loss_mean(n: u64, sum: &ExactSum, squares: &ExactSum) -> (Figure, Limits) {
-    if n == 0 {
-        return (Err(Undefined::NoScores), Err(Undefined::NoScores));
-    }
-    let limits = mean_limits(n, sum, squares);
-    (Ok(sum.mean(n)), limits.map(|(lower, upper)| (lower.max(0.0), upper)))
+pub(super) fn loss_mean(n: Mass, sum: &ExactSum, squares: &ExactSum) -> (Figure, Limits) {
+    let figure = mean(n, sum, Undefined::NoScores);
+    let limits = figure.and_then(|_| mean_limits(n, sum, squares));
+    (figure, limits.map(|(lower, upper)| (lower.max(0.0), upper)))
 }
 
 /// Columns of decisions.
@@ -358,15 +442,33 @@ const SCORES: &[Column] = &[
 /// Columns of what decisions are worth.
 const VALUES: &[Column] = &[
     figure("value_sum", "What the decisions are worth together, by the model's value matrix."),
-    figure("value_per_label", "value_sum / n."),
+    figure("value_per_label", "value_sum / n_weight."),
+];
+
+/// Columns of what decisions weigh.
+const WEIGHTS: &[Column] = &[
+    plain("n_weight", "Sum of the label weights over n; n itself where weights are ignored."),
+    plain("tp_weight", "Sum of the label weights over tp."),
+    plain("fp_weight", "Sum of the label weights over fp."),
+    plain("fn_weight", "Sum of the label weights over fn."),
+    plain("tn_weight", "Sum of the label weights over tn."),
+    plain("n_eff", "Effective sample size (Kish): n_weight^2 / sum of the squared weights."),
+];
+
+/// Columns of what labelled scores weigh.
+const SCORE_WEIGHTS: &[Column] = &[
+    plain("scored_positives_weight", "Sum of the label weights over scored_positives."),
+    plain("scored_negatives_weight", "Sum of the label weights over scored_negatives."),
 ];
 
 /// The columns of `quality_threshold`, its key first.
-pub const THRESHOLD_FIGURES: &[Column] = &joined::<{ 1 + DECISIONS.len() + VALUES.len() }>(&[
-    &[plain("threshold", "Scores at or above it are decided positive.")],
-    DECISIONS,
-    VALUES,
-]);
+pub const THRESHOLD_FIGURES: &[Column] =
+    &joined::<{ 1 + DECISIONS.len() + VALUES.len() + WEIGHTS.len() }>(&[
+        &[plain("threshold", "Scores at or above it are decided positive.")],
+        DECISIONS,
+        VALUES,
+        WEIGHTS,
+    ]);
 
 impl Accumulator for Binary {
     type Input<'a> = BinaryInput<'a>;
@@ -390,10 +492,15 @@ impl Accumulator for Binary {
         sum("log_loss_sum", "Exact sum of log losses."),
         sum("log_loss_square_sum", "Exact sum of the squares of log losses."),
         count("log_loss_clipped", "Labelled scores whose log loss was held to 2^-52."),
+        cells(
+            "binary_weight_cells",
+            "Label weights, where the model uses them, by what they count.",
+        ),
     ];
 
-    const FIGURES: &'static [Column] =
-        &joined::<{ DECISIONS.len() + SCORES.len() + VALUES.len() }>(&[DECISIONS, SCORES, VALUES]);
+    const FIGURES: &'static [Column] = &joined::<
+        { DECISIONS.len() + SCORES.len() + VALUES.len() + WEIGHTS.len() + SCORE_WEIGHTS.len() },
+    >(&[DECISIONS, SCORES, VALUES, WEIGHTS, SCORE_WEIGHTS]);
 
     fn add(&mut self, input: &Self::Input<'_>) {
         match *input {
@@ -403,15 +510,24 @@ impl Accumulator for Binary {
                     self.scores.add(score_cell(score));
                 }
             }
-            BinaryInput::Labelled { decision, off_threshold, score, positive, thresholds } => {
+            BinaryInput::Labelled {
+                decision,
+                off_threshold,
+                score,
+                positive,
+                thresholds,
+                weight,
+            } => {
                 if let Some(decision) = decision {
                     *self.confusion_mut(decision, positive) += 1;
+                    self.weights.add(decision_place(decision, positive), weight);
                 }
                 self.off_threshold += u64::from(off_threshold);
                 if let Some(score) = score {
-                    self.add_score(score, positive);
+                    self.add_score(score, positive, weight);
                     for cell in threshold_cells(thresholds, score, positive) {
                         self.at_thresholds.add(cell);
+                        self.weights.add(places::THRESHOLDS + u32::from(cell), weight);
                     }
                 }
             }
@@ -426,15 +542,24 @@ impl Accumulator for Binary {
                     self.scores.remove(score_cell(score));
                 }
             }
-            BinaryInput::Labelled { decision, off_threshold, score, positive, thresholds } => {
+            BinaryInput::Labelled {
+                decision,
+                off_threshold,
+                score,
+                positive,
+                thresholds,
+                weight,
+            } => {
                 if let Some(decision) = decision {
                     *self.confusion_mut(decision, positive) -= 1;
+                    self.weights.remove(decision_place(decision, positive), weight);
                 }
                 self.off_threshold -= u64::from(off_threshold);
                 if let Some(score) = score {
-                    self.remove_score(score, positive);
+                    self.remove_score(score, positive, weight);
                     for cell in threshold_cells(thresholds, score, positive) {
                         self.at_thresholds.remove(cell);
+                        self.weights.remove(places::THRESHOLDS + u32::from(cell), weight);
                     }
                 }
             }
@@ -457,6 +582,7 @@ impl Accumulator for Binary {
         self.log_loss.merge(&other.log_loss);
         self.log_loss_squares.merge(&other.log_loss_squares);
         self.log_loss_clipped += other.log_loss_clipped;
+        self.weights.merge(&other.weights);
     }
 
     fn state(&self, out: &mut Vec<Value>) {
@@ -467,6 +593,7 @@ impl Accumulator for Binary {
             out.push(Value::Sum(sum.clone()));
         }
         out.push(Value::Count(self.log_loss_clipped));
+        out.push(self.weights.to_value());
     }
 
     fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
@@ -487,19 +614,27 @@ impl Accumulator for Binary {
             log_loss: stored.sum()?,
             log_loss_squares: stored.sum()?,
             log_loss_clipped: stored.count()?,
+            weights: stored.weights(places::END)?,
         })
     }
 
     fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>) {
-        self.confusion().put(out);
-        self.put_scores(out);
+        let confusion = self.own_confusion(context.weighted);
+        confusion.put(out);
+        let ranking = self.ranking(context.weighted);
+        self.put_scores(&ranking, context.weighted, out);
         out.push(Value::Count(self.off_threshold));
-        self.confusion().put_value(context.value, out);
+        confusion.put_value(context.value, out);
+        confusion.put_weights(out);
+        for units in [ranking.positives, ranking.negatives] {
+            put(out, Ok(number(units) / one(context.weighted)));
+        }
     }
 
     fn heap_bytes(&self) -> usize {
         let sums = [&self.brier, &self.brier_squares, &self.log_loss, &self.log_loss_squares];
         self.cells().map(Cells::heap_bytes).iter().sum::<usize>()
             + sums.map(ExactSum::heap_bytes).iter().sum::<usize>()
+            + self.weights.heap_bytes()
     }
 }

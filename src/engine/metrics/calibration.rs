@@ -4,10 +4,11 @@ use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefin
 use super::exact_sum::ExactSum;
 use super::histogram::Cells;
 use super::interval::{
-    Figure, cells, count, figure, number, plain, put, put_with_limits, ratio, sum, sums,
-    wilson_limits,
+    Figure, cells, count, figure, mean, number, plain, put, put_with_limits, ratio, sum, sums,
+    whole, wilson_limits,
 };
 use super::stored::Stored;
+use super::weights::{Mass, Weight, Weights, one, times};
 
 /// Bins of equal width over 0..=1.
 pub(crate) const BINS: usize = 10;
@@ -19,6 +20,8 @@ pub struct CalibrationInput {
     pub score: f64,
     /// Whether the label is positive.
     pub positive: bool,
+    /// What the label weighs, where the model uses weights.
+    pub weight: Weight,
 }
 
 /// The state of tables `calibration` and `calibration_bins`.
@@ -27,10 +30,12 @@ pub struct Calibration {
     n: Cells,
     positives: Cells,
     scores: [ExactSum; BINS],
-    /// Of s (1 - s): the variance of the labels, if the scores are right.
+    /// Of w^2 s (1 - s): the variance of the weighted labels, if the scores are right.
     variance: ExactSum,
     /// Of (s - y)^2.
     brier: ExactSum,
+    /// Of each bin, then of the positives in each.
+    weights: Weights,
 }
 
 impl Default for Calibration {
@@ -41,9 +46,13 @@ impl Default for Calibration {
             scores: [const { ExactSum::ZERO }; BINS],
             variance: ExactSum::ZERO,
             brier: ExactSum::ZERO,
+            weights: Weights::default(),
         }
     }
 }
+
+/// The place of the weights of a bin's positives, counted from the first.
+const POSITIVES: u32 = 10;
 
 /// The bin of a score, from 0. Bins are closed on the right: scikit-learn's `calibration_curve` puts a score behind
 /// each of `numpy.linspace(0, 1, 11)` that is below it.
@@ -57,21 +66,22 @@ fn edge(k: u16) -> f64 {
     f64::from(k) * 0.1
 }
 
-/// One bin with labelled scores.
+/// One bin with labelled scores that weigh something.
 struct Bin {
     index: u16,
-    n: u64,
-    positives: u64,
+    n: Mass,
+    positives: Mass,
+    /// Over units of weight.
     score_sum: f64,
 }
 
 impl Bin {
     fn mean_score(&self) -> f64 {
-        self.score_sum / number(self.n)
+        self.score_sum / number(self.n.units)
     }
 
     fn positive_rate(&self) -> f64 {
-        number(self.positives) / number(self.n)
+        number(self.positives.units) / number(self.n.units)
     }
 
     /// How far the scores are off: positive is too low.
@@ -80,69 +90,79 @@ impl Bin {
     }
 }
 
-impl Calibration {
-    /// Labelled scores.
-    fn n(&self) -> u64 {
-        self.n.total()
-    }
+/// All that figures are read from.
+struct Bins {
+    all: Vec<Bin>,
+    n: Mass,
+    positives: Mass,
+    score_sum: ExactSum,
+}
 
-    /// The bins that hold any, ascending.
-    fn bins(&self) -> impl Iterator<Item = Bin> + '_ {
-        self.n.iter().map(|(index, n)| {
-            let positives = self.positives.iter().find(|(bin, _)| *bin == index);
-            Bin {
-                index,
-                n,
-                positives: positives.map_or(0, |(_, count)| count),
-                score_sum: self.scores[usize::from(index)].value(),
-            }
-        })
-    }
-
+impl Bins {
     /// The sum over the bins of a term, weighted by their shares.
     fn weighted(&self, term: impl Fn(&Bin) -> f64) -> f64 {
-        let n = number(self.n());
-        self.bins().map(|bin| number(bin.n) / n * term(&bin)).sum()
+        let n = number(self.n.units);
+        self.all.iter().map(|bin| number(bin.n.units) / n * term(bin)).sum()
     }
 
-    fn score_sum(&self) -> ExactSum {
-        let mut all = ExactSum::default();
-        self.scores.iter().for_each(|sum| all.merge(sum));
-        all
+    /// Sum of scores less sum of labels, over units of weight.
+    fn excess(&self) -> ExactSum {
+        let mut excess = self.score_sum.clone();
+        excess.add(-number(self.positives.units));
+        excess
+    }
+}
+
+impl Calibration {
+    /// The bins that hold any, ascending, and their sums.
+    fn bins(&self, is_weighted: bool) -> Bins {
+        let bin = |(index, n)| {
+            let positives = self.positives.iter().find(|(bin, _)| *bin == index);
+            let positives = positives.map_or(0, |(_, count)| count);
+            let place = u32::from(index);
+            Bin {
+                index,
+                n: self.weights.mass(place, n, is_weighted),
+                positives: self.weights.mass(POSITIVES + place, positives, is_weighted),
+                score_sum: self.scores[usize::from(index)].value(),
+            }
+        };
+        let mut all: Vec<_> = self.n.iter().map(bin).collect();
+        let (n, positives) =
+            (all.iter().map(|bin| bin.n).sum(), all.iter().map(|bin| bin.positives).sum());
+        all.retain(|bin| bin.n.units > 0);
+        let mut score_sum = ExactSum::default();
+        self.scores.iter().for_each(|sum| score_sum.merge(sum));
+        Bins { all, n, positives, score_sum }
     }
 
     /// Standardised difference of scores and labels (Spiegelhalter 1986, of the mean): about standard normal where the
     /// scores are right.
-    fn z(&self) -> Figure {
+    fn z(&self, bins: &Bins) -> Figure {
         let spread = self.variance.value();
         if spread <= 0.0 {
             return Err(Undefined::ZeroVariance);
         }
-        Ok(self.excess() / spread.sqrt())
-    }
-
-    /// Sum of scores less number of positives.
-    fn excess(&self) -> f64 {
-        let mut excess = self.score_sum();
-        excess.add(-number(self.positives.total()));
-        excess.value()
+        Ok(bins.excess().value() / spread.sqrt())
     }
 
     /// The rows of `calibration_bins`: the bin's number and its figures.
-    pub fn bin_rows(&self) -> Vec<Vec<Value>> {
+    pub fn bin_rows(&self, context: &FigureContext<'_>) -> Vec<Vec<Value>> {
         let row = |bin: Bin| {
             let mut out = vec![Value::Count(u64::from(bin.index) + 1)];
             for number in [edge(bin.index), edge(bin.index + 1)] {
                 out.push(Value::Figure(Ok(number)));
             }
-            out.extend([bin.n, bin.positives].map(Value::Count));
-            out.extend([bin.score_sum, bin.mean_score()].map(|number| Value::Figure(Ok(number))));
+            out.extend([bin.n.records, bin.positives.records].map(Value::Count));
+            put(&mut out, Ok(bin.score_sum / one(context.weighted)));
+            put(&mut out, Ok(bin.mean_score()));
             let rate = ratio(bin.positives, bin.n, Undefined::NoScores);
             let limits = wilson_limits(bin.positives, bin.n, Undefined::NoScores);
             put_with_limits(&mut out, rate, limits);
+            out.extend([bin.n, bin.positives].map(|mass| Value::Figure(Ok(mass.weight()))));
             out
         };
-        self.bins().map(row).collect()
+        self.bins(context.weighted).all.into_iter().map(row).collect()
     }
 }
 
@@ -153,11 +173,13 @@ pub const BIN_FIGURES: &[Column] = &[
     plain("bin_upper", "Scores of the bin are at most this."),
     count("n", "Labelled scores in the bin."),
     count("positives", "Positive labels among them."),
-    plain("score_sum", "Sum of the scores."),
-    plain("mean_score", "score_sum / n: what the scores promise."),
-    figure("positive_rate", "positives / n: what the labels say."),
+    plain("score_sum", "Sum of the scores, each as often as it weighs."),
+    plain("mean_score", "score_sum / n_weight: what the scores promise."),
+    figure("positive_rate", "positives_weight / n_weight: what the labels say."),
     figure("positive_rate_lower", "Lower limit of the 95 % interval of positive_rate (Wilson)."),
     figure("positive_rate_upper", "Upper limit of the 95 % interval of positive_rate (Wilson)."),
+    plain("n_weight", "Sum of the label weights over n; n itself where weights are ignored."),
+    plain("positives_weight", "Sum of the label weights over positives."),
 ];
 
 impl Accumulator for Calibration {
@@ -169,6 +191,7 @@ impl Accumulator for Calibration {
         sums("calibration_score_sums", "Exact sums of the scores by bin of tenths."),
         sum("calibration_variance_sum", "Exact sum of score (1 - score)."),
         sum("calibration_brier_sum", "Exact sum of (score - label)^2."),
+        cells("calibration_weight_cells", "Label weights, where the model uses them, by bin."),
     ];
 
     const FIGURES: &'static [Column] = &[
@@ -178,38 +201,52 @@ impl Accumulator for Calibration {
             "Expected calibration error: mean distance of the bins' rates and scores, biased upward for few records.",
         ),
         figure("mce", "Greatest distance of a bin's rate and mean score."),
-        plain("score_sum", "Sum of the scores: how many positives they promise."),
+        plain(
+            "score_sum",
+            "Sum of the scores, each as often as it weighs: the positives they promise.",
+        ),
         count("positives", "Positive labels."),
-        figure("calibration_bias", "(score_sum - positives) / n_scored: positive is too high."),
+        figure(
+            "calibration_bias",
+            "(score_sum - positives_weight) / n_scored_weight: positive is too high.",
+        ),
         figure("calibration_z", "Standardised bias: beyond 2 in size it is hardly chance."),
         figure("brier_reliability", "Part of the Brier score that miscalibration makes (Murphy)."),
         figure("brier_resolution", "Part of the Brier score that telling cases apart takes away."),
         figure("brier_uncertainty", "Part of the Brier score that the base rate makes."),
         figure("brier_residual", "The rest of the Brier score: spread inside the bins."),
+        plain("n_scored_weight", "Sum of the label weights over n_scored; n_scored where ignored."),
+        plain("positives_weight", "Sum of the label weights over positives."),
     ];
 
     fn add(&mut self, input: &Self::Input<'_>) {
-        let (CalibrationInput { score, positive }, bin) = (*input, bin_of(input.score));
-        let distance = if positive { score - 1.0 } else { score };
+        let (CalibrationInput { score, positive, weight }, bin) = (*input, bin_of(input.score));
+        let (distance, times) = (if positive { score - 1.0 } else { score }, times(weight));
         self.n.add(bin);
+        self.weights.add(u32::from(bin), weight);
         if positive {
             self.positives.add(bin);
+            self.weights.add(POSITIVES + u32::from(bin), weight);
         }
-        self.scores[usize::from(bin)].add(score);
-        self.variance.add_product(score, 1.0 - score);
-        self.brier.add(distance * distance);
+        self.scores[usize::from(bin)].add_times(score, times);
+        let size = number(times);
+        self.variance.add_product(size * score, size * (1.0 - score));
+        self.brier.add_times(distance * distance, times);
     }
 
     fn remove(&mut self, input: &Self::Input<'_>) {
-        let (CalibrationInput { score, positive }, bin) = (*input, bin_of(input.score));
-        let distance = if positive { score - 1.0 } else { score };
+        let (CalibrationInput { score, positive, weight }, bin) = (*input, bin_of(input.score));
+        let (distance, times) = (if positive { score - 1.0 } else { score }, times(weight));
         self.n.remove(bin);
+        self.weights.remove(u32::from(bin), weight);
         if positive {
             self.positives.remove(bin);
+            self.weights.remove(POSITIVES + u32::from(bin), weight);
         }
-        self.scores[usize::from(bin)].remove(score);
-        self.variance.remove_product(score, 1.0 - score);
-        self.brier.remove(distance * distance);
+        self.scores[usize::from(bin)].remove_times(score, times);
+        let size = number(times);
+        self.variance.remove_product(size * score, size * (1.0 - score));
+        self.brier.remove_times(distance * distance, times);
     }
 
     fn merge(&mut self, other: &Self) {
@@ -220,6 +257,7 @@ impl Accumulator for Calibration {
         }
         self.variance.merge(&other.variance);
         self.brier.merge(&other.brier);
+        self.weights.merge(&other.weights);
     }
 
     fn state(&self, out: &mut Vec<Value>) {
@@ -227,6 +265,7 @@ impl Accumulator for Calibration {
         let is_empty = self.scores.iter().all(ExactSum::is_zero);
         out.push(Value::Sums(if is_empty { Vec::new() } else { self.scores.to_vec() }));
         out.extend([&self.variance, &self.brier].map(|sum| Value::Sum(sum.clone())));
+        out.push(self.weights.to_value());
     }
 
     fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
@@ -238,30 +277,32 @@ impl Accumulator for Calibration {
             scores: stored.sums()?,
             variance: stored.sum()?,
             brier: stored.sum()?,
+            weights: stored.weights(2 * POSITIVES)?,
         })
     }
 
-    fn figures(&self, _: &FigureContext<'_>, out: &mut Vec<Value>) {
-        let n = self.n();
-        let scored = |figure: &dyn Fn() -> f64| {
-            if n == 0 { Err(Undefined::NoScores) } else { Ok(figure()) }
-        };
-        out.push(Value::Count(n));
-        put(out, scored(&|| self.weighted(|bin| bin.gap().abs())));
-        put(out, scored(&|| self.bins().map(|bin| bin.gap().abs()).fold(0.0, f64::max)));
-        out.push(Value::Figure(Ok(self.score_sum().value())));
-        out.push(Value::Count(self.positives.total()));
-        put(out, scored(&|| self.excess() / number(n)));
-        put(out, if n == 0 { Err(Undefined::NoScores) } else { self.z() });
-        let rate = number(self.positives.total()) / number(n.max(1));
-        let reliability = self.weighted(|bin| bin.gap() * bin.gap());
+    fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>) {
+        let bins = self.bins(context.weighted);
+        let n = whole(bins.n, Undefined::NoScores);
+        let scored = |figure: &dyn Fn() -> f64| n.map(|_| figure());
+        out.push(Value::Count(bins.n.records));
+        put(out, scored(&|| bins.weighted(|bin| bin.gap().abs())));
+        put(out, scored(&|| bins.all.iter().map(|bin| bin.gap().abs()).fold(0.0, f64::max)));
+        put(out, Ok(bins.score_sum.value() / one(context.weighted)));
+        out.push(Value::Count(bins.positives.records));
+        put(out, scored(&|| bins.excess().value() / number(bins.n.units)));
+        put(out, n.and_then(|_| self.z(&bins)));
+        let rate = number(bins.positives.units) / number(bins.n.units.max(1));
+        let reliability = bins.weighted(|bin| bin.gap() * bin.gap());
         let resolution =
-            self.weighted(|bin| (bin.positive_rate() - rate) * (bin.positive_rate() - rate));
+            bins.weighted(|bin| (bin.positive_rate() - rate) * (bin.positive_rate() - rate));
         let uncertainty = rate * (1.0 - rate);
         put(out, scored(&|| reliability));
         put(out, scored(&|| resolution));
         put(out, scored(&|| uncertainty));
-        put(out, scored(&|| self.brier.mean(n) - (reliability - resolution + uncertainty)));
+        let brier = mean(bins.n, &self.brier, Undefined::NoScores);
+        put(out, brier.map(|brier| brier - (reliability - resolution + uncertainty)));
+        out.extend([bins.n, bins.positives].map(|mass| Value::Figure(Ok(mass.weight()))));
     }
 
     fn heap_bytes(&self) -> usize {
@@ -270,6 +311,7 @@ impl Accumulator for Calibration {
             + self.scores.iter().map(ExactSum::heap_bytes).sum::<usize>()
             + self.variance.heap_bytes()
             + self.brier.heap_bytes()
+            + self.weights.heap_bytes()
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::accumulator::Value;
 use super::dictionary::{Cap, Kept};
+use super::weights::{Mass, Weight, Weights};
 
 /// Classes that have counts of their own, predicted and true together; the rest counts as `(other)`.
 pub const MOST_CLASSES: usize = 256;
@@ -20,6 +22,19 @@ pub struct Confusion {
     classes: Kept<u16>,
     /// By the numbers of the true and the predicted class; no count of 0.
     counts: HashMap<(u16, u16), u64, FixedState>,
+    /// By [`place`] of the same numbers.
+    weights: Weights,
+}
+
+/// Where the weights of a cell are.
+fn place(actual: u16, predicted: u16) -> u32 {
+    u32::from(actual) << 16 | u32::from(predicted)
+}
+
+/// The numbers of the cell at a place.
+fn numbers(place: u32) -> (u16, u16) {
+    let half = |half: u32| u16::try_from(half).expect("16 bits");
+    (half(place >> 16), half(place & 0xffff))
 }
 
 /// What is counted of one class.
@@ -28,35 +43,33 @@ pub struct ClassCounts {
     /// Its name; none for `(other)`.
     pub class: Option<Arc<str>>,
     /// Records whose true class it is.
-    pub support: u64,
+    pub support: Mass,
     /// Records whose predicted class it is.
-    pub predicted: u64,
+    pub predicted: Mass,
     /// Records of which both hold. Of `(other)` it also counts one class predicted as another.
-    pub tp: u64,
+    pub tp: Mass,
 }
 
 /// One cell: the true class, the predicted class (none for `(other)`), the count.
-pub type Cell = (Option<Arc<str>>, Option<Arc<str>>, u64);
+pub type Cell = (Option<Arc<str>>, Option<Arc<str>>, Mass);
 
 impl Confusion {
     /// Counts one record.
-    pub fn add(&mut self, actual: &str, predicted: &str) {
-        *self.count_mut(actual, predicted) += 1;
+    pub fn add(&mut self, actual: &str, predicted: &str, weight: Weight) {
+        let cell = self.cell(actual, predicted);
+        *self.counts.entry(cell).or_default() += 1;
+        self.weights.add(place(cell.0, cell.1), weight);
     }
 
     /// Takes back one record, which was added. Its classes stay known.
-    pub fn remove(&mut self, actual: &str, predicted: &str) {
-        let count = self.count_mut(actual, predicted);
+    pub fn remove(&mut self, actual: &str, predicted: &str, weight: Weight) {
+        let cell = self.cell(actual, predicted);
+        let count = self.counts.get_mut(&cell).expect("what is taken back was added");
         *count -= 1;
         if *count == 0 {
-            let cell = self.cell(actual, predicted);
             self.counts.remove(&cell);
         }
-    }
-
-    fn count_mut(&mut self, actual: &str, predicted: &str) -> &mut u64 {
-        let cell = self.cell(actual, predicted);
-        self.counts.entry(cell).or_default()
+        self.weights.remove(place(cell.0, cell.1), weight);
     }
 
     fn cell(&mut self, actual: &str, predicted: &str) -> (u16, u16) {
@@ -91,6 +104,10 @@ impl Confusion {
             self.counts.remove(&cell);
             *self.counts.entry((to(cell.0), to(cell.1))).or_default() += count;
         }
+        self.weights.map_places(|at| {
+            let (actual, predicted) = numbers(at);
+            place(to(actual), to(predicted))
+        });
     }
 
     /// Counts all that `from` has counted.
@@ -98,19 +115,30 @@ impl Confusion {
         for (class, _) in from.classes.iter() {
             self.number(class);
         }
-        let mut numbers = vec![OTHER; from.classes.len() + 1];
+        let mut numbers_of = vec![OTHER; from.classes.len() + 1];
         for (class, &number) in from.classes.iter() {
-            numbers[usize::from(number)] = self.classes.get(&**class).copied().unwrap_or(OTHER);
+            numbers_of[usize::from(number)] = self.classes.get(&**class).copied().unwrap_or(OTHER);
         }
         for (&(actual, predicted), count) in &from.counts {
-            let cell = (numbers[usize::from(actual)], numbers[usize::from(predicted)]);
+            let cell = (numbers_of[usize::from(actual)], numbers_of[usize::from(predicted)]);
             *self.counts.entry(cell).or_default() += count;
         }
+        let mut weights = from.weights.clone();
+        let number = |theirs: u16| numbers_of[usize::from(theirs)];
+        weights.map_places(|at| {
+            let (actual, predicted) = numbers(at);
+            place(number(actual), number(predicted))
+        });
+        self.weights.merge(&weights);
+    }
+
+    fn mass(&self, (actual, predicted): (u16, u16), records: u64, is_weighted: bool) -> Mass {
+        self.weights.mass(place(actual, predicted), records, is_weighted)
     }
 
     /// All records.
-    pub fn total(&self) -> u64 {
-        self.counts.values().sum()
+    pub fn total(&self, is_weighted: bool) -> Mass {
+        self.counts.iter().map(|(cell, count)| self.mass(*cell, *count, is_weighted)).sum()
     }
 
     /// Whether a class was counted as `(other)`.
@@ -119,34 +147,40 @@ impl Confusion {
     }
 
     /// What is counted of each class that has a count, by name, `(other)` last.
-    pub fn classes(&self) -> Vec<ClassCounts> {
-        let none = |class| ClassCounts { class, support: 0, predicted: 0, tp: 0 };
+    pub fn classes(&self, is_weighted: bool) -> Vec<ClassCounts> {
+        let nothing = Mass::default();
+        let none = |class| ClassCounts { class, support: nothing, predicted: nothing, tp: nothing };
         let mut all = vec![none(None); self.classes.len() + 1];
         for (class, &number) in self.classes.iter() {
             all[usize::from(number)].class = Some(Arc::clone(class));
         }
         for (&(actual, predicted), count) in &self.counts {
-            all[usize::from(actual)].support += count;
-            all[usize::from(predicted)].predicted += count;
+            let mass = self.mass((actual, predicted), *count, is_weighted);
+            let add = |to: &mut Mass| *to = *to + mass;
+            add(&mut all[usize::from(actual)].support);
+            add(&mut all[usize::from(predicted)].predicted);
             if actual == predicted {
-                all[usize::from(actual)].tp += count;
+                add(&mut all[usize::from(actual)].tp);
             }
         }
-        all.retain(|it| it.support + it.predicted > 0);
+        all.retain(|it| it.support.records + it.predicted.records > 0);
         all.sort_unstable_by(|a, b| order(a.class.as_ref(), b.class.as_ref()));
         all
     }
 
     /// The cells with a count, by the names of true and predicted class, `(other)` last.
-    pub fn cells(&self) -> Vec<Cell> {
+    pub fn cells(&self, is_weighted: bool) -> Vec<Cell> {
         let mut names = vec![None; self.classes.len() + 1];
         for (class, &number) in self.classes.iter() {
             names[usize::from(number)] = Some(Arc::clone(class));
         }
         let name = |number: u16| names[usize::from(number)].clone();
         let cells = self.counts.iter();
-        let mut cells: Vec<_> =
-            cells.map(|(&(actual, by), &count)| (name(actual), name(by), count)).collect();
+        let mut cells: Vec<_> = cells
+            .map(|(&(actual, by), &count)| {
+                (name(actual), name(by), self.mass((actual, by), count, is_weighted))
+            })
+            .collect();
         cells.sort_unstable_by(|a, b| {
             order(a.0.as_ref(), b.0.as_ref()).then_with(|| order(a.1.as_ref(), b.1.as_ref()))
         });
@@ -158,46 +192,68 @@ impl Confusion {
         self.classes.iter().map(|(class, _)| Arc::clone(class)).collect()
     }
 
-    /// The counts, by ascending t * (n + 1) + p: the places of the true and the predicted class among the n
-    /// [`names`](Self::names), that of `(other)` being n.
-    pub fn to_pairs(&self) -> Vec<(u64, u64)> {
+    /// For each number of a class its place in the state: that of its name among the n [`names`](Self::names), n for
+    /// `(other)`.
+    fn places(&self) -> Vec<u64> {
         let size = self.classes.len();
-        let mut places = vec![size; size + 1];
+        let as_u64 = |at: usize| u64::try_from(at).expect("at most 256");
+        let mut places = vec![as_u64(size); size + 1];
         for (place, (_, &number)) in self.classes.iter().enumerate() {
-            places[usize::from(number)] = place;
+            places[usize::from(number)] = as_u64(place);
         }
+        places
+    }
+
+    /// The counts, and the weights, by ascending t * (n + 1) + p: the places of the true and the predicted class among
+    /// the n [`names`](Self::names), that of `(other)` being n.
+    pub fn to_values(&self) -> [Value; 2] {
+        let places = self.places();
+        let size = u64::try_from(places.len()).expect("at most 257");
         let index = |actual: u16, predicted: u16| {
-            let index = places[usize::from(actual)] * (size + 1) + places[usize::from(predicted)];
-            u64::try_from(index).expect("less than 2^32")
+            places[usize::from(actual)] * size + places[usize::from(predicted)]
         };
         let counts = self.counts.iter();
         let mut pairs: Vec<_> =
             counts.map(|(&(actual, by), &count)| (index(actual, by), count)).collect();
         pairs.sort_unstable();
-        pairs
+        let mut weights = self.weights.clone();
+        weights.map_places(|at| {
+            let (actual, predicted) = numbers(at);
+            u32::try_from(index(actual, predicted)).expect("less than 2^17")
+        });
+        [Value::Cells(pairs), weights.to_value()]
     }
 
-    /// What [`names`](Self::names) and [`to_pairs`](Self::to_pairs) gave; none for other values.
-    pub fn restore(names: Vec<Arc<str>>, pairs: &[(u64, u64)]) -> Option<Self> {
+    /// What [`names`](Self::names) and [`to_values`](Self::to_values) gave; none for other values.
+    pub fn restore(
+        names: Vec<Arc<str>>,
+        pairs: &[(u64, u64)],
+        weights: &[(u64, u64)],
+    ) -> Option<Self> {
         let size = u64::try_from(names.len()).ok().filter(|_| names.len() <= MOST_CLASSES)?;
+        let cells = (size + 1) * (size + 1);
         let is_written = pairs.is_sorted_by(|a, b| a.0 < b.0)
-            && pairs.iter().all(|&(at, count)| at < (size + 1) * (size + 1) && count > 0);
+            && pairs.iter().all(|&(at, count)| at < cells && count > 0);
         if !is_written {
             return None;
         }
         let number = |place: u64| {
             u16::try_from(if place == size { 0 } else { place + 1 }).expect("at most 256")
         };
-        let cell =
-            |&(at, count): &(u64, u64)| ((number(at / (size + 1)), number(at % (size + 1))), count);
-        let counts = pairs.iter().map(cell).collect();
-        let place = |at: usize| u16::try_from(at + 1).expect("at most 256");
-        Some(Self { classes: Kept::restore(names, place)?, counts })
+        let cell = |at: u64| (number(at / (size + 1)), number(at % (size + 1)));
+        let counts = pairs.iter().map(|&(at, count)| (cell(at), count)).collect();
+        let mut weights = Weights::from_pairs(weights, u32::try_from(cells).ok()?)?;
+        weights.map_places(|at| {
+            let (actual, predicted) = cell(u64::from(at));
+            place(actual, predicted)
+        });
+        let number = |at: usize| u16::try_from(at + 1).expect("at most 256");
+        Some(Self { classes: Kept::restore(names, number)?, counts, weights })
     }
 
     /// Memory beyond `size_of::<Self>()`, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        self.classes.heap_bytes() + self.counts.allocation_size()
+        self.classes.heap_bytes() + self.counts.allocation_size() + self.weights.heap_bytes()
     }
 }
 
@@ -208,6 +264,6 @@ fn order(left: Option<&Arc<str>>, right: Option<&Arc<str>>) -> std::cmp::Orderin
 
 impl PartialEq for Confusion {
     fn eq(&self, other: &Self) -> bool {
-        self.names() == other.names() && self.to_pairs() == other.to_pairs()
+        self.names() == other.names() && self.to_values() == other.to_values()
     }
 }

@@ -68,7 +68,7 @@ impl Input {
 fn is_additive(column: &Column) -> bool {
     // How many classes have a figure is no count of records.
     let is_count = column.kind == Kind::Count && !column.name.ends_with("_classes");
-    let is_sum = column.name.ends_with("_sum") || column.name.ends_with("_sum_ms");
+    let is_sum = ["_sum", "_sum_ms", "_weight"].iter().any(|end| column.name.ends_with(end));
     is_count || is_sum || EXPECTED_COUNTS.contains(&column.name)
 }
 

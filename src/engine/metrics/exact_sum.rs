@@ -63,6 +63,52 @@ impl ExactSum {
         self.add_product(-a, b);
     }
 
+    /// Adds a finite double so many times.
+    #[inline]
+    pub fn add_times(&mut self, number: f64, times: u64) {
+        match times {
+            1 => self.add(number),
+            _ => Term::of(number).iter().for_each(|term| self.add_term_times(term, times)),
+        }
+    }
+
+    /// Takes back what [`add_times`](Self::add_times) added.
+    #[inline]
+    pub fn remove_times(&mut self, number: f64, times: u64) {
+        self.add_times(-number, times);
+    }
+
+    /// Adds `a` times `b` so many times, as [`add_product`](Self::add_product) does once.
+    #[inline]
+    pub fn add_product_times(&mut self, a: f64, b: f64, times: u64) {
+        match (times, Product::of(a, b)) {
+            (1, product) => self.add_exactly(&product),
+            (_, Product::Exact(term)) => self.add_term_times(&term, times),
+            (_, Product::Tiny(parts)) => {
+                parts.iter().flatten().for_each(|term| self.add_term_times(term, times));
+            }
+        }
+    }
+
+    /// Takes back what [`add_product_times`](Self::add_product_times) added.
+    #[inline]
+    pub fn remove_product_times(&mut self, a: f64, b: f64, times: u64) {
+        self.add_product_times(-a, b, times);
+    }
+
+    /// Adds a term so many times, digit by digit: each is then three digits long.
+    #[cold]
+    fn add_term_times<const N: usize>(&mut self, term: &Term<N>, times: u64) {
+        for (at, digit) in term.digits.iter().enumerate() {
+            let whole = u128::from(digit.unsigned_abs()) * u128::from(times);
+            if whole > 0 {
+                let [low, high] = [low_u64(whole), low_u64(whole >> 64)];
+                let digits = signed([low, low >> 32, high], *digit < 0);
+                self.add_term(&Term { digit: term.digit + at, digits });
+            }
+        }
+    }
+
     /// Adds a product.
     #[inline]
     pub fn add_exactly(&mut self, product: &Product) {

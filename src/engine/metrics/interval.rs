@@ -2,6 +2,8 @@
 
 use super::accumulator::{Column, Kind, Undefined, Value};
 use super::exact_sum::ExactSum;
+use super::weights::Mass;
+pub use super::weights::{number, wide_number};
 
 /// A figure, or why there is none.
 pub type Figure = Result<f64, Undefined>;
@@ -11,57 +13,60 @@ pub type Limits = Result<(f64, f64), Undefined>;
 /// The 97.5 % point of the standard normal distribution.
 pub const Z: f64 = 1.959_963_984_540_054;
 
-/// The double nearest to a count.
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "rounded to nearest")]
-pub fn number(count: u64) -> f64 {
-    count as f64
+/// What is divided by, undefined for this reason where there are no records, and where they weigh nothing.
+pub fn whole(whole: Mass, otherwise: Undefined) -> Result<Mass, Undefined> {
+    match whole {
+        Mass { records: 0, .. } => Err(otherwise),
+        Mass { units: 0, .. } => Err(Undefined::ZeroDenominator),
+        whole => Ok(whole),
+    }
 }
 
-/// The double nearest to a whole number.
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "rounded to nearest")]
-pub fn wide_number(whole: i128) -> f64 {
-    whole as f64
+/// `part / whole`, undefined for this reason where there are no records in `whole`.
+pub fn ratio(part: impl Into<Mass>, all: impl Into<Mass>, otherwise: Undefined) -> Figure {
+    let all = whole(all.into(), otherwise)?;
+    Ok(number(part.into().units) / number(all.units))
 }
 
-/// `part / whole`, undefined for this reason where `whole` is 0.
-pub fn ratio(part: u64, whole: u64, otherwise: Undefined) -> Figure {
-    if whole == 0 { Err(otherwise) } else { Ok(number(part) / number(whole)) }
-}
-
-/// Wilson score interval of k of n (statsmodels `proportion_confint(method="wilson")`); n is at least 1.
-pub fn wilson(k: u64, n: u64) -> (f64, f64) {
-    debug_assert!(0 < n && k <= n, "a proportion of something");
-    let size = number(n);
-    let share = number(k) / size;
+/// Wilson score interval of k of n (statsmodels `proportion_confint(method="wilson")`), n by its effective size; n
+/// weighs something.
+pub fn wilson(k: Mass, n: Mass) -> (f64, f64) {
+    debug_assert!(0 < n.units && k.units <= n.units, "a proportion of something");
+    let size = n.effective();
+    let share = number(k.units) / number(n.units);
     let scale = 1.0 + Z * Z / size;
     let centre = (share + Z * Z / (2.0 * size)) / scale;
     let half = Z * (share * (1.0 - share) / size + Z * Z / (4.0 * size * size)).sqrt() / scale;
     // At the ends the limit is the end itself; rounding must not move it.
-    let lower = if k == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let upper = if k == n { 1.0 } else { (centre + half).min(1.0) };
+    let lower = if k.units == 0 { 0.0 } else { (centre - half).max(0.0) };
+    let upper = if k.units == n.units { 1.0 } else { (centre + half).min(1.0) };
     (lower, upper)
 }
 
-/// [`wilson`], undefined for this reason where n is 0.
-pub fn wilson_limits(k: u64, n: u64, otherwise: Undefined) -> Limits {
-    if n == 0 { Err(otherwise) } else { Ok(wilson(k, n)) }
+/// [`wilson`], undefined as [`ratio`] is.
+pub fn wilson_limits(k: impl Into<Mass>, n: impl Into<Mass>, otherwise: Undefined) -> Limits {
+    Ok(wilson(k.into(), whole(n.into(), otherwise)?))
 }
 
 /// Limits of F1: those of the Jaccard index J = tp / (tp + fp + fn), mapped by 2J / (1 + J).
-pub fn f1_limits(tp: u64, fp: u64, fn_: u64) -> Limits {
+pub fn f1_limits(tp: Mass, fp: Mass, fn_: Mass) -> Limits {
     let (lower, upper) = wilson_limits(tp, tp + fp + fn_, Undefined::ZeroDenominator)?;
     let map = |jaccard: f64| 2.0 * jaccard / (1.0 + jaccard);
     Ok((map(lower), map(upper)))
 }
 
-/// Limits of the mean of two independent proportions from the Wilson limits of each (MOVER, Zou and Donner 2008).
-pub fn mean_of_two(a: (u64, u64), b: (u64, u64)) -> (f64, f64) {
-    let (p, q) = (number(a.0) / number(a.1), number(b.0) / number(b.1));
-    let (p_limits, q_limits) = (wilson(a.0, a.1), wilson(b.0, b.1));
+/// The mean of two independent proportions, and its limits from the Wilson limits of each (MOVER, Zou and Donner
+/// 2008). Undefined where one has no records, or none that weigh anything.
+pub fn mean_of_two(a: (Mass, Mass), b: (Mass, Mass)) -> Result<(f64, (f64, f64)), Undefined> {
+    let of = |(part, all): (Mass, Mass)| {
+        let all = whole(all, Undefined::OneClass)?;
+        Ok((number(part.units) / number(all.units), wilson(part, all)))
+    };
+    let ((p, p_limits), (q, q_limits)) = (of(a)?, of(b)?);
     let mean = f64::midpoint(p, q);
     let below = libm::hypot(p - p_limits.0, q - q_limits.0) / 2.0;
     let above = libm::hypot(p_limits.1 - p, q_limits.1 - q) / 2.0;
-    ((mean - below).max(0.0), (mean + above).min(1.0))
+    Ok((mean, ((mean - below).max(0.0), (mean + above).min(1.0))))
 }
 
 /// Normal limits of a figure in 0..=1 with this standard error.
@@ -81,18 +86,29 @@ pub fn logit(figure: f64, positives: u64) -> Limits {
     Ok((back(centre - half), back(centre + half)))
 }
 
+/// The mean of n terms from their sum, undefined as [`ratio`] is.
+pub fn mean(n: Mass, sum: &ExactSum, otherwise: Undefined) -> Figure {
+    Ok(sum.mean(whole(n, otherwise)?.units))
+}
+
 /// Normal limits of a mean of n terms, from their sum and sum of squares, not clipped (scipy `norm.interval` with the
-/// standard error of the mean).
-pub fn mean_limits(n: u64, sum: &ExactSum, squares: &ExactSum) -> Limits {
-    if n < 2 {
+/// standard error of the mean). Of weighted ones the variance is that of their weighted distribution, and the size the
+/// effective one.
+pub fn mean_limits(n: Mass, sum: &ExactSum, squares: &ExactSum) -> Limits {
+    if n.records < 2 {
         return Err(Undefined::TooFewSamples);
     }
-    let spread = ExactSum::covariance(n, squares, sum, sum);
+    let whole = whole(n, Undefined::ZeroDenominator)?;
+    let size = whole.effective();
+    if size <= 1.0 {
+        return Err(Undefined::TooFewSamples);
+    }
+    let spread = ExactSum::covariance(whole.units, squares, sum, sum);
     if spread <= 0.0 {
         return Err(Undefined::ZeroVariance);
     }
-    let half = Z * (spread / (number(n) - 1.0)).sqrt();
-    let mean = sum.mean(n);
+    let half = Z * (spread / (size - 1.0)).sqrt();
+    let mean = sum.mean(whole.units);
     Ok((mean - half, mean + half))
 }
 

@@ -6,6 +6,7 @@ pub mod reference;
 pub mod method;
 pub mod accumulator;
 pub mod dictionary;
+pub mod weights;
 pub mod interval;
 pub mod ranking;
 mod stored;
@@ -190,7 +191,7 @@ impl Families {
         }
         if let Some(calibration) = self.calibration.get() {
             rows.push((MetricTable::Calibration, figures_of(calibration, context)));
-            let bins = calibration.bin_rows().into_iter();
+            let bins = calibration.bin_rows(context).into_iter();
             rows.extend(bins.map(|row| (MetricTable::CalibrationBins, row)));
         }
         if let Some(regression) = self.regression.get().filter(|it| it.inferences() > 0) {
@@ -198,9 +199,9 @@ impl Families {
         }
         if let Some(multiclass) = self.multiclass.get().filter(|it| it.inferences() > 0) {
             rows.push((MetricTable::QualityMulticlass, figures_of(multiclass, context)));
-            let classes = multiclass.class_rows().into_iter();
+            let classes = multiclass.class_rows(context).into_iter();
             rows.extend(classes.map(|row| (MetricTable::QualityClasses, row)));
-            let cells = multiclass.confusion_rows().into_iter();
+            let cells = multiclass.confusion_rows(context).into_iter();
             rows.extend(cells.map(|row| (MetricTable::Confusion, row)));
         }
         if let Some(estimate) = self.estimate.get() {

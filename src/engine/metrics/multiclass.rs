@@ -7,12 +7,13 @@ use super::binary::{log_loss, loss_mean};
 use super::confusion::{ClassCounts, Confusion};
 use super::exact_sum::ExactSum;
 use super::interval::{
-    Figure, cells, count, f1_limits, figure, normal, number, put, put_with_limits, ratio, sum,
-    wide_number, wilson_limits,
+    Figure, cells, count, f1_limits, figure, mean, normal, number, plain, put, put_with_limits,
+    ratio, sum, wide_number, wilson_limits,
 };
 use super::one_vs_rest::OneVsRest;
 use super::ranking::Ranking;
 use super::stored::Stored;
+use super::weights::{Mass, Weight, Weights, times};
 use crate::engine::names::OTHER;
 
 /// What one inference of a multiclass model, or its winning label, adds.
@@ -28,6 +29,8 @@ pub enum MulticlassInput<'a> {
         actual: &'a str,
         /// Probability by class, each class once; empty where it has none. A class without one has 0.
         scores: &'a [(&'a str, f64)],
+        /// What the label weighs, where the model uses weights.
+        weight: Weight,
     },
 }
 
@@ -45,7 +48,15 @@ pub struct Multiclass {
     /// Records whose true class is among the 2, 3 or 5 of greatest score.
     hits: [u64; 3],
     one_vs_rest: OneVsRest,
+    /// Of the correct ones, the scored ones, and of each of `hits`.
+    weights: Weights,
 }
+
+/// The places of weights.
+const CORRECT: u32 = 0;
+const SCORED: u32 = 1;
+const HITS: u32 = 2;
+const PLACES: u32 = 5;
 
 /// The ranks up to which hits are counted.
 const TOP: [u64; 3] = [2, 3, 5];
@@ -79,43 +90,51 @@ impl Multiclass {
         self.inferences
     }
 
-    fn add_scores(&mut self, actual: &str, scores: &[(&str, f64)]) {
-        let losses = Losses::of(actual, scores);
+    fn add_scores(&mut self, actual: &str, scores: &[(&str, f64)], weight: Weight) {
+        let (losses, times) = (Losses::of(actual, scores), times(weight));
         self.scored += 1;
-        self.log_loss.add(losses.log);
-        self.log_loss_squares.add_product(losses.log, losses.log);
+        self.weights.add(SCORED, weight);
+        self.log_loss.add_times(losses.log, times);
+        self.log_loss_squares.add_product_times(losses.log, losses.log, times);
         self.log_loss_clipped += u64::from(losses.is_clipped);
-        for (hits, top) in self.hits.iter_mut().zip(TOP) {
-            *hits += u64::from(losses.rank <= top);
+        for ((hits, place), top) in self.hits.iter_mut().zip(HITS..).zip(TOP) {
+            if losses.rank <= top {
+                *hits += 1;
+                self.weights.add(place, weight);
+            }
         }
         for (class, score) in with_actual(scores, actual, &losses) {
             let positive = class == actual;
             let distance = score - f64::from(u8::from(positive));
-            self.brier.add_product(distance, distance);
-            self.one_vs_rest.add(class, score, positive);
+            self.brier.add_product_times(distance, distance, times);
+            self.one_vs_rest.add(class, score, positive, times);
         }
     }
 
-    fn remove_scores(&mut self, actual: &str, scores: &[(&str, f64)]) {
-        let losses = Losses::of(actual, scores);
+    fn remove_scores(&mut self, actual: &str, scores: &[(&str, f64)], weight: Weight) {
+        let (losses, times) = (Losses::of(actual, scores), times(weight));
         self.scored -= 1;
-        self.log_loss.remove(losses.log);
-        self.log_loss_squares.remove_product(losses.log, losses.log);
+        self.weights.remove(SCORED, weight);
+        self.log_loss.remove_times(losses.log, times);
+        self.log_loss_squares.remove_product_times(losses.log, losses.log, times);
         self.log_loss_clipped -= u64::from(losses.is_clipped);
-        for (hits, top) in self.hits.iter_mut().zip(TOP) {
-            *hits -= u64::from(losses.rank <= top);
+        for ((hits, place), top) in self.hits.iter_mut().zip(HITS..).zip(TOP) {
+            if losses.rank <= top {
+                *hits -= 1;
+                self.weights.remove(place, weight);
+            }
         }
         for (class, score) in with_actual(scores, actual, &losses) {
             let positive = class == actual;
             let distance = score - f64::from(u8::from(positive));
-            self.brier.remove_product(distance, distance);
-            self.one_vs_rest.remove(class, score, positive);
+            self.brier.remove_product_times(distance, distance, times);
+            self.one_vs_rest.remove(class, score, positive, times);
         }
     }
 
     /// A figure of all classes, which a cap makes inexact.
-    fn of_classes(&self, n: u64, figure: impl FnOnce() -> Figure) -> Figure {
-        match n {
+    fn of_classes(&self, n: Mass, figure: impl FnOnce() -> Figure) -> Figure {
+        match n.records {
             0 => Err(Undefined::NoLabels),
             _ if self.confusion.is_capped() => Err(Undefined::Capped),
             _ => figure(),
@@ -123,110 +142,154 @@ impl Multiclass {
     }
 
     /// Columns `n` to `mcc`.
-    fn put_decisions(&self, out: &mut Vec<Value>) {
-        let (n, classes) = (self.confusion.total(), self.confusion.classes());
-        out.extend([n, self.correct].map(Value::Count));
-        let limits = wilson_limits(self.correct, n, Undefined::NoLabels);
-        put_with_limits(out, ratio(self.correct, n, Undefined::NoLabels), limits);
+    fn put_decisions(&self, weighted: bool, out: &mut Vec<Value>) {
+        let (n, classes) = (self.confusion.total(weighted), self.confusion.classes(weighted));
+        let correct = self.weights.mass(CORRECT, self.correct, weighted);
+        out.extend([n.records, correct.records].map(Value::Count));
+        let limits = wilson_limits(correct, n, Undefined::NoLabels);
+        put_with_limits(out, ratio(correct, n, Undefined::NoLabels), limits);
         let of = [precision, recall, f1];
         let defined = of.map(|of| -> Vec<_> {
             let classes = classes.iter().filter(|it| it.class.is_some());
-            classes.filter_map(|it| Some((of(it).ok()?, it.support))).collect()
+            classes.filter_map(|it| Some((of(it).ok()?, it.support.units))).collect()
         });
         for figures in &defined {
             let sum: f64 = figures.iter().map(|(figure, _)| figure).sum();
             let count = u64::try_from(figures.len()).expect("a count fits u64");
-            put(out, self.of_classes(n, || Ok(sum / number(count))));
+            let mean = || match count {
+                0 => Err(Undefined::ZeroDenominator),
+                count => Ok(sum / number(count)),
+            };
+            put(out, self.of_classes(n, mean));
             out.push(Value::Count(count));
         }
         for figures in &defined {
-            let sum: f64 = figures.iter().map(|(figure, weight)| figure * number(*weight)).sum();
-            let weight: u64 = figures.iter().map(|(_, weight)| weight).sum();
-            let mean = || match weight {
+            let sum: f64 = figures.iter().map(|(figure, support)| figure * number(*support)).sum();
+            let support: u64 = figures.iter().map(|(_, support)| support).sum();
+            let mean = || match support {
                 0 => Err(Undefined::ZeroDenominator),
-                weight => Ok(sum / number(weight)),
+                support => Ok(sum / number(support)),
             };
             put(out, self.of_classes(n, mean));
         }
-        put(out, self.mcc(n, &classes));
+        put(out, self.mcc(n, correct, &classes));
     }
 
     /// Matthews correlation of several classes (Gorodkin 2004, scikit-learn `matthews_corrcoef`, which says 0 where it is
     /// undefined).
-    fn mcc(&self, n: u64, classes: &[ClassCounts]) -> Figure {
+    fn mcc(&self, n: Mass, correct: Mass, classes: &[ClassCounts]) -> Figure {
         if self.confusion.is_capped() {
             return Err(Undefined::Capped);
         }
-        let sum = |of: fn(&ClassCounts) -> [u64; 2]| -> i128 {
+        let sum = |of: fn(&ClassCounts) -> [Mass; 2]| -> i128 {
             let terms = classes.iter().map(of);
-            terms.map(|[a, b]| i128::from(a) * i128::from(b)).sum()
+            terms.map(|[a, b]| i128::from(a.units) * i128::from(b.units)).sum()
         };
-        let square = i128::from(n) * i128::from(n);
-        let predicted = wide_number(square - sum(|it| [it.predicted, it.predicted])).sqrt();
-        let actual = wide_number(square - sum(|it| [it.support, it.support])).sqrt();
+        let n = i128::from(n.units);
+        let predicted = wide_number(n * n - sum(|it| [it.predicted, it.predicted])).sqrt();
+        let actual = wide_number(n * n - sum(|it| [it.support, it.support])).sqrt();
         if predicted == 0.0 || actual == 0.0 {
             return Err(Undefined::ZeroDenominator);
         }
-        let both = i128::from(self.correct) * i128::from(n) - sum(|it| [it.predicted, it.support]);
+        let both = i128::from(correct.units) * n - sum(|it| [it.predicted, it.support]);
         Ok((wide_number(both) / predicted / actual).clamp(-1.0, 1.0))
     }
 
+    /// Records with scores.
+    fn scored(&self, weighted: bool) -> Mass {
+        self.weights.mass(SCORED, self.scored, weighted)
+    }
+
+    /// Records whose true class is among the 2, 3 or 5 of greatest score.
+    fn hits(&self, weighted: bool) -> [Mass; 3] {
+        let mut places = (HITS..).zip(self.hits);
+        std::array::from_fn(|_| {
+            let (place, hits) = places.next().expect("three of them");
+            self.weights.mass(place, hits, weighted)
+        })
+    }
+
     /// Columns `n_scored` to `auroc_ovr_classes`.
-    fn put_scores(&self, out: &mut Vec<Value>) {
-        let n = self.scored;
-        out.push(Value::Count(n));
-        let (mean, limits) = loss_mean(n, &self.log_loss, &self.log_loss_squares);
-        put_with_limits(out, mean, limits);
+    fn put_scores(&self, weighted: bool, out: &mut Vec<Value>) {
+        let n = self.scored(weighted);
+        out.push(Value::Count(n.records));
+        let (loss, limits) = loss_mean(n, &self.log_loss, &self.log_loss_squares);
+        put_with_limits(out, loss, limits);
         out.push(Value::Count(self.log_loss_clipped));
-        put(out, if n == 0 { Err(Undefined::NoScores) } else { Ok(self.brier.mean(n)) });
-        for hits in self.hits {
-            out.push(Value::Count(hits));
+        put(out, mean(n, &self.brier, Undefined::NoScores));
+        for hits in self.hits(weighted) {
+            out.push(Value::Count(hits.records));
             let limits = wilson_limits(hits, n, Undefined::NoScores);
             put_with_limits(out, ratio(hits, n, Undefined::NoScores), limits);
         }
-        let (mean, classes) = self.one_vs_rest.macro_auroc(n);
-        put(out, mean);
+        let (mean, classes) = self.one_vs_rest.macro_auroc(n.units);
+        let none = if n.records == 0 { Undefined::NoScores } else { Undefined::ZeroDenominator };
+        put(out, if n.units == 0 { Err(none) } else { mean });
         out.push(Value::Count(classes));
     }
 
+    /// Columns `n_weight` to `n_eff`.
+    fn put_weights(&self, weighted: bool, out: &mut Vec<Value>) {
+        let n = self.confusion.total(weighted);
+        let correct = self.weights.mass(CORRECT, self.correct, weighted);
+        for mass in [n, correct, self.scored(weighted)].into_iter().chain(self.hits(weighted)) {
+            put(out, Ok(mass.weight()));
+        }
+        put(out, Ok(n.effective()));
+    }
+
     /// The rows of `quality_classes`: each class that is a true or a predicted one, by name, `(other)` last.
-    pub fn class_rows(&self) -> Vec<Vec<Value>> {
+    pub fn class_rows(&self, context: &FigureContext<'_>) -> Vec<Vec<Value>> {
         let mut rows = Vec::new();
-        let (mut tp_known, classes) = (0, self.confusion.classes());
+        let classes = self.confusion.classes(context.weighted);
+        let known = classes.iter().filter(|it| it.class.is_some());
+        let tp_known: Mass = known.map(|it| it.tp).sum();
+        // Whether one class kept out was predicted as another is known only of all together.
+        let tp_other = self.weights.mass(CORRECT, self.correct, context.weighted) - tp_known;
         for counts in &classes {
+            let ClassCounts { support, predicted, tp, .. } = *counts;
+            let tp = if counts.class.is_some() { tp } else { tp_other };
+            let masses = [support, predicted, tp];
             let mut out = vec![name(counts.class.as_ref())];
+            out.extend(masses.map(|mass| Value::Count(mass.records)));
             if let Some(class) = &counts.class {
-                tp_known += counts.tp;
                 put_class(counts, &mut out);
-                self.put_ranking(class, &mut out);
+                self.put_ranking(class, context.weighted, &mut out);
             } else {
-                // Whether one class kept out was predicted as another is known only of all together.
-                let tp = self.correct - tp_known;
-                out.extend([counts.support, counts.predicted, tp].map(Value::Count));
-                out.resize(CLASS_FIGURES.len(), Value::Figure(Err(Undefined::Capped)));
+                let figures = CLASS_FIGURES.len() - masses.len();
+                out.resize(figures, Value::Figure(Err(Undefined::Capped)));
             }
+            out.extend(masses.map(|mass| Value::Figure(Ok(mass.weight()))));
             rows.push(out);
         }
         rows
     }
 
-    fn put_ranking(&self, class: &str, out: &mut Vec<Value>) {
-        let ranking = self.one_vs_rest.ranking(class, self.scored);
+    fn put_ranking(&self, class: &str, weighted: bool, out: &mut Vec<Value>) {
+        let n = self.scored(weighted);
+        let ranking = match n {
+            Mass { records: 1.., units: 0, .. } => Err(Undefined::ZeroDenominator),
+            n => self.one_vs_rest.ranking(class, n.units),
+        };
         let of = |figure: fn(&Ranking) -> Figure| {
             ranking.as_ref().map_err(|reason| *reason).and_then(figure)
         };
         let auroc = of(Ranking::auroc);
-        let error = of(Ranking::auroc_standard_error);
-        put_with_limits(out, auroc, auroc.and_then(|figure| Ok(normal(figure, error?))));
+        let error = || match weighted {
+            true => Err(Undefined::Weighted),
+            false => of(Ranking::auroc_standard_error),
+        };
+        put_with_limits(out, auroc, auroc.and_then(|figure| Ok(normal(figure, error()?))));
         put(out, of(Ranking::auroc_error_bound));
     }
 
     /// The rows of `confusion`: the cells with a count, by name, `(other)` last.
-    pub fn confusion_rows(&self) -> Vec<Vec<Value>> {
-        let row = |(actual, predicted, n): (Option<Arc<str>>, Option<Arc<str>>, u64)| {
-            vec![name(actual.as_ref()), name(predicted.as_ref()), Value::Count(n)]
+    pub fn confusion_rows(&self, context: &FigureContext<'_>) -> Vec<Vec<Value>> {
+        let row = |(actual, predicted, n): (Option<Arc<str>>, Option<Arc<str>>, Mass)| {
+            let [actual, predicted] = [name(actual.as_ref()), name(predicted.as_ref())];
+            vec![actual, predicted, Value::Count(n.records), Value::Figure(Ok(n.weight()))]
         };
-        self.confusion.cells().into_iter().map(row).collect()
+        self.confusion.cells(context.weighted).into_iter().map(row).collect()
     }
 }
 
@@ -253,13 +316,12 @@ fn recall(of: &ClassCounts) -> Figure {
 }
 
 fn f1(of: &ClassCounts) -> Figure {
-    ratio(2 * of.tp, of.predicted + of.support, Undefined::ZeroDenominator)
+    ratio(of.tp + of.tp, of.predicted + of.support, Undefined::ZeroDenominator)
 }
 
-/// Columns `support` to `f1_upper`.
+/// Columns `precision` to `f1_upper`.
 fn put_class(of: &ClassCounts, out: &mut Vec<Value>) {
     let ClassCounts { support, predicted, tp, .. } = *of;
-    out.extend([support, predicted, tp].map(Value::Count));
     let limits = |whole| wilson_limits(tp, whole, Undefined::ZeroDenominator);
     put_with_limits(out, precision(of), limits(predicted));
     put_with_limits(out, recall(of), limits(support));
@@ -289,6 +351,9 @@ pub const CLASS_FIGURES: &[Column] = &[
     figure("auroc_lower", "Lower limit of the 95 % interval of auroc (DeLong)."),
     figure("auroc_upper", "Upper limit of the 95 % interval of auroc (DeLong)."),
     figure("auroc_error_bound", "Greatest difference of auroc to that of the raw scores."),
+    plain("support_weight", "Sum of the label weights over support; support where ignored."),
+    plain("predicted_weight", "Sum of the label weights over predicted."),
+    plain("tp_weight", "Sum of the label weights over tp."),
 ];
 
 /// The columns of `confusion`, its keys first.
@@ -296,6 +361,7 @@ pub const CONFUSION_FIGURES: &[Column] = &[
     text("true_class", "The label's class; (other) beyond the cap on classes."),
     text("predicted_class", "The predicted class; (other) beyond the cap on classes."),
     count("n", "Labelled inferences of this true and predicted class."),
+    plain("n_weight", "Sum of the label weights over n; n itself where weights are ignored."),
 ];
 
 impl Accumulator for Multiclass {
@@ -325,6 +391,14 @@ impl Accumulator for Multiclass {
         cells("class_positive_cells", "Scores of true classes, by class and score cell."),
         cells("class_negative_cells", "Scores of other classes, by class and score cell."),
         count("scores_kept_out", "Scores of classes beyond the cap."),
+        cells(
+            "confusion_weight_cells",
+            "Label weights, where the model uses them, by true and predicted class.",
+        ),
+        cells(
+            "multiclass_weight_cells",
+            "Label weights, where the model uses them, by other count.",
+        ),
     ];
 
     const FIGURES: &'static [Column] = &[
@@ -363,18 +437,28 @@ impl Accumulator for Multiclass {
         figure("top_5_accuracy_upper", "Upper limit of its 95 % interval (Wilson)."),
         figure("auroc_ovr_macro", "Mean of the AUROC of each class against the rest."),
         count("auroc_ovr_classes", "Classes with an AUROC."),
+        plain("n_weight", "Sum of the label weights over n; n itself where weights are ignored."),
+        plain("correct_weight", "Sum of the label weights over correct."),
+        plain("n_scored_weight", "Sum of the label weights over n_scored."),
+        plain("top_2_hits_weight", "Sum of the label weights over top_2_hits."),
+        plain("top_3_hits_weight", "Sum of the label weights over top_3_hits."),
+        plain("top_5_hits_weight", "Sum of the label weights over top_5_hits."),
+        plain("n_eff", "Effective sample size (Kish): n_weight^2 / sum of the squared weights."),
     ];
 
     fn add(&mut self, input: &Self::Input<'_>) {
         match *input {
             MulticlassInput::Inference => self.inferences += 1,
-            MulticlassInput::Labelled { predicted, actual, scores } => {
+            MulticlassInput::Labelled { predicted, actual, scores, weight } => {
                 if let Some(predicted) = predicted {
-                    self.confusion.add(actual, predicted);
-                    self.correct += u64::from(actual == predicted);
+                    self.confusion.add(actual, predicted, weight);
+                    if actual == predicted {
+                        self.correct += 1;
+                        self.weights.add(CORRECT, weight);
+                    }
                 }
                 if !scores.is_empty() {
-                    self.add_scores(actual, scores);
+                    self.add_scores(actual, scores, weight);
                 }
             }
         }
@@ -383,13 +467,16 @@ impl Accumulator for Multiclass {
     fn remove(&mut self, input: &Self::Input<'_>) {
         match *input {
             MulticlassInput::Inference => self.inferences -= 1,
-            MulticlassInput::Labelled { predicted, actual, scores } => {
+            MulticlassInput::Labelled { predicted, actual, scores, weight } => {
                 if let Some(predicted) = predicted {
-                    self.confusion.remove(actual, predicted);
-                    self.correct -= u64::from(actual == predicted);
+                    self.confusion.remove(actual, predicted, weight);
+                    if actual == predicted {
+                        self.correct -= 1;
+                        self.weights.remove(CORRECT, weight);
+                    }
                 }
                 if !scores.is_empty() {
-                    self.remove_scores(actual, scores);
+                    self.remove_scores(actual, scores, weight);
                 }
             }
         }
@@ -408,30 +495,30 @@ impl Accumulator for Multiclass {
             *hits += more;
         }
         self.one_vs_rest.merge(&other.one_vs_rest);
+        self.weights.merge(&other.weights);
     }
 
     fn state(&self, out: &mut Vec<Value>) {
         out.extend([self.inferences, self.correct].map(Value::Count));
         out.push(Value::Names(self.confusion.names()));
-        out.push(Value::Cells(self.confusion.to_pairs()));
+        let [counts, weights] = self.confusion.to_values();
+        out.push(counts);
         out.push(Value::Count(self.scored));
         out.extend([&self.log_loss, &self.log_loss_squares].map(|sum| Value::Sum(sum.clone())));
         out.push(Value::Count(self.log_loss_clipped));
         out.push(Value::Sum(self.brier.clone()));
         out.extend(self.hits.map(Value::Count));
         self.one_vs_rest.state(out);
+        out.extend([weights, self.weights.to_value()]);
     }
 
     fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
+        let (inferences, correct) = (stored.count()?, stored.count()?);
+        let (classes, confusion) = (stored.names()?, stored.pairs()?);
         Ok(Self {
-            inferences: stored.count()?,
-            correct: stored.count()?,
-            confusion: {
-                let (names, cells) = (stored.names()?, stored.pairs()?);
-                let malformed = StateError::Malformed("confusion_cells");
-                Confusion::restore(names, &cells).ok_or(malformed)?
-            },
+            inferences,
+            correct,
             scored: stored.count()?,
             log_loss: stored.sum()?,
             log_loss_squares: stored.sum()?,
@@ -444,12 +531,19 @@ impl Accumulator for Multiclass {
                 let malformed = StateError::Malformed("scored_classes");
                 OneVsRest::restore(names, &positives, &negatives, other).ok_or(malformed)?
             },
+            confusion: {
+                let weights = stored.pairs()?;
+                let malformed = StateError::Malformed("confusion_cells");
+                Confusion::restore(classes, &confusion, &weights).ok_or(malformed)?
+            },
+            weights: stored.weights(PLACES)?,
         })
     }
 
-    fn figures(&self, _: &FigureContext<'_>, out: &mut Vec<Value>) {
-        self.put_decisions(out);
-        self.put_scores(out);
+    fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>) {
+        self.put_decisions(context.weighted, out);
+        self.put_scores(context.weighted, out);
+        self.put_weights(context.weighted, out);
     }
 
     fn heap_bytes(&self) -> usize {
@@ -457,5 +551,6 @@ impl Accumulator for Multiclass {
         self.confusion.heap_bytes()
             + self.one_vs_rest.heap_bytes()
             + sums.map(ExactSum::heap_bytes).iter().sum::<usize>()
+            + self.weights.heap_bytes()
     }
 }

@@ -1,4 +1,5 @@
 //! Each class against the rest: the scores of labelled records on the score lattice, for a capped number of classes.
+//! Where label weights are used, a record is counted as often as it has units of weight.
 
 use std::sync::Arc;
 
@@ -39,23 +40,23 @@ pub struct OneVsRest {
 }
 
 impl OneVsRest {
-    /// Adds the score that a labelled record gives a class; `positive` says that it is the true one.
-    pub fn add(&mut self, class: &str, score: f64, positive: bool) {
+    /// Adds the score that so many equal labelled records give a class; `positive` says that it is the true one.
+    pub fn add(&mut self, class: &str, score: f64, positive: bool, times: u64) {
         let Self { classes, other } = self;
         let mut fallen = 0;
         match classes.at(&CLASSES, class, |scored| fallen = scored.total()) {
-            Some(scored) => scored.of(positive).add(score_cell(score)),
-            None => *other += 1,
+            Some(scored) => scored.of(positive).add_count(score_cell(score), times),
+            None => *other += times,
         }
         *other += fallen;
     }
 
     /// Takes back what was added. The class stays known.
-    pub fn remove(&mut self, class: &str, score: f64, positive: bool) {
+    pub fn remove(&mut self, class: &str, score: f64, positive: bool, times: u64) {
         let Self { classes, other } = self;
         match classes.at(&CLASSES, class, |_| unreachable!("what is taken back was added")) {
-            Some(scored) => scored.of(positive).remove(score_cell(score)),
-            None => *other -= 1,
+            Some(scored) => scored.of(positive).remove_count(score_cell(score), times),
+            None => *other -= times,
         }
     }
 

@@ -4,9 +4,10 @@ use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefin
 use super::exact_sum::ExactSum;
 use super::histogram::{ABS_ERROR, Cells};
 use super::interval::{
-    Figure, cells, count, figure, mean_limits, plain, put, put_with_limits, sum,
+    Figure, cells, count, figure, mean, mean_limits, plain, put, put_with_limits, sum, whole,
 };
 use super::stored::Stored;
+use super::weights::{Mass, Weight, Weights, one, times};
 
 /// What one inference of a regression model, or its winning label, adds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +20,8 @@ pub enum RegressionInput {
         predicted: f64,
         /// The label.
         actual: f64,
+        /// What the label weighs, where the model uses weights.
+        weight: Weight,
     },
 }
 
@@ -43,7 +46,15 @@ pub struct Regression {
     relative_n: u64,
     log_error_squares: ExactSum,
     log_n: u64,
+    /// Of all pairs, those with a relative error, those with a logarithmic one.
+    weights: Weights,
 }
+
+/// The places of weights.
+const ALL: u32 = 0;
+const RELATIVE: u32 = 1;
+const LOGARITHMIC: u32 = 2;
+const PLACES: u32 = 3;
 
 /// The terms of one pair, beside the two numbers themselves.
 struct Terms {
@@ -72,47 +83,53 @@ impl Regression {
         self.inferences
     }
 
-    fn add_pair(&mut self, predicted: f64, actual: f64) {
-        let terms = Terms::of(predicted, actual);
+    fn add_pair(&mut self, predicted: f64, actual: f64, weight: Weight) {
+        let (terms, times) = (Terms::of(predicted, actual), times(weight));
         self.n += 1;
-        self.label.add(actual);
-        self.label_squares.add_product(actual, actual);
-        self.prediction.add(predicted);
-        self.prediction_squares.add_product(predicted, predicted);
-        self.products.add_product(predicted, actual);
-        self.error.add(terms.error);
-        self.error_squares.add_product(terms.error, terms.error);
-        self.abs_error.add(terms.error.abs());
-        self.abs_error_cells.add(ABS_ERROR.cell(terms.error));
+        self.weights.add(ALL, weight);
+        self.label.add_times(actual, times);
+        self.label_squares.add_product_times(actual, actual, times);
+        self.prediction.add_times(predicted, times);
+        self.prediction_squares.add_product_times(predicted, predicted, times);
+        self.products.add_product_times(predicted, actual, times);
+        self.error.add_times(terms.error, times);
+        self.error_squares.add_product_times(terms.error, terms.error, times);
+        self.abs_error.add_times(terms.error.abs(), times);
+        self.abs_error_cells.add_count(ABS_ERROR.cell(terms.error), times);
         if let Some(error) = terms.relative_error {
-            self.relative_error.add(error);
+            self.relative_error.add_times(error, times);
             self.relative_n += 1;
+            self.weights.add(RELATIVE, weight);
         }
         if let Some(error) = terms.log_error {
-            self.log_error_squares.add_product(error, error);
+            self.log_error_squares.add_product_times(error, error, times);
             self.log_n += 1;
+            self.weights.add(LOGARITHMIC, weight);
         }
     }
 
-    fn remove_pair(&mut self, predicted: f64, actual: f64) {
-        let terms = Terms::of(predicted, actual);
+    fn remove_pair(&mut self, predicted: f64, actual: f64, weight: Weight) {
+        let (terms, times) = (Terms::of(predicted, actual), times(weight));
         self.n -= 1;
-        self.label.remove(actual);
-        self.label_squares.remove_product(actual, actual);
-        self.prediction.remove(predicted);
-        self.prediction_squares.remove_product(predicted, predicted);
-        self.products.remove_product(predicted, actual);
-        self.error.remove(terms.error);
-        self.error_squares.remove_product(terms.error, terms.error);
-        self.abs_error.remove(terms.error.abs());
-        self.abs_error_cells.remove(ABS_ERROR.cell(terms.error));
+        self.weights.remove(ALL, weight);
+        self.label.remove_times(actual, times);
+        self.label_squares.remove_product_times(actual, actual, times);
+        self.prediction.remove_times(predicted, times);
+        self.prediction_squares.remove_product_times(predicted, predicted, times);
+        self.products.remove_product_times(predicted, actual, times);
+        self.error.remove_times(terms.error, times);
+        self.error_squares.remove_product_times(terms.error, terms.error, times);
+        self.abs_error.remove_times(terms.error.abs(), times);
+        self.abs_error_cells.remove_count(ABS_ERROR.cell(terms.error), times);
         if let Some(error) = terms.relative_error {
-            self.relative_error.remove(error);
+            self.relative_error.remove_times(error, times);
             self.relative_n -= 1;
+            self.weights.remove(RELATIVE, weight);
         }
         if let Some(error) = terms.log_error {
-            self.log_error_squares.remove_product(error, error);
+            self.log_error_squares.remove_product_times(error, error, times);
             self.log_n -= 1;
+            self.weights.remove(LOGARITHMIC, weight);
         }
     }
 
@@ -131,33 +148,28 @@ impl Regression {
         ]
     }
 
-    /// A figure of all pairs; undefined without any.
-    fn of_pairs(&self, figure: impl FnOnce() -> Figure) -> Figure {
-        if self.n == 0 { Err(Undefined::NoLabels) } else { figure() }
-    }
-
     /// The variance of labels or predictions, in population form; of one pair there is none.
-    fn spread(&self, numbers: &ExactSum, squares: &ExactSum) -> Figure {
-        if self.n < 2 {
+    fn spread(n: Mass, numbers: &ExactSum, squares: &ExactSum) -> Figure {
+        if n.records < 2 {
             return Err(Undefined::TooFewSamples);
         }
-        let spread = ExactSum::covariance(self.n, squares, numbers, numbers);
+        let spread = ExactSum::covariance(n.units, squares, numbers, numbers);
         if spread > 0.0 { Ok(spread) } else { Err(Undefined::ZeroVariance) }
     }
 
     /// Coefficient of determination: 1 - sum(e^2) / sum((y - mean y)^2) (scikit-learn `r2_score`). Where the labels'
     /// variance is so small that the quotient is no double, it counts as 0.
-    fn r2(&self) -> Figure {
+    fn r2(&self, n: Mass) -> Figure {
         let r2 = 1.0
-            - self.error_squares.mean(self.n) / self.spread(&self.label, &self.label_squares)?;
+            - self.error_squares.mean(n.units) / Self::spread(n, &self.label, &self.label_squares)?;
         if r2.is_finite() { Ok(r2) } else { Err(Undefined::ZeroVariance) }
     }
 
     /// Correlation of predictions and labels (Pearson).
-    fn pearson(&self) -> Figure {
-        let labels = self.spread(&self.label, &self.label_squares)?.sqrt();
-        let predictions = self.spread(&self.prediction, &self.prediction_squares)?.sqrt();
-        let both = ExactSum::covariance(self.n, &self.products, &self.prediction, &self.label);
+    fn pearson(&self, n: Mass) -> Figure {
+        let labels = Self::spread(n, &self.label, &self.label_squares)?.sqrt();
+        let predictions = Self::spread(n, &self.prediction, &self.prediction_squares)?.sqrt();
+        let both = ExactSum::covariance(n.units, &self.products, &self.prediction, &self.label);
         Ok((both / labels / predictions).clamp(-1.0, 1.0))
     }
 
@@ -170,14 +182,9 @@ impl Regression {
     }
 }
 
-/// A mean over some of the pairs; undefined where none of them counts.
-fn mean_of(n: u64, total: &ExactSum) -> Figure {
-    if n == 0 { Err(Undefined::ZeroDenominator) } else { Ok(total.mean(n)) }
-}
-
-/// A sum that columns hold beside its count: at most the greatest double.
-fn total(sum: &ExactSum) -> Value {
-    Value::Figure(Ok(sum.value().clamp(f64::MIN, f64::MAX)))
+/// A sum that columns hold beside its count, of so many units each: at most the greatest double.
+fn total(sum: &ExactSum, one: f64) -> Value {
+    Value::Figure(Ok((sum.value() / one).clamp(f64::MIN, f64::MAX)))
 }
 
 impl Accumulator for Regression {
@@ -199,6 +206,7 @@ impl Accumulator for Regression {
         cells("regression_abs_error_cells", "Pairs by cell of |e|."),
         count("regression_relative_n", "Pairs with y other than 0."),
         count("regression_log_n", "Pairs with y and p above -1."),
+        cells("regression_weight_cells", "Label weights, where the model uses them, by count."),
     ];
 
     const FIGURES: &'static [Column] = &[
@@ -226,23 +234,31 @@ impl Accumulator for Regression {
         figure("abs_error_max", "Greatest absolute error, at most 1/128 too high."),
         figure("label_mean", "Mean label."),
         figure("prediction_mean", "Mean prediction."),
-        plain("label_sum", "Sum of the labels."),
-        plain("prediction_sum", "Sum of the predictions."),
-        plain("abs_error_sum", "Sum of absolute errors: n times mae."),
-        plain("error_square_sum", "Sum of squared errors: n times mse."),
+        plain("label_sum", "Sum of the labels, each as often as it weighs."),
+        plain("prediction_sum", "Sum of the predictions, each as often as its label weighs."),
+        plain("abs_error_sum", "Sum of absolute errors: n_weight times mae."),
+        plain("error_square_sum", "Sum of squared errors: n_weight times mse."),
+        plain("n_weight", "Sum of the label weights over n; n itself where weights are ignored."),
+        plain("mape_n_weight", "Sum of the label weights over mape_n."),
+        plain("rmsle_n_weight", "Sum of the label weights over rmsle_n."),
+        plain("n_eff", "Effective sample size (Kish): n_weight^2 / sum of the squared weights."),
     ];
 
     fn add(&mut self, input: &Self::Input<'_>) {
         match *input {
             RegressionInput::Inference => self.inferences += 1,
-            RegressionInput::Labelled { predicted, actual } => self.add_pair(predicted, actual),
+            RegressionInput::Labelled { predicted, actual, weight } => {
+                self.add_pair(predicted, actual, weight);
+            }
         }
     }
 
     fn remove(&mut self, input: &Self::Input<'_>) {
         match *input {
             RegressionInput::Inference => self.inferences -= 1,
-            RegressionInput::Labelled { predicted, actual } => self.remove_pair(predicted, actual),
+            RegressionInput::Labelled { predicted, actual, weight } => {
+                self.remove_pair(predicted, actual, weight);
+            }
         }
     }
 
@@ -262,6 +278,7 @@ impl Accumulator for Regression {
         self.relative_n += other.relative_n;
         self.log_error_squares.merge(&other.log_error_squares);
         self.log_n += other.log_n;
+        self.weights.merge(&other.weights);
     }
 
     fn state(&self, out: &mut Vec<Value>) {
@@ -269,6 +286,7 @@ impl Accumulator for Regression {
         out.extend(self.sums().map(|sum| Value::Sum(sum.clone())));
         out.push(Value::Cells(self.abs_error_cells.to_pairs()));
         out.extend([self.relative_n, self.log_n].map(Value::Count));
+        out.push(self.weights.to_value());
     }
 
     fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
@@ -289,43 +307,49 @@ impl Accumulator for Regression {
             abs_error_cells: stored.cells(ABS_ERROR.cells())?,
             relative_n: stored.count()?,
             log_n: stored.count()?,
+            weights: stored.weights(PLACES)?,
         })
     }
 
-    fn figures(&self, _: &FigureContext<'_>, out: &mut Vec<Value>) {
-        let n = self.n;
-        let limits = |sum: &ExactSum| {
-            if n == 0 { Err(Undefined::NoLabels) } else { mean_limits(n, sum, &self.error_squares) }
-        };
-        let mean = |sum: &ExactSum| self.of_pairs(|| Ok(sum.mean(n)));
-        out.push(Value::Count(n));
-        put_with_limits(out, mean(&self.error), limits(&self.error));
+    fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>) {
+        let mass = |place, records| self.weights.mass(place, records, context.weighted);
+        let n = mass(ALL, self.n);
+        let (relative, logarithmic) =
+            (mass(RELATIVE, self.relative_n), mass(LOGARITHMIC, self.log_n));
+        let pairs = whole(n, Undefined::NoLabels);
+        let limits = |sum| pairs.and_then(|n| mean_limits(n, sum, &self.error_squares));
+        let of_all = |sum| mean(n, sum, Undefined::NoLabels);
+        let of_some = |some, sum| pairs.and_then(|_| mean(some, sum, Undefined::ZeroDenominator));
+        out.push(Value::Count(n.records));
+        put_with_limits(out, of_all(&self.error), limits(&self.error));
         let of_size = limits(&self.abs_error).map(|(lower, upper)| (lower.max(0.0), upper));
-        put_with_limits(out, mean(&self.abs_error), of_size);
-        let mse = mean(&self.error_squares);
+        put_with_limits(out, of_all(&self.abs_error), of_size);
+        let mse = of_all(&self.error_squares);
         put(out, mse);
         put(out, mse.map(f64::sqrt));
-        put(out, self.of_pairs(|| self.r2()));
-        put(out, self.of_pairs(|| mean_of(self.relative_n, &self.relative_error)));
-        out.push(Value::Count(self.relative_n));
-        let rmsle = || mean_of(self.log_n, &self.log_error_squares).map(f64::sqrt);
-        put(out, self.of_pairs(rmsle));
-        out.push(Value::Count(self.log_n));
-        put(out, self.of_pairs(|| self.pearson()));
+        put(out, pairs.and_then(|n| self.r2(n)));
+        put(out, of_some(relative, &self.relative_error));
+        out.push(Value::Count(relative.records));
+        put(out, of_some(logarithmic, &self.log_error_squares).map(f64::sqrt));
+        out.push(Value::Count(logarithmic.records));
+        put(out, pairs.and_then(|n| self.pearson(n)));
         for percent in [50, 90, 99] {
             let cell = self.abs_error_cells.quantile(percent).ok_or(Undefined::NoLabels);
-            put(out, cell.map(|cell| ABS_ERROR.middle(cell)));
+            put(out, pairs.and(cell).map(|cell| ABS_ERROR.middle(cell)));
         }
-        put(out, self.abs_error_max());
-        put(out, mean(&self.label));
-        put(out, mean(&self.prediction));
+        put(out, pairs.and_then(|_| self.abs_error_max()));
+        put(out, of_all(&self.label));
+        put(out, of_all(&self.prediction));
         let sums = [&self.label, &self.prediction, &self.abs_error, &self.error_squares];
-        out.extend(sums.map(total));
+        out.extend(sums.map(|sum| total(sum, one(context.weighted))));
+        out.extend([n, relative, logarithmic].map(|mass| Value::Figure(Ok(mass.weight()))));
+        put(out, Ok(n.effective()));
     }
 
     fn heap_bytes(&self) -> usize {
         self.sums().map(ExactSum::heap_bytes).iter().sum::<usize>()
             + self.abs_error_cells.heap_bytes()
+            + self.weights.heap_bytes()
     }
 }
 
@@ -352,7 +376,7 @@ mod tests {
         let mut family = Regression::default();
         for predicted in sizes {
             for actual in sizes {
-                family.add(&RegressionInput::Labelled { predicted, actual });
+                family.add(&RegressionInput::Labelled { predicted, actual, weight: None });
             }
         }
         for column in Regression::FIGURES {
@@ -365,7 +389,7 @@ mod tests {
     fn a_perfect_model_has_no_error_and_no_interval() {
         let mut family = Regression::default();
         for actual in [1.0, 2.0, 4.0] {
-            family.add(&RegressionInput::Labelled { predicted: actual, actual });
+            family.add(&RegressionInput::Labelled { predicted: actual, actual, weight: None });
         }
         for name in ["mean_error", "mae", "rmse", "mape", "rmsle", "abs_error_p99", "abs_error_max"]
         {
@@ -379,10 +403,10 @@ mod tests {
     #[test]
     fn one_pair_or_equal_labels_explain_nothing() {
         let mut family = Regression::default();
-        family.add(&RegressionInput::Labelled { predicted: 2.0, actual: 1.0 });
+        family.add(&RegressionInput::Labelled { predicted: 2.0, actual: 1.0, weight: None });
         assert_eq!(number_of(&family, "r2"), Err(Undefined::TooFewSamples));
         assert_eq!(number_of(&family, "mean_error_lower"), Err(Undefined::TooFewSamples));
-        family.add(&RegressionInput::Labelled { predicted: 3.0, actual: 1.0 });
+        family.add(&RegressionInput::Labelled { predicted: 3.0, actual: 1.0, weight: None });
         assert_eq!(number_of(&family, "r2"), Err(Undefined::ZeroVariance));
         assert_eq!(number_of(&family, "pearson"), Err(Undefined::ZeroVariance));
         assert_eq!(number_of(&Regression::default(), "mape"), Err(Undefined::NoLabels));

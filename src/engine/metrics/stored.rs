@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::accumulator::{Column, StateError, Value};
 use super::exact_sum::ExactSum;
 use super::histogram::Cells;
+use super::weights::Weights;
 
 /// Reads values beside their columns.
 pub(super) struct Stored<'a> {
@@ -84,6 +85,16 @@ impl<'a> Stored<'a> {
     pub(super) fn pairs(&mut self) -> Result<Vec<(u64, u64)>, StateError> {
         match self.next()? {
             (_, Value::Cells(pairs)) => Ok(pairs),
+            (name, _) => Err(StateError::WrongKind(name)),
+        }
+    }
+
+    /// Weights of that many places.
+    pub(super) fn weights(&mut self, places: u32) -> Result<Weights, StateError> {
+        match self.next()? {
+            (name, Value::Cells(pairs)) => {
+                Weights::from_pairs(&pairs, places).ok_or(StateError::Malformed(name))
+            }
             (name, _) => Err(StateError::WrongKind(name)),
         }
     }

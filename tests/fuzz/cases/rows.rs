@@ -147,12 +147,17 @@ fn state(records: u32) -> StateRow {
                 score,
                 positive,
                 thresholds: &[0.25, 0.75],
+                weight: None,
             };
             families.binary.get_mut().add(&labelled);
             let score = f64::from(i % 97) / 97.0;
-            families.calibration.get_mut().add(&CalibrationInput { score, positive });
+            families.calibration.get_mut().add(&CalibrationInput { score, positive, weight: None });
             let (predicted, actual) = (f64::from(i) * 1.5, f64::from(i));
-            families.regression.get_mut().add(&RegressionInput::Labelled { predicted, actual });
+            families.regression.get_mut().add(&RegressionInput::Labelled {
+                predicted,
+                actual,
+                weight: None,
+            });
         }
     }
     StateRow {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{Cell, Folded, Held, OTHER};
-use super::{Cells, Figure, careful_sum, count, divide, figure, put, ratio};
+use super::{Cells, Figure, Weighed, careful_sum, count, divide, figure, put, ratio};
 
 /// Cells for each doubling of a number's size.
 const STEPS: f64 = 32.0;
@@ -61,7 +61,8 @@ fn row(name: &str, values: &[&Held], inferences: usize) -> Cells {
     count(&mut cells, "values", of_kind);
     let missing = inferences.saturating_sub(present);
     count(&mut cells, "missing", missing);
-    ratio(&mut cells, "missing_rate", missing, inferences, "no_values");
+    let [of_missing, of_all] = [missing, inferences].map(Weighed::plain);
+    ratio(&mut cells, "missing_rate", of_missing, of_all, "no_values");
     count(&mut cells, "non_finite", not_finite);
     let wrong = present - of_kind;
     count(&mut cells, "type_errors", wrong);

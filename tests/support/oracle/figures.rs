@@ -26,6 +26,41 @@ mod regression;
 
 type Cells = Vec<(String, Cell)>;
 type Figure = Result<f64, &'static str>;
+/// Score, whether the label is positive, the label's weight.
+type Scored = (f64, bool, f64);
+
+/// Some records: how many, the sum of their weights, and that of the squares.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weighed {
+    n: usize,
+    w: f64,
+    w2: f64,
+}
+
+impl Weighed {
+    fn of(weights: impl Iterator<Item = f64>) -> Self {
+        let add = |all: Self, w: f64| Self { n: all.n + 1, w: all.w + w, w2: all.w2 + w * w };
+        weights.fold(Self::default(), add)
+    }
+
+    /// Records of weight 1.
+    fn plain(n: usize) -> Self {
+        Self { n, w: n as f64, w2: n as f64 }
+    }
+
+    /// Kish's effective sample size.
+    fn effective(self) -> f64 {
+        if self.w2 > 0.0 { self.w * self.w / self.w2 } else { 0.0 }
+    }
+}
+
+impl std::ops::Add for Weighed {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { n: self.n + other.n, w: self.w + other.w, w2: self.w2 + other.w2 }
+    }
+}
 
 const Z: f64 = 1.959_963_984_540_054;
 const DAY_MS: u64 = 86_400_000;
@@ -46,9 +81,10 @@ pub fn tables(
 ) -> Vec<(&'static str, String, Cells)> {
     let mut tables = vec![("serving", serving(window_ms, members)), ("labels", labels(members))];
     let mut narrow = Vec::new();
+    let weighted = rule.weighted;
     if members.iter().any(|one| one.binary) {
-        tables.push(("quality_binary", binary(rule.value, members)));
-        let scored = scored(members);
+        tables.push(("quality_binary", binary(rule, members)));
+        let scored = scored(members, weighted);
         for threshold in &rule.thresholds {
             let cells = at_threshold(*threshold, rule.value, &scored);
             narrow.push(("quality_threshold", threshold.to_string(), cells));
@@ -60,14 +96,14 @@ pub fn tables(
         }
     }
     if members.iter().any(|one| one.regression) {
-        tables.push(("quality_regression", regression::figures(members)));
+        tables.push(("quality_regression", regression::figures(members, weighted)));
     }
     let features = features::rows(settings.most_features, members).into_iter();
     narrow.extend(features.map(|(name, cells)| ("data_quality", name, cells)));
     if members.iter().any(|one| one.multiclass) {
-        let labelled = multiclass::labelled(members);
-        tables.push(("quality_multiclass", multiclass::figures(&labelled)));
-        let classes = multiclass::by_class(&labelled).into_iter();
+        let labelled = multiclass::labelled(members, weighted);
+        tables.push(("quality_multiclass", multiclass::figures(&labelled, weighted)));
+        let classes = multiclass::by_class(&labelled, weighted).into_iter();
         narrow.extend(classes.map(|(class, cells)| ("quality_classes", class, cells)));
         let pairs = multiclass::confusion(&labelled).into_iter();
         narrow.extend(pairs.map(|(pair, cells)| ("confusion", pair, cells)));
@@ -101,8 +137,8 @@ fn with_interval(
 }
 
 /// A ratio with its Wilson interval.
-fn ratio(cells: &mut Cells, name: &str, part: usize, whole: usize, reason: &'static str) {
-    let value = divide(part as f64, whole, reason);
+fn ratio(cells: &mut Cells, name: &str, part: Weighed, whole: Weighed, reason: &'static str) {
+    let value = quotient(part.w, whole, reason);
     with_interval(cells, name, value, value.map(|_| wilson(part, whole)));
 }
 
@@ -110,10 +146,23 @@ fn divide(part: f64, whole: usize, reason: &'static str) -> Figure {
     if whole == 0 { Err(reason) } else { Ok(part / whole as f64) }
 }
 
+/// A sum of weighted terms over the weights of the records.
+fn quotient(part: f64, whole: Weighed, reason: &'static str) -> Figure {
+    match whole.n {
+        0 => Err(reason),
+        _ if whole.w > 0.0 => Ok(part / whole.w),
+        _ => Err("zero_denominator"),
+    }
+}
+
+fn weight(cells: &mut Cells, name: &str, of: Weighed) {
+    figure(cells, &format!("{name}_weight"), Ok(of.w));
+}
+
 /// Wilson score interval.
-fn wilson(part: usize, whole: usize) -> [f64; 2] {
-    let n = whole as f64;
-    let p = part as f64 / n;
+fn wilson(part: Weighed, whole: Weighed) -> [f64; 2] {
+    let n = whole.effective();
+    let p = part.w / whole.w;
     let middle = p + Z * Z / (2.0 * n);
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
@@ -153,7 +202,8 @@ fn serving(window_ms: i64, members: &[&Folded]) -> Cells {
     figure(&mut cells, "inferences_per_s", Ok(n as f64 / (window_ms as f64 / 1000.0)));
     let errors = members.iter().filter(|one| one.failed).count();
     count(&mut cells, "errors", errors);
-    ratio(&mut cells, "error_rate", errors, n, "zero_denominator");
+    let [of_errors, of_all] = [errors, n].map(Weighed::plain);
+    ratio(&mut cells, "error_rate", of_errors, of_all, "zero_denominator");
     let latencies: Vec<u64> = members.iter().filter_map(|one| one.latency_us).collect();
     count(&mut cells, "latency_n", latencies.len());
     let names = ["latency_p50_ms", "latency_p90_ms", "latency_p99_ms"];
@@ -221,54 +271,79 @@ fn truths<'a>(members: &'a [&Folded]) -> impl Iterator<Item = (&'a Folded, bool)
     binary.filter_map(|one| one.walk.positive.map(|positive| (*one, positive)))
 }
 
-/// Labelled scores.
-fn scored(members: &[&Folded]) -> Vec<(f64, bool)> {
-    truths(members).filter_map(|(one, positive)| Some((one.score?, positive))).collect()
+/// What the label of a record counts for.
+fn weight_of(one: &Folded, weighted: bool) -> f64 {
+    if weighted { one.walk.weight } else { 1.0 }
 }
 
-fn binary(value: Option<[f64; 4]>, members: &[&Folded]) -> Cells {
+/// Labelled scores.
+fn scored(members: &[&Folded], weighted: bool) -> Vec<Scored> {
+    let scored =
+        |(one, positive): (&Folded, bool)| Some((one.score?, positive, weight_of(one, weighted)));
+    truths(members).filter_map(scored).collect()
+}
+
+fn binary(rule: &ModelRule, members: &[&Folded]) -> Cells {
+    let weighted = rule.weighted;
     let mut cells = Cells::new();
-    let decided = truths(members).filter_map(|(one, positive)| Some((one.decision?, positive)));
-    let decided: Vec<(bool, bool)> = decided.collect();
+    let decided = |(one, positive): (&Folded, bool)| {
+        Some((one.decision?, positive, weight_of(one, weighted)))
+    };
+    let decided: Vec<(bool, bool, f64)> = truths(members).filter_map(decided).collect();
     confusion(&mut cells, &decided);
-    let scored = scored(members);
-    areas(&mut cells, &scored);
+    let scored = scored(members, weighted);
+    areas(&mut cells, &scored, weighted);
     losses(&mut cells, &scored);
     let off = truths(members).filter(|(one, _)| one.off_threshold).count();
     count(&mut cells, "decisions_off_threshold", off);
-    worth(&mut cells, value, &decided);
+    worth(&mut cells, rule.value, &decided);
+    weights(&mut cells, &decided);
+    let side = |own| scored.iter().filter(move |one| one.1 == own).map(|one| one.2);
+    weight(&mut cells, "scored_positives", Weighed::of(side(true)));
+    weight(&mut cells, "scored_negatives", Weighed::of(side(false)));
     cells
 }
 
-fn at_threshold(threshold: f64, value: Option<[f64; 4]>, scored: &[(f64, bool)]) -> Cells {
+fn at_threshold(threshold: f64, value: Option<[f64; 4]>, scored: &[Scored]) -> Cells {
     let mut cells = Cells::new();
-    let decided: Vec<(bool, bool)> =
-        scored.iter().map(|(score, positive)| (*score >= threshold, *positive)).collect();
+    let decided: Vec<(bool, bool, f64)> =
+        scored.iter().map(|(score, positive, w)| (*score >= threshold, *positive, *w)).collect();
     figure(&mut cells, "threshold", Ok(threshold));
     confusion(&mut cells, &decided);
     worth(&mut cells, value, &decided);
+    weights(&mut cells, &decided);
     cells
 }
 
-fn worth(cells: &mut Cells, value: Option<[f64; 4]>, decided: &[(bool, bool)]) {
+fn worth(cells: &mut Cells, value: Option<[f64; 4]>, decided: &[(bool, bool, f64)]) {
     let [tp, fp, fn_, tn] = confusion_counts(decided);
-    let sum = value.ok_or("not_configured").map(|worth| {
-        worth[0] * tp as f64 + worth[1] * fp as f64 + worth[2] * fn_ as f64 + worth[3] * tn as f64
-    });
+    let sum = value
+        .ok_or("not_configured")
+        .map(|worth| worth[0] * tp.w + worth[1] * fp.w + worth[2] * fn_.w + worth[3] * tn.w);
     figure(cells, "value_sum", sum);
-    let per_label = sum.and_then(|sum| divide(sum, tp + fp + fn_ + tn, "no_labels"));
+    let per_label = sum.and_then(|sum| quotient(sum, tp + fp + fn_ + tn, "no_labels"));
     figure(cells, "value_per_label", per_label);
 }
 
+fn weights(cells: &mut Cells, decided: &[(bool, bool, f64)]) {
+    let [tp, fp, fn_, tn] = confusion_counts(decided);
+    let n = tp + fp + fn_ + tn;
+    for (name, of) in [("n", n), ("tp", tp), ("fp", fp), ("fn", fn_), ("tn", tn)] {
+        weight(cells, name, of);
+    }
+    figure(cells, "n_eff", Ok(n.effective()));
+}
+
 /// tp, fp, fn, tn of decisions and labels.
-fn confusion_counts(decided: &[(bool, bool)]) -> [usize; 4] {
+fn confusion_counts(decided: &[(bool, bool, f64)]) -> [Weighed; 4] {
     let with = |decision: bool, truth: bool| {
-        decided.iter().filter(|(d, t)| *d == decision && *t == truth).count()
+        let of = decided.iter().filter(|(d, t, _)| *d == decision && *t == truth);
+        Weighed::of(of.map(|(_, _, weight)| *weight))
     };
     [with(true, true), with(true, false), with(false, true), with(false, false)]
 }
 
-fn confusion(cells: &mut Cells, decided: &[(bool, bool)]) {
+fn confusion(cells: &mut Cells, decided: &[(bool, bool, f64)]) {
     let [tp, fp, fn_, tn] = confusion_counts(decided);
     let n = tp + fp + fn_ + tn;
     let counts = [
@@ -281,8 +356,8 @@ fn confusion(cells: &mut Cells, decided: &[(bool, bool)]) {
         ("negatives", fp + tn),
         ("predicted_positive", tp + fp),
     ];
-    for (name, number) in counts {
-        count(cells, name, number);
+    for (name, of) in counts {
+        count(cells, name, of.n);
     }
     ratio(cells, "accuracy", tp + tn, n, "no_labels");
     ratio(cells, "precision", tp, tp + fp, "zero_denominator");
@@ -291,11 +366,11 @@ fn confusion(cells: &mut Cells, decided: &[(bool, bool)]) {
     ratio(cells, "specificity", tn, tn + fp, "zero_denominator");
     ratio(cells, "prevalence", tp + fn_, n, "no_labels");
     ratio(cells, "predicted_positive_rate", tp + fp, n, "no_labels");
-    let f1 = divide(2.0 * tp as f64, 2 * tp + fp + fn_, "zero_denominator");
+    let f1 = quotient(2.0 * tp.w, tp + tp + fp + fn_, "zero_denominator");
     with_interval(cells, "f1", f1, f1_interval(tp, tp + fp + fn_));
-    let both = if tp + fn_ == 0 || tn + fp == 0 { Err("one_class") } else { Ok(()) };
     let parts = [(tp, tp + fn_), (tn, tn + fp)];
-    let halves = both.map(|()| parts.map(|(part, whole)| part as f64 / whole as f64));
+    let halves = parts.map(|(part, whole)| quotient(part.w, whole, "one_class"));
+    let halves = halves[0].and_then(|a| Ok([a, halves[1]?]));
     let balanced = halves.map(|[a, b]| f64::midpoint(a, b));
     let interval = halves.map(|[a, b]| {
         let [la, ua] = wilson(parts[0].0, parts[0].1);
@@ -305,16 +380,16 @@ fn confusion(cells: &mut Cells, decided: &[(bool, bool)]) {
         [((a + b - lower) / 2.0).max(0.0), ((a + b + upper) / 2.0).min(1.0)]
     });
     with_interval(cells, "balanced_accuracy", balanced, interval);
-    let product = [tp + fp, tp + fn_, tn + fp, tn + fn_].iter().map(|&k| k as f64).product::<f64>();
-    let difference = tp as f64 * tn as f64 - fp as f64 * fn_ as f64;
+    let product = [tp + fp, tp + fn_, tn + fp, tn + fn_].map(|k| k.w).iter().product::<f64>();
+    let difference = tp.w * tn.w - fp.w * fn_.w;
     let mcc = if product > 0.0 { Ok(difference / product.sqrt()) } else { Err("zero_denominator") };
     figure(cells, "mcc", mcc);
 }
 
 /// Limits of F1 from those of tp of all that are decided or labelled positive.
-fn f1_interval(tp: usize, jaccard: usize) -> Result<[f64; 2], &'static str> {
+fn f1_interval(tp: Weighed, jaccard: Weighed) -> Result<[f64; 2], &'static str> {
     let mapped = |j: f64| 2.0 * j / (1.0 + j);
-    if jaccard == 0 { Err("zero_denominator") } else { Ok(wilson(tp, jaccard).map(mapped)) }
+    quotient(tp.w, jaccard, "zero_denominator").map(|_| wilson(tp, jaccard).map(mapped))
 }
 
 /// The score lattice: 256 cells for each halving of the distance to 0 or 1.
@@ -336,19 +411,24 @@ pub fn cell_of(score: f64) -> u64 {
 }
 
 /// Positives and negatives by cell, ascending.
-fn by_cell(scored: &[(f64, bool)]) -> Vec<[usize; 2]> {
-    let mut cells: BTreeMap<u64, [usize; 2]> = BTreeMap::new();
-    for (score, positive) in scored {
-        cells.entry(cell_of(*score)).or_default()[usize::from(!positive)] += 1;
+fn by_cell(scored: &[Scored]) -> Vec<[usize; 2]> {
+    weighed_by_cell(scored).into_iter().map(|cell| cell.map(|side| side.n)).collect()
+}
+
+fn weighed_by_cell(scored: &[Scored]) -> Vec<[Weighed; 2]> {
+    let mut cells: BTreeMap<u64, [Weighed; 2]> = BTreeMap::new();
+    for (score, positive, weight) in scored {
+        let side = &mut cells.entry(cell_of(*score)).or_default()[usize::from(!positive)];
+        *side = *side + Weighed::of(std::iter::once(*weight));
     }
     cells.into_values().collect()
 }
 
 /// For each positive twice the negatives below it (ties count half), and for each negative twice the positives
 /// above it: by looking at every pair.
-fn placements_by_pairs(scored: &[(f64, bool)]) -> [Vec<u128>; 2] {
+fn placements_by_pairs(scored: &[Scored]) -> [Vec<u128>; 2] {
     let cells: Vec<(u64, bool)> =
-        scored.iter().map(|(s, positive)| (cell_of(*s), *positive)).collect();
+        scored.iter().map(|(s, positive, _)| (cell_of(*s), *positive)).collect();
     let of = |own: bool| {
         let others = |cell: u64| -> u128 {
             let beaten = cells.iter().filter(|(_, positive)| *positive != own).map(|(other, _)| {
@@ -367,7 +447,7 @@ fn placements_by_pairs(scored: &[(f64, bool)]) -> [Vec<u128>; 2] {
 }
 
 /// The same by distinct cells.
-fn placements_by_cells(scored: &[(f64, bool)]) -> [Vec<u128>; 2] {
+fn placements_by_cells(scored: &[Scored]) -> [Vec<u128>; 2] {
     let cells = by_cell(scored);
     let positives: usize = cells.iter().map(|cell| cell[0]).sum();
     let (mut below, mut up_to) = (0, 0);
@@ -389,12 +469,15 @@ fn variance(all: &[u128]) -> f64 {
     (n * squares - sum * sum) as f64 / (n * (n - 1)) as f64
 }
 
-fn areas(cells: &mut Cells, scored: &[(f64, bool)]) {
-    let positives = scored.iter().filter(|(_, positive)| *positive).count();
+fn areas(cells: &mut Cells, scored: &[Scored], weighted: bool) {
+    let positives = scored.iter().filter(|(_, positive, _)| *positive).count();
     let negatives = scored.len() - positives;
     count(cells, "n_scored", scored.len());
     count(cells, "scored_positives", positives);
     count(cells, "scored_negatives", negatives);
+    if weighted {
+        return weighted_areas(cells, scored);
+    }
     let both = if positives == 0 || negatives == 0 { Err("one_class") } else { Ok(()) };
     let (p, n) = (positives as f64, negatives as f64);
     let pairs = positives * negatives;
@@ -435,6 +518,45 @@ fn areas(cells: &mut Cells, scored: &[(f64, bool)]) {
     figure(cells, "average_precision_max", both.map(|()| precision[2]));
 }
 
+/// The same columns of weighted labels: a pair weighs the product of its weights.
+fn weighted_areas(cells: &mut Cells, scored: &[Scored]) {
+    let side = |own: bool| scored.iter().filter(move |one| one.1 == own);
+    let [p, n] = [true, false].map(|own| side(own).map(|one| one.2).sum::<f64>());
+    let both = if p > 0.0 && n > 0.0 { Ok(()) } else { Err("one_class") };
+    let (mut wins, mut ties) = (0.0, 0.0);
+    for high in side(true) {
+        for low in side(false) {
+            let (ours, theirs) = (cell_of(high.0), cell_of(low.0));
+            wins += high.2 * low.2 * f64::from(u8::from(ours > theirs));
+            ties += high.2 * low.2 * f64::from(u8::from(ours == theirs));
+        }
+    }
+    let none = || both.and(Err("weighted"));
+    with_interval(cells, "auroc", both.map(|()| (wins + ties / 2.0) / p / n), none());
+    figure(cells, "auroc_error_bound", both.map(|()| ties / 2.0 / p / n));
+    figure(cells, "auroc_se", both.and(Err("weighted")));
+    let (mut above, mut negatives_above, mut sums) = (0.0, 0.0, [0.0; 3]);
+    for [positives, negatives] in weighed_by_cell(scored).iter().rev() {
+        let [own, others] = [positives.w, negatives.w];
+        if own > 0.0 {
+            sums[0] += own * (above + own) / (above + own + negatives_above + others);
+            // Its positives one by one, in units of 2^-20: the integral, and half of what the ends differ.
+            let all = negatives_above + others;
+            let at = |x: f64| (above + x) / (above + x + all);
+            let lost = if all > 0.0 { all * (own / (above + all)).ln_1p() } else { 0.0 };
+            let start = if above + all > 0.0 { at(0.0) } else { 1.0 };
+            sums[1] += own - lost + (at(own) - start) / 2.0 / 1_048_576.0;
+            sums[2] += own * (above + own) / (above + own + negatives_above);
+        }
+        above += own;
+        negatives_above += others;
+    }
+    let precision = sums.map(|sum| both.map(|()| sum / p));
+    with_interval(cells, "average_precision", precision[0], none());
+    figure(cells, "average_precision_min", precision[1]);
+    figure(cells, "average_precision_max", precision[2]);
+}
+
 /// Average precision over cells, and its certified bracket, positive by positive.
 fn average_precision(lattice: &[[usize; 2]]) -> [f64; 3] {
     let positives: usize = lattice.iter().map(|cell| cell[0]).sum();
@@ -454,35 +576,41 @@ fn average_precision(lattice: &[[usize; 2]]) -> [f64; 3] {
     sums.map(|sum| sum / positives as f64)
 }
 
-fn losses(cells: &mut Cells, scored: &[(f64, bool)]) {
+fn losses(cells: &mut Cells, scored: &[Scored]) {
     let epsilon = f64::EPSILON;
-    let of_truth = |(score, positive): &(f64, bool)| if *positive { *score } else { 1.0 - score };
-    let logs: Vec<f64> =
-        scored.iter().map(|one| -of_truth(one).clamp(epsilon, 1.0 - epsilon).ln()).collect();
-    let squares =
-        |(score, positive): &(f64, bool)| (score - f64::from(u8::from(*positive))).powi(2);
-    let squares: Vec<f64> = scored.iter().map(squares).collect();
-    mean(cells, "log_loss", [0.0, f64::INFINITY], "no_scores", logs);
+    let of_truth = |(score, positive, _): &Scored| if *positive { *score } else { 1.0 - score };
+    let log = |one: &Scored| (-of_truth(one).clamp(epsilon, 1.0 - epsilon).ln(), one.2);
+    let square = |(score, positive, weight): &Scored| {
+        ((score - f64::from(u8::from(*positive))).powi(2), *weight)
+    };
+    mean(cells, "log_loss", [0.0, f64::INFINITY], "no_scores", scored.iter().map(log).collect());
     let clipped =
         scored.iter().map(of_truth).filter(|p| *p < epsilon || *p > 1.0 - epsilon).count();
     count(cells, "log_loss_clipped", clipped);
-    mean(cells, "brier", [0.0, 1.0], "no_scores", squares);
+    mean(cells, "brier", [0.0, 1.0], "no_scores", scored.iter().map(square).collect());
 }
 
-/// Mean of terms with its normal interval, held to what the figure can be.
-fn mean(cells: &mut Cells, name: &str, range: [f64; 2], none: &'static str, mut terms: Vec<f64>) {
-    let n = terms.len();
-    terms.sort_by(f64::total_cmp);
-    let mean = divide(careful_sum(terms.iter().copied()), n, none);
+/// Mean of weighted terms with its normal interval, held to what the figure can be.
+fn mean(
+    cells: &mut Cells,
+    name: &str,
+    range: [f64; 2],
+    none: &'static str,
+    mut terms: Vec<(f64, f64)>,
+) {
+    let all = Weighed::of(terms.iter().map(|(_, weight)| *weight));
+    terms.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mean = quotient(careful_sum(terms.iter().map(|(term, w)| term * w)), all, none);
     let interval = mean.and_then(|mean| {
-        if n < 2 {
+        if all.n < 2 || terms.iter().filter(|(_, weight)| *weight > 0.0).count() < 2 {
             return Err("too_few_samples");
         }
-        if terms.first() == terms.last() {
+        terms.retain(|(_, weight)| *weight > 0.0);
+        if terms.first().unwrap().0.total_cmp(&terms.last().unwrap().0).is_eq() {
             return Err("zero_variance");
         }
-        let squares = careful_sum(terms.iter().map(|term| (term - mean).powi(2)));
-        let half = Z * (squares / (n - 1) as f64 / n as f64).sqrt();
+        let squares = careful_sum(terms.iter().map(|(term, w)| w * (term - mean).powi(2)));
+        let half = Z * (squares / all.w / (all.effective() - 1.0)).sqrt();
         Ok([(mean - half).max(range[0]), (mean + half).min(range[1])])
     });
     with_interval(cells, name, mean, interval);
@@ -506,7 +634,7 @@ fn both_ways_to_count_pairs_agree() {
     for _ in 0..300 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let score = (seed >> 57) as f64 / 127.0;
-        scored.push((score, (seed >> 40).is_multiple_of(3)));
+        scored.push((score, (seed >> 40).is_multiple_of(3), 1.0));
         let [mut pairs, mut cells] = [placements_by_pairs(&scored), placements_by_cells(&scored)];
         for side in 0..2 {
             pairs[side].sort_unstable();

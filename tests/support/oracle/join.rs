@@ -206,6 +206,7 @@ fn step<'a>(
         walk.delay = Some(u64::try_from(delay.max(0)).unwrap());
     }
     *winner = Some(one);
+    walk.weight = (label.weight * 1_048_576.0).round() / 1_048_576.0;
     walk.positive = Some(is_positive(rule, &label.value));
     walk.number = number_of(&label.value);
     walk.class = Some(label.value.class());
