@@ -384,6 +384,8 @@ fn options(settings: &Settings) -> String {
         }
         writeln!(text, "threshold = {:?}", rule.threshold).expect("memory");
         writeln!(text, "thresholds = {:?}", rule.thresholds).expect("memory");
+        let weights = if rule.weighted { "use" } else { "ignore" };
+        writeln!(text, "weights = {weights:?}").expect("memory");
         writeln!(text, "segments = {:?}", rule.dimensions).expect("memory");
         if let Some([tp, fp, fn_, tn]) = rule.value {
             let value = format!("{{ tp = {tp:?}, fp = {fp:?}, fn = {fn_:?}, tn = {tn:?} }}");

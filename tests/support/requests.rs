@@ -34,7 +34,12 @@ pub fn settings() -> Settings {
         thresholds: vec![0.25, 0.9],
         ..ModelRule::default()
     };
-    let rest = ModelRule { threshold: 0.25, dimensions: region, ..ModelRule::default() };
+    let rest = ModelRule {
+        threshold: 0.25,
+        dimensions: region,
+        weighted: true,
+        ..ModelRule::default()
+    };
     Settings {
         window: 5 * MINUTE_MS,
         lateness: 10 * MINUTE_MS,
@@ -217,6 +222,7 @@ impl Request<'_> {
         }
         let truth = self.random.share() < score;
         let id = if self.random.one_in(150) { format!("{id}-unknown") } else { id.to_owned() };
+        let number = usize::try_from(self.number).expect("few requests");
         let label = |random: &mut Random, time: i64, truth: bool| Label {
             id: id.clone(),
             model: random.one_in(20).then(|| "fraud-cards".to_owned()),
@@ -226,7 +232,8 @@ impl Request<'_> {
             } else {
                 Given::Number(f64::from(u8::from(truth)))
             },
-            weight: 1.0,
+            // So that a correction may move it too.
+            weight: [1.0, 0.5, 3.0][(number + usize::from(truth)) % 3],
         };
         let time = self.at + delay;
         let first = label(self.random, time, truth);
