@@ -9,6 +9,7 @@ import argparse
 import datetime
 import json
 import math
+import re
 import sys
 import tomllib
 import urllib.error
@@ -48,6 +49,10 @@ class Definitions:
             "grain": "grain = '1h'",
         }
         sql = chart["sql"]
+        if chart["kind"] == "band":
+            # As Superset's own drawing of bands names their limits.
+            sql = sql.replace("' lower'", "'__yhat_lower'").replace("' upper'", "'__yhat_upper'")
+            sql = re.sub(r"\[\('', (\w+)\)", r"[('', \1), ('__yhat', \1)", sql)
         for name, condition in words.items():
             sql = sql.replace(f"{{{name}}}", condition)
         return sql
