@@ -99,10 +99,10 @@ class Local:
         sys.exit("\n".join([f"{name}: {what}; its log ends with:", *lines[-25:]]))
 
     @contextlib.contextmanager
-    def demo(self):
+    def demo(self, *more):
         users = HERE.parent / "clickhouse/users.d/tidegauge.xml"
         ports = ["--port", str(free_port()), "--clickhouse-port", self.clickhouse.split(":")[1]]
-        command = [self.program, "demo", "--rate", "100", *ports, "--clickhouse-users", users]
+        command = [self.program, "demo", "--rate", "100", *ports, "--clickhouse-users", users, *more]
         # Ready only once its tables are there.
         with self.running("demo", f"http://127.0.0.1:{ports[1]}/readyz", signal.SIGINT, *command):
             yield
