@@ -244,36 +244,40 @@ fn params(chart: &Chart) -> Value {
         Kind::Lines | Kind::Band | Kind::Stacked | Kind::Bars | Kind::Curve => {
             params["x_axis"] = json!(x);
             params["groupby"] = json!(series);
-            params["metrics"] = json!([metric()]);
-            params["rich_tooltip"] = json!(true);
-            params["show_legend"] = json!(chart.kind != Kind::Bars);
-            params["legendType"] = json!("scroll");
-            params["sort_series_type"] = json!("name");
-            params["sort_series_ascending"] = json!(true);
-            // Bars that do not begin at 0 lie, and bands are drawn only where 0 is on the axis.
-            let from_zero = matches!(chart.kind, Kind::Bars | Kind::Band);
-            params["truncateYAxis"] = json!(!from_zero);
-            let min = chart.max.filter(|_| from_zero).map(|_| 0);
-            params["y_axis_bounds"] = json!([min, chart.max]);
-            params["y_axis_title"] = json!(unit_name(chart.unit));
-            params["y_axis_title_margin"] =
-                json!(if unit_name(chart.unit).is_empty() { 0 } else { 30 });
-            params["y_axis_title_position"] = json!("Left");
-            if chart.kind == Kind::Curve {
-                params["x_axis_number_format"] = json!(",.3~r");
-            }
-            if chart.kind == Kind::Bars {
-                // Names have more room beside a bar than below it.
-                params["orientation"] = json!("horizontal");
-                params["show_value"] = json!(true);
-            }
-            params["markerEnabled"] = json!(chart.kind == Kind::Curve);
-            params["stack"] =
-                if chart.kind == Kind::Stacked { json!("Stack") } else { json!(null) };
-            params["annotation_layers"] = thresholds(chart);
+            drawn_on_axes(chart, &mut params);
         }
     }
     params
+}
+
+fn drawn_on_axes(chart: &Chart, params: &mut Value) {
+    let (is_bars, is_curve) = (chart.kind == Kind::Bars, chart.kind == Kind::Curve);
+    params["metrics"] = json!([metric()]);
+    params["rich_tooltip"] = json!(true);
+    params["show_legend"] = json!(!is_bars);
+    params["legendType"] = json!("scroll");
+    params["sort_series_type"] = json!("name");
+    params["sort_series_ascending"] = json!(true);
+    // Bars that do not begin at 0 lie, and bands are drawn only where 0 is on the axis.
+    let from_zero = is_bars || chart.kind == Kind::Band;
+    params["truncateYAxis"] = json!(!from_zero);
+    let min = chart.max.filter(|_| from_zero).map(|_| 0);
+    params["y_axis_bounds"] = json!([min, chart.max]);
+    let name = unit_name(chart.unit);
+    params["y_axis_title"] = json!(name);
+    params["y_axis_title_margin"] = json!(if name.is_empty() { 0 } else { 30 });
+    params["y_axis_title_position"] = json!("Left");
+    if is_curve {
+        params["x_axis_number_format"] = json!(",.3~r");
+    }
+    if is_bars {
+        // Names have more room beside a bar than below it.
+        params["orientation"] = json!("horizontal");
+        params["show_value"] = json!(true);
+    }
+    params["markerEnabled"] = json!(is_curve);
+    params["stack"] = if chart.kind == Kind::Stacked { json!("Stack") } else { json!(null) };
+    params["annotation_layers"] = thresholds(chart);
 }
 
 /// Threshold lines are formula annotations.
