@@ -100,7 +100,7 @@ class Page:
     def picture(self, path, height=None):
         """WebP of the page's upper part."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.shot("webp", height, quality=70))
+        path.write_bytes(self.shot("webp", height, quality=70, captureBeyondViewport=True))
 
     def complaints(self, allowed=()):
         """What went wrong since the last time."""

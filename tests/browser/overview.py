@@ -99,7 +99,8 @@ class Check:
                           wrong + (["it has scripts"] if scripts else []))  # fmt: skip
 
     def rows(self):
-        return {row["Model"].split()[0]: row for row in self.page.page.evaluate(ROWS) if "Model" in row}
+        """By model and version, as `churn version v1`."""
+        return {" ".join(row["Model"].split()): row for row in self.page.page.evaluate(ROWS) if "Model" in row}
 
     def begin(self):
         """The drift of `churn` becomes visible: first there is a verdict and it is none, then there is drift."""
@@ -107,7 +108,7 @@ class Check:
 
         def drifts():
             self.page.open("/?range=15m")
-            tag = self.rows().get("churn", {}).get("tag")
+            tag = self.rows().get("churn version v1", {}).get("tag")
             if tag and tag not in seen:
                 seen.append(tag)
             return "tag bad" in seen
@@ -115,7 +116,7 @@ class Check:
         self.page.wait("a drift of churn", drifts)
         first = list(self.rows())[0]
         healthy = [] if seen[0] != "tag bad" else [f"it drifts from the beginning: {seen}"]
-        self.results.look("a drift that begins is seen", healthy + ([] if first == "churn" else [f"{first} stands first"]))
+        self.results.look("a drift that begins is seen", healthy + ([] if first == "churn version v1" else [f"{first} stands first"]))
         self.page.complaints()
 
     def all_models(self, until):
@@ -131,25 +132,27 @@ class Check:
                 f"AND window_end > {end} - toIntervalMillisecond({RANGE_MS})")  # fmt: skip
 
     def wanted(self, of):
-        """What SQL says of each model, as the page writes it."""
-        models = {}
-        for row in self.ask(f"SELECT model, sum(inferences) AS n, sum(errors) AS bad FROM tidegauge_bi.serving WHERE {of} "
-                            "GROUP BY model"):  # fmt: skip
-            models[row["model"]] = {"n": row["n"], "Inferences": count(row["n"]), "Errors": percent(row["bad"], row["n"])}
-        for row in self.ask(f"SELECT model, sum(labelled) AS n FROM tidegauge_bi.labels WHERE {of} GROUP BY model"):
-            models[row["model"]]["Labelled"] = percent(row["n"], models[row["model"]]["n"])
-        for row in self.ask("SELECT model, argMax(q.auroc, window_start) AS newest FROM tidegauge_bi.quality_binary AS q "
-                            f"WHERE {of} AND q.auroc IS NOT NULL GROUP BY model"):  # fmt: skip
-            models[row["model"]]["Quality"] = f"AUROC {number(row['newest'])}"
+        """What SQL says of each model and version, as the page writes it."""
+        of_each = f"FROM tidegauge_bi.{{}} AS r WHERE {of}{{}} GROUP BY model, version"
+        name = "concat(model, ' version ', version) AS name"
+        counts = self.ask(f"SELECT {name}, sum(inferences) AS n, sum(errors) AS bad " + of_each.format("serving", ""))
+        models = {row["name"]: {"Inferences": count(row["n"]), "Errors": percent(row["bad"], row["n"])} for row in counts}
+        whole = {row["name"]: row["n"] for row in counts}
+        for row in self.ask(f"SELECT {name}, sum(labelled) AS n " + of_each.format("labels", "")):
+            models[row["name"]]["Labelled"] = percent(row["n"], whole[row["name"]])
+        newest = "argMax(r.auroc, window_start) AS newest"
+        for row in self.ask(f"SELECT {name}, {newest} " + of_each.format("quality_binary", " AND r.auroc IS NOT NULL")):
+            models[row["name"]]["Quality"] = f"AUROC {number(row['newest'])}"
         for row in self.ask(
-            "SELECT model, countIf(verdict = 'drift') AS bad, count() AS compared FROM (SELECT model, verdict, window_start, "
-            "max(window_start) OVER (PARTITION BY model) AS newest FROM tidegauge_bi.drift "
-            f"WHERE {of} AND is_primary > 0 AND verdict != 'insufficient_data') WHERE window_start = newest GROUP BY model"
+            f"SELECT {name}, countIf(verdict = 'drift') AS bad, count() AS compared FROM (SELECT model, version, verdict, "
+            "window_start, max(window_start) OVER (PARTITION BY model, version) AS newest FROM tidegauge_bi.drift "
+            f"WHERE {of} AND is_primary > 0 AND verdict != 'insufficient_data') WHERE window_start = newest "
+            "GROUP BY model, version"
         ):
-            models[row["model"]]["Drift"] = f"{row['bad']} of {row['compared']} drift"
+            models[row["name"]]["Drift"] = f"{row['bad']} of {row['compared']} drift"
         if not models:
             raise browser.Trouble("ClickHouse has no rows of the demo")
-        return {model: {name: text for name, text in said.items() if name != "n"} for model, said in models.items()}
+        return models
 
     def one_model(self, until):
         address = f"/model?model=churn&version=v1&range=15m&until={until}"
@@ -213,7 +216,7 @@ class Check:
         self.page.settle()
         given, rows = self.given(), list(self.rows())
         wrong = [] if given.get("model") == "cr*" and given.get("range") == "1h" else [f"the address has {given}"]
-        self.results.look("/: filters", wrong + ([] if rows == ["credit"] else [f"it shows {rows}"]))
+        self.results.look("/: filters", wrong + ([] if rows == ["credit version v1"] else [f"it shows {rows}"]))
         [said] = self.ask("SELECT count() AS n FROM tidegauge_bi.serving WHERE model = 'credit'")
         self.results.look("/: what was filtered is there", [] if said["n"] else ["no rows of credit"])
 
@@ -264,7 +267,7 @@ class Check:
                 page.settle()
                 backgrounds.add(page.page.evaluate("getComputedStyle(document.body).backgroundColor"))
                 height = page.page.evaluate("Math.min(document.documentElement.scrollHeight, 3000)")
-                page.picture(self.pictures / f"overview-{name}-{scheme}.webp", height)
+                page.picture(self.pictures / f"pages-{name}-{scheme}.webp", height)
                 self.results.look(f"{scheme}: {name} can be read", page.page.evaluate(FAINT))
                 for width in (WIDTH, PHONE):
                     page.page.set_viewport_size({"width": width, "height": HEIGHT})
