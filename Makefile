@@ -1,6 +1,7 @@
 # `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
 .DEFAULT_GOAL := help
-.PHONY: help demo dashboards packages test-packages clickhouse services lint test faults soak check bench schemas fuzz superset superset-check
+.PHONY: help demo dashboards packages test-packages clickhouse services lint test faults soak check bench schemas fuzz \
+  superset superset-check superset-browser overview-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -19,6 +20,17 @@ superset-check: clickhouse ## every chart in a fresh Superset, its figures again
 	@.ci/fetch superset
 	cargo build --profile demo --bins
 	@.cache/superset/6.1.0/bin/python deploy/superset/check.py $(ARGS)
+
+# Both take minutes and Chromium; pictures go to target/browser.
+superset-browser: clickhouse ## the dashboards in a fresh Superset, looked at in Chromium
+	@.ci/fetch superset browser
+	cargo build --profile demo --bins
+	@.cache/browser/bin/python tests/browser/dashboards.py --superset-python .cache/superset/6.1.0/bin/python $(ARGS)
+
+overview-check: clickhouse ## the demo's web pages, looked at in Chromium, their figures against ClickHouse's
+	@.ci/fetch browser
+	cargo build --profile demo --bins
+	@.cache/browser/bin/python tests/browser/overview.py $(ARGS)
 
 dashboards: packages ## writes the files of BI tools in deploy/ anew from deploy/dashboards/
 	cargo run --bin tidegauge -- dashboards $(ARGS)

@@ -8,49 +8,36 @@ Exits with 1 if a chart fails, is empty, or shows other figures than ClickHouse 
 import argparse
 import datetime
 import json
-import math
 import sys
-import tomllib
 import urllib.error
 import urllib.request
 
 import yaml
 
+import charts
 import client
 import history
 import local
 
-CHARTS = client.ASSETS.parent.parent / "dashboards/charts"
 TRIES = 5  # of charts whose figures change while they are asked for
 
 
 class Definitions:
-    """The chart definitions, and the SQL that each must come to, written without Superset's templates."""
+    """The chart definitions by the UUIDs of their assets, and what they show of the past week."""
 
     def __init__(self, end_ms):
         times = [datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC) for ms in
                  (end_ms - history.HOURS * history.HOUR_MS, end_ms)]  # fmt: skip
         self.times = [time.strftime("%Y-%m-%dT%H:%M:%S") for time in times]
         self.charts = {}
-        for path in sorted(CHARTS.glob("*.toml")):
-            asset = client.ASSETS / "charts" / f"{path.stem.replace('-', '_')}.yaml"
+        for name, chart in charts.read().items():
+            asset = client.ASSETS / "charts" / f"{name.replace('-', '_')}.yaml"
             uuid = yaml.safe_load(asset.read_text(encoding="utf-8"))["uuid"]
-            self.charts[uuid] = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))}
+            self.charts[uuid] = {"name": name, **chart}
 
     def sql(self, chart, model):
         start, end = (f"toDateTime64('{time.replace('T', ' ')}', 3, 'UTC')" for time in self.times)
-        words = {
-            "db": "tidegauge_bi",
-            "time": f"window_start >= {start} AND window_start < {end}",
-            "model": f"model = '{model}'" if model else "1",
-            "version": "1",
-            "segment": "segment = 'all'",
-            "grain": "grain = '1h'",
-        }
-        sql = chart["sql"]
-        for name, condition in words.items():
-            sql = sql.replace(f"{{{name}}}", condition)
-        return sql
+        return charts.sql(chart, start, end, model)
 
 
 def from_clickhouse(where, sql):
@@ -120,11 +107,6 @@ def differs(before, shown, after):
     return None
 
 
-def is_empty(shown):
-    figures = [value for row in shown for name, value in row.items() if name not in ("time", "series", "bucket")]
-    return not any(value is not None and not (isinstance(value, float) and math.isnan(value)) for value in figures)
-
-
 def check_chart(where, session, definitions, chart, context, model):
     """ok, or what is wrong."""
     sql = definitions.sql(chart, model)
@@ -135,7 +117,7 @@ def check_chart(where, session, definitions, chart, context, model):
         after = rows(from_clickhouse(where, sql))
         wrong = differs(before, shown, after)
         if wrong is None:
-            return "is empty" if is_empty(shown) and not model else None
+            return "is empty" if charts.is_empty(shown) and not model else None
     return wrong
 
 

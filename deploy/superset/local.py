@@ -40,9 +40,10 @@ def free_port():
 class Local:
     """What runs. Logs and Superset's own database lie in a folder that goes with it."""
 
-    def __init__(self, folder, port, program):
+    def __init__(self, folder, port, program, python):
         self.folder = pathlib.Path(folder)
         self.program = pathlib.Path(program).resolve()
+        self.python = python
         self.port = port or free_port()
         self.clickhouse = f"127.0.0.1:{free_port()}"
         self.url = f"http://127.0.0.1:{self.port}"
@@ -98,10 +99,10 @@ class Local:
         sys.exit("\n".join([f"{name}: {what}; its log ends with:", *lines[-25:]]))
 
     @contextlib.contextmanager
-    def demo(self):
+    def demo(self, *more):
         users = HERE.parent / "clickhouse/users.d/tidegauge.xml"
         ports = ["--port", str(free_port()), "--clickhouse-port", self.clickhouse.split(":")[1]]
-        command = [self.program, "demo", "--rate", "100", *ports, "--clickhouse-users", users]
+        command = [self.program, "demo", "--rate", "100", *ports, "--clickhouse-users", users, *more]
         # Ready only once its tables are there.
         with self.running("demo", f"http://127.0.0.1:{ports[1]}/readyz", signal.SIGINT, *command):
             yield
@@ -119,8 +120,8 @@ class Local:
     @contextlib.contextmanager
     def superset(self):
         """With the dashboards in it: the session of its administrator."""
-        self.run("prepare", sys.executable, HERE / "prepare.py")
-        server = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}"]
+        self.run("prepare", self.python, HERE / "prepare.py")
+        server = [self.python, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}"]
         options = ["--workers", "1", "--threads", "8", "--timeout", "300", "superset.app:create_app()"]
         with self.running("superset", f"{self.url}/health", signal.SIGTERM, *server, *options):
             session = client.Superset(self.url, "admin", self.password("SUPERSET"))
@@ -137,12 +138,12 @@ def answers(url):
 
 
 @contextlib.contextmanager
-def everything(port=None, program=ROOT / "target/demo/tidegauge"):
-    """All of it running, and a session."""
+def everything(port=None, program=ROOT / "target/demo/tidegauge", python=sys.executable):
+    """All of it running, Superset with this Python, and a session."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=CACHE) as folder:
-        local = Local(folder, port, program)
+        local = Local(folder, port, program, python)
         say("superset: starting the demo")
         with local.demo():
             say("superset: measuring a week of five models")

@@ -34,6 +34,9 @@ pub struct Chart {
     /// Lines to compare with, ascending.
     #[serde(default)]
     pub thresholds: Vec<Threshold>,
+    /// The greatest value that can be, where axes end; none: they end where the values do.
+    #[serde(default)]
+    pub max: Option<f64>,
     /// Of a table: all columns, in order, with their units.
     #[serde(default)]
     pub columns: Vec<(String, Unit)>,

@@ -161,6 +161,9 @@ fn defaults(chart: &Chart) -> Value {
         defaults["color"] = json!({ "mode": "thresholds" });
         return defaults;
     }
+    if let Some(max) = chart.max {
+        defaults["max"] = json!(max);
+    }
     defaults["color"] = json!({ "mode": "palette-classic" });
     let shown = if chart.thresholds.is_empty() { "off" } else { "line" };
     let stacked = if chart.kind == Kind::Stacked { "normal" } else { "none" };

@@ -39,10 +39,12 @@ impl Filter {
         let name = self.name;
         match name {
             "model" | "version" => {
-                format!("SELECT DISTINCT {name} FROM {database}.models_now ORDER BY {name}")
+                format!(
+                    "SELECT {name} FROM {database}.serving WHERE segment = 'all' GROUP BY {name} ORDER BY {name}"
+                )
             }
             "grain" => format!(
-                "SELECT grain FROM {database}.serving GROUP BY grain ORDER BY min(window_end - window_start)"
+                "SELECT grain FROM {database}.serving WHERE segment = 'all' GROUP BY grain ORDER BY min(window_end - window_start)"
             ),
             _ => {
                 format!(

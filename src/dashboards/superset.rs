@@ -120,28 +120,60 @@ fn dataset_name(chart: &Chart) -> String {
 fn dataset(chart: &Chart, database: &str) -> Value {
     let columns: Vec<_> =
         chart.all_columns().iter().map(|(name, unit)| column(name, *unit)).collect();
-    let sql = expand(&chart.sql, Tool::Superset, database);
+    let mut sql = expand(&chart.sql, Tool::Superset, database);
+    if chart.kind == Kind::Band {
+        sql = as_forecast(&sql);
+    }
     let time = chart.kind.over_time();
     virtual_table(&dataset_name(chart), &chart.about, &sql, &columns, time, database)
+}
+
+/// Superset draws series with these endings as a band with a line in it, and without the line's own as points.
+fn as_forecast(sql: &str) -> String {
+    let limits = sql.replace("' lower'", "'__yhat_lower'").replace("' upper'", "'__yhat_upper'");
+    let figure = limits.split_once("[('', ").and_then(|(_, rest)| rest.split_once(')'));
+    match figure {
+        Some((figure, _)) => limits.replacen("[(", &format!("[('__yhat', {figure}), ("), 1),
+        None => limits,
+    }
 }
 
 fn viz_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Number => "big_number_total",
-        Kind::Lines | Kind::Band => "echarts_timeseries_line",
+        Kind::Lines | Kind::Band | Kind::Curve => "echarts_timeseries_line",
         Kind::Stacked => "echarts_area",
         Kind::Bars => "echarts_timeseries_bar",
         Kind::Heatmap => "heatmap_v2",
-        Kind::Curve => "echarts_timeseries_scatter",
         Kind::Table => "table",
     }
 }
 
+/// Of single numbers and of the cells of tables.
 fn number_format(unit: Unit) -> &'static str {
     match unit {
         Unit::Ratio => ".2%",
         Unit::Count => ",d",
-        _ => ",.4~g",
+        _ => ",.4~r",
+    }
+}
+
+/// Of axes and of what stands beside the pointer: no more digits than there are.
+fn axis_format(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Ratio => ".4~p",
+        Unit::Count => ",.12~r",
+        Unit::Ms => "DURATION_SUB",
+        _ => ",.4~r",
+    }
+}
+
+/// What numbers without a sign of their own are.
+fn unit_name(unit: Unit) -> &'static str {
+    match unit {
+        Unit::PerSecond => "per second",
+        Unit::S => "seconds",
+        _ => "",
     }
 }
 
@@ -164,7 +196,7 @@ fn axes(chart: &Chart) -> (Option<String>, Vec<String>) {
 fn params(chart: &Chart) -> Value {
     let mut params = json!({
         "viz_type": viz_type(chart.kind), "time_range": "No filter", "adhoc_filters": [],
-        "row_limit": ROWS, "y_axis_format": number_format(chart.unit), "extra_form_data": {},
+        "row_limit": ROWS, "y_axis_format": axis_format(chart.unit), "extra_form_data": {},
     });
     if chart.kind.over_time() {
         params["adhoc_filters"] = json!([{
@@ -176,11 +208,13 @@ fn params(chart: &Chart) -> Value {
     match chart.kind {
         Kind::Number => {
             params["metric"] = metric();
-            params["subheader"] = json!(chart.about);
+            params["y_axis_format"] = json!(number_format(chart.unit));
+            params["subtitle"] = json!(unit_name(chart.unit));
         }
         Kind::Table => {
             let names: Vec<_> = chart.columns.iter().map(|(name, _)| name.clone()).collect();
             params["query_mode"] = json!("raw");
+            params["show_cell_bars"] = json!(false);
             params["all_columns"] = json!(names);
             params["column_config"] = chart
                 .columns
@@ -197,26 +231,53 @@ fn params(chart: &Chart) -> Value {
             params["groupby"] = json!(series[0]);
             params["metric"] = metric();
             params["normalize_across"] = json!("heatmap");
-            params["linear_color_scheme"] = json!("blue_white_yellow");
+            params["sort_x_axis"] = json!("alpha_asc");
+            params["sort_y_axis"] = json!("alpha_asc");
+            params["linear_color_scheme"] = json!("oranges");
+            params["x_axis_time_format"] = json!("%d %b %H:%M");
+            if chart.unit == Unit::Figure {
+                params["y_axis_format"] = json!(",.2~f");
+            }
             params["left_margin"] = json!(75);
             params["bottom_margin"] = json!(30);
         }
         Kind::Lines | Kind::Band | Kind::Stacked | Kind::Bars | Kind::Curve => {
             params["x_axis"] = json!(x);
             params["groupby"] = json!(series);
-            params["metrics"] = json!([metric()]);
-            params["rich_tooltip"] = json!(true);
-            params["show_legend"] = json!(chart.kind != Kind::Bars);
-            params["legendType"] = json!("scroll");
-            params["truncateYAxis"] = json!(true);
-            params["y_axis_bounds"] = json!([null, null]);
-            params["markerEnabled"] = json!(chart.kind == Kind::Curve);
-            params["stack"] =
-                if chart.kind == Kind::Stacked { json!("Stack") } else { json!(null) };
-            params["annotation_layers"] = thresholds(chart);
+            drawn_on_axes(chart, &mut params);
         }
     }
     params
+}
+
+fn drawn_on_axes(chart: &Chart, params: &mut Value) {
+    let (is_bars, is_curve) = (chart.kind == Kind::Bars, chart.kind == Kind::Curve);
+    params["metrics"] = json!([metric()]);
+    params["rich_tooltip"] = json!(true);
+    params["show_legend"] = json!(!is_bars);
+    params["legendType"] = json!("scroll");
+    params["sort_series_type"] = json!("name");
+    params["sort_series_ascending"] = json!(true);
+    // Bars that do not begin at 0 lie, and bands are drawn only where 0 is on the axis.
+    let from_zero = is_bars || chart.kind == Kind::Band;
+    params["truncateYAxis"] = json!(!from_zero);
+    let min = chart.max.filter(|_| from_zero).map(|_| 0);
+    params["y_axis_bounds"] = json!([min, chart.max]);
+    let name = unit_name(chart.unit);
+    params["y_axis_title"] = json!(name);
+    params["y_axis_title_margin"] = json!(if name.is_empty() { 0 } else { 30 });
+    params["y_axis_title_position"] = json!("Left");
+    if is_curve {
+        params["x_axis_number_format"] = json!(",.3~r");
+    }
+    if is_bars {
+        // Names have more room beside a bar than below it.
+        params["orientation"] = json!("horizontal");
+        params["show_value"] = json!(true);
+    }
+    params["markerEnabled"] = json!(is_curve);
+    params["stack"] = if chart.kind == Kind::Stacked { json!("Stack") } else { json!(null) };
+    params["annotation_layers"] = thresholds(chart);
 }
 
 /// Threshold lines are formula annotations.
@@ -284,6 +345,8 @@ fn dashboard(dashboard: &Dashboard, charts: &[&Chart]) -> Value {
             "native_filter_configuration": filters(dashboard),
             "cross_filters_enabled": true, "refresh_frequency": 60, "timed_refresh_immune_slices": [],
             "expanded_slices": {}, "color_scheme": "", "label_colors": {}, "shared_label_colors": [],
+            // Above the charts, so that tables have the whole width.
+            "filter_bar_orientation": "HORIZONTAL",
         },
         "uuid": uuid("dashboard", &dashboard.name), "version": VERSION,
     })
@@ -354,8 +417,11 @@ fn filters(dashboard: &Dashboard) -> Vec<Value> {
             "type": "NATIVE_FILTER", "scope": everywhere, "cascadeParentIds": [], "description": "",
             "targets": [{ "column": { "name": name }, "datasetUuid": uuid("dataset", &choices_name(*filter)) }],
             "defaultDataMask": data_mask,
+            // Else the first one is shown as chosen, and the charts show all.
+            "requiredFirst": first,
             "controlValues": {
-                "multiSelect": filter.default.is_none() && !first, "enableEmptyFilter": filter.default.is_some(),
+                "multiSelect": filter.default.is_none() && !first,
+                "enableEmptyFilter": filter.default.is_some() || first,
                 "defaultToFirstItem": first, "inverseSelection": false, "searchAllOptions": true,
             },
         })

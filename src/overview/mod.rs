@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::html;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::state::ALL;
@@ -285,12 +286,13 @@ impl App {
         Ok(models::render(view, choices, models, &self.about, now))
     }
 
-    async fn one_model(&self, view: &View) -> Result<String, SinkError> {
+    async fn one_model(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
         let mut filter = view.one_model((self.clock)(), MOST_ROWS);
         let (grains, grain) = self.grains(view, &filter).await?;
         filter.grain = Some(grain.clone());
-        let mut rows = Vec::new();
-        for table in MetricTable::ALL {
+        // At once: most of the time of each is the server's.
+        let mut reads = JoinSet::new();
+        for (place, table) in MetricTable::ALL.into_iter().enumerate() {
             let mut filter = filter.clone();
             match table {
                 // No section shows them.
@@ -312,7 +314,14 @@ impl App {
                 }
                 _ => {}
             }
-            rows.extend(self.clickhouse.metric_rows(table, &filter).await?);
+            let app = Arc::clone(self);
+            reads.spawn(async move { (place, app.clickhouse.metric_rows(table, &filter).await) });
+        }
+        let mut found = reads.join_all().await;
+        found.sort_by_key(|&(place, _)| place);
+        let mut rows = Vec::new();
+        for (_, of_table) in found {
+            rows.extend(of_table?);
         }
         let segments = model::segments(&rows, &view.segment);
         let choices = Choices { grains: &grains, grain: &grain, segments: &segments };

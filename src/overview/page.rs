@@ -21,7 +21,8 @@ input, select, button { font: inherit; font-size: .95rem; color: var(--ink); bac
 input[type=checkbox] { width: 1rem; height: 1rem; accent-color: var(--accent); }
 button { background: var(--accent); border-color: var(--accent); color: var(--paper); font-weight: 600; cursor: pointer; }
 table { width: 100%; } caption { text-align: left; color: var(--dim); padding: .3rem 0; } th { color: var(--dim);
-  font-weight: 600; font-size: .85rem; vertical-align: bottom; } tbody th { color: var(--ink); font-size: 1rem; }
+  font-weight: 600; font-size: .85rem; vertical-align: bottom; } tbody th { color: var(--ink); font-size: 1rem;
+  vertical-align: middle; }
 th, td { padding: .35rem .55rem; } td small, dd small { display: block; color: var(--dim); font-size: .8rem; white-space: nowrap; }
 .name { overflow-wrap: anywhere; min-width: 8rem; } svg.spark { width: 7.5rem; height: 1.8rem; display: block; margin-left: auto; }
 .tag { display: inline-block; border-radius: .8rem; padding: 0 .6rem; border: 1px solid var(--rule); white-space: nowrap; }

@@ -211,11 +211,11 @@ async fn drift(
         newest("warn")
     );
     // The newest window of each model that has a verdict at all.
-    let (given, parameters) = with_job(connection, filter);
+    let (given, parameters) = conditions(connection, filter);
     let sql = format!(
         "SELECT formatRow('JSONCompactEachRow', {columns}) AS line FROM \
          (SELECT model, version, window_start, verdict, max(window_start) OVER (PARTITION BY model, version) AS newest \
-          FROM {} FINAL WHERE job = {{job:String}}{given} AND is_primary > 0 AND verdict != 'insufficient_data') \
+          FROM {} FINAL {given} AND is_primary > 0 AND verdict != 'insufficient_data') \
          {}",
         connection.table("drift"),
         most_models(OF_MODEL)
@@ -243,15 +243,6 @@ fn most_models(order: &str) -> String {
     format!("{order} LIMIT {MOST_MODELS}")
 }
 
-fn with_job(
-    connection: &Connection,
-    filter: &RowFilter,
-) -> (String, Vec<(&'static str, Parameter)>) {
-    let (given, mut parameters) = conditions(filter);
-    parameters.push(("job", Parameter::Text(connection.settings.job.clone())));
-    (given, parameters)
-}
-
 async fn ask<T: DeserializeOwned>(
     connection: &Connection,
     table: &'static str,
@@ -260,10 +251,9 @@ async fn ask<T: DeserializeOwned>(
     only: &str,
     rest: &str,
 ) -> Result<Vec<T>, SinkError> {
-    let (given, parameters) = with_job(connection, filter);
+    let (given, parameters) = conditions(connection, filter);
     let sql = format!(
-        "SELECT formatRow('JSONCompactEachRow', {columns}) AS line FROM {} FINAL \
-         WHERE job = {{job:String}}{given} {only} {rest}",
+        "SELECT formatRow('JSONCompactEachRow', {columns}) AS line FROM {} FINAL {given} {only} {rest}",
         connection.table(table)
     );
     lines(connection, table, &sql, &parameters).await

@@ -82,6 +82,34 @@ async fn a_bi_user_reads_every_view_with_what_the_tools_send() {
 }
 
 #[tokio::test]
+async fn conditions_on_figures_see_the_newest_rows_only() {
+    let server = deployed().await;
+    let listed = |sql: &str| ask(&server, "", sql).body;
+    assert_eq!(listed("SELECT getSetting('optimize_move_to_prewhere_if_final')"), "true\n");
+    server.query("SYSTEM STOP MERGES");
+    let count = |at: &str| {
+        listed(&format!(
+            "SELECT count() FROM tidegauge_bi.serving WHERE segment = 'all' AND inferences = {at}"
+        ))
+    };
+    let old = listed("SELECT inferences FROM tidegauge_bi.serving").trim_end().to_owned();
+    assert_eq!(count(&old), "1\n");
+    let mut settings = ClickHouseSettings::new(&server.url(), DEFAULT_DATABASE, JOB);
+    (settings.user, settings.password) = ("tidegauge".into(), "tidegauge".into());
+    write(
+        &mut ClickHouse::new(settings),
+        row::metrics(JOB, &[metric_row(MetricTable::Serving, 3)]),
+    )
+    .await;
+    let new = listed("SELECT inferences FROM tidegauge_bi.serving").trim_end().to_owned();
+    assert_ne!(new, old);
+    let parts = "SELECT sum(rows) FROM system.parts WHERE active AND database = 'tidegauge' AND table = 'serving'";
+    assert_eq!(server.query(parts), "2\n", "both rows are there");
+    // A condition that was looked at before the rows are merged would find the older one.
+    assert_eq!([count(&old), count(&new)], ["0\n", "1\n"]);
+}
+
+#[tokio::test]
 async fn a_bi_user_does_nothing_else() {
     let server = deployed().await;
     let denied = [
