@@ -121,13 +121,23 @@ pub fn complete(
     grains: &[Millis],
     states: &[StateRow],
 ) -> Result<Vec<MetricRow>, StateError> {
+    let mut rows = windows(settings, grains, states)?;
+    rows.extend(whole(settings, states)?);
+    Ok(rows)
+}
+
+/// Of these only the rows of windows.
+pub fn windows(
+    settings: &ShardSettings,
+    grains: &[Millis],
+    states: &[StateRow],
+) -> Result<Vec<MetricRow>, StateError> {
     let sizes = std::iter::once(settings.window).chain(grains.iter().copied());
     let mut rows = Vec::new();
     for grain in sizes {
         let window = |key: &Key| Window::of(key.window.start, grain);
         rows.extend(merged_rows(settings, &grain_name(grain), states, window)?);
     }
-    rows.extend(whole(settings, states)?);
     Ok(rows)
 }
 

@@ -738,7 +738,7 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`alerts`
     `value` Nullable(Float64) COMMENT 'The figure in the window that changed the state last',
     `lower` Nullable(Float64) COMMENT 'Lower limit of its 95 % interval',
     `upper` Nullable(Float64) COMMENT 'Upper limit of its 95 % interval',
-    `threshold` Nullable(Float64) COMMENT 'The rule\'s threshold; NULL for verdicts',
+    `threshold` Nullable(Float64) COMMENT 'The threshold that was crossed, of learned limits one of the two; NULL for verdicts',
     `n` Nullable(Float64) COMMENT 'Records behind the figure; NULL where the table has no count',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: versions of all windows up to the last evaluated, plus their number'
 )

@@ -182,14 +182,22 @@ async fn find(
 }
 
 fn judge(rule: &Rule, machines: &mut BTreeMap<AlertKey, Machine>, row: &SeenRow) {
-    let machine = machines.entry(row.key.clone()).or_default();
+    let machine = machine_of(rule, machines, row);
     fill(rule, machine, row.seen.window.start);
     machine.step(rule, &row.seen);
 }
 
 /// The same beyond the seals: what is not there may still come.
 fn judge_live(rule: &Rule, machines: &mut BTreeMap<AlertKey, Machine>, row: &SeenRow) {
-    machines.entry(row.key.clone()).or_default().step(rule, &row.seen);
+    machine_of(rule, machines, row).step(rule, &row.seen);
+}
+
+fn machine_of<'a>(
+    rule: &Rule,
+    machines: &'a mut BTreeMap<AlertKey, Machine>,
+    row: &SeenRow,
+) -> &'a mut Machine {
+    machines.entry(row.key.clone()).or_insert_with_key(|key| Machine::new(rule, key))
 }
 
 /// Judges the sealed windows without a row up to `end`, where silence counts.

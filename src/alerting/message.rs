@@ -38,7 +38,7 @@ pub(super) fn payload(job: &str, row: &AlertRow) -> Json {
         "value": alert.value,
         "lower": alert.lower,
         "upper": alert.upper,
-        "threshold": row.threshold,
+        "threshold": alert.threshold,
         "n": alert.n,
     })
 }

@@ -7,8 +7,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::engine::state::Version;
 use crate::engine::time::EventTime;
 
-use super::machine::{Alert, AlertKey, State};
-use super::rule::Rule;
+use super::machine::{Alert, State};
+use super::rule::{AlertKey, Rule};
 
 /// One row of table `alerts`.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +19,6 @@ pub struct AlertRow {
     pub alert: Alert,
     /// The column that the rule is about, as `quality_binary.precision`.
     pub metric: Arc<str>,
-    /// The rule's threshold.
-    pub threshold: Option<f64>,
     /// The rule's severity.
     pub severity: Arc<str>,
     /// Changes of state that were announced so far.
@@ -39,10 +37,7 @@ impl AlertRow {
     }
 
     fn says_the_same(&self, other: &Self) -> bool {
-        self.alert == other.alert
-            && self.threshold == other.threshold
-            && self.severity == other.severity
-            && self.metric == other.metric
+        self.alert == other.alert && self.severity == other.severity && self.metric == other.metric
     }
 }
 
@@ -69,7 +64,6 @@ pub fn changes(
         key: key.clone(),
         alert: alert.clone(),
         metric: Arc::clone(&metric),
-        threshold: rule.bound.threshold(),
         severity: Arc::clone(&rule.severity),
         announced,
         version,

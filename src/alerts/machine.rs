@@ -1,28 +1,9 @@
 //! The state machine of one key.
 
-use std::sync::Arc;
-
 use crate::engine::state::Version;
 use crate::engine::window::Window;
 
-use super::rule::{Judgement, Rule, Seen};
-
-/// What an alert is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AlertKey {
-    /// The rule's name.
-    pub rule: Arc<str>,
-    /// The model.
-    pub model: Arc<str>,
-    /// The model's version.
-    pub version: Arc<str>,
-    /// `all` or `dimension=value`.
-    pub segment: Arc<str>,
-    /// The feature, class or threshold, where the table has rows for each; else empty.
-    pub feature: Arc<str>,
-    /// The name of the windows' length.
-    pub grain: Arc<str>,
-}
+use super::rule::{AlertKey, Bound, Judgement, Rule, Seen};
 
 /// Where an alert stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +32,7 @@ impl State {
     }
 }
 
-/// One alert of one key. Value, limits and count are those of the window that changed the state last.
+/// One alert of one key. Value, interval and count are those of the window that changed the state last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
     /// The window that completed the run of breaches.
@@ -66,21 +47,33 @@ pub struct Alert {
     pub lower: Option<f64>,
     /// Upper limit of its interval.
     pub upper: Option<f64>,
-    /// Records behind it.
+    /// The threshold that was crossed when it opened; a verdict has none.
+    pub threshold: Option<f64>,
+    /// Records behind the figure.
     pub n: Option<u64>,
 }
 
 impl Alert {
-    fn at(opened: Window, state: State, seen: &Seen) -> Self {
+    fn opened(seen: &Seen, threshold: Option<f64>) -> Self {
         Self {
-            opened,
-            state,
-            resolved: (state == State::Resolved).then_some(seen.window),
+            opened: seen.window,
+            state: State::Opened,
+            resolved: None,
             value: seen.value,
             lower: seen.lower,
             upper: seen.upper,
+            threshold,
             n: seen.n,
         }
+    }
+
+    fn resolve(&mut self, seen: &Seen) {
+        *self = Self {
+            opened: self.opened,
+            state: State::Resolved,
+            resolved: Some(seen.window),
+            ..Self::opened(seen, self.threshold)
+        };
     }
 
     /// The window that changed the state last.
@@ -92,6 +85,7 @@ impl Alert {
 /// How far the windows of one key have been judged, in time order, and the alerts on the way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
+    bound: Option<Bound>,
     breaches: u32,
     clears: u32,
     alerts: Vec<Alert>,
@@ -99,26 +93,33 @@ pub struct Machine {
     until: Option<Window>,
 }
 
-impl Default for Machine {
-    fn default() -> Self {
-        Self { breaches: 0, clears: 0, alerts: Vec::new(), version: Version(0), until: None }
-    }
-}
-
 impl Machine {
+    /// Before the first window. The rule's bound is that of this key.
+    pub fn new(rule: &Rule, key: &AlertKey) -> Self {
+        Self {
+            bound: rule.bound_of(key),
+            breaches: 0,
+            clears: 0,
+            alerts: Vec::new(),
+            version: Version(0),
+            until: None,
+        }
+    }
+
     /// Judges the next window.
     pub fn step(&mut self, rule: &Rule, seen: &Seen) {
         let generation = self.version.generation().max(seen.version.generation());
         let parts = [self.version, seen.version, Version(1)];
         self.version = Version::sum(generation, parts.into_iter(), false);
         self.until = Some(seen.window);
-        match rule.judge(seen) {
+        match rule.judge(self.bound, seen) {
             Judgement::Unknown => {}
             Judgement::Between => (self.breaches, self.clears) = (0, 0),
             Judgement::Breach => {
                 (self.breaches, self.clears) = (self.breaches.saturating_add(1), 0);
                 if self.breaches >= rule.opens_after && !self.is_open() {
-                    self.alerts.push(Alert::at(seen.window, State::Opened, seen));
+                    let threshold = self.bound.and_then(|bound| bound.threshold(seen.value));
+                    self.alerts.push(Alert::opened(seen, threshold));
                 }
             }
             Judgement::Clear => {
@@ -126,7 +127,7 @@ impl Machine {
                 let is_enough = self.clears >= rule.clears_after;
                 let open = self.alerts.last_mut().filter(|last| last.state == State::Opened);
                 if let Some(last) = open.filter(|_| is_enough) {
-                    *last = Alert::at(last.opened, State::Resolved, seen);
+                    last.resolve(seen);
                 }
             }
         }

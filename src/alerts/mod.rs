@@ -6,5 +6,5 @@ mod machine;
 mod changes;
 
 pub use changes::{AlertRow, Recent, changes};
-pub use machine::{Alert, AlertKey, Machine, State};
-pub use rule::{Bound, Judgement, Metric, Rule, Seen};
+pub use machine::{Alert, Machine, State};
+pub use rule::{AlertKey, Bound, Judgement, Metric, Rule, Seen};

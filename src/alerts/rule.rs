@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
 use crate::engine::metrics::custom::CustomMetric;
+use crate::engine::metrics::expected::{is_expected, name_of};
+use crate::engine::metrics::reference::Profile;
 use crate::engine::settings::fits;
 use crate::engine::state::Version;
 use crate::engine::time::Millis;
@@ -77,6 +79,11 @@ impl Metric {
         COUNTS.into_iter().find(|name| self.has(name))
     }
 
+    /// Whether a reference can say what to expect of it.
+    pub fn can_be_learned(self) -> bool {
+        is_expected(self.table, self.column)
+    }
+
     fn has(self, name: &str) -> bool {
         self.table.columns().iter().any(|column| column.name == name)
     }
@@ -103,16 +110,34 @@ pub enum Bound {
         /// At most `at`.
         clear: f64,
     },
+    /// Bad strictly outside, good again inside, the ends included.
+    Outside {
+        /// The thresholds, lower and upper.
+        at: (f64, f64),
+        /// Not outside them.
+        clear: (f64, f64),
+    },
+    /// The same, where the thresholds are mean ± `at` · sd of the model's reference, and `clear` at most that. What they
+    /// are depends on the key: [`Rule::bound_of`].
+    Learned {
+        /// Standard deviations, more than 0.
+        at: f64,
+        /// Standard deviations, at most `at`.
+        clear: f64,
+    },
     /// `drift` is bad, `ok` is good, `warn` is between.
     Verdict,
 }
 
 impl Bound {
-    /// The threshold; a verdict has none.
-    pub fn threshold(self) -> Option<f64> {
+    /// The threshold that this figure is held against, of two the one that it is beyond; a verdict has none.
+    pub fn threshold(self, value: Option<f64>) -> Option<f64> {
         match self {
             Self::Below { at, .. } | Self::Above { at, .. } => Some(at),
-            Self::Verdict => None,
+            Self::Outside { at: (low, high), .. } => {
+                value.map(|value| if value < low { low } else { high })
+            }
+            Self::Learned { .. } | Self::Verdict => None,
         }
     }
 }
@@ -136,6 +161,8 @@ pub struct Rule {
     pub size: Millis,
     /// What is bad.
     pub bound: Bound,
+    /// Where limits are learned: the references of models, by pattern; the first that fits counts. Else empty.
+    pub references: Vec<(String, Option<Arc<Profile>>)>,
     /// Breaches in a row that open an alert, at least 1.
     pub opens_after: u32,
     /// Clear windows in a row that resolve it, at least 1.
@@ -150,6 +177,23 @@ pub struct Rule {
     pub sealed_only: bool,
     /// For whoever is told.
     pub severity: Arc<str>,
+}
+
+/// What an alert is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AlertKey {
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// The model.
+    pub model: Arc<str>,
+    /// The model's version.
+    pub version: Arc<str>,
+    /// `all` or `dimension=value`.
+    pub segment: Arc<str>,
+    /// The feature, class or threshold, where the table has rows for each; else empty.
+    pub feature: Arc<str>,
+    /// The name of the windows' length.
+    pub grain: Arc<str>,
 }
 
 /// One window of one key, as the rule needs it.
@@ -228,8 +272,27 @@ impl Rule {
         }
     }
 
-    /// What a window means.
-    pub fn judge(&self, seen: &Seen) -> Judgement {
+    /// What is bad for one key: where limits are learned, those of its model's reference. None where that does not say
+    /// what to expect: then every window is unknown.
+    pub fn bound_of(&self, key: &AlertKey) -> Option<Bound> {
+        let Bound::Learned { at, clear } = self.bound else { return Some(self.bound) };
+        let mut references = self.references.iter();
+        let (_, reference) = references.find(|(pattern, _)| fits(pattern, &key.model))?;
+        // ClickHouse writes numbers in another way.
+        let item = match key.feature.parse::<f64>() {
+            Ok(threshold) if self.metric.table == MetricTable::QualityThreshold => {
+                &threshold.to_string()
+            }
+            _ => &*key.feature,
+        };
+        let name = name_of(self.metric.table, self.metric.column, item);
+        let expected = reference.as_ref()?.expected.get(&key.grain, &key.segment, &name)?;
+        let [at, clear] = [expected.limits(at)?, expected.limits(clear)?];
+        Some(Bound::Outside { at, clear })
+    }
+
+    /// What a window means, held against a [bound](Self::bound_of).
+    pub fn judge(&self, bound: Option<Bound>, seen: &Seen) -> Judgement {
         let is_thin = seen.n.is_some_and(|n| n < self.min_n)
             || (self.min_coverage > 0.0
                 && seen.coverage.is_none_or(|share| share < self.min_coverage))
@@ -237,31 +300,32 @@ impl Rule {
         if is_thin {
             return Judgement::Unknown;
         }
-        match self.bound {
-            Bound::Verdict => match &*seen.verdict {
+        match bound {
+            None | Some(Bound::Learned { .. }) => Judgement::Unknown,
+            Some(Bound::Verdict) => match &*seen.verdict {
                 "drift" => Judgement::Breach,
                 "ok" => Judgement::Clear,
                 "warn" => Judgement::Between,
                 _ => Judgement::Unknown,
             },
-            Bound::Below { at, clear } => self.side(seen, seen.upper, |x| x < at, |x| x >= clear),
-            Bound::Above { at, clear } => self.side(seen, seen.lower, |x| x > at, |x| x <= clear),
+            Some(Bound::Below { at, clear }) => {
+                self.between(seen, (at, f64::INFINITY), (clear, f64::INFINITY))
+            }
+            Some(Bound::Above { at, clear }) => {
+                self.between(seen, (f64::NEG_INFINITY, at), (f64::NEG_INFINITY, clear))
+            }
+            Some(Bound::Outside { at, clear }) => self.between(seen, at, clear),
         }
     }
 
-    fn side(
-        &self,
-        seen: &Seen,
-        nearer: Option<f64>,
-        is_beyond: impl Fn(f64) -> bool,
-        is_clear: impl Fn(f64) -> bool,
-    ) -> Judgement {
+    fn between(&self, seen: &Seen, (low, high): (f64, f64), clear: (f64, f64)) -> Judgement {
         let Some(value) = seen.value else { return Judgement::Unknown };
         // Without limits nothing is certain, so nothing is a breach.
-        let held = if self.certain { nearer } else { Some(value) };
-        if held.is_some_and(is_beyond) {
+        let (nearer_low, nearer_high) =
+            if self.certain { (seen.upper, seen.lower) } else { (Some(value), Some(value)) };
+        if nearer_low.is_some_and(|x| x < low) || nearer_high.is_some_and(|x| x > high) {
             Judgement::Breach
-        } else if is_clear(value) {
+        } else if (clear.0..=clear.1).contains(&value) {
             Judgement::Clear
         } else {
             Judgement::Between

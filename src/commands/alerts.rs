@@ -74,7 +74,7 @@ fn line(row: &AlertRow) -> String {
         key.grain,
         row.metric,
         number(alert.value),
-        number(row.threshold),
+        number(alert.threshold),
         alert.n.map_or("-".to_owned(), |n| n.to_string()),
         row.severity,
     )

@@ -60,6 +60,7 @@ impl Processor {
         until_end: bool,
         runtime: &Runtime,
     ) -> Result<Self, Failure> {
+        settings.check_rules()?;
         // What is wrong with the schema files shows before anything is waited for.
         let schemas = settings.schemas()?;
         for decoder in settings.decoders().iter().flatten() {

@@ -9,8 +9,11 @@ use super::section::Section;
 use super::values;
 use crate::alerting::{Letter, Medium, TargetSettings, Topic};
 use crate::alerts::{Bound, Metric, Rule};
+use crate::engine::ModelSettings;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::custom::CustomMetric;
+use crate::engine::metrics::expected::FEWEST_WINDOWS;
+use crate::engine::settings::fits;
 use crate::engine::time::Millis;
 use crate::evaluate::grain_name;
 use crate::sink::definitions::MetricDefinition;
@@ -21,28 +24,34 @@ const MIN_N: u64 = 100;
 const MIN_COVERAGE: f64 = 0.5;
 const MOST_WINDOWS: usize = 1_000_000;
 
-/// Every rule, checked against what tables, custom metrics and grains there are.
+/// Every rule, checked against what tables, custom metrics and grains there are; and the first whose learned limits no
+/// reference has, since it can never be judged.
 pub(super) fn rules(
     reader: &Reader<'_>,
-    window: Millis,
-    grains: &[Millis],
+    windows: (Millis, &[Millis]),
     custom: &[MetricDefinition],
-) -> Result<Vec<Rule>, ConfigError> {
-    let mut rules: Vec<Rule> = Vec::new();
+    models: &[ModelSettings],
+) -> Result<(Vec<Rule>, Option<ConfigError>), ConfigError> {
+    let (mut rules, mut unjudged): (Vec<Rule>, _) = (Vec::new(), None);
     for at in 0..reader.raw.list_len("alerts") {
         let section = Section::new(reader, "alerts", at)?;
         if rules.iter().any(|rule| *rule.name == section.name) {
             return Err(section.wrong("name", "stands twice: alerts are kept under it"));
         }
-        rules.push(rule(&section, window, grains, custom)?);
+        let mut rule = rule(&section, windows, custom)?;
+        if matches!(rule.bound, Bound::Learned { .. }) {
+            let of = |model: &ModelSettings| (model.pattern.clone(), model.reference.clone());
+            rule.references = models.iter().map(of).collect();
+            unjudged = unjudged.or_else(|| never_judged(&section, &rule));
+        }
+        rules.push(rule);
     }
-    Ok(rules)
+    Ok((rules, unjudged))
 }
 
 fn rule(
     section: &Section<'_>,
-    window: Millis,
-    grains: &[Millis],
+    windows: (Millis, &[Millis]),
     custom: &[MetricDefinition],
 ) -> Result<Rule, ConfigError> {
     let (metric, custom) = metric(section, custom)?;
@@ -56,7 +65,7 @@ fn rule(
         let reason = format!("needs an interval, and {} has none: leave it out", metric.name());
         return Err(section.wrong("certain", &reason));
     }
-    let (grain, size) = grain(section, window, grains)?;
+    let (grain, size) = grain(section, windows)?;
     let windows = |key: &str| {
         let given = section.reader.integer(&section.path(key), 1..=MOST_WINDOWS);
         let given = given.map_err(|_| section.wrong(key, "must be 1 or more windows"))?;
@@ -89,6 +98,7 @@ fn rule(
         grain: grain.into(),
         size,
         bound,
+        references: Vec::new(),
         opens_after: windows("for")?,
         clears_after: windows("clear_for")?,
         certain,
@@ -129,21 +139,27 @@ fn custom_name(metric: &CustomMetric) -> String {
 }
 
 fn bound(section: &Section<'_>, metric: Metric) -> Result<Bound, ConfigError> {
-    let [below, above, clear] = ["below", "above", "clear"].map(|key| section.number(key));
+    let keys = ["below", "above", "learned", "clear"];
+    let [below, above, learned, clear] = keys.map(|key| section.number(key));
     if metric.is_verdict() {
-        let given =
-            ["below", "above", "clear"].into_iter().find(|key| section.entry(key).is_some());
+        let given = keys.into_iter().find(|key| section.entry(key).is_some());
         return match given {
             None => Ok(Bound::Verdict),
             Some(key) => Err(section
                 .wrong(key, "is for numbers; of drift.verdict `drift` is bad and `ok` is good")),
         };
     }
-    let finite = [below, above, clear].into_iter().flatten().all(f64::is_finite);
+    let finite = [below, above, learned, clear].into_iter().flatten().all(f64::is_finite);
     if !finite {
         return Err(section.wrong("metric", "has a threshold that is not finite"));
     }
     match (below, above) {
+        (None, None) if learned.is_some() => {
+            learned_bound(section, metric, learned.unwrap_or_default(), clear)
+        }
+        _ if learned.is_some() => {
+            Err(section.wrong("learned", "excludes `below` and `above`: write two rules"))
+        }
         (Some(at), None) => {
             let clear = clear.unwrap_or(at);
             let is_right = clear >= at;
@@ -158,15 +174,67 @@ fn bound(section: &Section<'_>, metric: Metric) -> Result<Bound, ConfigError> {
                 section.wrong("clear", &format!("is {clear}; it must be at most `above` ({at})"))
             })
         }
-        (None, None) => Err(section.wrong("name", "needs `below` or `above`, like `below = 0.8`")),
+        (None, None) => {
+            let reason = "needs `below`, `above` or `learned`, like `below = 0.8`";
+            Err(section.wrong("name", reason))
+        }
         (Some(_), Some(_)) => Err(section.wrong("above", "excludes `below`: write two rules")),
     }
 }
 
+/// Both numbers are standard deviations.
+fn learned_bound(
+    section: &Section<'_>,
+    metric: Metric,
+    at: f64,
+    clear: Option<f64>,
+) -> Result<Bound, ConfigError> {
+    if !metric.can_be_learned() {
+        let reason = "is for counts and figures of serving (but freshness), quality and calibration, which a \
+                      reference has: write `below` or `above`";
+        return Err(section.wrong("learned", reason));
+    }
+    if at <= 0.0 {
+        let reason = format!("is {at}; it must be more than 0 standard deviations, like 3.0");
+        return Err(section.wrong("learned", &reason));
+    }
+    let clear = clear.unwrap_or(at);
+    if !(0.0..=at).contains(&clear) {
+        let reason = format!("is {clear}; it must be 0 to `learned` ({at}) standard deviations");
+        return Err(section.wrong("clear", &reason));
+    }
+    Ok(Bound::Learned { at, clear })
+}
+
+/// What is wrong with learned limits that no reference of a model that the rule is about has.
+fn never_judged(section: &Section<'_>, rule: &Rule) -> Option<ConfigError> {
+    let has_both = |pattern: &String, model: &String| match (pattern.contains('*'), model) {
+        (true, model) if model.contains('*') => true,
+        (true, model) => fits(pattern, model),
+        (false, model) => fits(model, pattern),
+    };
+    let is_meant = |pattern: &String| rule.models.iter().any(|model| has_both(pattern, model));
+    let has_segment = |segment: &str| rule.segments.iter().any(|glob| fits(glob, segment));
+    let mut meant = rule.references.iter().filter(|(pattern, _)| is_meant(pattern));
+    let name = rule.metric.name();
+    let is_known = meant.any(|(_, reference)| {
+        let expected = reference.as_ref().map(|reference| &reference.expected);
+        expected.is_some_and(|expected| expected.knows(&rule.grain, has_segment, &name))
+    });
+    if is_known {
+        return None;
+    }
+    let reason = format!(
+        "can never be judged: no reference of its models knows {name} of {FEWEST_WINDOWS} windows of {} in its \
+         segments; build one with `tidegauge profile` over more time, or write `below` or `above`",
+        rule.grain
+    );
+    Some(section.wrong("learned", &reason))
+}
+
 fn grain(
     section: &Section<'_>,
-    window: Millis,
-    grains: &[Millis],
+    (window, grains): (Millis, &[Millis]),
 ) -> Result<(String, Millis), ConfigError> {
     let Some(entry) = section.entry("grain") else { return Ok((grain_name(window), window)) };
     let given = text_of(&entry.value);

@@ -22,7 +22,7 @@ impl std::fmt::Display for Place {
 }
 
 /// Why a configuration can't be used. All of them end with exit code 2.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
     #[error(

@@ -80,6 +80,7 @@ pub struct Settings {
     pub metrics: Vec<MetricDefinition>,
     /// Rules over metric rows.
     pub rules: Vec<Rule>,
+    unjudged: Option<ConfigError>,
     /// Who is told of their alerts.
     pub targets: Vec<TargetSettings>,
     /// How to log.
@@ -190,6 +191,7 @@ impl Settings {
             grains: Vec::new(),
             metrics: metrics::metrics(&reader)?,
             rules: Vec::new(),
+            unjudged: None,
             targets: Vec::new(),
             clickhouse: database(&reader)?,
             dead_letters: letters(&reader)?,
@@ -207,8 +209,9 @@ impl Settings {
         settings.declared = raw.models.iter().map(declared).collect::<Result<_, _>>()?;
         settings.grains = grains(&reader, settings.shard.window)?;
         settings.shard.custom = settings.metrics.iter().map(|it| Arc::clone(&it.metric)).collect();
-        settings.rules =
-            alerts::rules(&reader, settings.shard.window, &settings.grains, &settings.metrics)?;
+        let (window, models) = (settings.shard.window, &settings.shard.models);
+        (settings.rules, settings.unjudged) =
+            alerts::rules(&reader, (window, &settings.grains), &settings.metrics, models)?;
         let cluster = (settings.brokers.clone(), settings.exposed_properties());
         settings.targets = alerts::targets(&reader, &cluster)?;
         settings.check(&reader)?;
@@ -219,6 +222,12 @@ impl Settings {
     pub fn declared(&self, model: &str) -> BTreeMap<String, Declared> {
         let found = self.declared.iter().find(|(pattern, _)| fits(pattern, model));
         found.map(|(_, declared)| declared.clone()).unwrap_or_default()
+    }
+
+    /// Refuses a rule that can never be judged, for whoever evaluates them: a reference may still have to be built by
+    /// this very configuration.
+    pub fn check_rules(&self) -> Result<(), ConfigError> {
+        self.unjudged.clone().map_or(Ok(()), Err)
     }
 
     /// As the user's properties say, or librdkafka by itself. What is no number is refused by librdkafka.

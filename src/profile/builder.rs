@@ -12,6 +12,7 @@ use super::calibrate::{Choice, LabelledScores};
 use super::document::id_of;
 use super::numbers::{EXACT_NUMBERS, Numbers};
 use crate::engine::event::{FeatureValue, RequestId};
+use crate::engine::metrics::expected::Expected;
 use crate::engine::metrics::histogram::score_cell;
 use crate::engine::metrics::reference::{
     CategoricalProfile, FeatureKind, FeatureProfile, Flaw, MOST_EDGES, Profile, Scale, Values,
@@ -161,6 +162,7 @@ pub struct ProfileBuilder {
     prediction: Column,
     label: Column,
     labelled_scores: LabelledScores,
+    expected: Expected,
 }
 
 impl ProfileBuilder {
@@ -180,6 +182,7 @@ impl ProfileBuilder {
             prediction: Column::new(exact_numbers),
             label: Column::new(exact_numbers),
             labelled_scores: LabelledScores::default(),
+            expected: Expected::default(),
         })
     }
 
@@ -215,6 +218,11 @@ impl ProfileBuilder {
             }
         }
         Ok(())
+    }
+
+    /// Takes in what the windows of the records came to.
+    pub fn expect(&mut self, expected: Expected) {
+        self.expected = expected;
     }
 
     /// The profile of all records.
@@ -260,6 +268,7 @@ impl ProfileBuilder {
             prediction: of_target(&self.prediction),
             label: of_target(&self.label),
             calibrator: self.labelled_scores.calibrator(self.options.calibration),
+            expected: self.expected,
         };
         let targets = [&profile.score, &profile.prediction, &profile.label];
         if profile.features.is_empty() && targets.iter().all(|target| target.is_none()) {

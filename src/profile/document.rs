@@ -8,15 +8,18 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::engine::metrics::expected::{ByName, Expectation, Expected, FEWEST_WINDOWS};
 use crate::engine::metrics::reference::{
     CalibrationMap, Calibrator, CategoricalProfile, FeatureProfile, Flaw, NumericProfile, Profile,
     Scale, Values,
 };
 
-/// The version of the document's form that this program writes and reads.
-pub const FORMAT: u64 = 1;
+/// The newest version of the document's form that this program writes and reads.
+pub const FORMAT: u64 = 2;
+/// The version of documents without expected means: their ids stay what they were.
+const FORMAT_WITHOUT_EXPECTED: u64 = 1;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "format",
     "id",
     "name",
@@ -26,6 +29,7 @@ const KEYS: [&str; 9] = [
     "prediction",
     "label",
     "calibrator",
+    "expected",
 ];
 
 /// Why a document is refused.
@@ -79,10 +83,13 @@ impl fmt::Display for DocumentError {
         match self {
             Self::NotJson(what) => write!(f, "the profile is not JSON: {what}"),
             Self::Format(None) => {
-                write!(f, "the profile has no `format`; this program reads format {FORMAT}")
+                write!(f, "the profile has no `format`; this program reads formats 1 to {FORMAT}")
             }
             Self::Format(Some(found)) => {
-                write!(f, "the profile has format {found}; this program reads format {FORMAT}")
+                write!(
+                    f,
+                    "the profile has format {found}; this program reads formats 1 to {FORMAT}"
+                )
             }
             Self::Malformed { place, what } => write!(f, "{place} of the profile: {what}"),
             Self::Flawed { place, flaw } => write!(f, "{place} of the profile: {flaw}"),
@@ -153,6 +160,18 @@ struct CalibratorDocument {
     rates: Vec<f64>,
 }
 
+/// Its keys are those of [`Expectation`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectationDocument {
+    windows: u64,
+    mean: f64,
+    sd: f64,
+}
+
+/// By grain, segment and name of the column.
+type ExpectedDocument = BTreeMap<String, BTreeMap<String, BTreeMap<String, ExpectationDocument>>>;
+
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum MapName {
@@ -164,9 +183,10 @@ enum MapName {
 pub fn read(text: &str) -> Result<Profile, DocumentError> {
     let document: Value =
         serde_json::from_str(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
-    if document.get("format") != Some(&Value::from(FORMAT)) {
+    let format = document.get("format").and_then(Value::as_u64);
+    let Some(format @ FORMAT_WITHOUT_EXPECTED..=FORMAT) = format else {
         return Err(DocumentError::Format(document.get("format").cloned()));
-    }
+    };
     let Value::Object(mut parts) = document else { return Err(DocumentError::Format(None)) };
     if let Some(key) = parts.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(malformed(&format!("key `{key}`"), &"is not known"));
@@ -185,7 +205,12 @@ pub fn read(text: &str) -> Result<Profile, DocumentError> {
         prediction: optional_column(&mut parts, "prediction")?,
         label: optional_column(&mut parts, "label")?,
         calibrator: parts.remove("calibrator").map(calibrator).transpose()?,
+        expected: parts.remove("expected").map(expected).transpose()?.unwrap_or_default(),
     };
+    if format_of(&profile) != format {
+        let what = format!("goes with format {FORMAT}, which in turn needs it");
+        return Err(malformed("`expected`", &what));
+    }
     check(&profile)?;
     profile.id = Arc::from(id_of(&profile));
     if let Some(stated) = parts.remove("id")
@@ -247,9 +272,14 @@ pub fn id_of(profile: &Profile) -> String {
     format!("{}-{first:012x}", profile.name)
 }
 
+/// The version of the form that a profile is written in.
+pub fn format_of(profile: &Profile) -> u64 {
+    if profile.expected.is_empty() { FORMAT_WITHOUT_EXPECTED } else { FORMAT }
+}
+
 fn content(profile: &Profile) -> Map<String, Value> {
     let mut parts = Map::new();
-    parts.insert("format".to_owned(), Value::from(FORMAT));
+    parts.insert("format".to_owned(), Value::from(format_of(profile)));
     parts.insert("name".to_owned(), Value::from(&*profile.name));
     parts.insert("generation".to_owned(), Value::from(profile.generation));
     let features = profile.features.iter();
@@ -264,6 +294,9 @@ fn content(profile: &Profile) -> Map<String, Value> {
     }
     if let Some(calibrator) = &profile.calibrator {
         parts.insert("calibrator".to_owned(), calibrator_value(calibrator));
+    }
+    if !profile.expected.is_empty() {
+        parts.insert("expected".to_owned(), expected_value(&profile.expected));
     }
     parts
 }
@@ -422,4 +455,41 @@ fn calibrator_value(calibrator: &Calibrator) -> Value {
         rates,
     };
     serde_json::to_value(document).expect("a checked calibrator has finite numbers")
+}
+
+fn expected(value: Value) -> Result<Expected, DocumentError> {
+    let found: ExpectedDocument = parsed("`expected`", value)?;
+    let mut expected = Expected::default();
+    for (grain, segments) in found {
+        for (segment, columns) in segments {
+            let mut names = ByName::new();
+            for (name, ExpectationDocument { windows, mean, sd }) in columns {
+                let expectation = Expectation { windows, mean, sd };
+                if !expectation.is_sound() {
+                    let place = format!("what is expected of `{name}` ({grain}, {segment})");
+                    let what = format!("needs {FEWEST_WINDOWS} windows and an sd of 0 or more");
+                    return Err(malformed(&place, &what));
+                }
+                names.insert(name.into(), expectation);
+            }
+            let of_grain = expected.0.entry(grain.as_str().into()).or_default();
+            of_grain.insert(segment.into(), names);
+        }
+    }
+    Ok(expected)
+}
+
+fn expected_value(expected: &Expected) -> Value {
+    let column = |(name, it): (&Arc<str>, &Expectation)| {
+        let Expectation { windows, mean, sd } = *it;
+        (name.to_string(), ExpectationDocument { windows, mean, sd })
+    };
+    let segment = |(segment, names): (&Arc<str>, &ByName)| {
+        (segment.to_string(), names.iter().map(column).collect())
+    };
+    let grains = expected.0.iter().map(|(grain, segments)| {
+        (grain.to_string(), segments.iter().map(segment).collect::<BTreeMap<_, _>>())
+    });
+    let document: ExpectedDocument = grains.collect();
+    serde_json::to_value(document).expect("what is expected is finite")
 }

@@ -4,6 +4,7 @@ pub mod document;
 pub mod numbers;
 pub mod calibrate;
 pub mod builder;
+pub mod expected;
 pub mod target;
 
 pub use builder::{Built, ProfileBuilder};

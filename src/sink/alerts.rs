@@ -294,9 +294,8 @@ fn alert_row(rows: &mut Rows, texts: &mut Texts) -> Result<AlertRow, SinkError> 
     let n = rows.optional(Rows::u64)?;
     Ok(AlertRow {
         key: AlertKey { rule, model, version, segment, feature, grain },
-        alert: Alert { opened, state, resolved, value, lower, upper, n },
+        alert: Alert { opened, state, resolved, value, lower, upper, threshold, n },
         metric,
-        threshold,
         severity,
         announced: rows.u32()?,
         version: Version(rows.u64()?),
@@ -320,7 +319,7 @@ pub fn alert_rows(job: &str, rows: &[AlertRow]) -> Vec<RowBatch> {
         for time in [alert.resolved.map(|w| w.start), alert.resolved.map(|w| w.end)] {
             put_optional(out, time.map(|time| time.0.to_le_bytes()));
         }
-        for number in [alert.value, alert.lower, alert.upper, row.threshold] {
+        for number in [alert.value, alert.lower, alert.upper, alert.threshold] {
             put_figure(out, number);
         }
         put_optional(out, alert.n.map(u64::to_le_bytes));

@@ -7,7 +7,7 @@ use bytes::BufMut;
 
 use crate::engine::ModelSettings;
 use crate::engine::metrics::custom::CustomMetric;
-use crate::profile::document::FORMAT;
+use crate::profile::document::format_of;
 use crate::profile::write;
 
 use super::SinkError;
@@ -111,7 +111,9 @@ pub(super) async fn write_profiles(
             put_bytes(out, text.as_bytes());
         }
         out.put_u16_le(profile.generation);
-        out.put_u32_le(u32::try_from(FORMAT).expect("the versions of the form are few"));
+        out.put_u32_le(
+            u32::try_from(format_of(profile)).expect("the versions of the form are few"),
+        );
         put_bytes(out, write(profile).as_bytes());
         if batch.is_full() {
             insert(connection, &mut batch).await?;

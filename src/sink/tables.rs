@@ -337,7 +337,7 @@ fn alerts() -> TableSpec {
         c("value", figure, "The figure in the window that changed the state last"),
         c("lower", figure, "Lower limit of its 95 % interval"),
         c("upper", figure, "Upper limit of its 95 % interval"),
-        c("threshold", figure, "The rule's threshold; NULL for verdicts"),
+        c("threshold", figure, "The threshold that was crossed, of learned limits one of the two; NULL for verdicts"),
         c("n", "Nullable(UInt64)", "Records behind the figure; NULL where the table has no count"),
         c("announced", "UInt32", "Changes of state that were announced so far"),
         c(

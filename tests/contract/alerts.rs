@@ -57,7 +57,7 @@ fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
             "did you mean \"quality_binary.precision\"",
         ),
         ("metric = \"quality_binary.precision_lower\"\nbelow = 1", "did you mean"),
-        ("metric = \"serving.error_rate\"", "needs `below` or `above`"),
+        ("metric = \"serving.error_rate\"", "needs `below`, `above` or `learned`"),
         ("below = 1", "needs a `metric`"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nbelow = 0.2", "write two rules"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nclear = 0.2", "must be at most `above`"),
@@ -137,7 +137,7 @@ fn seen(i: usize, value: Option<f64>) -> Seen {
 }
 
 fn run(rule: &Rule, values: &[f64]) -> Machine {
-    let mut machine = Machine::default();
+    let mut machine = Machine::new(rule, &key());
     for (i, value) in values.iter().enumerate() {
         machine.step(rule, &seen(i + 1, Some(*value)));
     }
@@ -213,7 +213,7 @@ fn judgements_follow_the_definition() {
     let judge = |change: &dyn Fn(&mut Seen)| {
         let mut seen = seen(1, Some(0.7));
         change(&mut seen);
-        rule.judge(&seen)
+        rule.judge(Some(rule.bound), &seen)
     };
     assert_eq!(judge(&|_| ()), Judgement::Breach);
     assert_eq!(judge(&|s| s.value = None), Judgement::Unknown);
@@ -226,12 +226,14 @@ fn judgements_follow_the_definition() {
         "on the threshold is no breach"
     );
     assert_eq!(judge(&|s| s.value = Some(0.85)), Judgement::Clear, "on the good side's edge");
-    let open_window = |rule: &Rule| rule.judge(&Seen { sealed: false, ..seen(1, Some(0.7)) });
+    let judged = |rule: &Rule, seen: &Seen| rule.judge(Some(rule.bound), seen);
+    let open_window = |rule: &Rule| judged(rule, &Seen { sealed: false, ..seen(1, Some(0.7)) });
     assert_eq!(open_window(&rule), Judgement::Breach);
     assert_eq!(open_window(&Rule { sealed_only: true, ..rule.clone() }), Judgement::Unknown);
     let certain = Rule { certain: true, ..rule.clone() };
-    assert_eq!(certain.judge(&seen(1, Some(0.79))), Judgement::Between, "its upper limit is 0.81");
-    assert_eq!(certain.judge(&seen(1, Some(0.7))), Judgement::Breach);
+    let sure = seen(1, Some(0.79));
+    assert_eq!(judged(&certain, &sure), Judgement::Between, "its upper limit is 0.81");
+    assert_eq!(judged(&certain, &seen(1, Some(0.7))), Judgement::Breach);
     let verdict =
         parse("[[alerts]]\nname = \"d\"\nmetric = \"drift.verdict\"\n").unwrap().rules.remove(0);
     for (word, expected) in [
@@ -241,7 +243,7 @@ fn judgements_follow_the_definition() {
         ("insufficient_data", Judgement::Unknown),
     ] {
         assert_eq!(
-            verdict.judge(&Seen { verdict: word.into(), ..seen(1, None) }),
+            judged(&verdict, &Seen { verdict: word.into(), ..seen(1, None) }),
             expected,
             "{word}"
         );
@@ -282,12 +284,12 @@ proptest! {
     ) {
         let rule = Rule { opens_after: opens, clears_after: clears, ..rule() };
         let all: Vec<Seen> = values.iter().enumerate().map(|(i, v)| seen(i, *v)).collect();
-        let judged: Vec<_> = all.iter().map(|seen| rule.judge(seen)).collect();
+        let judged: Vec<_> = all.iter().map(|seen| rule.judge(Some(rule.bound), seen)).collect();
         let expected: Vec<_> = naive(&judged, usize::try_from(opens).unwrap(), usize::try_from(clears).unwrap())
             .into_iter()
             .map(|(opened, resolved)| (window(opened), resolved.map(window)))
             .collect();
-        let mut machine = Machine::default();
+        let mut machine = Machine::new(&rule, &key());
         for seen in &all {
             machine.step(&rule, seen);
         }
@@ -295,7 +297,7 @@ proptest! {
         prop_assert_eq!(&said(machine.alerts()), &expected);
         // The same in two parts, with what is final forgotten in between.
         let (first, second) = all.split_at(cut.min(all.len()));
-        let mut parts = Machine::default();
+        let mut parts = Machine::new(&rule, &key());
         for seen in first {
             parts.step(&rule, seen);
         }

@@ -10,6 +10,9 @@ mod log;
 #[path = "../support/oracle.rs"]
 #[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
 mod oracle;
+#[path = "../support/requests.rs"]
+#[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
+mod requests;
 #[path = "../support/shard.rs"]
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod shard;
@@ -22,12 +25,14 @@ mod config;
 mod controls;
 mod custom;
 mod dashboards;
+mod expected;
 mod deploy;
 mod decode;
 mod decode_avro;
 mod decode_json;
 mod files;
 mod fuzz;
+mod learned;
 mod memory;
 mod notify;
 mod pipeline;

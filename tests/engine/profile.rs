@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tidegauge::engine::event::{FeatureValue, RequestId};
+use tidegauge::engine::metrics::expected::Expectation;
 use tidegauge::engine::metrics::histogram::score_cell;
 use tidegauge::engine::metrics::reference::{Binning, FeatureKind, Flaw, Profile, Scale};
 use tidegauge::profile::builder::{BuildError, Declared, Options, Record, Targets};
-use tidegauge::profile::document::{DocumentError, canonical, read, write};
+use tidegauge::profile::document::{DocumentError, canonical, id_of, read, write};
 use tidegauge::profile::{Built, ProfileBuilder};
 
 use crate::drift_golden::{NOTHING, built};
@@ -75,6 +76,48 @@ fn another_content_has_another_id() {
     assert_eq!(read(&changed.to_string()), Err(expected));
 }
 
+/// A profile whose windows are known.
+fn expecting() -> Profile {
+    let mut profile = example();
+    let expectation = Expectation { windows: 10, mean: 0.1 + 0.2, sd: 0.0 };
+    let names = [("serving.error_rate", expectation), ("quality_classes.recall/a b", expectation)];
+    let names = names.map(|(name, it)| (name.into(), it)).into_iter().collect();
+    profile.expected.0.entry("1h".into()).or_default().insert("region=eu".into(), names);
+    profile.id = id_of(&profile).into();
+    profile
+}
+
+#[test]
+fn what_is_expected_of_windows_makes_another_format() {
+    let (plain, profile) = (example(), expecting());
+    assert_eq!(read(&write(&profile)), Ok(profile.clone()));
+    assert_ne!(profile.id, plain.id);
+    let format = |profile: &Profile| -> Json {
+        serde_json::from_str::<Json>(&canonical(profile)).unwrap()["format"].clone()
+    };
+    assert_eq!((format(&plain), format(&profile)), (json!(1), json!(2)));
+    // What an earlier version wrote has the id that it gave.
+    let old = r#"{"format":1,"id":"old-22150308a55b","name":"old","generation":3,"features":{"plan":{"kind":
+        "categorical","missing":2,"type_errors":0,"categories":[["basic",7],["pro",3]],"other":1}}}"#;
+    assert_eq!(&*read(old).unwrap().id, "old-22150308a55b");
+    let document: Json = serde_json::from_str(&canonical(&profile)).unwrap();
+    let name = "serving.error_rate";
+    for (path, value, expected) in [
+        (&["format"][..], json!(1), "`expected` of the profile: goes with format 2"),
+        (&["expected"], json!({}), "`expected` of the profile: goes with format 2"),
+        (&["expected", "1h"], json!([]), "`expected` of the profile: invalid type"),
+        (&["expected", "1h", "region=eu", name, "windows"], json!(9), "needs 10 windows"),
+        (&["expected", "1h", "region=eu", name, "sd"], json!(-1), "an sd of 0 or more"),
+        (&["expected", "1h", "region=eu", name, "n"], json!(1), "unknown field `n`"),
+    ] {
+        let mut changed = document.clone();
+        *path.iter().fold(&mut changed, |at, key| &mut at[*key]) = value;
+        let error = read(&changed.to_string()).expect_err(expected);
+        assert_eq!(error.code(), "profile_malformed");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
 /// A change of the document at a path of keys.
 fn with(path: &[&str], value: Json) -> String {
     let mut document = document();
@@ -98,9 +141,9 @@ fn documents_that_comparisons_cannot_rely_on_are_refused() {
         ("{", "profile_not_json", "EOF"),
         ("[]", "profile_format_unknown", "no `format`"),
         (
-            &with(&["format"], json!(2)),
+            &with(&["format"], json!(3)),
             "profile_format_unknown",
-            "has format 2; this program reads",
+            "has format 3; this program reads",
         ),
         (&without(&["name"]), "profile_malformed", "`name` of the profile: is missing"),
         (&with(&["name"], json!("a b")), "profile_malformed", "letters, digits"),

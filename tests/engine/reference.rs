@@ -9,6 +9,7 @@ use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::drift::method::{Method, Options};
 use tidegauge::engine::metrics::drift::verdict::{Kind, Measured, judge};
 use tidegauge::engine::metrics::drift::{CurrentCounts, drift};
+use tidegauge::engine::metrics::expected::Expected;
 use tidegauge::engine::metrics::features::FeaturesInput;
 use tidegauge::engine::metrics::reference::{
     CategoricalProfile, FeatureProfile, NumericProfile, Profile, Scale, Values,
@@ -96,6 +97,7 @@ fn profile() -> Profile {
         prediction: None,
         label: None,
         calibrator: None,
+        expected: Expected::default(),
     }
 }
 

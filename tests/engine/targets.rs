@@ -11,6 +11,7 @@ use tidegauge::engine::metrics::accumulator::{Accumulator as _, FigureContext, U
 use tidegauge::engine::metrics::drift::method::{Method, Options};
 use tidegauge::engine::metrics::drift::verdict::{Judged, Kind, Measured, Verdict, judge};
 use tidegauge::engine::metrics::drift::{CurrentCounts, Measure, drift};
+use tidegauge::engine::metrics::expected::Expected;
 use tidegauge::engine::metrics::labels::LabelsInput;
 use tidegauge::engine::metrics::reference::{
     CategoricalProfile, FeatureProfile, Flaw, MOST_CATEGORIES, NumericProfile, Profile, Scale,
@@ -57,6 +58,7 @@ fn profile(prediction: Option<FeatureProfile>, label: Option<FeatureProfile>) ->
         prediction,
         label,
         calibrator: None,
+        expected: Expected::default(),
     })
 }
 

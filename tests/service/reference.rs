@@ -73,7 +73,7 @@ impl Measured<'_> {
             of(
                 "SELECT model, reference_id, name, generation, format FROM tidegauge_bi.reference_profiles"
             ),
-            format!("fraud-*\t{id}\tgood\t1\t1\n")
+            format!("fraud-*\t{id}\tgood\t1\t2\n")
         );
         let stored = of("SELECT document FROM tidegauge.reference_profiles");
         assert_eq!(stored.trim_end(), document.trim_end());

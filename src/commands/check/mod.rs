@@ -61,6 +61,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         "configuration",
         format!("{}: job {}", args.config.config, settings.job),
     ));
+    if let Err(error) = settings.check_rules() {
+        report.add(Finding::of(error));
+    }
     if let Some(topics) = report.topics(&settings) {
         report.records(&settings, &topics, args.samples, &runtime);
     }

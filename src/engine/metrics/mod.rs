@@ -2,6 +2,7 @@
 
 pub mod exact_sum;
 pub mod histogram;
+pub mod expected;
 pub mod reference;
 pub mod method;
 pub mod accumulator;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::expected::Expected;
 use super::histogram::{SCORE_CELLS, score_edge};
 
 /// A frozen document; another content has another id.
@@ -25,6 +26,8 @@ pub struct Profile {
     pub label: Option<FeatureProfile>,
     /// What makes probabilities of binary scores, where the reference is labelled.
     pub calibrator: Option<Calibrator>,
+    /// What its own windows came to; empty where they are too few.
+    pub expected: Expected,
 }
 
 /// What a value is.

@@ -1,0 +1,267 @@
+//! `tidegauge profile`: files of past inferences → a reference profile.
+
+mod windows;
+mod reading;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::inputs::{InputArgs, Inputs};
+use super::{ConfigFile, Failure, terminal};
+use crate::decode::{Decoder, NotDecoded};
+use crate::engine::metrics::expected::FEWEST_WINDOWS;
+use crate::engine::metrics::reference::{CalibrationMap, FeatureKind};
+use crate::profile::calibrate::Choice;
+use crate::profile::{Built, write};
+use crate::source::files::FileReader;
+use reading::{Read, Reading};
+
+/// Records between two moves of the bar.
+const BAR_STEP: u64 = 10_000;
+/// Fewer records make thresholds that chance passes.
+const ADVISED: u64 = 1000;
+
+/// Build a reference profile, which drift is measured against, from files
+///
+/// Reads files of past inferences and, optionally, of their labels, as `backfill` does, and writes what the values of
+/// each feature, of scores, predictions and labels look like into one JSON document. With labels the document also has
+/// the calibrator of binary scores. Its id follows from its content; a document that was changed is refused.
+///
+/// Where there are ten windows or more, it has the mean and the spread of each figure of quality and traffic over the
+/// reference's own windows: the rows that `backfill` would write for the same files. Rules with `learned` limits go by
+/// them.
+///
+/// An inference that stands in the files twice counts twice, but for its windows. Inferences take about 100 bytes of
+/// memory each for the windows, which are left out where that is more than `state.budget`; labels take 60 bytes more.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet' --labels labels.csv
+  tidegauge profile -c fraud.toml --name eu --model fraud-eu --inferences a.jsonl --output eu.json --json
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration.")]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// First part of the profile's id: letters, digits, `.`, `_`, `-`
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: String,
+    /// The model, where the files hold several
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Only inferences of this version of the model
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Higher than those of the model's earlier profiles
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    generation: u16,
+    /// How many categories of a feature are listed; the rest is counted together
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_categories: u16,
+    /// What makes probabilities of scores: isotonic where that is better on records that it was not fitted on
+    #[arg(long, value_enum, default_value_t = Calibration::Auto)]
+    calibrator: Calibration,
+    /// Where the document goes; by default NAME.json
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Calibration {
+    Auto,
+    Identity,
+    Isotonic,
+}
+
+impl Calibration {
+    fn choice(self) -> Choice {
+        match self {
+            Self::Auto => Choice::Auto,
+            Self::Identity => Choice::Identity,
+            Self::Isotonic => Choice::Isotonic,
+        }
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if (1..=100).contains(&text.len()) && text.chars().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 100 letters, digits, `.`, `_` or `-`".to_owned())
+    }
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let inputs = Inputs::find(args.config.load()?, &args.inputs)?;
+    let output =
+        args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.json", args.name)));
+    // Before the work, not after it.
+    if output.exists() {
+        return Err(exists(&output));
+    }
+    let bar = ProgressBar::new(inputs.bytes());
+    let style = "{bar:30} {percent:>3} % of {total_bytes}  {msg}  {elapsed} gone, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is right"));
+    let mut reading = Reading::new(args, &inputs.settings, "files", bar);
+    // Labels first: each inference then finds its own.
+    for index in (0..inputs.feeds.len()).rev() {
+        read(&mut reading, &inputs, index)?;
+    }
+    let read = reading.finish()?;
+    create(&output, &write(&read.built.profile))?;
+    let summary = if args.json { summary_object } else { summary };
+    terminal::print(&summary(&read, &output));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exists(output: &Path) -> Failure {
+    let message = format!("{} exists already", output.display());
+    Failure::new("profile_exists", message)
+}
+
+/// Writes the whole document, or no file of that name.
+fn create(output: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        let message = format!("can't write {}: {error}", output.display());
+        Failure::new("profile_not_written", message)
+    };
+    let partial = output.with_extension("partial");
+    let mut file = std::fs::File::create(&partial).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    // A link fails where the name is taken, a renaming would not.
+    let linked = std::fs::hard_link(&partial, output);
+    drop(std::fs::remove_file(&partial));
+    match linked {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(exists(output)),
+        linked => linked.map_err(failed),
+    }
+}
+
+/// Reads all files of one stream.
+fn read(reading: &mut Reading<'_>, inputs: &Inputs, index: usize) -> Result<(), Failure> {
+    let feed = &inputs.feeds[index];
+    let settings = inputs.settings.decoders()[feed.stream.index()].clone();
+    let settings = settings.expect("files are found only of what is decoded");
+    let mut decoder = Decoder::new(&settings, inputs.settings.schemas()?)?;
+    let mut reader = FileReader::new(feed.files.clone(), feed.columns.clone());
+    let bytes_before = if index == 0 { inputs.bytes() - feed.files.bytes() } else { 0 };
+    while let Some(record) = reader.next_record()? {
+        let offset = record.offset;
+        match decoder.decode(Some(record.object), &mut reading.names) {
+            Ok(event) => reading.event(&event)?,
+            Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
+            Err(NotDecoded::Bad(reason)) => reading.reject(&reason, || {
+                let place = reader.place().expect("a record was read");
+                format!("{}, record {}", place.path.display(), offset - place.first_offset + 1)
+            }),
+        }
+        if reading.records.is_multiple_of(BAR_STEP) {
+            reading.bar.set_position(bytes_before + reader.bytes_read());
+            reading.bar.set_message(format!("{} records", reading.records));
+        }
+    }
+    Ok(())
+}
+
+fn map_name(map: &CalibrationMap) -> &'static str {
+    match map {
+        CalibrationMap::Identity => "identity",
+        CalibrationMap::Isotonic { .. } => "isotonic",
+    }
+}
+
+/// One JSON object.
+fn summary_object(read: &Read, output: &Path) -> String {
+    let Read { built, labelled, rejected, windows } = read;
+    let Built { profile, records, without_values, rounded } = built;
+    let windows: Option<BTreeMap<_, _>> = windows.as_ref().map(|all| all.iter().cloned().collect());
+    let calibrator = profile.calibrator.as_ref();
+    let without_values: Vec<&str> = without_values.iter().map(|name| &**name).collect();
+    let rounded: BTreeMap<&str, f64> =
+        rounded.iter().map(|(name, error)| (&**name, *error)).collect();
+    let object = serde_json::json!({
+        "id": *profile.id, "file": output, "inferences": records, "labelled": labelled,
+        "rejected": rejected, "features": profile.features.len(),
+        "without_values": without_values, "rounded": rounded,
+        "calibrator": calibrator.map(|it| map_name(&it.map)),
+        "ece_identity": calibrator.map(|it| it.ece_identity),
+        "ece_isotonic": calibrator.map(|it| it.ece_isotonic),
+        "windows": windows, "expected": profile.expected.len(),
+    });
+    format!("{object}\n")
+}
+
+/// Lines for people.
+fn summary(read: &Read, output: &Path) -> String {
+    let Read { built, labelled, rejected, windows } = read;
+    let Built { profile, records, without_values, rounded } = built;
+    let mut kinds: BTreeMap<FeatureKind, usize> = BTreeMap::new();
+    for feature in profile.features.values() {
+        *kinds.entry(feature.kind()).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} {}", kind.name())).collect();
+    let (id, file) = (&profile.id, output.display());
+    let mut lines = vec![
+        format!("profile {id} of {records} inferences, {labelled} labelled, is in {file}"),
+        format!(
+            "features: {}",
+            if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") }
+        ),
+    ];
+    if let Some(calibrator) = &profile.calibrator {
+        lines.push(format!(
+            "calibrator: {}; calibration error {:.4} as the scores are, {:.4} isotonic",
+            map_name(&calibrator.map),
+            calibrator.ece_identity,
+            calibrator.ece_isotonic
+        ));
+    }
+    if !without_values.is_empty() {
+        lines.push(format!("left out, without values: {}", without_values.join(", ")));
+    }
+    lines.extend(rounded.iter().map(|(name, error)| {
+        format!("{name} has many distinct numbers: edges are up to {error:.1e} of their size too high, counts exact")
+    }));
+    lines.push(expected(windows.as_deref(), profile.expected.len()));
+    if *rejected > 0 {
+        lines.push(format!("{rejected} records can't be used"));
+    }
+    if *records < ADVISED {
+        lines.push(format!("fewer than {ADVISED} inferences: verdicts on drift will be unsure"));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What learned limits can be made of, and why of nothing more.
+fn expected(windows: Option<&[(String, usize)]>, figures: usize) -> String {
+    let Some(windows) = windows else {
+        let remedy = "raise it, or take fewer records";
+        return format!("no learned limits: the windows need more than state.budget; {remedy}");
+    };
+    let fewest = usize::try_from(FEWEST_WINDOWS).expect("it is small");
+    let of = |is_enough: bool| -> Vec<String> {
+        let chosen = windows.iter().filter(|(_, count)| (*count >= fewest) == is_enough);
+        chosen.map(|(grain, count)| format!("{count} of {grain}")).collect()
+    };
+    let (enough, too_few) = (of(true).join(", "), of(false).join(", "));
+    let mut line = match figures {
+        0 => "no learned limits".to_owned(),
+        figures => format!("learned limits: {figures} figures, over windows: {enough}"),
+    };
+    if !too_few.is_empty() {
+        let more = format!("; fewer than {fewest} windows say nothing: {too_few}");
+        line.push_str(&more);
+    }
+    line
+}

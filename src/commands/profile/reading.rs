@@ -1,0 +1,214 @@
+//! Records in, one after the other, the labels first: each inference then finds its own.
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use indicatif::ProgressBar;
+
+use super::Args;
+use super::windows::{Found, Windows};
+use crate::commands::{Failure, terminal};
+use crate::config::Settings;
+use crate::decode::DecodeError;
+use crate::engine::event::{Event, FeatureValue, Inference, Label, RequestId, Target};
+use crate::engine::names::{ModelId, Names};
+use crate::engine::settings::{ModelSettings, Positive, Task};
+use crate::engine::time::EventTime;
+use crate::profile::builder::{Built, Options, ProfileBuilder, Record, Targets};
+use crate::profile::target::{Predictions, value_of};
+
+/// Rejected records that are shown.
+const SHOWN: u64 = 10;
+
+/// Whose label, and of which model if it names one.
+type LabelKey = (RequestId, Option<ModelId>);
+
+/// What is collected of records.
+pub(super) struct Reading<'a> {
+    args: &'a Args,
+    settings: &'a Settings,
+    /// What they are read from, for messages.
+    source: &'static str,
+    pub(super) names: Names,
+    /// The model that the profile is of, once one is found.
+    model: Option<(ModelId, ModelSettings, Predictions)>,
+    /// The winning label of each request, with its rank: time, then place.
+    labels: HashMap<LabelKey, ((EventTime, u64), Target), FixedState>,
+    builder: Option<ProfileBuilder>,
+    windows: Windows,
+    labelled: u64,
+    rejected: u64,
+    pub(super) records: u64,
+    pub(super) bar: ProgressBar,
+}
+
+/// What came of all records.
+pub(super) struct Read {
+    pub(super) built: Built,
+    pub(super) labelled: u64,
+    pub(super) rejected: u64,
+    /// Windows with records, by grain; none where memory did not suffice.
+    pub(super) windows: Option<Vec<(String, usize)>>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        args: &'a Args,
+        settings: &'a Settings,
+        source: &'static str,
+        bar: ProgressBar,
+    ) -> Self {
+        Self {
+            args,
+            settings,
+            source,
+            names: Names::default(),
+            model: None,
+            labels: HashMap::with_hasher(FixedState::default()),
+            builder: None,
+            windows: Windows::new(settings),
+            labelled: 0,
+            rejected: 0,
+            records: 0,
+            bar,
+        }
+    }
+
+    /// Takes in the next record.
+    pub(super) fn event(&mut self, event: &Event<'_>) -> Result<(), Failure> {
+        self.records += 1;
+        match event {
+            Event::Inference(inference) => self.inference(inference),
+            Event::Label(label) => {
+                self.label(label);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a record that can't be used; the first ones are told.
+    pub(super) fn reject(&mut self, reason: &DecodeError, place: impl FnOnce() -> String) {
+        self.records += 1;
+        self.rejected += 1;
+        if self.rejected <= SHOWN {
+            let line = format!("{}: {reason}\n", place());
+            self.bar.suspend(|| terminal::note(&line));
+        }
+    }
+
+    /// The profile of all records.
+    pub(super) fn finish(self) -> Result<Read, Failure> {
+        self.bar.finish_and_clear();
+        let source = self.source;
+        let nothing = || {
+            let message = match &self.args.model {
+                Some(model) => {
+                    format!("the {source} have no inference of model `{model}` that is meant")
+                }
+                None => format!("the {source} have no inference"),
+            };
+            Failure::new("profile_without_records", message)
+        };
+        let mut builder = self.builder.ok_or_else(nothing)?;
+        let Found { expected, windows } = self.windows.finish(&self.names);
+        builder.expect(expected);
+        let built = builder.finish()?;
+        Ok(Read { built, labelled: self.labelled, rejected: self.rejected, windows })
+    }
+
+    /// Of several labels the one with the greatest time wins, of those the last.
+    fn label(&mut self, label: &Label) {
+        let rank = (label.time, self.records);
+        let kept = self.labels.entry((label.id, label.model)).or_insert((rank, label.value));
+        if rank > kept.0 {
+            *kept = (rank, label.value);
+        }
+        self.windows.add(&Event::Label(*label), &mut self.names);
+    }
+
+    fn inference(&mut self, inference: &Inference<'_>) -> Result<(), Failure> {
+        let model = self.names.text(inference.model.0);
+        let is_other = |wanted: &Option<String>, found: &Arc<str>| {
+            wanted.as_ref().is_some_and(|wanted| **wanted != **found)
+        };
+        let version = self.names.text(inference.version.0);
+        if is_other(&self.args.model, model) || is_other(&self.args.version, version) {
+            return Ok(());
+        }
+        match &self.model {
+            None => {
+                let settings = self.settings.shard.model(model);
+                let predictions = Predictions::of(&settings);
+                self.model = Some((inference.model, settings, predictions));
+            }
+            Some((known, ..)) if *known == inference.model => {}
+            Some((known, ..)) => {
+                let (known, source) = (self.names.text(known.0), self.source);
+                let message =
+                    format!("the {source} hold models `{known}` and `{model}`, and maybe more");
+                return Err(Failure::new("profile_several_models", message));
+            }
+        }
+        self.add(inference)?;
+        self.windows.add(&Event::Inference(*inference), &mut self.names);
+        Ok(())
+    }
+
+    fn add(&mut self, inference: &Inference<'_>) -> Result<(), Failure> {
+        let (_, settings, predictions) = self.model.as_ref().expect("it was found above");
+        let builder = match &mut self.builder {
+            Some(builder) => builder,
+            none => {
+                let declared = self.settings.declared(self.names.text(inference.model.0));
+                let options = Options { declared, ..options(self.args, settings, inference) };
+                none.insert(ProfileBuilder::new(options)?)
+            }
+        };
+        let general = self.labels.get(&(inference.id, None));
+        let own = self.labels.get(&(inference.id, Some(inference.model)));
+        let label = [general, own].into_iter().flatten().max_by_key(|(rank, _)| *rank);
+        let label = label.map_or(Target::Absent, |(_, value)| *value);
+        let is_labelled = label != Target::Absent;
+        self.labelled += u64::from(is_labelled);
+        let names = &self.names;
+        let features: Vec<(&str, FeatureValue<'_>)> = inference
+            .features
+            .iter()
+            .map(|feature| (&**names.text(feature.name.0), feature.value))
+            .collect();
+        builder.add(&Record {
+            id: inference.id,
+            features: &features,
+            score: inference.score,
+            prediction: predictions.value(inference, names),
+            label: value_of(label, names),
+            positive: is_labelled.then(|| is_positive(label, settings, names)),
+        })?;
+        Ok(())
+    }
+}
+
+/// The builder's options, without what is declared of features: predictions are numbers where the task or, without one,
+/// the first inference says so.
+fn options(args: &Args, settings: &ModelSettings, first: &Inference<'_>) -> Options {
+    let is_number = matches!(first.prediction, Target::Number(_));
+    let by_shape = first.score.is_none() && first.scores.is_empty() && is_number;
+    let is_regression = settings.task.map_or(by_shape, |task| task == Task::Regression);
+    Options {
+        generation: args.generation,
+        targets: if is_regression { Targets::Numbers } else { Targets::Classes },
+        max_categories: usize::from(args.max_categories),
+        calibration: args.calibrator.choice(),
+        ..Options::new(&args.name)
+    }
+}
+
+fn is_positive(label: Target, settings: &ModelSettings, names: &Names) -> bool {
+    settings.positive.iter().any(|positive| match (positive, label) {
+        (Positive::Number(positive), Target::Number(label)) => positive.total_cmp(&label).is_eq(),
+        (Positive::Boolean(positive), Target::Boolean(label)) => *positive == label,
+        (Positive::Class(positive), Target::Class(label)) => **positive == **names.text(label.0),
+        _ => false,
+    })
+}
