@@ -93,7 +93,8 @@ async fn views_with_own_keys_show_the_newest_rows_of_a_window_only() {
         row.key = key("m", "v1", "all", hour);
         row.version = Version(version);
         let [actual, predicted] = classes.map(|class| Value::Text(class.into()));
-        row.values = vec![actual, predicted, Value::Count(version)];
+        let weight = Value::Figure(Ok(1.0));
+        row.values = vec![actual, predicted, Value::Count(version), weight];
         row
     };
     let first = [cell(0, 4, ["a", "a"]), cell(0, 4, ["b", "a"]), cell(1, 3, ["b", "b"])];
