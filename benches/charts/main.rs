@@ -52,15 +52,13 @@ const JOB: &str = "bench";
 
 fn main() {
     let args = Args::parse();
-    let [charts, pages, rounds] = if args.bench {
+    let (charts, pages, rounds) = if args.bench {
         let charts = Size { models: 50, days: 90, fine_days: 7 };
-        let pages = Size { models: 200, days: 7, fine_days: 1 };
-        [(charts, 0), (pages, 0), (charts, args.rounds)]
+        (charts, Size { models: 200, days: 7, fine_days: 1 }, args.rounds)
     } else {
         let few = Size { models: 5, days: 2, fine_days: 1 };
-        [(few, 0), (few, 0), (few, 2)]
+        (few, few, 2)
     };
-    let (charts, pages, rounds) = (charts.0, pages.0, rounds.1);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = services::ClickHouse::start_with_deployed_users();
     for (database, size) in [("tidegauge", charts), (PAGES, pages)] {
