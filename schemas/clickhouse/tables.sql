@@ -149,6 +149,8 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `feature_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Numbers by 2^16 i + cell, of the reference\'s lattice or else the built-in one',
     `feature_categories` Array(String) COMMENT 'Texts, of one feature after the other, by XXH3-64',
     `feature_category_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept; from 2^15 on those of the reference',
+    `feature_numbers` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: bits of the k-th distinct number (from 1) while they are few, and 1 at k = 0 if they are counted',
+    `feature_registers` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: HyperLogLog registers 8k to 8k + 7 of many distinct numbers, from k = 512 on of many texts',
     `prediction_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Predictions by cell or category of the reference, from 2; 0: none, 1: of another kind',
     `label_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Winning labels by cell or category of the reference, from 2; 1: of another kind',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
@@ -692,7 +694,7 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`data_quality`
     `out_of_range_rate` Nullable(Float64) COMMENT 'out_of_range / values',
     `new_categories` Nullable(Float64) COMMENT 'Distinct texts that the reference does not have',
     `new_category_values` Nullable(Float64) COMMENT 'Values with such a text',
-    `distinct` Nullable(Float64) COMMENT 'Distinct texts, exact up to the cap on them',
+    `distinct` Nullable(Float64) COMMENT 'Distinct values: exact up to 100 beside those of the reference, else estimated. Numbers only where configured',
     `is_constant` Nullable(Float64) COMMENT '1 if there are at least two values and all are equal, else 0',
     `min` Nullable(Float64) COMMENT 'Least number',
     `max` Nullable(Float64) COMMENT 'Greatest number',

@@ -141,6 +141,7 @@ fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), Conf
             drift: drift::options(reader, pattern)?,
             dimensions: own,
             value: value_matrix(reader, &key("value"))?,
+            distinct: reader.texts(&key("distinct")).into(),
         });
     }
     Ok((models, dimensions))

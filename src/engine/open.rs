@@ -53,6 +53,8 @@ pub struct Group {
     pub targets: Option<Arc<TargetCells>>,
     /// What stands for a negative and a positive decision among predictions.
     pub decided: [Target; 2],
+    /// Globs of the features whose distinct numbers are counted.
+    pub distinct: Arc<[String]>,
     /// The configured task.
     pub task: Option<Task>,
 }
@@ -257,6 +259,7 @@ impl Open {
             targets: self.targets_of(counted.reference.as_ref(), names),
             decided: of_model.decided().map(|class| target(&class, names)),
             reference: counted.reference,
+            distinct: counted.distinct,
             task: of_model.task,
         };
         self.add_group(slot, group, false)
@@ -280,6 +283,7 @@ impl Open {
             reference: None,
             targets: None,
             decided: [Target::Absent; 2],
+            distinct: Arc::default(),
             task: None,
         };
         self.add_group(slot, group, true)
@@ -374,6 +378,7 @@ impl Open {
                     group.thresholds = Box::default();
                     group.reference = None;
                     group.targets = None;
+                    group.distinct = Arc::default();
                     self.retired_groups.push(number);
                 }
             }

@@ -419,6 +419,7 @@ fn the_digest_changes_with_what_changes_rows_and_with_nothing_else() {
         "caps.models = 3\n",
         "models.m.threshold = 0.4\n",
         "models.m.segments = [\"a\"]\n",
+        "models.m.distinct = [\"account\"]\n",
     ] {
         assert_ne!(parse(&format!("{other}{SMALLEST}")).unwrap().digest(), base, "{other}");
     }

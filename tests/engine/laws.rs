@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use tidegauge::engine::event::{Feature, FeatureValue};
@@ -207,6 +208,8 @@ fn target() -> impl Strategy<Value = TargetsInput> {
     })
 }
 
+/// Features whose distinct numbers are counted.
+static DISTINCT: OnceLock<Vec<String>> = OnceLock::new();
 const FEATURES: [&str; 4] = ["amount", "city", "new", "ß"];
 
 fn value() -> impl Strategy<Value = FeatureValue<'static>> {
@@ -238,6 +241,7 @@ fn features() -> impl Strategy<Value = FeaturesInput<'static>> {
             names: Box::leak(Box::new(names)),
             reference: None,
             most: 100,
+            distinct: DISTINCT.get_or_init(|| vec!["am*".to_owned()]),
         }
     })
 }

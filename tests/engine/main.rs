@@ -11,6 +11,7 @@ mod shard;
 
 mod custom;
 mod dictionary;
+mod distinct;
 mod drift;
 mod drift_experiment;
 mod drift_golden;

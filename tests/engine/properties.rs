@@ -38,6 +38,7 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
                 task: Some(Task::Binary),
                 dimensions: if two { vec![tier.clone(), region.clone()] } else { vec![] },
                 value,
+                distinct: true,
                 ..ModelRule::default()
             },
             ModelRule {

@@ -45,6 +45,8 @@ pub struct ModelRule {
     pub dimensions: Vec<String>,
     /// What tp, fp, fn and tn are worth.
     pub value: Option<[f64; 4]>,
+    /// Whether distinct numbers of its features are counted.
+    pub distinct: bool,
 }
 
 impl Default for ModelRule {
@@ -57,6 +59,7 @@ impl Default for ModelRule {
             thresholds: Vec::new(),
             dimensions: Vec::new(),
             value: None,
+            distinct: false,
         }
     }
 }
@@ -228,6 +231,8 @@ pub enum Cell {
     Time(i64),
     Text(String),
     Number(f64),
+    /// A count of many that is only estimated.
+    About(f64),
     Null(&'static str),
 }
 
@@ -363,6 +368,11 @@ fn rows(settings: &Settings, accounts: &[Account], folded: &[Folded]) -> Vec<Row
         }
     }
     rows
+}
+
+/// Whether an estimate is within four standard errors of what it estimates.
+pub fn is_about(estimate: f64, exact: f64) -> bool {
+    (estimate - exact).abs() <= 4.0 * 1.04 / 64.0 * exact
 }
 
 /// Whether two figures are the same but for rounding.

@@ -6,6 +6,7 @@ pub mod reference;
 pub mod method;
 pub mod accumulator;
 pub mod dictionary;
+pub mod distinct;
 pub mod interval;
 pub mod ranking;
 mod stored;
