@@ -142,6 +142,10 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `estimate_score_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences by cell of the score lattice',
     `estimate_negative_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Negative labels by cell of the score lattice',
     `estimate_positive_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Positive labels by cell of the score lattice',
+    `class_estimate_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences with scores by class, labelled ones, those decided right, scores kept out',
+    `class_estimate_sums` Array(String) COMMENT 'Exact sums of the probability p of the decided class, of p (1 - p); the same of the labelled',
+    `class_estimate_classes` Array(String) COMMENT 'Classes whose estimates are kept, by XXH3-64',
+    `class_estimate_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'By score cell, five lists for each class: inferences, sums of p (2^-32), sums of p of the labelled, negatives, positives',
     `features` Array(String) COMMENT 'Names of the features that inferences carry, ascending; i counts them from 0',
     `feature_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 5i: numbers, false, true, not finite numbers, numbers out of range',
     `feature_sums` Array(String) COMMENT 'By 2i: exact sum of the numbers, and of their squares',
@@ -629,10 +633,10 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_estimated`
     `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
     `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
     `n` UInt64 COMMENT 'Inferences with a score',
-    `est_tp` Float64 COMMENT 'Expected true positives',
-    `est_fp` Float64 COMMENT 'Expected false positives',
-    `est_fn` Float64 COMMENT 'Expected false negatives',
-    `est_tn` Float64 COMMENT 'Expected true negatives',
+    `est_tp` Nullable(Float64) COMMENT 'Expected true positives, of a binary model',
+    `est_fp` Nullable(Float64) COMMENT 'Expected false positives, of a binary model',
+    `est_fn` Nullable(Float64) COMMENT 'Expected false negatives, of a binary model',
+    `est_tn` Nullable(Float64) COMMENT 'Expected true negatives, of a binary model',
     `est_accuracy` Nullable(Float64) COMMENT 'Estimated share of right decisions',
     `est_accuracy_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised accuracy',
     `est_accuracy_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised accuracy',
@@ -645,14 +649,14 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_estimated`
     `est_f1` Nullable(Float64) COMMENT 'Estimated F1',
     `est_f1_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised F1',
     `est_f1_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised F1',
-    `est_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve, from score cells',
+    `est_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve, from score cells; of several classes the mean, each against the rest',
     `est_auroc_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised area',
     `est_auroc_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised area',
     `est_auroc_error_bound` Nullable(Float64) COMMENT 'What binning may change of est_auroc at most',
     `n_labelled` UInt64 COMMENT 'Labelled inferences with a score',
     `realized_accuracy` Nullable(Float64) COMMENT 'Share of right decisions of the labelled',
     `realized_f1` Nullable(Float64) COMMENT 'F1 of the labelled',
-    `realized_auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the labelled, from score cells',
+    `realized_auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the labelled, likewise',
     `est_labelled_accuracy` Nullable(Float64) COMMENT 'Estimated accuracy of exactly the labelled',
     `est_labelled_f1` Nullable(Float64) COMMENT 'Estimated F1 of exactly the labelled',
     `est_labelled_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve of exactly the labelled',
@@ -668,7 +672,7 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_estimated`
 ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start)
-COMMENT 'Quality of binary models estimated without labels, from scores that the reference calibrates, beside what labels say';
+COMMENT 'Quality of models with classes estimated without labels, from scores that the reference calibrates, beside what labels say';
 
 CREATE TABLE IF NOT EXISTS `tidegauge`.`data_quality`
 (

@@ -274,10 +274,16 @@ impl<'a> Reading<'a> {
             .iter()
             .map(|feature| (&**names.text(feature.name.0), feature.value))
             .collect();
+        let scores: Vec<(&str, f64)> = inference
+            .scores
+            .iter()
+            .map(|(class, score)| (&**names.text(class.0), *score))
+            .collect();
         builder.add(&Record {
             id: inference.id,
             features: &features,
             score: inference.score,
+            scores: &scores,
             prediction: predictions.value(inference, names),
             label: value_of(label, names),
             positive: is_labelled.then(|| is_positive(label, settings, names)),
@@ -335,6 +341,11 @@ fn summary_object(built: &Built, labelled: u64, rejected: u64, output: &Path) ->
         "calibrator": calibrator.map(|it| map_name(&it.map)),
         "ece_identity": calibrator.map(|it| it.ece_identity),
         "ece_isotonic": calibrator.map(|it| it.ece_isotonic),
+        "class_calibrators": profile
+            .class_calibrators
+            .iter()
+            .map(|(class, it)| (class.to_string(), map_name(&it.map)))
+            .collect::<BTreeMap<_, _>>(),
     });
     format!("{object}\n")
 }
@@ -363,6 +374,10 @@ fn summary(built: &Built, labelled: u64, rejected: u64, output: &Path) -> String
             calibrator.ece_isotonic
         ));
     }
+    lines.extend(profile.class_calibrators.iter().map(|(class, it)| {
+        let (map, plain, isotonic) = (map_name(&it.map), it.ece_identity, it.ece_isotonic);
+        format!("class {class}: {map}; calibration error {plain:.4} as the scores are, {isotonic:.4} isotonic")
+    }));
     if !without_values.is_empty() {
         lines.push(format!("left out, without values: {}", without_values.join(", ")));
     }

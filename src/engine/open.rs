@@ -16,7 +16,7 @@ use super::metrics::Families;
 use super::metrics::estimate::Estimated;
 use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
-use super::metrics::reference::Profile;
+use super::metrics::reference::{Calibrator, Profile};
 use super::metrics::targets::TargetCells;
 use super::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use super::scored::ScoreLists;
@@ -67,6 +67,13 @@ impl Group {
     /// Whether a value is the positive class.
     pub fn is_positive(&self, value: Target) -> bool {
         self.positive.contains(&value)
+    }
+
+    /// What makes probabilities of scores by class, if the reference has it. A reference of binary scores too has one
+    /// of binary scores only.
+    pub fn class_calibrators(&self) -> Option<&[(Arc<str>, Calibrator)]> {
+        let reference = self.reference.as_ref().filter(|it| it.calibrator.is_none())?;
+        (!reference.class_calibrators.is_empty()).then_some(&*reference.class_calibrators)
     }
 
     /// What estimates are made of, where the reference has a calibrator and the prediction a score.

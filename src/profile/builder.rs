@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::calibrate::{Choice, LabelledScores};
+use super::classes::ClassScores;
 use super::document::id_of;
 use super::numbers::{EXACT_NUMBERS, Numbers};
 use crate::engine::event::{FeatureValue, RequestId};
@@ -86,6 +87,8 @@ pub struct Record<'a> {
     pub features: &'a [(&'a str, FeatureValue<'a>)],
     /// In 0..=1.
     pub score: Option<f64>,
+    /// In 0..=1, by class, each once.
+    pub scores: &'a [(&'a str, f64)],
     /// The predicted class or number.
     pub prediction: FeatureValue<'a>,
     /// The true class or number.
@@ -161,6 +164,7 @@ pub struct ProfileBuilder {
     prediction: Column,
     label: Column,
     labelled_scores: LabelledScores,
+    class_scores: ClassScores,
 }
 
 impl ProfileBuilder {
@@ -180,6 +184,7 @@ impl ProfileBuilder {
             prediction: Column::new(exact_numbers),
             label: Column::new(exact_numbers),
             labelled_scores: LabelledScores::default(),
+            class_scores: ClassScores::default(),
         })
     }
 
@@ -202,6 +207,11 @@ impl ProfileBuilder {
             if let Some(positive) = record.positive {
                 self.labelled_scores.add(record.id, score, positive);
             }
+        }
+        if !record.scores.is_empty()
+            && let Some(actual) = class_name(record.label)
+        {
+            self.class_scores.add(record.id, record.scores, &actual);
         }
         for (column, value) in
             [(&mut self.prediction, record.prediction), (&mut self.label, record.label)]
@@ -260,6 +270,7 @@ impl ProfileBuilder {
             prediction: of_target(&self.prediction),
             label: of_target(&self.label),
             calibrator: self.labelled_scores.calibrator(self.options.calibration),
+            class_calibrators: self.class_scores.calibrators(self.options.calibration),
         };
         let targets = [&profile.score, &profile.prediction, &profile.label];
         if profile.features.is_empty() && targets.iter().all(|target| target.is_none()) {

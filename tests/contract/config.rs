@@ -121,6 +121,7 @@ fn a_reference_is_read_from_its_file_and_decides_what_rows_say() {
                 id: RequestId::of(&n.to_le_bytes()),
                 features: &features,
                 score: None,
+                scores: &[],
                 prediction: FeatureValue::Missing,
                 label: FeatureValue::Missing,
                 positive: None,

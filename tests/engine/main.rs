@@ -9,6 +9,7 @@ mod oracle;
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod shard;
 
+mod class_estimate;
 mod custom;
 mod dictionary;
 mod distinct;

@@ -96,6 +96,7 @@ fn profile() -> Profile {
         prediction: None,
         label: None,
         calibrator: None,
+        class_calibrators: Vec::new(),
     }
 }
 

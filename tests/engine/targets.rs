@@ -57,6 +57,7 @@ fn profile(prediction: Option<FeatureProfile>, label: Option<FeatureProfile>) ->
         prediction,
         label,
         calibrator: None,
+        class_calibrators: Vec::new(),
     })
 }
 

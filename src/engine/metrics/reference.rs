@@ -25,6 +25,8 @@ pub struct Profile {
     pub label: Option<FeatureProfile>,
     /// What makes probabilities of binary scores, where the reference is labelled.
     pub calibrator: Option<Calibrator>,
+    /// What makes probabilities of the scores of several classes, one class against the rest: by class, ascending.
+    pub class_calibrators: Vec<(Arc<str>, Calibrator)>,
 }
 
 /// What a value is.
