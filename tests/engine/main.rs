@@ -29,3 +29,4 @@ mod reference;
 mod ranking;
 mod scenarios;
 mod targets;
+mod tasks;
