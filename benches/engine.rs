@@ -182,6 +182,7 @@ impl Made {
                 id: inference.id,
                 features: &features,
                 score: inference.score,
+                scores: &[],
                 prediction: FeatureValue::Missing,
                 label: FeatureValue::Missing,
                 positive: None,

@@ -147,6 +147,10 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `estimate_score_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences by cell of the score lattice',
     `estimate_negative_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Negative labels by cell of the score lattice',
     `estimate_positive_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Positive labels by cell of the score lattice',
+    `class_estimate_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'Inferences with scores by class, labelled ones, those decided right, scores kept out',
+    `class_estimate_sums` Array(String) COMMENT 'Exact sums of the probability p of the decided class, of p (1 - p); the same of the labelled',
+    `class_estimate_classes` Array(String) COMMENT 'Classes whose estimates are kept, by XXH3-64',
+    `class_estimate_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'By score cell, five lists for each class: inferences, sums of p (2^-32), sums of p of the labelled, negatives, positives',
     `features` Array(String) COMMENT 'Names of the features that inferences carry, ascending; i counts them from 0',
     `feature_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 5i: numbers, false, true, not finite numbers, numbers out of range',
     `feature_sums` Array(String) COMMENT 'By 2i: exact sum of the numbers, and of their squares',
@@ -154,6 +158,8 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`window_state`
     `feature_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Numbers by 2^16 i + cell, of the reference\'s lattice or else the built-in one',
     `feature_categories` Array(String) COMMENT 'Texts, of one feature after the other, by XXH3-64',
     `feature_category_counts` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept; from 2^15 on those of the reference',
+    `feature_numbers` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: bits of the k-th distinct number (from 1) while they are few, and 1 at k = 0 if they are counted',
+    `feature_registers` Array(Tuple(UInt64, UInt64)) COMMENT 'By 2^16 i + k: HyperLogLog registers 8k to 8k + 7 of many distinct numbers, from k = 512 on of many texts',
     `prediction_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Predictions by cell or category of the reference, from 2; 0: none, 1: of another kind',
     `label_cells` Array(Tuple(UInt64, UInt64)) COMMENT 'Winning labels by cell or category of the reference, from 2; 1: of another kind',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
@@ -665,10 +671,10 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_estimated`
     `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
     `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
     `n` UInt64 COMMENT 'Inferences with a score',
-    `est_tp` Float64 COMMENT 'Expected true positives',
-    `est_fp` Float64 COMMENT 'Expected false positives',
-    `est_fn` Float64 COMMENT 'Expected false negatives',
-    `est_tn` Float64 COMMENT 'Expected true negatives',
+    `est_tp` Nullable(Float64) COMMENT 'Expected true positives, of a binary model',
+    `est_fp` Nullable(Float64) COMMENT 'Expected false positives, of a binary model',
+    `est_fn` Nullable(Float64) COMMENT 'Expected false negatives, of a binary model',
+    `est_tn` Nullable(Float64) COMMENT 'Expected true negatives, of a binary model',
     `est_accuracy` Nullable(Float64) COMMENT 'Estimated share of right decisions',
     `est_accuracy_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised accuracy',
     `est_accuracy_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised accuracy',
@@ -681,14 +687,14 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_estimated`
     `est_f1` Nullable(Float64) COMMENT 'Estimated F1',
     `est_f1_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised F1',
     `est_f1_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised F1',
-    `est_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve, from score cells',
+    `est_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve, from score cells; of several classes the mean, each against the rest',
     `est_auroc_lower` Nullable(Float64) COMMENT 'Lower end of the 95 % band of the realised area',
     `est_auroc_upper` Nullable(Float64) COMMENT 'Upper end of the 95 % band of the realised area',
     `est_auroc_error_bound` Nullable(Float64) COMMENT 'What binning may change of est_auroc at most',
     `n_labelled` UInt64 COMMENT 'Labelled inferences with a score',
     `realized_accuracy` Nullable(Float64) COMMENT 'Share of right decisions of the labelled',
     `realized_f1` Nullable(Float64) COMMENT 'F1 of the labelled',
-    `realized_auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the labelled, from score cells',
+    `realized_auroc` Nullable(Float64) COMMENT 'Area under the ROC curve of the labelled, likewise',
     `est_labelled_accuracy` Nullable(Float64) COMMENT 'Estimated accuracy of exactly the labelled',
     `est_labelled_f1` Nullable(Float64) COMMENT 'Estimated F1 of exactly the labelled',
     `est_labelled_auroc` Nullable(Float64) COMMENT 'Estimated area under the ROC curve of exactly the labelled',
@@ -704,7 +710,7 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`quality_estimated`
 ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start)
-COMMENT 'Quality of binary models estimated without labels, from scores that the reference calibrates, beside what labels say';
+COMMENT 'Quality of models with classes estimated without labels, from scores that the reference calibrates, beside what labels say';
 
 CREATE TABLE IF NOT EXISTS `tidegauge`.`data_quality`
 (
@@ -730,7 +736,7 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`data_quality`
     `out_of_range_rate` Nullable(Float64) COMMENT 'out_of_range / values',
     `new_categories` Nullable(Float64) COMMENT 'Distinct texts that the reference does not have',
     `new_category_values` Nullable(Float64) COMMENT 'Values with such a text',
-    `distinct` Nullable(Float64) COMMENT 'Distinct texts, exact up to the cap on them',
+    `distinct` Nullable(Float64) COMMENT 'Distinct values: exact up to 100 beside those of the reference, else estimated. Numbers only where configured',
     `is_constant` Nullable(Float64) COMMENT '1 if there are at least two values and all are equal, else 0',
     `min` Nullable(Float64) COMMENT 'Least number',
     `max` Nullable(Float64) COMMENT 'Greatest number',

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::engine::glob::fits;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
 use crate::engine::metrics::custom::CustomMetric;
 use crate::engine::metrics::expected::{is_expected, name_of};
 use crate::engine::metrics::reference::Profile;
-use crate::engine::settings::fits;
 use crate::engine::state::Version;
 use crate::engine::time::Millis;
 use crate::engine::window::Window;

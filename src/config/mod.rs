@@ -30,8 +30,8 @@ use crate::decode::Format;
 use crate::decode::fields::FieldPaths;
 use crate::engine::ShardSettings;
 use crate::engine::event::Stream;
+use crate::engine::glob::fits;
 use crate::engine::metrics::method::Options;
-use crate::engine::settings::fits;
 use crate::engine::time::Millis;
 use crate::profile::builder::Declared;
 use crate::sink::definitions::MetricDefinition;
@@ -304,6 +304,7 @@ impl Settings {
             .replace(", features: 256 }", " }")
             .replace(", reference: None", "")
             .replace(", weighted: false", "")
+            .replace(", distinct: []", "")
             // It changes no row.
             .replace(&format!(", gather_after: {}", shard.gather_after), "")
             .replace(&format!(", drift: {:?}", Options::default()), "");

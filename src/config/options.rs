@@ -168,6 +168,12 @@ pub const OPTIONS: &[Opt] = &[
     opt("models.*.segments", Kind::Texts, "[]", "each segment value is a row more for each window"),
     opt("models.*.reference", Kind::Text, "", "without one nothing can be said about drift"),
     opt("models.*.value", Kind::Numbers, "", "what a decision is worth is yours to say"),
+    opt(
+        "models.*.distinct",
+        Kind::Texts,
+        "[]",
+        "most numbers are all different; each feature takes up to 4 KiB more in each key",
+    ),
     opt("models.*.features", Kind::Features, "{}", "values say what kind a feature has"),
     opt(
         "models.*.drift.alpha",

@@ -142,6 +142,7 @@ fn models(reader: &Reader<'_>) -> Result<(Vec<ModelSettings>, Vec<String>), Conf
             dimensions: own,
             value: value_matrix(reader, &key("value"))?,
             weighted: reader.choice(&key("weights"), &[("ignore", false), ("use", true)])?,
+            distinct: reader.texts(&key("distinct")).into(),
         });
     }
     Ok((models, dimensions))

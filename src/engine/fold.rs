@@ -10,6 +10,7 @@ use super::metrics::Families;
 use super::metrics::accumulator::Accumulator;
 use super::metrics::binary::BinaryInput;
 use super::metrics::calibration::CalibrationInput;
+use super::metrics::class_estimate::{Chance, ClassEstimateInput, ClassesEstimated, chances};
 use super::metrics::estimate::EstimateInput;
 use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
@@ -21,6 +22,7 @@ use super::metrics::targets::TargetsInput;
 use super::metrics::weights::Weight;
 use super::names::{ClassId, ModelId, Names};
 use super::open::{Group, OpenWindow};
+use super::scored::ScoreLists;
 use super::settings::Task;
 
 /// What an inference predicts, by the model's task or the record's own shape.
@@ -96,6 +98,8 @@ pub(super) fn fold_inference(
         let mut value = Folded::of(&feature.value);
         window.fold_feature(group, (at, feature.name), &mut value, features);
     }
+    let scores = || scores_of(*prediction, &window.scores, features.names);
+    let chances = class_chances(group, scores);
     window.fold(group, epoch, |families| {
         families.serving.add(serving);
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
@@ -113,11 +117,47 @@ pub(super) fn fold_inference(
             Prediction::Regression(_) => {
                 families.regression.get_mut().add(&RegressionInput::Inference);
             }
-            Prediction::Multiclass { .. } => {
+            Prediction::Multiclass { class, .. } => {
                 families.multiclass.get_mut().add(&MulticlassInput::Inference);
+                let class = class.map(|class| &**features.names.text(class.0));
+                if let Some(of) = estimated_of(class, &chances) {
+                    families.class_estimate.get_mut().add(&ClassEstimateInput::Inference(of));
+                }
             }
         }
     });
+}
+
+/// The scores by class of an inference.
+fn scores_of<'a>(
+    prediction: Prediction,
+    lists: &ScoreLists,
+    names: &'a Names,
+) -> Vec<(&'a str, f64)> {
+    match prediction {
+        Prediction::Multiclass { scores, .. } => {
+            lists.get(scores).map(|(class, score)| (&**names.text(class.0), score)).collect()
+        }
+        Prediction::None | Prediction::Binary { .. } | Prediction::Regression(_) => Vec::new(),
+    }
+}
+
+/// What the reference makes of scores by class; nothing without scores or calibrators.
+fn class_chances<'a>(
+    group: &'a Group,
+    scores: impl FnOnce() -> Vec<(&'a str, f64)>,
+) -> Vec<Chance<'a>> {
+    let Some(calibrators) = group.class_calibrators() else { return Vec::new() };
+    let scores = scores();
+    if scores.is_empty() { Vec::new() } else { chances(calibrators, &scores) }
+}
+
+fn estimated_of<'a>(
+    predicted: Option<&'a str>,
+    chances: &'a [Chance<'a>],
+) -> Option<ClassesEstimated<'a>> {
+    let predicted = predicted.filter(|_| !chances.is_empty())?;
+    Some(ClassesEstimated { chances, predicted })
 }
 
 /// What an inference with its winning label adds to the families that read labels, or takes back.
@@ -136,12 +176,18 @@ struct MulticlassTerms<'a> {
     actual: Cow<'a, str>,
     scores: &'a [(&'a str, f64)],
     weight: Weight,
+    chances: Vec<Chance<'a>>,
 }
 
 impl MulticlassTerms<'_> {
     fn input(&self) -> MulticlassInput<'_> {
-        let Self { predicted, ref actual, scores, weight } = *self;
+        let Self { predicted, ref actual, scores, weight, .. } = *self;
         MulticlassInput::Labelled { predicted, actual, scores, weight }
+    }
+
+    fn estimate(&self) -> Option<ClassEstimateInput<'_>> {
+        let of = estimated_of(self.predicted, &self.chances)?;
+        Some(ClassEstimateInput::Labelled { of, actual: &self.actual })
     }
 }
 
@@ -189,7 +235,9 @@ impl<'a> Terms<'a> {
             Prediction::Multiclass { class, .. } => {
                 let predicted = class.map(|class| &**names.text(class.0));
                 let actual = class_text(label, names);
-                terms.multiclass = Some(MulticlassTerms { predicted, actual, scores, weight });
+                let chances = class_chances(group, || scores.to_vec());
+                terms.multiclass =
+                    Some(MulticlassTerms { predicted, actual, scores, weight, chances });
             }
         }
         terms
@@ -210,6 +258,9 @@ impl<'a> Terms<'a> {
         }
         if let Some(terms) = &self.multiclass {
             families.multiclass.get_mut().add(&terms.input());
+            if let Some(input) = terms.estimate() {
+                families.class_estimate.get_mut().add(&input);
+            }
         }
         if let Some(input) = &self.target {
             families.targets.get_mut().add(input);
@@ -231,6 +282,9 @@ impl<'a> Terms<'a> {
         }
         if let Some(terms) = &self.multiclass {
             families.multiclass.get_mut().remove(&terms.input());
+            if let Some(input) = terms.estimate() {
+                families.class_estimate.get_mut().remove(&input);
+            }
         }
         if let Some(input) = &self.target {
             families.targets.get_mut().remove(input);
@@ -262,13 +316,7 @@ pub(super) fn fold_label(
     window.first_label =
         Some(window.first_label.map_or(placed.offset, |first| first.min(placed.offset)));
     let prediction = entry.prediction();
-    let scores: Vec<(&str, f64)> = match prediction {
-        Prediction::Multiclass { scores, .. } => {
-            let scores = window.scores.get(scores);
-            scores.map(|(class, score)| (&**names.text(class.0), score)).collect()
-        }
-        Prediction::None | Prediction::Binary { .. } | Prediction::Regression(_) => Vec::new(),
-    };
+    let scores = scores_of(prediction, &window.scores, names);
     let terms = Terms::of(prediction, &scores, label, group, names);
     let earlier = match &effect {
         Effect::Correction(earlier) => Some(Terms::of(prediction, &scores, earlier, group, names)),

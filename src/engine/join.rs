@@ -106,6 +106,7 @@ impl Join {
             names,
             reference: group.reference.as_deref(),
             most: settings.caps.features,
+            distinct: &group.distinct,
         };
         let said = said(inference.prediction, &prediction, group);
         let epoch = if is_new { context.epoch } else { 0 };

@@ -4,6 +4,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod time;
+pub mod glob;
 pub mod names;
 pub mod event;
 pub mod window;

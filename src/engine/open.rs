@@ -16,7 +16,7 @@ use super::metrics::Families;
 use super::metrics::estimate::Estimated;
 use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
-use super::metrics::reference::Profile;
+use super::metrics::reference::{Calibrator, Profile};
 use super::metrics::targets::TargetCells;
 use super::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use super::scored::ScoreLists;
@@ -55,6 +55,8 @@ pub struct Group {
     pub targets: Option<Arc<TargetCells>>,
     /// What stands for a negative and a positive decision among predictions.
     pub decided: [Target; 2],
+    /// Globs of the features whose distinct numbers are counted.
+    pub distinct: Arc<[String]>,
     /// The configured task.
     pub task: Option<Task>,
 }
@@ -67,6 +69,13 @@ impl Group {
     /// Whether a value is the positive class.
     pub fn is_positive(&self, value: Target) -> bool {
         self.positive.contains(&value)
+    }
+
+    /// What makes probabilities of scores by class, if the reference has it. A reference of binary scores too has one
+    /// of binary scores only.
+    pub fn class_calibrators(&self) -> Option<&[(Arc<str>, Calibrator)]> {
+        let reference = self.reference.as_ref().filter(|it| it.calibrator.is_none())?;
+        (!reference.class_calibrators.is_empty()).then_some(&*reference.class_calibrators)
     }
 
     /// What estimates are made of, where the reference has a calibrator and the prediction a score.
@@ -260,6 +269,7 @@ impl Open {
             targets: self.targets_of(counted.reference.as_ref(), names),
             decided: of_model.decided().map(|class| target(&class, names)),
             reference: counted.reference,
+            distinct: counted.distinct,
             task: of_model.task,
         };
         self.add_group(slot, group, false)
@@ -284,6 +294,7 @@ impl Open {
             reference: None,
             targets: None,
             decided: [Target::Absent; 2],
+            distinct: Arc::default(),
             task: None,
         };
         self.add_group(slot, group, true)
@@ -378,6 +389,7 @@ impl Open {
                     group.thresholds = Box::default();
                     group.reference = None;
                     group.targets = None;
+                    group.distinct = Arc::default();
                     self.retired_groups.push(number);
                 }
             }

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::calibrate::{Choice, LabelledScores};
+use super::classes::ClassScores;
 use super::document::id_of;
 use super::numbers::{EXACT_NUMBERS, Numbers};
 use crate::engine::event::{FeatureValue, RequestId};
@@ -87,6 +88,8 @@ pub struct Record<'a> {
     pub features: &'a [(&'a str, FeatureValue<'a>)],
     /// In 0..=1.
     pub score: Option<f64>,
+    /// In 0..=1, by class, each once.
+    pub scores: &'a [(&'a str, f64)],
     /// The predicted class or number.
     pub prediction: FeatureValue<'a>,
     /// The true class or number.
@@ -163,6 +166,7 @@ pub struct ProfileBuilder {
     label: Column,
     labelled_scores: LabelledScores,
     expected: Expected,
+    class_scores: ClassScores,
 }
 
 impl ProfileBuilder {
@@ -183,6 +187,7 @@ impl ProfileBuilder {
             label: Column::new(exact_numbers),
             labelled_scores: LabelledScores::default(),
             expected: Expected::default(),
+            class_scores: ClassScores::default(),
         })
     }
 
@@ -205,6 +210,11 @@ impl ProfileBuilder {
             if let Some(positive) = record.positive {
                 self.labelled_scores.add(record.id, score, positive);
             }
+        }
+        if !record.scores.is_empty()
+            && let Some(actual) = class_name(record.label)
+        {
+            self.class_scores.add(record.id, record.scores, &actual);
         }
         for (column, value) in
             [(&mut self.prediction, record.prediction), (&mut self.label, record.label)]
@@ -269,6 +279,7 @@ impl ProfileBuilder {
             label: of_target(&self.label),
             calibrator: self.labelled_scores.calibrator(self.options.calibration),
             expected: self.expected,
+            class_calibrators: self.class_scores.calibrators(self.options.calibration),
         };
         let targets = [&profile.score, &profile.prediction, &profile.label];
         if profile.features.is_empty() && targets.iter().all(|target| target.is_none()) {

@@ -21,9 +21,9 @@ pub enum Choice {
 }
 
 /// Scores by request ID go into ten folds.
-const FOLDS: u8 = 10;
+pub(super) const FOLDS: usize = 10;
 /// How many distinct scores are kept as they are; more are rounded up by at most 2^-12 of their size.
-const EXACT_SCORES: usize = 1 << 18;
+pub(super) const EXACT_SCORES: usize = 1 << 18;
 const DROPPED_BITS: u32 = 40;
 
 /// Equal scores: how many, and how many of them positive.
@@ -50,9 +50,7 @@ impl Default for LabelledScores {
 impl LabelledScores {
     /// Adds a score in 0..=1 with its label.
     pub fn add(&mut self, id: RequestId, score: f64, positive: bool) {
-        let hash = u128::from(id.high) << 64 | u128::from(id.low);
-        let fold = u8::try_from(hash % u128::from(FOLDS)).expect("less than ten");
-        let key = (fold, bits(score + 0.0, self.is_rounded));
+        let key = (fold_of(id), bits(score + 0.0, self.is_rounded));
         let [n, positives] = self.counts.entry(key).or_insert([0; 2]);
         *n += 1;
         *positives += u64::from(positive);
@@ -61,8 +59,26 @@ impl LabelledScores {
         }
     }
 
+    /// Gives each fold so many records, those that have no score one of 0 and no positive label.
+    pub(super) fn fill_with_zeros(&mut self, records: &[u64; FOLDS]) {
+        let mut missing = *records;
+        for ((fold, _), [n, _]) in &self.counts {
+            missing[usize::from(*fold)] -= n;
+        }
+        for (fold, n) in (0..).zip(missing).filter(|(_, n)| *n > 0) {
+            let key = (fold, bits(0.0, self.is_rounded));
+            self.counts.entry(key).or_insert([0; 2])[0] += n;
+        }
+    }
+
+    /// How many distinct scores of a fold are kept.
+    pub(super) fn distinct(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Keeps only the first 12 bits of scores.
     #[cold]
-    fn round(&mut self) {
+    pub(super) fn round(&mut self) {
         for ((fold, fine), [n, positives]) in std::mem::take(self).counts {
             let key = (fold, bits(f64::from_bits(fine), true));
             let sums = self.counts.entry(key).or_insert([0; 2]);
@@ -105,7 +121,7 @@ impl LabelledScores {
             unfitted.add(pool.score, pool);
         }
         let mut left_out = ErrorBins::default();
-        for fold in 0..FOLDS {
+        for fold in 0..u8::try_from(FOLDS).expect("ten") {
             let map = isotonic(&self.pools(|other| other != fold));
             for pool in self.pools(|own| own == fold) {
                 left_out.add(map.apply(pool.score), &pool);
@@ -125,6 +141,12 @@ impl LabelledScores {
             ece_isotonic,
         })
     }
+}
+
+/// The fold of a request.
+pub(super) fn fold_of(id: RequestId) -> u8 {
+    let hash = u128::from(id.high) << 64 | u128::from(id.low);
+    u8::try_from(hash % 10).expect("less than ten")
 }
 
 fn bits(score: f64, is_rounded: bool) -> u64 {

@@ -8,6 +8,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::engine::metrics::confusion::MOST_CLASSES;
 use crate::engine::metrics::expected::{ByName, Expectation, Expected, FEWEST_WINDOWS};
 use crate::engine::metrics::reference::{
     CalibrationMap, Calibrator, CategoricalProfile, FeatureProfile, Flaw, NumericProfile, Profile,
@@ -19,7 +20,7 @@ pub const FORMAT: u64 = 2;
 /// The version of documents without expected means: their ids stay what they were.
 const FORMAT_WITHOUT_EXPECTED: u64 = 1;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "format",
     "id",
     "name",
@@ -30,6 +31,7 @@ const KEYS: [&str; 10] = [
     "label",
     "calibrator",
     "expected",
+    "class_calibrators",
 ];
 
 /// Why a document is refused.
@@ -204,7 +206,11 @@ pub fn read(text: &str) -> Result<Profile, DocumentError> {
         score: optional_column(&mut parts, "score")?,
         prediction: optional_column(&mut parts, "prediction")?,
         label: optional_column(&mut parts, "label")?,
-        calibrator: parts.remove("calibrator").map(calibrator).transpose()?,
+        calibrator: parts
+            .remove("calibrator")
+            .map(|value| calibrator("`calibrator`", value))
+            .transpose()?,
+        class_calibrators: class_calibrators(&mut parts)?,
         expected: parts.remove("expected").map(expected).transpose()?.unwrap_or_default(),
     };
     if format_of(&profile) != format {
@@ -294,6 +300,11 @@ fn content(profile: &Profile) -> Map<String, Value> {
     }
     if let Some(calibrator) = &profile.calibrator {
         parts.insert("calibrator".to_owned(), calibrator_value(calibrator));
+    }
+    if !profile.class_calibrators.is_empty() {
+        let by_class = profile.class_calibrators.iter();
+        let by_class = by_class.map(|(class, it)| (class.to_string(), calibrator_value(it)));
+        parts.insert("class_calibrators".to_owned(), Value::Object(by_class.collect()));
     }
     if !profile.expected.is_empty() {
         parts.insert("expected".to_owned(), expected_value(&profile.expected));
@@ -411,8 +422,25 @@ fn column_value(profile: &FeatureProfile) -> Value {
     serde_json::to_value(column).expect("a checked column has finite numbers")
 }
 
-fn calibrator(value: Value) -> Result<Calibrator, DocumentError> {
-    let place = "`calibrator`";
+/// By class, ascending; none where the document has none.
+fn class_calibrators(
+    parts: &mut Map<String, Value>,
+) -> Result<Vec<(Arc<str>, Calibrator)>, DocumentError> {
+    let place = "`class_calibrators`";
+    let Some(value) = parts.remove("class_calibrators") else { return Ok(Vec::new()) };
+    let by_class: BTreeMap<String, Value> = parsed(place, value)?;
+    if !(1..=MOST_CLASSES).contains(&by_class.len()) {
+        let what = format!("has {} classes; 1 to {MOST_CLASSES} are allowed", by_class.len());
+        return Err(malformed(place, &what));
+    }
+    let by_class = by_class.into_iter().map(|(class, value)| {
+        let calibrator = calibrator(&format!("class `{class}` of {place}"), value)?;
+        Ok((Arc::from(class), calibrator))
+    });
+    by_class.collect()
+}
+
+fn calibrator(place: &str, value: Value) -> Result<Calibrator, DocumentError> {
     let found: CalibratorDocument = parsed(place, value)?;
     let map = match found.map {
         MapName::Identity if found.knots.is_empty() && found.rates.is_empty() => {

@@ -3,6 +3,7 @@
 pub mod document;
 pub mod numbers;
 pub mod calibrate;
+pub mod classes;
 pub mod builder;
 pub mod expected;
 pub mod target;

@@ -73,7 +73,7 @@ fn distribution(rows: &[&Row]) -> Option<Section> {
         ("max", "Greatest"),
         ("mean", "Mean"),
         ("sd", "Standard deviation"),
-        ("distinct", "Distinct texts"),
+        ("distinct", "Distinct values"),
     ];
     let known = facts.iter().filter(|(column, _)| now.figure(column).is_some());
     let mut facts: Vec<Fact> = known.map(|(column, name)| fact(now, column, name)).collect();

@@ -138,7 +138,7 @@ async fn applied(
     Ok(Some(Applied { version: rows.u32()?, views: rows.text()?.to_string() }))
 }
 
-/// Creates a table, or adds the columns and comments that it lacks.
+/// Creates a table, or adds the columns and comments that it lacks. Columns that later versions leave empty may be NULL.
 async fn bring_forward(
     connection: &Connection,
     spec: &TableSpec,
@@ -158,6 +158,11 @@ async fn bring_forward(
             None => {
                 let sql = spec.add_column(column, databases, engine);
                 let what = format!("added column {}.{}", spec.name, column.name);
+                run(connection, &sql, what, done).await?;
+            }
+            Some((data_type, _)) if may_be_null(column, data_type) => {
+                let sql = spec.modify_column(column, databases, engine);
+                let what = format!("column {}.{} may be NULL", spec.name, column.name);
                 run(connection, &sql, what, done).await?;
             }
             Some((data_type, _)) if *data_type != column.data_type => {
@@ -318,6 +323,11 @@ async fn check_engines(connection: &Connection) -> Result<(), SinkError> {
     Ok(())
 }
 
+/// Whether a column is only to take NULL beside what it has.
+fn may_be_null(column: &TableColumn, found: &str) -> bool {
+    column.data_type == format!("Nullable({found})")
+}
+
 /// What helps where a table can't be altered.
 const REBUILD: &str = "Alter it back, or name another `clickhouse.database`; or stop every instance, drop the table and \
                        the tables marks and seals, without which all rows follow from the topics again. Then run \
@@ -337,8 +347,9 @@ fn other_type(
     column: &TableColumn,
     found: &str,
 ) -> SinkError {
+    let remedy = if may_be_null(column, found) { "Run `tidegauge init`" } else { REBUILD };
     SinkError::Schema(format!(
-        "column {} of table {} is {found} and should be {}. {REBUILD}",
+        "column {} of table {} is {found} and should be {}. {remedy}",
         column.name,
         connection.table(spec.name),
         column.data_type

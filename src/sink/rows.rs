@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::engine::glob::fits;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
-use crate::engine::settings::fits;
 use crate::engine::state::Key;
 use crate::report::Row;
 

@@ -573,6 +573,22 @@ impl TableSpec {
         )
     }
 
+    /// `ALTER TABLE` that gives a column its type and comment.
+    pub fn modify_column(
+        &self,
+        column: &TableColumn,
+        databases: &Databases,
+        engine: &Engine,
+    ) -> String {
+        format!(
+            "ALTER TABLE {}.{}{} MODIFY COLUMN {}",
+            quoted(&databases.tables),
+            quoted(self.name),
+            engine.on_cluster(),
+            column.definition(),
+        )
+    }
+
     /// `ALTER TABLE` that changes a column's comment.
     pub fn comment_column(
         &self,

@@ -121,6 +121,7 @@ fn a_reference_is_read_from_its_file_and_decides_what_rows_say() {
                 id: RequestId::of(&n.to_le_bytes()),
                 features: &features,
                 score: None,
+                scores: &[],
                 prediction: FeatureValue::Missing,
                 label: FeatureValue::Missing,
                 positive: None,
@@ -418,6 +419,7 @@ fn the_digest_changes_with_what_changes_rows_and_with_nothing_else() {
         "models.m.threshold = 0.4\n",
         "models.m.weights = \"use\"\n",
         "models.m.segments = [\"a\"]\n",
+        "models.m.distinct = [\"account\"]\n",
     ] {
         assert_ne!(parse(&format!("{other}{SMALLEST}")).unwrap().digest(), base, "{other}");
     }

@@ -150,7 +150,7 @@ fn figures(rows: &[Row], model: &str) -> BTreeMap<(String, String, String), Vec<
             let figure = match cell {
                 Cell::Count(count) => *count as f64,
                 Cell::Number(number) => *number,
-                Cell::Time(_) | Cell::Text(_) | Cell::Null(_) => continue,
+                Cell::Time(_) | Cell::Text(_) | Cell::About(_) | Cell::Null(_) => continue,
             };
             if !is_left_out {
                 let behind = if row.own_key.is_empty() { "" } else { "/" };

@@ -41,6 +41,7 @@ fn document() -> String {
         id: RequestId::of(b"1"),
         features: &[("amount", FeatureValue::Number(1.0))],
         score: None,
+        scores: &[],
         prediction: FeatureValue::Missing,
         label: FeatureValue::Missing,
         positive: None,

@@ -104,6 +104,38 @@ fn a_profile_is_built_from_files() {
 }
 
 #[test]
+fn scores_by_class_give_each_class_a_calibrator() {
+    let folder = folder();
+    let (mut inferences, mut labels) = (String::new(), "request_id,timestamp,label\n".to_owned());
+    for i in 0..900_i32 {
+        let [cat, dog] = [f64::from(i % 10) / 10.0, f64::from(i % 4) / 10.0];
+        let record = json!({"request_id": format!("p{i}"), "model": "pets", "timestamp": START,
+                            "scores": {"cat": cat, "dog": dog}});
+        writeln!(inferences, "{record}").unwrap();
+        let label = if i % 10 > 6 { "cat" } else { ["dog", "eel"][usize::from(i % 3 == 0)] };
+        writeln!(labels, "p{i},{START},{label}").unwrap();
+    }
+    fs::write(folder.path().join("inferences.jsonl"), inferences).unwrap();
+    fs::write(folder.path().join("pets.csv"), labels).unwrap();
+    let arguments = ["--name", "pets", "--model", "pets", "--labels", "pets.csv"];
+    let (exit, said, error) = run(folder.path(), &arguments);
+    assert_eq!(exit, 0, "{error}");
+    let built = profile(folder.path(), "pets.json");
+    let classes: Vec<_> =
+        built.class_calibrators.iter().map(|(class, it)| (&**class, it.n, it.positives)).collect();
+    // A class that no score names has the score 0.
+    assert_eq!(classes, [("cat", 900, 270), ("dog", 900, 420), ("eel", 900, 210)]);
+    assert_eq!(built.calibrator, None);
+    let cat = &built.class_calibrators[0].1.map;
+    assert_eq!([0.6, 0.7, 0.9].map(|score| cat.apply(score)), [0.0, 1.0, 1.0]);
+    assert!(said.contains("class cat: isotonic; calibration error "), "{said}");
+    let arguments = ["--name", "pets-2", "--model", "pets", "--labels", "pets.csv", "--json"];
+    let (_, said, _) = run(folder.path(), &arguments);
+    let summary: Json = serde_json::from_str(&said).unwrap();
+    assert_eq!(summary["class_calibrators"]["cat"], json!("isotonic"), "{said}");
+}
+
+#[test]
 fn the_summary_can_be_read_by_programs() {
     let folder = folder();
     let (exit, said, error) = run(

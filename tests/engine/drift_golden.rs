@@ -32,6 +32,7 @@ pub(crate) const NOTHING: Record<'static> = Record {
     id: RequestId { high: 0, low: 0 },
     features: &[],
     score: None,
+    scores: &[],
     prediction: FeatureValue::Missing,
     label: FeatureValue::Missing,
     positive: None,

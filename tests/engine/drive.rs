@@ -385,6 +385,7 @@ fn is_same(value: &Value, cell: &Cell) -> bool {
         (Value::Time(is), Cell::Time(expected)) => is == expected,
         (Value::Text(is), Cell::Text(expected)) => **is == *expected,
         (Value::Figure(Ok(is)), Cell::Number(expected)) => oracle::is_close(*is, *expected),
+        (Value::Figure(Ok(is)), Cell::About(expected)) => oracle::is_about(*is, *expected),
         (Value::Figure(Err(is)), Cell::Null(expected)) => is.code() == *expected,
         _ => false,
     }

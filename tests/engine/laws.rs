@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use tidegauge::engine::event::{Feature, FeatureValue, WEIGHT_ONE};
@@ -10,6 +11,9 @@ use tidegauge::engine::metrics::accumulator::{
 };
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
 use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
+use tidegauge::engine::metrics::class_estimate::{
+    Chance, ClassEstimate, ClassEstimateInput, ClassesEstimated,
+};
 use tidegauge::engine::metrics::estimate::{Estimate, EstimateInput, Estimated};
 use tidegauge::engine::metrics::exact_sum::ExactSum;
 use tidegauge::engine::metrics::features::{Features, FeaturesInput};
@@ -218,6 +222,8 @@ fn target() -> impl Strategy<Value = TargetsInput> {
     })
 }
 
+/// Features whose distinct numbers are counted.
+static DISTINCT: OnceLock<Vec<String>> = OnceLock::new();
 const FEATURES: [&str; 4] = ["amount", "city", "new", "ß"];
 
 fn value() -> impl Strategy<Value = FeatureValue<'static>> {
@@ -249,6 +255,7 @@ fn features() -> impl Strategy<Value = FeaturesInput<'static>> {
             names: Box::leak(Box::new(names)),
             reference: None,
             most: 100,
+            distinct: DISTINCT.get_or_init(|| vec!["am*".to_owned()]),
         }
     })
 }
@@ -276,6 +283,27 @@ fn multiclass() -> impl Strategy<Value = MulticlassInput<'static>> {
             },
         ),
     ]
+}
+
+/// Scores and probabilities of some classes, more in all than are kept.
+fn class_estimate() -> impl Strategy<Value = ClassEstimateInput<'static>> {
+    let class = || prop::sample::select(CLASSES.to_vec());
+    let chances =
+        prop::sample::subsequence(CLASSES.to_vec(), 1..=CLASSES.len()).prop_flat_map(|classes| {
+            let said = prop::collection::vec((score(), score()), classes.len());
+            said.prop_map(move |said| {
+                let both = classes.iter().copied().zip(said);
+                let chance = |(class, (score, probability))| Chance { class, score, probability };
+                both.map(chance).collect::<Vec<_>>()
+            })
+        });
+    (chances, class(), prop::option::of(class())).prop_map(|(chances, predicted, actual)| {
+        let of = ClassesEstimated { chances: chances.leak(), predicted };
+        match actual {
+            None => ClassEstimateInput::Inference(of),
+            Some(actual) => ClassEstimateInput::Labelled { of, actual },
+        }
+    })
 }
 
 fn lists<T: Debug>(input: impl Strategy<Value = T>) -> impl Strategy<Value = [Vec<T>; 3]> {
@@ -311,6 +339,22 @@ proptest! {
     #[test]
     fn estimates_keep_the_laws(lists in lists(estimate())) {
         check_laws::<Estimate>(&lists, true);
+    }
+
+    #[test]
+    fn class_estimates_keep_the_laws(lists in lists(class_estimate())) {
+        check_laws::<ClassEstimate>(&lists, false);
+        // What is taken back leaves the names of its classes and nothing else.
+        let [a, b, c] = lists.each_ref().map(|inputs| folded::<ClassEstimate>(inputs));
+        let mut less = merged(&merged(&a, &b), &c);
+        lists[0].iter().for_each(|input| less.remove(input));
+        let mut names = a;
+        lists[0].iter().for_each(|input| names.remove(input));
+        check_same(&less, &merged(&names, &merged(&b, &c)));
+        let (mut left, mut none) = (Vec::new(), Vec::new());
+        names.figures(&CONTEXT, &mut left);
+        ClassEstimate::default().figures(&CONTEXT, &mut none);
+        prop_assert_eq!(left, none);
     }
 
     #[test]
@@ -351,6 +395,7 @@ proptest! {
         estimate in lists(estimate()),
         multiclass in lists(prop::option::of(multiclass())),
         targets in lists(target()),
+        class_estimate in lists(class_estimate()),
     ) {
         let folded = |i: usize| {
             let (serving, labels) = (folded(&serving[i]), folded(&labels[i]));
@@ -364,6 +409,8 @@ proptest! {
             estimate[i].iter().for_each(|input| families.estimate.get_mut().add(input));
             let classes = multiclass[i].iter().flatten();
             classes.for_each(|input| families.multiclass.get_mut().add(input));
+            let classes = class_estimate[i].iter();
+            classes.for_each(|input| families.class_estimate.get_mut().add(input));
             targets[i].iter().for_each(|input| families.targets.get_mut().add(input));
             families
         };

@@ -9,8 +9,10 @@ mod oracle;
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod shard;
 
+mod class_estimate;
 mod custom;
 mod dictionary;
+mod distinct;
 mod drift;
 mod drift_experiment;
 mod drift_golden;
@@ -27,4 +29,5 @@ mod reference;
 mod ranking;
 mod scenarios;
 mod targets;
+mod tasks;
 mod weights;

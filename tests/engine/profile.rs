@@ -34,6 +34,7 @@ fn example() -> Profile {
             id: RequestId::of(&i.to_le_bytes()),
             features: &features,
             score: Some(score),
+            scores: &[],
             prediction: FeatureValue::Number(if score >= 0.5 { 1.0 } else { 0.0 }),
             label: FeatureValue::Text(if i % 3 == 0 { "1" } else { "0" }),
             positive: Some(i % 3 == 0),

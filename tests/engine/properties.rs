@@ -40,6 +40,7 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
                 dimensions: if two { vec![tier.clone(), region.clone()] } else { vec![] },
                 value,
                 weighted: first,
+                distinct: true,
                 ..ModelRule::default()
             },
             ModelRule {

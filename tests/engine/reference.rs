@@ -98,6 +98,7 @@ fn profile() -> Profile {
         label: None,
         calibrator: None,
         expected: Expected::default(),
+        class_calibrators: Vec::new(),
     }
 }
 
@@ -124,6 +125,7 @@ fn folded(all: &[Said], profile: &Profile) -> Families {
                 names: &names,
                 reference: Some(profile),
                 most: 10,
+                distinct: &[],
             });
         }
         merged.merge(&Families::restore(&families.state()).unwrap());
@@ -255,8 +257,13 @@ fn values_beyond_the_cap_are_counted_in_the_cells_of_their_own_profile() {
     let mut names = Names::default();
     let ids = ["amount", "late"].map(|name| FeatureId(names.intern(name)));
     let features = ids.map(|name| Feature { name, value: FeatureValue::Number(3.0) });
-    let input =
-        FeaturesInput { features: &features, names: &names, reference: Some(&profile), most: 1 };
+    let input = FeaturesInput {
+        features: &features,
+        names: &names,
+        reference: Some(&profile),
+        most: 1,
+        distinct: &[],
+    };
     let mut families = Families::default();
     families.features.get_mut().add(&input);
     let rows = rows(&families, &profile, MetricTable::Drift);

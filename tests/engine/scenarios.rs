@@ -356,7 +356,7 @@ fn is_right(cell: &Cell, text: &str) -> bool {
         Cell::Time(time) => *time == ms(text),
         Cell::Text(is) => is == text,
         Cell::Null(reason) => *reason == text,
-        Cell::Number(number) => {
+        Cell::Number(number) | Cell::About(number) => {
             let wanted: f64 = text.parse().unwrap_or(f64::NAN);
             (number - wanted).abs() <= 1e-9 * wanted.abs().max(0.1)
         }

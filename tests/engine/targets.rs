@@ -59,6 +59,7 @@ fn profile(prediction: Option<FeatureProfile>, label: Option<FeatureProfile>) ->
         label,
         calibrator: None,
         expected: Expected::default(),
+        class_calibrators: Vec::new(),
     })
 }
 

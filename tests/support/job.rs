@@ -329,6 +329,7 @@ pub fn compare_row(row: &Map<String, Json>, expected: &oracle::Row, differences:
             Cell::Count(count) => found.as_u64() == Some(*count),
             Cell::Time(time) => found.as_i64() == Some(*time),
             Cell::Number(number) => found.as_f64().is_some_and(|is| oracle::is_close(is, *number)),
+            Cell::About(number) => found.as_f64().is_some_and(|is| oracle::is_about(is, *number)),
             Cell::Text(text) => found.as_str() == Some(text),
             Cell::Null(reason) => {
                 if !name.ends_with("_upper") {

@@ -47,6 +47,8 @@ pub struct ModelRule {
     pub value: Option<[f64; 4]>,
     /// Whether label weights count.
     pub weighted: bool,
+    /// Whether distinct numbers of its features are counted.
+    pub distinct: bool,
 }
 
 impl Default for ModelRule {
@@ -60,6 +62,7 @@ impl Default for ModelRule {
             dimensions: Vec::new(),
             value: None,
             weighted: false,
+            distinct: false,
         }
     }
 }
@@ -231,6 +234,8 @@ pub enum Cell {
     Time(i64),
     Text(String),
     Number(f64),
+    /// A count of many that is only estimated.
+    About(f64),
     Null(&'static str),
 }
 
@@ -368,6 +373,11 @@ fn rows(settings: &Settings, accounts: &[Account], folded: &[Folded]) -> Vec<Row
         }
     }
     rows
+}
+
+/// Whether an estimate is within four standard errors of what it estimates.
+pub fn is_about(estimate: f64, exact: f64) -> bool {
+    (estimate - exact).abs() <= 4.0 * 1.04 / 64.0 * exact
 }
 
 /// Whether two figures are the same but for rounding.

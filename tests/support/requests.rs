@@ -34,12 +34,8 @@ pub fn settings() -> Settings {
         thresholds: vec![0.25, 0.9],
         ..ModelRule::default()
     };
-    let rest = ModelRule {
-        threshold: 0.25,
-        dimensions: region,
-        weighted: true,
-        ..ModelRule::default()
-    };
+    let rest =
+        ModelRule { threshold: 0.25, dimensions: region, weighted: true, ..ModelRule::default() };
     Settings {
         window: 5 * MINUTE_MS,
         lateness: 10 * MINUTE_MS,

@@ -78,5 +78,6 @@ fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSetti
             .map(|name| u16::try_from(index(name)).unwrap())
             .collect(),
         value: rule.value.map(value_matrix),
+        distinct: rule.distinct.then(|| "*".to_owned()).into_iter().collect(),
     }
 }

@@ -101,6 +101,7 @@ fn add_to(
         id: inference.id,
         features: &features,
         score: inference.score,
+        scores: &[],
         prediction,
         label: value_of(label.unwrap_or(Target::Absent), names),
         positive: label.map(|label| label == Target::Number(1.0)),

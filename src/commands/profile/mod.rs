@@ -197,6 +197,11 @@ fn summary_object(read: &Read, output: &Path) -> String {
         "calibrator": calibrator.map(|it| map_name(&it.map)),
         "ece_identity": calibrator.map(|it| it.ece_identity),
         "ece_isotonic": calibrator.map(|it| it.ece_isotonic),
+        "class_calibrators": profile
+            .class_calibrators
+            .iter()
+            .map(|(class, it)| (class.to_string(), map_name(&it.map)))
+            .collect::<BTreeMap<_, _>>(),
         "windows": windows, "expected": profile.expected.len(),
     });
     format!("{object}\n")
@@ -227,6 +232,10 @@ fn summary(read: &Read, output: &Path) -> String {
             calibrator.ece_isotonic
         ));
     }
+    lines.extend(profile.class_calibrators.iter().map(|(class, it)| {
+        let (map, plain, isotonic) = (map_name(&it.map), it.ece_identity, it.ece_isotonic);
+        format!("class {class}: {map}; calibration error {plain:.4} as the scores are, {isotonic:.4} isotonic")
+    }));
     if !without_values.is_empty() {
         lines.push(format!("left out, without values: {}", without_values.join(", ")));
     }

@@ -177,10 +177,16 @@ impl<'a> Reading<'a> {
             .iter()
             .map(|feature| (&**names.text(feature.name.0), feature.value))
             .collect();
+        let scores: Vec<(&str, f64)> = inference
+            .scores
+            .iter()
+            .map(|(class, score)| (&**names.text(class.0), *score))
+            .collect();
         builder.add(&Record {
             id: inference.id,
             features: &features,
             score: inference.score,
+            scores: &scores,
             prediction: predictions.value(inference, names),
             label: value_of(label, names),
             positive: is_labelled.then(|| is_positive(label, settings, names)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::accumulator::{Column, Undefined, Value};
+use super::distinct::Numbers;
 use super::exact_sum::ExactSum;
 use super::feature::FeatureState;
 use super::histogram::FEATURE;
@@ -31,7 +32,10 @@ pub const DATA_QUALITY_FIGURES: &[Column] = &[
     figure("out_of_range_rate", "out_of_range / values."),
     figure("new_categories", "Distinct texts that the reference does not have."),
     figure("new_category_values", "Values with such a text."),
-    figure("distinct", "Distinct texts, exact up to the cap on them."),
+    figure(
+        "distinct",
+        "Distinct values: exact up to 100 beside those of the reference, else estimated. Numbers only where configured.",
+    ),
     figure("is_constant", "1 if there are at least two values and all are equal, else 0."),
     figure("min", "Least number."),
     figure("max", "Greatest number."),
@@ -130,13 +134,18 @@ impl Of<'_> {
     }
 
     fn distinct(&self) -> Figure {
-        let FeatureState { known, texts, booleans, .. } = self.state;
-        match self.kind {
-            // Numbers are not told apart: their cells hold many.
-            FeatureKind::Numeric => Err(Undefined::NotConfigured),
-            FeatureKind::Categorical if texts.other() > 0 => Err(Undefined::Capped),
-            FeatureKind::Categorical => Ok(size(known.len() + texts.len())),
-            FeatureKind::Boolean => Ok(size(booleans.iter().filter(|&&count| count > 0).count())),
+        let FeatureState { known, texts, booleans, text_registers, distinct_numbers, .. } =
+            self.state;
+        match (self.kind, text_registers) {
+            (FeatureKind::Numeric, _) => {
+                distinct_numbers.as_ref().map(Numbers::count).ok_or(Undefined::NotConfigured)
+            }
+            (FeatureKind::Categorical, Some(many)) => Ok(size(known.len()) + many.estimate()),
+            (FeatureKind::Categorical, None) if texts.other() > 0 => Err(Undefined::Capped),
+            (FeatureKind::Categorical, None) => Ok(size(known.len() + texts.len())),
+            (FeatureKind::Boolean, _) => {
+                Ok(size(booleans.iter().filter(|&&count| count > 0).count()))
+            }
         }
     }
 

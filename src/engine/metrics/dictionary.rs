@@ -35,6 +35,19 @@ pub struct Hashed<'a> {
     name: &'a str,
 }
 
+impl Hashed<'_> {
+    /// XXH3-64, seed 0.
+    #[inline]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Whether it is the name of what is not kept.
+    pub fn is_other(&self) -> bool {
+        self.name == OTHER
+    }
+}
+
 impl<'a> From<&'a str> for Hashed<'a> {
     #[inline]
     fn from(name: &'a str) -> Self {
@@ -160,6 +173,11 @@ impl<T: Default> Kept<T> {
         self.entries.iter().map(|(entry, of)| (&entry.name, of))
     }
 
+    /// The XXH3-64 of all names, ascending.
+    pub fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|(entry, _)| entry.hash)
+    }
+
     /// The names in the order of [`iter`](Self::iter), each with what `of` makes of its place; none when the names are
     /// not in that order.
     pub fn restore(names: Vec<Arc<str>>, mut of: impl FnMut(usize) -> T) -> Option<Self> {
@@ -251,6 +269,11 @@ impl Dictionary {
     /// All kept names with their counts, also those that are 0 by now: by ascending XXH3-64, ties by bytes.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, u64)> {
         self.names.iter().map(|(name, &count)| (name, count))
+    }
+
+    /// The XXH3-64 of all kept names, ascending.
+    pub fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.names.hashes()
     }
 
     /// Appends the state: the names, their counts by index where not 0, and the count of `(other)`.

@@ -5,7 +5,7 @@ use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefin
 use super::exact_sum::ExactSum;
 use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::interval::{
-    Figure, Limits, Z, cells, count, figure, number, plain, put, put_with_limits, ratio, sums,
+    Figure, Limits, Z, cells, count, figure, number, put, put_with_limits, ratio, sums,
 };
 use super::ranking::Ranking;
 use super::stored::Stored;
@@ -66,7 +66,7 @@ const UNIT: f64 = 1.0 / 4_294_967_296.0;
 
 #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "0 to 2^32, whole")]
 #[expect(clippy::cast_sign_loss, reason = "a probability is not negative")]
-fn units(probability: f64) -> u64 {
+pub(super) fn units(probability: f64) -> u64 {
     (probability / UNIT).round_ties_even() as u64
 }
 
@@ -165,14 +165,14 @@ impl Expected {
 }
 
 /// Expected positives and negatives by score cell, ascending.
-struct ExpectedRanking {
+pub(super) struct ExpectedRanking {
     cells: Vec<(f64, f64)>,
     positives: f64,
     negatives: f64,
 }
 
 impl ExpectedRanking {
-    fn new(scores: impl Iterator<Item = (u16, u64)>, probabilities: &Cells) -> Self {
+    pub(super) fn new(scores: impl Iterator<Item = (u16, u64)>, probabilities: &Cells) -> Self {
         let mut sums = probabilities.iter().peekable();
         let cells: Vec<(f64, f64)> = scores
             .map(|(cell, n)| {
@@ -193,7 +193,7 @@ impl ExpectedRanking {
     }
 
     /// Area under the ROC curve, ties inside a cell counted half.
-    fn auroc(&self) -> Figure {
+    pub(super) fn auroc(&self) -> Figure {
         let (mut below, mut won) = (0.0, 0.0);
         for (positives, negatives) in &self.cells {
             won += positives * (below + negatives / 2.0);
@@ -202,7 +202,7 @@ impl ExpectedRanking {
         Ok(won / self.pairs()?)
     }
 
-    fn error_bound(&self) -> Figure {
+    pub(super) fn error_bound(&self) -> Figure {
         let inside: f64 = self.cells.iter().map(|(p, n)| p * n).sum();
         Ok(inside / 2.0 / self.pairs()?)
     }
@@ -225,7 +225,7 @@ impl ExpectedRanking {
 }
 
 /// The band in which the realised figure falls in 95 % of cases, if the probabilities are calibrated.
-fn band(estimate: Result<(f64, f64), Undefined>) -> (Figure, Limits) {
+pub(super) fn band(estimate: Result<(f64, f64), Undefined>) -> (Figure, Limits) {
     let limits = estimate.map(|(value, variance)| {
         let half = Z * variance.max(0.0).sqrt();
         ((value - half).max(0.0), (value + half).min(1.0))
@@ -254,10 +254,10 @@ impl Accumulator for Estimate {
 
     const FIGURES: &'static [Column] = &[
         count("n", "Inferences with a score."),
-        plain("est_tp", "Expected true positives."),
-        plain("est_fp", "Expected false positives."),
-        plain("est_fn", "Expected false negatives."),
-        plain("est_tn", "Expected true negatives."),
+        figure("est_tp", "Expected true positives, of a binary model."),
+        figure("est_fp", "Expected false positives, of a binary model."),
+        figure("est_fn", "Expected false negatives, of a binary model."),
+        figure("est_tn", "Expected true negatives, of a binary model."),
         figure("est_accuracy", "Estimated share of right decisions."),
         figure("est_accuracy_lower", "Lower end of the 95 % band of the realised accuracy."),
         figure("est_accuracy_upper", "Upper end of the 95 % band of the realised accuracy."),
@@ -270,14 +270,17 @@ impl Accumulator for Estimate {
         figure("est_f1", "Estimated F1."),
         figure("est_f1_lower", "Lower end of the 95 % band of the realised F1."),
         figure("est_f1_upper", "Upper end of the 95 % band of the realised F1."),
-        figure("est_auroc", "Estimated area under the ROC curve, from score cells."),
+        figure(
+            "est_auroc",
+            "Estimated area under the ROC curve, from score cells; of several classes the mean, each against the rest.",
+        ),
         figure("est_auroc_lower", "Lower end of the 95 % band of the realised area."),
         figure("est_auroc_upper", "Upper end of the 95 % band of the realised area."),
         figure("est_auroc_error_bound", "What binning may change of est_auroc at most."),
         count("n_labelled", "Labelled inferences with a score."),
         figure("realized_accuracy", "Share of right decisions of the labelled."),
         figure("realized_f1", "F1 of the labelled."),
-        figure("realized_auroc", "Area under the ROC curve of the labelled, from score cells."),
+        figure("realized_auroc", "Area under the ROC curve of the labelled, likewise."),
         figure("est_labelled_accuracy", "Estimated accuracy of exactly the labelled."),
         figure("est_labelled_f1", "Estimated F1 of exactly the labelled."),
         figure("est_labelled_auroc", "Estimated area under the ROC curve of exactly the labelled."),

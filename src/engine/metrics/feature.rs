@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dictionary::{Cap, Dictionary, Hashed};
+use super::distinct::{Numbers, Registers};
 use super::exact_sum::{ExactSum, Product, Term};
 use super::histogram::{Cells, FEATURE};
 use super::reference::{FeatureKind, FeatureProfile};
@@ -36,6 +37,10 @@ pub struct FeatureState {
     pub texts: Dictionary,
     /// Numbers beyond the declared range, or else beyond the least and greatest of the reference.
     pub outside: u64,
+    /// All of `texts`, once some of them are not kept. None with such texts: an earlier version wrote the state.
+    pub text_registers: Option<Registers>,
+    /// The distinct numbers. None with numbers: they are not told apart.
+    pub distinct_numbers: Option<Numbers>,
     /// What the values are held against; a state that was read back does not know it, and folds no record in.
     profile: Option<Arc<FeatureProfile>>,
 }
@@ -135,13 +140,16 @@ impl PartialEq for FeatureState {
             && self.known == other.known
             && self.texts == other.texts
             && self.outside == other.outside
+            && self.text_registers == other.text_registers
+            && self.distinct_numbers == other.distinct_numbers
     }
 }
 
 impl FeatureState {
-    /// An empty state whose values are held against this profile.
-    pub fn of(profile: Option<&Arc<FeatureProfile>>) -> Self {
-        Self { profile: profile.cloned(), ..Self::default() }
+    /// An empty state whose values are held against this profile, and whether its numbers are told apart.
+    pub fn of(profile: Option<&Arc<FeatureProfile>>, is_distinct: bool) -> Self {
+        let distinct_numbers = is_distinct.then(|| Numbers::Few(Vec::new()));
+        Self { profile: profile.cloned(), distinct_numbers, ..Self::default() }
     }
 
     /// Folds one value in.
@@ -169,6 +177,9 @@ impl FeatureState {
         let x = number.x;
         let (least, greatest) = self.range.unwrap_or((x, x));
         self.range = Some((least.min(x), greatest.max(x)));
+        if let Some(numbers) = &mut self.distinct_numbers {
+            numbers.add(x);
+        }
     }
 
     fn add_text(&mut self, hashed: Hashed<'_>, text: &str) {
@@ -178,12 +189,25 @@ impl FeatureState {
         if is_known {
             self.known.add(&KNOWN, hashed);
         } else {
+            if let Some(registers) = &mut self.text_registers {
+                registers.add(hashed.hash());
+            } else if !self.has_place_for(hashed) {
+                self.text_registers = Some(self.texts.hashes().chain([hashed.hash()]).collect());
+            }
             self.texts.add(&CATEGORIES, hashed);
         }
     }
 
+    /// Whether no text falls out if this one is counted.
+    fn has_place_for(&self, text: Hashed<'_>) -> bool {
+        let is_full = self.texts.len() >= CATEGORIES.names();
+        !text.is_other() && (!is_full || self.texts.get(text).is_some())
+    }
+
     /// Folds in all that `other` holds.
     pub fn merge(&mut self, other: &Self) {
+        self.merge_numbers(other);
+        self.merge_texts(other);
         self.numbers += other.numbers;
         self.booleans[0] += other.booleans[0];
         self.booleans[1] += other.booleans[1];
@@ -192,12 +216,41 @@ impl FeatureState {
         self.squares.merge(&other.squares);
         self.cells.merge(&other.cells);
         self.known.merge(&KNOWN, &other.known);
-        self.texts.merge(&CATEGORIES, &other.texts);
         self.outside += other.outside;
         self.range = match (self.range, other.range) {
             (Some(left), Some(right)) => Some((left.0.min(right.0), left.1.max(right.1))),
             (only, None) | (None, only) => only,
         };
+    }
+
+    /// Before the counts are merged. Numbers that one of both did not tell apart can't be told apart any more.
+    fn merge_numbers(&mut self, other: &Self) {
+        let is_lost = |of: &Self| of.numbers > 0 && of.distinct_numbers.is_none();
+        if is_lost(self) || is_lost(other) {
+            self.distinct_numbers = None;
+        } else if let Some(numbers) = &other.distinct_numbers {
+            self.distinct_numbers.get_or_insert_with(|| Numbers::Few(Vec::new())).merge(numbers);
+        }
+    }
+
+    fn merge_texts(&mut self, other: &Self) {
+        let is_lost = |of: &Self| of.texts.other() > 0 && of.text_registers.is_none();
+        let is_lost = is_lost(self) || is_lost(other);
+        let are_few = [&*self, other].iter().all(|of| of.text_registers.is_none())
+            && self.texts.len() + other.texts.len() <= CATEGORIES.names();
+        let registers = if is_lost || are_few {
+            None
+        } else {
+            let own = self.text_registers.take();
+            let mut all = own.unwrap_or_else(|| self.texts.hashes().collect());
+            match &other.text_registers {
+                Some(others) => all.merge(others),
+                None => other.texts.hashes().for_each(|hash| all.add(hash)),
+            }
+            Some(all)
+        };
+        self.texts.merge(&CATEGORIES, &other.texts);
+        self.text_registers = registers.filter(|_| self.texts.other() > 0);
     }
 
     /// Values of a kind.
@@ -231,5 +284,7 @@ impl FeatureState {
             + self.cells.heap_bytes()
             + self.known.heap_bytes()
             + self.texts.heap_bytes()
+            + self.text_registers.as_ref().map_or(0, Registers::heap_bytes)
+            + self.distinct_numbers.as_ref().map_or(0, Numbers::heap_bytes)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use super::dictionary::Dictionary;
+use super::distinct::{Numbers, Registers, WORDS};
 use super::exact_sum::ExactSum;
 use super::feature::{FeatureState, Folded};
 use super::histogram::{Cells, FEATURE};
@@ -11,6 +12,7 @@ use super::interval::{cells, names, sums};
 use super::reference::Profile;
 use super::stored::Stored;
 use crate::engine::event::Feature;
+use crate::engine::glob::fits;
 use crate::engine::names::{FeatureId, Names, OTHER};
 
 /// The features of one inference.
@@ -25,6 +27,8 @@ pub struct FeaturesInput<'a> {
     /// Distinct features that a state of one window and partition keeps, at least 1; values of the others are counted
     /// under `(other)`.
     pub most: usize,
+    /// Globs of the features whose distinct numbers are counted.
+    pub distinct: &'a [String],
 }
 
 /// The state of all features that any inference carried.
@@ -98,9 +102,11 @@ impl Features {
         }
         let profile = |name| input.reference.and_then(|reference| reference.features.get(name));
         if self.all.len() >= input.most {
-            return self.place_of_name(&Arc::from(OTHER), || FeatureState::of(profile(OTHER)));
+            // The numbers of several features are no numbers of one.
+            return self.place_of_name(&OTHER.into(), || FeatureState::of(profile(OTHER), false));
         }
-        let place = self.place_of_name(name, || FeatureState::of(profile(name)));
+        let is_distinct = input.distinct.iter().any(|glob| fits(glob, name));
+        let place = self.place_of_name(name, || FeatureState::of(profile(name), is_distinct));
         self.known.push((id, place));
         place
     }
@@ -143,6 +149,14 @@ impl Accumulator for Features {
             "feature_category_counts",
             "By 2^16 i + k: how often the k-th text of the feature came (from 1), and at k = 0 those not kept; from 2^15 on those of the reference.",
         ),
+        cells(
+            "feature_numbers",
+            "By 2^16 i + k: bits of the k-th distinct number (from 1) while they are few, and 1 at k = 0 if they are counted.",
+        ),
+        cells(
+            "feature_registers",
+            "By 2^16 i + k: HyperLogLog registers 8k to 8k + 7 of many distinct numbers, from k = 512 on of many texts.",
+        ),
     ];
 
     /// The figures are in table `data_quality`, a row for each feature.
@@ -183,6 +197,8 @@ impl Accumulator for Features {
         out.push(Value::Cells(flat.cells));
         out.push(Value::Names(flat.categories));
         out.push(Value::Cells(flat.category_counts));
+        out.push(Value::Cells(flat.numbers));
+        out.push(Value::Cells(flat.registers));
     }
 
     fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
@@ -195,6 +211,8 @@ impl Accumulator for Features {
             cells: stored.pairs()?,
             categories: stored.names()?,
             category_counts: stored.pairs()?,
+            numbers: stored.pairs()?,
+            registers: stored.pairs()?,
         };
         flat.check_order()?;
         if !features.is_sorted_by(|a, b| a < b) {
@@ -221,6 +239,8 @@ struct Flat {
     cells: Vec<(u64, u64)>,
     categories: Vec<Arc<str>>,
     category_counts: Vec<(u64, u64)>,
+    numbers: Vec<(u64, u64)>,
+    registers: Vec<(u64, u64)>,
 }
 
 impl Flat {
@@ -246,6 +266,19 @@ impl Flat {
             self.categories.push(Arc::clone(name));
             self.category_counts.push((k, count));
         }
+        let mut push_registers = |first: u64, registers: &Registers| {
+            self.registers.extend(registers.words().map(|(at, word)| (first + at, word)));
+        };
+        if let Some(numbers) = &state.distinct_numbers {
+            self.numbers.push((first, 1));
+            match numbers {
+                Numbers::Few(few) => self.numbers.extend((first + 1..).zip(few.iter().copied())),
+                Numbers::Many(registers) => push_registers(first, registers),
+            }
+        }
+        if let Some(registers) = &state.text_registers {
+            push_registers(first + WORDS, registers);
+        }
     }
 
     /// Pairs stand by ascending index.
@@ -255,6 +288,8 @@ impl Flat {
             ("feature_ranges", &self.ranges),
             ("feature_cells", &self.cells),
             ("feature_category_counts", &self.category_counts),
+            ("feature_numbers", &self.numbers),
+            ("feature_registers", &self.registers),
         ];
         let is_written = |pairs: &[(u64, u64)]| pairs.is_sorted_by(|a, b| a.0 < b.0);
         match all.into_iter().find(|(_, pairs)| !is_written(pairs)) {
@@ -272,6 +307,7 @@ impl Flat {
         let mut sums = std::mem::take(&mut self.sums).into_iter();
         let (mut counts, mut ranges) = (Pairs::of(&self.counts), Pairs::of(&self.ranges));
         let (mut by_cell, mut by_text) = (Pairs::of(&self.cells), Pairs::of(&self.category_counts));
+        let (mut numbers, mut registers) = (Pairs::of(&self.numbers), Pairs::of(&self.registers));
         let mut all = Vec::with_capacity(features.len());
         for (i, name) in (0_u64..).zip(features) {
             let mut state = FeatureState::default();
@@ -297,6 +333,9 @@ impl Flat {
             state.texts = texts(new, &mut categories)?;
             let known = by_text.below(next).map(|(at, n)| (at - first - FIRST_KNOWN + 1, n));
             state.known = texts(known, &mut categories)?;
+            let many = registers_of(registers.below(first + WORDS), first)?;
+            state.distinct_numbers = numbers_of(numbers.below(next), many, first)?;
+            state.text_registers = registers_of(registers.below(next), first + WORDS)?;
             all.push((name, state));
         }
         let ends = [
@@ -304,6 +343,8 @@ impl Flat {
             ("feature_ranges", ranges.is_at_end()),
             ("feature_cells", by_cell.is_at_end()),
             ("feature_category_counts", by_text.is_at_end()),
+            ("feature_numbers", numbers.is_at_end()),
+            ("feature_registers", registers.is_at_end()),
             ("feature_categories", categories.next().is_none()),
         ];
         match ends.into_iter().find(|(_, is_at_end)| !is_at_end) {
@@ -323,6 +364,46 @@ fn range(bits: &[(u64, u64)]) -> Result<Option<(f64, f64)>, StateError> {
             if is_written { Ok(Some((least, greatest))) } else { Err(malformed) }
         }
         _ => Err(malformed),
+    }
+}
+
+/// Registers whose words begin at `first`.
+fn registers_of(
+    words: impl Iterator<Item = (u64, u64)>,
+    first: u64,
+) -> Result<Option<Registers>, StateError> {
+    let words: Vec<_> = words.map(|(at, word)| (at - first, word)).collect();
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let registers = Registers::from_words(&words);
+    registers.map(Some).ok_or(StateError::Malformed("feature_registers"))
+}
+
+/// Distinct numbers: few, whose bits begin after `first`, or many.
+fn numbers_of(
+    mut pairs: impl Iterator<Item = (u64, u64)>,
+    many: Option<Registers>,
+    first: u64,
+) -> Result<Option<Numbers>, StateError> {
+    let malformed = StateError::Malformed("feature_numbers");
+    let is_counted = match pairs.next() {
+        None => false,
+        Some(counted) if counted == (first, 1) => true,
+        Some(_) => return Err(malformed),
+    };
+    let mut few = Vec::new();
+    for (at, bits) in pairs {
+        few.push(bits);
+        if at - first != position(few.len() - 1) {
+            return Err(malformed);
+        }
+    }
+    match (is_counted, many) {
+        (false, None) => Ok(None),
+        (true, Some(many)) if few.is_empty() => Ok(Some(Numbers::Many(many))),
+        (true, None) => Numbers::from_bits(few).map(Some).ok_or(malformed),
+        (_, Some(_)) => Err(malformed),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod method;
 pub mod accumulator;
 pub mod dictionary;
 pub mod weights;
+pub mod distinct;
 pub mod interval;
 pub mod ranking;
 mod stored;
@@ -20,6 +21,7 @@ pub mod confusion;
 pub mod one_vs_rest;
 pub mod multiclass;
 pub mod estimate;
+pub mod class_estimate;
 pub mod feature;
 pub mod features;
 pub mod targets;
@@ -30,6 +32,7 @@ pub mod custom;
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
+use class_estimate::ClassEstimate;
 use drift::table::Compared;
 use estimate::Estimate;
 use features::Features;
@@ -56,6 +59,8 @@ pub struct Families {
     pub multiclass: Optional<Multiclass>,
     /// Estimates of the quality of a binary model whose reference has a calibrator.
     pub estimate: Optional<Estimate>,
+    /// The same of a model with several classes.
+    pub class_estimate: Optional<ClassEstimate>,
     /// What the features hold.
     pub features: Optional<Features>,
     /// Predictions and labels, as far as the reference has any.
@@ -127,6 +132,7 @@ impl Families {
         self.regression.merge(&other.regression);
         self.multiclass.merge(&other.multiclass);
         self.estimate.merge(&other.estimate);
+        self.class_estimate.merge(&other.class_estimate);
         self.features.merge(&other.features);
         self.targets.merge(&other.targets);
     }
@@ -141,6 +147,7 @@ impl Families {
         self.regression.state(&mut values);
         self.multiclass.state(&mut values);
         self.estimate.state(&mut values);
+        self.class_estimate.state(&mut values);
         self.features.state(&mut values);
         self.targets.state(&mut values);
         values
@@ -157,6 +164,7 @@ impl Families {
             regression: Optional::restore(&mut values)?,
             multiclass: Optional::restore(&mut values)?,
             estimate: Optional::restore(&mut values)?,
+            class_estimate: Optional::restore(&mut values)?,
             features: Optional::restore(&mut values)?,
             targets: Optional::restore(&mut values)?,
         };
@@ -175,6 +183,7 @@ impl Families {
             + self.regression.heap_bytes()
             + self.multiclass.heap_bytes()
             + self.estimate.heap_bytes()
+            + self.class_estimate.heap_bytes()
             + self.features.heap_bytes()
             + self.targets.heap_bytes()
     }
@@ -206,6 +215,8 @@ impl Families {
             rows.extend(cells.map(|row| (MetricTable::Confusion, row)));
         }
         if let Some(estimate) = self.estimate.get() {
+            rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
+        } else if let Some(estimate) = self.class_estimate.get() {
             rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
         }
         let inferences = self.serving.inferences();
@@ -248,6 +259,7 @@ impl PartialEq for Families {
             && self.regression == other.regression
             && self.multiclass == other.multiclass
             && self.estimate == other.estimate
+            && self.class_estimate == other.class_estimate
             && self.features == other.features
             && self.targets == other.targets
     }
@@ -270,6 +282,7 @@ pub fn state_columns() -> impl Iterator<Item = &'static Column> {
         Regression::STATE,
         Multiclass::STATE,
         Estimate::STATE,
+        ClassEstimate::STATE,
         Features::STATE,
         Targets::STATE,
     ];
@@ -382,7 +395,7 @@ impl MetricTable {
                 "Confusion matrix of models that decide between several classes: one row for each cell with a count."
             }
             Self::QualityEstimated => {
-                "Quality of binary models estimated without labels, from scores that the reference calibrates, beside what labels say."
+                "Quality of models with classes estimated without labels, from scores that the reference calibrates, beside what labels say."
             }
             Self::DataQuality => {
                 "What each feature of the inferences holds: missing values, wrong types, range, distribution."

@@ -10,7 +10,7 @@ use super::ranking::Ranking;
 
 /// Classes whose scores are kept.
 pub const MOST_SCORED_CLASSES: usize = 32;
-static CLASSES: Cap = Cap::of(MOST_SCORED_CLASSES);
+pub(super) static CLASSES: Cap = Cap::of(MOST_SCORED_CLASSES);
 
 /// The scores that one class was given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -152,7 +152,7 @@ impl OneVsRest {
 }
 
 /// The cells of each class.
-fn by_class(pairs: &[(u64, u64)], classes: usize) -> Option<Vec<Cells>> {
+pub(super) fn by_class(pairs: &[(u64, u64)], classes: usize) -> Option<Vec<Cells>> {
     if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
         return None;
     }

@@ -28,6 +28,8 @@ pub struct Profile {
     pub calibrator: Option<Calibrator>,
     /// What its own windows came to; empty where they are too few.
     pub expected: Expected,
+    /// What makes probabilities of the scores of several classes, one class against the rest: by class, ascending.
+    pub class_calibrators: Vec<(Arc<str>, Calibrator)>,
 }
 
 /// What a value is.

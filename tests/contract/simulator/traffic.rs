@@ -131,6 +131,7 @@ fn settings(random: &mut Random) -> Settings {
         dimensions: region.clone(),
         value: Some([10.0, -4.0, -20.0, 0.5]),
         thresholds: vec![0.3, 0.5],
+        distinct: true,
         ..ModelRule::default()
     };
     let rest = ModelRule { threshold: 0.45, ..ModelRule::default() };

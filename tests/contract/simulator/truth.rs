@@ -355,7 +355,7 @@ fn own_key_bytes(row: &oracle::Row) -> Vec<u8> {
             let length = u8::try_from(text.len()).unwrap();
             [&[length], text.as_bytes()].concat()
         }
-        other @ (Cell::Time(_) | Cell::Null(_)) => panic!("{other:?} is no key"),
+        other @ (Cell::Time(_) | Cell::About(_) | Cell::Null(_)) => panic!("{other:?} is no key"),
     };
     row.cells.iter().take(keys).flat_map(of).collect()
 }
@@ -380,6 +380,9 @@ fn compare(
             (Some(Shown::Text(is)), Cell::Text(expected)) => is == expected,
             (Some(Shown::Number(Some(is))), Cell::Number(expected)) => {
                 oracle::is_close(*is, *expected)
+            }
+            (Some(Shown::Number(Some(is))), Cell::About(expected)) => {
+                oracle::is_about(*is, *expected)
             }
             (Some(Shown::Number(None)), Cell::Null(reason)) => {
                 if !name.ends_with("_upper") {

@@ -86,6 +86,7 @@ async fn profiles_are_written_once_for_each_model_that_names_them() {
                     id: RequestId::of(&n.to_le_bytes()),
                     features: &features,
                     score: None,
+                    scores: &[],
                     prediction: FeatureValue::Missing,
                     label: FeatureValue::Missing,
                     positive: None,

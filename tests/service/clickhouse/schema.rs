@@ -49,6 +49,27 @@ async fn a_column_of_another_type_is_refused() {
 }
 
 #[tokio::test]
+async fn a_column_that_may_be_null_by_now_is_made_so_by_init() {
+    let mut sink = ready("widened").await;
+    let before =
+        "ALTER TABLE widened.quality_estimated MODIFY COLUMN est_tp Float64 COMMENT 'Of old.'";
+    server().query(before);
+    server().query(
+        "INSERT INTO widened.quality_estimated (job, model, grain, window_start, window_end, est_tp, row_version) \
+         VALUES ('old', 'm', '1h', 0, 3600, 2.5, 2)",
+    );
+    let error = sink.check_schema().await.unwrap_err();
+    for part in ["est_tp", "Nullable(Float64)", "Run `tidegauge init`"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(sink.init().await.unwrap().done, ["column quality_estimated.est_tp may be NULL"]);
+    sink.check_schema().await.unwrap();
+    write(&mut sink, row::metrics(JOB, &[metric_row(MetricTable::QualityEstimated, 2)])).await;
+    let found = "SELECT est_tp FROM widened_bi.quality_estimated ORDER BY job = 'old'";
+    assert_eq!(server().query(found), "\\N\n2.5\n");
+}
+
+#[tokio::test]
 async fn a_table_that_does_not_replace_equal_rows_is_refused() {
     let sink = ready("other_engine").await;
     server().query("CREATE TABLE other_engine.copy AS other_engine.marks ENGINE = MergeTree ORDER BY (job, partition)");

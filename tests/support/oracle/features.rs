@@ -7,14 +7,17 @@ use super::{Cells, Figure, Weighed, careful_sum, count, divide, figure, put, rat
 
 /// Cells for each doubling of a number's size.
 const STEPS: f64 = 32.0;
-/// Distinct texts that are kept.
-const CATEGORIES: usize = 100;
+/// Distinct texts, or numbers, that are told apart; of more their number is estimated.
+const TOLD_APART: usize = 100;
 
 /// The rows of `data_quality` by feature.
-pub fn rows(most: usize, members: &[&Folded]) -> Vec<(String, Cells)> {
+pub fn rows(most: usize, with_numbers: bool, members: &[&Folded]) -> Vec<(String, Cells)> {
     by_name(most, members)
         .into_iter()
-        .map(|(name, values)| (name.clone(), row(&name, &values, members.len())))
+        .map(|(name, values)| {
+            let with_numbers = with_numbers && name != OTHER;
+            (name.clone(), row(&name, &values, members.len(), with_numbers))
+        })
         .collect()
 }
 
@@ -39,7 +42,7 @@ fn by_name<'a>(most: usize, members: &[&'a Folded]) -> BTreeMap<String, Vec<&'a 
     all
 }
 
-fn row(name: &str, values: &[&Held], inferences: usize) -> Cells {
+fn row(name: &str, values: &[&Held], inferences: usize, with_numbers: bool) -> Cells {
     let numbers: Vec<f64> = values.iter().filter_map(|value| value.number()).collect();
     let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
     for text in values.iter().filter_map(|value| value.text()) {
@@ -80,16 +83,20 @@ fn row(name: &str, values: &[&Held], inferences: usize) -> Cells {
     let distinct_booleans =
         [false, true].iter().filter(|one| booleans.contains(one)).count() as f64;
     let is_numeric = kind == "numeric";
-    figure(
-        &mut cells,
-        "distinct",
-        match kind {
-            "numeric" => Err("not_configured"),
-            "categorical" if texts.len() > CATEGORIES => Err("capped"),
-            "categorical" => Ok(texts.len() as f64),
-            _ => Ok(distinct_booleans),
-        },
-    );
+    let mut bits: Vec<u64> = numbers.iter().map(|x| x.to_bits()).collect();
+    bits.sort_unstable();
+    bits.dedup();
+    let distinct = match kind {
+        "numeric" if with_numbers => bits.len(),
+        "categorical" => texts.len(),
+        _ => distinct_booleans as usize,
+    };
+    let cell = match distinct {
+        _ if is_numeric && !with_numbers => Cell::Null("not_configured"),
+        many if many > TOLD_APART => Cell::About(many as f64),
+        few => Cell::Number(few as f64),
+    };
+    put(&mut cells, "distinct", cell);
     let all_equal = match kind {
         "numeric" => numbers.iter().all(|x| x.to_bits() == numbers[0].to_bits()),
         "categorical" => texts.len() == 1,

@@ -98,7 +98,7 @@ pub fn tables(
     if members.iter().any(|one| one.regression) {
         tables.push(("quality_regression", regression::figures(members, weighted)));
     }
-    let features = features::rows(settings.most_features, members).into_iter();
+    let features = features::rows(settings.most_features, rule.distinct, members).into_iter();
     narrow.extend(features.map(|(name, cells)| ("data_quality", name, cells)));
     if members.iter().any(|one| one.multiclass) {
         let labelled = multiclass::labelled(members, weighted);
