@@ -51,9 +51,8 @@ async fn a_column_of_another_type_is_refused() {
 #[tokio::test]
 async fn a_column_that_may_be_null_by_now_is_made_so_by_init() {
     let mut sink = ready("widened").await;
-    let before =
-        "ALTER TABLE widened.quality_estimated MODIFY COLUMN est_tp Float64 COMMENT 'Of old.'";
-    server().query(before);
+    server().query("ALTER TABLE widened.quality_estimated DROP COLUMN est_tp");
+    server().query("ALTER TABLE widened.quality_estimated ADD COLUMN est_tp Float64 AFTER n");
     server().query(
         "INSERT INTO widened.quality_estimated (job, model, grain, window_start, window_end, est_tp, row_version) \
          VALUES ('old', 'm', '1h', 0, 3600, 2.5, 2)",
