@@ -75,15 +75,13 @@ fn known(column: &Column) -> Option<(&'static str, &'static str)> {
         return Some((unit, better));
     }
     match bare {
-        "tp" | "fp" | "fn" | "tn" => Some(("count", "none")),
+        "tp" | "fp" | "fn" | "tn" | "n_eff" => Some(("count", "none")),
         "mean_error" => Some(("label", "zero")),
         "label_mean" | "prediction_mean" | "label_sum" | "prediction_sum" => {
             Some(("label", "none"))
         }
-        "n_eff" => Some(("count", "none")),
-        _ if name.ends_with("_weight") => Some(("count", "none")),
         _ if name.ends_with("_ms") => Some(("ms", "lower")),
-        _ if column.kind == Kind::Count => Some(("count", "none")),
+        _ if column.kind == Kind::Count || name.ends_with("_weight") => Some(("count", "none")),
         _ => None,
     }
 }

@@ -75,8 +75,8 @@ fn bodies(hours: i64) -> Vec<(i64, Body)> {
         if number % 4 == 0 {
             inference.prediction = Some(Given::Text(class.to_owned()));
         }
-        inference.id = id.clone();
-        inference.model = ["sorts", "prices"][usize::try_from(number % 2).unwrap()].to_owned();
+        inference.id.clone_from(&id);
+        ["sorts", "prices"][usize::try_from(number % 2).unwrap()].clone_into(&mut inference.model);
         inference.time = time;
         bodies.push((time, Body::Inference(inference)));
         if !random.one_in(6) {

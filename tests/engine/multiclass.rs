@@ -44,7 +44,9 @@ fn naive(seen: &[Pair], left: &[Pair]) -> Vec<(Pair, Mass)> {
     }
     let mass = |(pair, weights): (Pair, Vec<u64>)| {
         let mut sums = Weights::default();
-        weights.iter().for_each(|weight| sums.add(0, Some(*weight)));
+        for weight in &weights {
+            sums.add(0, Some(*weight));
+        }
         (pair, sums.mass(0, u64::try_from(weights.len()).unwrap(), true))
     };
     cells.into_iter().map(mass).collect()

@@ -131,7 +131,7 @@ fn classes_are_measured_as_by_scikit_learn() {
             check(table, row, expected, &format!("{name}, {}", text(&row[0])));
         }
         let cells = rows(&families, MetricTable::Confusion).into_iter().map(|row| match &row[..] {
-            [actual, predicted, Value::Count(n)] => {
+            [actual, predicted, Value::Count(n), _] => {
                 serde_json::json!([text(actual), text(predicted), n])
             }
             other => panic!("{other:?} is no cell"),

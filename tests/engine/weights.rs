@@ -27,11 +27,16 @@ const WEIGHTED: FigureContext<'static> = FigureContext {
 };
 
 /// A weight as decoding gives it.
-#[expect(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn units(weight: f64) -> Option<u64> {
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "at most 2^23, not negative, whole"
+)]
+fn units(weight: f64) -> u64 {
     let units = weight * 1_048_576.0;
     assert!((units - units.round()).abs() < 1e-9, "a multiple of 2^-20");
-    Some(units.round() as u64)
+    units.round() as u64
 }
 
 fn number(json: &Json) -> f64 {
@@ -73,7 +78,7 @@ fn binary_figures_are_those_of_scikit_learn() {
                 score: Some(score),
                 positive: label > 0.5,
                 thresholds: &[],
-                weight: units(weight),
+                weight: Some(units(weight)),
             });
         }
         check(&family, set);
@@ -97,7 +102,7 @@ fn multiclass_figures_are_those_of_scikit_learn() {
                 predicted: record[0].as_str(),
                 actual: record[1].as_str().unwrap(),
                 scores: &scores,
-                weight: units(number(&record[3])),
+                weight: Some(units(number(&record[3]))),
             });
         }
         check(&family, set);
@@ -110,7 +115,7 @@ fn regression_figures_are_those_of_scikit_learn() {
         let mut family = Regression::default();
         for record in records(set) {
             let [predicted, actual, weight] = record[..] else { panic!("three numbers") };
-            let weight = units(weight);
+            let weight = Some(units(weight));
             family.add(&RegressionInput::Labelled { predicted, actual, weight });
         }
         check(&family, set);

@@ -275,9 +275,8 @@ impl Multiclass {
             ranking.as_ref().map_err(|reason| *reason).and_then(figure)
         };
         let auroc = of(Ranking::auroc);
-        let error = || match weighted {
-            true => Err(Undefined::Weighted),
-            false => of(Ranking::auroc_standard_error),
+        let error = || {
+            if weighted { Err(Undefined::Weighted) } else { of(Ranking::auroc_standard_error) }
         };
         put_with_limits(out, auroc, auroc.and_then(|figure| Ok(normal(figure, error()?))));
         put(out, of(Ranking::auroc_error_bound));
