@@ -613,8 +613,20 @@ impl TableSpec {
 }
 
 impl TableColumn {
+    /// What rows have that an insert or an older version wrote without this column. Where no weights were used, a
+    /// record weighs 1.
+    fn default_value(&self) -> Option<String> {
+        let counted = match self.name.strip_suffix("_weight") {
+            Some(counted) => counted,
+            None if self.name == "n_eff" => "n",
+            None => return self.default.map(str::to_owned),
+        };
+        Some(format!("toFloat64({counted})"))
+    }
+
     fn definition(&self) -> String {
-        let default = self.default.map_or(String::new(), |value| format!(" DEFAULT {value}"));
+        let value = self.default_value();
+        let default = value.map_or(String::new(), |value| format!(" DEFAULT {value}"));
         format!(
             "{} {}{default} COMMENT {}",
             quoted(&self.name),

@@ -136,6 +136,23 @@ proptest! {
 }
 
 #[test]
+fn any_weight_of_scores_kept_out_can_be_counted() {
+    let mut all = OneVsRest::default();
+    let classes: Vec<String> = (0..MOST_SCORED_CLASSES + 9).map(|i| format!("c{i}")).collect();
+    for class in &classes {
+        all.add(class, 0.5, false, 1 << 62);
+    }
+    let both = |other: &OneVsRest| {
+        let mut both = all.clone();
+        both.merge(other);
+        both
+    };
+    assert_eq!(both(&OneVsRest::default()), all);
+    let kept_out = classes.iter().filter(|class| all.ranking(class, u64::MAX).is_err());
+    assert_eq!(kept_out.count(), 9);
+}
+
+#[test]
 fn beyond_the_cap_figures_say_so_and_counts_stay_exact() {
     let mut family = Multiclass::default();
     let classes: Vec<String> = (0..=MOST_CLASSES).map(|i| format!("c{i}")).collect();

@@ -189,7 +189,7 @@ impl Accumulator for Calibration {
         cells("calibration_cells", "Labelled scores by bin of tenths."),
         cells("calibration_positive_cells", "Positive labels by bin of tenths."),
         sums("calibration_score_sums", "Exact sums of the scores by bin of tenths."),
-        sum("calibration_variance_sum", "Exact sum of score (1 - score)."),
+        sum("calibration_variance_sum", "Exact sum of weight^2 score (1 - score)."),
         sum("calibration_brier_sum", "Exact sum of (score - label)^2."),
         cells("calibration_weight_cells", "Label weights, where the model uses them, by bin."),
     ];

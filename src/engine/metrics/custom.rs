@@ -239,8 +239,10 @@ fn found(others: &[(MetricTable, Vec<Value>)], input: Input) -> Option<&Value> {
 
 /// Why a key has no row of a table.
 fn absent(table: MetricTable, others: &[(MetricTable, Vec<Value>)], labelled: u64) -> Undefined {
-    let is_binary = others.iter().any(|(table, _)| *table == MetricTable::QualityBinary);
-    if table == MetricTable::QualityEstimated && is_binary {
+    let is = |task| others.iter().any(|(table, _)| *table == task);
+    let is_binary = is(MetricTable::QualityBinary);
+    let has_classes = is_binary || is(MetricTable::QualityMulticlass);
+    if table == MetricTable::QualityEstimated && has_classes {
         Undefined::NoReference
     } else if table == MetricTable::Calibration && is_binary {
         if labelled == 0 { Undefined::NoLabels } else { Undefined::NoScores }

@@ -35,7 +35,8 @@ impl Scored {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OneVsRest {
     classes: Kept<Scored>,
-    /// Scores of classes that the cap keeps out.
+    /// Scores of classes that the cap keeps out. Counted modulo 2^64, since thousands of them may come with one record of
+    /// great weight: all that is asked is whether there are any.
     other: u64,
 }
 
@@ -46,9 +47,9 @@ impl OneVsRest {
         let mut fallen = 0;
         match classes.at(&CLASSES, class, |scored| fallen = scored.total()) {
             Some(scored) => scored.of(positive).add_count(score_cell(score), times),
-            None => *other += times,
+            None => *other = other.wrapping_add(times),
         }
-        *other += fallen;
+        *other = other.wrapping_add(fallen);
     }
 
     /// Takes back what was added. The class stays known.
@@ -56,14 +57,14 @@ impl OneVsRest {
         let Self { classes, other } = self;
         match classes.at(&CLASSES, class, |_| unreachable!("what is taken back was added")) {
             Some(scored) => scored.of(positive).remove_count(score_cell(score), times),
-            None => *other -= times,
+            None => *other = other.wrapping_sub(times),
         }
     }
 
     /// Adds all of `from`.
     pub fn merge(&mut self, from: &Self) {
         let Self { classes, other } = self;
-        *other += from.other;
+        *other = other.wrapping_add(from.other);
         for (class, scores) in from.classes.iter() {
             let mut fallen = 0;
             match classes.at(&CLASSES, &**class, |scored| fallen = scored.total()) {
@@ -71,9 +72,9 @@ impl OneVsRest {
                     scored.positives.merge(&scores.positives);
                     scored.negatives.merge(&scores.negatives);
                 }
-                None => *other += scores.total(),
+                None => *other = other.wrapping_add(scores.total()),
             }
-            *other += fallen;
+            *other = other.wrapping_add(fallen);
         }
     }
 

@@ -24,6 +24,10 @@ pub fn wide_number(whole: i128) -> f64 {
 /// A label's weight in units of 2^-20, from 0 to 2^40; none where the model ignores weights.
 pub type Weight = Option<u64>;
 
+/// What is said where they add up to more.
+const TOO_HEAVY: &str = "label weights of one key and window add up to less than 2^43 (README, Limits): \
+    send smaller ones, or set `weights = \"ignore\"`";
+
 /// How many times a record is counted in sums and cells.
 #[inline]
 pub fn times(weight: Weight) -> u64 {
@@ -60,7 +64,7 @@ impl Mass {
         }
         // Both below 2^126, as the sum of the weights is below 2^63.
         let [square, squares] = [square(self.units), self.squares]
-            .map(|wide| wide_number(i128::try_from(wide).expect("below 2^126")));
+            .map(|wide| wide_number(i128::try_from(wide).expect(TOO_HEAVY)));
         (square / squares).min(number(self.records))
     }
 }
@@ -78,7 +82,7 @@ impl Add for Mass {
     fn add(self, other: Self) -> Self {
         Self {
             records: self.records + other.records,
-            units: self.units + other.units,
+            units: self.units.checked_add(other.units).expect(TOO_HEAVY),
             squares: self.squares + other.squares,
             is_weighted: self.is_weighted || other.is_weighted,
         }
@@ -129,7 +133,7 @@ impl Weights {
     fn add_tally(&mut self, place: u32, more: Tally) {
         if more.units > 0 {
             let tally = self.0.entry(place).or_default();
-            tally.units += more.units;
+            tally.units = tally.units.checked_add(more.units).expect(TOO_HEAVY);
             tally.squares += more.squares;
         }
     }
@@ -167,6 +171,7 @@ impl Weights {
             return Mass::from(records);
         }
         let Tally { units, squares } = self.0.get(&place).copied().unwrap_or_default();
+        assert!(units < 1 << 63, "{TOO_HEAVY}");
         Mass { records, units, squares, is_weighted }
     }
 
@@ -210,8 +215,9 @@ impl Weights {
 
     /// Memory beyond `size_of::<Self>()`, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        // Nodes of a tree that grows are about two thirds full.
-        self.0.len() * (size_of::<u32>() + size_of::<Tally>()) * 3 / 2
+        // A leaf has room for eleven; those of a tree that grows are two thirds full.
+        let leaf = 11 * (size_of::<u32>() + size_of::<Tally>()) + 2 * size_of::<usize>();
+        self.0.len().div_ceil(7) * leaf
     }
 }
 

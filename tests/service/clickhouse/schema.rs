@@ -69,6 +69,21 @@ async fn a_column_that_may_be_null_by_now_is_made_so_by_init() {
 }
 
 #[tokio::test]
+async fn rows_of_before_weights_weigh_what_they_count() {
+    let sink = ready("unweighted").await;
+    for column in ["n_weight", "tp_weight", "n_eff"] {
+        server().query(&format!("ALTER TABLE unweighted.quality_binary DROP COLUMN {column}"));
+    }
+    server().query(
+        "INSERT INTO unweighted.quality_binary (job, model, grain, window_start, window_end, n, tp, row_version) \
+         VALUES ('old', 'm', '1h', 0, 3600, 7, 5, 2)",
+    );
+    assert_eq!(sink.init().await.unwrap().done.len(), 3);
+    let found = "SELECT n_weight, tp_weight, n_eff FROM unweighted_bi.quality_binary";
+    assert_eq!(server().query(found), "7\t5\t7\n");
+}
+
+#[tokio::test]
 async fn a_table_that_does_not_replace_equal_rows_is_refused() {
     let sink = ready("other_engine").await;
     server().query("CREATE TABLE other_engine.copy AS other_engine.marks ENGINE = MergeTree ORDER BY (job, partition)");
