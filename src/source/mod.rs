@@ -15,6 +15,7 @@ mod share;
 pub mod kafka;
 pub mod partitioner;
 pub mod sample;
+pub mod range;
 pub mod files;
 pub mod feed;
 

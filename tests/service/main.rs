@@ -13,6 +13,7 @@ mod demo;
 mod end_to_end;
 mod faults;
 mod operation;
+mod profile;
 mod proxy;
 mod real_data;
 mod reference;

@@ -2,6 +2,7 @@
 
 mod windows;
 mod reading;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::inputs::{InputArgs, Inputs};
 use super::{ConfigFile, Failure, terminal};
+use crate::config::Settings;
 use crate::decode::{Decoder, NotDecoded};
 use crate::engine::metrics::expected::FEWEST_WINDOWS;
 use crate::engine::metrics::reference::{CalibrationMap, FeatureKind};
@@ -19,15 +21,17 @@ use crate::profile::calibrate::Choice;
 use crate::profile::{Built, write};
 use crate::source::files::FileReader;
 use reading::{Read, Reading};
+use topics::TopicArgs;
 
 /// Records between two moves of the bar.
 const BAR_STEP: u64 = 10_000;
 /// Fewer records make thresholds that chance passes.
 const ADVISED: u64 = 1000;
 
-/// Build a reference profile, which drift is measured against, from files
+/// Build a reference profile, which drift is measured against, from files or topics
 ///
-/// Reads files of past inferences and, optionally, of their labels, as `backfill` does, and writes what the values of
+/// Reads past inferences and, optionally, their labels, from files as `backfill` does or from the configured topics,
+/// and writes what the values of
 /// each feature, of scores, predictions and labels look like into one JSON document. With labels the document also has
 /// the calibrator of binary scores. Its id follows from its content; a document that was changed is refused.
 ///
@@ -35,20 +39,30 @@ const ADVISED: u64 = 1000;
 /// reference's own windows: the rows that `backfill` would write for the same files. Rules with `learned` limits go by
 /// them.
 ///
-/// An inference that stands in the files twice counts twice, but for its windows. Inferences take about 100 bytes of
+/// Topics are read without a consumer group, and one partition after the other; nothing is committed. The same records
+/// give the same document, wherever they come from.
+///
+/// An inference that stands there twice counts twice, but for its windows. Inferences take about 100 bytes of
 /// memory each for the windows, which are left out where that is more than `state.budget`; labels take 60 bytes more.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet' --labels labels.csv
+  tidegauge profile -c fraud.toml --name january --topics --from 2026-01-01 --to 2026-02-01
   tidegauge profile -c fraud.toml --name eu --model fraud-eu --inferences a.jsonl --output eu.json --json
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration.")]
 pub struct Args {
     #[command(flatten)]
     config: ConfigFile,
+    /// Files of inferences: paths and patterns (`*`, `?`, `**`), .jsonl, .csv, .tsv or .parquet
+    #[arg(long, value_name = "FILES", num_args = 1.., required_unless_present = "topics")]
+    inferences: Vec<String>,
+    /// Files of labels; without them the profile has no calibrator
+    #[arg(long, value_name = "FILES", num_args = 1..)]
+    labels: Vec<String>,
     #[command(flatten)]
-    inputs: InputArgs,
+    topic: TopicArgs,
     /// First part of the profile's id: letters, digits, `.`, `_`, `-`
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: String,
@@ -103,26 +117,33 @@ fn name(text: &str) -> Result<String, String> {
 
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let inputs = Inputs::find(args.config.load()?, &args.inputs)?;
+    let settings = args.config.load()?;
     let output =
         args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.json", args.name)));
     // Before the work, not after it.
     if output.exists() {
         return Err(exists(&output));
     }
-    let bar = ProgressBar::new(inputs.bytes());
-    let style = "{bar:30} {percent:>3} % of {total_bytes}  {msg}  {elapsed} gone, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is right"));
-    let mut reading = Reading::new(args, &inputs.settings, "files", bar);
-    // Labels first: each inference then finds its own.
-    for index in (0..inputs.feeds.len()).rev() {
-        read(&mut reading, &inputs, index)?;
-    }
-    let read = reading.finish()?;
+    let read = if args.topic.topics { topics::read(args, settings) } else { files(args, settings) };
+    let read = read?;
     create(&output, &write(&read.built.profile))?;
     let summary = if args.json { summary_object } else { summary };
     terminal::print(&summary(&read, &output));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the files, labels first: each inference then finds its own.
+fn files(args: &Args, settings: Settings) -> Result<Read, Failure> {
+    let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
+    let inputs = Inputs::find(settings, &files)?;
+    let bar = ProgressBar::new(inputs.bytes());
+    let style = "{bar:30} {percent:>3} % of {total_bytes}  {msg}  {elapsed} gone, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is right"));
+    let mut reading = Reading::new(args, &inputs.settings, "files", bar);
+    for index in (0..inputs.feeds.len()).rev() {
+        read(&mut reading, &inputs, index)?;
+    }
+    reading.finish()
 }
 
 fn exists(output: &Path) -> Failure {
