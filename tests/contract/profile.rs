@@ -109,8 +109,9 @@ fn scores_by_class_give_each_class_a_calibrator() {
     let (mut inferences, mut labels) = (String::new(), "request_id,timestamp,label\n".to_owned());
     for i in 0..900_i32 {
         let [cat, dog] = [f64::from(i % 10) / 10.0, f64::from(i % 4) / 10.0];
+        // A score beside them decides nothing, and makes no calibrator.
         let record = json!({"request_id": format!("p{i}"), "model": "pets", "timestamp": START,
-                            "scores": {"cat": cat, "dog": dog}});
+                            "score": cat, "scores": {"cat": cat, "dog": dog}});
         writeln!(inferences, "{record}").unwrap();
         let label = if i % 10 > 6 { "cat" } else { ["dog", "eel"][usize::from(i % 3 == 0)] };
         writeln!(labels, "p{i},{START},{label}").unwrap();

@@ -171,6 +171,7 @@ impl<'a> Reading<'a> {
         let label = label.map_or(Target::Absent, |(_, value)| *value);
         let is_labelled = label != Target::Absent;
         self.labelled += u64::from(is_labelled);
+        let is_binary = settings.task.or_else(|| Task::of(inference)) == Some(Task::Binary);
         let names = &self.names;
         let features: Vec<(&str, FeatureValue<'_>)> = inference
             .features
@@ -189,7 +190,8 @@ impl<'a> Reading<'a> {
             scores: &scores,
             prediction: predictions.value(inference, names),
             label: value_of(label, names),
-            positive: is_labelled.then(|| is_positive(label, settings, names)),
+            // Only scores that decisions come from need a calibrator.
+            positive: (is_labelled && is_binary).then(|| is_positive(label, settings, names)),
         })?;
         Ok(())
     }
