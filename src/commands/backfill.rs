@@ -1,34 +1,38 @@
-//! `tidegauge backfill`: the same rows from files.
+//! `tidegauge backfill`: the same rows from files, or from a range of the topics.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use super::file_job::{self, Filled, per_second};
+use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
 use super::inputs::{Counts, InputArgs, Inputs};
+use super::ranges::{self, TopicArgs};
 use super::watch::{self, WatchArgs};
-use super::{ConfigFile, Failure, runtime, terminal};
+use super::{ConfigFile, Failure, runtime, terminal, topic_job};
 use crate::engine::names::Names;
 use crate::pipeline;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rejected::Rejected;
 use crate::source::feed::{Feed, FeedProgress, NoCommits};
+use crate::source::range::Bound;
 use crate::telemetry::{Telemetry, set_up_log};
 
-/// How often the bar moves, and how often a log line says how far it is where there is none.
-const TICK: Duration = Duration::from_millis(200);
-const TICKS_A_LINE: u32 = 50;
+/// What is said at the end.
+const END: &str = "all rows are written and sealed";
 
-/// Measure files: the same rows in ClickHouse as `run` writes
+/// Measure files or a range of the topics: the same rows in ClickHouse as `run` writes
 ///
 /// Reads files of inferences and, optionally, of labels, joins them by request ID and writes the rows that streaming
 /// gives for the same records. Files hold all that there is: nothing is late, and all windows are sealed at the end.
 /// The rows stand under a job name of their own, so it is safe while `run` is live. Started again with the same files
 /// it goes on, and ends with the same rows.
+///
+/// With --topics it reads a bounded range of the configured topics: inferences from --from to --to, labels from
+/// `windows.lateness` before a time in --from (else their first one) to --labels-to. Lateness is judged and windows are
+/// sealed as in the stream that gave these records: a window whose end both ranges have not passed by
+/// `windows.label_wait` and twice `windows.lateness` stays unsealed. No group is joined and no offset committed. Without
+/// ends it goes to the ends that the topics have then: started again, it reads on.
 ///
 /// A row of a file is what a record of the topic is. Flat columns are fields; dotted columns are entries of maps:
 /// features.amount, segments.region, scores.cat. `inferences.fields` and `labels.fields` of the configuration say
@@ -40,6 +44,8 @@ Examples:
   tidegauge backfill -c fraud.toml --inferences a.jsonl --labels b.jsonl --dry-run
   tidegauge backfill -c fraud.toml --inferences day.parquet --job fraud-nightly-2026-11-27 --json
   tidegauge backfill -c fraud.toml --watch /mnt/scored --inferences 'scored-*.parquet' --labels 'labels-*.csv'
+  tidegauge backfill -c fraud.toml --topics --from 2026-01-01 --to 2026-02-01 --labels-to 2026-03-01
+  tidegauge backfill -c fraud.toml --topics --from offset:1000 --to offset:50000 --job fraud-again
 
 With --watch a file counts as whole when two looks, --every apart, find it with the same size and time of change. Whoever
 pauses for longer writes it under a name that begins with . or _ or ends in .tmp or .part, and renames it then. Each file
@@ -55,13 +61,18 @@ pub struct Args {
     config: ConfigFile,
     #[command(flatten)]
     inputs: InputArgs,
-    /// Owner of the rows; by default the configured job with a digest of the files and settings
+    #[command(flatten)]
+    topic: TopicArgs,
+    /// The first labels that are no longer read; by default they are read to the end of their topic
+    #[arg(long, value_name = "WHERE", requires = "topics", conflicts_with = "without_labels", value_parser = ranges::bound)]
+    labels_to: Option<Bound>,
+    /// Owner of the rows; by default the configured job with a digest of what is read and the settings
     #[arg(long, value_name = "NAME")]
     job: Option<String>,
-    /// Add records that can't be used, each with its file, number and reason, to this file (JSON Lines)
+    /// Add records that can't be used, each with its place and reason, to this file (JSON Lines)
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
-    /// Only read and check the files
+    /// Only read and check the records
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
     /// Print the summary as one JSON object
@@ -83,6 +94,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let has_bar = terminal::is_error_terminal();
     let level = if has_bar { "warn" } else { &settings.logs.level };
     set_up_log(settings.logs.format, level)?;
+    if args.topic.topics {
+        let asked = topic_job::Asked {
+            topic: &args.topic,
+            labels_to: args.labels_to,
+            job: args.job.as_deref(),
+            rejected: args.rejected.as_deref(),
+            as_json: args.json,
+        };
+        return asked.run(settings, args.dry_run, has_bar);
+    }
     let mut inputs = Inputs::find(settings, &args.inputs)?;
     if args.dry_run {
         return dry_run(&inputs, args.json);
@@ -94,7 +115,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let filled = runtime.block_on(fill(inputs, args, has_bar));
     runtime.shutdown_background();
     let filled = filled?;
-    terminal::print(&file_job::summary(&job, bytes, &filled, args.json));
+    terminal::print(&file_job::summary(&job, Some(bytes), &filled, END, args.json));
     Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
 }
 
@@ -108,7 +129,7 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     let letters = Rejected::new(progress.clone(), args.rejected.as_deref())?;
     let refusal = Refusal::default();
     let sink = Guarded::of_files(clickhouse, binding, settings.shard.generation, refusal.clone());
-    let pipeline_settings = file_job::pipeline_settings(&settings)?;
+    let pipeline_settings = file_job::pipeline_settings(&settings, 1)?;
     let source = Feed::new(feeds, progress.clone());
     let was_stopped = AtomicBool::new(false);
     let mut signals = terminal::Signals::catch()?;
@@ -118,7 +139,9 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     };
     let work =
         pipeline::run(pipeline_settings, vec![source], NoCommits, sink, letters, telemetry, stop);
-    let shown = show(&progress, inputs.bytes(), has_bar);
+    let shown = file_job::show(inputs.bytes(), "{total_bytes}", has_bar, || {
+        (progress.bytes(), progress.records())
+    });
     let ended = tokio::select! {
         ended = work => ended,
         () = shown => unreachable!("it is shown until the end"),
@@ -126,28 +149,6 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
     let is_complete = totals.is_drained && !was_stopped.load(Ordering::Relaxed);
     Ok(Filled { totals, is_complete })
-}
-
-/// Shows how far it is, until dropped.
-async fn show(progress: &FeedProgress, bytes: u64, has_bar: bool) {
-    let bar = if has_bar { ProgressBar::new(bytes) } else { ProgressBar::hidden() };
-    let style = "{bar:30} {percent:>3} % of {total_bytes}  {msg}  {elapsed} gone, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is right"));
-    let (mut tick, started) = (tokio::time::interval(TICK), terminal::start());
-    let mut ticks: u32 = 0;
-    loop {
-        tick.tick().await;
-        let (read, records) = (progress.bytes(), progress.records());
-        let rate = per_second(records, started.elapsed());
-        bar.set_position(read.min(bytes));
-        let what = if read >= bytes { "writing" } else { "" };
-        bar.set_message(format!("{records} records, {rate}/s {what}"));
-        ticks += 1;
-        if !has_bar && ticks.is_multiple_of(TICKS_A_LINE) {
-            let percent = read.saturating_mul(100) / bytes.max(1);
-            tracing::info!(percent, records, records_per_s = rate, "reading");
-        }
-    }
 }
 
 /// Reads and decodes all files, and writes nothing.

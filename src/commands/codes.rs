@@ -236,6 +236,16 @@ pub const CODES: &[Code] = &[
         "raise the topics' retention, and start under another job name: records are gone",
     ),
     code(
+        "range_trimmed",
+        FAILED,
+        "begin with records that are still there: a later `--from`, or none for the first ones",
+    ),
+    code(
+        "range_empty",
+        FAILED,
+        "choose `--from` and `--to` so that records lie between them; times are Kafka's timestamps",
+    ),
+    code(
         "retention_too_short",
         REFUSED,
         "raise the topic's setting to what the message names, or shorten `windows.label_wait`",

@@ -1,16 +1,23 @@
-//! A job over files: how it is bound, what its pipeline goes by, and what is said at its end.
+//! A job over files or ranges of topics: how it is bound, what its pipeline goes by, and what is said at its end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use super::Failure;
 use super::processor::{bind_in_time, dead_letter_limit, define_in_time};
+use super::terminal;
 use crate::config::Settings;
 use crate::engine::outcome::Outcome;
 use crate::pipeline::{PipelineSettings, Totals};
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BindError, JobBinding};
 use crate::telemetry::{Telemetry, outcome_index};
+
+/// How often the bar moves, and how often a log line says how far it is where there is none.
+const TICK: Duration = Duration::from_millis(200);
+const TICKS_A_LINE: u32 = 50;
 
 /// What was done, and whether that was all.
 pub(super) struct Filled {
@@ -46,13 +53,16 @@ async fn generation(
     }
 }
 
-/// One partition, and all else as configured.
-pub(super) fn pipeline_settings(settings: &Settings) -> Result<PipelineSettings, Failure> {
+/// So many partitions, and all else as configured.
+pub(super) fn pipeline_settings(
+    settings: &Settings,
+    partitions: i32,
+) -> Result<PipelineSettings, Failure> {
     Ok(PipelineSettings {
         decoders: settings.decoders(),
         schemas: settings.schemas()?,
         job: settings.job.clone(),
-        partitions: 1,
+        partitions,
         grains: settings.grains.clone(),
         flush_interval: settings.clickhouse.flush_interval,
         state_budget_bytes: settings.state_budget_bytes,
@@ -60,6 +70,35 @@ pub(super) fn pipeline_settings(settings: &Settings) -> Result<PipelineSettings,
         dead_letter_limit: dead_letter_limit(settings),
         shard: Arc::new(settings.shard.clone()),
     })
+}
+
+/// Shows how far it is, until dropped: `look` says how much of `total` is read, and how many records.
+pub(super) async fn show(
+    total: u64,
+    total_style: &str,
+    has_bar: bool,
+    look: impl Fn() -> (u64, u64),
+) {
+    let bar = if has_bar { ProgressBar::new(total) } else { ProgressBar::hidden() };
+    let style = format!(
+        "{{bar:30}} {{percent:>3}} % of {total_style}  {{msg}}  {{elapsed}} gone, {{eta}} left"
+    );
+    bar.set_style(ProgressStyle::with_template(&style).expect("the template is right"));
+    let (mut tick, started) = (tokio::time::interval(TICK), terminal::start());
+    let mut ticks: u32 = 0;
+    loop {
+        tick.tick().await;
+        let (read, records) = look();
+        let rate = per_second(records, started.elapsed());
+        bar.set_position(read.min(total));
+        let what = if read >= total { "writing" } else { "" };
+        bar.set_message(format!("{records} records, {rate}/s {what}"));
+        ticks += 1;
+        if !has_bar && ticks.is_multiple_of(TICKS_A_LINE) {
+            let percent = read.saturating_mul(100) / total.max(1);
+            tracing::info!(percent, records, records_per_s = rate, "reading");
+        }
+    }
 }
 
 #[expect(
@@ -73,7 +112,14 @@ pub(super) fn per_second(count: u64, elapsed: Duration) -> u64 {
     (count as f64 / elapsed.as_secs_f64().max(1e-3)).round() as u64
 }
 
-pub(super) fn summary(job: &str, bytes: u64, filled: &Filled, as_json: bool) -> String {
+/// `end` is what is said where all is written.
+pub(super) fn summary(
+    job: &str,
+    bytes: Option<u64>,
+    filled: &Filled,
+    end: &str,
+    as_json: bool,
+) -> String {
     let Filled { totals, is_complete } = filled;
     let sum = |outcome| totals.outcomes.iter().map(|of| of[outcome_index(outcome)]).sum::<u64>();
     let [inferences, labels] = totals.records;
@@ -83,15 +129,18 @@ pub(super) fn summary(job: &str, bytes: u64, filled: &Filled, as_json: bool) -> 
     let rate = per_second(inferences + labels, totals.elapsed);
     let rows = totals.rows_written;
     if as_json {
-        let object = serde_json::json!({
+        let mut object = serde_json::json!({
             "job": job, "complete": is_complete, "inferences": inferences, "labels": labels,
             "accepted": accepted, "duplicates": duplicate, "rejected": rejected,
-            "rows_written": rows, "bytes": bytes, "seconds": seconds, "records_per_s": rate,
+            "rows_written": rows, "seconds": seconds, "records_per_s": rate,
         });
+        if let Some(bytes) = bytes {
+            object["bytes"] = bytes.into();
+        }
         return format!("{object}\n");
     }
     let end = if *is_complete {
-        "all rows are written and sealed"
+        end
     } else {
         "interrupted: start it again with the same arguments, nothing is lost"
     };

@@ -24,7 +24,7 @@ const SHOWN: u64 = 10;
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct InputArgs {
     /// Files of inferences: paths and patterns (`*`, `?`, `**`), .jsonl, .csv, .tsv or .parquet
-    #[arg(long, value_name = "FILES", num_args = 1.., required = true)]
+    #[arg(long, value_name = "FILES", num_args = 1.., required_unless_present = "topics")]
     pub(super) inferences: Vec<String>,
     /// Files of labels; without them windows have no quality
     #[arg(long, value_name = "FILES", num_args = 1..)]

@@ -9,7 +9,9 @@ pub mod init;
 mod guard;
 mod processor;
 mod inputs;
+mod ranges;
 mod file_job;
+mod topic_job;
 mod watch;
 mod select;
 mod parquet;
@@ -39,6 +41,8 @@ Examples:
                                          measure what the topics hold now, then stop
   tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
                                          the same rows from files
+  tidegauge backfill -c fraud.toml --topics --from 2026-01-01 --to 2026-02-01
+                                         the same rows from a range of the topics
   tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet'
                                          what drift is measured against
   tidegauge report --inferences a.parquet --labels b.csv -o report.html

@@ -45,7 +45,7 @@ use crate::telemetry::Telemetry;
 #[derive(Debug, clap::Args)]
 pub(super) struct WatchArgs {
     /// Take each file that lands in this folder, once; --inferences and --labels are patterns within it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "topics")]
     pub(super) watch: Option<PathBuf>,
     /// How often to look for files
     #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = span)]
@@ -93,7 +93,7 @@ pub(super) fn run(
     let filled = runtime.block_on(follow(settings, &folder, patterns, args, named));
     runtime.shutdown_background();
     let filled = filled?;
-    terminal::print(&file_job::summary(&job, 0, &filled, true));
+    terminal::print(&file_job::summary(&job, Some(0), &filled, "", true));
     Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
 }
 
@@ -120,7 +120,7 @@ async fn follow(
     // Each file was held against the limit when it was taken.
     let dead_letter_limit = DeadLetterLimit { share: 1.0, at_least: u64::MAX };
     let pipeline_settings =
-        PipelineSettings { dead_letter_limit, ..file_job::pipeline_settings(&settings)? };
+        PipelineSettings { dead_letter_limit, ..file_job::pipeline_settings(&settings, 1)? };
     let source = Feed::new(watcher.feeds(), progress);
     let done = watcher.done.clone();
     let mut failure = None;
@@ -225,7 +225,7 @@ impl Watcher {
             streams,
             clickhouse,
             generation: settings.shard.generation,
-            limit: file_job::pipeline_settings(settings)?.dead_letter_limit,
+            limit: file_job::pipeline_settings(settings, 1)?.dead_letter_limit,
             every,
             finishes: args.finish,
             fails_fast: args.fail_fast,

@@ -1,4 +1,4 @@
-//! Records of files that can't be used: counted, the first ones told, and all written to a file where one is named.
+//! Records of files, or of a range of topics, that can't be used: counted, the first ones told, and all written to a file where one is named.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,10 +10,18 @@ use crate::source::feed::FeedProgress;
 /// So many are told in the log.
 const TOLD: u64 = 10;
 
-/// Takes the records of a [`Feed`](crate::source::feed::Feed) that can't be used.
+/// Where records come from.
+#[derive(Debug)]
+enum Places {
+    Files(FeedProgress),
+    /// The topics' names, inferences first.
+    Topics([String; 2]),
+}
+
+/// Takes the records that can't be used of a [`Feed`](crate::source::feed::Feed) or of ranges of topics.
 #[derive(Debug)]
 pub struct Rejected {
-    places: FeedProgress,
+    places: Places,
     file: Option<(PathBuf, File)>,
     count: u64,
 }
@@ -21,6 +29,15 @@ pub struct Rejected {
 impl Rejected {
     /// Adds to `file`, one JSON object for each record: `file`, `record`, `code`, `reason` and the `payload` as text.
     pub fn new(places: FeedProgress, file: Option<&Path>) -> Result<Self, SinkError> {
+        Self::of(Places::Files(places), file)
+    }
+
+    /// The same for records of topics, with `topic`, `partition` and `offset` in place of `file` and `record`.
+    pub fn of_topics(names: [&str; 2], file: Option<&Path>) -> Result<Self, SinkError> {
+        Self::of(Places::Topics(names.map(str::to_owned)), file)
+    }
+
+    fn of(places: Places, file: Option<&Path>) -> Result<Self, SinkError> {
         let open = |path: &Path| {
             let open = File::options().create(true).append(true).open(path);
             open.map(|file| (path.to_owned(), file)).map_err(|error| unwritable(path, &error))
@@ -30,17 +47,29 @@ impl Rejected {
 
     fn line(&self, letter: &DeadLetter) -> (String, String) {
         let record = &letter.record;
-        let place = self.places.place(record.stream, record.offset.0);
-        let (file, number) = place.unwrap_or_default();
         let payload = record.payload.as_deref().map(String::from_utf8_lossy);
-        let line = serde_json::json!({
-            "file": file.to_string_lossy(),
-            "record": number,
-            "code": letter.code,
-            "reason": letter.reason,
-            "payload": payload,
-        });
-        (format!("{}, record {number}", file.display()), format!("{line}\n"))
+        let (code, reason) = (letter.code, &letter.reason);
+        let (place, line) = match &self.places {
+            Places::Files(places) => {
+                let place = places.place(record.stream, record.offset.0);
+                let (file, number) = place.unwrap_or_default();
+                let line = serde_json::json!({
+                    "file": file.to_string_lossy(), "record": number,
+                    "code": code, "reason": reason, "payload": payload,
+                });
+                (format!("{}, record {number}", file.display()), line)
+            }
+            Places::Topics(names) => {
+                let (partition, offset) = (record.partition.0, record.offset.0);
+                let topic = &names[record.stream.index()];
+                let line = serde_json::json!({
+                    "topic": topic, "partition": partition, "offset": offset,
+                    "code": code, "reason": reason, "payload": payload,
+                });
+                (format!("topic {topic}, partition {partition}, offset {offset}"), line)
+            }
+        };
+        (place, format!("{line}\n"))
     }
 }
 

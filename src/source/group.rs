@@ -93,11 +93,19 @@ pub(super) struct Control {
     pub(super) wanted: BTreeMap<PartitionId, Option<Positions>>,
     /// Whether the client has been given the partitions of `wanted`.
     pub(super) reading: bool,
+    /// Whether there is no group: then all partitions are this instance's, for good.
+    pub(super) is_alone: bool,
 }
 
 impl Control {
     /// Polls until told to stop, then leaves the group.
     pub(super) fn run(mut self) {
+        if self.is_alone {
+            let read = |stream: &Stream| self.topics[stream.index()].is_some();
+            let all = Stream::BOTH.into_iter().filter(read);
+            let all = all.flat_map(|of| (0..self.partitions).map(move |p| (of, PartitionId(p))));
+            self.assigned(&all.collect::<Vec<_>>());
+        }
         while !self.stop.load(Ordering::Acquire) {
             if self.reading {
                 failpoint::hit(Point::KafkaPoll);

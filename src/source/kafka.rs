@@ -17,13 +17,14 @@ pub use super::group::KafkaCommits;
 use super::group::{Control, GroupConsumer, Membership, WorkerEnd};
 pub use super::health::KafkaHealth;
 use super::progress::Ends;
+use super::range::TopicRange;
 pub use super::retention::{Retention, needed as needed_retention};
 use super::settings::consumer_config;
 pub use super::settings::{
     KafkaSettings, Start, TopicIdentity, Topics, check_properties, client_config, without_values,
 };
 pub use super::share::KafkaSource;
-use super::share::{Channels, Link};
+use super::share::{Begin, Channels, Link};
 pub use super::watch::TopicWatch;
 use crate::engine::event::{PartitionId, Stream};
 
@@ -59,6 +60,36 @@ pub fn has_members(settings: &KafkaSettings) -> Result<bool, SourceError> {
 
 /// Joins the group: one source per worker.
 pub fn open(settings: &KafkaSettings, topics: &Topics) -> Result<Opened, SourceError> {
+    let link = connect(settings, topics)?;
+    let ends =
+        if settings.until_end { Some(Arc::new(ends(settings, &link, topics)?)) } else { None };
+    let subscribed: Vec<&str> = link.topics.iter().flatten().map(String::as_str).collect();
+    link.consumer.subscribe(&subscribed).map_err(client_error)?;
+    let span = (Begin::Log(settings.start), ends);
+    start_workers(settings, topics.partitions, &link, &span, false)
+}
+
+/// Reads these ranges, inferences first, without a group: all partitions are this instance's, and nothing is committed
+/// (the [`Opened::commits`] are to be dropped).
+pub fn open_ranges(
+    settings: &KafkaSettings,
+    topics: &Topics,
+    ranges: [Option<&TopicRange>; 2],
+) -> Result<Opened, SourceError> {
+    let link = connect(settings, topics)?;
+    // Watermarks count records of open transactions, which nobody can read yet.
+    let mut ends = ends(settings, &link, topics)?;
+    for (ends, range) in ends.iter_mut().zip(ranges) {
+        for (end, to) in ends.iter_mut().zip(range.iter().flat_map(|range| range.ends())) {
+            *end = to.min(*end);
+        }
+    }
+    let starts = ranges.map(|range| range.map_or_else(Vec::new, |range| range.starts().collect()));
+    let span = (Begin::At(Arc::new(starts)), Some(Arc::new(ends)));
+    start_workers(settings, topics.partitions, &link, &span, true)
+}
+
+fn connect(settings: &KafkaSettings, topics: &Topics) -> Result<Link, SourceError> {
     let mut config = consumer_config(settings)?;
     config.set("group.id", &settings.group);
     let health = KafkaHealth::default();
@@ -67,13 +98,7 @@ pub fn open(settings: &KafkaSettings, topics: &Topics) -> Result<Opened, SourceE
     let consumer: GroupConsumer = config.create_with_context(context).map_err(client_error)?;
     let consumer = Arc::new(consumer);
     let watch = TopicWatch::start(settings, consumer_config(settings)?, topics, &health)?;
-    let link = Link { consumer: Arc::clone(&consumer), topics: names, health, watch };
-    let ends =
-        if settings.until_end { Some(Arc::new(ends(settings, &link, topics)?)) } else { None };
-    let subscribed: Vec<&str> = link.topics.iter().flatten().map(String::as_str).collect();
-    consumer.subscribe(&subscribed).map_err(client_error)?;
-    drop(consumer);
-    start_workers(settings, topics.partitions, &link, ends.as_ref())
+    Ok(Link { consumer, topics: names, health, watch })
 }
 
 /// Makes the sources and starts the control thread.
@@ -81,7 +106,8 @@ fn start_workers(
     settings: &KafkaSettings,
     partitions: i32,
     link: &Link,
-    ends: Option<&Arc<Ends>>,
+    (begin, ends): &(Begin, Option<Arc<Ends>>),
+    is_alone: bool,
 ) -> Result<Opened, SourceError> {
     let stop = Arc::new(AtomicBool::new(false));
     let assigned = Arc::default();
@@ -95,9 +121,9 @@ fn start_workers(
         let waker = Arc::<Waker>::default();
         workers.push(WorkerEnd { events: sender, waker: Arc::clone(&waker) });
         let channels = Channels { events, requests: ask.clone(), waker };
-        let (link, ends) = (link.clone(), ends.cloned());
+        let (link, begin, ends) = (link.clone(), begin.clone(), ends.clone());
         let membership = Arc::clone(&membership);
-        sources.push(KafkaSource::new(link, channels, settings.start, ends, membership));
+        sources.push(KafkaSource::new(link, channels, begin, ends, membership));
     }
     let control = Control {
         consumer: Arc::clone(&link.consumer),
@@ -112,6 +138,7 @@ fn start_workers(
         assignment: 0,
         wanted: BTreeMap::new(),
         reading: false,
+        is_alone,
     };
     let commits = KafkaCommits {
         consumer: Arc::clone(&link.consumer),

@@ -11,11 +11,11 @@ pub mod settings;
 mod progress;
 mod topics;
 pub mod watch;
+pub mod range;
 mod share;
 pub mod kafka;
 pub mod partitioner;
 pub mod sample;
-pub mod range;
 pub mod files;
 pub mod feed;
 
@@ -214,6 +214,29 @@ pub enum SourceError {
         /// The first offset that is still there.
         log_start: i64,
     },
+    /// The log no longer holds the first records of a range.
+    #[error(
+        "topic {topic} partition {partition} starts at offset {log_start}, after {from} where the range begins: \
+         those records are gone"
+    )]
+    RangeTrimmed {
+        /// The topic.
+        topic: String,
+        /// The partition number.
+        partition: i32,
+        /// Where the range begins.
+        from: i64,
+        /// The first offset that is still there.
+        log_start: i64,
+    },
+    /// A range without an offset.
+    #[error("the range holds no record of topic {topic}, which has offsets {offsets}")]
+    RangeEmpty {
+        /// The topic.
+        topic: String,
+        /// First and end of each partition.
+        offsets: String,
+    },
     /// The log ends before the position that was marked: the topic was created anew.
     #[error(
         "topic {topic} partition {partition} ends at offset {log_end}, but {position} records of it were read before"
@@ -244,6 +267,8 @@ impl SourceError {
             Self::Fenced => "instance_fenced",
             Self::Grown { .. } => "partitions_changed",
             Self::FloorBelowLog { .. } => "floor_below_log",
+            Self::RangeTrimmed { .. } => "range_trimmed",
+            Self::RangeEmpty { .. } => "range_empty",
             Self::ShortRetention { .. } => "retention_too_short",
             Self::LogShrank { .. } | Self::Replaced { .. } => "topic_recreated",
         }

@@ -1,6 +1,9 @@
 //! A bounded range of a topic, read once, one partition after the other, so that every reading has the same order. No
 //! group is joined and nothing is committed.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -8,10 +11,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as Where, TopicPartitionList};
 
-use super::SourceError;
 use super::settings::{KafkaSettings, consumer_config, without_values};
 use super::topics::{Client, quiet_client};
-use crate::engine::event::{Offset, PartitionId};
+use super::{Source, SourceError, SourceEvent, Take};
+use crate::engine::event::{Offset, PartitionId, Positions};
 use crate::engine::time::RecordTime;
 
 /// How long brokers may take for an answer, and how long no record may come.
@@ -26,6 +29,15 @@ pub enum Bound {
     Offset(Offset),
     /// The first record of each partition whose Kafka timestamp is this or later.
     Time(RecordTime),
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offset(offset) => write!(formatter, "offset:{}", offset.0),
+            Self::Time(time) => write!(formatter, "{} ms", time.0),
+        }
+    }
 }
 
 /// One record of the range.
@@ -45,6 +57,10 @@ pub struct TopicRange {
     brokers: String,
     topic: String,
     parts: Vec<(i32, i64, i64)>,
+    /// Where each partition was asked to begin, at most at its end; records before its first one are gone.
+    asked: Vec<i64>,
+    /// First and end of each partition's log.
+    logs: Vec<(i64, i64)>,
 }
 
 impl TopicRange {
@@ -63,13 +79,17 @@ impl TopicRange {
         let client =
             quiet_client(&config).map_err(|error| SourceError::Client(without_values(&error)))?;
         let (brokers, topic) = (settings.brokers.clone(), topic.to_owned());
-        let mut range = Self { client, brokers, topic, parts: Vec::new() };
+        let mut range =
+            Self { client, brokers, topic, parts: Vec::new(), asked: Vec::new(), logs: Vec::new() };
         for partition in 0..partitions {
             let ends = range.client.fetch_watermarks(&range.topic, partition, PATIENCE);
             let what = || format!("where partition {partition} of topic {} ends", range.topic);
             let (first, end) = ends.map_err(|error| range.unreachable(&what(), &error))?;
-            let from = range.offset(partition, from, end)?.unwrap_or(first).max(first);
+            let asked = range.offset(partition, from, end)?.unwrap_or(first).min(end);
+            let from = asked.max(first);
             let to = range.offset(partition, to, end)?.unwrap_or(end).min(end);
+            range.asked.push(asked);
+            range.logs.push((first, end));
             range.parts.push((partition, from, to.max(from)));
         }
         Ok(range)
@@ -102,6 +122,11 @@ impl TopicRange {
         }))
     }
 
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// How many offsets it has; not all of them need hold a record.
     pub fn len(&self) -> u64 {
         let lengths = self.parts.iter().map(|(_, from, to)| to - from);
@@ -111,6 +136,39 @@ impl TopicRange {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// By partition the offset where it was asked to begin, which may lie before the first record that is left.
+    pub fn starts(&self) -> impl Iterator<Item = i64> {
+        self.asked.iter().copied()
+    }
+
+    /// By partition the first offset that is no longer read.
+    pub fn ends(&self) -> impl Iterator<Item = i64> {
+        self.parts.iter().map(|&(_, _, to)| to)
+    }
+
+    /// Refuses a range without an offset.
+    pub fn check_some(&self) -> Result<(), SourceError> {
+        let is_some = self.asked.iter().zip(self.ends()).any(|(&from, to)| from < to);
+        if is_some {
+            return Ok(());
+        }
+        let offsets = self.logs.iter().map(|(first, end)| format!("{first} to {end}"));
+        let offsets = offsets.collect::<Vec<_>>().join(", ");
+        Err(SourceError::RangeEmpty { topic: self.topic.clone(), offsets })
+    }
+
+    /// Refuses a range whose first records are gone. A job that has read them does not need them any more.
+    pub fn check_whole(&self) -> Result<(), SourceError> {
+        let parts = self.parts.iter().zip(&self.asked).zip(&self.logs);
+        for ((&(partition, ..), &from), &(log_start, _)) in parts {
+            if from < log_start {
+                let topic = self.topic.clone();
+                return Err(SourceError::RangeTrimmed { topic, partition, from, log_start });
+            }
+        }
+        Ok(())
     }
 
     /// Hands every record to `take`: by partition, then by offset. Waits, as [`find`](Self::find) does.
@@ -172,5 +230,44 @@ impl TopicRange {
             brokers: self.brokers.clone(),
             reason: format!("{what}: {error}"),
         }
+    }
+}
+
+/// A source that counts what it delivers, for a bar.
+pub struct Counted<S> {
+    source: S,
+    count: Arc<AtomicU64>,
+}
+
+impl<S> Counted<S> {
+    /// Adds to `count`.
+    pub fn new(source: S, count: Arc<AtomicU64>) -> Self {
+        Self { source, count }
+    }
+}
+
+impl<S: Source> Source for Counted<S> {
+    fn poll(&mut self, take: Take, wait: Duration) -> Result<SourceEvent<'_>, SourceError> {
+        let event = self.source.poll(take, wait)?;
+        if let SourceEvent::Records(batch) = &event {
+            let records = u64::try_from(batch.records.len()).expect("a batch is small");
+            self.count.fetch_add(records, Ordering::Relaxed);
+        }
+        Ok(event)
+    }
+
+    fn beginning(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, Positions)>, SourceError> {
+        self.source.beginning(partitions)
+    }
+
+    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError> {
+        self.source.start(from)
+    }
+
+    fn reassign(&mut self) -> Result<(), SourceError> {
+        self.source.reassign()
     }
 }

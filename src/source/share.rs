@@ -37,7 +37,7 @@ pub struct KafkaSource {
     events: Receiver<GroupEvent>,
     requests: SyncSender<Request>,
     waker: Arc<Waker>,
-    begin: Start,
+    begin: Begin,
     /// Partitions whose beginning is not known yet, and when it is asked for again.
     unknown: Option<(Vec<PartitionId>, Instant)>,
     /// What will be the error if the topics are what they were, and the number of the question whether they are.
@@ -45,6 +45,15 @@ pub struct KafkaSource {
     link: Link,
     /// Last, so that it is dropped after all that holds the client.
     _membership: Arc<Membership>,
+}
+
+/// Where a partition without a mark begins.
+#[derive(Clone)]
+pub(super) enum Begin {
+    /// At an end of its log.
+    Log(Start),
+    /// At these offsets, by [`Stream::index`] and partition.
+    At(Arc<Ends>),
 }
 
 /// What a source needs of the instance.
@@ -67,7 +76,7 @@ impl KafkaSource {
     pub(super) fn new(
         link: Link,
         channels: Channels,
-        begin: Start,
+        begin: Begin,
         ends: Option<Arc<Ends>>,
         membership: Arc<Membership>,
     ) -> Self {
@@ -288,9 +297,24 @@ impl Source for KafkaSource {
         let mut positions: Vec<_> =
             partitions.iter().map(|&partition| (partition, Positions::default())).collect();
         for (&(stream, partition), bounds) in wanted.iter().zip(bounds) {
-            let at = match self.begin {
-                Start::Earliest => bounds.start,
-                Start::Latest => bounds.end,
+            let at = match &self.begin {
+                Begin::Log(Start::Earliest) => bounds.start,
+                Begin::Log(Start::Latest) => bounds.end,
+                Begin::At(starts) => {
+                    let index = usize::try_from(partition.0).unwrap_or(0);
+                    let from = starts[stream.index()][index];
+                    if from < bounds.start {
+                        let topic = self.link.topic(stream).to_owned();
+                        let (partition, log_start) = (partition.0, bounds.start);
+                        return Err(SourceError::RangeTrimmed {
+                            topic,
+                            partition,
+                            from,
+                            log_start,
+                        });
+                    }
+                    from
+                }
             };
             let of = positions.iter_mut().find(|(candidate, _)| *candidate == partition);
             of.expect("asked for").1.set(stream, at);

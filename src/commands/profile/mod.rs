@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::inputs::{InputArgs, Inputs};
+use super::ranges::TopicArgs;
 use super::{ConfigFile, Failure, terminal};
 use crate::config::Settings;
 use crate::decode::{Decoder, NotDecoded};
@@ -21,7 +22,6 @@ use crate::profile::calibrate::Choice;
 use crate::profile::{Built, write};
 use crate::source::files::FileReader;
 use reading::{Read, Reading};
-use topics::TopicArgs;
 
 /// Records between two moves of the bar.
 const BAR_STEP: u64 = 10_000;

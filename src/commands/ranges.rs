@@ -1,0 +1,87 @@
+//! A bounded range of the configured topics, in place of files: what `profile` and `backfill` read.
+
+use super::Failure;
+use crate::config::Settings;
+use crate::decode::{DecoderSettings, rfc3339};
+use crate::engine::event::{Offset, Stream};
+use crate::engine::time::RecordTime;
+use crate::source::kafka::{KafkaSettings, Topics};
+use crate::source::range::{Bound, TopicRange};
+
+/// Which records of the topics.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct TopicArgs {
+    /// Read the topics that the configuration names, in place of files, up to the ends that they have now
+    #[arg(long, conflicts_with_all = ["inferences", "labels"])]
+    pub(super) topics: bool,
+    /// First inferences: by Kafka's timestamp (2026-11-27, 2026-11-27T08:00:00Z), or an offset of every partition
+    /// (offset:1000)
+    #[arg(long, value_name = "WHERE", requires = "topics", value_parser = bound)]
+    pub(super) from: Option<Bound>,
+    /// The first inferences that are no longer read; labels are read from `windows.lateness` before the first ones to
+    /// the end of their topic
+    #[arg(long, value_name = "WHERE", requires = "topics", value_parser = bound)]
+    pub(super) to: Option<Bound>,
+    /// Leave the label topic unread
+    #[arg(long, requires = "topics")]
+    pub(super) without_labels: bool,
+}
+
+pub(super) fn bound(text: &str) -> Result<Bound, String> {
+    if let Some(offset) = text.strip_prefix("offset:") {
+        let offset = offset.parse().ok().filter(|offset| *offset >= 0);
+        let offset = offset.ok_or("an offset is a whole number, like offset:1000")?;
+        return Ok(Bound::Offset(Offset(offset)));
+    }
+    let day = || rfc3339::milliseconds(&format!("{text}T00:00:00Z"));
+    let time = rfc3339::milliseconds(text).or_else(day).ok_or(
+        "write a time, like 2026-11-27 or 2026-11-27T08:00:00Z, or an offset, like offset:1000",
+    )?;
+    Ok(Bound::Time(RecordTime(time)))
+}
+
+/// What is read of each topic, inferences first.
+pub(super) fn find(
+    settings: &Settings,
+    of_job: &KafkaSettings,
+    topics: &Topics,
+    args: &TopicArgs,
+    labels_to: Option<Bound>,
+) -> Result<Vec<(DecoderSettings, TopicRange)>, Failure> {
+    // A label may come long after its inference, and never long before it.
+    let labels_from = match args.from {
+        Some(Bound::Time(time)) => {
+            let reach = settings.shard.limits.lateness.0;
+            Some(Bound::Time(RecordTime(time.0.saturating_sub(reach))))
+        }
+        Some(Bound::Offset(_)) | None => None,
+    };
+    let mut parts = Vec::new();
+    for decoder in settings.decoders().into_iter().flatten() {
+        let (name, bounds) = match decoder.stream {
+            Stream::Inferences => (&topics.inferences.name, (args.from, args.to)),
+            Stream::Labels => {
+                let labels = topics.labels.as_ref().expect("decoders are of topics");
+                (&labels.name, (labels_from, labels_to))
+            }
+        };
+        let range = TopicRange::find(of_job, name, topics.partitions, bounds)?;
+        parts.push((decoder, range));
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_a_range_are_times_or_offsets() {
+        assert_eq!(bound("offset:12"), Ok(Bound::Offset(Offset(12))));
+        assert_eq!(bound("1970-01-02"), Ok(Bound::Time(RecordTime(86_400_000))));
+        assert_eq!(bound("1970-01-01T00:00:01Z"), Ok(Bound::Time(RecordTime(1000))));
+        for wrong in ["offset:-1", "offset:", "12", "yesterday", ""] {
+            assert!(bound(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A job over a bounded range of the topics: `run`'s sources and pipeline, without a group and beside any live job.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::file_job::{self, Filled};
+use super::guard::{Guarded, Refusal};
+use super::inputs::{Counts, default_job};
+use super::ranges::{self, TopicArgs};
+use super::{Failure, runtime, terminal};
+use crate::config::Settings;
+use crate::decode::registry::Schemas;
+use crate::decode::{Decoder, DecoderSettings, NotDecoded};
+use crate::engine::Progress;
+use crate::engine::event::Stream;
+use crate::engine::names::Names;
+use crate::pipeline;
+use crate::sink::clickhouse::ClickHouse;
+use crate::sink::job::JobBinding;
+use crate::sink::rejected::Rejected;
+use crate::source::feed::NoCommits;
+use crate::source::kafka::{self, KafkaSettings, Topics};
+use crate::source::range::{Bound, Counted, TopicRange};
+use crate::telemetry::Telemetry;
+
+/// What is said at the end.
+const END: &str = "all rows are written; windows that later labels may change are not sealed";
+/// Between two looks for a schema that the registry has not given yet.
+const PAUSE: Duration = Duration::from_millis(100);
+/// So many records that can't be used are told in a dry run.
+const SHOWN: u64 = 10;
+
+/// What the command line says.
+pub(super) struct Asked<'a> {
+    pub(super) topic: &'a TopicArgs,
+    pub(super) labels_to: Option<Bound>,
+    pub(super) job: Option<&'a str>,
+    pub(super) rejected: Option<&'a Path>,
+    pub(super) as_json: bool,
+}
+
+/// The topics, and what is read of each.
+struct Found {
+    of_job: KafkaSettings,
+    topics: Topics,
+    parts: Vec<(DecoderSettings, TopicRange)>,
+}
+
+impl Asked<'_> {
+    pub(super) fn run(
+        &self,
+        mut settings: Settings,
+        is_dry: bool,
+        has_bar: bool,
+    ) -> Result<ExitCode, Failure> {
+        if self.topic.without_labels {
+            settings.labels = None;
+            settings.shard.has_labels = false;
+        }
+        let found = self.find(&settings)?;
+        if is_dry {
+            return self.dry_run(&settings, &found);
+        }
+        if found.topics.append_time && settings.shard.progress == Progress::Log {
+            // As in `run`.
+            settings.shard.clock_stamps = 1;
+        }
+        let binding = self.binding(&settings, &found.topics);
+        let what = format!("{} {:?}", binding.inferences.name, binding.labels);
+        let name = self.job.map(str::to_owned);
+        settings.job = name.unwrap_or_else(|| default_job(&settings, "topics", &what));
+        let job = settings.job.clone();
+        tracing::info!(%job, offsets = found.offsets(), "starting");
+        let runtime = runtime()?;
+        let filled = runtime.block_on(self.fill(settings, found, binding, has_bar));
+        runtime.shutdown_background();
+        let filled = filled?;
+        terminal::print(&file_job::summary(&job, None, &filled, END, self.as_json));
+        Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
+    }
+
+    fn find(&self, settings: &Settings) -> Result<Found, Failure> {
+        // The group of the configured job: it is not joined, but brokers may have granted that one only.
+        let of_job = settings.kafka(true);
+        let topics = kafka::inspect(&of_job)?;
+        let parts = ranges::find(settings, &of_job, &topics, self.topic, self.labels_to)?;
+        parts[0].1.check_some()?;
+        Ok(Found { of_job, topics, parts })
+    }
+
+    /// The topics, and which range of them: under one name there is one.
+    fn binding(&self, settings: &Settings, topics: &Topics) -> JobBinding {
+        let said = |bound: Option<Bound>, open: &str| {
+            bound.map_or_else(|| open.to_owned(), |bound| bound.to_string())
+        };
+        let mut binding = settings.binding(topics);
+        let (from, to) = (said(self.topic.from, "first"), said(self.topic.to, "end"));
+        binding.inferences.name += &format!(" from {from} to {to}");
+        if let Some(labels) = &mut binding.labels {
+            labels.name += &format!(" to {}", said(self.labels_to, "end"));
+        }
+        binding
+    }
+
+    async fn fill(
+        &self,
+        mut settings: Settings,
+        found: Found,
+        binding: JobBinding,
+        has_bar: bool,
+    ) -> Result<Filled, Failure> {
+        let telemetry = Telemetry::new();
+        let clickhouse = ClickHouse::new(settings.clickhouse());
+        file_job::bind(&clickhouse, &mut settings, &binding, &telemetry).await?;
+        let labels = settings.labels.as_ref().map_or("", |labels| &labels.name);
+        let letters = Rejected::of_topics([&settings.inferences.name, labels], self.rejected)?;
+        let range = |stream: Stream| found.parts.get(stream.index()).map(|(_, range)| range);
+        let ranges = Stream::BOTH.map(range);
+        let opened = tokio::task::block_in_place(|| {
+            kafka::open_ranges(&found.of_job, &found.topics, ranges)
+        })?;
+        let refusal = Refusal::default();
+        let sink = Guarded::new(
+            clickhouse,
+            (opened.watch, opened.health),
+            (binding, settings.shard.generation),
+            refusal.clone(),
+        );
+        drop(opened.commits);
+        let count = Arc::<AtomicU64>::default();
+        let counted = |source| Counted::new(source, Arc::clone(&count));
+        let sources: Vec<_> = opened.sources.into_iter().map(counted).collect();
+        let pipeline_settings = file_job::pipeline_settings(&settings, found.topics.partitions)?;
+        let was_stopped = AtomicBool::new(false);
+        let mut signals = terminal::Signals::catch()?;
+        let stop = async {
+            signals.next().await;
+            was_stopped.store(true, Ordering::Relaxed);
+        };
+        let work =
+            pipeline::run(pipeline_settings, sources, NoCommits, sink, letters, telemetry, stop);
+        let shown = file_job::show(found.offsets(), "{len} records", has_bar, || {
+            let records = count.load(Ordering::Relaxed);
+            (records, records)
+        });
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = shown => unreachable!("it is shown until the end"),
+        };
+        let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
+        let is_complete = totals.is_drained && !was_stopped.load(Ordering::Relaxed);
+        Ok(Filled { totals, is_complete })
+    }
+
+    /// Reads and decodes the range, and writes nothing.
+    fn dry_run(&self, settings: &Settings, found: &Found) -> Result<ExitCode, Failure> {
+        let schemas = settings.schemas()?;
+        let runtime = runtime()?;
+        let asking = runtime.spawn(Arc::clone(&schemas).serve());
+        let mut streams = serde_json::Map::new();
+        for (decoder, range) in &found.parts {
+            range.check_whole()?;
+            let Counts { good, bad } = count(decoder, &schemas, range)?;
+            let name = decoder.stream.name();
+            if !self.as_json {
+                let topic = range.topic();
+                let text = format!("{name}: topic {topic}, {good} records, {bad} can't be used\n");
+                terminal::print(&text);
+            }
+            let about = serde_json::json!({"records": good, "rejected": bad});
+            streams.insert(name.to_owned(), about);
+        }
+        asking.abort();
+        if self.as_json {
+            terminal::print(&format!("{}\n", serde_json::Value::Object(streams)));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Found {
+    fn offsets(&self) -> u64 {
+        self.parts.iter().map(|(_, range)| range.len()).sum()
+    }
+}
+
+fn count(
+    settings: &DecoderSettings,
+    schemas: &Arc<Schemas>,
+    range: &TopicRange,
+) -> Result<Counts, Failure> {
+    let mut decoder = Decoder::new(settings, Arc::clone(schemas))?;
+    let (mut names, mut counts) = (Names::default(), Counts::default());
+    range.read(|record| {
+        loop {
+            match decoder.decode(record.payload, &mut names) {
+                Ok(_) => counts.good += 1,
+                Err(NotDecoded::Bad(reason)) => {
+                    counts.bad += 1;
+                    if counts.bad <= SHOWN {
+                        let (partition, offset) = (record.partition.0, record.offset.0);
+                        terminal::note(&format!(
+                            "topic {}, partition {partition}, offset {offset}: {reason}\n",
+                            range.topic()
+                        ));
+                    }
+                }
+                Err(NotDecoded::Waiting(_)) => {
+                    schemas.wait(PAUSE);
+                    continue;
+                }
+            }
+            return Ok::<(), Failure>(());
+        }
+    })?;
+    Ok(counts)
+}
