@@ -46,6 +46,20 @@ fn usage_errors_end_with_2() {
     assert_eq!(run(&["measure"]).0, 2);
     assert_eq!(run(&["run", "--until-tomorrow"]).0, 2);
     assert_eq!(run(&["simulate", "--fast"]).0, 2);
+    // Files, a range of the topics, or a folder: one of them.
+    assert_eq!(run(&["backfill"]).0, 2);
+    let topics = |more: &[&str]| run(&[&["backfill", "--topics"], more].concat());
+    for wrong in [
+        &["--inferences", "a.jsonl"][..],
+        &["--watch", "folder"],
+        &["--from", "yesterday"],
+        &["--to", "offset:-1"],
+        &["--labels-to", "2026-01-01", "--without-labels"],
+    ] {
+        assert_eq!(topics(wrong).0, 2, "{wrong:?}");
+        assert!(!topics(wrong).2.contains("config_missing"), "{wrong:?}");
+    }
+    assert_eq!(run(&["backfill", "--inferences", "a.jsonl", "--to", "2026-01-01"]).0, 2);
     assert_eq!(run(&["simulate", "--late", "3"]).0, 2);
 }
 

@@ -15,6 +15,7 @@ mod faults;
 mod operation;
 mod profile;
 mod proxy;
+mod ranges;
 mod real_data;
 mod reference;
 mod refusals;
