@@ -1,12 +1,20 @@
 //! A bounded range of the configured topics, in place of files: what `profile` and `backfill` read.
 
+use std::time::Duration;
+
 use super::Failure;
 use crate::config::Settings;
-use crate::decode::{DecoderSettings, rfc3339};
+use crate::decode::registry::Schemas;
+use crate::decode::{DecoderSettings, SchemaId, rfc3339};
 use crate::engine::event::{Offset, Stream};
 use crate::engine::time::RecordTime;
 use crate::source::kafka::{KafkaSettings, Topics};
 use crate::source::range::{Bound, TopicRange};
+
+/// Between two looks for a schema that the registry has not given yet.
+const PAUSE: Duration = Duration::from_millis(100);
+/// So many looks, then it is said what is waited for.
+const LOOKS: u32 = 50;
 
 /// Which records of the topics.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,6 +77,29 @@ pub(super) fn find(
         parts.push((decoder, range));
     }
     Ok(parts)
+}
+
+/// Waits for a schema, for the reading of one record.
+pub(super) struct SchemaWait<'a> {
+    schemas: &'a Schemas,
+    looks: u32,
+}
+
+impl<'a> SchemaWait<'a> {
+    pub(super) fn new(schemas: &'a Schemas) -> Self {
+        Self { schemas, looks: 0 }
+    }
+
+    /// One look; tells, once, what is waited for.
+    pub(super) fn look(&mut self, schema: SchemaId, tell: impl FnOnce(&str)) {
+        self.looks += 1;
+        if self.looks == LOOKS {
+            let why = self.schemas.waiting().into_iter().find(|it| it.id == schema);
+            let why = why.map_or_else(String::new, |it| format!(": {}", it.reason));
+            tell(&format!("waiting for schema {}{why}\n", schema.0));
+        }
+        self.schemas.wait(PAUSE);
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
 use super::inputs::{Counts, default_job};
-use super::ranges::{self, TopicArgs};
+use super::ranges::{self, SchemaWait, TopicArgs};
 use super::{Failure, runtime, terminal};
 use crate::config::Settings;
 use crate::decode::registry::Schemas;
@@ -18,6 +17,7 @@ use crate::engine::Progress;
 use crate::engine::event::Stream;
 use crate::engine::names::Names;
 use crate::pipeline;
+use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::JobBinding;
 use crate::sink::rejected::Rejected;
@@ -28,8 +28,6 @@ use crate::telemetry::Telemetry;
 
 /// What is said at the end.
 const END: &str = "all rows are written; windows that later labels may change are not sealed";
-/// Between two looks for a schema that the registry has not given yet.
-const PAUSE: Duration = Duration::from_millis(100);
 /// So many records that can't be used are told in a dry run.
 const SHOWN: u64 = 10;
 
@@ -88,6 +86,17 @@ impl Asked<'_> {
         let topics = kafka::inspect(&of_job)?;
         let parts = ranges::find(settings, &of_job, &topics, self.topic, self.labels_to)?;
         parts[0].1.check_some()?;
+        for (_, range) in &parts {
+            for (partition, first) in range.perhaps_trimmed() {
+                let (topic, partition, first) = (range.topic(), partition.0, first.0);
+                tracing::warn!(
+                    topic,
+                    partition,
+                    first,
+                    "earlier records of the range may be gone from the topic"
+                );
+            }
+        }
         Ok(Found { of_job, topics, parts })
     }
 
@@ -114,6 +123,7 @@ impl Asked<'_> {
     ) -> Result<Filled, Failure> {
         let telemetry = Telemetry::new();
         let clickhouse = ClickHouse::new(settings.clickhouse());
+        check_whole(clickhouse.clone(), &found).await?;
         file_job::bind(&clickhouse, &mut settings, &binding, &telemetry).await?;
         let labels = settings.labels.as_ref().map_or("", |labels| &labels.name);
         let letters = Rejected::of_topics([&settings.inferences.name, labels], self.rejected)?;
@@ -162,7 +172,9 @@ impl Asked<'_> {
         let asking = runtime.spawn(Arc::clone(&schemas).serve());
         let mut streams = serde_json::Map::new();
         for (decoder, range) in &found.parts {
-            range.check_whole()?;
+            if let Some((_, gone)) = range.trimmed().next() {
+                return Err(gone.into());
+            }
             let Counts { good, bad } = count(decoder, &schemas, range)?;
             let name = decoder.stream.name();
             if !self.as_json {
@@ -187,6 +199,23 @@ impl Found {
     }
 }
 
+/// Refuses a range whose first records are gone, before the name is bound to it. Partitions that the job has marked
+/// go on from there.
+async fn check_whole(mut clickhouse: ClickHouse, found: &Found) -> Result<(), Failure> {
+    let trimmed: Vec<_> = found.parts.iter().flat_map(|(_, range)| range.trimmed()).collect();
+    if trimmed.is_empty() {
+        return Ok(());
+    }
+    clickhouse.check_schema().await?;
+    let partitions: Vec<_> = trimmed.iter().map(|(partition, _)| *partition).collect();
+    let marks = clickhouse.marks(&partitions).await?;
+    let is_marked = |partition| marks.iter().any(|mark| mark.partition == partition);
+    match trimmed.into_iter().find(|(partition, _)| !is_marked(*partition)) {
+        Some((_, gone)) => Err(gone.into()),
+        None => Ok(()),
+    }
+}
+
 fn count(
     settings: &DecoderSettings,
     schemas: &Arc<Schemas>,
@@ -195,6 +224,7 @@ fn count(
     let mut decoder = Decoder::new(settings, Arc::clone(schemas))?;
     let (mut names, mut counts) = (Names::default(), Counts::default());
     range.read(|record| {
+        let mut waiting = SchemaWait::new(schemas);
         loop {
             match decoder.decode(record.payload, &mut names) {
                 Ok(_) => counts.good += 1,
@@ -208,8 +238,8 @@ fn count(
                         ));
                     }
                 }
-                Err(NotDecoded::Waiting(_)) => {
-                    schemas.wait(PAUSE);
+                Err(NotDecoded::Waiting(schema)) => {
+                    waiting.look(schema, terminal::note);
                     continue;
                 }
             }

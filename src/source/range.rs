@@ -51,16 +51,26 @@ pub struct Ranged<'a> {
     pub payload: Option<&'a [u8]>,
 }
 
+/// Offsets of one partition.
+struct Part {
+    partition: i32,
+    /// First and end of its log.
+    log: (i64, i64),
+    /// Where it was asked to begin, at most at its end; records before its first one are gone.
+    asked: i64,
+    /// What is there of it.
+    from: i64,
+    to: i64,
+}
+
 /// What is to be read of one topic: of each partition the offsets from the first up to, but without, the second.
 pub struct TopicRange {
     client: Client,
     brokers: String,
     topic: String,
-    parts: Vec<(i32, i64, i64)>,
-    /// Where each partition was asked to begin, at most at its end; records before its first one are gone.
-    asked: Vec<i64>,
-    /// First and end of each partition's log.
-    logs: Vec<(i64, i64)>,
+    parts: Vec<Part>,
+    /// Whether it begins at a time.
+    is_by_time: bool,
 }
 
 impl TopicRange {
@@ -79,18 +89,16 @@ impl TopicRange {
         let client =
             quiet_client(&config).map_err(|error| SourceError::Client(without_values(&error)))?;
         let (brokers, topic) = (settings.brokers.clone(), topic.to_owned());
-        let mut range =
-            Self { client, brokers, topic, parts: Vec::new(), asked: Vec::new(), logs: Vec::new() };
+        let is_by_time = matches!(from, Some(Bound::Time(_)));
+        let mut range = Self { client, brokers, topic, parts: Vec::new(), is_by_time };
         for partition in 0..partitions {
             let ends = range.client.fetch_watermarks(&range.topic, partition, PATIENCE);
             let what = || format!("where partition {partition} of topic {} ends", range.topic);
             let (first, end) = ends.map_err(|error| range.unreachable(&what(), &error))?;
             let asked = range.offset(partition, from, end)?.unwrap_or(first).min(end);
             let from = asked.max(first);
-            let to = range.offset(partition, to, end)?.unwrap_or(end).min(end);
-            range.asked.push(asked);
-            range.logs.push((first, end));
-            range.parts.push((partition, from, to.max(from)));
+            let to = range.offset(partition, to, end)?.unwrap_or(end).min(end).max(from);
+            range.parts.push(Part { partition, log: (first, end), asked, from, to });
         }
         Ok(range)
     }
@@ -129,7 +137,7 @@ impl TopicRange {
 
     /// How many offsets it has; not all of them need hold a record.
     pub fn len(&self) -> u64 {
-        let lengths = self.parts.iter().map(|(_, from, to)| to - from);
+        let lengths = self.parts.iter().map(|part| part.to - part.from);
         lengths.map(|length| u64::try_from(length).expect("it ends after its start")).sum()
     }
 
@@ -140,35 +148,43 @@ impl TopicRange {
 
     /// By partition the offset where it was asked to begin, which may lie before the first record that is left.
     pub fn starts(&self) -> impl Iterator<Item = i64> {
-        self.asked.iter().copied()
+        self.parts.iter().map(|part| part.asked)
     }
 
     /// By partition the first offset that is no longer read.
     pub fn ends(&self) -> impl Iterator<Item = i64> {
-        self.parts.iter().map(|&(_, _, to)| to)
+        self.parts.iter().map(|part| part.to)
     }
 
     /// Refuses a range without an offset.
     pub fn check_some(&self) -> Result<(), SourceError> {
-        let is_some = self.asked.iter().zip(self.ends()).any(|(&from, to)| from < to);
-        if is_some {
+        if self.parts.iter().any(|part| part.asked < part.to) {
             return Ok(());
         }
-        let offsets = self.logs.iter().map(|(first, end)| format!("{first} to {end}"));
+        let offsets =
+            self.parts.iter().map(|Part { log: (first, end), .. }| format!("{first} to {end}"));
         let offsets = offsets.collect::<Vec<_>>().join(", ");
         Err(SourceError::RangeEmpty { topic: self.topic.clone(), offsets })
     }
 
-    /// Refuses a range whose first records are gone. A job that has read them does not need them any more.
-    pub fn check_whole(&self) -> Result<(), SourceError> {
-        let parts = self.parts.iter().zip(&self.asked).zip(&self.logs);
-        for ((&(partition, ..), &from), &(log_start, _)) in parts {
-            if from < log_start {
-                let topic = self.topic.clone();
-                return Err(SourceError::RangeTrimmed { topic, partition, from, log_start });
-            }
-        }
-        Ok(())
+    /// Partitions whose first records of the range are gone. A job that has read them does not need them any more.
+    pub fn trimmed(&self) -> impl Iterator<Item = (PartitionId, SourceError)> {
+        self.parts.iter().filter(|part| part.asked < part.log.0).map(|part| {
+            let (topic, partition) = (self.topic.clone(), part.partition);
+            let (from, log_start) = (part.asked, part.log.0);
+            let error = SourceError::RangeTrimmed { topic, partition, from, log_start };
+            (PartitionId(partition), error)
+        })
+    }
+
+    /// Partitions that begin, by their timestamps, with the first record that is left, and its offset: nobody knows
+    /// whether those that are gone belonged to the range.
+    pub fn perhaps_trimmed(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
+        let is_first = |part: &&Part| self.is_by_time && part.log.0 > 0 && part.asked == part.log.0;
+        self.parts
+            .iter()
+            .filter(is_first)
+            .map(|part| (PartitionId(part.partition), Offset(part.log.0)))
     }
 
     /// Hands every record to `take`: by partition, then by offset. Waits, as [`find`](Self::find) does.
@@ -176,8 +192,8 @@ impl TopicRange {
         &self,
         mut take: impl FnMut(&Ranged<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        for &(partition, from, to) in self.parts.iter().filter(|(_, from, to)| from < to) {
-            self.read_partition(partition, (from, to), &mut take)?;
+        for part in self.parts.iter().filter(|part| part.from < part.to) {
+            self.read_partition(part.partition, (part.from, part.to), &mut take)?;
         }
         Ok(())
     }

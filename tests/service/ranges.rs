@@ -4,17 +4,23 @@
 
 use std::time::Duration;
 
+use rdkafka::admin::AdminOptions;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
+use tidegauge::report::instant;
 
 use super::backfill::{must_be_equal, rows};
 use super::end_to_end::sections;
 use crate::support::job::Job;
 use crate::support::log::Producer;
+use crate::support::oracle::{self, Partition, Record, Settings};
 use crate::support::requests;
-use crate::support::services::{ClickHouse, Kafka};
+use crate::support::services::{ClickHouse, Kafka, block_on};
 
 const INFERENCES: usize = 20_000;
 const PARTITIONS: usize = 4;
+const HOUR_MS: i64 = 3_600_000;
 const DEADLINE: Duration = Duration::from_secs(300);
 
 #[test]
@@ -70,4 +76,155 @@ fn all_of_the_topics_give_the_rows_of_the_stream_after_a_kill_and_beside_a_live_
     assert!(beyond.contains("error[range_empty]"), "{beyond}");
     let beyond = job.run(&backfill(&["--from", "2200-01-01"]), 1, DEADLINE);
     assert!(beyond.contains("error[range_empty]"), "{beyond}");
+}
+
+/// Topics with the records of [`requests::make`], and a job over them that has not run.
+fn filled(kafka: &Kafka, clickhouse: &ClickHouse, seed: u64) -> (Job, Vec<Partition>) {
+    let topics = ["inferences", "labels"];
+    let more = sections(topics, "json");
+    let mut job = Job::new("fraud", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.create_topics(kafka, i32::try_from(PARTITIONS).unwrap());
+    job.run(&["init"], 0, DEADLINE);
+    let mut producer = Producer::new(kafka.client_config(), topics, PARTITIONS);
+    let messages = requests::make(seed, INFERENCES, PARTITIONS, 12);
+    messages.into_iter().for_each(|message| producer.send(message));
+    producer.flush();
+    (job, producer.logs)
+}
+
+/// Runs a range under this name, and holds its rows and accounts against the oracle's of these records alone.
+fn must_equal(job: &mut Job, clickhouse: &ClickHouse, range: &[&str], records: &[Partition]) {
+    let name = job.name.clone();
+    let arguments = [&["backfill", "--topics", "--job", &*name], range].concat();
+    job.run(&arguments, 0, DEADLINE);
+    let has_labels = !range.contains(&"--without-labels");
+    let expected = oracle::compute(&Settings { has_labels, ..requests::settings() }, records);
+    assert!(expected.rows.len() > 1000, "{} rows show nothing", expected.rows.len());
+    job.must_equal(clickhouse, &expected);
+}
+
+/// From the first record of a log with this timestamp to the first with that one; none is an end of the log.
+fn between(log: &[Record], from: Option<i64>, to: Option<i64>) -> Vec<Record> {
+    let first_at = |time| log.iter().position(|record| record.stamp >= time);
+    let from = from.map_or(0, |time| first_at(time).unwrap_or(log.len()));
+    let to = to.and_then(first_at).unwrap_or(log.len());
+    log[from..to.max(from)].to_vec()
+}
+
+#[test]
+fn a_range_holds_the_rows_of_its_records_and_no_group_knows_of_it() {
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let (mut job, logs) = filled(&kafka, &clickhouse, 32);
+
+    // Offsets are those of the inferences; of their labels none is left out.
+    let by_offset = |of: &Partition| Partition {
+        inferences: of.inferences[1000..4000].to_vec(),
+        labels: of.labels.clone(),
+    };
+    let records: Vec<Partition> = logs.iter().map(by_offset).collect();
+    "by-offset".clone_into(&mut job.name);
+    let range = ["--from", "offset:1000", "--to", "offset:4000"];
+    must_equal(&mut job, &clickhouse, &range, &records);
+
+    let first = logs[0].inferences[0].stamp;
+    let [from, to, labels_to] = [3, 7, 9].map(|hours| first + hours * HOUR_MS);
+    let lateness = requests::settings().lateness;
+    let by_time = |of: &Partition| Partition {
+        inferences: between(&of.inferences, Some(from), Some(to)),
+        labels: between(&of.labels, Some(from - lateness), Some(labels_to)),
+    };
+    let records: Vec<Partition> = logs.iter().map(by_time).collect();
+    "by-time".clone_into(&mut job.name);
+    let [from_text, to_text, labels_to] = [from, to, labels_to].map(instant);
+    let range = ["--from", &*from_text, "--to", &*to_text, "--labels-to", &*labels_to];
+    must_equal(&mut job, &clickhouse, &range, &records);
+
+    let without_labels = |of: &Partition| Partition {
+        inferences: between(&of.inferences, Some(from), None),
+        labels: Vec::new(),
+    };
+    let records: Vec<Partition> = logs.iter().map(without_labels).collect();
+    "plain".clone_into(&mut job.name);
+    must_equal(&mut job, &clickhouse, &["--from", &from_text, "--without-labels"], &records);
+
+    // Neither a group nor an offset of one, until the job itself runs.
+    assert_eq!(groups(&kafka), Vec::<String>::new());
+    assert_eq!(committed(&kafka, "fraud"), 0);
+    "fraud".clone_into(&mut job.name);
+    job.run(&["run", "--until-end"], 0, DEADLINE);
+    assert_eq!(groups(&kafka), ["fraud"]);
+    assert_eq!(committed(&kafka, "fraud"), 2 * PARTITIONS);
+    job.must_equal(&clickhouse, &oracle::compute(&requests::settings(), &logs));
+}
+
+/// All groups that the broker knows.
+fn groups(kafka: &Kafka) -> Vec<String> {
+    let list = kafka.admin().inner().fetch_group_list(None, DEADLINE).unwrap();
+    list.groups().iter().map(|group| group.name().to_owned()).collect()
+}
+
+/// Partitions of both topics for which the group has an offset.
+fn committed(kafka: &Kafka, group: &str) -> usize {
+    let mut config = kafka.client_config();
+    let consumer: BaseConsumer = config.set("group.id", group).create().unwrap();
+    let mut asked = TopicPartitionList::new();
+    for topic in ["inferences", "labels"] {
+        asked.add_partition_range(topic, 0, i32::try_from(PARTITIONS).unwrap() - 1);
+    }
+    let found = consumer.committed_offsets(asked, DEADLINE).unwrap();
+    found.elements().iter().filter(|one| one.offset() != Offset::Invalid).count()
+}
+
+#[test]
+fn a_range_whose_first_records_are_gone_is_refused_before_its_name_is_bound() {
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let (mut job, logs) = filled(&kafka, &clickhouse, 33);
+    let inferences = |from: usize, to: usize| -> Vec<Partition> {
+        let of = |of: &Partition| Partition {
+            inferences: of.inferences[from..to].to_vec(),
+            labels: of.labels.clone(),
+        };
+        logs.iter().map(of).collect()
+    };
+    "done".clone_into(&mut job.name);
+    let done = ["--to", "offset:3000", "--from", "offset:0"];
+    must_equal(&mut job, &clickhouse, &done, &inferences(0, 3000));
+
+    let mut gone = TopicPartitionList::new();
+    for partition in 0..i32::try_from(PARTITIONS).unwrap() {
+        gone.add_partition_offset("inferences", partition, Offset::Offset(100)).unwrap();
+    }
+    block_on(kafka.admin().delete_records(&gone, &AdminOptions::new())).unwrap();
+    let bound = || clickhouse.query("SELECT DISTINCT job FROM tidegauge.jobs ORDER BY job");
+    let range = ["backfill", "--topics", "--job", "gone", "--from", "offset:99"];
+    for more in [&[][..], &["--dry-run"]] {
+        let refused = job.run(&[&range, more].concat(), 1, DEADLINE);
+        assert!(refused.contains("error[range_trimmed]"), "{refused}");
+        assert!(refused.contains("starts at offset 100, after 99"), "{refused}");
+        assert_eq!(bound(), "done\n");
+    }
+    // What was read before is not needed any more, and the name is free for what is left.
+    must_equal(&mut job, &clickhouse, &done, &inferences(0, 3000));
+    "gone".clone_into(&mut job.name);
+    let range = ["--from", "offset:100", "--to", "offset:4000"];
+    must_equal(&mut job, &clickhouse, &range, &inferences(100, 4000));
+
+    // Of a time nobody knows whether earlier records were there.
+    let early = instant(logs[0].inferences[0].stamp - HOUR_MS);
+    let arguments = ["backfill", "--topics", "--job", "early", "--from", &early];
+    let warned = job.run(&arguments, 0, DEADLINE);
+    assert!(warned.contains("earlier records of the range may be gone"), "{warned}");
+    let later = instant(logs[0].inferences[0].stamp + 6 * HOUR_MS);
+    let arguments = ["backfill", "--topics", "--job", "later", "--from", &later];
+    let said = job.run(&arguments, 0, DEADLINE);
+    assert!(!said.contains("may be gone"), "{said}");
+
+    for topic in ["INFERENCES", "LABELS"] {
+        let environment = [(&*format!("TIDEGAUGE__{topic}__TOPIC"), "nowhere")];
+        let arguments = ["backfill", "--topics", "--job", "nowhere"];
+        let refused = job.run_with(&arguments, &environment, 2, DEADLINE);
+        assert!(refused.contains("error[topic_missing]"), "{refused}");
+        assert!(refused.contains("topic nowhere"), "{refused}");
+    }
+    assert_eq!(bound(), "done\nearly\ngone\nlater\n");
 }

@@ -1,24 +1,19 @@
 //! The configured topics, or a range of them, in place of files.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::reading::{Read, Reading};
 use super::{Args, BAR_STEP};
-use crate::commands::{Failure, ranges, runtime, terminal};
+use crate::commands::ranges::{self, SchemaWait};
+use crate::commands::{Failure, runtime, terminal};
 use crate::config::Settings;
 use crate::decode::registry::Schemas;
 use crate::decode::{Decoder, DecoderSettings, NotDecoded};
 use crate::engine::Progress;
 use crate::source::kafka;
 use crate::source::range::{Ranged, TopicRange};
-
-/// Between two looks for a schema that the registry has not given yet.
-const PAUSE: Duration = Duration::from_millis(100);
-/// So many looks, then it is said what is waited for.
-const LOOKS: u32 = 50;
 
 /// Reads the topics, labels first.
 pub(super) fn read(args: &Args, mut settings: Settings) -> Result<Read, Failure> {
@@ -52,7 +47,7 @@ fn read_topic(
 ) -> Result<(), Failure> {
     let mut decoder = Decoder::new(settings, Arc::clone(schemas))?;
     range.read(|record: &Ranged<'_>| {
-        let mut looks = 0_u32;
+        let mut waiting = SchemaWait::new(schemas);
         loop {
             match decoder.decode(record.payload, &mut reading.names) {
                 Ok(event) => {
@@ -66,16 +61,9 @@ fn read_topic(
                     });
                     break;
                 }
-                Err(NotDecoded::Waiting(schema)) => {
-                    looks += 1;
-                    if looks == LOOKS {
-                        let why = schemas.waiting().into_iter().find(|it| it.id == schema);
-                        let why = why.map_or_else(String::new, |it| format!(": {}", it.reason));
-                        let line = format!("waiting for schema {}{why}\n", schema.0);
-                        reading.bar.suspend(|| terminal::note(&line));
-                    }
-                    schemas.wait(PAUSE);
-                }
+                Err(NotDecoded::Waiting(schema)) => waiting.look(schema, |line| {
+                    reading.bar.suspend(|| terminal::note(line));
+                }),
             }
         }
         if reading.records.is_multiple_of(BAR_STEP) {
