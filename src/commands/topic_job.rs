@@ -107,9 +107,10 @@ impl Asked<'_> {
         };
         let mut binding = settings.binding(topics);
         let (from, to) = (said(self.topic.from, "first"), said(self.topic.to, "end"));
-        binding.inferences.name += &format!(" from {from} to {to}");
+        let name = &mut binding.inferences.name;
+        *name = format!("{name} from {from} to {to}");
         if let Some(labels) = &mut binding.labels {
-            labels.name += &format!(" to {}", said(self.labels_to, "end"));
+            labels.name = format!("{} to {}", labels.name, said(self.labels_to, "end"));
         }
         binding
     }

@@ -1,4 +1,5 @@
-//! Records of files, or of a range of topics, that can't be used: counted, the first ones told, and all written to a file where one is named.
+//! Records of files, or of a range of topics, that can't be used: counted, the first ones told, and all written to a
+//! file where one is named.
 
 use std::fs::File;
 use std::io::Write as _;
