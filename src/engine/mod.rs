@@ -33,7 +33,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use checkpoints::Checkpoints;
-use event::{Arrival, Event, Inference, Label, PartitionId, Positions, Stream};
+use event::{Arrival, Event, Inference, Label, PartitionId, Positions, RequestId, Stream};
 use floor::{Floor, Mark};
 use join::{Context, Join, Move};
 use kept::Placed;
@@ -121,6 +121,13 @@ impl Shard {
             counted: mark.positions,
             settings,
         }
+    }
+
+    /// Brings the places of the join's table near that a record of this ID needs. Changes nothing, and what it gives
+    /// means nothing: call it for several records, and only then [`observe`](Self::observe) them.
+    #[inline]
+    pub fn warm(&self, id: RequestId) -> u64 {
+        self.join.held.warm(id)
     }
 
     /// Folds one record in. Offsets ascend per topic. [`Outcome::Dead`] means that the event's time is too far in

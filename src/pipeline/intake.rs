@@ -1,18 +1,22 @@
 //! Records in: decode, observe, count. What a worker does with each record of the partitions that it owns.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hint::black_box;
 
 use super::letters::{Letters, borrow, own};
 use super::{PipelineError, PipelineSettings};
 use crate::decode::{DecodeError, Decoder, NotDecoded, SchemaId};
 use crate::engine::Shard;
-use crate::engine::event::{Arrival, PartitionId, Positions, Stream};
+use crate::engine::event::{Arrival, PartitionId, Positions, RequestId, Stream};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
 use crate::failpoint;
 use crate::sink::RecordBuf;
 use crate::source::Record;
 use crate::telemetry::BatchCounts;
+
+/// Records whose places in memory are asked for at once.
+const WARMED: usize = 16;
 
 /// Decoders, names and the shards of the partitions that a worker owns.
 #[derive(Debug)]
@@ -59,6 +63,9 @@ impl Intake {
     /// Takes in a batch. From the first record on whose schema is not known, the rest is put aside.
     pub(super) fn take_in(&mut self, records: &[Record<'_>]) -> Result<(), PipelineError> {
         for (index, record) in records.iter().enumerate() {
+            if index.is_multiple_of(WARMED) {
+                self.warm(&records[index..(index + WARMED).min(records.len())]);
+            }
             if !self.pending.is_empty() || self.record(record)? == Step::Waits {
                 for record in &records[index..] {
                     let record = own(record);
@@ -69,6 +76,16 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    /// Brings near what the next records need. Their keys are their request IDs as a rule, since records are joined
+    /// by partition; where they are not, nothing is won.
+    fn warm(&self, records: &[Record<'_>]) {
+        let near = records.iter().map(|record| {
+            let shard = self.shards.get(&record.partition);
+            shard.zip(record.key).map_or(0, |(shard, key)| shard.warm(RequestId::of(key)))
+        });
+        black_box(near.fold(0, |all, one| all ^ one));
     }
 
     /// Tries the records again that wait for a schema.
