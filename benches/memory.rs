@@ -178,7 +178,7 @@ fn states(models: i64, partitions: i32, features: u64) {
     let of_all = partitions as f64 / part;
     println!(
         "memory/states with {} features: {:.2} GB resident ({:.2} by own count) of {models} models x {partitions} \
-         partitions x {WINDOWS} windows, {held} held inferences in it; {:.0} bytes a state; measured in {part} partitions",
+         partitions x {WINDOWS} windows, {:.0} bytes a state; measured in {part} partitions, which hold {held} inferences",
         features.len(),
         bytes * of_all / 1e9,
         own as f64 * of_all / 1e9,

@@ -2,7 +2,8 @@
 //! counts it.
 //!
 //! Records have no number in the rows, so counts stand for them: the n-th record is taken for visible once the rows
-//! count n. It is timed from before it is sent until the answer is there, so no count is given too little, but a partition that lags is seen only as far as the total lags.
+//! count n. It is timed from before it is sent until the answer is there, so no lag is too small for its count; but a
+//! partition that lags is seen only as far as the total lags.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
