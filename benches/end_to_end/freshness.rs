@@ -41,6 +41,7 @@ pub fn run(stage: &mut Stage, base: Case, records_per_s: f64, length: Duration) 
     let until = Until { time_ms: Some(end_ms), all_labels: true, ..Until::default() };
     let is_sent = AtomicBool::new(false);
     let mut sent: [Counts; 2] = Default::default();
+    let before = ["InsertQuery", "InsertedRows"].map(|event| stage.events(event));
     let begun = Instant::now();
     let shown = thread::scope(|scope| {
         let looking = scope.spawn(|| {
@@ -83,6 +84,13 @@ pub fn run(stage: &mut Stage, base: Case, records_per_s: f64, length: Duration) 
     // Later than asked for where the producer can't keep the rate.
     let last_inference = sent[0].iter().find(|(_, count)| *count == wanted[0]);
     let took = last_inference.map_or(0.0, |(at, _)| (*at - begun).as_secs_f64());
+    let after = ["InsertQuery", "InsertedRows"].map(|event| stage.events(event));
+    println!(
+        "{} inserts of {} rows in {:.0} s",
+        after[0] - before[0],
+        after[1] - before[1],
+        begun.elapsed().as_secs_f64()
+    );
     println!(
         "{} records of {} asked for a second were sent, the last inference after {took:.1} s",
         wanted[0] + wanted[1],

@@ -310,7 +310,7 @@ impl Stage {
     /// One run of the program under a new job name until all records are in the rows, which must be right.
     pub fn run_program(&mut self, made: &Made) -> Measured {
         let job = self.new_job(&made.topics, made.case);
-        let before = (measured::process_s(self.clickhouse.pid()), self.rows_taken());
+        let before = (measured::process_s(self.clickhouse.pid()), self.events("InsertedRows"));
         let mut run = if made.case.instances == 1 {
             measured::run(&mut job.command(&["run", "--until-end"]), &self.path("run.log"))
         } else {
@@ -322,7 +322,7 @@ impl Stage {
             measured::run_until(&mut commands, &self.path("run.log"), is_done)
         };
         run.clickhouse_s = measured::process_s(self.clickhouse.pid()) - before.0;
-        run.rows = self.rows_taken() - before.1;
+        run.rows = self.events("InsertedRows") - before.1;
         made.must_equal(&self.counts(&job.name), &job.name);
         run
     }
@@ -380,9 +380,10 @@ impl Stage {
         std::array::from_fn(|_| cells.next().expect("two columns"))
     }
 
-    fn rows_taken(&self) -> u64 {
-        let sql = "SELECT value FROM system.events WHERE event = 'InsertedRows'";
-        self.clickhouse.query(sql).trim().parse().unwrap_or(0)
+    /// How often something happened in the database, such as `InsertedRows`.
+    pub fn events(&self, name: &str) -> u64 {
+        let sql = format!("SELECT value FROM system.events WHERE event = '{name}'");
+        self.clickhouse.query(&sql).trim().parse().unwrap_or(0)
     }
 
     /// The rows of every window of every model.
