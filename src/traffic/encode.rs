@@ -39,8 +39,8 @@ pub const FEATURES: usize = NUMBERS.len() + 3;
 
 /// [`INFERENCE_SCHEMA`] with numbers for all features beyond [`FEATURES`].
 pub fn inference_schema(features: usize) -> String {
-    let fields: String =
-        further(features).map(|name| format!(r#",{{"name":"{name}","type":"double"}}"#)).collect();
+    let field = |name| format!(r#",{{"name":"{name}","type":"double"}}"#);
+    let fields = further(features).map(field).collect::<Vec<_>>().concat();
     let known = INFERENCE_SCHEMA.strip_suffix("]}}]}").expect("the features come last");
     format!("{known}{fields}]}}}}]}}")
 }
