@@ -13,6 +13,7 @@ use super::held::{MAX_GROUPS, Prediction};
 use super::kept::MatchedLabels;
 use super::keys::{KeyState, Spread, at};
 use super::metrics::Families;
+use super::metrics::dictionary::ClassCaps;
 use super::metrics::estimate::Estimated;
 use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
@@ -59,6 +60,8 @@ pub struct Group {
     pub distinct: Arc<[String]>,
     /// The configured task.
     pub task: Option<Task>,
+    /// How many classes its states keep.
+    pub classes: ClassCaps,
 }
 
 impl Group {
@@ -271,6 +274,7 @@ impl Open {
             reference: counted.reference,
             distinct: counted.distinct,
             task: of_model.task,
+            classes: settings.caps.classes(),
         };
         self.add_group(slot, group, false)
     }
@@ -296,6 +300,7 @@ impl Open {
             decided: [Target::Absent; 2],
             distinct: Arc::default(),
             task: None,
+            classes: ClassCaps::DEFAULT,
         };
         self.add_group(slot, group, true)
     }

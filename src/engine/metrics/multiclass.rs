@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::accumulator::{Accumulator, Column, FigureContext, Kind, StateError, Undefined, Value};
 use super::binary::{log_loss, loss_mean};
 use super::confusion::{ClassCounts, Confusion};
+use super::dictionary::ClassCaps;
 use super::exact_sum::ExactSum;
 use super::interval::{
     Figure, cells, count, f1_limits, figure, mean, normal, number, plain, put, put_with_limits,
@@ -85,6 +86,24 @@ impl Losses {
 }
 
 impl Multiclass {
+    /// Keeps so many classes from now on: said before the first record.
+    pub fn go_by(&mut self, caps: ClassCaps) -> &mut Self {
+        self.confusion.go_by(caps.counted);
+        self.one_vs_rest.go_by(caps.scored);
+        self
+    }
+
+    /// An error where it holds more classes than it may.
+    pub fn check_caps(&self) -> Result<(), StateError> {
+        if !self.confusion.keeps_its_cap() {
+            return Err(StateError::Malformed("classes"));
+        }
+        if !self.one_vs_rest.keeps_its_cap() {
+            return Err(StateError::Malformed("scored_classes"));
+        }
+        Ok(())
+    }
+
     /// Accepted inferences of a multiclass model.
     pub fn inferences(&self) -> u64 {
         self.inferences

@@ -101,9 +101,9 @@ pub fn tables(
     let features = features::rows(settings.most_features, rule.distinct, members).into_iter();
     narrow.extend(features.map(|(name, cells)| ("data_quality", name, cells)));
     if members.iter().any(|one| one.multiclass) {
-        let labelled = multiclass::labelled(members, weighted);
-        tables.push(("quality_multiclass", multiclass::figures(&labelled, weighted)));
-        let classes = multiclass::by_class(&labelled, weighted).into_iter();
+        let labelled = multiclass::labelled(members, settings.class_caps, weighted);
+        tables.push(("quality_multiclass", multiclass::figures(&labelled)));
+        let classes = multiclass::by_class(&labelled).into_iter();
         narrow.extend(classes.map(|(class, cells)| ("quality_classes", class, cells)));
         let pairs = multiclass::confusion(&labelled).into_iter();
         narrow.extend(pairs.map(|(pair, cells)| ("confusion", pair, cells)));
