@@ -13,7 +13,7 @@ use tidegauge::engine::event::Stream;
 
 use crate::drive::{self, Step};
 use crate::oracle::{
-    Body, Given, Held, Inference, Label, ModelRule, Partition, Record, Settings, Task,
+    Body, Given, Held, Inference, Label, ModelRule, OTHER, Partition, Record, Settings, Task,
 };
 use crate::shard;
 
@@ -153,7 +153,9 @@ fn inference() -> impl Strategy<Value = Inference> {
     let segments = (proptest::option::of(0..4_u8), proptest::option::of(0..3_u8));
     // The event's seconds before the log's; the log's are added later.
     let before = prop_oneof![4 => 0..=4_i64, 1 => -7..=12_i64];
-    let features = proptest::collection::btree_map(select(vec!["a", "b", "c", "d"]), held(), 0..4);
+    // One has the name of those that the cap leaves out.
+    let names = select(vec!["a", "b", "c", "d", OTHER]);
+    let features = proptest::collection::btree_map(names, held(), 0..4);
     (identity, before, said, segments, features).prop_map(
         |(
             (id, model, version),
