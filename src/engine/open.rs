@@ -74,10 +74,9 @@ impl Group {
         self.positive.contains(&value)
     }
 
-    /// What makes probabilities of scores by class, if the reference has it. A reference of binary scores too has one
-    /// of binary scores only.
+    /// What makes probabilities of scores by class, if the reference has it.
     pub fn class_calibrators(&self) -> Option<&[(Arc<str>, Calibrator)]> {
-        let reference = self.reference.as_ref().filter(|it| it.calibrator.is_none())?;
+        let reference = self.reference.as_ref()?;
         (!reference.class_calibrators.is_empty()).then_some(&*reference.class_calibrators)
     }
 

@@ -24,7 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::drift_golden::NOTHING;
 use crate::golden::is_near;
 use crate::oracle::figures::cell_of;
-use crate::oracle::{Folded, fold, is_close};
+use crate::oracle::{Body, Folded, Partition, Settings, fold, is_close};
 use crate::properties::{partitions, settings};
 use crate::{drive, shard};
 
@@ -378,6 +378,33 @@ fn naive(
     ]))
 }
 
+/// By names, start and length of the window.
+type Rows = BTreeMap<([String; 3], i64, i64), Figures>;
+
+/// The rows of all models, held against this reference.
+fn rows(
+    settings: &Settings,
+    logs: &[Partition],
+    steps: &[Vec<drive::Step>],
+    reference: &Arc<Profile>,
+) -> Rows {
+    let mut engine = shard::settings(settings);
+    engine.models.push(ModelSettings::default());
+    for model in &mut engine.models {
+        model.reference = Some(Arc::clone(reference));
+    }
+    let written = drive::run_with(&Arc::new(engine), logs, steps);
+    let rows = written.metric_rows(settings, Some(reference)).into_iter();
+    rows.filter(|row| row.table == MetricTable::QualityEstimated)
+        .map(|row| {
+            let names = [&row.key.model, &row.key.version, &row.key.segment];
+            let names = names.map(|name| String::from(&**name));
+            let window = row.key.window;
+            ((names, window.start.0, window.size().0), shown(&row.values))
+        })
+        .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -389,22 +416,7 @@ proptest! {
                 log.labels.clear();
             }
         }
-        let reference = reference();
-        let mut engine = shard::settings(&settings);
-        engine.models.push(ModelSettings::default());
-        for model in &mut engine.models {
-            model.reference = Some(Arc::clone(&reference));
-        }
-        let written = drive::run_with(&Arc::new(engine), &logs, &steps);
-        let mut found = BTreeMap::new();
-        for row in written.metric_rows(&settings, Some(&reference)) {
-            if row.table == MetricTable::QualityEstimated {
-                let names = [&row.key.model, &row.key.version, &row.key.segment];
-                let names = names.map(|name| String::from(&**name));
-                let window = row.key.window;
-                found.insert((names, window.start.0, window.size().0), shown(&row.values));
-            }
-        }
+        let mut found = rows(&settings, &logs, &steps, &reference());
         let (_, folded) = fold(&settings, &logs);
         for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
             let mut groups: BTreeMap<_, Vec<&Folded>> = BTreeMap::new();
@@ -435,5 +447,35 @@ proptest! {
             }
         }
         prop_assert!(found.is_empty(), "{:?}", found);
+    }
+
+    /// A record is of one kind, whatever else it carries: its own kind of calibrator makes its estimate.
+    #[test]
+    fn a_reference_with_both_kinds_of_calibrators_estimates_each_record_by_its_own(
+        settings in settings(), both in partitions(),
+    ) {
+        let (mut logs, steps): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+        for log in &mut logs {
+            if !settings.has_labels {
+                log.labels.clear();
+            }
+            for record in &mut log.inferences {
+                if let Body::Inference(said) = &mut record.body
+                    && !said.scores.is_empty()
+                {
+                    said.score = Some(0.3);
+                }
+            }
+        }
+        let classes = reference();
+        let map = CalibrationMap::Isotonic { knots: vec![0.0, 1.0], rates: vec![0.2, 0.7] };
+        let it = Calibrator { map, n: 9, positives: 3, ece_identity: 0.1, ece_isotonic: 0.1 };
+        let all = Arc::new(Profile { calibrator: Some(it), ..(*classes).clone() });
+        let binary = Arc::new(Profile { class_calibrators: Vec::new(), ..(*all).clone() });
+        let [all, binary, mut expected] =
+            [all, binary, classes].map(|reference| rows(&settings, &logs, &steps, &reference));
+        // Where a key has records of both kinds, its row is of the binary ones.
+        expected.extend(binary);
+        prop_assert_eq!(all, expected);
     }
 }

@@ -222,6 +222,7 @@ impl Families {
             let cells = multiclass.confusion_rows(context).into_iter();
             rows.extend(cells.map(|row| (MetricTable::Confusion, row)));
         }
+        // A key has one row: that of binary records, should there be records of both kinds.
         if let Some(estimate) = self.estimate.get() {
             rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
         } else if let Some(estimate) = self.class_estimate.get() {
