@@ -540,12 +540,19 @@ fn weighted_areas(cells: &mut Cells, scored: &[Scored]) {
         let [own, others] = [positives.w, negatives.w];
         if own > 0.0 {
             sums[0] += own * (above + own) / (above + own + negatives_above + others);
-            // Its positives one by one, in units of 2^-20: the integral, and half of what the ends differ.
             let all = negatives_above + others;
             let at = |x: f64| (above + x) / (above + x + all);
-            let lost = if all > 0.0 { all * (own / (above + all)).ln_1p() } else { 0.0 };
-            let start = if above + all > 0.0 { at(0.0) } else { 1.0 };
-            sums[1] += own - lost + (at(own) - start) / 2.0 / 1_048_576.0;
+            // Its positives one by one where they weigh the same.
+            let step = own / positives.n as f64;
+            let squares = positives.w2 * positives.n as f64;
+            sums[1] += if squares.total_cmp(&(own * own)).is_eq() {
+                (1..=positives.n).map(|j| step * at(j as f64 * step)).sum::<f64>()
+            } else {
+                // Else in units of 2^-20: the integral, and half of what the ends differ.
+                let lost = if all > 0.0 { all * (own / (above + all)).ln_1p() } else { 0.0 };
+                let start = if above + all > 0.0 { at(0.0) } else { 1.0 };
+                own - lost + (at(own) - start) / 2.0 / 1_048_576.0
+            };
             sums[2] += own * (above + own) / (above + own + negatives_above);
         }
         above += own;
