@@ -394,10 +394,10 @@ fn caps_on_classes_have_bounds() {
     let given = parse_with(SMALLEST, &set).unwrap().shard.caps;
     assert_eq!((given.max_classes, given.auroc_classes), (7, 1000));
     for (text, said) in [
-        ("max_classes = 0", "caps.max_classes is 0; it must be 1 to 10000"),
-        ("max_classes = 10001", "caps.max_classes is 10001; it must be 1 to 10000"),
-        ("auroc_classes = -1", "caps.auroc_classes is -1; it must be 0 to 1000"),
-        ("auroc_classes = 1001", "caps.auroc_classes is 1001; it must be 0 to 1000"),
+        ("max_classes = 0", "`caps.max_classes` is 0; it must be 1 to 10000"),
+        ("max_classes = 10001", "`caps.max_classes` is 10001; it must be 1 to 10000"),
+        ("auroc_classes = -1", "`caps.auroc_classes` is -1; it must be 0 to 1000"),
+        ("auroc_classes = 1001", "`caps.auroc_classes` is 1001; it must be 0 to 1000"),
         ("max_clases = 3", "did you mean `caps.max_classes`?"),
         ("max_classes = \"many\"", "a whole number"),
     ] {
