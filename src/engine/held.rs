@@ -7,6 +7,7 @@
 
 use super::event::RequestId;
 use super::names::{ClassId, NameId};
+use super::prefetch::prefetch;
 use super::time::EventTime;
 use super::window::Window;
 
@@ -230,15 +231,14 @@ impl Held {
             .map(move |(i, entry)| (Place { part, slot: from + i }, entry))
     }
 
-    /// Reads where the entries of an ID would stand, so that a look-up soon after finds them in the cache: several of
-    /// these wait for memory together, several look-ups one after the other. What it gives means nothing.
+    /// Asks for where the entries of an ID would stand, so that a look-up soon after finds them in the cache: what
+    /// several look-ups need comes together, and not after one another.
     #[inline]
-    pub fn warm(&self, id: RequestId) -> u64 {
+    pub fn prefetch(&self, id: RequestId) {
         let Part { slots, homes, .. } = &self.parts[part_of(id)];
         let from = home(id.high, *homes);
         // Runs are a few entries long, and one entry is two thirds of a cache line.
-        let near = [from, from + 2, from + 4].map(|at| slots.get(at).map_or(0, |it| it.high));
-        near[0] ^ near[1] ^ near[2]
+        [from, from + 2, from + 4].iter().filter_map(|&at| slots.get(at)).for_each(prefetch);
     }
 
     /// The entry at a place that [`find`](Self::find) gave.

@@ -11,6 +11,7 @@ pub mod window;
 pub mod log_time;
 pub mod lateness;
 pub mod outcome;
+pub mod prefetch;
 pub mod checkpoints;
 pub mod floor;
 pub mod metrics;
@@ -123,11 +124,11 @@ impl Shard {
         }
     }
 
-    /// Brings the places of the join's table near that a record of this ID needs. Changes nothing, and what it gives
-    /// means nothing: call it for several records, and only then [`observe`](Self::observe) them.
+    /// Asks for the places of the join's table that records of this ID need. Changes nothing: call it for several
+    /// records, and only then [`observe`](Self::observe) them.
     #[inline]
-    pub fn warm(&self, id: RequestId) -> u64 {
-        self.join.held.warm(id)
+    pub fn prefetch(&self, id: RequestId) {
+        self.join.held.prefetch(id);
     }
 
     /// Folds one record in. Offsets ascend per topic. [`Outcome::Dead`] means that the event's time is too far in

@@ -1,7 +1,6 @@
 //! Records in: decode, observe, count. What a worker does with each record of the partitions that it owns.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hint::black_box;
 
 use super::letters::{Letters, borrow, own};
 use super::{PipelineError, PipelineSettings};
@@ -15,8 +14,8 @@ use crate::sink::RecordBuf;
 use crate::source::Record;
 use crate::telemetry::BatchCounts;
 
-/// Records whose places in memory are asked for at once.
-const WARMED: usize = 16;
+/// Records whose places in memory are asked for together.
+const AHEAD: usize = 16;
 
 /// Decoders, names and the shards of the partitions that a worker owns.
 #[derive(Debug)]
@@ -63,8 +62,8 @@ impl Intake {
     /// Takes in a batch. From the first record on whose schema is not known, the rest is put aside.
     pub(super) fn take_in(&mut self, records: &[Record<'_>]) -> Result<(), PipelineError> {
         for (index, record) in records.iter().enumerate() {
-            if index.is_multiple_of(WARMED) {
-                self.warm(&records[index..(index + WARMED).min(records.len())]);
+            if index.is_multiple_of(AHEAD) {
+                self.prefetch(&records[index..(index + AHEAD).min(records.len())]);
             }
             if !self.pending.is_empty() || self.record(record)? == Step::Waits {
                 for record in &records[index..] {
@@ -78,14 +77,14 @@ impl Intake {
         Ok(())
     }
 
-    /// Brings near what the next records need. Their keys are their request IDs as a rule, since records are joined
-    /// by partition; where they are not, nothing is won.
-    fn warm(&self, records: &[Record<'_>]) {
-        let near = records.iter().map(|record| {
-            let shard = self.shards.get(&record.partition);
-            shard.zip(record.key).map_or(0, |(shard, key)| shard.warm(RequestId::of(key)))
-        });
-        black_box(near.fold(0, |all, one| all ^ one));
+    /// Asks for what the next records need. Their keys are their request IDs as a rule, since records are joined by
+    /// partition; where they are not, nothing is won.
+    fn prefetch(&self, records: &[Record<'_>]) {
+        for record in records {
+            if let (Some(shard), Some(key)) = (self.shards.get(&record.partition), record.key) {
+                shard.prefetch(RequestId::of(key));
+            }
+        }
     }
 
     /// Tries the records again that wait for a schema.

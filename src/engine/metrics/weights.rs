@@ -272,7 +272,9 @@ mod tests {
     fn equal_weights_are_told_from_others() {
         let of = |all: &[u64]| {
             let mut weights = Weights::default();
-            all.iter().for_each(|weight| weights.add(0, Some(*weight)));
+            for weight in all {
+                weights.add(0, Some(*weight));
+            }
             weights.are_equal(0, u64::try_from(all.len()).unwrap())
         };
         assert!(of(&[5]) && of(&[3; 7]) && of(&[1 << 40; 9]));
