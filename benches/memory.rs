@@ -159,7 +159,7 @@ fn states(models: i64, partitions: i32, features: u64) {
                 id,
                 model: None,
                 time: EventTime(time),
-                value: Target::Boolean(mix % 2 == 0),
+                value: Target::Boolean(mix.is_multiple_of(2)),
                 weight: WEIGHT_ONE,
             });
             let outcome = shard.observe(at(Stream::Labels, i, time), &event, &mut names);
@@ -175,7 +175,7 @@ fn states(models: i64, partitions: i32, features: u64) {
     let (part, held) =
         (shards.len() as f64, shards.iter().map(|shard| shard.standing().held).sum::<usize>());
     let own: usize = shards.iter().map(|shard| shard.standing().bytes).sum();
-    let of_all = partitions as f64 / part;
+    let of_all = f64::from(partitions) / part;
     println!(
         "memory/states with {} features: {:.2} GB resident ({:.2} by own count) of {models} models x {partitions} \
          partitions x {WINDOWS} windows, {:.0} bytes a state; measured in {part} partitions, which hold {held} inferences",
