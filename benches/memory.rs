@@ -10,6 +10,7 @@
 
 mod support;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,16 +30,25 @@ use support::{MINUTE, settings};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    let number = std::env::args().find_map(|arg| arg.parse().ok());
+    let args: Vec<String> = std::env::args().collect();
     // Only `cargo bench` says what it is.
-    let is_test = !std::env::args().any(|arg| arg == "--bench");
+    let is_test = !args.iter().any(|arg| arg == "--bench");
     let (inferences, models, partitions) =
         if is_test { (20_000, 20, 1) } else { (10_000_000, 1_000, 64) };
-    held(number.unwrap_or(inferences));
-    for features in [0, 12] {
-        states(models, partitions, features);
+    if let Some(at) = args.iter().position(|arg| arg == STATES) {
+        return states(models, partitions, args[at + 1].parse().expect("a number of features"));
+    }
+    held(args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(inferences));
+    // In processes of their own, because memory that was freed may stay resident.
+    for features in ["0", "12"] {
+        let program = std::env::current_exe().expect("it runs");
+        let status = Command::new(program).args(&args[1..]).args([STATES, features]).status();
+        assert!(status.expect("it runs").success(), "states with {features} features");
     }
 }
+
+/// The states with so many features, and nothing else.
+const STATES: &str = "--states";
 
 /// All in one partition, so that its tables are the largest.
 fn held(inferences: i64) {
