@@ -15,6 +15,7 @@ use tidegauge::engine::event::{
     RequestId, Segment, Stream, Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::Options as DriftOptions;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{FeatureId, ModelId, Names, SegmentId, VersionId};
@@ -251,7 +252,7 @@ fn flush(c: &mut Criterion) {
 
 fn evaluated(state: &StateRow, about: &RowContext) -> Vec<MetricRow> {
     let mut merged = Merged::default();
-    merged.add(state).expect("the engine's own state");
+    merged.add(state, ClassCaps::DEFAULT).expect("the engine's own state");
     merged.rows(&state.key, about)
 }
 

@@ -25,7 +25,7 @@ use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::time::RecordTime;
 use tidegauge::sink::row;
 use tidegauge::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
-use tidegauge::traffic::{Produced, Shares, Traffic, TrafficSettings};
+use tidegauge::traffic::{Produced, Shape, Shares, Traffic, TrafficSettings};
 
 use support::{MINUTE, settings};
 
@@ -144,6 +144,7 @@ fn records(encoding: Encoding) -> Vec<Produced> {
         label_wait_ms: 60 * MINUTE,
         falls_after_ms: i64::MAX / 2,
         shares: Shares::NONE,
+        shape: Shape::USUAL,
     };
     let mut traffic = Traffic::new(settings, encoding);
     std::iter::from_fn(|| traffic.produce(traffic.inferences() < INFERENCES)).collect()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::engine::ShardSettings;
 use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
 use crate::engine::metrics::custom::{self, CustomMetric};
+use crate::engine::metrics::dictionary::ClassCaps;
 use crate::engine::metrics::method::Options;
 use crate::engine::metrics::reference::Profile;
 use crate::engine::metrics::{Families, MetricTable};
@@ -28,8 +29,9 @@ impl Default for Merged {
 
 impl Merged {
     /// Folds one part in. The caller gives each part once: of several rows of a part the one of the greatest version.
-    pub fn add(&mut self, row: &StateRow) -> Result<(), StateError> {
-        self.families.merge(&Families::restore(&row.values)?);
+    /// All go by the same caps.
+    pub fn add(&mut self, row: &StateRow, caps: ClassCaps) -> Result<(), StateError> {
+        self.families.merge(&Families::restore(&row.values, caps)?);
         self.versions = Version::sum(0, [self.versions, row.version].into_iter(), false);
         Ok(())
     }
@@ -163,7 +165,10 @@ fn merged_rows(
     let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
     for row in states {
         let window = window(&row.key);
-        merged.entry(Key { window, ..row.key.clone() }).or_default().add(row)?;
+        merged
+            .entry(Key { window, ..row.key.clone() })
+            .or_default()
+            .add(row, settings.caps.classes())?;
     }
     let grain: Arc<str> = grain.into();
     let rows = merged.iter().flat_map(|(key, merged)| {

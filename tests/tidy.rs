@@ -34,6 +34,7 @@ const LEVELS: &[(&str, u8)] = &[
 /// Files that may hold `unsafe`, each with its reason.
 const UNSAFE: &[(&str, &str)] = &[
     ("src/source/batch.rs", "batched consume has no safe wrapper in the crate"),
+    ("src/engine/prefetch.rs", "the processor's hint takes a pointer"),
     ("src/source/steady.rs", "librdkafka's timed waits go by a clock that can be set"),
     ("src/source/topics.rs", "topic ids have no safe wrapper in the crate"),
     ("src/embedded/broker.rs", "the mock cluster's group delay has no safe wrapper in the crate"),

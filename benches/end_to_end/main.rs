@@ -3,6 +3,12 @@
 //!
 //! `cargo bench --bench end_to_end`; `-- --inferences 5000000 --sets avro,json-lz4 --rounds 3 --workers 1` for others.
 //! A run over the smallest set is subtracted, so that starting and stopping do not count.
+//!
+//! Other questions, each with `cargo bench --bench end_to_end -- ...`:
+//!
+//! - `scale`: how cost grows with partitions, instances, models, label delay and features, one axis at a time.
+//! - `restart --inferences 10000000`: a job that holds so many is killed; how long until its rows move again.
+//! - `freshness --rate 200000`: how old what the rows show is, at half of what was measured before if no rate is given.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![expect(unreachable_pub, reason = "modules of one program")]
@@ -11,16 +17,22 @@
 mod support;
 
 mod bare;
+mod freshness;
 mod measured;
 mod peer;
 mod peers;
+mod restart;
+mod scale;
 mod sets;
 
-use clap::Parser;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use tidegauge::traffic::Shape;
 
 use measured::{Measured, median};
 use peers::Peer;
-use sets::{Made, Set, Stage};
+use sets::{Case, Made, Set, Stage};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,7 +40,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The whole program beside a bare consumer.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Inferences; each has a label.
+    /// What to measure.
+    #[arg(value_enum, default_value_t)]
+    what: What,
+    /// Inferences, by default a million; each has a label, but none where a restart is measured.
     #[arg(long)]
     inferences: Option<u64>,
     /// Out of avro, avro-lz4, json, json-lz4.
@@ -43,6 +58,12 @@ struct Args {
     /// Partitions of each topic.
     #[arg(long, default_value_t = 4)]
     partitions: i32,
+    /// Records a second of `freshness`, inferences and labels.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long `freshness` sends.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
     /// Without a reference: no rows of drift and estimates.
     #[arg(long)]
     no_reference: bool,
@@ -58,6 +79,20 @@ struct Args {
     /// Run as one of several programs that a harness compares: brokers, topics, topic of the rows, inferences, labels.
     #[arg(long, num_args = 6)]
     peer: Option<Vec<String>>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// What it costs beside a bare consumer and others.
+    #[default]
+    Cost,
+    /// How that grows.
+    Scale,
+    /// How long a restart takes.
+    Restart,
+    /// How old rows are.
+    Freshness,
 }
 
 /// What is started in each round.
@@ -81,22 +116,53 @@ fn main() {
     if let Some(peer) = &args.peer {
         return println!("{}", peer::run(peer));
     }
+    let mut stage = Stage::start(args.workers, !args.no_reference);
+    let set = args.sets[0];
+    let base = Case { set, partitions: args.partitions, instances: 1, shape: Shape::USUAL };
     // Only `cargo bench` says what it is: as a test it shows that it runs.
-    let (inferences, rounds, kinds) = if args.bench {
-        (args.inferences.unwrap_or(1_000_000), args.rounds, args.sets.clone())
-    } else {
-        (2 * SMALL, 1, vec![Set::Avro, Set::JsonLz4])
-    };
-    let mut stage = Stage::start(args.workers, args.partitions, !args.no_reference);
+    if !args.bench {
+        let few = 2 * SMALL;
+        cost(&mut stage, &args, &[Set::Avro, Set::JsonLz4], few, 1);
+        scale::run(&mut stage, &[scale::widest(base)], few, SMALL, 1);
+        restart::run(&mut stage, base, few);
+        return freshness::run(&mut stage, base, 1e3, Duration::from_secs(2));
+    }
+    let inferences = args.inferences.unwrap_or(1_000_000);
+    match args.what {
+        What::Cost => cost(&mut stage, &args, &args.sets, inferences, args.rounds),
+        What::Scale => {
+            println!("{inferences} inferences with a label each, {}; base: {base:?}\n", set.name());
+            scale::run(&mut stage, &scale::cases(base), inferences, SMALL, args.rounds);
+        }
+        What::Restart => restart::run(&mut stage, base, inferences),
+        What::Freshness => {
+            let rate = args.rate.unwrap_or_else(|| most(&mut stage, base, inferences) / 2.0);
+            freshness::run(&mut stage, base, rate, Duration::from_secs(args.seconds));
+        }
+    }
+}
+
+/// Records a second that the program takes, in one run.
+fn most(stage: &mut Stage, case: Case, inferences: u64) -> f64 {
+    let [small, whole] = [SMALL, inferences].map(|count| {
+        let made = stage.make(case, count);
+        (stage.run_program(&made).wall_s, made.records())
+    });
+    whole.1 / (whole.0 - small.0)
+}
+
+/// Each set by each program.
+fn cost(stage: &mut Stage, args: &Args, kinds: &[Set], inferences: u64, rounds: usize) {
     println!("{inferences} inferences with a label each, {} partitions", args.partitions);
-    for set in kinds {
-        let [small, whole] = [SMALL, inferences].map(|count| stage.make(set, count));
+    for &set in kinds {
+        let case = Case { set, partitions: args.partitions, instances: 1, shape: Shape::USUAL };
+        let [small, whole] = [SMALL, inferences].map(|count| stage.make(case, count));
         println!("\n## {}: {:.0} bytes a record\n", set.name(), whole.bytes_per_record());
         let peers = args.peers.iter().filter(|_| set.is_json()).map(|&peer| Program::Peer(peer));
         let own = [Program::Bare("poll"), FLOOR, Program::Tidegauge];
         let programs: Vec<_> = own.into_iter().chain(peers).collect();
         let [base, runs]: [Rounds; 2] = [&small, &whole].map(|made| {
-            let round = |_| programs.iter().map(|program| program.run(&mut stage, made)).collect();
+            let round = |_| programs.iter().map(|program| program.run(stage, made)).collect();
             (0..rounds).map(round).collect()
         });
         report(&whole, &programs, &base, &runs);

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::slice;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike as _;
+use nix::unistd::Pid;
 
 /// Of one run.
 #[derive(Clone, Debug, Default)]
@@ -34,25 +37,55 @@ const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs it to its end, which must be a success.
 pub fn run(command: &mut Command, log: &Path) -> Measured {
+    run_until(slice::from_mut(command), log, || false)
+}
+
+/// Runs them beside each other to their ends, which must be successes, and asks them to end once it `is_done`. What is
+/// measured is the sum of all.
+pub fn run_until(
+    commands: &mut [Command],
+    log: &Path,
+    mut is_done: impl FnMut() -> bool,
+) -> Measured {
     let file = fs::File::create(log).expect("the folder is ours");
-    let both = file.try_clone().expect("it is open");
     let before = children_s();
     let begun = Instant::now();
-    let mut child = command.stdout(file).stderr(both).spawn().expect("cargo has built it");
-    let process = Path::new("/proc").join(child.id().to_string());
-    let mut measured = Measured::default();
-    let status = loop {
-        look(&process, &mut measured);
-        if let Some(status) = child.try_wait().expect("it is our child") {
-            break status;
+    let mut children: Vec<(Child, Measured)> = Vec::new();
+    for command in commands {
+        let [out, err] = [(); 2].map(|()| file.try_clone().expect("it is open"));
+        let child = command.stdout(out).stderr(err).spawn().expect("cargo has built it");
+        children.push((child, Measured::default()));
+    }
+    let (mut running, mut is_asked) = (children.len(), false);
+    while running > 0 {
+        running = 0;
+        for (child, measured) in &mut children {
+            look(&Path::new("/proc").join(child.id().to_string()), measured);
+            let status = child.try_wait().expect("it is our child");
+            let said = || fs::read_to_string(log).unwrap_or_default();
+            assert!(status.is_none_or(|it| it.success()), "{status:?}\n{}", said());
+            running += usize::from(status.is_none());
+        }
+        if !is_asked && is_done() {
+            is_asked = true;
+            for (child, _) in &mut children {
+                if child.try_wait().expect("it is our child").is_none() {
+                    let id = i32::try_from(child.id()).expect("process ids are small");
+                    kill(Pid::from_raw(id), Signal::SIGTERM).expect("nobody has waited for it");
+                }
+            }
         }
         sleep(INTERVAL);
-    };
-    let said = fs::read_to_string(log).unwrap_or_default();
-    assert!(status.success(), "{command:?}: {status}\n{said}");
-    measured.wall_s = begun.elapsed().as_secs_f64();
-    measured.cpu_s = children_s() - before;
-    measured
+    }
+    let mut whole = Measured { wall_s: begun.elapsed().as_secs_f64(), ..Measured::default() };
+    whole.cpu_s = children_s() - before;
+    for (_, measured) in children {
+        whole.peak_mib += measured.peak_mib;
+        for (name, seconds) in measured.threads {
+            *whole.threads.entry(name).or_default() += seconds;
+        }
+    }
+    whole
 }
 
 /// CPU seconds of a running process with all its threads.

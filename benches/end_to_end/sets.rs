@@ -9,9 +9,9 @@ use std::process::Command;
 use clap::ValueEnum;
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use tidegauge::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
+use tidegauge::traffic::encode::{Encoding, LABEL_SCHEMA, inference_schema};
 use tidegauge::traffic::produce::{Sender, Until};
-use tidegauge::traffic::{Shares, Traffic, TrafficSettings, Truth};
+use tidegauge::traffic::{Shape, Shares, Traffic, TrafficSettings, Truth};
 
 use super::measured::{self, Measured};
 use super::support::services::{ClickHouse, Kafka, Registry};
@@ -54,12 +54,57 @@ impl Set {
     }
 }
 
+/// What a run is over, and by how many processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    pub set: Set,
+    pub partitions: i32,
+    pub instances: usize,
+    pub shape: Shape,
+}
+
+impl Case {
+    /// The same with records of another shape.
+    pub fn with(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
+    fn label_wait_ms(&self) -> i64 {
+        self.shape.label_delay_ms.unwrap_or(0).max(HOUR_MS)
+    }
+
+    /// Records that are the same in every run, at this rate of their own time.
+    pub fn traffic(
+        &self,
+        seed: u64,
+        start_ms: i64,
+        inferences_per_s: f64,
+        shares: Shares,
+    ) -> TrafficSettings {
+        TrafficSettings {
+            seed,
+            start_ms,
+            inferences_per_s,
+            window_ms: 300_000,
+            lateness_ms: 600_000,
+            label_wait_ms: self.label_wait_ms(),
+            falls_after_ms: i64::MAX / 2,
+            shares,
+            shape: self.shape,
+        }
+    }
+
+    /// So many inferences, a label for each, over 40 windows.
+    fn over_windows(&self, seed: u64, inferences: u64, shares: Shares) -> TrafficSettings {
+        self.traffic(seed, START_MS, float(inferences) / SPAN_S, shares)
+    }
+}
+
 /// Records in two topics.
 pub struct Made {
-    set: Set,
-    pub(super) topics: [String; 2],
+    pub case: Case,
+    pub topics: [String; 2],
     truth: Truth,
-    bytes: u64,
 }
 
 /// Inferences, labelled, true positives, false positives, false negatives, true negatives by model, version and start
@@ -89,26 +134,39 @@ impl Made {
         float(self.records_by_topic().iter().sum())
     }
 
-    /// Of keys and values, before compression.
+    /// Of keys and values, before compression: the generator gives the same records again.
     pub fn bytes_per_record(&self) -> f64 {
-        float(self.bytes) / self.records()
+        let inferences = self.records_by_topic()[0];
+        let encoding = if self.case.set.is_json() {
+            Encoding::Json
+        } else {
+            Encoding::Avro { ids: Some([1, 2]) }
+        };
+        let settings = self.case.over_windows(1, inferences, Shares::NONE);
+        let mut traffic = Traffic::new(settings, encoding);
+        let mut bytes = 0;
+        while let Some(record) = traffic.produce(traffic.inferences() < inferences) {
+            bytes += record.key.len() + record.payload.map_or(0, |payload| payload.len());
+        }
+        float(u64::try_from(bytes).expect("a length")) / self.records()
     }
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "figures for people")]
-fn float(count: u64) -> f64 {
+pub fn float(count: u64) -> f64 {
     count as f64
 }
 
 /// Where everything runs.
 pub struct Stage {
-    pub(super) kafka: Kafka,
-    clickhouse: ClickHouse,
+    pub kafka: Kafka,
+    pub clickhouse: ClickHouse,
     registry: Registry,
     folder: TempDir,
     workers: usize,
-    partitions: i32,
-    reference: Option<PathBuf>,
+    with_reference: bool,
+    /// Folders by number of features.
+    references: BTreeMap<usize, PathBuf>,
     runs: usize,
 }
 
@@ -117,24 +175,25 @@ const MODELS: [&str; 3] = ["fraud", "churn", "credit"];
 const START_MS: i64 = 1_767_571_200_000;
 /// 40 windows of 5 minutes, whatever the number of records.
 const SPAN_S: f64 = 12_000.0;
+const HOUR_MS: i64 = 3_600_000;
 const REFERENCE_INFERENCES: u64 = 20_000;
+/// For records of any time.
+const KEPT: [(&str, &str); 2] = [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime")];
 
 impl Stage {
-    /// Starts the services; makes a reference of 20,000 records if asked.
-    pub fn start(workers: usize, partitions: i32, with_reference: bool) -> Self {
+    /// Starts the services.
+    pub fn start(workers: usize, with_reference: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut stage = Self {
+        Self {
             kafka: Kafka::start(),
             clickhouse: ClickHouse::start(),
             registry: Registry::start(),
             folder,
             workers,
-            partitions,
-            reference: None,
+            with_reference,
+            references: BTreeMap::new(),
             runs: 0,
-        };
-        stage.reference = with_reference.then(|| stage.make_reference());
-        stage
+        }
     }
 
     /// A file of this run.
@@ -142,8 +201,12 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    fn make_reference(&self) -> PathBuf {
-        let mut traffic = traffic(7, REFERENCE_INFERENCES, Encoding::Json);
+    /// Of 20,000 records with so many features.
+    fn make_reference(&self, features: usize) -> PathBuf {
+        let shape = Shape { features, ..Shape::USUAL };
+        let case = Case { set: Set::Json, partitions: 1, instances: 1, shape };
+        let settings = case.over_windows(7, REFERENCE_INFERENCES, Shares::NONE);
+        let mut traffic = Traffic::new(settings, Encoding::Json);
         let mut files = [Vec::new(), Vec::new()];
         while let Some(record) = traffic.produce(traffic.inferences() < REFERENCE_INFERENCES) {
             let file = &mut files[record.stream.index()];
@@ -153,9 +216,9 @@ impl Stage {
         let [inferences, labels] = ["inferences.jsonl", "labels.jsonl"].map(|name| self.path(name));
         fs::write(&inferences, &files[0]).expect("the folder is ours");
         fs::write(&labels, &files[1]).expect("the folder is ours");
-        let file =
-            self.configure("reference", &["inferences", "labels"].map(str::to_owned), "json");
-        let out = self.path("references");
+        let topics = ["inferences", "labels"].map(str::to_owned);
+        let file = self.configure("reference", &topics, case);
+        let out = self.path(&format!("references.{features}"));
         fs::create_dir(&out).expect("the folder is ours");
         for model in MODELS {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
@@ -167,31 +230,53 @@ impl Stage {
         out
     }
 
-    /// Sends so many inferences, and a label for each.
-    pub fn make(&mut self, set: Set, inferences: u64) -> Made {
-        let topics = ["inferences", "labels"].map(|it| format!("{it}.{}.{inferences}", set.name()));
-        let options = [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime")];
+    /// New topics for a case, and what sends to them.
+    pub fn topics(&mut self, case: Case, linger_ms: u32) -> ([String; 2], Sender, Encoding) {
+        let run = self.next_run();
+        let topics = ["inferences", "labels"].map(|it| format!("{it}.{}.{run}", case.set.name()));
         for topic in &topics {
-            self.kafka.create_topic(topic, self.partitions, &options);
+            self.kafka.create_topic(topic, case.partitions, &KEPT);
         }
-        let encoding = if set.is_json() {
+        let encoding = if case.set.is_json() {
             Encoding::Json
         } else {
-            let schemas = [INFERENCE_SCHEMA, LABEL_SCHEMA];
+            let schemas = [inference_schema(case.shape.features), LABEL_SCHEMA.to_owned()];
             let id =
-                |at: usize| self.registry.register(&format!("{}-value", topics[at]), schemas[at]);
+                |at: usize| self.registry.register(&format!("{}-value", topics[at]), &schemas[at]);
             Encoding::Avro { ids: Some([id(0), id(1)]) }
         };
         let mut config = self.kafka.client_config();
-        config.set("compression.type", set.compression()).set("linger.ms", "50");
+        config.set("compression.type", case.set.compression());
+        config.set("linger.ms", linger_ms.to_string());
         config.set("partitioner", "murmur2_random").set("batch.size", "65536");
         let sender = Sender::new(&config, topics.clone()).expect("the broker is there");
-        let mut traffic = traffic(1, inferences, encoding);
+        (topics, sender, encoding)
+    }
+
+    /// Sends so many inferences, and a label for each.
+    pub fn make(&mut self, case: Case, inferences: u64) -> Made {
+        let (topics, sender, encoding) = self.topics(case, 50);
+        let settings = case.over_windows(1, inferences, Shares::NONE);
+        let mut traffic = Traffic::new(settings, encoding);
         let until = Until { inferences: Some(inferences), all_labels: true, ..Until::default() };
         let done = sender.run(&mut traffic, until, None, &|| false, &mut |_| {});
         done.expect("the broker takes all");
-        let bytes = bytes_of(inferences, encoding);
-        Made { set, topics, truth: traffic.truth().clone(), bytes }
+        Made { case, topics, truth: traffic.truth().clone() }
+    }
+
+    /// Inferences without labels that go on where they ended, over 40 windows for each so many.
+    pub fn unlabelled(&mut self, case: Case, inferences: u64) -> (([String; 2], Sender), Traffic) {
+        let (topics, sender, encoding) = self.topics(case, 50);
+        let shares = Shares { missing: 1.0, ..Shares::NONE };
+        let traffic = Traffic::new(case.over_windows(1, inferences, shares), encoding);
+        ((topics, sender), traffic)
+    }
+
+    /// Frees the broker's disk.
+    pub fn forget(&self, made: &Made) {
+        for topic in &made.topics {
+            self.kafka.delete_topic(topic);
+        }
     }
 
     /// A number for what must be new in each run.
@@ -208,45 +293,68 @@ impl Stage {
         measured::run(&mut command, &self.path("bare.log"))
     }
 
-    /// One run of the program under a new job name, until the end of the topics.
+    /// Tables, topic of dead letters and configuration of a new job.
+    pub fn new_job(&mut self, topics: &[String; 2], case: Case) -> Job {
+        let name = format!("run-{}", self.next_run());
+        let features = case.shape.features;
+        if self.with_reference && !self.references.contains_key(&features) {
+            let made = self.make_reference(features);
+            self.references.insert(features, made);
+        }
+        let job = Job { file: self.configure(&name, topics, case), name };
+        measured::run(&mut job.command(&["init"]), &self.path("init.log"));
+        self.kafka.create_topic(&format!("dead.{}", job.name), 1, &[]);
+        job
+    }
+
+    /// One run of the program under a new job name until all records are in the rows, which must be right.
     pub fn run_program(&mut self, made: &Made) -> Measured {
-        let job = format!("run-{}", self.next_run());
-        let file = self.configure(&job, &made.topics, made.set.format());
-        let program = |arguments: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
-            command.args(arguments).arg("-c").arg(&file);
-            command
+        let job = self.new_job(&made.topics, made.case);
+        let before = (measured::process_s(self.clickhouse.pid()), self.events("InsertedRows"));
+        let mut run = if made.case.instances == 1 {
+            measured::run(&mut job.command(&["run", "--until-end"]), &self.path("run.log"))
+        } else {
+            // An instance that ends hands its partitions over, so they end together.
+            let mut commands: Vec<_> =
+                (0..made.case.instances).map(|_| job.command(&["run"])).collect();
+            let wanted: u64 = made.records_by_topic().iter().sum();
+            let is_done = || self.records_counted(&job.name) == wanted;
+            measured::run_until(&mut commands, &self.path("run.log"), is_done)
         };
-        measured::run(&mut program(&["init"]), &self.path("init.log"));
-        self.kafka.create_topic(&format!("dead.{job}"), 1, &[]);
-        let before = (measured::process_s(self.clickhouse.pid()), self.rows_taken());
-        let mut run = measured::run(&mut program(&["run", "--until-end"]), &self.path("run.log"));
         run.clickhouse_s = measured::process_s(self.clickhouse.pid()) - before.0;
-        run.rows = self.rows_taken() - before.1;
-        made.must_equal(&self.counts(&job), &job);
+        run.rows = self.events("InsertedRows") - before.1;
+        made.must_equal(&self.counts(&job.name), &job.name);
         run
     }
 
-    fn configure(&self, job: &str, topics: &[String; 2], format: &str) -> PathBuf {
+    fn configure(&self, job: &str, topics: &[String; 2], case: Case) -> PathBuf {
         let [inferences, labels] = topics;
+        let format = case.set.format();
         let mut text = format!(
             "job = \"{job}\"\nworkers = {}\n\
              [kafka]\nbrokers = \"{}\"\n\
              [inferences]\ntopic = \"{inferences}\"\nformat = \"{format}\"\n\
              [labels]\ntopic = \"{labels}\"\nformat = \"{format}\"\n\
              [schema_registry]\nurl = \"{}\"\n\
+             [windows]\nlabel_wait = \"{}ms\"\n\
+             [caps]\nmodels = {}\n\
              [clickhouse]\nurl = \"{}\"\n\
              [dead_letters]\ntopic = \"dead.{job}\"\n\
              [http]\nlisten = \"127.0.0.1:0\"\n",
             self.workers,
             self.kafka.bootstrap(),
             self.registry.url(),
+            case.label_wait_ms(),
+            case.shape.models.max(256),
             self.clickhouse.url(),
         );
-        for model in MODELS {
-            writeln!(text, "[models.{model}]\ntask = \"binary\"").expect("memory");
-            if let Some(folder) = &self.reference {
-                let file = folder.join(format!("{model}.json"));
+        // What has no profile of its own takes the first one's: its records are alike.
+        for (model, profile) in
+            MODELS.map(|model| (model, model)).into_iter().chain([("*", MODELS[0])])
+        {
+            writeln!(text, "[models.\"{model}\"]\ntask = \"binary\"").expect("memory");
+            if let Some(folder) = self.references.get(&case.shape.features) {
+                let file = folder.join(format!("{profile}.json"));
                 writeln!(text, "reference = {:?}", file.display().to_string()).expect("memory");
             }
         }
@@ -255,9 +363,27 @@ impl Stage {
         file
     }
 
-    fn rows_taken(&self) -> u64 {
-        let sql = "SELECT value FROM system.events WHERE event = 'InsertedRows'";
-        self.clickhouse.query(sql).trim().parse().unwrap_or(0)
+    /// Records of both topics that the job's marks account for.
+    pub fn records_counted(&self, job: &str) -> u64 {
+        let sql = format!("SELECT sum(records) FROM tidegauge.stream_health WHERE job = '{job}'");
+        self.clickhouse.query(&sql).trim().parse().expect("a count")
+    }
+
+    /// Inferences and labelled ones that the rows of the finest windows show.
+    pub fn shown(&self, job: &str) -> [u64; 2] {
+        let sql = format!(
+            "SELECT sum(inferences), sum(labelled) FROM tidegauge.labels FINAL \
+             WHERE job = '{job}' AND segment = 'all' AND grain = '5m'"
+        );
+        let row = self.clickhouse.query(&sql);
+        let mut cells = row.split_whitespace().map(|cell| cell.parse().expect("a count"));
+        std::array::from_fn(|_| cells.next().expect("two columns"))
+    }
+
+    /// How often something happened in the database, such as `InsertedRows`.
+    pub fn events(&self, name: &str) -> u64 {
+        let sql = format!("SELECT value FROM system.events WHERE event = '{name}'");
+        self.clickhouse.query(&sql).trim().parse().unwrap_or(0)
     }
 
     /// The rows of every window of every model.
@@ -281,26 +407,17 @@ impl Stage {
     }
 }
 
-fn traffic(seed: u64, inferences: u64, encoding: Encoding) -> Traffic {
-    let settings = TrafficSettings {
-        seed,
-        start_ms: START_MS,
-        inferences_per_s: float(inferences) / SPAN_S,
-        window_ms: 300_000,
-        lateness_ms: 600_000,
-        label_wait_ms: 3_600_000,
-        falls_after_ms: i64::MAX / 2,
-        shares: Shares::NONE,
-    };
-    Traffic::new(settings, encoding)
+/// A job that has tables and topics.
+pub struct Job {
+    pub name: String,
+    file: PathBuf,
 }
 
-/// The generator gives the same records again.
-fn bytes_of(inferences: u64, encoding: Encoding) -> u64 {
-    let mut traffic = traffic(1, inferences, encoding);
-    let mut bytes = 0;
-    while let Some(record) = traffic.produce(traffic.inferences() < inferences) {
-        bytes += record.key.len() + record.payload.map_or(0, |payload| payload.len());
+impl Job {
+    /// The program with these arguments and the job's configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
+        command.args(arguments).arg("-c").arg(&self.file);
+        command
     }
-    u64::try_from(bytes).expect("a length")
 }

@@ -17,7 +17,7 @@ use crate::engine::time::Millis;
 use crate::source::kafka::{client_config, without_values};
 use crate::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
 use crate::traffic::produce::{Sender, Until};
-use crate::traffic::{Shares, Traffic, TrafficSettings};
+use crate::traffic::{Shape, Shares, Traffic, TrafficSettings};
 
 /// Send the demo's traffic to any broker
 ///
@@ -230,6 +230,7 @@ fn traffic_settings(args: &Args) -> TrafficSettings {
         label_wait_ms: args.label_wait.0,
         falls_after_ms: args.falls_after.0,
         shares: args.shares.shares(),
+        shape: Shape::USUAL,
     }
 }
 

@@ -301,6 +301,8 @@ impl Settings {
         let text = text
             .replace(", thresholds: []", "")
             .replace(", custom: []", "")
+            .replace(", max_classes: 256,", ",")
+            .replace(", auroc_classes: 32 }", " }")
             .replace(", features: 256 }", " }")
             .replace(", reference: None", "")
             .replace(", weighted: false", "")

@@ -265,6 +265,18 @@ pub const OPTIONS: &[Opt] = &[
         "a dimension with more values is an ID, not a segment",
     ),
     opt("caps.features", Kind::Integer, "256", "the figures of a feature are rows of their own"),
+    opt(
+        "caps.max_classes",
+        Kind::Integer,
+        "256",
+        "the cells of a larger confusion matrix are read by nobody",
+    ),
+    opt(
+        "caps.auroc_classes",
+        Kind::Integer,
+        "32",
+        "the scores of a class take up to 300 kB in each key; 0 keeps none",
+    ),
     opt("metrics.*.name", Kind::Text, "", "rows are kept under it: it must be said, and stay"),
     opt("metrics.*.expression", Kind::Text, "", "there is nothing to compute without it"),
     opt(

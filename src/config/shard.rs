@@ -10,6 +10,8 @@ use crate::engine::keys::GATHER_AFTER;
 use crate::engine::lateness::Limits;
 use crate::engine::metrics::accumulator::ValueMatrix;
 use crate::engine::metrics::binary::MOST_THRESHOLDS;
+use crate::engine::metrics::confusion::MOST_CLASSES;
+use crate::engine::metrics::one_vs_rest::MOST_SCORED_CLASSES;
 use crate::engine::metrics::reference::Profile;
 use crate::engine::time::Millis;
 use crate::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
@@ -55,6 +57,8 @@ pub(super) fn shard(reader: &Reader<'_>, has_labels: bool) -> Result<ShardSettin
             versions: reader.integer(&["caps", "versions"], 1..=1_000_000)?,
             segments: reader.integer(&["caps", "segments"], 1..=1_000_000)?,
             features: reader.integer(&["caps", "features"], 1..=10_000)?,
+            max_classes: reader.integer(&["caps", "max_classes"], 1..=MOST_CLASSES)?,
+            auroc_classes: reader.integer(&["caps", "auroc_classes"], 0..=MOST_SCORED_CLASSES)?,
         },
         gather_after: GATHER_AFTER,
         dimensions,

@@ -11,6 +11,7 @@ use super::metrics::accumulator::Accumulator;
 use super::metrics::binary::BinaryInput;
 use super::metrics::calibration::CalibrationInput;
 use super::metrics::class_estimate::{Chance, ClassEstimateInput, ClassesEstimated, chances};
+use super::metrics::dictionary::ClassCaps;
 use super::metrics::estimate::EstimateInput;
 use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
@@ -118,10 +119,11 @@ pub(super) fn fold_inference(
                 families.regression.get_mut().add(&RegressionInput::Inference);
             }
             Prediction::Multiclass { class, .. } => {
-                families.multiclass.get_mut().add(&MulticlassInput::Inference);
+                families.multiclass.get_mut().go_by(group.classes).add(&MulticlassInput::Inference);
                 let class = class.map(|class| &**features.names.text(class.0));
                 if let Some(of) = estimated_of(class, &chances) {
-                    families.class_estimate.get_mut().add(&ClassEstimateInput::Inference(of));
+                    let input = ClassEstimateInput::Inference(of);
+                    families.class_estimate.get_mut().go_by(group.classes).add(&input);
                 }
             }
         }
@@ -177,6 +179,7 @@ struct MulticlassTerms<'a> {
     scores: &'a [(&'a str, f64)],
     weight: Weight,
     chances: Vec<Chance<'a>>,
+    caps: ClassCaps,
 }
 
 impl MulticlassTerms<'_> {
@@ -236,8 +239,9 @@ impl<'a> Terms<'a> {
                 let predicted = class.map(|class| &**names.text(class.0));
                 let actual = class_text(label, names);
                 let chances = class_chances(group, || scores.to_vec());
+                let caps = group.classes;
                 terms.multiclass =
-                    Some(MulticlassTerms { predicted, actual, scores, weight, chances });
+                    Some(MulticlassTerms { predicted, actual, scores, weight, chances, caps });
             }
         }
         terms
@@ -257,9 +261,9 @@ impl<'a> Terms<'a> {
             families.regression.get_mut().add(input);
         }
         if let Some(terms) = &self.multiclass {
-            families.multiclass.get_mut().add(&terms.input());
+            families.multiclass.get_mut().go_by(terms.caps).add(&terms.input());
             if let Some(input) = terms.estimate() {
-                families.class_estimate.get_mut().add(&input);
+                families.class_estimate.get_mut().go_by(terms.caps).add(&input);
             }
         }
         if let Some(input) = &self.target {

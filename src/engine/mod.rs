@@ -11,6 +11,7 @@ pub mod window;
 pub mod log_time;
 pub mod lateness;
 pub mod outcome;
+pub mod prefetch;
 pub mod checkpoints;
 pub mod floor;
 pub mod metrics;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use checkpoints::Checkpoints;
-use event::{Arrival, Event, Inference, Label, PartitionId, Positions, Stream};
+use event::{Arrival, Event, Inference, Label, PartitionId, Positions, RequestId, Stream};
 use floor::{Floor, Mark};
 use join::{Context, Join, Move};
 use kept::Placed;
@@ -121,6 +122,13 @@ impl Shard {
             counted: mark.positions,
             settings,
         }
+    }
+
+    /// Asks for the places of the join's table that records of this ID need. Changes nothing: call it for several
+    /// records, and only then [`observe`](Self::observe) them.
+    #[inline]
+    pub fn prefetch(&self, id: RequestId) {
+        self.join.held.prefetch(id);
     }
 
     /// Folds one record in. Offsets ascend per topic. [`Outcome::Dead`] means that the event's time is too far in

@@ -13,6 +13,7 @@ use super::held::{MAX_GROUPS, Prediction};
 use super::kept::MatchedLabels;
 use super::keys::{KeyState, Spread, at};
 use super::metrics::Families;
+use super::metrics::dictionary::ClassCaps;
 use super::metrics::estimate::Estimated;
 use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
@@ -59,6 +60,8 @@ pub struct Group {
     pub distinct: Arc<[String]>,
     /// The configured task.
     pub task: Option<Task>,
+    /// How many classes its states keep.
+    pub classes: ClassCaps,
 }
 
 impl Group {
@@ -71,10 +74,9 @@ impl Group {
         self.positive.contains(&value)
     }
 
-    /// What makes probabilities of scores by class, if the reference has it. A reference of binary scores too has one
-    /// of binary scores only.
+    /// What makes probabilities of scores by class, if the reference has it.
     pub fn class_calibrators(&self) -> Option<&[(Arc<str>, Calibrator)]> {
-        let reference = self.reference.as_ref().filter(|it| it.calibrator.is_none())?;
+        let reference = self.reference.as_ref()?;
         (!reference.class_calibrators.is_empty()).then_some(&*reference.class_calibrators)
     }
 
@@ -271,6 +273,7 @@ impl Open {
             reference: counted.reference,
             distinct: counted.distinct,
             task: of_model.task,
+            classes: settings.caps.classes(),
         };
         self.add_group(slot, group, false)
     }
@@ -296,6 +299,7 @@ impl Open {
             decided: [Target::Absent; 2],
             distinct: Arc::default(),
             task: None,
+            classes: ClassCaps::DEFAULT,
         };
         self.add_group(slot, group, true)
     }

@@ -7,6 +7,7 @@ use super::glob::fits;
 use super::lateness::Limits;
 use super::metrics::accumulator::ValueMatrix;
 use super::metrics::custom::CustomMetric;
+use super::metrics::dictionary::ClassCaps;
 use super::metrics::method::Options;
 use super::metrics::reference::Profile;
 use super::time::Millis;
@@ -51,7 +52,7 @@ pub enum Progress {
     End,
 }
 
-/// How many names one window of one partition may hold; the rest goes to `(other)`.
+/// How many names one window of one partition may hold, of classes also one of several; the rest goes to `(other)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// Distinct models.
@@ -62,6 +63,17 @@ pub struct Caps {
     pub segments: usize,
     /// Distinct features of one model, version and segment.
     pub features: usize,
+    /// Distinct classes of one model, version and segment, predicted and true together.
+    pub max_classes: usize,
+    /// Those of them whose scores are kept.
+    pub auroc_classes: usize,
+}
+
+impl Caps {
+    /// The caps on classes.
+    pub fn classes(&self) -> ClassCaps {
+        ClassCaps { counted: self.max_classes, scored: self.auroc_classes }
+    }
 }
 
 /// What the configuration says about some models.

@@ -6,13 +6,16 @@ use super::letters::{Letters, borrow, own};
 use super::{PipelineError, PipelineSettings};
 use crate::decode::{DecodeError, Decoder, NotDecoded, SchemaId};
 use crate::engine::Shard;
-use crate::engine::event::{Arrival, PartitionId, Positions, Stream};
+use crate::engine::event::{Arrival, PartitionId, Positions, RequestId, Stream};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
 use crate::failpoint;
 use crate::sink::RecordBuf;
 use crate::source::Record;
 use crate::telemetry::BatchCounts;
+
+/// Records whose places in memory are asked for together.
+const AHEAD: usize = 16;
 
 /// Decoders, names and the shards of the partitions that a worker owns.
 #[derive(Debug)]
@@ -59,6 +62,9 @@ impl Intake {
     /// Takes in a batch. From the first record on whose schema is not known, the rest is put aside.
     pub(super) fn take_in(&mut self, records: &[Record<'_>]) -> Result<(), PipelineError> {
         for (index, record) in records.iter().enumerate() {
+            if index.is_multiple_of(AHEAD) {
+                self.prefetch(&records[index..(index + AHEAD).min(records.len())]);
+            }
             if !self.pending.is_empty() || self.record(record)? == Step::Waits {
                 for record in &records[index..] {
                     let record = own(record);
@@ -69,6 +75,16 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    /// Asks for what the next records need. Their keys are their request IDs as a rule, since records are joined by
+    /// partition; where they are not, nothing is won.
+    fn prefetch(&self, records: &[Record<'_>]) {
+        for record in records {
+            if let (Some(shard), Some(key)) = (self.shards.get(&record.partition), record.key) {
+                shard.prefetch(RequestId::of(key));
+            }
+        }
     }
 
     /// Tries the records again that wait for a schema.

@@ -272,17 +272,18 @@ impl Parts {
     /// The metric rows of one key that is [`due`](Self::due), until the plan is [forgotten](Self::forget).
     pub(super) fn rows(&self, key: &Key, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
         let (slot, window) = (Slot::of(key), key.window);
+        let caps = self.settings.caps.classes();
         let mut merged = Merged::default();
         if self.is_base(window) {
             let parts = self.open.get(&window).and_then(|slots| slots.get(&slot));
             for part in parts.into_iter().flat_map(BTreeMap::values) {
-                merged.add(part)?;
+                merged.add(part, caps)?;
             }
         } else if let Some(coarse) = self.coarse.get(&window) {
             merged = coarse.merged.get(&slot).cloned().unwrap_or_default();
             for (_, open) in within(&self.open, coarse.folded_until, window.end) {
                 for part in open.get(&slot).into_iter().flat_map(BTreeMap::values) {
-                    merged.add(part)?;
+                    merged.add(part, caps)?;
                 }
             }
         }
@@ -320,6 +321,7 @@ impl Parts {
 
     /// Folds the base windows that all partitions have sealed into a coarser one.
     fn fold(&mut self, window: Window, common: EventTime) -> Result<(), StateError> {
+        let caps = self.settings.caps.classes();
         let Self { open, coarse, .. } = self;
         let coarse = coarse
             .entry(window)
@@ -335,7 +337,7 @@ impl Parts {
             for (slot, parts) in slots {
                 let merged = coarse.merged.entry(slot.clone()).or_default();
                 for part in parts.values() {
-                    merged.add(part)?;
+                    merged.add(part, caps)?;
                 }
             }
         }
@@ -381,7 +383,14 @@ mod tests {
             progress: Progress::Log,
             has_labels: true,
             generation: 0,
-            caps: Caps { models: 9, versions: 9, segments: 9, features: 9 },
+            caps: Caps {
+                models: 9,
+                versions: 9,
+                segments: 9,
+                features: 9,
+                max_classes: 9,
+                auroc_classes: 9,
+            },
             gather_after: GATHER_AFTER,
             dimensions: Vec::new(),
             models: Vec::new(),

@@ -6,8 +6,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::calibrate::{Choice, EXACT_SCORES, FOLDS, LabelledScores, fold_of};
+use super::document::MOST_CALIBRATED_CLASSES;
 use crate::engine::event::RequestId;
-use crate::engine::metrics::confusion::MOST_CLASSES;
 use crate::engine::metrics::reference::Calibrator;
 
 /// How many distinct scores all classes together keep as they are; about 40 MB.
@@ -47,7 +47,7 @@ impl ClassScores {
         if !scores.iter().any(|(class, _)| *class == actual) {
             self.of(actual).add(id, 0.0, true);
         }
-        if self.classes.len() > MOST_CLASSES {
+        if self.classes.len() > MOST_CALIBRATED_CLASSES {
             self.has_too_many = true;
             self.classes = HashMap::with_hasher(FixedState::default());
         }
@@ -69,7 +69,7 @@ impl ClassScores {
         self.classes.get_mut(class).expect("just put there")
     }
 
-    /// The calibrator of each class, by name; none where there are more than [`MOST_CLASSES`].
+    /// The calibrator of each class, by name; none where there are more than [`MOST_CALIBRATED_CLASSES`].
     pub fn calibrators(self, choice: Choice) -> Vec<(Arc<str>, Calibrator)> {
         let records = self.records;
         let of_class = |(class, mut scores): (Box<str>, LabelledScores)| {

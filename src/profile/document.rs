@@ -8,7 +8,6 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::engine::metrics::confusion::MOST_CLASSES;
 use crate::engine::metrics::expected::{ByName, Expectation, Expected, FEWEST_WINDOWS};
 use crate::engine::metrics::reference::{
     CalibrationMap, Calibrator, CategoricalProfile, FeatureProfile, Flaw, NumericProfile, Profile,
@@ -19,6 +18,9 @@ use crate::engine::metrics::reference::{
 pub const FORMAT: u64 = 2;
 /// The version of documents without expected means: their ids stay what they were.
 const FORMAT_WITHOUT_EXPECTED: u64 = 1;
+
+/// Classes that a profile may at most have calibrators of.
+pub const MOST_CALIBRATED_CLASSES: usize = 256;
 
 const KEYS: [&str; 11] = [
     "format",
@@ -429,8 +431,9 @@ fn class_calibrators(
     let place = "`class_calibrators`";
     let Some(value) = parts.remove("class_calibrators") else { return Ok(Vec::new()) };
     let by_class: BTreeMap<String, Value> = parsed(place, value)?;
-    if !(1..=MOST_CLASSES).contains(&by_class.len()) {
-        let what = format!("has {} classes; 1 to {MOST_CLASSES} are allowed", by_class.len());
+    if !(1..=MOST_CALIBRATED_CLASSES).contains(&by_class.len()) {
+        let what =
+            format!("has {} classes; 1 to {MOST_CALIBRATED_CLASSES} are allowed", by_class.len());
         return Err(malformed(place, &what));
     }
     let by_class = by_class.into_iter().map(|(class, value)| {

@@ -99,7 +99,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.max.bytes", "16777216"),
     ("queued.min.messages", "100000"),
     ("queued.max.messages.kbytes", "32768"), // counts per worker and topic
-    ("session.timeout.ms", "45000"),
+    ("session.timeout.ms", "15000"), // rows stand still so long after a crash; the default is 45000
     ("heartbeat.interval.ms", "3000"),
     ("max.poll.interval.ms", "300000"),
     ("allow.auto.create.topics", "false"),

@@ -18,6 +18,7 @@ use super::settings::Start;
 use super::watch::TopicWatch;
 use super::{Records, Source, SourceError, SourceEvent, Take};
 use crate::engine::event::{PartitionId, Positions, Stream};
+use crate::engine::time::RecordTime;
 
 /// The longest wait between two looks at the client's health and at the ends.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -31,8 +32,9 @@ pub struct KafkaSource {
     batch: Batch,
     queues: [Option<Queue>; 2],
     progress: Progress,
-    /// Which topic is asked first: the two take turns.
-    turn: usize,
+    /// The time of the last record of each topic. That which is behind is asked first: while both have a backlog,
+    /// labels that come before their inferences would be kept, which costs more than to join them at once.
+    times: [RecordTime; 2],
     assignment: u64,
     events: Receiver<GroupEvent>,
     requests: SyncSender<Request>,
@@ -84,7 +86,7 @@ impl KafkaSource {
             batch: Batch::default(),
             queues: [None, None],
             progress: Progress::new(ends),
-            turn: 0,
+            times: [RecordTime(i64::MIN); 2],
             assignment: 0,
             events: channels.events,
             requests: channels.requests,
@@ -171,6 +173,7 @@ impl KafkaSource {
         self.batch.clear();
         self.queues = [None, None];
         self.progress.clear();
+        self.times = [RecordTime(i64::MIN); 2];
         self.unknown = None;
         self.doubt = None;
     }
@@ -184,16 +187,15 @@ impl KafkaSource {
 
     /// Takes one batch of a topic that is wanted. Returns whether it holds records.
     fn fill(&mut self, take: Take) -> Result<bool, SourceError> {
-        let order = [self.turn, 1 - self.turn].map(|index| Stream::BOTH[index]);
-        for stream in order {
+        for stream in behind_first(self.times) {
             let wanted = match take {
                 Take::Both => true,
                 Take::Only(only) => only == stream,
                 Take::Nothing => false,
             };
             while wanted && self.fill_from(stream)? > 0 {
-                if !self.batch.records().is_empty() {
-                    self.turn = 1 - stream.index();
+                if let Some(last) = self.batch.records().last() {
+                    self.times[stream.index()] = last.time;
                     self.link.health.flowing();
                     return Ok(true);
                 }
@@ -351,6 +353,13 @@ impl Source for KafkaSource {
     }
 }
 
+/// Both topics, that first whose last record is older; of equally old ones the inferences.
+fn behind_first(times: [RecordTime; 2]) -> [Stream; 2] {
+    let mut order = Stream::BOTH;
+    order.sort_by_key(|stream| times[stream.index()]);
+    order
+}
+
 #[expect(clippy::disallowed_methods, reason = "an edge: waiting is wall time")]
 fn now() -> Instant {
     Instant::now()
@@ -436,5 +445,20 @@ impl Link {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topic_that_is_behind_is_asked_first() {
+        let [inferences, labels] = Stream::BOTH;
+        let times = |inferences, labels| [inferences, labels].map(RecordTime);
+        assert_eq!(behind_first(times(i64::MIN, i64::MIN)), [inferences, labels]);
+        assert_eq!(behind_first(times(5, i64::MIN)), [labels, inferences]);
+        assert_eq!(behind_first(times(5, 5)), [inferences, labels]);
+        assert_eq!(behind_first(times(6, 5)), [labels, inferences]);
     }
 }

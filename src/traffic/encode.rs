@@ -34,6 +34,22 @@ pub const LABEL_SCHEMA: &str = r#"{"type":"record","name":"Label","namespace":"t
 {"name":"request_id","type":"string"},{"name":"model","type":["null","string"],"default":null},
 {"name":"timestamp","type":{"type":"long","logicalType":"timestamp-millis"}},{"name":"label","type":"long"}]}"#;
 
+/// Features in [`INFERENCE_SCHEMA`].
+pub const FEATURES: usize = NUMBERS.len() + 3;
+
+/// [`INFERENCE_SCHEMA`] with numbers for all features beyond [`FEATURES`].
+pub fn inference_schema(features: usize) -> String {
+    let field = |name| format!(r#",{{"name":"{name}","type":"double"}}"#);
+    let fields = further(features).map(field).collect::<Vec<_>>().concat();
+    let known = INFERENCE_SCHEMA.strip_suffix("]}}]}").expect("the features come last");
+    format!("{known}{fields}]}}}}]}}")
+}
+
+/// Names of the features beyond [`FEATURES`].
+fn further(features: usize) -> impl Iterator<Item = String> {
+    (FEATURES..features).map(|at| format!("feature_{at}"))
+}
+
 const NUMBERS: [&str; 9] = [
     "amount",
     "age",
@@ -79,11 +95,14 @@ pub(super) struct InferenceRecord<'a> {
     pub(super) names_prediction: bool,
     pub(super) region: &'a str,
     pub(super) drifted: bool,
+    pub(super) features: usize,
 }
 
 /// What a model was given, and how it went: a function of the request's number.
 struct Details {
     numbers: [f64; 9],
+    /// Values of the features beyond [`FEATURES`].
+    further: Vec<f64>,
     device: &'static str,
     channel: &'static str,
     is_new: bool,
@@ -99,19 +118,18 @@ impl InferenceRecord<'_> {
     fn details(&self) -> Details {
         let mut random = Random::new(self.number);
         let shift = if self.drifted { 40.0 } else { 0.0 };
+        let number =
+            |random: &mut Random| ((random.bell() * 20.0 + 100.0 + shift) * 100.0).round() / 100.0;
         let mut numbers = [0.0; 9];
-        for number in &mut numbers {
-            *number = ((random.bell() * 20.0 + 100.0 + shift) * 100.0).round() / 100.0;
-        }
+        numbers.fill_with(|| number(&mut random));
         let pick = |random: &mut Random, n| usize::try_from(random.within(0, n)).unwrap_or(0);
         let latency_ms = ((3.0 + 2.0 * random.bell().exp()) * 1000.0).round() / 1000.0;
-        Details {
-            numbers,
-            device: DEVICES[pick(&mut random, 4)],
-            channel: CHANNELS[pick(&mut random, 3)],
-            is_new: random.chance(0.2),
-            latency_ms,
-        }
+        let device = DEVICES[pick(&mut random, 4)];
+        let channel = CHANNELS[pick(&mut random, 3)];
+        let is_new = random.chance(0.2);
+        // Last, so that the others are the same however many there are.
+        let further = (FEATURES..self.features).map(|_| number(&mut random)).collect();
+        Details { numbers, further, device, channel, is_new, latency_ms }
     }
 
     /// The value of the record; none is a tombstone.
@@ -158,9 +176,13 @@ impl InferenceRecord<'_> {
             put(format_args!(r#""{name}":{number},"#));
         }
         put(format_args!(
-            r#""device":"{}","channel":"{}","is_new":{}}}}}"#,
+            r#""device":"{}","channel":"{}","is_new":{}"#,
             details.device, details.channel, details.is_new
         ));
+        for (name, number) in further(self.features).zip(details.further) {
+            put(format_args!(r#","{name}":{number}"#));
+        }
+        put(format_args!("}}}}"));
         text
     }
 
@@ -187,6 +209,9 @@ impl InferenceRecord<'_> {
         out.text(details.device);
         out.text(details.channel);
         out.0.push(u8::from(details.is_new));
+        for number in details.further {
+            out.double(number);
+        }
         out.0
     }
 }

@@ -6,6 +6,7 @@ pub mod random;
 pub mod encode;
 pub mod truth;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -79,6 +80,23 @@ impl Shares {
     };
 }
 
+/// How wide the traffic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Models that take turns, at least one: [`HEALTHY`], [`FALLING`], [`SLOW`], then `model-3` and so on.
+    pub models: u64,
+    /// The labels of all models take half of this to nearly all of it; none is seconds, and more for one model. At
+    /// least 10 s, at most the `label_wait_ms` of the traffic.
+    pub label_delay_ms: Option<i64>,
+    /// Features of each inference, at least [`encode::FEATURES`]; those beyond are numbers.
+    pub features: usize,
+}
+
+impl Shape {
+    /// Three models with 12 features, whose labels come soon.
+    pub const USUAL: Self = Self { models: 3, label_delay_ms: None, features: encode::FEATURES };
+}
+
 /// What traffic to make.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrafficSettings {
@@ -98,6 +116,8 @@ pub struct TrafficSettings {
     pub falls_after_ms: i64,
     /// What goes wrong.
     pub shares: Shares,
+    /// How many models and features, and when labels come.
+    pub shape: Shape,
 }
 
 /// One record to send.
@@ -117,7 +137,7 @@ pub struct Produced {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Sent {
     number: u64,
-    model: usize,
+    model: u64,
     version: usize,
     region: usize,
     event_ms: i64,
@@ -206,7 +226,7 @@ impl Traffic {
         let number = self.inferences;
         self.inferences += 1;
         let shares = self.settings.shares;
-        let model = usize::try_from(number % 3).expect("less than three");
+        let model = number % self.settings.shape.models;
         let label = self.random.chance(PREVALENCE);
         let falls = at_ms >= self.settings.start_ms + self.settings.falls_after_ms;
         let strength = if falls && model == 1 { FALLEN_STRENGTH } else { STRENGTH };
@@ -225,7 +245,7 @@ impl Traffic {
         }
         if self.random.chance(shares.late) {
             sent.event_ms = at_ms - self.settings.lateness_ms - self.random.within(1_000, 5_000);
-            self.outcome(sent.model).late += 1;
+            self.outcome(sent).late += 1;
             return self.encode_inference(at_ms, sent, None);
         }
         self.accept(sent);
@@ -239,7 +259,7 @@ impl Traffic {
 
     fn accept(&mut self, sent: Sent) {
         let is_error = InferenceRecord::has_error(sent.number);
-        self.outcome(sent.model).accepted += 1;
+        self.outcome(sent).accepted += 1;
         self.count(sent, |counts| {
             counts.inferences += 1;
             counts.errors += u64::from(is_error);
@@ -258,7 +278,10 @@ impl Traffic {
             return;
         }
         let wait = self.settings.label_wait_ms;
-        let (least, end) = if sent.model == 2 {
+        let (least, end) = if let Some(delay) = self.settings.shape.label_delay_ms {
+            // Events are a little older than their records.
+            (delay / 2, delay - 1_000)
+        } else if sent.model == 2 {
             let longest = wait.min(SLOW_LABEL_DELAY_MS);
             (longest * 3 / 5, longest * 4 / 5)
         } else {
@@ -282,7 +305,7 @@ impl Traffic {
     fn follow_up(&mut self, at_ms: i64, planned: Planned) -> Produced {
         match planned {
             Planned::Again(sent) => {
-                self.outcome(sent.model).duplicate += 1;
+                self.outcome(sent).duplicate += 1;
                 self.encode_inference(at_ms, sent, None)
             }
             Planned::First { sent, label } => {
@@ -317,10 +340,10 @@ impl Traffic {
     }
 
     fn matched(&mut self, at_ms: i64, sent: Sent, label: bool) -> Produced {
-        let model = MODELS[sent.model].0;
-        self.truth.labels.entry(model.to_owned()).or_default().matched += 1;
+        let (model, _) = model_of(sent);
+        self.truth.labels.entry(model.to_string()).or_default().matched += 1;
         // Half of the labels name their model; the rest is for whoever scored the request.
-        let named = sent.number.is_multiple_of(2).then_some(model);
+        let named = sent.number.is_multiple_of(2).then_some(&*model);
         self.encode_label(at_ms, request_id(self.settings.seed, sent.number), named, label, false)
     }
 
@@ -329,25 +352,25 @@ impl Traffic {
         if broken == Broken::Future {
             // It can be read, so it counts for its model.
             sent.event_ms = at_ms + 365 * 86_400_000;
-            self.outcome(sent.model).dead += 1;
+            self.outcome(sent).dead += 1;
         } else {
             self.truth.inferences.entry(String::new()).or_default().dead += 1;
         }
         self.encode_inference(at_ms, sent, Some(broken))
     }
 
-    fn outcome(&mut self, model: usize) -> &mut InferenceOutcomes {
-        self.truth.inferences.entry(MODELS[model].0.to_owned()).or_default()
+    fn outcome(&mut self, of: Sent) -> &mut InferenceOutcomes {
+        self.truth.inferences.entry(model_of(of).0.into_owned()).or_default()
     }
 
     /// Counts in the rows of an inference: that of all and that of its region.
     fn count(&mut self, sent: Sent, change: impl Fn(&mut Counts)) {
         let window = self.settings.window_ms;
-        let (model, versions) = MODELS[sent.model];
+        let (model, version) = model_of(sent);
         for segment in ["all".to_owned(), format!("region={}", REGIONS[sent.region])] {
             let key = TruthKey {
-                model: model.to_owned(),
-                version: versions[sent.version].to_owned(),
+                model: model.to_string(),
+                version: version.to_owned(),
                 segment,
                 window_start_ms: sent.event_ms.div_euclid(window) * window,
             };
@@ -356,17 +379,18 @@ impl Traffic {
     }
 
     fn encode_inference(&self, at_ms: i64, sent: Sent, broken: Option<Broken>) -> Produced {
-        let (model, versions) = MODELS[sent.model];
+        let (model, version) = model_of(sent);
         let record = InferenceRecord {
             id: request_id(self.settings.seed, sent.number),
             number: sent.number,
-            model,
-            version: versions[sent.version],
+            model: &model,
+            version,
             event_ms: sent.event_ms,
             score: f64::from(sent.score_mille) / 1000.0,
             names_prediction: sent.model == 1,
             region: REGIONS[sent.region],
             drifted: sent.falls,
+            features: self.settings.shape.features,
         };
         let key = record.id.clone().into_bytes();
         let payload = record.encode(&self.encoding, broken);
@@ -394,9 +418,17 @@ impl Sent {
     }
 }
 
-/// Models and their versions.
-const MODELS: [(&str, [&str; 2]); 3] =
-    [(HEALTHY, ["v1", "v2"]), (FALLING, ["v1", "v1"]), (SLOW, ["v1", "v1"])];
+/// Its model's name, and the version.
+fn model_of(sent: Sent) -> (Cow<'static, str>, &'static str) {
+    let model = match sent.model {
+        0 => Cow::Borrowed(HEALTHY),
+        1 => Cow::Borrowed(FALLING),
+        2 => Cow::Borrowed(SLOW),
+        other => Cow::Owned(format!("model-{other}")),
+    };
+    (model, ["v1", "v2"][sent.version])
+}
+
 /// Keeps the IDs of orphan labels apart from those of inferences.
 const ORPHANS: u64 = 0x00f0_0d5e_ed00_0000;
 

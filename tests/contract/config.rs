@@ -7,6 +7,7 @@ use tidegauge::config::options::OPTIONS;
 use tidegauge::config::{ConfigError, Environment, Settings};
 use tidegauge::engine::Positive;
 use tidegauge::engine::event::{FeatureValue, RequestId};
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::{Limits, Method, Options as DriftOptions};
 use tidegauge::engine::metrics::reference::FeatureKind;
 use tidegauge::engine::time::Millis;
@@ -382,6 +383,30 @@ fn secrets_come_from_elsewhere_and_say_where_they_are_missing() {
 }
 
 #[test]
+fn caps_on_classes_have_bounds() {
+    let caps = |text: &str| parse(&format!("{SMALLEST}[caps]\n{text}\n")).map(|it| it.shard.caps);
+    let plain = parse(SMALLEST).unwrap().shard.caps;
+    assert_eq!((plain.max_classes, plain.auroc_classes), (256, 32));
+    assert_eq!(plain.classes(), ClassCaps::DEFAULT);
+    let given = caps("max_classes = 10000\nauroc_classes = 0").unwrap();
+    assert_eq!((given.max_classes, given.auroc_classes), (10_000, 0));
+    let set = [("TIDEGAUGE__CAPS__MAX_CLASSES", "7"), ("TIDEGAUGE__CAPS__AUROC_CLASSES", "1000")];
+    let given = parse_with(SMALLEST, &set).unwrap().shard.caps;
+    assert_eq!((given.max_classes, given.auroc_classes), (7, 1000));
+    for (text, said) in [
+        ("max_classes = 0", "`caps.max_classes` is 0; it must be 1 to 10000"),
+        ("max_classes = 10001", "`caps.max_classes` is 10001; it must be 1 to 10000"),
+        ("auroc_classes = -1", "`caps.auroc_classes` is -1; it must be 0 to 1000"),
+        ("auroc_classes = 1001", "`caps.auroc_classes` is 1001; it must be 0 to 1000"),
+        ("max_clases = 3", "did you mean `caps.max_classes`?"),
+        ("max_classes = \"many\"", "a whole number"),
+    ] {
+        let message = caps(text).unwrap_err().to_string();
+        assert!(message.contains(said), "{text}: {message}");
+    }
+}
+
+#[test]
 fn the_first_model_that_fits_counts_so_their_order_is_that_of_the_file() {
     let text = format!(
         "{SMALLEST}[models.\"z-*\"]\nsegments = [\"b\", \"a\"]\n[models.\"*\"]\nsegments = [\"a\"]\n"
@@ -405,6 +430,9 @@ fn the_digest_changes_with_what_changes_rows_and_with_nothing_else() {
         "state.budget = \"8GiB\"\n",
         "logs.level = \"debug\"\n",
         "windows.size = \"300s\"\n",
+        "caps.max_classes = 256\n",
+        "caps.auroc_classes = 32\n",
+        "caps = { models = 256, max_classes = 256, auroc_classes = 32 }\n",
     ] {
         assert_eq!(parse(&format!("{same}{SMALLEST}")).unwrap().digest(), base, "{same}");
     }
@@ -416,6 +444,10 @@ fn the_digest_changes_with_what_changes_rows_and_with_nothing_else() {
         "windows.progress = \"event\"\n",
         "windows.clock_stamps = 1\n",
         "caps.models = 3\n",
+        "caps.max_classes = 3\n",
+        "caps.max_classes = 2560\n",
+        "caps.auroc_classes = 3\n",
+        "caps.auroc_classes = 0\n",
         "models.m.threshold = 0.4\n",
         "models.m.weights = \"use\"\n",
         "models.m.segments = [\"a\"]\n",

@@ -49,7 +49,9 @@ pub(crate) struct Tables {
     pub keeps_first: bool,
     /// More state rows than these are not read in time.
     pub most_states: usize,
-    /// So many inserts into a table are acknowledged and gone.
+    /// So many inserts into a table are acknowledged and gone: those that hold a row of a sealed window, since only these
+    /// are read back. (Where any of them is gone, all rows of the flush are. Other rows come again with the next record
+    /// or when their window is sealed, so that of the last windows of a log not at all.)
     pub forgets: Option<(Table, usize)>,
     pub calls: Vec<String>,
     pub states: BTreeMap<(Key, PartitionId), StateRow>,
@@ -100,6 +102,17 @@ impl Memory {
     }
 }
 
+/// Whether a batch has a row of a sealed window.
+fn holds_sealed(batch: &RowBatch) -> bool {
+    let mut rows = Tables::new();
+    rows.apply(batch);
+    // A metric row ends with `sealed`, one byte, and `row_version`.
+    let is_sealed = |(_, row): &Versioned| row[row.len() - 9] == 1;
+    !rows.seals.is_empty()
+        || rows.states.values().any(|row| row.version.is_sealed())
+        || rows.metrics.values().any(is_sealed)
+}
+
 impl Sink for Memory {
     async fn write(&mut self, batch: &RowBatch) -> Result<(), SinkError> {
         let (answer, is_applied, hangs) = self.before_write();
@@ -112,6 +125,7 @@ impl Sink for Memory {
             tables.calls.push(format!("write {}", batch.table.name()));
             if let Some((table, left)) = tables.forgets
                 && table == batch.table
+                && holds_sealed(batch)
             {
                 tables.forgets = (left > 1).then_some((table, left - 1));
             } else {

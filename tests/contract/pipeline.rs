@@ -65,7 +65,14 @@ fn settings(partitions: i32) -> PipelineSettings {
             progress: Progress::Log,
             has_labels: true,
             generation: 3,
-            caps: Caps { models: 100, versions: 20, segments: 50, features: 40 },
+            caps: Caps {
+                models: 100,
+                versions: 20,
+                segments: 50,
+                features: 40,
+                max_classes: 256,
+                auroc_classes: 32,
+            },
             gather_after: GATHER_AFTER,
             dimensions: vec!["region".to_owned()],
             models: vec![ModelSettings {
@@ -237,11 +244,12 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
         assert_eq!(written.floor.sealed_until, mark.floor.sealed_until);
     }
     let common = marks.iter().map(|mark| mark.floor.sealed_until).min().unwrap();
+    let caps = settings.shard.caps.classes();
     let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
     for row in states.values() {
         for size in [settings.shard.window].into_iter().chain(GRAINS) {
             let window = Window::of(row.key.window.start, size);
-            merged.entry(Key { window, ..row.key.clone() }).or_default().add(row).unwrap();
+            merged.entry(Key { window, ..row.key.clone() }).or_default().add(row, caps).unwrap();
         }
     }
     let mut expected = BTreeMap::new();

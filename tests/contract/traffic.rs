@@ -1,14 +1,15 @@
 //! The generator's records are what the decoders read, in every encoding, and its truth adds up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::Schemas;
 use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded};
-use tidegauge::engine::event::{Event, Stream};
+use tidegauge::engine::event::{Event, Feature, Stream};
 use tidegauge::engine::names::Names;
-use tidegauge::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
-use tidegauge::traffic::{Produced, Shares, Traffic, TrafficSettings};
+use tidegauge::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA, inference_schema};
+use tidegauge::traffic::{Produced, Shape, Shares, Traffic, TrafficSettings};
 
 const AVRO: Encoding = Encoding::Avro { ids: None };
 
@@ -22,12 +23,21 @@ fn settings(shares: Shares) -> TrafficSettings {
         label_wait_ms: 20_000,
         falls_after_ms: 5_000,
         shares,
+        shape: Shape::USUAL,
     }
 }
 
 /// All records of so many inferences.
 fn records(shares: Shares, encoding: Encoding, inferences: u64) -> (Vec<Produced>, Traffic) {
-    let mut traffic = Traffic::new(settings(shares), encoding);
+    records_of(settings(shares), encoding, inferences)
+}
+
+fn records_of(
+    settings: TrafficSettings,
+    encoding: Encoding,
+    inferences: u64,
+) -> (Vec<Produced>, Traffic) {
+    let mut traffic = Traffic::new(settings, encoding);
     let mut records = Vec::new();
     while let Some(record) = traffic.produce(traffic.inferences() < inferences) {
         records.push(record);
@@ -98,4 +108,46 @@ fn json_and_avro_say_the_same_and_only_broken_records_are_refused() {
     let truth = traffic.truth();
     let unreadable = truth.inferences[""].dead + truth.labels[""].dead;
     assert_eq!(refused, unreadable);
+}
+
+#[test]
+fn more_models_and_features_and_later_labels_leave_the_rest_as_it_is() {
+    let shape = Shape { models: 5, label_delay_ms: Some(20_000), features: 15 };
+    let wide = TrafficSettings { shape, ..settings(Shares::NONE) };
+    let (json, traffic) = records_of(wide.clone(), Encoding::Json, 1_000);
+    let (avro, _) = records_of(wide, AVRO, 1_000);
+    let (usual, _) = records(Shares::NONE, Encoding::Json, 1_000);
+    let schema = inference_schema(15);
+    let mut of_json = decoders(None);
+    let mut of_avro = decoders(Some([&schema, LABEL_SCHEMA]));
+    let mut sent = BTreeMap::new();
+    for (left, right) in json.iter().zip(&avro) {
+        let (mut left_names, mut right_names) = (Names::default(), Names::default());
+        let i = left.stream.index();
+        let named = of_json[i].decode(left.payload.as_deref(), &mut left_names).expect("good");
+        let plain = of_avro[i].decode(right.payload.as_deref(), &mut right_names).expect("good");
+        match (named, plain) {
+            (Event::Inference(left_event), Event::Inference(right_event)) => {
+                assert_eq!(left_event.features.len(), 15);
+                let values = |of: &[Feature<'_>]| -> Vec<String> {
+                    of.iter().map(|it| format!("{:?}", it.value)).collect()
+                };
+                assert_eq!(values(left_event.features), values(right_event.features));
+                sent.insert(left.key.clone(), left.at_ms);
+            }
+            (Event::Label(left_event), Event::Label(right_event)) => {
+                assert_eq!(left_event, right_event);
+                let delay = left.at_ms - sent[&left.key];
+                assert!((10_000..19_000).contains(&delay), "{delay} ms");
+            }
+            (left, right) => panic!("{left:?}\n{right:?}"),
+        }
+    }
+    let models: Vec<&str> = traffic.truth().inferences.keys().map(String::as_str).collect();
+    assert_eq!(models, ["churn", "credit", "fraud", "model-3", "model-4"]);
+    let first = |all: &[Produced]| {
+        let text = String::from_utf8(all[0].payload.clone().expect("no tombstone")).expect("JSON");
+        text.strip_suffix("}}").expect("the features come last").to_owned()
+    };
+    assert!(first(&json).starts_with(&format!("{},", first(&usual))));
 }

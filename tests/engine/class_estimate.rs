@@ -19,11 +19,12 @@ use tidegauge::profile::ProfileBuilder;
 use tidegauge::profile::builder::{Options, Record};
 use tidegauge::profile::calibrate::Choice;
 use tidegauge::profile::document::{canonical, id_of, read, write};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::drift_golden::NOTHING;
 use crate::golden::is_near;
 use crate::oracle::figures::cell_of;
-use crate::oracle::{Folded, fold, is_close};
+use crate::oracle::{Body, Folded, Partition, Settings, fold, is_close};
 use crate::properties::{partitions, settings};
 use crate::{drive, shard};
 
@@ -254,6 +255,8 @@ struct Seen<'a> {
     classes: BTreeMap<&'a str, (f64, f64)>,
     predicted: &'a str,
     actual: Option<&'a str>,
+    /// The classes of all labels that won at some time.
+    winners: &'a [String],
 }
 
 impl<'a> Seen<'a> {
@@ -272,7 +275,8 @@ impl<'a> Seen<'a> {
         for (_, p) in classes.values_mut() {
             *p = if sum > 0.0 { *p / sum } else { alike };
         }
-        Some(Self { classes, predicted: one.class.as_deref()?, actual: one.walk.class.as_deref() })
+        let (predicted, actual) = (one.class.as_deref()?, one.walk.class.as_deref());
+        Some(Self { classes, predicted, actual, winners: &one.walk.winners })
     }
 
     fn p(&self) -> f64 {
@@ -310,15 +314,26 @@ fn mean(areas: impl Iterator<Item = Option<f64>>) -> Result<f64, &'static str> {
     }
 }
 
-/// The figures of these records.
-fn naive(members: &[&Folded]) -> Option<BTreeMap<&'static str, Result<f64, &'static str>>> {
+/// The figures of these records, where the scores of `cap` classes are kept.
+fn naive(
+    members: &[&Folded],
+    cap: usize,
+) -> Option<BTreeMap<&'static str, Result<f64, &'static str>>> {
     let all: Vec<Seen<'_>> = members.iter().filter_map(|one| Seen::of(one)).collect();
     if all.is_empty() {
         return None;
     }
     let labelled: Vec<&Seen<'_>> = all.iter().filter(|one| one.actual.is_some()).collect();
-    let classes: BTreeSet<&str> =
+    let now: BTreeSet<&str> =
         all.iter().flat_map(|one| one.classes.keys().copied().chain(one.actual)).collect();
+    let winners = all.iter().flat_map(|one| one.winners).map(String::as_str);
+    let mut ever: Vec<&str> = now.iter().copied().chain(winners).collect();
+    ever.sort_by_key(|class| xxh3_64(class.as_bytes()));
+    ever.dedup();
+    let classes: BTreeSet<&str> = ever.into_iter().take(cap).collect();
+    let mean = |areas: Vec<Option<f64>>| {
+        if now.is_subset(&classes) { mean(areas.into_iter()) } else { Err("capped") }
+    };
     let expected = |some: &[&Seen<'_>], class: &str| {
         let weighed: Vec<_> = some
             .iter()
@@ -344,14 +359,15 @@ fn naive(members: &[&Folded]) -> Option<BTreeMap<&'static str, Result<f64, &'sta
         if labelled.is_empty() { Err("no_labels") } else { figure }
     };
     let open: f64 = all.iter().filter(|one| one.actual.is_none()).map(Seen::p).sum();
-    let realized_auroc = if_labelled(mean(classes.iter().map(|class| realized(class))));
+    let realized_auroc = if_labelled(mean(classes.iter().map(|class| realized(class)).collect()));
     let with_area = classes.iter().filter(|class| realized(class).is_some());
-    let est_labelled_auroc = if_labelled(mean(with_area.map(|class| expected(&labelled, class))));
+    let est_labelled_auroc =
+        if_labelled(mean(with_area.map(|class| expected(&labelled, class)).collect()));
     Some(BTreeMap::from([
         ("n", Ok(n)),
         ("n_labelled", Ok(known)),
         ("est_accuracy", Ok(sum(&everyone) / n)),
-        ("est_auroc", mean(classes.iter().map(|class| expected(&everyone, class)))),
+        ("est_auroc", mean(classes.iter().map(|class| expected(&everyone, class)).collect())),
         ("realized_accuracy", if_labelled(Ok(right / known))),
         ("est_labelled_accuracy", if_labelled(Ok(sum(&labelled) / known))),
         ("accuracy_gap", if_labelled(Ok((right - sum(&labelled)) / known))),
@@ -360,6 +376,33 @@ fn naive(members: &[&Folded]) -> Option<BTreeMap<&'static str, Result<f64, &'sta
         ("auroc_gap", realized_auroc.and_then(|is| Ok(is - est_labelled_auroc?))),
         ("blended_accuracy", Ok((right + open) / n)),
     ]))
+}
+
+/// By names, start and length of the window.
+type Rows = BTreeMap<([String; 3], i64, i64), Figures>;
+
+/// The rows of all models, held against this reference.
+fn rows(
+    settings: &Settings,
+    logs: &[Partition],
+    steps: &[Vec<drive::Step>],
+    reference: &Arc<Profile>,
+) -> Rows {
+    let mut engine = shard::settings(settings);
+    engine.models.push(ModelSettings::default());
+    for model in &mut engine.models {
+        model.reference = Some(Arc::clone(reference));
+    }
+    let written = drive::run_with(&Arc::new(engine), logs, steps);
+    let rows = written.metric_rows(settings, Some(reference)).into_iter();
+    rows.filter(|row| row.table == MetricTable::QualityEstimated)
+        .map(|row| {
+            let names = [&row.key.model, &row.key.version, &row.key.segment];
+            let names = names.map(|name| String::from(&**name));
+            let window = row.key.window;
+            ((names, window.start.0, window.size().0), shown(&row.values))
+        })
+        .collect()
 }
 
 proptest! {
@@ -373,22 +416,7 @@ proptest! {
                 log.labels.clear();
             }
         }
-        let reference = reference();
-        let mut engine = shard::settings(&settings);
-        engine.models.push(ModelSettings::default());
-        for model in &mut engine.models {
-            model.reference = Some(Arc::clone(&reference));
-        }
-        let written = drive::run_with(&Arc::new(engine), &logs, &steps);
-        let mut found = BTreeMap::new();
-        for row in written.metric_rows(&settings, Some(&reference)) {
-            if row.table == MetricTable::QualityEstimated {
-                let names = [&row.key.model, &row.key.version, &row.key.segment];
-                let names = names.map(|name| String::from(&**name));
-                let window = row.key.window;
-                found.insert((names, window.start.0, window.size().0), shown(&row.values));
-            }
-        }
+        let mut found = rows(&settings, &logs, &steps, &reference());
         let (_, folded) = fold(&settings, &logs);
         for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
             let mut groups: BTreeMap<_, Vec<&Folded>> = BTreeMap::new();
@@ -400,7 +428,7 @@ proptest! {
             }
             for ((key, start), members) in groups {
                 let row = found.remove(&(key, start, grain));
-                match (row, naive(&members)) {
+                match (row, naive(&members, settings.class_caps[1])) {
                     (Some(row), Some(expected)) => {
                         for (name, expected) in expected {
                             let is_same = match (&row[name], expected) {
@@ -419,5 +447,35 @@ proptest! {
             }
         }
         prop_assert!(found.is_empty(), "{:?}", found);
+    }
+
+    /// A record is of one kind, whatever else it carries: its own kind of calibrator makes its estimate.
+    #[test]
+    fn a_reference_with_both_kinds_of_calibrators_estimates_each_record_by_its_own(
+        settings in settings(), both in partitions(),
+    ) {
+        let (mut logs, steps): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+        for log in &mut logs {
+            if !settings.has_labels {
+                log.labels.clear();
+            }
+            for record in &mut log.inferences {
+                if let Body::Inference(said) = &mut record.body
+                    && !said.scores.is_empty()
+                {
+                    said.score = Some(0.3);
+                }
+            }
+        }
+        let classes = reference();
+        let map = CalibrationMap::Isotonic { knots: vec![0.0, 1.0], rates: vec![0.2, 0.7] };
+        let it = Calibrator { map, n: 9, positives: 3, ece_identity: 0.1, ece_isotonic: 0.1 };
+        let all = Arc::new(Profile { calibrator: Some(it), ..(*classes).clone() });
+        let binary = Arc::new(Profile { class_calibrators: Vec::new(), ..(*all).clone() });
+        let [all, binary, mut expected] =
+            [all, binary, classes].map(|reference| rows(&settings, &logs, &steps, &reference));
+        // Where a key has records of both kinds, its row is of the binary ones.
+        expected.extend(binary);
+        prop_assert_eq!(all, expected);
     }
 }

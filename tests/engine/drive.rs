@@ -11,6 +11,7 @@ use tidegauge::engine::event::{
 };
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::metrics::accumulator::Value;
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
@@ -273,9 +274,11 @@ impl Written {
         settings: &oracle::Settings,
         reference: Option<&Arc<Profile>>,
     ) -> Vec<MetricRow> {
+        let [counted, scored] = settings.class_caps;
+        let caps = ClassCaps { counted, scored };
         let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
         for row in self.rows.values() {
-            merged.entry(row.key.clone()).or_default().add(row).unwrap();
+            merged.entry(row.key.clone()).or_default().add(row, caps).unwrap();
         }
         let sealed_until = self.last.iter().map(|mark| mark.floor.sealed_until).min().unwrap();
         let mut rows = Vec::new();

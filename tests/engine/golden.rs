@@ -9,6 +9,7 @@ use tidegauge::engine::event::PartitionId;
 use tidegauge::engine::metrics::accumulator::{Accumulator, Undefined, Value, ValueMatrix};
 use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::calibration::CalibrationInput;
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::estimate::{EstimateInput, Estimated};
 use tidegauge::engine::metrics::labels::LabelsInput;
 use tidegauge::engine::metrics::method::Options;
@@ -16,6 +17,7 @@ use tidegauge::engine::metrics::multiclass::MulticlassInput;
 use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::serving::ServingInput;
 use tidegauge::engine::metrics::{Families, MetricTable};
+use tidegauge::engine::names::OTHER;
 use tidegauge::engine::state::{Key, StateRow, Version};
 use tidegauge::engine::time::{EventTime, Millis};
 use tidegauge::engine::window::Window;
@@ -132,6 +134,16 @@ fn rows_of(
 
 /// The rows of what each partition knows.
 fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec<MetricRow> {
+    rows_within(ClassCaps::DEFAULT, parts, sealed, value)
+}
+
+/// The same where states go by these caps.
+fn rows_within(
+    caps: ClassCaps,
+    parts: &[Families],
+    sealed: bool,
+    value: ValueMatrix,
+) -> Vec<MetricRow> {
     let key = Key {
         model: Arc::from("m"),
         version: Arc::from(""),
@@ -150,7 +162,7 @@ fn rows_of_families(parts: &[Families], sealed: bool, value: ValueMatrix) -> Vec
             version: Version::of(3, families.labels.inferences(), sealed),
             values: families.state().into(),
         };
-        merged.add(&row).unwrap();
+        merged.add(&row, caps).unwrap();
     }
     let (grain, thresholds) = (Arc::from(grain_name(GRAIN)), THRESHOLDS.to_vec());
     merged.rows(
@@ -517,9 +529,13 @@ const CLASSES: [(&str, &str, [f64; 4]); 8] = [
 
 /// Two partitions, each with half of the example; one record is corrected from a class that no other has.
 fn example_classes() -> Vec<MetricRow> {
+    example_classes_within(ClassCaps::DEFAULT)
+}
+
+fn example_classes_within(caps: ClassCaps) -> Vec<MetricRow> {
     let mut parts = vec![Families::default(); 2];
     for (at, (actual, predicted, scores)) in CLASSES.into_iter().enumerate() {
-        let family = parts[at % 2].multiclass.get_mut();
+        let family = parts[at % 2].multiclass.get_mut().go_by(caps);
         let scores: Vec<_> = ["a", "b", "c", "d"].into_iter().zip(scores).collect();
         let labelled = |actual| MulticlassInput::Labelled {
             predicted: Some(predicted),
@@ -534,7 +550,7 @@ fn example_classes() -> Vec<MetricRow> {
         }
         family.add(&labelled(actual));
     }
-    rows_of_families(&parts, false, VALUE)
+    rows_within(caps, &parts, false, VALUE)
 }
 
 /// `metrics.md` 14.2.
@@ -613,6 +629,52 @@ fn example_by_class() {
     assert!(of("e").is_empty(), "what was corrected away has no row");
 }
 
+/// `metrics.md` 14.2 where two classes are counted and the scores of one are kept: d and b, of which d comes first, since
+/// XXH3-64 of d, b, c, e and a ascends in this order (package `xxhash` 4.1.0 of Python).
+#[test]
+fn example_beyond_the_caps() {
+    let rows = example_classes_within(ClassCaps { counted: 2, scored: 1 });
+    let table = "quality_multiclass";
+    let figures = [
+        ("n", 8.0),
+        ("correct", 4.0),
+        ("accuracy", 0.5),
+        ("macro_precision_classes", 2.0),
+        ("log_loss", 0.947_563_971_2),
+        ("brier", 0.526_875),
+        ("top_2_accuracy", 0.875),
+        ("auroc_ovr_classes", 0.0),
+    ];
+    check_printed(&rows, table, &figures);
+    for figure in ["macro_precision", "macro_f1", "weighted_recall", "mcc", "auroc_ovr_macro"] {
+        assert_eq!(look(&rows, table, figure), Err("capped"), "{figure}");
+    }
+    let table = "quality_classes";
+    let of = |class: &str| -> Vec<MetricRow> {
+        let is_of = |row: &&MetricRow| row.values[0] == Value::Text(class.into());
+        let rows = rows.iter().filter(|row| row.table.name() == table);
+        rows.filter(is_of).cloned().collect()
+    };
+    let b = [("support", 3.0), ("predicted", 4.0), ("tp", 2.0), ("precision", 0.5)];
+    check_printed(&of("b"), table, &b);
+    assert_eq!(look(&of("b"), table, "auroc"), Err("capped"));
+    check_printed(&of("d"), table, &[("support", 0.0), ("predicted", 1.0), ("tp", 0.0)]);
+    assert_eq!(look(&of("d"), table, "auroc"), Err("one_class"));
+    // Of a predicted as b and c predicted as a none is right.
+    check_printed(&of(OTHER), table, &[("support", 5.0), ("predicted", 3.0), ("tp", 2.0)]);
+    for figure in ["precision", "recall", "f1", "auroc"] {
+        assert_eq!(look(&of(OTHER), table, figure), Err("capped"), "{figure}");
+    }
+    let cells = rows.iter().filter(|row| row.table == MetricTable::Confusion);
+    let cells: Vec<_> = cells.map(|row| row.values[..3].to_vec()).collect();
+    let cell = |(actual, predicted, n): (&str, &str, u64)| {
+        let classes = [actual, predicted].map(|class| Value::Text(class.into()));
+        [&classes[..], &[Value::Count(n)]].concat()
+    };
+    let expected = [("b", "b", 2), ("b", "d", 1), (OTHER, "b", 2), (OTHER, OTHER, 3)];
+    assert_eq!(cells, expected.map(cell));
+}
+
 /// `metrics.md` 14.2: all cells with a count.
 #[test]
 fn example_confusion() {
@@ -671,7 +733,7 @@ fn no_binary_inference_no_quality_row() {
     families.labels.add(&LabelsInput::First { delay_ms: 1, decision: None });
     families.binary.get_mut();
     let values = families.state();
-    assert_eq!(Families::restore(&values).unwrap(), families);
+    assert_eq!(Families::restore(&values, ClassCaps::DEFAULT).unwrap(), families);
     let key = Key {
         model: Arc::from("m"),
         version: Arc::from("2"),
@@ -682,7 +744,7 @@ fn no_binary_inference_no_quality_row() {
     let version = Version::of(1, 2, false);
     let row =
         StateRow { key: key.clone(), partition: PartitionId(0), version, values: values.into() };
-    merged.add(&row).unwrap();
+    merged.add(&row, ClassCaps::DEFAULT).unwrap();
     let about = RowContext {
         grain: Arc::from("5m"),
         generation: 1,

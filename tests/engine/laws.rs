@@ -14,6 +14,7 @@ use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
 use tidegauge::engine::metrics::class_estimate::{
     Chance, ClassEstimate, ClassEstimateInput, ClassesEstimated,
 };
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::estimate::{Estimate, EstimateInput, Estimated};
 use tidegauge::engine::metrics::exact_sum::ExactSum;
 use tidegauge::engine::metrics::features::{Features, FeaturesInput};
@@ -385,6 +386,46 @@ proptest! {
     }
 
     #[test]
+    fn families_of_classes_keep_the_laws_with_any_cap(
+        counted in 1..=4_usize,
+        scored in 0..=4_usize,
+        multiclass in lists(multiclass()),
+        class_estimate in lists(class_estimate()),
+    ) {
+        let caps = ClassCaps { counted, scored };
+        let folded = |i: usize| {
+            let mut families = Families::default();
+            for input in &multiclass[i] {
+                families.multiclass.get_mut().go_by(caps).add(input);
+            }
+            for input in &class_estimate[i] {
+                families.class_estimate.get_mut().go_by(caps).add(input);
+            }
+            families
+        };
+        let both = |left: &Families, right: &Families| {
+            let mut both = left.clone();
+            both.merge(right);
+            both
+        };
+        let [a, b, c] = [0, 1, 2].map(folded);
+        prop_assert_eq!(both(&a, &Families::default()), a.clone());
+        prop_assert_eq!(both(&Families::default(), &a), a.clone());
+        let all = both(&both(&a, &b), &c);
+        prop_assert_eq!(&both(&c, &both(&b, &a)), &all);
+        let restored = Families::restore(&all.state(), caps).unwrap();
+        prop_assert_eq!(&restored, &all);
+        // What is read back goes by the cap as what was folded.
+        let [a, b, c] = [a, b, c].map(|it| Families::restore(&it.state(), caps).unwrap());
+        prop_assert_eq!(&both(&c, &both(&b, &a)), &all);
+        let at_once = multiclass.iter().flatten().fold(Multiclass::default(), |mut all, input| {
+            all.go_by(caps).add(input);
+            all
+        });
+        prop_assert_eq!(all.multiclass.get().cloned().unwrap_or_default(), at_once);
+    }
+
+    #[test]
     fn registry_keeps_the_laws(
         serving in lists(serving()),
         labels in lists(labels()),
@@ -424,7 +465,7 @@ proptest! {
         prop_assert_eq!(both(&a, &b), both(&b, &a));
         let all = both(&both(&a, &b), &c);
         prop_assert_eq!(&all, &both(&a, &both(&b, &c)));
-        prop_assert_eq!(&Families::restore(&all.state()).unwrap(), &all);
+        prop_assert_eq!(&Families::restore(&all.state(), ClassCaps::DEFAULT).unwrap(), &all);
         prop_assert_eq!(all.state().len(), state_columns().count());
         let figures = |families: Families| format!("{:?}", families.figures(&CONTEXT));
         prop_assert_eq!(figures(both(&a, &b)), figures(both(&b, &a)));
@@ -435,16 +476,22 @@ proptest! {
 fn foreign_states_are_refused() {
     let mut values = Families::default().state();
     values.push(Value::Count(0));
-    assert_eq!(Families::restore(&values), Err(StateError::TooLong));
+    assert_eq!(Families::restore(&values, ClassCaps::DEFAULT), Err(StateError::TooLong));
     let mut values = Families::default().state();
     values.pop();
-    assert_eq!(Families::restore(&values), Err(StateError::TooShort));
+    assert_eq!(Families::restore(&values, ClassCaps::DEFAULT), Err(StateError::TooShort));
     let mut values = Families::default().state();
     values[1] = Value::Time(0);
-    assert_eq!(Families::restore(&values), Err(StateError::WrongKind("errors")));
+    assert_eq!(
+        Families::restore(&values, ClassCaps::DEFAULT),
+        Err(StateError::WrongKind("errors"))
+    );
     let mut values = Families::default().state();
     values[4] = Value::Cells(vec![(1, 0)]);
-    assert_eq!(Families::restore(&values), Err(StateError::Malformed("latency_us_cells")));
+    assert_eq!(
+        Families::restore(&values, ClassCaps::DEFAULT),
+        Err(StateError::Malformed("latency_us_cells"))
+    );
 }
 
 #[test]

@@ -6,14 +6,25 @@ use proptest::prelude::*;
 use tidegauge::engine::metrics::accumulator::{
     Accumulator, FigureContext, StateError, Undefined, Value,
 };
-use tidegauge::engine::metrics::confusion::{Confusion, MOST_CLASSES};
+use tidegauge::engine::metrics::class_estimate::{Chance, ClassEstimateInput, ClassesEstimated};
+use tidegauge::engine::metrics::confusion::Confusion;
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::multiclass::{CLASS_FIGURES, Multiclass, MulticlassInput};
-use tidegauge::engine::metrics::one_vs_rest::{MOST_SCORED_CLASSES, OneVsRest};
+use tidegauge::engine::metrics::one_vs_rest::OneVsRest;
 use tidegauge::engine::metrics::weights::{Mass, Weights};
+use tidegauge::engine::metrics::{Families, Optional};
 use tidegauge::engine::names::OTHER;
 use xxhash_rust::xxh3::xxh3_64;
 
 type Pair = (String, String);
+
+/// Caps, the default ones among them.
+fn caps() -> impl Strategy<Value = ClassCaps> {
+    let (counted, scored) = (ClassCaps::DEFAULT.counted, ClassCaps::DEFAULT.scored);
+    let small = (1..=5_usize, 0..=5_usize);
+    let small = small.prop_map(|(counted, scored)| ClassCaps { counted, scored });
+    prop_oneof![1 => Just(ClassCaps { counted, scored }), 2 => small]
+}
 
 /// Classes of which a cap of 256 holds not all.
 fn pairs() -> impl Strategy<Value = Vec<Pair>> {
@@ -35,8 +46,8 @@ fn weight(pair: &Pair) -> u64 {
 }
 
 /// Counts and weights by true and predicted class, `(other)` being the last of all names.
-fn naive(seen: &[Pair], left: &[Pair]) -> Vec<(Pair, Mass)> {
-    let kept = kept(seen.iter().flat_map(|(a, b)| [a, b]), MOST_CLASSES);
+fn naive(seen: &[Pair], left: &[Pair], cap: usize) -> Vec<(Pair, Mass)> {
+    let kept = kept(seen.iter().flat_map(|(a, b)| [a, b]), cap);
     let name = |name: &String| if kept.contains(name) { name.clone() } else { "~".to_owned() };
     let mut cells: BTreeMap<Pair, Vec<u64>> = BTreeMap::new();
     for pair in left {
@@ -58,8 +69,9 @@ fn shown(confusion: &Confusion) -> Vec<(Pair, Mass)> {
     cells.map(|(actual, predicted, n)| ((name(actual), name(predicted)), n)).collect()
 }
 
-fn confusion_of(pairs: &[Pair]) -> Confusion {
+fn confusion_of(pairs: &[Pair], cap: usize) -> Confusion {
     let mut confusion = Confusion::default();
+    confusion.go_by(cap);
     for pair in pairs {
         confusion.add(&pair.0, &pair.1, Some(weight(pair)));
     }
@@ -70,9 +82,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_capped_matrix_follows_from_what_was_seen(pairs in pairs(), taken in 0..600_usize) {
+    fn a_capped_matrix_follows_from_what_was_seen(
+        caps in caps(),
+        pairs in pairs(),
+        taken in 0..600_usize,
+    ) {
+        let cap = caps.counted;
+        let confusion_of = |pairs: &[Pair]| confusion_of(pairs, cap);
         let whole = confusion_of(&pairs);
-        prop_assert_eq!(shown(&whole), naive(&pairs, &pairs));
+        prop_assert!(whole.keeps_its_cap());
+        prop_assert_eq!(shown(&whole), naive(&pairs, &pairs, cap));
         let turned: Vec<_> = pairs.iter().rev().cloned().collect();
         prop_assert_eq!(&confusion_of(&turned), &whole);
         let (left, right) = pairs.split_at(taken.min(pairs.len()));
@@ -80,6 +99,11 @@ proptest! {
             let mut both = confusion_of(first);
             both.merge(&confusion_of(second));
             prop_assert_eq!(&both, &whole);
+            // One that has seen nothing learns the cap from what it is merged with.
+            let mut learned = Confusion::default();
+            learned.merge(&confusion_of(first));
+            learned.merge(&confusion_of(second));
+            prop_assert_eq!(&learned, &whole);
         }
         let [Value::Cells(counts), Value::Cells(weights)] = whole.to_values() else {
             panic!("cells")
@@ -90,11 +114,12 @@ proptest! {
         for pair in left {
             less.remove(&pair.0, &pair.1, Some(weight(pair)));
         }
-        prop_assert_eq!(shown(&less), naive(&pairs, right));
+        prop_assert_eq!(shown(&less), naive(&pairs, right, cap));
     }
 
     #[test]
     fn scores_of_capped_classes_follow_from_what_was_seen(
+        caps in caps(),
         scores in prop::collection::vec((0..60_u8, 0..4_u8, any::<bool>()), 0..300),
         at in 0..300_usize,
     ) {
@@ -104,6 +129,7 @@ proptest! {
             .collect();
         let of = |scores: &[(String, f64, bool)]| {
             let mut all = OneVsRest::default();
+            all.go_by(caps.scored);
             for (class, score, positive) in scores {
                 all.add(class, *score, *positive, 1);
             }
@@ -115,7 +141,7 @@ proptest! {
         both.merge(&of(left));
         prop_assert_eq!(&both, &whole);
         let names: BTreeSet<_> = scores.iter().map(|(class, ..)| class.clone()).collect();
-        let kept = kept(names.iter(), MOST_SCORED_CLASSES);
+        let kept = kept(names.iter(), caps.scored);
         let n = u64::try_from(scores.len()).unwrap();
         for class in &names {
             let own = scores.iter().filter(|(name, ..)| name == class);
@@ -138,7 +164,8 @@ proptest! {
 #[test]
 fn any_weight_of_scores_kept_out_can_be_counted() {
     let mut all = OneVsRest::default();
-    let classes: Vec<String> = (0..MOST_SCORED_CLASSES + 9).map(|i| format!("c{i}")).collect();
+    let classes: Vec<String> =
+        (0..ClassCaps::DEFAULT.scored + 9).map(|i| format!("c{i}")).collect();
     for class in &classes {
         all.add(class, 0.5, false, 1 << 62);
     }
@@ -155,7 +182,7 @@ fn any_weight_of_scores_kept_out_can_be_counted() {
 #[test]
 fn beyond_the_cap_figures_say_so_and_counts_stay_exact() {
     let mut family = Multiclass::default();
-    let classes: Vec<String> = (0..=MOST_CLASSES).map(|i| format!("c{i}")).collect();
+    let classes: Vec<String> = (0..=ClassCaps::DEFAULT.counted).map(|i| format!("c{i}")).collect();
     for class in &classes {
         let predicted = Some(class.as_str());
         let scores = [(class.as_str(), 1.0)];
@@ -210,4 +237,32 @@ fn a_state_in_another_form_is_refused() {
     assert_eq!(restore("classes", twice.clone()), malformed("confusion_cells"));
     assert_eq!(restore("scored_classes", twice), malformed("scored_classes"));
     assert_eq!(restore("classes", Value::Count(1)), StateError::WrongKind("classes"));
+}
+
+/// A row that another cap wrote is of another job: merged with the rows of this one it would give classes that no set of
+/// records explains.
+#[test]
+fn a_state_of_more_classes_than_the_cap_is_refused() {
+    let mut families = Families::default();
+    let scores = [("a", 0.5), ("b", 0.25), ("c", 0.25)];
+    let (predicted, actual, scores, weight) = (Some("a"), "b", &scores, None);
+    let chances = scores.map(|(class, score)| Chance { class, score, probability: score });
+    let of = ClassesEstimated { chances: &chances, predicted: "a" };
+    families.multiclass.get_mut().add(&MulticlassInput::Labelled {
+        predicted,
+        actual,
+        scores,
+        weight,
+    });
+    families.class_estimate.get_mut().add(&ClassEstimateInput::Inference(of));
+    let restore = |counted, scored| {
+        Families::restore(&families.state(), ClassCaps { counted, scored }).map(|_| ())
+    };
+    assert_eq!(restore(2, 3), Ok(()));
+    assert_eq!(restore(1, 3), Err(StateError::Malformed("classes")));
+    assert_eq!(restore(2, 2), Err(StateError::Malformed("scored_classes")));
+    let families = Families { multiclass: Optional::default(), ..families };
+    let caps = ClassCaps { counted: 1, scored: 2 };
+    let refused = Families::restore(&families.state(), caps);
+    assert_eq!(refused, Err(StateError::Malformed("class_estimate_classes")));
 }

@@ -13,7 +13,7 @@ use tidegauge::engine::event::Stream;
 
 use crate::drive::{self, Step};
 use crate::oracle::{
-    Body, Given, Held, Inference, Label, ModelRule, Partition, Record, Settings, Task,
+    Body, Given, Held, Inference, Label, ModelRule, OTHER, Partition, Record, Settings, Task,
 };
 use crate::shard;
 
@@ -59,9 +59,18 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
 pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     let limits = (0..=6_i64, 0..=12_i64, 0..=5_i64, select(vec![0, 3, 20, 600_000]));
     let caps = (1..=3_usize, 1..=3_usize, 1..=3_usize);
+    let class_caps = select(vec![[256, 32], [3, 2], [1, 0], [2, 3]]);
     let window = select(vec![1_i64, 5, 10]);
-    (window, limits, 1..=8_usize, caps, rules(), 0..8_u8, 0..3_u16).prop_map(
-        |(window, (lateness, more, max_future, max_gap), k, caps, models, kind, generation)| {
+    (window, limits, 1..=8_usize, (caps, class_caps), rules(), 0..8_u8, 0..3_u16).prop_map(
+        |(
+            window,
+            (lateness, more, max_future, max_gap),
+            k,
+            (caps, class_caps),
+            models,
+            kind,
+            generation,
+        )| {
             Settings {
                 window: window * UNIT,
                 lateness: lateness * UNIT,
@@ -71,6 +80,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
                 clock_stamps: k,
                 caps: [caps.0, caps.1, caps.2],
                 most_features: 3,
+                class_caps,
                 models,
                 grains: vec![20 * UNIT, 60 * UNIT],
                 has_labels: kind != 0,
@@ -143,7 +153,9 @@ fn inference() -> impl Strategy<Value = Inference> {
     let segments = (proptest::option::of(0..4_u8), proptest::option::of(0..3_u8));
     // The event's seconds before the log's; the log's are added later.
     let before = prop_oneof![4 => 0..=4_i64, 1 => -7..=12_i64];
-    let features = proptest::collection::btree_map(select(vec!["a", "b", "c", "d"]), held(), 0..4);
+    // One has the name of those that the cap leaves out.
+    let names = select(vec!["a", "b", "c", "d", OTHER]);
+    let features = proptest::collection::btree_map(names, held(), 0..4);
     (identity, before, said, segments, features).prop_map(
         |(
             (id, model, version),

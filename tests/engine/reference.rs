@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegauge::engine::event::{Feature, FeatureValue};
 use tidegauge::engine::metrics::accumulator::{Accumulator as _, FigureContext, Undefined, Value};
 use tidegauge::engine::metrics::binary::BinaryInput;
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::drift::method::{Method, Options};
 use tidegauge::engine::metrics::drift::verdict::{Kind, Measured, judge};
 use tidegauge::engine::metrics::drift::{CurrentCounts, drift};
@@ -128,7 +129,7 @@ fn folded(all: &[Said], profile: &Profile) -> Families {
                 distinct: &[],
             });
         }
-        merged.merge(&Families::restore(&families.state()).unwrap());
+        merged.merge(&Families::restore(&families.state(), ClassCaps::DEFAULT).unwrap());
     }
     merged
 }

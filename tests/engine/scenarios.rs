@@ -95,6 +95,7 @@ fn parse(text: &str) -> Scenario<'_> {
             clock_stamps: 1,
             caps: [1000; 3],
             most_features: 1000,
+            class_caps: [256, 32],
             models: Vec::new(),
             grains: Vec::new(),
             has_labels: true,

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tidegauge::engine::ModelSettings;
 use tidegauge::engine::event::Target;
 use tidegauge::engine::metrics::accumulator::{Accumulator as _, FigureContext, Undefined, Value};
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::drift::method::{Method, Options};
 use tidegauge::engine::metrics::drift::verdict::{Judged, Kind, Measured, Verdict, judge};
 use tidegauge::engine::metrics::drift::{CurrentCounts, Measure, drift};
@@ -208,7 +209,7 @@ fn what_is_not_there_has_a_reason() {
     let values = families.state();
     let [.., predictions, labels] = &values[..] else { panic!("a state has columns") };
     assert_eq!([predictions, labels], [&Value::Cells(Vec::new()), &Value::Cells(Vec::new())]);
-    let restored = Families::restore(&values).unwrap();
+    let restored = Families::restore(&values, ClassCaps::DEFAULT).unwrap();
     for row in rows(&restored, &both) {
         assert_eq!(text(&row, "verdict"), "insufficient_data");
         let missing_label = text(&row, "kind") == "label" && text(&row, "method") == "missing_rate";

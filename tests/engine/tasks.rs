@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value as Json};
 use tidegauge::engine::metrics::accumulator::{Accumulator, FigureContext, Undefined, Value};
 use tidegauge::engine::metrics::calibration::CalibrationInput;
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::multiclass::MulticlassInput;
 use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::{Families, MetricTable};
@@ -31,7 +32,7 @@ fn folded<T>(records: impl IntoIterator<Item = T>, fold: impl Fn(&mut Families, 
     }
     let mut all = Families::default();
     for part in parts {
-        all.merge(&Families::restore(&part.state()).unwrap());
+        all.merge(&Families::restore(&part.state(), ClassCaps::DEFAULT).unwrap());
     }
     all
 }

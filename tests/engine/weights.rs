@@ -1,6 +1,7 @@
 //! Weighted figures against `weights.json`, written by `weights.py` with scikit-learn's `sample_weight`, and against
 //! records that come as often as they weigh.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
@@ -9,6 +10,7 @@ use serde_json::Value as Json;
 use tidegauge::engine::metrics::accumulator::{Accumulator, FigureContext, Undefined, Value};
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
 use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
+use tidegauge::engine::metrics::histogram::score_cell;
 use tidegauge::engine::metrics::multiclass::{Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 
@@ -169,13 +171,84 @@ fn check_repeated<A: Accumulator + Debug>(
         match (left, right) {
             (Value::Figure(Ok(left)), Value::Figure(Ok(right))) => {
                 if column.name == "average_precision_min" {
-                    // It takes positives one by one: the smaller the steps, the lower.
-                    assert!(left <= right + 1e-12, "{left} {right}");
-                } else {
-                    assert!(is_near(left, right), "{}: {left} {right}", column.name);
+                    // It takes positives one by one, so their sizes count: the test of the bracket holds it.
+                    continue;
                 }
+                assert!(is_near(left, right), "{}: {left} {right}", column.name);
             }
             (left, right) => assert_eq!(left, right, "{}", column.name),
+        }
+    }
+}
+
+/// Average precision of weighted scores, equal ones together, from the highest down.
+fn weighted_precision(all: &[(f64, bool, u64)]) -> f64 {
+    let real = |weight: u64| f64::from(u32::try_from(weight).unwrap());
+    let mut thresholds: Vec<f64> = all.iter().map(|it| it.0).collect();
+    thresholds.sort_by(f64::total_cmp);
+    thresholds.dedup();
+    let sum = |is: &dyn Fn(&(f64, bool, u64)) -> bool| -> f64 {
+        all.iter().filter(|it| is(it)).map(|it| real(it.2)).sum()
+    };
+    let of = |threshold: &f64| {
+        let own = sum(&|it| it.0.total_cmp(threshold).is_eq() && it.1);
+        let hits = sum(&|it| it.0 >= *threshold && it.1);
+        if own > 0.0 { own * hits / sum(&|it| it.0 >= *threshold) } else { 0.0 }
+    };
+    thresholds.iter().map(of).sum::<f64>() / sum(&|it| it.1)
+}
+
+/// The bracket of the average precision of these records with weights in units of 2^-20, or as plain ones.
+fn bracket(all: &[(f64, bool, u64)], is_weighted: bool) -> [Value; 2] {
+    let mut family = Binary::default();
+    for &(score, positive, weight) in all {
+        family.add(&BinaryInput::Labelled {
+            decision: Some(score >= 0.5),
+            off_threshold: false,
+            score: Some(score),
+            positive,
+            thresholds: &[],
+            weight: is_weighted.then_some(weight),
+        });
+    }
+    let context = FigureContext { weighted: is_weighted, ..WEIGHTED };
+    ["average_precision_min", "average_precision_max"]
+        .map(|name| figure_of(&family, &context, name))
+}
+
+proptest! {
+    /// Scores that differ within cells of the lattice, in few cells.
+    #[test]
+    fn the_bracket_of_average_precision_holds_whatever_records_weigh(
+        all in prop::collection::vec(
+            (prop::sample::select(vec![0.2, 0.5, 0.7]), 0..40_u32, any::<bool>(), 1..5_u64),
+            2..60,
+        ),
+        unit in prop::sample::select(vec![1_u64, 7, 1 << 20, 3 << 19]),
+    ) {
+        let fine = |(score, at, positive, weight): &(f64, u32, bool, u64)| {
+            (score + f64::from(*at) * 1e-7, *positive, *weight)
+        };
+        let all: Vec<_> = all.iter().map(fine).collect();
+        let cells: BTreeSet<u16> = all.iter().map(|it| score_cell(it.0)).collect();
+        prop_assert!(cells.len() <= 4, "0.5 is an edge");
+        let weighed: Vec<_> = all.iter().map(|&(score, is, w)| (score, is, w * unit)).collect();
+        let raw = weighted_precision(&all);
+        match bracket(&weighed, true) {
+            [Value::Figure(Ok(least)), Value::Figure(Ok(greatest))] => {
+                prop_assert!(least <= raw + 1e-12 && raw <= greatest + 1e-12, "{} {} {}", least, raw, greatest);
+            }
+            other => prop_assert!(all.iter().all(|it| it.1 == all[0].1), "{:?}", other),
+        }
+        // Records of one weight, whatever it is, are as good as plain ones.
+        let equal: Vec<_> = all.iter().map(|&(score, is, _)| (score, is, unit)).collect();
+        for (weighed, plain) in bracket(&equal, true).into_iter().zip(bracket(&equal, false)) {
+            match (weighed, plain) {
+                (Value::Figure(Ok(weighed)), Value::Figure(Ok(plain))) => {
+                    prop_assert!(is_near(weighed, plain), "{} {}", weighed, plain);
+                }
+                (weighed, plain) => prop_assert_eq!(weighed, plain),
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ fn settings() -> Settings {
         clock_stamps: 8,
         caps: [256, 64, 256],
         most_features: 256,
+        class_caps: [256, 32],
         models: vec![ModelRule {
             pattern: "car-loan".to_owned(),
             task: Some(Task::Binary),

@@ -376,8 +376,10 @@ fn options(settings: &Settings) -> String {
     writeln!(text, "max_gap = \"{}ms\"", settings.max_gap).expect("memory");
     writeln!(text, "clock_stamps = {}\n", settings.clock_stamps).expect("memory");
     let [models, versions, segments] = settings.caps;
-    writeln!(text, "[caps]\nmodels = {models}\nversions = {versions}\nsegments = {segments}\n")
+    writeln!(text, "[caps]\nmodels = {models}\nversions = {versions}\nsegments = {segments}")
         .expect("memory");
+    let [counted, scored] = settings.class_caps;
+    writeln!(text, "max_classes = {counted}\nauroc_classes = {scored}\n").expect("memory");
     for rule in &settings.models {
         writeln!(text, "[models.\"{}\"]", rule.pattern).expect("memory");
         if let Some(task) = rule.task {

@@ -24,6 +24,8 @@ pub struct Settings {
     pub caps: [usize; 3],
     /// Distinct features of one key in one window and partition.
     pub most_features: usize,
+    /// Classes of one key that are counted by name, and those whose scores are kept.
+    pub class_caps: [usize; 2],
     pub models: Vec<ModelRule>,
     /// Coarser windows, beside the base window.
     pub grains: Vec<i64>,
@@ -302,6 +304,8 @@ pub struct Walk {
     pub number: Option<f64>,
     /// The winner's value as a class.
     pub class: Option<String>,
+    /// That of every label that was the winner.
+    pub winners: Vec<String>,
 }
 
 /// The whole computation.

@@ -45,6 +45,7 @@ pub fn settings() -> Settings {
         clock_stamps: 8,
         caps: [256, 64, 256],
         most_features: 256,
+        class_caps: [256, 32],
         models: vec![fraud, rest],
         grains: vec![60 * MINUTE_MS, 24 * 60 * MINUTE_MS],
         has_labels: true,

@@ -40,6 +40,8 @@ pub fn settings(settings: &oracle::Settings) -> ShardSettings {
             versions: settings.caps[1],
             segments: settings.caps[2],
             features: settings.most_features,
+            max_classes: settings.class_caps[0],
+            auroc_classes: settings.class_caps[1],
         },
         // So that short logs are gathered too.
         gather_after: 3,

@@ -30,7 +30,7 @@ use crate::source::kafka::client_config;
 use crate::telemetry::{LogFormat, set_up_log};
 use crate::traffic::encode::Encoding;
 use crate::traffic::produce::{Sender, Until};
-use crate::traffic::{Shares, Traffic, TrafficSettings};
+use crate::traffic::{Shape, Shares, Traffic, TrafficSettings};
 use compare::{Compared, compare, records_done};
 use database::Database;
 use screen::Screen;
@@ -356,6 +356,7 @@ fn traffic_settings(args: &Args) -> TrafficSettings {
         label_wait_ms: LABEL_WAIT.0,
         falls_after_ms: FALLS_AFTER.0,
         shares: Shares::USUAL,
+        shape: Shape::USUAL,
     }
 }
 

@@ -292,7 +292,14 @@ impl Binary {
             }
             cells
         };
-        Ranking::new(&cells(places::POSITIVES), &cells(places::NEGATIVES))
+        let records: Vec<(u16, u64)> = self.scored_positives.iter().collect();
+        let steps = |cell: u16, units: u64| {
+            let found = records.binary_search_by_key(&cell, |(cell, _)| *cell).ok();
+            let records = found.map_or(0, |at| records[at].1);
+            let is_equal = self.weights.are_equal(score_place(cell, true), records);
+            if is_equal { records } else { units }
+        };
+        Ranking::of_steps(&cells(places::POSITIVES), &cells(places::NEGATIVES), steps)
     }
 
     /// Columns `n_scored` to `brier_upper`.
@@ -487,14 +494,14 @@ impl Accumulator for Binary {
         cells("score_cells", "Inferences by cell of the score lattice."),
         cells("score_positive_cells", "Positive labels by cell of the score lattice."),
         cells("score_negative_cells", "Negative labels by cell of the score lattice."),
-        sum("brier_sum", "Exact sum of (score - label)^2."),
-        sum("brier_square_sum", "Exact sum of the squares of (score - label)^2."),
-        sum("log_loss_sum", "Exact sum of log losses."),
-        sum("log_loss_square_sum", "Exact sum of the squares of log losses."),
+        sum("brier_sum", "Exact sum of (score - label)^2, each times its units of weight."),
+        sum("brier_square_sum", "Exact sum of the squares of (score - label)^2, likewise."),
+        sum("log_loss_sum", "Exact sum of log losses, each times its units of weight."),
+        sum("log_loss_square_sum", "Exact sum of the squares of log losses, likewise."),
         count("log_loss_clipped", "Labelled scores whose log loss was held to 2^-52."),
         cells(
             "binary_weight_cells",
-            "Label weights, where the model uses them, by what they count.",
+            "Sums of label weights in units of 2^-20, and of their squares, by what they count. Where weights are ignored it is empty, and a record has one unit.",
         ),
     ];
 

@@ -188,10 +188,22 @@ impl Accumulator for Calibration {
     const STATE: &'static [Column] = &[
         cells("calibration_cells", "Labelled scores by bin of tenths."),
         cells("calibration_positive_cells", "Positive labels by bin of tenths."),
-        sums("calibration_score_sums", "Exact sums of the scores by bin of tenths."),
-        sum("calibration_variance_sum", "Exact sum of weight^2 score (1 - score)."),
-        sum("calibration_brier_sum", "Exact sum of (score - label)^2."),
-        cells("calibration_weight_cells", "Label weights, where the model uses them, by bin."),
+        sums(
+            "calibration_score_sums",
+            "Exact sums by bin of tenths of the scores, each times its units of weight.",
+        ),
+        sum(
+            "calibration_variance_sum",
+            "Exact sum of score (1 - score), each times the square of its units of weight.",
+        ),
+        sum(
+            "calibration_brier_sum",
+            "Exact sum of (score - label)^2, each times its units of weight.",
+        ),
+        cells(
+            "calibration_weight_cells",
+            "Sums of label weights in units of 2^-20, and of their squares, by bin: all, positive. Where weights are ignored it is empty, and a record has one unit.",
+        ),
     ];
 
     const FIGURES: &'static [Column] = &[

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefined, Value};
-use super::dictionary::Kept;
+use super::dictionary::{ClassCap, ClassCaps, Kept};
 use super::estimate::{Estimate, ExpectedRanking, band, units};
 use super::exact_sum::ExactSum;
 use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::interval::{Figure, cells, names, number, put, put_with_limits, ratio, sums};
-use super::one_vs_rest::{CLASSES, MOST_SCORED_CLASSES, by_class};
+use super::one_vs_rest::{MOST_SCORED_CLASSES, by_class};
 use super::ranking::Ranking;
 use super::reference::Calibrator;
 use super::stored::Stored;
@@ -180,6 +180,7 @@ pub struct ClassEstimate {
     labelled: Decisions,
     /// Labelled inferences that were decided right.
     right: u64,
+    cap: ClassCap<{ ClassCaps::DEFAULT.scored }>,
     classes: Kept<Scores>,
     /// Scores of classes that the cap keeps out.
     kept_out: u64,
@@ -209,12 +210,24 @@ impl Sign {
 }
 
 impl ClassEstimate {
+    /// Keeps so many classes from now on: said before the first record.
+    pub fn go_by(&mut self, caps: ClassCaps) -> &mut Self {
+        self.cap.set(caps.scored);
+        self
+    }
+
+    /// An error where it holds more classes than it may.
+    pub fn check_caps(&self) -> Result<(), StateError> {
+        let keeps = self.classes.len() <= self.cap.classes();
+        if keeps { Ok(()) } else { Err(StateError::Malformed("class_estimate_classes")) }
+    }
+
     /// Adds or takes back the score of one class; `positive` of a labelled inference says that it is the true one.
     fn fold(&mut self, chance: &Chance<'_>, positive: Option<bool>, sign: Sign) {
-        let Self { classes, kept_out, .. } = self;
+        let Self { cap, classes, kept_out, .. } = self;
         let mut fallen = 0;
         let (cell, units) = (score_cell(chance.score), units(chance.probability));
-        match classes.at(&CLASSES, chance.class, |scores| fallen = scores.total()) {
+        match classes.at(&cap.cap(), chance.class, |scores| fallen = scores.total()) {
             None => sign.count(kept_out, 1),
             Some(scores) => match positive {
                 None => {
@@ -255,7 +268,7 @@ impl ClassEstimate {
     fn mean(&self, area: impl FnMut(&Scores) -> Option<f64>) -> Figure {
         let areas: Vec<f64> =
             self.classes.iter().map(|(_, scores)| scores).filter_map(area).collect();
-        match u32::try_from(areas.len()).expect("at most 32 classes") {
+        match u32::try_from(areas.len()).expect("at most 1000 classes") {
             _ if self.kept_out > 0 => Err(Undefined::Capped),
             0 => Err(Undefined::OneClass),
             count => Ok(areas.iter().sum::<f64>() / f64::from(count)),
@@ -334,9 +347,11 @@ impl Accumulator for ClassEstimate {
         self.labelled.merge(&other.labelled);
         self.right += other.right;
         self.kept_out += other.kept_out;
+        self.cap.merge(other.cap);
+        let cap = self.cap.cap();
         for (class, from) in other.classes.iter() {
             let mut fallen = 0;
-            match self.classes.at(&CLASSES, &**class, |scores| fallen = scores.total()) {
+            match self.classes.at(&cap, &**class, |scores| fallen = scores.total()) {
                 Some(scores) => {
                     scores.n.merge(&from.n);
                     scores.probability.merge(&from.probability);
@@ -395,6 +410,7 @@ impl Accumulator for ClassEstimate {
             all: Decisions { n, probability: all_p, variance: all_v },
             labelled: Decisions { n: labelled, probability: labelled_p, variance: labelled_v },
             right,
+            cap: ClassCap::default(),
             classes: classes.ok_or(StateError::Malformed("class_estimate_classes"))?,
             kept_out,
         })

@@ -6,12 +6,11 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::accumulator::Value;
-use super::dictionary::{Cap, Kept};
+use super::dictionary::{ClassCap, ClassCaps, Kept};
 use super::weights::{Mass, Weight, Weights};
 
-/// Classes that have counts of their own, predicted and true together; the rest counts as `(other)`.
-pub const MOST_CLASSES: usize = 256;
-static CLASSES: Cap = Cap::of(MOST_CLASSES);
+/// Classes that may at most have counts of their own: beyond it nobody reads the matrix, and their numbers fit 16 bits.
+pub const MOST_CLASSES: usize = 10_000;
 
 /// The number of `(other)`; kept classes have numbers from 1, in the order in which they came.
 const OTHER: u16 = 0;
@@ -19,6 +18,7 @@ const OTHER: u16 = 0;
 /// Counts by true and predicted class. Equal when classes and counts are, whatever the classes' numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Confusion {
+    cap: ClassCap<{ ClassCaps::DEFAULT.counted }>,
     classes: Kept<u16>,
     /// By the numbers of the true and the predicted class; no count of 0.
     counts: HashMap<(u16, u16), u64, FixedState>,
@@ -54,6 +54,16 @@ pub struct ClassCounts {
 pub type Cell = (Option<Arc<str>>, Option<Arc<str>>, Mass);
 
 impl Confusion {
+    /// Keeps so many classes from now on: said before the first is counted.
+    pub fn go_by(&mut self, classes: usize) {
+        self.cap.set(classes);
+    }
+
+    /// Whether it holds no more classes than it may.
+    pub fn keeps_its_cap(&self) -> bool {
+        self.classes.len() <= self.cap.classes()
+    }
+
     /// Counts one record.
     pub fn add(&mut self, actual: &str, predicted: &str, weight: Weight) {
         let cell = self.cell(actual, predicted);
@@ -83,7 +93,7 @@ impl Confusion {
     fn number(&mut self, class: &str) -> u16 {
         let next = u16::try_from(self.classes.len() + 1).expect("the cap is far below 2^16");
         let mut fallen = None;
-        let number = self.classes.at(&CLASSES, class, |number| fallen = Some(number));
+        let number = self.classes.at(&self.cap.cap(), class, |number| fallen = Some(number));
         let Some(number) = number else { return OTHER };
         if *number == OTHER {
             *number = fallen.unwrap_or(next);
@@ -112,6 +122,7 @@ impl Confusion {
 
     /// Counts all that `from` has counted.
     pub fn merge(&mut self, from: &Self) {
+        self.cap.merge(from.cap);
         for (class, _) in from.classes.iter() {
             self.number(class);
         }
@@ -196,7 +207,7 @@ impl Confusion {
     /// `(other)`.
     fn places(&self) -> Vec<u64> {
         let size = self.classes.len();
-        let as_u64 = |at: usize| u64::try_from(at).expect("at most 256");
+        let as_u64 = |at: usize| u64::try_from(at).expect("at most 10,000");
         let mut places = vec![as_u64(size); size + 1];
         for (place, (_, &number)) in self.classes.iter().enumerate() {
             places[usize::from(number)] = as_u64(place);
@@ -208,7 +219,7 @@ impl Confusion {
     /// the n [`names`](Self::names), that of `(other)` being n.
     pub fn to_values(&self) -> [Value; 2] {
         let places = self.places();
-        let size = u64::try_from(places.len()).expect("at most 257");
+        let size = u64::try_from(places.len()).expect("at most 10,001");
         let index = |actual: u16, predicted: u16| {
             places[usize::from(actual)] * size + places[usize::from(predicted)]
         };
@@ -219,7 +230,7 @@ impl Confusion {
         let mut weights = self.weights.clone();
         weights.map_places(|at| {
             let (actual, predicted) = numbers(at);
-            u32::try_from(index(actual, predicted)).expect("less than 2^17")
+            u32::try_from(index(actual, predicted)).expect("less than 2^27")
         });
         [Value::Cells(pairs), weights.to_value()]
     }
@@ -238,7 +249,7 @@ impl Confusion {
             return None;
         }
         let number = |place: u64| {
-            u16::try_from(if place == size { 0 } else { place + 1 }).expect("at most 256")
+            u16::try_from(if place == size { 0 } else { place + 1 }).expect("at most 10,000")
         };
         let cell = |at: u64| (number(at / (size + 1)), number(at % (size + 1)));
         let counts = pairs.iter().map(|&(at, count)| (cell(at), count)).collect();
@@ -247,8 +258,13 @@ impl Confusion {
             let (actual, predicted) = cell(u64::from(at));
             place(actual, predicted)
         });
-        let number = |at: usize| u16::try_from(at + 1).expect("at most 256");
-        Some(Self { classes: Kept::restore(names, number)?, counts, weights })
+        let number = |at: usize| u16::try_from(at + 1).expect("at most 10,000");
+        Some(Self {
+            cap: ClassCap::default(),
+            classes: Kept::restore(names, number)?,
+            counts,
+            weights,
+        })
     }
 
     /// Memory beyond `size_of::<Self>()`, in bytes.

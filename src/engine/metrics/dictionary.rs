@@ -15,6 +15,55 @@ pub struct Cap {
     declared: Vec<Ranked>,
 }
 
+/// How many classes one state keeps; the rest counts as `(other)`. All states of one job go by the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassCaps {
+    /// Classes that have counts of their own, predicted and true together; 1 to
+    /// [`MOST_CLASSES`](super::confusion::MOST_CLASSES).
+    pub counted: usize,
+    /// Classes whose scores are kept; at most [`MOST_SCORED_CLASSES`](super::one_vs_rest::MOST_SCORED_CLASSES).
+    pub scored: usize,
+}
+
+impl ClassCaps {
+    /// Where nothing else is configured.
+    pub const DEFAULT: Self = Self { counted: 256, scored: 32 };
+}
+
+/// The cap on classes that a state goes by, `DEFAULT` where none was set. It is no part of what the state holds, so
+/// states are equal whatever it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClassCap<const DEFAULT: usize>(Option<usize>);
+
+impl<const DEFAULT: usize> ClassCap<DEFAULT> {
+    /// Goes by this cap from now on, which must be the first one or the same as before.
+    pub(super) fn set(&mut self, classes: usize) {
+        debug_assert!(self.0.is_none_or(|own| own == classes), "a job has one cap");
+        self.0 = Some(classes);
+    }
+
+    /// That of a state that is merged with this one.
+    pub(super) fn merge(&mut self, other: Self) {
+        if let Some(classes) = other.0 {
+            self.set(classes);
+        }
+    }
+
+    pub(super) fn cap(self) -> Cap {
+        Cap::of(self.classes())
+    }
+
+    pub(super) fn classes(self) -> usize {
+        self.0.unwrap_or(DEFAULT)
+    }
+}
+
+impl<const DEFAULT: usize> PartialEq for ClassCap<DEFAULT> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// A name and what it is sorted by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ranked {

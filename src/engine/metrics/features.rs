@@ -102,10 +102,10 @@ impl Features {
         }
         let profile = |name| input.reference.and_then(|reference| reference.features.get(name));
         if self.all.len() >= input.most {
-            // The numbers of several features are no numbers of one.
             return self.place_of_name(&OTHER.into(), || FeatureState::of(profile(OTHER), false));
         }
-        let is_distinct = input.distinct.iter().any(|glob| fits(glob, name));
+        // The numbers of several features are no numbers of one, not even where one of them is called `(other)`.
+        let is_distinct = **name != *OTHER && input.distinct.iter().any(|glob| fits(glob, name));
         let place = self.place_of_name(name, || FeatureState::of(profile(name), is_distinct));
         self.known.push((id, place));
         place

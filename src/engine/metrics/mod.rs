@@ -33,6 +33,7 @@ use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
 use class_estimate::ClassEstimate;
+use dictionary::ClassCaps;
 use drift::table::Compared;
 use estimate::Estimate;
 use features::Features;
@@ -153,10 +154,11 @@ impl Families {
         values
     }
 
-    /// Reads what [`state`](Self::state) gave.
-    pub fn restore(values: &[Value]) -> Result<Self, StateError> {
+    /// Reads what [`state`](Self::state) gave of a state with these caps. One that holds more is of another job, and
+    /// refused.
+    pub fn restore(values: &[Value], caps: ClassCaps) -> Result<Self, StateError> {
         let mut values = values.iter().cloned();
-        let restored = Self {
+        let mut restored = Self {
             serving: Serving::restore(&mut values)?,
             labels: Labels::restore(&mut values)?,
             binary: Optional::restore(&mut values)?,
@@ -170,6 +172,12 @@ impl Families {
         };
         if values.next().is_some() {
             return Err(StateError::TooLong);
+        }
+        if let Some(multiclass) = &mut restored.multiclass.0 {
+            multiclass.go_by(caps).check_caps()?;
+        }
+        if let Some(estimate) = &mut restored.class_estimate.0 {
+            estimate.go_by(caps).check_caps()?;
         }
         Ok(restored)
     }
@@ -214,6 +222,7 @@ impl Families {
             let cells = multiclass.confusion_rows(context).into_iter();
             rows.extend(cells.map(|row| (MetricTable::Confusion, row)));
         }
+        // A key has one row: that of binary records, should there be records of both kinds.
         if let Some(estimate) = self.estimate.get() {
             rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
         } else if let Some(estimate) = self.class_estimate.get() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::accumulator::{Accumulator, Column, FigureContext, Kind, StateError, Undefined, Value};
 use super::binary::{log_loss, loss_mean};
 use super::confusion::{ClassCounts, Confusion};
+use super::dictionary::ClassCaps;
 use super::exact_sum::ExactSum;
 use super::interval::{
     Figure, cells, count, f1_limits, figure, mean, normal, number, plain, put, put_with_limits,
@@ -85,6 +86,24 @@ impl Losses {
 }
 
 impl Multiclass {
+    /// Keeps so many classes from now on: said before the first record.
+    pub fn go_by(&mut self, caps: ClassCaps) -> &mut Self {
+        self.confusion.go_by(caps.counted);
+        self.one_vs_rest.go_by(caps.scored);
+        self
+    }
+
+    /// An error where it holds more classes than it may.
+    pub fn check_caps(&self) -> Result<(), StateError> {
+        if !self.confusion.keeps_its_cap() {
+            return Err(StateError::Malformed("classes"));
+        }
+        if !self.one_vs_rest.keeps_its_cap() {
+            return Err(StateError::Malformed("scored_classes"));
+        }
+        Ok(())
+    }
+
     /// Accepted inferences of a multiclass model.
     pub fn inferences(&self) -> u64 {
         self.inferences
@@ -375,10 +394,16 @@ impl Accumulator for Multiclass {
             "Labelled inferences by place of true and predicted class; the place behind the last is (other).",
         ),
         count("multiclass_scored", "Labelled inferences with scores by class."),
-        sum("class_log_loss_sum", "Exact sum of log losses of the true class."),
-        sum("class_log_loss_square_sum", "Exact sum of the squares of these log losses."),
+        sum(
+            "class_log_loss_sum",
+            "Exact sum of log losses of the true class, each times its units of weight.",
+        ),
+        sum("class_log_loss_square_sum", "Exact sum of the squares of these log losses, likewise."),
         count("class_log_loss_clipped", "Labelled inferences whose log loss was held to 2^-52."),
-        sum("class_brier_sum", "Exact sum of (score - truth)^2 over inferences and classes."),
+        sum(
+            "class_brier_sum",
+            "Exact sum of (score - truth)^2 over inferences and classes, each times its units of weight.",
+        ),
         count("top_2_hits", "Labelled inferences whose true class has rank 2 or better."),
         count("top_3_hits", "Labelled inferences whose true class has rank 3 or better."),
         count("top_5_hits", "Labelled inferences whose true class has rank 5 or better."),
@@ -387,17 +412,23 @@ impl Accumulator for Multiclass {
             kind: Kind::Names,
             comment: "Classes whose scores are kept, in a fixed order.",
         },
-        cells("class_positive_cells", "Scores of true classes, by class and score cell."),
-        cells("class_negative_cells", "Scores of other classes, by class and score cell."),
-        count("scores_kept_out", "Scores of classes beyond the cap."),
+        cells(
+            "class_positive_cells",
+            "Units of weight of the scores of true classes, by class and score cell.",
+        ),
+        cells(
+            "class_negative_cells",
+            "Units of weight of the scores of other classes, by class and score cell.",
+        ),
+        count(
+            "scores_kept_out",
+            "Units of weight of the scores of classes beyond the cap, modulo 2^64.",
+        ),
         cells(
             "confusion_weight_cells",
-            "Label weights, where the model uses them, by true and predicted class.",
+            "Sums of label weights in units of 2^-20, and of their squares, by true and predicted class. Where weights are ignored it is empty, and a record has one unit.",
         ),
-        cells(
-            "multiclass_weight_cells",
-            "Label weights, where the model uses them, by other count.",
-        ),
+        cells("multiclass_weight_cells", "The same by other count."),
     ];
 
     const FIGURES: &'static [Column] = &[

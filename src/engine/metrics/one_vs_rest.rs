@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use super::accumulator::{Undefined, Value};
-use super::dictionary::{Cap, Kept};
+use super::dictionary::{ClassCap, ClassCaps, Kept};
 use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::ranking::Ranking;
 
-/// Classes whose scores are kept.
-pub const MOST_SCORED_CLASSES: usize = 32;
-pub(super) static CLASSES: Cap = Cap::of(MOST_SCORED_CLASSES);
+/// Classes whose scores may at most be kept: each can take 300 kB in each key.
+pub const MOST_SCORED_CLASSES: usize = 1000;
 
 /// The scores that one class was given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +33,7 @@ impl Scored {
 /// Scores by class.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OneVsRest {
+    cap: ClassCap<{ ClassCaps::DEFAULT.scored }>,
     classes: Kept<Scored>,
     /// Scores of classes that the cap keeps out. Counted modulo 2^64, since thousands of them may come with one record of
     /// great weight: all that is asked is whether there are any.
@@ -41,11 +41,21 @@ pub struct OneVsRest {
 }
 
 impl OneVsRest {
+    /// Keeps the scores of so many classes from now on: said before the first is added.
+    pub fn go_by(&mut self, classes: usize) {
+        self.cap.set(classes);
+    }
+
+    /// Whether it holds the scores of no more classes than it may.
+    pub fn keeps_its_cap(&self) -> bool {
+        self.classes.len() <= self.cap.classes()
+    }
+
     /// Adds the score that so many equal labelled records give a class; `positive` says that it is the true one.
     pub fn add(&mut self, class: &str, score: f64, positive: bool, times: u64) {
-        let Self { classes, other } = self;
+        let Self { cap, classes, other } = self;
         let mut fallen = 0;
-        match classes.at(&CLASSES, class, |scored| fallen = scored.total()) {
+        match classes.at(&cap.cap(), class, |scored| fallen = scored.total()) {
             Some(scored) => scored.of(positive).add_count(score_cell(score), times),
             None => *other = other.wrapping_add(times),
         }
@@ -54,8 +64,8 @@ impl OneVsRest {
 
     /// Takes back what was added. The class stays known.
     pub fn remove(&mut self, class: &str, score: f64, positive: bool, times: u64) {
-        let Self { classes, other } = self;
-        match classes.at(&CLASSES, class, |_| unreachable!("what is taken back was added")) {
+        let Self { cap, classes, other } = self;
+        match classes.at(&cap.cap(), class, |_| unreachable!("what is taken back was added")) {
             Some(scored) => scored.of(positive).remove_count(score_cell(score), times),
             None => *other = other.wrapping_sub(times),
         }
@@ -63,11 +73,13 @@ impl OneVsRest {
 
     /// Adds all of `from`.
     pub fn merge(&mut self, from: &Self) {
-        let Self { classes, other } = self;
+        self.cap.merge(from.cap);
+        let Self { cap, classes, other } = self;
+        let cap = cap.cap();
         *other = other.wrapping_add(from.other);
         for (class, scores) in from.classes.iter() {
             let mut fallen = 0;
-            match classes.at(&CLASSES, &**class, |scored| fallen = scored.total()) {
+            match classes.at(&cap, &**class, |scored| fallen = scored.total()) {
                 Some(scored) => {
                     scored.positives.merge(&scores.positives);
                     scored.negatives.merge(&scores.negatives);
@@ -95,7 +107,7 @@ impl OneVsRest {
     pub fn macro_auroc(&self, n: u64) -> (Result<f64, Undefined>, u64) {
         let areas: Vec<_> =
             self.classes.iter().filter_map(|(_, scored)| ranking(scored, n).auroc().ok()).collect();
-        let count = u32::try_from(areas.len()).expect("at most 32 classes");
+        let count = u32::try_from(areas.len()).expect("at most 1000 classes");
         let figure = match count {
             _ if n == 0 => Err(Undefined::NoScores),
             _ if self.other > 0 => Err(Undefined::Capped),
@@ -139,7 +151,7 @@ impl OneVsRest {
             positives: positives.next().unwrap_or_default(),
             negatives: negatives.next().unwrap_or_default(),
         };
-        Some(Self { classes: Kept::restore(names, scored)?, other })
+        Some(Self { cap: ClassCap::default(), classes: Kept::restore(names, scored)?, other })
     }
 
     /// Memory beyond `size_of::<Self>()`, in bytes.

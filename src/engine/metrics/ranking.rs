@@ -9,6 +9,8 @@ use super::interval::{Figure, number, wide_number};
 struct Cell {
     positives: u64,
     negatives: u64,
+    /// Equal parts in which the positives come one after the other, when the least average precision is asked for.
+    steps: u64,
 }
 
 /// Labelled scores by cell, ascending.
@@ -24,15 +26,20 @@ pub struct Ranking {
 impl Ranking {
     /// Puts positives and negatives of the same cells beside each other.
     pub fn new(positives: &Cells, negatives: &Cells) -> Self {
+        Self::of_steps(positives, negatives, |_, positives| positives)
+    }
+
+    /// The same for units of weight. Of a cell and its units of positives `steps` says in how many equal parts they come
+    /// at least: the number of records where these weigh the same, else that of units.
+    pub fn of_steps(positives: &Cells, negatives: &Cells, steps: impl Fn(u16, u64) -> u64) -> Self {
         let mut cells = Vec::new();
         let mut left = positives.iter().peekable();
         let mut right = negatives.iter().peekable();
         while let Some(next) = [left.peek(), right.peek()].into_iter().flatten().map(|c| c.0).min()
         {
-            cells.push(Cell {
-                positives: left.next_if(|cell| cell.0 == next).map_or(0, |cell| cell.1),
-                negatives: right.next_if(|cell| cell.0 == next).map_or(0, |cell| cell.1),
-            });
+            let positives = left.next_if(|cell| cell.0 == next).map_or(0, |cell| cell.1);
+            let negatives = right.next_if(|cell| cell.0 == next).map_or(0, |cell| cell.1);
+            cells.push(Cell { positives, negatives, steps: steps(next, positives) });
         }
         Self { positives: positives.total(), negatives: negatives.total(), cells }
     }
@@ -136,7 +143,9 @@ impl Ranking {
     /// positives one by one.
     pub fn average_precision_min(&self) -> Figure {
         self.over_positives(|cell, positives, negatives| {
-            precisions_one_by_one(positives, negatives + cell.negatives, cell.positives)
+            let step = number(cell.positives / cell.steps);
+            let [hits, misses] = [positives, negatives + cell.negatives].map(number);
+            step * precisions_one_by_one(hits / step, misses / step, cell.steps)
         })
     }
 
@@ -156,21 +165,26 @@ const FEW: u64 = 64;
 const LARGE: u64 = 32;
 
 /// The sum over j in 1..=k of (a + j) / (a + j + c): the precisions at k positives in a row, after a positives and c
-/// negatives. Equal to k - c (digamma(a+c+k+1) - digamma(a+c+1)), but without its cancellation.
-fn precisions_one_by_one(a: u64, c: u64, k: u64) -> f64 {
-    if c == 0 {
+/// negatives. Equal to k - c (digamma(a+c+k+1) - digamma(a+c+1)), but without its cancellation. Both a and c may be
+/// fractions: of a step of several units.
+fn precisions_one_by_one(a: f64, c: f64, k: u64) -> f64 {
+    if c == 0.0 {
         return number(k);
     }
-    let one_by_one = if k <= FEW { k } else { LARGE.saturating_sub(a + c) };
-    let sum: f64 = (1..=one_by_one).map(|j| number(a + j) / number(a + j + c)).sum();
-    if one_by_one == k { sum } else { sum + precisions_at_once(a + one_by_one, c, k - one_by_one) }
+    let is_large = |j: &u64| a + c + number(*j) >= number(LARGE);
+    let one_by_one = if k <= FEW { k } else { (0..LARGE).find(is_large).unwrap_or(LARGE) };
+    let sum: f64 = (1..=one_by_one).map(|j| (a + number(j)) / (a + number(j) + c)).sum();
+    if one_by_one == k {
+        return sum;
+    }
+    sum + precisions_at_once(a + number(one_by_one), c, k - one_by_one)
 }
 
 /// The same for a + c of at least [`LARGE`]. With x = a + c + 1/2 and t = k / x, the series of digamma(y + 1/2), which
 /// is ln y + 1/(24 y^2) less 7/(960 y^4) and so on, gives k (a + 1/2) / x + c (t - ln(1 + t)) + c (r(x) - r(x + k)),
 /// all of whose parts are positive.
-fn precisions_at_once(a: u64, c: u64, k: u64) -> f64 {
-    let (after, misses, count) = (number(a), number(c), number(k));
+fn precisions_at_once(after: f64, misses: f64, k: u64) -> f64 {
+    let count = number(k);
     let x = after + misses + 0.5;
     let tail = digamma_tail(x) - digamma_tail(x + count);
     count * (after + 0.5) / x + misses * above_log(count / x) + misses * tail
@@ -202,7 +216,7 @@ mod tests {
                 for k in [1, 64, 65, 100, 1000, 20_000] {
                     let direct: f64 =
                         (1..=k).rev().map(|j| number(a + j) / number(a + j + c)).sum();
-                    let closed = precisions_one_by_one(a, c, k);
+                    let closed = precisions_one_by_one(number(a), number(c), k);
                     assert!(
                         (closed / direct - 1.0).abs() < 1e-12,
                         "{a} {c} {k}: {closed} {direct}"

@@ -193,7 +193,10 @@ impl Accumulator for Regression {
     const STATE: &'static [Column] = &[
         count("regression_inferences", "Accepted inferences of a regression model."),
         count("regression_n", "Labelled inferences with two numbers, y and its prediction p."),
-        sum("regression_label_sum", "Exact sum of y."),
+        sum(
+            "regression_label_sum",
+            "Exact sum of y, each times its units of weight, as in all sums of pairs.",
+        ),
         sum("regression_label_square_sum", "Exact sum of y^2."),
         sum("regression_prediction_sum", "Exact sum of p."),
         sum("regression_prediction_square_sum", "Exact sum of p^2."),
@@ -203,10 +206,13 @@ impl Accumulator for Regression {
         sum("regression_abs_error_sum", "Exact sum of |e|."),
         sum("regression_relative_error_sum", "Exact sum of |e| / |y|."),
         sum("regression_log_error_square_sum", "Exact sum of (log1p p - log1p y)^2."),
-        cells("regression_abs_error_cells", "Pairs by cell of |e|."),
+        cells("regression_abs_error_cells", "Units of weight of pairs by cell of |e|."),
         count("regression_relative_n", "Pairs with y other than 0."),
         count("regression_log_n", "Pairs with y and p above -1."),
-        cells("regression_weight_cells", "Label weights, where the model uses them, by count."),
+        cells(
+            "regression_weight_cells",
+            "Sums of label weights in units of 2^-20, and of their squares, by count. Where weights are ignored it is empty, and a record has one unit.",
+        ),
     ];
 
     const FIGURES: &'static [Column] = &[

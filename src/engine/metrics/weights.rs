@@ -175,6 +175,14 @@ impl Weights {
         Mass { records, units, squares, is_weighted }
     }
 
+    /// Whether so many records at a place, and not all of them without weight, weigh the same: by the equality of Cauchy
+    /// and Schwarz, n sum of w^2 = (sum of w)^2. False also where the product is beyond 2^128.
+    pub fn are_equal(&self, place: u32, records: u64) -> bool {
+        self.0.get(&place).is_some_and(|tally| {
+            u128::from(records).checked_mul(tally.squares) == Some(square(tally.units))
+        })
+    }
+
     /// Sums of weights in units of the places from `first` on, less than `end`, each counted from `first`.
     pub fn units(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.0.range(first..end).map(move |(place, tally)| (place - first, tally.units))
@@ -258,6 +266,19 @@ mod tests {
         for pairs in [vec![(1, 4)], vec![(0, 2), (1, 1)], vec![(0, 0)], vec![(1, 4), (0, 2)]] {
             assert_eq!(Weights::from_pairs(&pairs, 10), None, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn equal_weights_are_told_from_others() {
+        let of = |all: &[u64]| {
+            let mut weights = Weights::default();
+            for weight in all {
+                weights.add(0, Some(*weight));
+            }
+            weights.are_equal(0, u64::try_from(all.len()).unwrap())
+        };
+        assert!(of(&[5]) && of(&[3; 7]) && of(&[1 << 40; 9]));
+        assert!(!of(&[5, 5, 6]) && !of(&[4, 0]) && !of(&[1 << 40, (1 << 40) - 1]) && !of(&[0, 0]));
     }
 
     #[test]

@@ -145,6 +145,7 @@ fn settings(random: &mut Random) -> Settings {
         clock_stamps: *random.pick(&[1, 2, 3]),
         caps,
         most_features: *random.pick(&[100, 3]),
+        class_caps: *random.pick(&[[256, 32], [2, 1]]),
         models: vec![binary, rest],
         grains: vec![20 * UNIT, 60 * UNIT],
         has_labels: !random.one_in(12),

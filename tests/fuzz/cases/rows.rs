@@ -10,6 +10,7 @@ use tidegauge::engine::metrics::Families;
 use tidegauge::engine::metrics::accumulator::Accumulator;
 use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::calibration::CalibrationInput;
+use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::labels::LabelsInput;
 use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::serving::ServingInput;
@@ -54,8 +55,9 @@ fn states(body: &[u8]) {
     // Bytes, because a number that is none equals nothing.
     assert_eq!(twice, written);
     for row in states {
-        if let Ok(families) = Families::restore(&row.values) {
-            let again = Families::restore(&families.state()).expect("a family reads its own form");
+        if let Ok(families) = Families::restore(&row.values, ClassCaps::DEFAULT) {
+            let again = Families::restore(&families.state(), ClassCaps::DEFAULT)
+                .expect("a family reads its own form");
             assert_eq!(again, families);
             assert_eq!(again.state(), families.state());
         }

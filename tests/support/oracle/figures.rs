@@ -101,9 +101,9 @@ pub fn tables(
     let features = features::rows(settings.most_features, rule.distinct, members).into_iter();
     narrow.extend(features.map(|(name, cells)| ("data_quality", name, cells)));
     if members.iter().any(|one| one.multiclass) {
-        let labelled = multiclass::labelled(members, weighted);
-        tables.push(("quality_multiclass", multiclass::figures(&labelled, weighted)));
-        let classes = multiclass::by_class(&labelled, weighted).into_iter();
+        let labelled = multiclass::labelled(members, settings.class_caps, weighted);
+        tables.push(("quality_multiclass", multiclass::figures(&labelled)));
+        let classes = multiclass::by_class(&labelled).into_iter();
         narrow.extend(classes.map(|(class, cells)| ("quality_classes", class, cells)));
         let pairs = multiclass::confusion(&labelled).into_iter();
         narrow.extend(pairs.map(|(pair, cells)| ("confusion", pair, cells)));
@@ -540,12 +540,19 @@ fn weighted_areas(cells: &mut Cells, scored: &[Scored]) {
         let [own, others] = [positives.w, negatives.w];
         if own > 0.0 {
             sums[0] += own * (above + own) / (above + own + negatives_above + others);
-            // Its positives one by one, in units of 2^-20: the integral, and half of what the ends differ.
             let all = negatives_above + others;
             let at = |x: f64| (above + x) / (above + x + all);
-            let lost = if all > 0.0 { all * (own / (above + all)).ln_1p() } else { 0.0 };
-            let start = if above + all > 0.0 { at(0.0) } else { 1.0 };
-            sums[1] += own - lost + (at(own) - start) / 2.0 / 1_048_576.0;
+            // Its positives one by one where they weigh the same.
+            let step = own / positives.n as f64;
+            let squares = positives.w2 * positives.n as f64;
+            sums[1] += if squares.total_cmp(&(own * own)).is_eq() {
+                (1..=positives.n).map(|j| step * at(j as f64 * step)).sum::<f64>()
+            } else {
+                // Else in units of 2^-20: the integral, and half of what the ends differ.
+                let lost = if all > 0.0 { all * (own / (above + all)).ln_1p() } else { 0.0 };
+                let start = if above + all > 0.0 { at(0.0) } else { 1.0 };
+                own - lost + (at(own) - start) / 2.0 / 1_048_576.0
+            };
             sums[2] += own * (above + own) / (above + own + negatives_above);
         }
         above += own;

@@ -210,6 +210,7 @@ fn step<'a>(
     walk.positive = Some(is_positive(rule, &label.value));
     walk.number = number_of(&label.value);
     walk.class = Some(label.value.class());
+    walk.winners.push(label.value.class());
 }
 
 fn number_of(value: &Given) -> Option<f64> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::OTHER;
 use super::{
     Cell, Cells, Figure, Folded, Weighed, areas, careful_sum, count, divide, f1_interval, figure,
     mean, put, quotient, ratio, weight, weight_of, with_interval,
@@ -35,37 +36,87 @@ impl Labelled<'_> {
     }
 }
 
-/// The labelled records of a multiclass model.
-pub fn labelled<'a>(members: &[&'a Folded], weighted: bool) -> Vec<Labelled<'a>> {
-    let record = |one: &&'a Folded| {
+/// The labelled records of a multiclass model, and the classes that its caps keep.
+pub struct Model<'a> {
+    all: Vec<Labelled<'a>>,
+    /// Of true and predicted classes.
+    counted: BTreeSet<&'a str>,
+    /// Of classes with scores.
+    scored: BTreeSet<&'a str>,
+    weighted: bool,
+}
+
+/// Those that come first by XXH3-64, of all that were ever seen, also in labels that were corrected.
+fn kept(seen: BTreeSet<&str>, cap: usize) -> BTreeSet<&str> {
+    let mut seen: Vec<_> = seen.into_iter().collect();
+    seen.sort_by_key(|name| xxhash_rust::xxh3::xxh3_64(name.as_bytes()));
+    seen.into_iter().take(cap).collect()
+}
+
+pub fn labelled<'a>(members: &[&'a Folded], caps: [usize; 2], weighted: bool) -> Model<'a> {
+    let members: Vec<_> = members.iter().filter(|one| one.multiclass).collect();
+    let record = |one: &&&'a Folded| {
         let (actual, predicted) = (one.walk.class.as_deref()?, one.class.as_deref());
         Some(Labelled { predicted, actual, scores: &one.scores, weight: weight_of(one, weighted) })
     };
-    members.iter().filter(|one| one.multiclass).filter_map(record).collect()
+    let (mut counted, mut scored) = (BTreeSet::new(), BTreeSet::new());
+    for one in members.iter().filter(|one| one.walk.class.is_some()) {
+        let winners = one.walk.winners.iter().map(String::as_str);
+        if let Some(predicted) = &one.class {
+            counted.extend(winners.clone().chain([predicted.as_str()]));
+        }
+        if !one.scores.is_empty() {
+            scored.extend(winners.chain(one.scores.iter().map(|(class, _)| class.as_str())));
+        }
+    }
+    let all = members.iter().filter_map(record).collect();
+    Model { all, counted: kept(counted, caps[0]), scored: kept(scored, caps[1]), weighted }
 }
 
-/// Truth and decision, and the label's weight.
-type Decided<'a> = ([&'a str; 2], f64);
+/// Truth and decision as far as their classes are kept, whether they are the same class, and the label's weight.
+struct Decided<'a> {
+    pair: [&'a str; 2],
+    is_right: bool,
+    weight: f64,
+}
 
-fn decided<'a>(all: &[Labelled<'a>]) -> Vec<Decided<'a>> {
-    all.iter().filter_map(|one| Some(([one.actual, one.predicted?], one.weight))).collect()
+impl<'a> Model<'a> {
+    fn decided(&self) -> Vec<Decided<'a>> {
+        let name = |class: &'a str| if self.counted.contains(class) { class } else { OTHER };
+        let decided = |one: &Labelled<'a>| {
+            let (actual, predicted) = (one.actual, one.predicted?);
+            let pair = [name(actual), name(predicted)];
+            Some(Decided { pair, is_right: actual == predicted, weight: one.weight })
+        };
+        self.all.iter().filter_map(decided).collect()
+    }
+
+    /// Whether any score of some weight is of a class that is not kept.
+    fn leaves_scores_out(&self) -> bool {
+        let mut scored = self.all.iter().filter(|one| !one.scores.is_empty() && one.weight > 0.0);
+        scored.any(|one| one.classes().into_iter().any(|class| !self.scored.contains(class)))
+    }
+}
+
+fn is_capped(decided: &[Decided<'_>]) -> bool {
+    decided.iter().any(|one| one.pair.contains(&OTHER))
 }
 
 fn classes<'a>(decided: &[Decided<'a>]) -> BTreeSet<&'a str> {
-    decided.iter().flat_map(|(pair, _)| pair).copied().collect()
+    decided.iter().flat_map(|one| one.pair).collect()
 }
 
-fn those(decided: &[Decided<'_>], is: impl Fn(&[&str; 2]) -> bool) -> Weighed {
-    Weighed::of(decided.iter().filter(|(pair, _)| is(pair)).map(|(_, weight)| *weight))
+fn those(decided: &[Decided<'_>], is: impl Fn(&Decided<'_>) -> bool) -> Weighed {
+    Weighed::of(decided.iter().filter(|one| is(one)).map(|one| one.weight))
 }
 
 /// Support, predicted, both, and either, of one class.
 fn counts(decided: &[Decided<'_>], class: &str) -> [Weighed; 4] {
     [
-        those(decided, |it| it[0] == class),
-        those(decided, |it| it[1] == class),
-        those(decided, |it| it[0] == class && it[1] == class),
-        those(decided, |it| it[0] == class || it[1] == class),
+        those(decided, |it| it.pair[0] == class),
+        those(decided, |it| it.pair[1] == class),
+        those(decided, |it| it.pair == [class; 2] && it.is_right),
+        those(decided, |it| it.pair.contains(&class)),
     ]
 }
 
@@ -81,12 +132,13 @@ fn figures_of(decided: &[Decided<'_>], class: &str) -> [Figure; 3] {
 }
 
 /// The row of `quality_multiclass`.
-pub fn figures(all: &[Labelled<'_>], weighted: bool) -> Cells {
+pub fn figures(model: &Model<'_>) -> Cells {
     let mut cells = Cells::new();
-    let decided = decided(all);
+    let decided = model.decided();
+    let capped = if is_capped(&decided) { Err("capped") } else { Ok(()) };
     let n = those(&decided, |_| true);
     count(&mut cells, "n", n.n);
-    let correct = those(&decided, |[actual, predicted]| actual == predicted);
+    let correct = those(&decided, |one| one.is_right);
     count(&mut cells, "correct", correct.n);
     ratio(&mut cells, "accuracy", correct, n, "no_labels");
     let names = ["precision", "recall", "f1"];
@@ -95,22 +147,23 @@ pub fn figures(all: &[Labelled<'_>], weighted: bool) -> Cells {
             let figure = figures_of(&decided, class)[at].ok()?;
             Some((figure, counts(&decided, class)[0].w))
         };
-        classes(&decided).into_iter().filter_map(of).collect()
+        classes(&decided).into_iter().filter(|class| *class != OTHER).filter_map(of).collect()
     });
     let none = if n.n == 0 { "no_labels" } else { "zero_denominator" };
     for (name, figures) in names.into_iter().zip(&defined) {
         let sum = figures.iter().map(|(figure, _)| figure).sum();
-        figure(&mut cells, &format!("macro_{name}"), divide(sum, figures.len(), none));
+        let mean = divide(sum, figures.len(), none);
+        figure(&mut cells, &format!("macro_{name}"), capped.and(mean));
         count(&mut cells, &format!("macro_{name}_classes"), figures.len());
     }
     for (name, figures) in names.into_iter().zip(&defined) {
         let sum: f64 = figures.iter().map(|(figure, support)| figure * support).sum();
         let support: f64 = figures.iter().map(|(_, support)| support).sum();
         let mean = if support > 0.0 { Ok(sum / support) } else { Err(none) };
-        figure(&mut cells, &format!("weighted_{name}"), mean);
+        figure(&mut cells, &format!("weighted_{name}"), capped.and(mean));
     }
-    figure(&mut cells, "mcc", correlation(&decided));
-    let (scored, hits) = scores(&mut cells, all, weighted);
+    figure(&mut cells, "mcc", capped.and_then(|()| correlation(&decided)));
+    let (scored, hits) = scores(&mut cells, model);
     let masses = [("n", n), ("correct", correct), ("n_scored", scored)];
     for (name, of) in masses.into_iter().chain(hits) {
         weight(&mut cells, name, of);
@@ -126,7 +179,7 @@ fn correlation(decided: &[Decided<'_>]) -> Figure {
         let of_class = |class: &str| {
             let is = |at: usize| {
                 let all = decided.iter();
-                all.map(move |(it, w)| (f64::from(u8::from(it[at] == class)), *w))
+                all.map(move |it| (f64::from(u8::from(it.pair[at] == class)), it.weight))
             };
             let mean = |at: usize| is(at).map(|(x, w)| x * w).sum::<f64>() / n;
             let (a, b) = (mean(left), mean(right));
@@ -134,7 +187,7 @@ fn correlation(decided: &[Decided<'_>]) -> Figure {
         };
         classes(decided).into_iter().map(of_class).sum::<f64>()
     };
-    let some: Vec<_> = decided.iter().filter(|one| one.1 > 0.0).map(|one| one.0).collect();
+    let some: Vec<_> = decided.iter().filter(|one| one.weight > 0.0).map(|one| one.pair).collect();
     let is_constant = |at: usize| some.iter().all(|it| it[at] == some[0][at]);
     if is_constant(0) || is_constant(1) {
         return Err("zero_denominator");
@@ -143,12 +196,8 @@ fn correlation(decided: &[Decided<'_>]) -> Figure {
 }
 
 /// The columns of scores; all that have any, and the hits by name.
-fn scores(
-    cells: &mut Cells,
-    all: &[Labelled<'_>],
-    weighted: bool,
-) -> (Weighed, [(&'static str, Weighed); 3]) {
-    let scored: Vec<_> = all.iter().filter(|one| !one.scores.is_empty()).collect();
+fn scores(cells: &mut Cells, model: &Model<'_>) -> (Weighed, [(&'static str, Weighed); 3]) {
+    let scored: Vec<_> = model.all.iter().filter(|one| !one.scores.is_empty()).collect();
     let n = Weighed::of(scored.iter().map(|one| one.weight));
     count(cells, "n_scored", n.n);
     let least = 2.0_f64.powi(-52);
@@ -175,38 +224,45 @@ fn scores(
         (name, hits)
     });
     let classes: BTreeSet<&str> = scored.iter().flat_map(|one| one.classes()).collect();
-    let area = |class: &str| match one_vs_rest(all, class, weighted)[0].1 {
+    let area = |class: &&str| match one_vs_rest(model, class)[0].1 {
         Cell::Number(area) => Some(area),
         _ => None,
     };
-    let areas: Vec<f64> = classes.into_iter().filter_map(area).collect();
-    let macro_auroc = divide(areas.iter().sum(), areas.len(), "one_class");
+    let areas: Vec<f64> = classes.intersection(&model.scored).filter_map(area).collect();
+    let macro_auroc = if model.leaves_scores_out() {
+        Err("capped")
+    } else {
+        divide(areas.iter().sum(), areas.len(), "one_class")
+    };
     figure(cells, "auroc_ovr_macro", quotient(0.0, n, "no_scores").and(macro_auroc));
     count(cells, "auroc_ovr_classes", areas.len());
     (n, hits)
 }
 
 /// Columns `auroc` to `auroc_error_bound` of one class against the rest.
-fn one_vs_rest(all: &[Labelled<'_>], class: &str, weighted: bool) -> Cells {
-    let scored: Vec<(f64, bool, f64)> = all
+fn one_vs_rest(model: &Model<'_>, class: &str) -> Cells {
+    let scored: Vec<(f64, bool, f64)> = model
+        .all
         .iter()
         .filter(|one| !one.scores.is_empty())
         .map(|one| (one.score(class), one.actual == class, one.weight))
         .collect();
     let mut ranked = Cells::new();
-    areas(&mut ranked, &scored, weighted);
+    areas(&mut ranked, &scored, model.weighted);
     let names = ["auroc", "auroc_lower", "auroc_upper", "auroc_error_bound"];
     let some = quotient(0.0, Weighed::of(scored.iter().map(|one| one.2)), "no_scores");
+    let is_left_out = !model.scored.contains(class) && model.leaves_scores_out();
+    let some = some.and(if is_left_out { Err("capped") } else { Ok(()) });
     let cell = |name: &str| match some {
         Err(reason) => Cell::Null(reason),
-        Ok(_) => ranked.iter().find(|(found, _)| found == name).expect("it is there").1.clone(),
+        Ok(()) => ranked.iter().find(|(found, _)| found == name).expect("it is there").1.clone(),
     };
     names.map(|name| (name.to_owned(), cell(name))).to_vec()
 }
 
 /// The rows of `quality_classes` by class.
-pub fn by_class(all: &[Labelled<'_>], weighted: bool) -> Vec<(String, Cells)> {
-    let decided = decided(all);
+pub fn by_class(model: &Model<'_>) -> Vec<(String, Cells)> {
+    let decided = model.decided();
     let row = |class: &str| {
         let mut cells = Cells::new();
         let [support, predicted, tp, either] = counts(&decided, class);
@@ -218,7 +274,10 @@ pub fn by_class(all: &[Labelled<'_>], weighted: bool) -> Vec<(String, Cells)> {
         ratio(&mut cells, "recall", tp, support, "zero_denominator");
         let f1 = figures_of(&decided, class)[2];
         with_interval(&mut cells, "f1", f1, f1_interval(tp, either));
-        cells.extend(one_vs_rest(all, class, weighted));
+        cells.extend(one_vs_rest(model, class));
+        if class == OTHER {
+            cells[4..].iter_mut().for_each(|(_, cell)| *cell = Cell::Null("capped"));
+        }
         for (name, of) in [("support", support), ("predicted", predicted), ("tp", tp)] {
             weight(&mut cells, name, of);
         }
@@ -228,16 +287,16 @@ pub fn by_class(all: &[Labelled<'_>], weighted: bool) -> Vec<(String, Cells)> {
 }
 
 /// The rows of `confusion` by true and predicted class.
-pub fn confusion(all: &[Labelled<'_>]) -> Vec<(String, Cells)> {
-    let decided = decided(all);
-    let row = |pair: &[&str; 2]| {
+pub fn confusion(model: &Model<'_>) -> Vec<(String, Cells)> {
+    let decided = model.decided();
+    let row = |pair: [&str; 2]| {
         let mut cells = Cells::new();
         put(&mut cells, "true_class", Cell::Text(pair[0].to_owned()));
         put(&mut cells, "predicted_class", Cell::Text(pair[1].to_owned()));
-        let n = those(&decided, |it| it == pair);
+        let n = those(&decided, |it| it.pair == pair);
         count(&mut cells, "n", n.n);
         weight(&mut cells, "n", n);
         (pair.join("/"), cells)
     };
-    decided.iter().map(|(pair, _)| pair).collect::<BTreeSet<_>>().into_iter().map(row).collect()
+    decided.iter().map(|one| one.pair).collect::<BTreeSet<_>>().into_iter().map(row).collect()
 }

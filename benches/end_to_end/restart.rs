@@ -1,0 +1,88 @@
+//! A job that holds many inferences is killed: how long until its rows move again.
+
+use std::fs::File;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use tidegauge::traffic::produce::Until;
+
+use super::measured::peak_mib;
+use super::sets::{Case, Job, Stage};
+use super::support::wait_until;
+
+/// Inferences that come while the job is down.
+const MEANWHILE: u64 = 10_000;
+const DEADLINE: Duration = Duration::from_secs(1800);
+const TARGET_S: f64 = 30.0;
+
+/// So many inferences, which wait for labels that may come for 12 hours.
+pub fn run(stage: &mut Stage, base: Case, inferences: u64) {
+    let mut case = base;
+    case.shape.label_delay_ms = Some(12 * 3_600_000);
+    let begun = Instant::now();
+    let ((topics, sender), mut traffic) = stage.unlabelled(case, inferences);
+    let mut send = |count| {
+        let until = Until { inferences: Some(count), ..Until::default() };
+        sender
+            .run(&mut traffic, until, None, &|| false, &mut |_| {})
+            .expect("the broker takes all");
+    };
+    send(inferences);
+    println!("{inferences} inferences sent in {:.1} s", begun.elapsed().as_secs_f64());
+
+    let job = stage.new_job(&topics, case);
+    let begun = Instant::now();
+    let mut first = Running::start(stage, &job);
+    first.wait_until("all inferences to be held", || {
+        stage.records_counted(&job.name) == inferences && stage.shown(&job.name)[0] == inferences
+    });
+    println!(
+        "read and held in {:.1} s, peak {:.0} MiB; killed",
+        begun.elapsed().as_secs_f64(),
+        peak_mib(first.0.id())
+    );
+    drop(first);
+
+    send(inferences + MEANWHILE);
+    let begun = Instant::now();
+    let mut second = Running::start(stage, &job);
+    second.wait_until("a new row", || stage.shown(&job.name)[0] > inferences);
+    let first_row_s = begun.elapsed().as_secs_f64();
+    second.wait_until("all new rows", || stage.shown(&job.name)[0] >= inferences + MEANWHILE);
+    println!(
+        "restart/{inferences} held: first new row after {first_row_s:.1} s (target <= {TARGET_S} s with 10 million), all \
+         {MEANWHILE} new inferences after {:.1} s, peak {:.0} MiB",
+        begun.elapsed().as_secs_f64(),
+        peak_mib(second.0.id())
+    );
+    assert_eq!(stage.shown(&job.name)[0], traffic.truth().inference_records(), "a row is wrong");
+}
+
+/// A process that is killed when this goes.
+pub struct Running(pub Child);
+
+impl Running {
+    /// `tidegauge run`, its log in the stage's folder.
+    pub fn start(stage: &Stage, job: &Job) -> Self {
+        let file = File::create(stage.path("running.log")).expect("the folder is ours");
+        let both = file.try_clone().expect("it is open");
+        let mut command: Command = job.command(&["run"]);
+        Self(command.stdout(file).stderr(both).spawn().expect("cargo has built it"))
+    }
+
+    /// Panics if it ends meanwhile.
+    pub fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        wait_until(what, DEADLINE, || {
+            let ended = self.0.try_wait().expect("it is our child");
+            assert!(ended.is_none(), "{ended:?} while waiting for {what}");
+            condition()
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().expect("nobody has waited for it");
+        self.0.wait().expect("it is our child");
+    }
+}
