@@ -36,7 +36,9 @@ fn all_of_the_topics_give_the_rows_of_the_stream_after_a_kill_and_beside_a_live_
     let messages = requests::make(31, INFERENCES, PARTITIONS, 12);
     let count = messages.len();
     let mut producer = Producer::new(kafka.client_config(), topics, PARTITIONS);
-    messages.into_iter().for_each(|message| producer.send(message));
+    for message in messages {
+        producer.send(message);
+    }
     producer.flush();
 
     let backfill = |more: &[&'static str]| [&["backfill", "--topics"], more].concat();
@@ -87,7 +89,9 @@ fn filled(kafka: &Kafka, clickhouse: &ClickHouse, seed: u64) -> (Job, Vec<Partit
     job.run(&["init"], 0, DEADLINE);
     let mut producer = Producer::new(kafka.client_config(), topics, PARTITIONS);
     let messages = requests::make(seed, INFERENCES, PARTITIONS, 12);
-    messages.into_iter().for_each(|message| producer.send(message));
+    for message in messages {
+        producer.send(message);
+    }
     producer.flush();
     (job, producer.logs)
 }
