@@ -121,20 +121,8 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     assert_eq!(said["labels"]["files"], 2);
     assert_eq!(clickhouse.query("SELECT count() FROM tidegauge.jobs WHERE job != 'fraud'"), "0\n");
 
-    // While the stream is live: killed in the middle, then started again. (A busy machine may have read all by then.)
-    let killed = (0..20).map(|attempt| format!("killed-{attempt}")).find(|name| {
-        let arguments = [&["backfill"], &files[..], &["--job", name]].concat();
-        let environment = [
-            ("TIDEGAUGE_FAILPOINTS", "mark-acknowledged@2=kill"),
-            ("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "20ms"),
-        ];
-        let mut killed = job.start_with(&arguments, &environment);
-        assert_eq!(killed.wait("its second mark", DEADLINE), None, "{}", killed.log_text());
-        let counted = "SELECT sum(records) FROM tidegauge.stream_health WHERE job";
-        let counted = clickhouse.query(&format!("{counted} = '{name}'"));
-        (1..count).contains(&counted.trim().parse().unwrap())
-    });
-    let killed = killed.expect("a kill while records are left");
+    // While the stream is live: killed in the middle, then started again.
+    let killed = job.killed_midway(&clickhouse, &backfill(&[]), count);
     job.run(&[&["backfill"], &files[..], &["--job", &killed]].concat(), 0, DEADLINE);
     let said = job.run(&backfill(&["--job", "history", "--json"]), 0, DEADLINE);
     let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();

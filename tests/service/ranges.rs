@@ -51,15 +51,8 @@ fn all_of_the_topics_give_the_rows_of_the_stream_after_a_kill_and_beside_a_live_
 
     let live = job.start(&["run"]);
     job.wait_for_records(&clickhouse, count, DEADLINE);
-    let environment = [
-        ("TIDEGAUGE_FAILPOINTS", "mark-acknowledged@2=kill"),
-        ("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "20ms"),
-    ];
-    let mut killed = job.start_with(&backfill(&["--job", "again"]), &environment);
-    assert_eq!(killed.wait("its second mark", DEADLINE), None, "{}", killed.log_text());
-    let counted = "SELECT sum(records) FROM tidegauge.stream_health WHERE job = 'again'";
-    let counted: usize = clickhouse.query(counted).trim().parse().unwrap();
-    assert!((1..count).contains(&counted), "{counted} of {count} records at the kill");
+    let killed = job.killed_midway(&clickhouse, &backfill(&[]), count);
+    job.run(&["backfill", "--topics", "--job", &killed], 0, DEADLINE);
     let said = job.run(&backfill(&["--job", "again", "--json"]), 0, DEADLINE);
     let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!(said["complete"], true, "{said}");
@@ -67,6 +60,7 @@ fn all_of_the_topics_give_the_rows_of_the_stream_after_a_kill_and_beside_a_live_
     job.run(&["run", "--until-end"], 0, DEADLINE);
     let stream = rows(&clickhouse, "fraud");
     must_be_equal(&rows(&clickhouse, "again"), &stream);
+    must_be_equal(&rows(&clickhouse, &killed), &stream);
 
     // Under the live job's name, or with another range under the same one, it is refused.
     for other in [&["--job", "fraud"][..], &["--job", "again", "--from", "offset:5"]] {

@@ -158,6 +158,38 @@ impl Job {
         clickhouse.query(&sql).trim().parse().expect("a count")
     }
 
+    /// Runs a bounded command of `count` records under names of its own until a kill has left some of them counted and
+    /// some not; gives that name. How fast the machine reads beside how fast it writes decides which mark that is.
+    pub fn killed_midway(
+        &mut self,
+        clickhouse: &ClickHouse,
+        arguments: &[&str],
+        count: usize,
+    ) -> String {
+        let mut mark = 2;
+        for attempt in 0..20 {
+            let name = format!("killed-{attempt}");
+            let failpoint = format!("mark-acknowledged@{mark}=kill");
+            let environment = [
+                ("TIDEGAUGE_FAILPOINTS", &*failpoint),
+                ("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "20ms"),
+            ];
+            let arguments = [arguments, &["--job", &name]].concat();
+            let mut killed = self.start_with(&arguments, &environment);
+            assert_eq!(killed.wait("its kill", STOP_DEADLINE), None, "{}", killed.log_text());
+            let sql = format!(
+                "SELECT sum(records) FROM {}.stream_health WHERE job = '{name}'",
+                self.database
+            );
+            match clickhouse.query(&sql).trim().parse::<usize>().expect("a count") {
+                0 => mark += 1,
+                counted if counted < count => return name,
+                _ => mark = 2.max(mark - 1),
+            }
+        }
+        panic!("no kill while records were counted and others left");
+    }
+
     /// Waits until the marks account for at least so many records.
     pub fn wait_for_records(&self, clickhouse: &ClickHouse, records: usize, deadline: Duration) {
         let what = format!("{records} records of job {} in the marks", self.name);
