@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Settings in, parts wired, exit code out.
 
 pub mod codes;
+pub mod terminal;
 pub mod alerts;
 pub mod check;
 pub mod dashboards;
@@ -22,7 +23,6 @@ pub mod report;
 pub mod run;
 pub mod serve;
 pub mod simulate;
-pub mod terminal;
 
 use std::process::ExitCode;
 
