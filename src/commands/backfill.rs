@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
@@ -11,10 +10,9 @@ use super::ranges::{self, TopicArgs};
 use super::watch::{self, WatchArgs};
 use super::{ConfigFile, Failure, runtime, terminal, topic_job};
 use crate::engine::names::Names;
-use crate::pipeline;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rejected::Rejected;
-use crate::source::feed::{Feed, FeedProgress, NoCommits};
+use crate::source::feed::{Feed, FeedProgress};
 use crate::source::range::Bound;
 use crate::telemetry::{Telemetry, set_up_log};
 
@@ -131,24 +129,11 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     let sink = Guarded::of_files(clickhouse, binding, settings.shard.generation, refusal.clone());
     let pipeline_settings = file_job::pipeline_settings(&settings, 1)?;
     let source = Feed::new(feeds, progress.clone());
-    let was_stopped = AtomicBool::new(false);
-    let mut signals = terminal::Signals::catch()?;
-    let stop = async {
-        signals.next().await;
-        was_stopped.store(true, Ordering::Relaxed);
-    };
-    let work =
-        pipeline::run(pipeline_settings, vec![source], NoCommits, sink, letters, telemetry, stop);
     let shown = file_job::show(inputs.bytes(), "{total_bytes}", has_bar, || {
         (progress.bytes(), progress.records())
     });
-    let ended = tokio::select! {
-        ended = work => ended,
-        () = shown => unreachable!("it is shown until the end"),
-    };
-    let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
-    let is_complete = totals.is_drained && !was_stopped.load(Ordering::Relaxed);
-    Ok(Filled { totals, is_complete })
+    let sources = vec![source];
+    file_job::run(pipeline_settings, sources, (sink, &refusal), letters, telemetry, shown).await
 }
 
 /// Reads and decodes all files, and writes nothing.

@@ -1,18 +1,23 @@
 //! A job over files or ranges of topics: how it is bound, what its pipeline goes by, and what is said at its end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
+use super::guard::Refusal;
 use super::processor::{bind_in_time, dead_letter_limit, define_in_time};
 use super::terminal;
 use crate::config::Settings;
 use crate::engine::outcome::Outcome;
-use crate::pipeline::{PipelineSettings, Totals};
+use crate::pipeline::{self, PipelineSettings, Totals};
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BindError, JobBinding};
+use crate::sink::{DeadLetters, Sink};
+use crate::source::Source;
+use crate::source::feed::NoCommits;
 use crate::telemetry::{Telemetry, outcome_index};
 
 /// How often the bar moves, and how often a log line says how far it is where there is none.
@@ -70,6 +75,31 @@ pub(super) fn pipeline_settings(
         dead_letter_limit: dead_letter_limit(settings),
         shard: Arc::new(settings.shard.clone()),
     })
+}
+
+/// Runs the pipeline to the end of its sources, or until a signal, while `shown` goes on.
+pub(super) async fn run<S: Source + 'static>(
+    settings: PipelineSettings,
+    sources: Vec<S>,
+    (sink, refusal): (impl Sink, &Refusal),
+    letters: impl DeadLetters,
+    telemetry: Telemetry,
+    shown: impl Future<Output = ()>,
+) -> Result<Filled, Failure> {
+    let was_stopped = AtomicBool::new(false);
+    let mut signals = terminal::Signals::catch()?;
+    let stop = async {
+        signals.next().await;
+        was_stopped.store(true, Ordering::Relaxed);
+    };
+    let work = pipeline::run(settings, sources, NoCommits, sink, letters, telemetry, stop);
+    let ended = tokio::select! {
+        ended = Box::pin(work) => ended,
+        () = shown => unreachable!("it is shown until the end"),
+    };
+    let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
+    let is_complete = totals.is_drained && !was_stopped.load(Ordering::Relaxed);
+    Ok(Filled { totals, is_complete })
 }
 
 /// Shows how far it is, until dropped: `look` says how much of `total` is read, and how many records.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
@@ -16,12 +16,10 @@ use crate::decode::{Decoder, DecoderSettings, NotDecoded};
 use crate::engine::Progress;
 use crate::engine::event::Stream;
 use crate::engine::names::Names;
-use crate::pipeline;
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::JobBinding;
 use crate::sink::rejected::Rejected;
-use crate::source::feed::NoCommits;
 use crate::source::kafka::{self, KafkaSettings, Topics};
 use crate::source::range::{Bound, Counted, TopicRange};
 use crate::telemetry::Telemetry;
@@ -145,25 +143,11 @@ impl Asked<'_> {
         let counted = |source| Counted::new(source, Arc::clone(&count));
         let sources: Vec<_> = opened.sources.into_iter().map(counted).collect();
         let pipeline_settings = file_job::pipeline_settings(&settings, found.topics.partitions)?;
-        let was_stopped = AtomicBool::new(false);
-        let mut signals = terminal::Signals::catch()?;
-        let stop = async {
-            signals.next().await;
-            was_stopped.store(true, Ordering::Relaxed);
-        };
-        let work =
-            pipeline::run(pipeline_settings, sources, NoCommits, sink, letters, telemetry, stop);
         let shown = file_job::show(found.offsets(), "{len} records", has_bar, || {
             let records = count.load(Ordering::Relaxed);
             (records, records)
         });
-        let ended = tokio::select! {
-            ended = work => ended,
-            () = shown => unreachable!("it is shown until the end"),
-        };
-        let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
-        let is_complete = totals.is_drained && !was_stopped.load(Ordering::Relaxed);
-        Ok(Filled { totals, is_complete })
+        file_job::run(pipeline_settings, sources, (sink, &refusal), letters, telemetry, shown).await
     }
 
     /// Reads and decodes the range, and writes nothing.
