@@ -762,6 +762,21 @@ AS SELECT job, model, reference_id, name, toUInt64(generation) AS generation, to
 FROM `tidegauge`.`reference_profiles` FINAL
 COMMENT 'Reference profiles that configurations name, each as the job\'s first start with it found it';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`keys`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment
+FROM `tidegauge`.`serving`
+COMMENT 'Which models, versions, segments and windows there are, for the choices of filters: a key may stand here more than once, so count in serving';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`models_now`
 (
     `job` LowCardinality(String) COMMENT 'The job',

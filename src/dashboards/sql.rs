@@ -37,21 +37,12 @@ impl Filter {
     /// What can be chosen: one column, in the order to show.
     pub fn values(self, database: &str) -> String {
         let name = self.name;
-        match name {
-            "model" | "version" => {
-                format!(
-                    "SELECT {name} FROM {database}.serving WHERE segment = 'all' GROUP BY {name} ORDER BY {name}"
-                )
-            }
-            "grain" => format!(
-                "SELECT grain FROM {database}.serving WHERE segment = 'all' GROUP BY grain ORDER BY min(window_end - window_start)"
-            ),
-            _ => {
-                format!(
-                    "SELECT {name} FROM {database}.serving GROUP BY {name} ORDER BY {name} != 'all', {name}"
-                )
-            }
-        }
+        let order = match name {
+            "segment" => "segment != 'all', segment",
+            "grain" => "min(window_end - window_start)",
+            _ => name,
+        };
+        format!("SELECT {name} FROM {database}.keys GROUP BY {name} ORDER BY {order}")
     }
 
     fn condition(self, tool: Tool) -> String {

@@ -1,4 +1,4 @@
-//! Every view as data. BI users see only these: no arrays, no states, every row once.
+//! Every view as data. BI users see only these: no arrays, no states, and but for `keys` every row once.
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
@@ -43,6 +43,7 @@ pub fn views(databases: &Databases) -> Vec<ViewSpec> {
     });
     all.push(alerts(databases));
     all.push(reference_profiles(databases));
+    all.push(keys(databases));
     all.push(models_now(databases));
     all.push(last_sealed(databases));
     all.push(metric_catalogue(databases));
@@ -244,6 +245,31 @@ fn stream_health(databases: &Databases) -> ViewSpec {
     }
 }
 
+/// What filters offer: they ask which values there are and need no row once, which is what costs.
+fn keys(databases: &Databases) -> ViewSpec {
+    let columns = key_columns();
+    ViewSpec {
+        database: databases.views.clone(),
+        name: "keys",
+        comment: "Which models, versions, segments and windows there are, for the choices of filters: a key may stand \
+                  here more than once, so count in serving"
+            .to_owned(),
+        select: format!(
+            "SELECT {}\nFROM {}.{}",
+            names(&columns),
+            quoted(&databases.tables),
+            quoted(MetricTable::Serving.name())
+        ),
+        columns,
+        definer: true,
+    }
+}
+
+/// The window, grain, job, model, version and segment that every metric row has.
+fn key_columns() -> Vec<TableColumn> {
+    Table::Metric(MetricTable::Serving).spec().columns.into_iter().take(7).collect()
+}
+
 fn models_now_columns() -> Vec<TableColumn> {
     let c = TableColumn::new;
     let name = "LowCardinality(String)";
@@ -305,8 +331,7 @@ fn models_now(databases: &Databases) -> ViewSpec {
 
 fn last_sealed_columns() -> Vec<TableColumn> {
     let c = TableColumn::new;
-    let spec = Table::Metric(MetricTable::Serving).spec();
-    let mut columns: Vec<_> = spec.columns.iter().take(7).cloned().collect();
+    let mut columns = key_columns();
     let figure = |name: &str, comment: &str| c(name, "Nullable(Float64)", comment);
     columns.extend([
         c("inferences", "UInt64", "Accepted inferences"),
@@ -528,8 +553,7 @@ fn long_custom(databases: &Databases) -> String {
 }
 
 fn long(databases: &Databases) -> ViewSpec {
-    let spec = Table::Metric(MetricTable::Serving).spec();
-    let mut columns: Vec<_> = spec.columns.iter().take(7).cloned().collect();
+    let mut columns = key_columns();
     let c = TableColumn::new;
     columns.extend([
         c(
