@@ -1,8 +1,8 @@
 //! Avro → what is wanted of it: a plan of the writer's schema walks the bytes once.
 
 use super::checks::{DEPTH_MAX, DecodeError};
-use super::fields::{NodeIndex, Tree};
-use super::found::{Entry, Found};
+use super::fields::{NodeIndex, SlotIndex, Tree};
+use super::found::{Entry, Found, KnownName};
 use super::plan::{Plan, Shape, Step, StepIndex, Wanted};
 use super::scalar::Scalar;
 use bumpalo::Bump;
@@ -187,13 +187,32 @@ impl<'a> Reader<'a, '_, '_> {
         let step = self.resolved(step)?;
         match (&step.wanted, entry) {
             (Wanted::Nowhere, Entry::None) => self.skip(step, depth),
-            (Wanted::Slot(slot, _), Entry::None) => {
-                let value = scalar_value(&step.shape, &mut self.cursor, self.found.arena)?;
-                self.found.fill(*slot, value);
-                Ok(())
-            }
+            (Wanted::Slot(slot, _), Entry::None) => self.fill(*slot, &step.shape),
             _ => self.read_for_all(step, entry, depth),
         }
+    }
+
+    /// Reads a scalar that is wanted in one slot. The usual ones go there directly: to hand a value on costs as much as
+    /// to read it.
+    #[inline]
+    fn fill(&mut self, slot: SlotIndex, shape: &'a Shape) -> Result<(), Fault> {
+        match shape {
+            Shape::Text => self.found.fill(slot, Scalar::Text(self.cursor.text()?)),
+            Shape::Double => {
+                let value = f64::from_le_bytes(self.cursor.array()?);
+                self.found.fill(slot, Scalar::Float(value));
+            }
+            Shape::Null => self.found.fill(slot, Scalar::Null),
+            Shape::Instant64(unit) => {
+                let value = self.cursor.long()?;
+                self.found.fill(slot, Scalar::Instant(value, *unit));
+            }
+            shape => {
+                let value = scalar_value(shape, &mut self.cursor, self.found.arena)?;
+                self.found.fill(slot, value);
+            }
+        }
+        Ok(())
     }
 
     /// The step of the value that comes. What is wanted of a union is wanted of each of its variants.
@@ -236,7 +255,7 @@ impl<'a> Reader<'a, '_, '_> {
 
     fn record(
         &mut self,
-        fields: &'a [(Box<str>, StepIndex)],
+        fields: &'a [(KnownName, StepIndex)],
         wanted: Option<NodeIndex>,
         entry: Entry<'_>,
         depth: usize,
@@ -248,7 +267,7 @@ impl<'a> Reader<'a, '_, '_> {
         match wanted.map(|node| self.tree.node(node)) {
             Some(node) if node.is_of_entries() => {
                 for (name, step) in fields {
-                    self.entry(Entry::of(node, name), *step, depth)?;
+                    self.entry(Entry::of_known(node, name), *step, depth)?;
                 }
             }
             _ => {
@@ -266,9 +285,9 @@ impl<'a> Reader<'a, '_, '_> {
         let step = self.resolved(step)?;
         match (&step.wanted, &step.shape, entry) {
             // Most values by far.
-            (Wanted::Nowhere, Shape::Double, Entry::Feature(name)) => {
+            (Wanted::Nowhere, Shape::Double, Entry::KnownFeature(name)) => {
                 let value = f64::from_le_bytes(self.cursor.array()?);
-                self.found.feature(name, Scalar::Float(value));
+                self.found.known_feature(name, Scalar::Float(value));
                 Ok(())
             }
             _ => self.read_for_all(step, entry, depth),

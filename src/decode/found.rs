@@ -7,12 +7,16 @@ use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::names::{ClassId, FeatureId, NameId, Names};
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
+use std::cell::OnceCell;
+use std::sync::Arc;
 
 /// What a value is an entry of.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry<'e> {
     None,
     Feature(&'e str),
+    /// The same of a name that the plan holds.
+    KnownFeature(&'e KnownName),
     Score(&'e str),
     /// Of a map that gives both.
     Both(&'e str),
@@ -27,6 +31,15 @@ impl<'e> Entry<'e> {
             (true, false) => Self::Feature(name),
             (false, true) => Self::Score(name),
             (true, true) => Self::Both(name),
+        }
+    }
+
+    /// The same of a name that a plan or a shape holds.
+    #[inline]
+    pub(super) fn of_known(node: &Node, name: &'e KnownName) -> Self {
+        match Self::of(node, &name.text) {
+            Self::Feature(_) => Self::KnownFeature(name),
+            other => other,
         }
     }
 }
@@ -76,6 +89,35 @@ impl Interner {
     }
 }
 
+/// A name that a plan or a shape holds: it need not be looked for in every record.
+#[derive(Debug)]
+pub(super) struct KnownName {
+    text: Box<str>,
+    /// Its number in the table that was asked first, with that table's own text.
+    number: OnceCell<(NameId, Arc<str>)>,
+}
+
+impl KnownName {
+    pub(super) fn of(text: &str) -> Self {
+        Self { text: text.into(), number: OnceCell::new() }
+    }
+
+    #[inline]
+    fn number(&self, names: &mut Names) -> NameId {
+        match self.number.get() {
+            Some((id, text)) if names.holds(*id, text) => *id,
+            _ => self.intern(names),
+        }
+    }
+
+    #[cold]
+    fn intern(&self, names: &mut Names) -> NameId {
+        let id = names.intern(&self.text);
+        self.number.get_or_init(|| (id, Arc::clone(names.text(id))));
+        id
+    }
+}
+
 /// Where the last entry of a name stands in the list of this record, so that of two with one name the later counts,
 /// without a search.
 #[derive(Debug, Default)]
@@ -117,6 +159,14 @@ pub(super) struct Scratch {
     seen_scores: Seen,
 }
 
+impl Scratch {
+    fn begin(&mut self) {
+        self.interner.begin();
+        self.seen_features.begin();
+        self.seen_scores.begin();
+    }
+}
+
 /// What one record gave. The first complaint is kept; it counts only if the payload as a whole is sound.
 pub(super) struct Found<'a, 'n> {
     pub(super) arena: &'a Bump,
@@ -135,10 +185,7 @@ impl<'a, 'n> Found<'a, 'n> {
         scratch: &'n mut Scratch,
         slots: usize,
     ) -> Self {
-        scratch.interner.begin();
-        scratch.seen_features.begin();
-        scratch.seen_scores.begin();
-        Self {
+        let found = Self {
             arena,
             names,
             scratch,
@@ -146,7 +193,18 @@ impl<'a, 'n> Found<'a, 'n> {
             features: BumpVec::with_capacity_in(32, arena),
             scores: BumpVec::new_in(arena),
             bad: None,
-        }
+        };
+        found.scratch.begin();
+        found
+    }
+
+    /// Forgets everything that the record gave.
+    pub(super) fn restart(&mut self) {
+        self.scratch.begin();
+        self.slots.fill(Scalar::Absent);
+        self.features.clear();
+        self.scores.clear();
+        self.bad = None;
     }
 
     /// Takes one value for everything that it is wanted for.
@@ -155,6 +213,7 @@ impl<'a, 'n> Found<'a, 'n> {
         match entry {
             Entry::None => {}
             Entry::Feature(name) => self.feature(name, value),
+            Entry::KnownFeature(name) => self.known_feature(name, value),
             Entry::Score(name) => self.score(name, value),
             Entry::Both(name) => {
                 self.feature(name, value);
@@ -244,6 +303,22 @@ impl<'a, 'n> Found<'a, 'n> {
             Ok(id) => id,
             Err(error) => return self.complain(error),
         };
+        self.feature_of(FeatureId(id), name, value);
+    }
+
+    /// Takes one entry of `features` whose name a plan or a shape holds.
+    #[inline]
+    pub(super) fn known_feature(&mut self, name: &KnownName, value: Scalar<'a>) {
+        if name.text.len() > NAME_BYTES_MAX {
+            return self.feature(&name.text, value);
+        }
+        let id = name.number(self.names);
+        self.feature_of(FeatureId(id), &name.text, value);
+    }
+
+    #[inline]
+    fn feature_of(&mut self, id: FeatureId, name: &str, value: Scalar<'a>) {
+        let field = Field::Features.name();
         let Some(value) = feature_value(value) else {
             return self.complain(DecodeError::WrongType {
                 field: checks::entry(field, name),
@@ -251,8 +326,8 @@ impl<'a, 'n> Found<'a, 'n> {
                 found: value.kind(),
             });
         };
-        let feature = Feature { name: FeatureId(id), value };
-        let earlier = self.scratch.seen_features.place(id, self.features.len());
+        let feature = Feature { name: id, value };
+        let earlier = self.scratch.seen_features.place(id.0, self.features.len());
         match earlier {
             Some(place) => {
                 if let Some(place) = self.features.get_mut(place) {

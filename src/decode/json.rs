@@ -1,8 +1,10 @@
-//! JSON → what is wanted of it, straight from sonic-rs's events: no value tree, names and nesting from the tree.
+//! JSON → what is wanted of it. Most records have the shape of one before; of the others sonic-rs's events tell, without
+//! a value tree.
 
 use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, Tree};
 use super::found::{Entry, Found};
+use super::json_shape::Shapes;
 use super::scalar::Scalar;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -15,20 +17,27 @@ use std::fmt;
 pub(super) fn read<'a>(
     payload: &'a [u8],
     tree: &Tree,
+    shapes: &mut Shapes,
     found: &mut Found<'a, '_>,
 ) -> Result<(), DecodeError> {
     let text = std::str::from_utf8(payload).map_err(|error| DecodeError::BrokenJson {
         reason: format!("no UTF-8 from byte {}", error.valid_up_to()),
     })?;
+    if shapes.read(text, tree, found) {
+        return Ok(());
+    }
     if is_nested_too_deep(payload) {
         return Err(DecodeError::NestedTooDeep);
     }
     let mut deserializer = sonic_rs::Deserializer::from_str(text);
-    let value = Value { found, tree, node: Some(Tree::ROOT), entry: Entry::None };
+    let value = Value { found: &mut *found, tree, node: Some(Tree::ROOT), entry: Entry::None };
     let shape = value.deserialize(&mut deserializer).map_err(|error| broken(&error))?;
     deserializer.end().map_err(|error| broken(&error))?;
     match shape {
-        Shape::Object => Ok(()),
+        Shape::Object => {
+            shapes.learn(text, tree);
+            Ok(())
+        }
         Shape::Other => Err(DecodeError::BrokenJson { reason: "no object".to_owned() }),
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod rfc3339;
 pub mod checks;
 mod found;
 mod json;
+mod json_shape;
 mod plan;
 mod avro;
 
@@ -20,6 +21,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 use fields::{Field, FieldPaths, Tree};
 use found::{Found, Scratch};
+use json_shape::Shapes;
 use plan::Plan;
 use registry::{Lookup, Schemas, WriterSchema};
 use scalar::Scalar;
@@ -133,7 +135,7 @@ struct Common {
 
 #[derive(Debug)]
 enum Framing {
-    Json,
+    Json(Shapes),
     AvroRegistry { schemas: Arc<Schemas>, plans: Plans },
     AvroFile(Plan),
 }
@@ -160,7 +162,7 @@ impl Decoder {
         let tree = Tree::new(&settings.fields, &settings.segments);
         let bad_file = |reason| DecoderError::BadSchemaFile { stream: stream.name(), reason };
         let framing = match &settings.format {
-            Format::Json => Framing::Json,
+            Format::Json => Framing::Json(Shapes::default()),
             Format::AvroRegistry => Framing::AvroRegistry { schemas, plans: Plans::default() },
             Format::AvroFile(text) => {
                 let schema = WriterSchema::parse(text, &[]).map_err(bad_file)?;
@@ -193,7 +195,7 @@ impl Decoder {
         let Common { stream, tree, segments, scratch, id_bytes } = common;
         let mut found = Found::new(arena, names, scratch, tree.slot_count());
         match framing {
-            Framing::Json => json::read(payload, tree, &mut found)?,
+            Framing::Json(shapes) => json::read(payload, tree, shapes, &mut found)?,
             Framing::AvroFile(plan) => avro::read(payload, 0, plan, tree, &mut found)?,
             Framing::AvroRegistry { schemas, plans } => {
                 let plan = plans.find(schema_id(payload)?, schemas, tree)?;

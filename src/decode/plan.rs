@@ -2,6 +2,7 @@
 
 use super::checks::DEPTH_MAX;
 use super::fields::{Node, NodeIndex, SlotIndex, Tree};
+use super::found::KnownName;
 use super::registry::WriterSchema;
 use super::scalar::Unit;
 use apache_avro::Schema;
@@ -38,7 +39,7 @@ pub(super) enum Shape {
         size: Option<usize>,
         scale: usize,
     },
-    Record(Vec<(Box<str>, StepIndex)>),
+    Record(Vec<(KnownName, StepIndex)>),
     Array(StepIndex),
     Map {
         /// Values under a name that the tree knows.
@@ -209,7 +210,7 @@ impl<'s> Compiler<'s, '_> {
             let child = wanted.and_then(|node| self.tree.node(node).child(&field.name));
             let step = self.step(&field.schema, child, depth + 1)?;
             is_empty &= self.steps.get(step).is_some_and(|step| step.is_empty);
-            fields.push((Box::from(field.name.as_str()), step));
+            fields.push((KnownName::of(&field.name), step));
         }
         if let Some(step) = self.steps.get_mut(index) {
             *step = Step { shape: Shape::Record(fields), wanted: of_record, is_empty };

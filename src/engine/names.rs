@@ -93,6 +93,12 @@ impl Names {
         self.texts.get(index(id.0)).map(|text| &**text)
     }
 
+    /// Whether this very text is the name of that number here, so that the number is that of this table.
+    #[inline]
+    pub fn holds(&self, id: NameId, text: &Arc<str>) -> bool {
+        self.texts.get(index(id.0)).is_some_and(|known| Arc::ptr_eq(known, text))
+    }
+
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.texts.len()

@@ -277,6 +277,67 @@ proptest! {
     }
 }
 
+/// One scalar after the other replaced by others.
+fn refilled(
+    of: &serde_json::Value,
+    with: &mut impl Iterator<Item = serde_json::Value>,
+) -> serde_json::Value {
+    use serde_json::Value;
+    match of {
+        Value::Object(map) => {
+            let entries = map.iter().map(|(name, value)| (name.clone(), refilled(value, with)));
+            Value::Object(entries.collect())
+        }
+        Value::Array(values) => values.iter().map(|value| refilled(value, with)).collect(),
+        scalar => with.next().unwrap_or_else(|| scalar.clone()),
+    }
+}
+
+proptest! {
+    /// A decoder that has read other records of the same producer, or of another one, reads as a new one does.
+    #[test]
+    fn what_was_read_before_does_not_show(
+        shapes in proptest::collection::vec(any_json(), 1..3),
+        fills in proptest::collection::vec(proptest::collection::vec(any_json(), 0..12), 1..8),
+        is_pretty in proptest::bool::ANY,
+        broken in proptest::option::of((0_usize..200, 0_u8..=255)),
+    ) {
+        let mut warm = json_decoder();
+        for (i, fill) in fills.iter().enumerate() {
+            let (shape, order) = (&shapes[i % shapes.len()], i % 3);
+            let base = serde_json::json!({
+                "request_id": "r", "model": "m", "timestamp": 5, "score": 0.5, "error": null,
+                "features": {"a": 1, "b": 2.5, "c": "t", "more": shape}, "other": shape,
+                "segments": {"region": "eu"},
+            });
+            let scalars = fill.iter().filter(|value| !value.is_object() && !value.is_array());
+            let mut record = if order == 0 { base.clone() } else { refilled(&base, &mut scalars.cloned()) };
+            if order < 2 {
+                for field in ["request_id", "model", "timestamp", "score", "error", "segments"] {
+                    record[field] = base[field].clone();
+                }
+            }
+            let mut bytes = if is_pretty {
+                serde_json::to_vec_pretty(&record).unwrap()
+            } else {
+                serde_json::to_vec(&record).unwrap()
+            };
+            if let Some((at, byte)) = broken
+                && i == 3
+            {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            let read = |decoder: &mut Decoder| {
+                let mut names = Names::default();
+                let event = decoder.decode(Some(&bytes), &mut names);
+                format!("{:?}", event.map(|event| text(&event, &names)))
+            };
+            prop_assert_eq!(read(&mut warm), read(&mut json_decoder()));
+        }
+    }
+}
+
 #[test]
 fn what_one_reader_calls_broken_the_other_does() {
     // Escapes in texts that nobody wants are not looked at, so there are none here.

@@ -1,0 +1,504 @@
+//! Records of one producer differ in their values only. A shape is a record that the parser has read, without its
+//! values: the next record is compared with it literal by literal, and its values are read in place. Whatever surprises
+//! here is left to the parser, so a shape makes reading faster and decides nothing.
+
+use super::fields::{NodeIndex, SlotIndex, Tree};
+use super::found::{Entry, Found, KnownName};
+use super::scalar::Scalar;
+
+/// Producers that leave out what is null send a few shapes in turn.
+const SHAPES_MAX: usize = 4;
+/// Longer records are the parser's.
+const BYTES_MAX: usize = 1 << 16;
+/// Records that may fit no shape, one after the other, until no more of them are tried.
+const PATIENCE: u32 = 16;
+/// From then on only each so many-th is tried.
+const RARELY: u32 = 256;
+/// Numbers of so many digits fit `u64`, and any more are the parser's where they are whole.
+const DIGITS_MAX: usize = 18;
+/// Up to here all whole numbers are doubles.
+const EXACT_MAX: u64 = 1 << 53;
+/// Powers of ten that are doubles, so that one division rounds once.
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
+/// The shapes of the records before.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    /// The one that fitted last stands first.
+    known: Vec<Shape>,
+    /// Records in a row that fitted none.
+    misses: u32,
+}
+
+impl Shapes {
+    /// Whether the record was read. If not, `found` is as it was.
+    #[inline]
+    pub(super) fn read<'a>(
+        &mut self,
+        text: &'a str,
+        tree: &Tree,
+        found: &mut Found<'a, '_>,
+    ) -> bool {
+        if !self.is_tried() {
+            return false;
+        }
+        for (at, shape) in self.known.iter().enumerate() {
+            if shape.read(text, tree, found).is_some() {
+                self.misses = 0;
+                self.known.swap(0, at);
+                return true;
+            }
+            found.restart();
+        }
+        false
+    }
+
+    /// Learns the shape of a record that the parser has read.
+    #[cold]
+    pub(super) fn learn(&mut self, text: &str, tree: &Tree) {
+        if self.is_tried()
+            && let Some(shape) = Shape::of(text, tree)
+        {
+            self.known.truncate(SHAPES_MAX - 1);
+            self.known.insert(0, shape);
+        }
+        self.misses = self.misses.saturating_add(1);
+    }
+
+    fn is_tried(&self) -> bool {
+        self.misses < PATIENCE || self.misses.is_multiple_of(RARELY)
+    }
+}
+
+/// A record without its values.
+#[derive(Debug)]
+struct Shape {
+    /// What stands before each part and behind the last one, one after the other.
+    literals: Vec<u8>,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    /// Bytes of the literal before it.
+    literal: usize,
+    goal: Goal,
+}
+
+/// What becomes of a part.
+#[derive(Debug)]
+enum Goal {
+    /// A scalar that nobody wants.
+    Unwanted,
+    /// A scalar for one slot.
+    Slot(SlotIndex),
+    /// A scalar that is a feature and nothing else.
+    Feature(KnownName),
+    /// A scalar for all that is wanted of it.
+    Scalar(Wanted),
+    /// An object or array of which something is wanted. The literal before it ends with its bracket.
+    Opened(Wanted, &'static str),
+}
+
+/// Everything that may be wanted of a value.
+#[derive(Debug)]
+struct Wanted {
+    /// Its own node of the tree.
+    node: Option<NodeIndex>,
+    /// That of the object which it is an entry of, where its entries are features or scores.
+    entries: Option<NodeIndex>,
+    /// Its name there.
+    name: KnownName,
+}
+
+impl Wanted {
+    /// Of what no path leads to: the elements of arrays, and all that is in what nobody wants.
+    fn nothing() -> Self {
+        Self { node: None, entries: None, name: KnownName::of("") }
+    }
+
+    fn of_entry(parent: Option<NodeIndex>, name: &str, tree: &Tree) -> Self {
+        let node = parent.and_then(|parent| tree.node(parent).child(name));
+        let entries = parent.filter(|&parent| tree.node(parent).is_of_entries());
+        Self { node, entries, name: KnownName::of(name) }
+    }
+
+    fn goal(self, tree: &Tree) -> Goal {
+        let node = self.node.map(|node| tree.node(node));
+        let is_feature = |entries| matches!(Entry::of(tree.node(entries), ""), Entry::Feature(_));
+        match (node, self.entries) {
+            (None, None) => Goal::Unwanted,
+            (None, Some(entries)) if is_feature(entries) => Goal::Feature(self.name),
+            (Some(node), None) => node.only_slot().map_or(Goal::Scalar(self), Goal::Slot),
+            _ => Goal::Scalar(self),
+        }
+    }
+
+    fn take<'a>(&self, value: Scalar<'a>, tree: &Tree, found: &mut Found<'a, '_>) {
+        let entry =
+            self.entries.map_or(Entry::None, |of| Entry::of_known(tree.node(of), &self.name));
+        found.take(self.node.map(|node| tree.node(node)), entry, value);
+    }
+}
+
+/// An object or array around what is looked at.
+struct Around {
+    /// `None` where nothing in it is wanted.
+    node: Option<NodeIndex>,
+    is_array: bool,
+    /// Whether a name comes next.
+    is_before_name: bool,
+}
+
+impl Shape {
+    /// The shape of a record that is sound JSON; none where it is not worth one.
+    fn of(text: &str, tree: &Tree) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() > BYTES_MAX {
+            return None;
+        }
+        let mut shape = Self { literals: Vec::with_capacity(bytes.len()), parts: Vec::new() };
+        let mut around: Vec<Around> = Vec::new();
+        let mut next = Wanted { node: Some(Tree::ROOT), ..Wanted::nothing() };
+        let (mut at, mut literal) = (0, 0);
+        while let Some(&byte) = bytes.get(at) {
+            match byte {
+                b'{' | b'[' => {
+                    at += 1;
+                    let is_array = byte == b'[';
+                    let kind = if is_array { Scalar::ARRAY } else { Scalar::OBJECT };
+                    let wanted = std::mem::replace(&mut next, Wanted::nothing());
+                    let node = wanted.node.filter(|_| !is_array);
+                    if wanted.node.is_some() || wanted.entries.is_some() {
+                        shape.add(bytes.get(literal..at)?, Goal::Opened(wanted, kind));
+                        literal = at;
+                    }
+                    around.push(Around { node, is_array, is_before_name: !is_array });
+                }
+                b'}' | b']' => {
+                    at += 1;
+                    around.pop();
+                }
+                b',' => {
+                    at += 1;
+                    let around = around.last_mut()?;
+                    around.is_before_name = !around.is_array;
+                }
+                b'"' if around.last().is_some_and(|around| around.is_before_name) => {
+                    let around = around.last_mut()?;
+                    around.is_before_name = false;
+                    // A name with escapes is written in more than one way.
+                    let end = at + 1 + plain_length(bytes.get(at + 1..)?)?;
+                    next = Wanted::of_entry(around.node, text.get(at + 1..end)?, tree);
+                    at = end + 1;
+                }
+                b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
+                _ => {
+                    let wanted = std::mem::replace(&mut next, Wanted::nothing());
+                    shape.add(bytes.get(literal..at)?, wanted.goal(tree));
+                    at += value_length(bytes.get(at..)?)?;
+                    literal = at;
+                }
+            }
+        }
+        shape.literals.extend_from_slice(bytes.get(literal..)?);
+        Some(shape)
+    }
+
+    fn add(&mut self, literal: &[u8], goal: Goal) {
+        self.literals.extend_from_slice(literal);
+        self.parts.push(Part { literal: literal.len(), goal });
+    }
+
+    /// Reads a record of this shape.
+    fn read<'a>(&self, text: &'a str, tree: &Tree, found: &mut Found<'a, '_>) -> Option<()> {
+        let mut literals = &*self.literals;
+        let mut at = 0;
+        for Part { literal, goal } in &self.parts {
+            let (literal, behind) = literals.split_at_checked(*literal)?;
+            literals = behind;
+            let end = at + literal.len();
+            if text.as_bytes().get(at..end)? != literal {
+                return None;
+            }
+            if let Goal::Opened(wanted, kind) = goal {
+                at = end;
+                wanted.take(Scalar::Other(kind), tree, found);
+                continue;
+            }
+            let value;
+            (value, at) = scalar(text, end)?;
+            match goal {
+                Goal::Unwanted | Goal::Opened(..) => {}
+                Goal::Slot(slot) => found.fill(*slot, value),
+                Goal::Feature(name) => found.known_feature(name, value),
+                Goal::Scalar(wanted) => wanted.take(value, tree, found),
+            }
+        }
+        (text.as_bytes().get(at..)? == literals).then_some(())
+    }
+}
+
+/// How long a scalar of a sound record is.
+fn value_length(bytes: &[u8]) -> Option<usize> {
+    if bytes.first() != Some(&b'"') {
+        let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+        return Some(bytes.iter().position(ends).unwrap_or(bytes.len()));
+    }
+    let mut is_escaped = false;
+    let end = bytes.iter().skip(1).position(|&byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    })?;
+    Some(end + 2)
+}
+
+/// The scalar that begins there, and where it ends; none where it is no plain one.
+#[inline]
+fn scalar(text: &str, from: usize) -> Option<(Scalar<'_>, usize)> {
+    let bytes = text.as_bytes().get(from..)?;
+    let word = |word: &[u8], value| bytes.starts_with(word).then_some((value, from + word.len()));
+    match bytes.first()? {
+        b'"' => {
+            let end = from + 1 + plain_length(bytes.get(1..)?)?;
+            Some((Scalar::Text(text.get(from + 1..end)?), end + 1))
+        }
+        b'-' | b'0'..=b'9' => number(text, from),
+        b'n' => word(b"null", Scalar::Null),
+        b't' => word(b"true", Scalar::Boolean(true)),
+        b'f' => word(b"false", Scalar::Boolean(false)),
+        _ => None,
+    }
+}
+
+/// Bytes until the closing quote of a text; none if an escape or what JSON does not allow comes first.
+#[inline]
+fn plain_length(bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The lowest byte whose high bit is set tells the first that is special; those above it may be wrong.
+    let below = |word: u64, limit: u64| word.wrapping_sub(LOW * limit) & !word & HIGH;
+    let is_byte = |word: u64, byte: u8| below(word ^ (LOW * u64::from(byte)), 1);
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut length = 0;
+    for chunk in chunks {
+        let word = u64::from_le_bytes(*chunk);
+        let special = is_byte(word, b'"') | is_byte(word, b'\\') | below(word, 0x20);
+        if special != 0 {
+            length += usize::try_from(special.trailing_zeros() / 8).ok()?;
+            return (bytes.get(length) == Some(&b'"')).then_some(length);
+        }
+        length += chunk.len();
+    }
+    let at = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)?;
+    (rest.get(at) == Some(&b'"')).then_some(length + at)
+}
+
+/// The number that begins there, and where it ends; none where it is not sound, or where readers may differ.
+#[inline]
+fn number(text: &str, from: usize) -> Option<(Scalar<'_>, usize)> {
+    let bytes = text.as_bytes().get(from..)?;
+    let is_negative = bytes.first() == Some(&b'-');
+    let start = usize::from(is_negative);
+    let mut mantissa = 0;
+    let whole = digits(bytes.get(start..)?, &mut mantissa);
+    let has_leading_zero = whole > 1 && bytes.get(start) == Some(&b'0');
+    if whole == 0 || has_leading_zero {
+        return None;
+    }
+    let mut at = start + whole;
+    let has_point = bytes.get(at) == Some(&b'.');
+    let mut fraction = 0;
+    if has_point {
+        fraction = digits(bytes.get(at + 1..)?, &mut mantissa);
+        at += 1 + fraction;
+        if fraction == 0 {
+            return None;
+        }
+    }
+    let has_exponent = matches!(bytes.get(at), Some(b'e' | b'E'));
+    let is_short = whole + fraction <= DIGITS_MAX && !has_exponent;
+    let is_zero = mantissa == 0 && is_short;
+    if !has_point && !has_exponent {
+        let number = i64::try_from(mantissa).ok().filter(|_| is_short && !(is_negative && is_zero));
+        return number.map(|x| (Scalar::Integer(if is_negative { -x } else { x }), from + at));
+    }
+    if is_short && mantissa <= EXACT_MAX {
+        let x = exact(mantissa) / POWERS.get(fraction)?;
+        return Some((Scalar::Float(if is_negative { -x } else { x }), from + at));
+    }
+    if has_exponent {
+        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        let exponent = digits(bytes.get(at + 1 + sign..)?, &mut 0);
+        if exponent == 0 {
+            return None;
+        }
+        at += 1 + sign + exponent;
+    }
+    let x: f64 = text.get(from..from + at)?.parse().ok()?;
+    // What is too large or too small for a double is the parser's.
+    x.is_normal().then_some((Scalar::Float(x), from + at))
+}
+
+/// How many digits come first; they are put behind those of `mantissa`, which wraps if they are too many.
+#[inline]
+fn digits(bytes: &[u8], mantissa: &mut u64) -> usize {
+    let mut count = 0;
+    for byte in bytes {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+        count += 1;
+    }
+    count
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "at most 2^53: exact")]
+fn exact(whole: u64) -> f64 {
+    whole as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::fields::FieldPaths;
+    use crate::decode::found::Scratch;
+    use crate::engine::event::Stream;
+    use crate::engine::names::Names;
+    use bumpalo::Bump;
+
+    /// Whether the second record is read by the shape of the first.
+    fn is_read(first: &str, second: &str) -> bool {
+        let tree = Tree::new(&FieldPaths::new(Stream::Inferences), &["region".to_owned()]);
+        let (arena, mut names, mut scratch) = (Bump::new(), Names::default(), Scratch::default());
+        let mut found = Found::new(&arena, &mut names, &mut scratch, tree.slot_count());
+        let mut shapes = Shapes::default();
+        shapes.learn(first, &tree);
+        shapes.read(second, &tree, &mut found)
+    }
+
+    #[test]
+    fn a_record_like_the_one_before_needs_no_parser() {
+        let spaced = r#"{"request_id": "a", "features": {"x": 1, "y": "t"}, "tags": [1, {}], "score": 0.5} "#;
+        let other = r#"{"request_id": 7, "features": {"x": null, "y": -2.5e-7}, "tags": ["u", {}], "score": true} "#;
+        let compact = r#"{"request_id":"a","features":{},"more":{"deep":["\"",2]}}"#;
+        let later = r#"{"request_id":"München","features":{},"more":{"deep":[12.25,false]}}"#;
+        for (first, second) in [(spaced, other), (other, spaced), (compact, later)] {
+            assert!(is_read(first, second), "{second}");
+        }
+    }
+
+    #[test]
+    fn what_surprises_is_the_parsers() {
+        let first = r#"{"request_id":"a","features":{"x":1},"z":[1]}"#;
+        assert!(is_read(first, first));
+        for second in [
+            r#"{"features":{"x":1},"request_id":"a","z":[1]}"#,
+            r#"{"request_id":"a","features":{"x":1},"z":[1],"y":1}"#,
+            r#"{"request_id":"a","features":{"x":1},"z":[1,2]}"#,
+            r#"{"request_id":"a","features":{"w":1},"z":[1]}"#,
+            r#"{"request_id":"a","features":{"x":[]},"z":[1]}"#,
+            r#"{"request_id":"a","features":{"x":1},"z":[1]} "#,
+            r#"{"request_id":"a","features":{"x":1},"z":[1]"#,
+            r#"{"request_id":"a\n","features":{"x":1},"z":[1]}"#,
+            "{\"request_id\":\"a\n\",\"features\":{\"x\":1},\"z\":[1]}",
+            r#"{"request_id":"a,"features":{"x":1},"z":[1]}"#,
+            r#"{"request_id":a,"features":{"x":1},"z":[1]}"#,
+            r#"{"request_id":nul,"features":{"x":1},"z":[1]}"#,
+            "",
+        ] {
+            assert!(!is_read(first, second), "{second}");
+        }
+    }
+
+    #[test]
+    fn several_shapes_are_kept_and_hopeless_records_are_not_tried_for_ever() {
+        let tree = Tree::new(&FieldPaths::new(Stream::Labels), &[]);
+        let (arena, mut names, mut scratch) = (Bump::new(), Names::default(), Scratch::default());
+        let mut found = Found::new(&arena, &mut names, &mut scratch, tree.slot_count());
+        let mut shapes = Shapes::default();
+        let with = |n: usize| format!(r#"{{"request_id":"a","more{n}":1}}"#);
+        let kept: Vec<_> = (0..SHAPES_MAX).map(with).collect();
+        kept.iter().for_each(|text| shapes.learn(text, &tree));
+        let kept: Vec<_> = kept.iter().map(|text| &*arena.alloc_str(text)).collect();
+        for text in kept.iter().chain(&kept) {
+            assert!(shapes.read(text, &tree, &mut found), "{text}");
+        }
+        let mut tried = 0;
+        for n in 0..1000 {
+            let text = arena.alloc_str(&with(SHAPES_MAX + n));
+            assert!(!shapes.read(text, &tree, &mut found));
+            tried += usize::from(shapes.is_tried());
+            shapes.learn(text, &tree);
+        }
+        assert_eq!(tried, 16 + 3, "then each 256th");
+    }
+
+    /// Against the parser of the standard library, which rounds correctly.
+    #[test]
+    fn numbers_are_the_nearest_doubles() {
+        let mut texts: Vec<String> = [
+            "0.0",
+            "-0.0",
+            "1.0",
+            "0.1",
+            "-12.75",
+            "1e5",
+            "1E-7",
+            "2.5e+10",
+            "123456789012345678.5",
+            "9007199254740993.0",
+            "9007199254740992.0",
+            "0.30000000000000004",
+            "1.7976931348623157e308",
+            "2.2250738585072014e-308",
+            "0.000000000000000000001",
+            "12345678901234567890.5",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let mut x = 1_u64;
+        for _ in 0..20_000 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let number = f64::from_bits(x);
+            if number.is_normal() {
+                texts.push(format!("{number:e}"));
+            }
+            let (whole, places) = (x >> 20, usize::try_from(x % 19).unwrap());
+            texts.push(format!("{}.{whole:0places$}", x % 1000));
+        }
+        for text in texts {
+            let (value, end) = number(&text, 0).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(end, text.len(), "{text}");
+            let Scalar::Float(value) = value else { panic!("{text}: {value:?}") };
+            let expected: f64 = text.parse().unwrap();
+            assert_eq!(value.to_bits(), expected.to_bits(), "{text}");
+        }
+        for (text, expected) in
+            [("0", 0), ("-1", -1), ("123456789012345678", 123_456_789_012_345_678)]
+        {
+            assert_eq!(number(text, 0), Some((Scalar::Integer(expected), text.len())));
+        }
+        for text in [
+            "-0",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "-01.5",
+            "1e999",
+            "1e-400",
+            "1234567890123456789",
+        ] {
+            assert_eq!(number(text, 0), None, "{text}");
+        }
+    }
+}
