@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -39,12 +40,22 @@ fn cached(service: &str, version: &str) -> PathBuf {
     folder
 }
 
-/// Ports that were free a moment ago, all different. Another process may take one meanwhile: then
-/// the service does not start, and is tried on others.
+/// Ports that were free a moment ago, all different. They lie below those that the system gives to connections, so
+/// that none takes the port of a service that is down until it starts again. Another process may take one meanwhile:
+/// then the service does not start, and is tried on others.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let held: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("it is bound").port())
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run at once begin at different places.
+    let start = std::process::id().wrapping_mul(7919);
+    std::array::from_fn(|_| {
+        (0..COUNT)
+            .map(|_| start.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
+            .map(|port| u16::try_from(port).expect("below 32000"))
+            .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+            .expect("a free port")
+    })
 }
 
 /// A child process in a process group of its own, killed whole on drop.
@@ -427,6 +438,8 @@ impl ClickHouse {
     fn start_in(folder: TempDir, mut options: EmbeddedOptions) -> Self {
         folder.path().join("clickhouse").clone_into(&mut options.data_dir);
         options.launcher = Some(PathBuf::from(env!("CARGO_BIN_EXE_tidegauge-clickhouse")));
+        let [port] = free_ports();
+        options.http_port.get_or_insert(port);
         let mut clickhouse = Self { proxy: None, running: None, options, _folder: folder };
         clickhouse.start_again();
         clickhouse
@@ -550,7 +563,6 @@ impl ClickHouse {
         assert!(self.running.is_none(), "it still runs");
         let started = EmbeddedClickHouse::start(&self.options);
         let started = started.unwrap_or_else(|error| panic!("{error}"));
-        self.options.http_port = Some(started.http_port());
         self.running = Some(started);
     }
 }
