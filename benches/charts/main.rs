@@ -19,6 +19,7 @@ use clap::Parser;
 use tidegauge::dashboards::chart::Definitions;
 use tidegauge::dashboards::sql::FILTERS;
 use tidegauge::overview::{Overview, OverviewSettings};
+use tidegauge::report::References;
 use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
 
 use fill::{END_MS, Size, statements};
@@ -141,6 +142,7 @@ impl Bench<'_> {
             token: None,
             clickhouse: of(self.server, PAGES),
             about: String::new(),
+            references: References::default(),
             clock: || END_MS,
         });
         let overview = runtime.block_on(overview).unwrap();

@@ -20,7 +20,7 @@ use crate::engine::time::{EventTime, RecordTime};
 use crate::engine::window::Window;
 use crate::evaluate;
 use crate::pipeline::PipelineError;
-use crate::report::{Form, Report, Row, count};
+use crate::report::{Form, References, Report, Row, count};
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rows::RowFilter;
@@ -92,11 +92,12 @@ enum Format {
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let form = form(args)?;
-    let (source, rows) = if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
+    let (source, rows, references) =
+        if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
     if rows.is_empty() {
         terminal::note("no rows: look at --job, --model, --since and --until\n");
     }
-    let text = Report::new(args.title.clone(), source, &rows).render(form);
+    let text = Report::new(args.title.clone(), source, &rows, &references).render(form);
     match &args.output {
         None => terminal::print(&text),
         Some(path) => std::fs::write(path, text).map_err(|error| {
@@ -122,7 +123,7 @@ fn form(args: &Args) -> Result<Form, Failure> {
 }
 
 /// The stored rows that the options ask for, of every grain.
-fn stored(args: &Args) -> Result<(String, Vec<Row>), Failure> {
+fn stored(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
     let mut settings = args.config.load()?;
     if let Some(job) = &args.select.job {
         settings.job.clone_from(job);
@@ -137,7 +138,7 @@ fn stored(args: &Args) -> Result<(String, Vec<Row>), Failure> {
         rows.extend(whole(clickhouse, &settings, &filter).await?);
         Ok::<_, Failure>(rows)
     })?;
-    Ok((format!("Rows of job {}", settings.job), rows))
+    Ok((format!("Rows of job {}", settings.job), rows, settings.shard.references().collect()))
 }
 
 /// The rows of the whole time, made of stored states; none where there are too many of them, and then the newest window
@@ -166,7 +167,7 @@ async fn whole(
 }
 
 /// The rows of files: the engine in memory, no service.
-fn computed(args: &Args) -> Result<(String, Vec<Row>), Failure> {
+fn computed(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
     let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
     let inputs = Inputs::find(settings(args)?, &files)?;
     let shard_settings = Arc::new(inputs.settings.shard.clone());
@@ -195,7 +196,7 @@ fn computed(args: &Args) -> Result<(String, Vec<Row>), Failure> {
     let rows = evaluate::complete(&shard_settings, &inputs.settings.grains, &states);
     let rows = rows.expect("states that were just made can be read");
     let rows = rows.iter().map(Row::from).collect();
-    Ok((format!("Files with {}", said.join(", ")), rows))
+    Ok((format!("Files with {}", said.join(", ")), rows, shard_settings.references().collect()))
 }
 
 /// The configuration; files need none.

@@ -58,6 +58,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             token: args.token.clone().filter(|token| !token.is_empty()),
             clickhouse: ClickHouse::new(settings.clickhouse()),
             about: format!("Job {}", settings.job),
+            references: settings.shard.references().collect(),
             clock: terminal::now_ms,
         })
         .await?;

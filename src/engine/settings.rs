@@ -167,6 +167,11 @@ impl ShardSettings {
         self.models.iter().find(|model| fits(&model.pattern, name)).cloned().unwrap_or_default()
     }
 
+    /// The profiles that the models' windows are compared with; one of several models comes as often.
+    pub fn references(&self) -> impl Iterator<Item = Arc<Profile>> + '_ {
+        self.models.iter().filter_map(|model| model.reference.clone())
+    }
+
     /// The custom metrics that a model's segment has, by name.
     pub fn custom_of(&self, model: &str, segment: &str) -> Vec<Arc<CustomMetric>> {
         let any = |globs: &[String], name: &str| globs.iter().any(|glob| fits(glob, name));

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::state::ALL;
-use crate::report::Row;
+use crate::report::{References, Row};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rows::RowFilter;
@@ -82,6 +82,8 @@ pub struct OverviewSettings {
     pub clickhouse: ClickHouse,
     /// Whose rows, in words.
     pub about: String,
+    /// What the rows were compared with.
+    pub references: References,
     /// The wall clock: milliseconds since 1970-01-01 UTC.
     pub clock: fn() -> i64,
 }
@@ -97,6 +99,7 @@ pub struct Overview {
 struct App {
     clickhouse: ClickHouse,
     about: String,
+    references: References,
     clock: fn() -> i64,
     access: Access,
 }
@@ -117,8 +120,8 @@ impl Overview {
         let listener = TcpListener::bind(address).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let access = Access::new(settings.token.as_deref());
-        let OverviewSettings { clickhouse, about, clock, .. } = settings;
-        let app = Arc::new(App { clickhouse, about, clock, access });
+        let OverviewSettings { clickhouse, about, references, clock, .. } = settings;
+        let app = Arc::new(App { clickhouse, about, references, clock, access });
         Ok(Self { listener, address, app: router(app) })
     }
 
@@ -325,7 +328,7 @@ impl App {
         }
         let segments = model::segments(&rows, &view.segment);
         let choices = Choices { grains: &grains, grain: &grain, segments: &segments };
-        Ok(model::render(view, choices, rows, &self.about))
+        Ok(model::render(view, choices, rows, &self.about, &self.references))
     }
 
     async fn one_feature(&self, view: &View) -> Result<String, SinkError> {
@@ -342,7 +345,7 @@ impl App {
         filter.exact.push(("feature", view.feature.clone()));
         rows.extend(self.clickhouse.metric_rows(MetricTable::DataQuality, &filter).await?);
         let choices = Choices { grains: &grains, grain: &grain, segments: &[] };
-        Ok(model::render_feature(view, choices, rows, &self.about))
+        Ok(model::render_feature(view, choices, rows, &self.about, &self.references))
     }
 }
 

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::address::View;
 use super::page::{Choices, filters, nothing, page};
 use crate::engine::state::ALL;
-use crate::report::{Report, Row, of_feature, section, verdicts};
+use crate::report::{References, Report, Row, of_feature, section, verdicts};
 
 /// What a verdict looks like.
 fn class(verdict: &str) -> &'static str {
@@ -43,10 +43,16 @@ pub(super) fn of_segment(rows: Vec<Row>, segment: &str) -> Vec<Row> {
 }
 
 /// The page of one model: the report's sections, and a way to each feature.
-pub(super) fn render(view: &View, choices: Choices<'_>, rows: Vec<Row>, about: &str) -> String {
+pub(super) fn render(
+    view: &View,
+    choices: Choices<'_>,
+    rows: Vec<Row>,
+    about: &str,
+    references: &References,
+) -> String {
     let rows = of_segment(rows, &view.segment);
     let features = verdicts(&rows, &view.model, view.version.as_deref().unwrap_or_default());
-    let report = Report::new(title(view), about.to_owned(), &rows);
+    let report = Report::new(title(view), about.to_owned(), &rows, references);
     let body = html! {
         (filters("/model", view, choices))
         @match report.models.first() {
@@ -87,8 +93,9 @@ pub(super) fn render_feature(
     choices: Choices<'_>,
     rows: Vec<Row>,
     about: &str,
+    references: &References,
 ) -> String {
-    let sections = of_feature(&of_segment(rows, &view.segment));
+    let sections = of_feature(&of_segment(rows, &view.segment), references);
     let body = html! {
         (filters("/feature", view, choices))
         @if sections.is_empty() { (nothing(view, "/feature")) }

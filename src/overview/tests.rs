@@ -158,34 +158,35 @@ fn of(query: &str) -> View {
 
 const NO_CHOICE: Choices<'static> = Choices { grains: &[], grain: "1h", segments: &[] };
 
+fn model_page(view: &str, rows: Vec<Row>) -> String {
+    model::render(&of(view), NO_CHOICE, rows, "Job fraud", &References::default())
+}
+
+fn feature_page(view: &str, rows: Vec<Row>) -> String {
+    model::render_feature(&of(view), NO_CHOICE, rows, "Job fraud", &References::default())
+}
+
 #[test]
 fn the_page_of_a_model_has_the_reports_sections_and_leads_to_each_feature() {
-    let page = model::render(&of("model=m&version=v1"), NO_CHOICE, rows(), "Job fraud");
+    let page = model_page("model=m&version=v1", rows());
     assert!(!page.contains("<b>"), "{page}");
     assert!(page.contains("1 of 2 drift") && page.contains("1\u{202f}234"), "{page}");
     let links = ["amount&lt;/b&gt;: drift", ">score: ok", ">age<"];
     assert!(places(&page, &links).is_sorted(), "{page}");
     assert!(page.contains("href=\"/feature?model=m&amp;feature=age&amp;version=v1\""), "{page}");
     assert!(page.contains("region=&lt;eu&gt;"), "the table of segments");
-    let segment =
-        model::render(&of("model=m&version=v1&segment=region%3D<eu>"), NO_CHOICE, rows(), "");
+    let segment = model_page("model=m&version=v1&segment=region%3D<eu>", rows());
     assert!(segment.contains(">77<") && !segment.contains("1\u{202f}234"), "{segment}");
 }
 
 #[test]
 fn the_page_of_a_feature_shows_its_drift_and_values() {
     let rows = rows().into_iter().filter(|row| row.segment == ALL && row.text("feature") == "age");
-    let page =
-        model::render_feature(&of("model=m&version=v1&feature=age"), NO_CHOICE, rows.collect(), "");
+    let page = feature_page("model=m&version=v1&feature=age", rows.collect());
     assert!(page.contains("<title>age of m, version v1") && page.contains("30.00"), "{page}");
     let drift =
         self::rows().into_iter().filter(|row| row.text("kind") == "score" && row.segment == ALL);
-    let page = model::render_feature(
-        &of("model=m&version=v1&feature=score"),
-        NO_CHOICE,
-        drift.collect(),
-        "",
-    );
+    let page = feature_page("model=m&version=v1&feature=score", drift.collect());
     assert!(page.contains("psi (main)") && page.contains("against reference r1"), "{page}");
 }
 
@@ -193,9 +194,9 @@ fn the_page_of_a_feature_shows_its_drift_and_values() {
 fn where_nothing_is_a_page_says_what_to_do() {
     let empty = models_page(Vec::new());
     assert!(empty.contains("No rows") && empty.contains("href=\"/?range=all\""), "{empty}");
-    let page = model::render(&of("model=m&segment=a%3Db"), NO_CHOICE, Vec::new(), "");
+    let page = model_page("model=m&segment=a%3Db", Vec::new());
     assert!(page.contains("No rows") && page.contains("Look at all segments together"), "{page}");
-    let page = model::render_feature(&of("model=m&feature=x&range=all"), NO_CHOICE, Vec::new(), "");
+    let page = feature_page("model=m&feature=x&range=all", Vec::new());
     assert!(page.contains("No rows") && !page.contains("Look at the whole time"), "{page}");
 }
 
@@ -207,6 +208,7 @@ fn settings(listen: &str, token: Option<&str>) -> OverviewSettings {
         token: token.map(str::to_owned),
         clickhouse: ClickHouse::new(clickhouse),
         about: "Job fraud".to_owned(),
+        references: References::default(),
         clock: || NOW_MS,
     }
 }

@@ -107,7 +107,7 @@ impl Numbers {
             max: self.max,
             mean: self.sum.mean(self.n),
             sd: ExactSum::covariance(self.n, &self.squares, &self.sum, &self.sum).max(0.0).sqrt(),
-            fine_edges,
+            fine_edges: fine_edges.into(),
             bin_edges,
             counts,
             has_given_edges: !edges.is_empty(),

@@ -2,6 +2,7 @@
 
 use super::rows::{ModelRows, Row, chart_grain};
 use super::sections::{about, chart_of, compared, drawn, fact, verdicts_now};
+use super::spread::{References, spread};
 use super::text::{count, figure};
 use super::{Block, Fact, Grid, Point, Section};
 use crate::engine::state::ALL;
@@ -9,7 +10,8 @@ use crate::engine::state::ALL;
 /// Each feature, and whatever else is compared with the reference, with its verdict, the worst first.
 pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<(String, String)> {
     let grain = chart_grain(rows);
-    let of = ModelRows::new(rows, model, version, &grain);
+    let none = References::default();
+    let of = ModelRows::new(rows, model, version, &grain, &none);
     let named = |row: &Row| (compared(row), row.text("verdict").replace('_', " "));
     let mut found: Vec<_> = verdicts_now(&of).into_iter().map(named).collect();
     for row in of.now("data_quality").into_iter().filter(|row| row.segment == ALL) {
@@ -22,10 +24,17 @@ pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<(String,
 
 /// What is known of one feature of one model: rows of `drift` and `data_quality` of one grain, of that feature only,
 /// by time.
-pub(crate) fn of_feature(rows: &[Row]) -> Vec<Section> {
+pub(crate) fn of_feature(rows: &[Row], references: &References) -> Vec<Section> {
     let of = |table: &str| -> Vec<&Row> { rows.iter().filter(|row| row.table == table).collect() };
     let (drift, quality) = (of("drift"), of("data_quality"));
-    [drifted(&drift), distribution(&quality), missing(&quality)].into_iter().flatten().collect()
+    let spread = quality
+        .last()
+        .and_then(|row| spread(row, drift.last().copied(), references))
+        .map(Block::Spread);
+    [drifted(&drift), distribution(&quality, spread), missing(&quality)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn drifted(rows: &[&Row]) -> Option<Section> {
@@ -61,7 +70,7 @@ fn drifted(rows: &[&Row]) -> Option<Section> {
     Some(Section { title: "Drift", blocks })
 }
 
-fn distribution(rows: &[&Row]) -> Option<Section> {
+fn distribution(rows: &[&Row], spread: Option<Block>) -> Option<Section> {
     let now = rows.last()?;
     let facts = [
         ("min", "Least"),
@@ -97,6 +106,7 @@ fn distribution(rows: &[&Row]) -> Option<Section> {
     };
     let title = "Median, with the middle half of the values as a band";
     let mut blocks = vec![Block::Text(format!("{}.", about(now))), Block::Facts(facts)];
+    blocks.extend(spread);
     blocks.extend(drawn(title, rows.iter().map(middle).collect()));
     Some(Section { title: "Values", blocks })
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::text::{count, number, time};
-use super::{Block, Chart, Report};
+use super::{Block, Chart, Quantiles, Report, Spread};
 
 /// A longer chart shows its newest windows.
 const MOST_WINDOWS: usize = 24;
@@ -49,7 +49,19 @@ fn block(block: &Block) -> String {
             });
             table(&header, rows)
         }
+        Block::Spread(spread) => of_spread(spread),
     }
+}
+
+fn of_spread(spread: &Spread) -> String {
+    let header =
+        [&*spread.feature, "1 %", "25 %", "Median", "75 %", "99 %", "n"].map(str::to_owned);
+    let line = |(name, of): (&str, &Quantiles)| {
+        let values = of.values.iter().map(|value| number(*value));
+        [name.to_owned()].into_iter().chain(values).chain([count(of.n)]).collect()
+    };
+    let sets = [("now", Some(&spread.now)), ("reference", spread.reference.as_ref())];
+    table(&header, sets.into_iter().filter_map(|(name, of)| Some(line((name, of?)))))
 }
 
 fn of_chart(chart: &Chart) -> String {

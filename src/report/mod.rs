@@ -8,6 +8,7 @@ pub mod rows;
 mod text;
 mod sections;
 mod feature;
+mod spread;
 mod svg;
 mod html;
 mod markdown;
@@ -15,6 +16,7 @@ mod markdown;
 use serde::Serialize;
 
 pub use rows::Row;
+pub use spread::{Quantiles, References, Spread};
 pub use text::{count, instant};
 
 pub(crate) use feature::{of_feature, verdicts};
@@ -84,6 +86,8 @@ pub enum Block {
     Chart(Chart),
     /// What scores promise against what labels say.
     Reliability(Vec<Bin>),
+    /// How numbers lie, beside those of the reference.
+    Spread(Spread),
 }
 
 /// One figure.
@@ -157,11 +161,12 @@ pub enum Form {
 }
 
 impl Report {
-    /// Makes the report of metric rows, in any order; of a key and window one row.
-    pub fn new(title: String, source: String, rows: &[Row]) -> Self {
+    /// Makes the report of metric rows, in any order; of a key and window one row. References that are not known are
+    /// not drawn.
+    pub fn new(title: String, source: String, rows: &[Row], references: &References) -> Self {
         let grain = rows::chart_grain(rows);
         let models = rows::models(rows).into_iter().map(|(model, version)| {
-            let of = rows::ModelRows::new(rows, model, version, &grain);
+            let of = rows::ModelRows::new(rows, model, version, &grain, references);
             let (model, version) = (model.to_owned(), version.to_owned());
             ModelReport { model, version, sections: sections::all(&of) }
         });

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Number, Value as Json};
 
+use super::spread::References;
 use crate::engine::metrics::accumulator::Value;
 use crate::engine::state::ALL;
 use crate::evaluate::{MetricRow, WHOLE};
@@ -116,14 +117,26 @@ pub(super) fn chart_grain(rows: &[Row]) -> String {
 pub(super) struct ModelRows<'a> {
     rows: Vec<&'a Row>,
     grain: &'a str,
+    references: &'a References,
 }
 
 impl<'a> ModelRows<'a> {
-    pub(super) fn new(rows: &'a [Row], model: &str, version: &str, grain: &'a str) -> Self {
+    pub(super) fn new(
+        rows: &'a [Row],
+        model: &str,
+        version: &str,
+        grain: &'a str,
+        references: &'a References,
+    ) -> Self {
         let of_model = rows.iter().filter(|row| row.model == model && row.version == version);
         let mut rows: Vec<&Row> = of_model.collect();
         rows.sort_by(|a, b| (a.start_ms, &a.segment).cmp(&(b.start_ms, &b.segment)));
-        Self { rows, grain }
+        Self { rows, grain, references }
+    }
+
+    /// What the rows were compared with.
+    pub(super) fn references(&self) -> &'a References {
+        self.references
     }
 
     fn table(&self, table: &str) -> impl Iterator<Item = &'a Row> {

@@ -1,6 +1,7 @@
 //! What a report shows of a model: one function for each section, in the order of the report.
 
 use super::rows::{ModelRows, Row};
+use super::spread::distributions;
 use super::text::{count, figure, interval, number, percent, time};
 use super::{Bin, Block, Chart, Fact, Grid, ModelReport, Point, Section};
 use crate::engine::state::ALL;
@@ -19,6 +20,7 @@ const SECTIONS: &[fn(&ModelRows<'_>) -> Option<Section>] = &[
     estimated,
     calibration,
     drift,
+    distributions,
     data_quality,
     labels,
     serving,
@@ -97,7 +99,11 @@ pub(super) fn overview(models: &[ModelReport]) -> Grid {
         let blocks = blocks.flat_map(|section| &section.blocks);
         let facts = blocks.filter_map(|block| match block {
             Block::Facts(facts) => Some(facts.clone()),
-            Block::Text(_) | Block::Table(_) | Block::Chart(_) | Block::Reliability(_) => None,
+            Block::Text(_)
+            | Block::Table(_)
+            | Block::Chart(_)
+            | Block::Reliability(_)
+            | Block::Spread(_) => None,
         });
         facts.flatten().collect()
     };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 use super::text::{count, number, time};
-use super::{Bin, Chart, Point};
+use super::{Bin, Chart, Point, Spread};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 170.0;
@@ -109,6 +109,48 @@ pub(super) fn reliability(bins: &[Bin]) -> Markup {
                         title { "score " (number(bin.score)) ", positive " (number(bin.rate)) ", n = " (count(bin.n)) }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Quantiles as boxes: those of the window above those of the reference.
+pub(super) fn spread(spread: &Spread) -> Markup {
+    let sets = [("now", "", Some(&spread.now)), ("reference", " then", spread.reference.as_ref())];
+    let sets: Vec<_> =
+        sets.into_iter().filter_map(|(name, class, of)| Some((name, class, of?))).collect();
+    let [least, greatest] = [0, 4].map(|end| {
+        let ends = sets.iter().map(|(_, _, of)| of.values[end]);
+        if end == 0 {
+            ends.fold(f64::INFINITY, f64::min)
+        } else {
+            ends.fold(f64::NEG_INFINITY, f64::max)
+        }
+    });
+    // What does not differ is drawn in the middle.
+    let more = if greatest > least { 0.0 } else { 1.0 };
+    let x =
+        Scale { from: least - more, to: greatest + more, low: LEFT + 16.0, high: WIDTH - RIGHT };
+    let words = sets.iter().map(|(name, _, of)| {
+        let [low, _, middle, _, high] = of.values.map(number);
+        format!("{name}: median {middle}, from {low} to {high}, n = {}", count(of.n))
+    });
+    let words = format!("{}, {}", spread.feature, words.collect::<Vec<_>>().join("; "));
+    let rows = [16.0, 44.0];
+    html! {
+        figure {
+            figcaption { (spread.feature) }
+            svg viewBox=(format!("0 0 {WIDTH} 76")) role="img" aria-label=(words) {
+                title { (words) }
+                @for ((name, class, of), y) in sets.iter().zip(rows) {
+                    @let [p01, p25, p50, p75, p99] = of.values.map(|value| x.at(value));
+                    text x=(LEFT + 8.0) y=(y + 4.0) text-anchor="end" { (name) }
+                    line class=(format!("bar{class}")) x1=(place(p01)) x2=(place(p99)) y1=(y) y2=(y) {}
+                    rect class=(format!("box{class}")) x=(place(p25)) y=(y - 9.0) width=(place(p75 - p25)) height="18" {}
+                    line class=(format!("bar{class}")) x1=(place(p50)) x2=(place(p50)) y1=(y - 9.0) y2=(y + 9.0) {}
+                }
+                text x=(LEFT + 16.0) y="72" { (number(least)) }
+                text x=(WIDTH - RIGHT) y="72" text-anchor="end" { (number(greatest)) }
             }
         }
     }

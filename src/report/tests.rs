@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
+use crate::engine::metrics::reference::Profile;
 
 /// Windows of an hour; the third has no labels, and the fourth does not follow it.
 fn rows() -> Vec<Row> {
@@ -40,7 +43,11 @@ fn rows() -> Vec<Row> {
 }
 
 fn report(rows: &[Row]) -> Report {
-    Report::new("Fraud & more".to_owned(), "Rows of job fraud".to_owned(), rows)
+    compared(rows, &References::default())
+}
+
+fn compared(rows: &[Row], references: &References) -> Report {
+    Report::new("Fraud & more".to_owned(), "Rows of job fraud".to_owned(), rows, references)
 }
 
 #[test]
@@ -153,6 +160,79 @@ fn figures_of_the_whole_time_come_before_those_of_a_window() {
     let report = report(&rows);
     let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
     assert!(facts.iter().any(|fact| fact.name == "AUROC" && fact.value == "0.5000"));
+}
+
+/// A profile of a feature with the numbers 1 to 200 once each.
+fn reference() -> Arc<Profile> {
+    let document = json!({
+        "format": 1, "name": "r", "generation": 1,
+        "features": {"amount": {
+            "kind": "numeric", "missing": 0, "type_errors": 0, "scale": "linear", "min": 1.0, "max": 200.0,
+            "mean": 100.5, "sd": 57.7, "fine_edges": (1..100).map(|n| f64::from(2 * n)).collect::<Vec<_>>(),
+            "bin_edges": (1..10).map(|n| f64::from(20 * n)).collect::<Vec<_>>(), "counts": vec![2; 100],
+            "has_given_edges": false,
+        }},
+    });
+    Arc::new(crate::profile::read(&document.to_string()).unwrap())
+}
+
+#[test]
+fn the_numbers_of_a_feature_lie_beside_those_of_the_reference() {
+    let profile = reference();
+    let mut rows = rows();
+    let newest = rows.last().unwrap().clone();
+    let mut add = |table: &str, values: serde_json::Value| {
+        let values = values.as_object().unwrap().clone();
+        rows.push(Row {
+            table: table.to_owned(),
+            segment: "all".to_owned(),
+            values,
+            ..newest.clone()
+        });
+    };
+    let quantiles = json!({"feature": "amount", "kind": "numeric", "values": 70, "p01": 3.5, "p25": 20.0,
+        "p50": 40.0, "p75": 60.0, "p99": 250.0});
+    add("data_quality", quantiles);
+    add("data_quality", json!({"feature": "country", "kind": "categorical", "values": 70}));
+    add(
+        "drift",
+        json!({"feature": "amount", "kind": "feature", "method": "psi", "is_primary": 1,
+        "verdict": "drift", "reference_id": &*profile.id}),
+    );
+
+    let references: References = [Arc::clone(&profile)].into_iter().collect();
+    let expected = Spread {
+        feature: "amount".to_owned(),
+        now: Quantiles { values: [3.5, 20.0, 40.0, 60.0, 250.0], n: 70 },
+        reference: Some(Quantiles { values: [2.0, 50.0, 100.0, 150.0, 198.0], n: 200 }),
+    };
+    let report = compared(&rows, &references);
+    let sections = &report.models[0].sections;
+    let found = sections.iter().find(|section| section.title == "Distributions").unwrap();
+    assert_eq!(found.blocks[1..], [Block::Spread(expected.clone())]);
+    let page = report.render(Form::Html);
+    assert!(page.contains("reference: median 100.00, from 2.0000 to 198.00, n = 200"), "{page}");
+    let text = report.render(Form::Markdown);
+    assert!(
+        text.contains("| reference | 2.0000 | 50.00 | 100.00 | 150.00 | 198.00 | 200 |"),
+        "{text}"
+    );
+    let of_one = rows.iter().filter(|row| row.text("feature") == "amount").cloned();
+    let of_feature = of_feature(&of_one.collect::<Vec<_>>(), &references);
+    assert!(of_feature.iter().flat_map(|section| &section.blocks).any(|block| {
+        matches!(block, Block::Spread(spread) if spread.reference == expected.reference)
+    }));
+
+    // Rows may be older than the reference that is known.
+    let of_others = compared(&rows, &References::default());
+    let blocks = of_others.models[0].sections.iter().flat_map(|section| &section.blocks);
+    let spreads: Vec<_> = blocks
+        .filter_map(|block| match block {
+            Block::Spread(spread) => Some(spread),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(spreads, [&Spread { reference: None, ..expected }]);
 }
 
 #[test]

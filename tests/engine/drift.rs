@@ -32,7 +32,7 @@ fn uniform() -> FeatureProfile {
         max: 5.0,
         mean: 2.5,
         sd: 1.443_375_673,
-        fine_edges: edges.clone(),
+        fine_edges: edges.clone().into(),
         bin_edges: edges,
         counts: vec![200; 5],
         has_given_edges: true,

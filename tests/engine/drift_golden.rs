@@ -91,7 +91,7 @@ fn numbers_drift_as_scipy_says() {
         let name = case["name"].as_str().unwrap();
         let profile = feature_of(numbers(&case["reference"]).into_iter().map(FeatureValue::Number));
         let numeric = profile.numeric().unwrap();
-        assert_eq!(numeric.fine_edges, numbers(&case["fine_edges"]), "{name}");
+        assert_eq!(*numeric.fine_edges, *numbers(&case["fine_edges"]), "{name}");
         assert_eq!(numeric.bin_edges, numbers(&case["bin_edges"]), "{name}");
         near(numeric.mean, &case["mean"], name);
         near(numeric.sd, &case["sd"], name);

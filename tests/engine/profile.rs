@@ -240,7 +240,7 @@ fn the_example_is_what_its_records_are() {
     assert_eq!(profile.features["amount"].numeric().unwrap().range, Some((0.0, 1e6)));
     let gap = &profile.features["gap"];
     assert_eq!((gap.total(), gap.missing), (1500, 500));
-    assert_eq!(gap.numeric().unwrap().fine_edges, [0.0]);
+    assert_eq!(*gap.numeric().unwrap().fine_edges, [0.0]);
     let listed = |names: &[(std::sync::Arc<str>, u64)]| -> Vec<(String, u64)> {
         names.iter().map(|(name, count)| (name.to_string(), *count)).collect()
     };

@@ -66,7 +66,7 @@ fn numeric(scale: Scale, sorted: &[f64]) -> NumericProfile {
         max,
         mean,
         sd,
-        fine_edges,
+        fine_edges: fine_edges.into(),
         bin_edges,
         counts,
         has_given_edges,
@@ -301,7 +301,7 @@ fn data_quality_is_held_against_the_reference() {
     assert_eq!(of(0, "type_errors"), Value::Count(60));
     // The quantile lies in the cell of the reference that the exact one lies in.
     let mut bounds = vec![amounts[0], known.min];
-    bounds.extend(&known.fine_edges);
+    bounds.extend(known.fine_edges.iter());
     bounds.extend([known.max, amounts[amounts.len() - 1]]);
     for (name, percent) in [("p01", 1), ("p25", 25), ("p50", 50), ("p75", 75), ("p99", 99)] {
         let exact = amounts[(percent * amounts.len()).div_ceil(100) - 1];

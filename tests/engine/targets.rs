@@ -40,7 +40,7 @@ fn numbers(edges: &[f64], min: f64, max: f64, counts: &[u64]) -> FeatureProfile 
         max,
         mean: f64::midpoint(min, max),
         sd: 1.443_375_673,
-        fine_edges: edges.to_vec(),
+        fine_edges: edges.to_vec().into(),
         bin_edges: edges.to_vec(),
         counts: counts.to_vec(),
         has_given_edges: true,

@@ -123,6 +123,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         token: None,
         clickhouse: ClickHouse::new(settings.clickhouse()),
         about: "What the demo measures".to_owned(),
+        references: settings.shard.references().collect(),
         clock: terminal::now_ms,
     }))?;
     let processor = Processor::connect(settings, false, &runtime)?;

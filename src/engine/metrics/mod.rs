@@ -1,5 +1,6 @@
 //! The registry of metric families: one line each.
 
+pub mod edges;
 pub mod exact_sum;
 pub mod histogram;
 pub mod expected;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::edges::Edges;
 use super::expected::Expected;
 use super::histogram::{SCORE_CELLS, score_edge};
 
@@ -184,7 +185,7 @@ pub struct NumericProfile {
     /// Their standard deviation, population form (ddof 0).
     pub sd: f64,
     /// The distinct ones of the quantiles 0.01 to 0.99, rising.
-    pub fine_edges: Vec<f64>,
+    pub fine_edges: Edges,
     /// The distinct ones of the quantiles 0.1 to 0.9: some of the fine edges, rising.
     pub bin_edges: Vec<f64>,
     /// Values between minimum and maximum by fine cell: one more than there are fine edges. That of cell `i + 1` is at
@@ -206,13 +207,26 @@ impl NumericProfile {
         } else if x > self.max {
             self.cells() - 1
         } else {
-            1 + narrow(self.fine_edges.partition_point(|edge| *edge < x))
+            1 + narrow(self.fine_edges.below(x))
         }
     }
 
     /// How many fine cells there are, with the two outermost.
     pub fn cells(&self) -> u16 {
         narrow(self.fine_edges.len()) + 3
+    }
+
+    /// The quantile of the values, k = max(1, ceil(percent / 100 * n)): the upper edge of the fine cell that holds the
+    /// k-th smallest, which is the value itself where the edges are the values' own quantiles.
+    pub fn quantile(&self, percent: u64) -> f64 {
+        let rank = (u128::from(percent) * u128::from(self.total())).div_ceil(100).max(1);
+        let mut below = 0_u128;
+        let cell = self.counts.iter().position(|&count| {
+            below += u128::from(count);
+            below >= rank
+        });
+        let edge = cell.and_then(|cell| self.fine_edges.get(cell)).copied();
+        edge.unwrap_or(self.max).clamp(self.min, self.max)
     }
 
     /// How many bins there are.
@@ -275,7 +289,7 @@ impl NumericProfile {
         if self.min > self.max || self.sd < 0.0 || range.0 > range.1 {
             return Err(Flaw::NoSpread);
         }
-        for (name, edges) in [("fine_edges", &self.fine_edges), ("bin_edges", &self.bin_edges)] {
+        for (name, edges) in [("fine_edges", &*self.fine_edges), ("bin_edges", &self.bin_edges)] {
             if !edges.is_sorted_by(|a, b| a < b) {
                 return Err(Flaw::NotRising(name));
             }

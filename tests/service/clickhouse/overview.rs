@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tidegauge::overview::{Overview, OverviewSettings};
-use tidegauge::report::count;
+use tidegauge::report::{References, count};
 
 use super::charts::{NAMES, fill, rows_of};
 use super::*;
@@ -95,6 +95,7 @@ async fn the_pages_say_what_sql_says_and_outlive_the_servers_absence() {
         token: None,
         clickhouse: clickhouse.clone(),
         about: "Job".to_owned(),
+        references: References::default(),
         clock,
     };
     let overview = Overview::bind(settings).await.unwrap();

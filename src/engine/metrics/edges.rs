@@ -1,0 +1,115 @@
+//! Edges of cells, and how many of them lie below a number.
+
+use std::ops::Deref;
+
+/// Parts of equal width between the first edge and the last.
+const PARTS: usize = 128;
+
+/// Finite numbers that rise. A number is looked for among the edges of its own part only.
+#[derive(Clone, Debug)]
+pub struct Edges {
+    edges: Vec<f64>,
+    /// Edges in the parts before each, and behind the last.
+    before: Box<[u16; PARTS + 1]>,
+    /// Parts for each unit.
+    scale: f64,
+}
+
+impl Edges {
+    /// How many edges are less than `x`.
+    #[inline]
+    pub fn below(&self, x: f64) -> usize {
+        // The part rises with the number: edges in parts before are less, and those in parts behind are not.
+        let part = self.part(x);
+        let [from, to] = [part, part + 1].map(|part| usize::from(self.before[part]));
+        from + self.edges[from..to].partition_point(|edge| *edge < x)
+    }
+
+    #[inline]
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is below the first part is held to 0"
+    )]
+    fn part(&self, x: f64) -> usize {
+        let first = self.edges.first().copied().unwrap_or(x);
+        (((x - first) * self.scale) as usize).min(PARTS - 1)
+    }
+}
+
+impl From<Vec<f64>> for Edges {
+    fn from(edges: Vec<f64>) -> Self {
+        let width = edges.last().zip(edges.first()).map_or(0.0, |(last, first)| last - first);
+        let parts = f64::from(u16::try_from(PARTS).expect("a few"));
+        let mut all = Self { edges, before: Box::new([0; PARTS + 1]), scale: parts / width };
+        for at in 0..all.edges.len() {
+            let part = all.part(all.edges[at]);
+            let count = &mut all.before[part + 1];
+            // Too many edges are refused later.
+            *count = count.saturating_add(1);
+        }
+        let mut sum: u16 = 0;
+        for count in all.before.iter_mut() {
+            sum = sum.saturating_add(*count);
+            *count = sum;
+        }
+        all
+    }
+}
+
+impl Deref for Edges {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        &self.edges
+    }
+}
+
+impl PartialEq for Edges {
+    fn eq(&self, other: &Self) -> bool {
+        self.edges == other.edges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_a_plain_search_counts() {
+        let mut sets: Vec<Vec<f64>> = vec![
+            vec![],
+            vec![0.0],
+            vec![-1e150, 1e150],
+            vec![-f64::MAX, f64::MAX],
+            vec![0.0, 5e-324],
+            vec![1.0, 1.0 + f64::EPSILON, 2.0, 1e300],
+        ];
+        sets.push((0..99).map(|n| f64::from(n) / 7.0).collect());
+        sets.push((0..99).map(|n| (f64::from(n) / 9.0).exp()).collect());
+        sets.push((0..8000).map(|n| f64::from(n).powi(3) - 1e11).collect());
+        for set in sets {
+            let edges = Edges::from(set.clone());
+            let around =
+                set.iter().flat_map(|x| [*x, x.next_down(), x.next_up(), x + 0.5, x * 3.0]);
+            for x in around.chain([0.0, -0.0, 1e-300, f64::MIN, f64::MAX, 12.0]) {
+                let plain = set.iter().filter(|edge| **edge < x).count();
+                assert_eq!(edges.below(x), plain, "{x} among {} edges", set.len());
+            }
+            assert_eq!(edges.below(f64::NAN), 0);
+        }
+    }
+
+    #[test]
+    fn edges_that_are_refused_later_do_no_harm() {
+        for set in
+            [vec![f64::NAN, 1.0], vec![3.0, 1.0, 2.0], vec![f64::INFINITY; 3], vec![0.5; 70_000]]
+        {
+            let edges = Edges::from(set);
+            for x in [f64::NAN, -1.0, 0.5, 2.5, f64::INFINITY] {
+                assert!(edges.below(x) <= edges.len());
+            }
+        }
+    }
+}

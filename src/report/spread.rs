@@ -1,0 +1,105 @@
+//! How the numbers of each feature lie, beside those of the reference.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::rows::{ModelRows, Row};
+use super::sections::about;
+use super::{Block, Section};
+use crate::engine::metrics::reference::{FeatureProfile, Profile};
+use crate::engine::state::ALL;
+
+/// More features than this are not drawn on one page.
+const MOST_DRAWN: usize = 24;
+/// The quantiles that rows have.
+const QUANTILES: [(&str, u64); 5] =
+    [("p01", 1), ("p25", 25), ("p50", 50), ("p75", 75), ("p99", 99)];
+
+/// The profiles that rows were compared with, as far as they are known here: by id.
+#[derive(Clone, Debug, Default)]
+pub struct References(BTreeMap<Arc<str>, Arc<Profile>>);
+
+impl FromIterator<Arc<Profile>> for References {
+    fn from_iter<I: IntoIterator<Item = Arc<Profile>>>(profiles: I) -> Self {
+        Self(profiles.into_iter().map(|profile| (Arc::clone(&profile.id), profile)).collect())
+    }
+}
+
+impl References {
+    fn feature(&self, id: &str, name: &str) -> Option<&FeatureProfile> {
+        self.0.get(id)?.features.get(name).map(|profile| &**profile)
+    }
+}
+
+/// Quantiles of one feature's numbers in a window and in the reference.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The feature.
+    pub feature: String,
+    /// The window's.
+    pub now: Quantiles,
+    /// The reference's, where it is known.
+    pub reference: Option<Quantiles>,
+}
+
+/// Where numbers lie.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Quantiles {
+    /// The 1, 25, 50, 75 and 99 % quantiles.
+    pub values: [f64; 5],
+    /// How many numbers.
+    pub n: u64,
+}
+
+impl Quantiles {
+    fn of_row(row: &Row) -> Option<Self> {
+        let values = QUANTILES.map(|(column, _)| row.figure(column));
+        let all = values.iter().all(Option::is_some);
+        all.then(|| Self { values: values.map(Option::unwrap_or_default), n: row.count("values") })
+    }
+
+    fn of_profile(profile: &FeatureProfile) -> Option<Self> {
+        let numeric = profile.numeric()?;
+        let values = QUANTILES.map(|(_, percent)| numeric.quantile(percent));
+        Some(Self { values, n: numeric.total() })
+    }
+}
+
+/// One row of `data_quality`, beside what that row of `drift` was compared with.
+pub(super) fn spread(row: &Row, drift: Option<&Row>, references: &References) -> Option<Spread> {
+    let feature = row.text("feature");
+    let profile = drift.and_then(|row| references.feature(row.text("reference_id"), feature));
+    Some(Spread {
+        feature: feature.to_owned(),
+        now: Quantiles::of_row(row)?,
+        reference: profile.and_then(Quantiles::of_profile),
+    })
+}
+
+/// The features of a model.
+pub(super) fn distributions(rows: &ModelRows<'_>) -> Option<Section> {
+    let is_all = |row: &&Row| row.segment == ALL;
+    let drift = rows.now("drift");
+    let quality: Vec<&Row> = rows.now("data_quality").into_iter().filter(is_all).collect();
+    let spreads = quality.iter().filter_map(|row| {
+        let feature = row.text("feature");
+        let compared =
+            drift.iter().copied().filter(is_all).find(|row| row.text("feature") == feature);
+        spread(row, compared, rows.references())
+    });
+    let spreads: Vec<Spread> = spreads.collect();
+    let mut said = format!("{}. {EXPLAINED}", about(quality.first()?));
+    if let Some(more @ 1..) = spreads.len().checked_sub(MOST_DRAWN) {
+        said +=
+            &format!(" The first {MOST_DRAWN}; {more} more have their figures under data quality.");
+    }
+    let drawn = spreads.into_iter().take(MOST_DRAWN).map(Block::Spread);
+    let blocks: Vec<Block> = [Block::Text(said)].into_iter().chain(drawn).collect();
+    (blocks.len() > 1).then_some(Section { title: "Distributions", blocks })
+}
+
+/// What is drawn.
+pub(super) const EXPLAINED: &str = "Of each numeric feature the middle half of its values is a box with the median \
+                                    in it; the line goes from the 1 % to the 99 % quantile.";
