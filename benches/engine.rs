@@ -1,6 +1,7 @@
 //! What the engine costs: join and metrics for each record, with no, 12 (9 numeric, 2 text, 1 boolean) and 50 features;
-//! and what a flush of 10,000 keys with 12 features costs, by step. Targets: 1 µs a record with 12 features, 4 µs with
-//! 50; evaluation and encoding of all 10,000 keys 1 s each.
+//! what it costs to find an inference among 1 and 10 million held ones, asked for ahead as the pipeline does or not; and
+//! what a flush of 10,000 keys with 12 features costs, by step. Targets: 1 µs a record with 12 features, 4 µs with 50;
+//! evaluation and encoding of all 10,000 keys 1 s each.
 //!
 //! `cargo bench --bench engine`
 
@@ -15,6 +16,7 @@ use tidegauge::engine::event::{
     RequestId, Segment, Stream, Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
+use tidegauge::engine::held::{Entry, Held, Prediction};
 use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::Options as DriftOptions;
 use tidegauge::engine::metrics::reference::Profile;
@@ -211,6 +213,42 @@ fn records(c: &mut Criterion) {
     group.finish();
 }
 
+/// How many look-ups the pipeline announces together.
+const AHEAD: u64 = 16;
+const LOOKUPS: u64 = 4096;
+
+fn held(c: &mut Criterion) {
+    let mut group = c.benchmark_group("find a held inference");
+    group.throughput(Throughput::Elements(LOOKUPS));
+    let is_measured = std::env::args().any(|argument| argument == "--bench");
+    let sizes = if is_measured { [1_000_000, 10_000_000] } else { [1_000, 10_000] };
+    for size in sizes {
+        let id = |n: u64| RequestId::of(&n.to_le_bytes());
+        let mut held = Held::default();
+        for n in 0..size {
+            held.insert(Entry::accepted(id(n), 1, &Prediction::default()), &|_| true);
+        }
+        for (name, is_ahead) in [("ahead", true), ("one by one", false)] {
+            let mut round = 0;
+            group.bench_function(format!("of {size}, {name}"), |b| {
+                b.iter(|| {
+                    round += LOOKUPS;
+                    let mut found = 0;
+                    for from in (0..LOOKUPS / AHEAD).map(|part| part * AHEAD) {
+                        let ids = || (from..from + AHEAD).map(|n| id(mix(round + n) % size));
+                        if is_ahead {
+                            ids().for_each(|id| held.prefetch(id));
+                        }
+                        found += ids().map(|id| held.find(id).count()).sum::<usize>();
+                    }
+                    assert_eq!(u64::try_from(found), Ok(LOOKUPS), "each is there once");
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 /// 28 models, 60 windows, 6 segments: 10,073 of their 10,080 keys, of 7 to 20 inferences each as a rule.
 fn flush(c: &mut Criterion) {
     let reference = Arc::new(made(33_600, 28, 60, 12).reference());
@@ -266,5 +304,5 @@ fn encoded(keys: impl Iterator<Item = Vec<MetricRow>>) -> usize {
     bytes + batches.finish().map(|batch| batch.body.len()).sum::<usize>()
 }
 
-criterion_group!(benches, records, flush);
+criterion_group!(benches, records, held, flush);
 criterion_main!(benches);

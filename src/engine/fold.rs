@@ -13,7 +13,6 @@ use super::metrics::calibration::CalibrationInput;
 use super::metrics::class_estimate::{Chance, ClassEstimateInput, ClassesEstimated, chances};
 use super::metrics::dictionary::ClassCaps;
 use super::metrics::estimate::EstimateInput;
-use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
 use super::metrics::labels::LabelsInput;
 use super::metrics::multiclass::MulticlassInput;
@@ -94,11 +93,7 @@ pub(super) fn fold_inference(
 ) {
     let target = group.targets.as_ref().and_then(|targets| targets.prediction(said));
     let estimated = group.estimated(prediction);
-    // What a value adds is the same for all keys, and costs more than to add it.
-    for (at, feature) in features.features.iter().enumerate() {
-        let mut value = Folded::of(&feature.value);
-        window.fold_feature(group, (at, feature.name), &mut value, features);
-    }
+    window.fold_features(group, features);
     let scores = || scores_of(*prediction, &window.scores, features.names);
     let chances = class_chances(group, scores);
     window.fold(group, epoch, |families| {

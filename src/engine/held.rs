@@ -15,6 +15,8 @@ use super::window::Window;
 const PARTS: usize = 256;
 /// A part grows when it is fuller than this share of its home slots, in percent.
 const FULL_PERCENT: usize = 87;
+/// It grows by one in so many home slots: less would copy each entry more often, more would leave more of them empty.
+const GROWTH: usize = 4;
 /// Home slots of the smallest part.
 const FEWEST_HOMES: usize = 4;
 
@@ -255,7 +257,7 @@ impl Held {
             part.grow(index, is_alive);
         }
         while !part.try_insert(entry) {
-            let homes = part.homes + part.homes / 8 + 8;
+            let homes = part.homes + part.homes / GROWTH + GROWTH;
             part.rebuild(homes, is_alive);
         }
     }
@@ -302,7 +304,7 @@ impl Part {
             self.homes
         } else {
             // Parts begin at different sizes, so that they do not all grow at once.
-            (self.homes + self.homes / 8 + 1).max(FEWEST_HOMES + index / 64)
+            (self.homes + self.homes / GROWTH + 1).max(FEWEST_HOMES + index / 64)
         };
         self.rebuild(homes, is_alive);
     }

@@ -6,7 +6,7 @@
 use super::metrics::Families;
 use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
-use super::names::{FeatureId, ModelId, SegmentId, VersionId};
+use super::names::{ModelId, SegmentId, VersionId};
 
 /// Where a merge into two states begins to be cheaper than that many records folded twice.
 pub const GATHER_AFTER: u32 = 32;
@@ -104,32 +104,30 @@ impl Spread {
         begins
     }
 
-    /// Folds in the value of the feature that stands `place` there in its record. Which features a state keeps is decided
-    /// by each state, when the first value comes: of too many the first count.
-    #[inline]
-    pub fn fold_feature(
-        &mut self,
-        states: &mut [KeyState],
-        (place, name): (usize, FeatureId),
-        value: &mut Folded<'_>,
-        input: &FeaturesInput<'_>,
-    ) {
+    /// Folds in the values of the features. Which features a state keeps is decided by each state, when the first value
+    /// comes: of too many the first count.
+    pub fn fold_features(&mut self, states: &mut [KeyState], input: &FeaturesInput<'_>) {
         let Self { keys, gathered, .. } = self;
-        if let Some(gathered) = gathered {
-            let features = gathered.features.get_mut();
-            let mut all_keep = || {
-                keys.iter()
-                    .all(|&key| states[at(key)].families.features.get_mut().keeps(name, input))
-            };
-            if features.knows(place, name) || all_keep() {
-                // The states have decided already.
-                let input = FeaturesInput { most: usize::MAX, ..*input };
-                return features.add_value(place, name, value, &input);
+        // What a value adds is the same for all keys, and costs more than to add it.
+        for (place, feature) in input.features.iter().enumerate() {
+            let (name, mut value) = (feature.name, Folded::of(&feature.value));
+            if let Some(gathered) = gathered {
+                let features = gathered.features.get_mut();
+                let mut all_keep = || {
+                    keys.iter()
+                        .all(|&key| states[at(key)].families.features.get_mut().keeps(name, input))
+                };
+                if features.knows(place, name) || all_keep() {
+                    // The states have decided already.
+                    let input = FeaturesInput { most: usize::MAX, ..*input };
+                    features.add_value(place, name, &mut value, &input);
+                    continue;
+                }
             }
-        }
-        for &key in &*keys {
-            let features = states[at(key)].families.features.get_mut();
-            features.add_value(place, name, value, input);
+            for &key in &*keys {
+                let features = states[at(key)].families.features.get_mut();
+                features.add_value(place, name, &mut value, input);
+            }
         }
     }
 

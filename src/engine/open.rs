@@ -15,11 +15,10 @@ use super::keys::{KeyState, Spread, at};
 use super::metrics::Families;
 use super::metrics::dictionary::ClassCaps;
 use super::metrics::estimate::Estimated;
-use super::metrics::feature::Folded;
 use super::metrics::features::FeaturesInput;
 use super::metrics::reference::{Calibrator, Profile};
 use super::metrics::targets::TargetCells;
-use super::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
+use super::names::{ClassId, ModelId, Names, SegmentId, VersionId};
 use super::scored::ScoreLists;
 use super::settings::{ModelSettings, Positive, ShardSettings, Task};
 use super::state::ALL;
@@ -418,17 +417,9 @@ impl OpenWindow {
         }
     }
 
-    /// Folds in the value of the feature that stands there in a record of the group.
-    #[inline]
-    pub fn fold_feature(
-        &mut self,
-        group: &Group,
-        place: (usize, FeatureId),
-        value: &mut Folded<'_>,
-        input: &FeaturesInput<'_>,
-    ) {
-        let spread = &mut self.spreads[at(group.spread())];
-        spread.fold_feature(&mut self.states, place, value, input);
+    /// Folds in the values of the features of a record of the group.
+    pub fn fold_features(&mut self, group: &Group, input: &FeaturesInput<'_>) {
+        self.spreads[at(group.spread())].fold_features(&mut self.states, input);
     }
 
     /// Adds to the states of a group's keys what was gathered for them.

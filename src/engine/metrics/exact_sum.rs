@@ -347,22 +347,34 @@ impl Product {
     #[inline]
     pub fn of(a: f64, b: f64) -> Self {
         debug_assert!((a * b).is_finite(), "only finite products have a sum");
-        let (Some((left, left_bit)), Some((right, right_bit))) = (split(a), split(b)) else {
-            return Self::Tiny([None; 2]);
-        };
-        let bit = left_bit + right_bit;
-        if bit < BIAS + LEAST_BIT {
-            let product = a * b;
-            return Self::Tiny([product, a.mul_add(b, -product)].map(Term::of));
+        match (split(a), split(b)) {
+            (Some((left, left_bit)), Some((right, right_bit)))
+                if left_bit + right_bit >= BIAS + LEAST_BIT =>
+            {
+                let is_negative = a.is_sign_negative() != b.is_sign_negative();
+                let whole = u128::from(left) * u128::from(right);
+                Self::exact(whole, left_bit + right_bit - BIAS, is_negative)
+            }
+            (Some(_), Some(_)) => Self::tiny(a, b),
+            (None, _) | (_, None) => Self::Tiny([None; 2]),
         }
-        let bit = bit - BIAS;
+    }
+
+    /// A product that reaches below the least double.
+    #[cold]
+    fn tiny(a: f64, b: f64) -> Self {
+        let product = a * b;
+        Self::Tiny([product, a.mul_add(b, -product)].map(Term::of))
+    }
+
+    /// A product whose lowest bit is worth at least as much as that of the least double.
+    #[inline]
+    fn exact(whole: u128, bit: usize, is_negative: bool) -> Self {
         // At most 106 bits, and 31 more by the shift.
-        let whole = u128::from(left) * u128::from(right);
         let [low, high] = [low_u64(whole), low_u64(whole >> 64)];
         let shift = bit % DIGIT_BITS;
         let middle = high << shift | (low >> 1) >> (63 - shift);
         let [low, high] = [low << shift, (high >> 1) >> (63 - shift)];
-        let is_negative = a.is_sign_negative() != b.is_sign_negative();
         let digits = signed([low, low >> 32, middle, middle >> 32, high], is_negative);
         Self::Exact(Term { digit: bit / DIGIT_BITS, digits })
     }
