@@ -3,8 +3,9 @@
 //! than to fold a record, but not than many: so a record costs about the same however many segments it belongs to. By
 //! the families' laws the states are the same either way.
 
+use super::event::Feature;
 use super::metrics::Families;
-use super::metrics::feature::Folded;
+use super::metrics::accumulator::Accumulator;
 use super::metrics::features::FeaturesInput;
 use super::names::{ModelId, SegmentId, VersionId};
 
@@ -108,25 +109,30 @@ impl Spread {
     /// comes: of too many the first count.
     pub fn fold_features(&mut self, states: &mut [KeyState], input: &FeaturesInput<'_>) {
         let Self { keys, gathered, .. } = self;
-        // What a value adds is the same for all keys, and costs more than to add it.
-        for (place, feature) in input.features.iter().enumerate() {
-            let (name, mut value) = (feature.name, Folded::of(&feature.value));
-            if let Some(gathered) = gathered {
-                let features = gathered.features.get_mut();
-                let mut all_keep = || {
-                    keys.iter()
-                        .all(|&key| states[at(key)].families.features.get_mut().keeps(name, input))
-                };
-                if features.knows(place, name) || all_keep() {
-                    // The states have decided already.
-                    let input = FeaturesInput { most: usize::MAX, ..*input };
-                    features.add_value(place, name, &mut value, &input);
-                    continue;
-                }
+        let Some(gathered) = gathered else {
+            for &key in &*keys {
+                states[at(key)].families.features.get_mut().add(input);
+            }
+            return;
+        };
+        let features = gathered.features.get_mut();
+        // The states have decided already on what is gathered.
+        let decided = FeaturesInput { most: usize::MAX, ..*input };
+        if input.features.iter().enumerate().all(|(place, of)| features.knows(place, of.name)) {
+            return features.add(&decided);
+        }
+        for (place, &Feature { name, value }) in input.features.iter().enumerate() {
+            let mut all_keep = || {
+                keys.iter()
+                    .all(|&key| states[at(key)].families.features.get_mut().keeps(name, input))
+            };
+            if features.knows(place, name) || all_keep() {
+                features.add_value(place, name, &value, &decided);
+                continue;
             }
             for &key in &*keys {
                 let features = states[at(key)].families.features.get_mut();
-                features.add_value(place, name, &mut value, input);
+                features.add_value(place, name, &value, input);
             }
         }
     }

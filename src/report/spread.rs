@@ -90,11 +90,13 @@ pub(super) fn distributions(rows: &ModelRows<'_>) -> Option<Section> {
         spread(row, compared, rows.references())
     });
     let spreads: Vec<Spread> = spreads.collect();
-    let mut said = format!("{}. {EXPLAINED}", about(quality.first()?));
-    if let Some(more @ 1..) = spreads.len().checked_sub(MOST_DRAWN) {
-        said +=
-            &format!(" The first {MOST_DRAWN}; {more} more have their figures under data quality.");
-    }
+    let more = match spreads.len().checked_sub(MOST_DRAWN) {
+        Some(more @ 1..) => {
+            format!(" The first {MOST_DRAWN}; {more} more have their figures under data quality.")
+        }
+        None | Some(_) => String::new(),
+    };
+    let said = format!("{}. {EXPLAINED}{more}", about(quality.first()?));
     let drawn = spreads.into_iter().take(MOST_DRAWN).map(Block::Spread);
     let blocks: Vec<Block> = [Block::Text(said)].into_iter().chain(drawn).collect();
     (blocks.len() > 1).then_some(Section { title: "Distributions", blocks })

@@ -8,7 +8,7 @@ const PARTS: usize = 128;
 /// Finite numbers that rise. A number is looked for among the edges of its own part only.
 #[derive(Clone, Debug)]
 pub struct Edges {
-    edges: Vec<f64>,
+    all: Vec<f64>,
     /// Edges in the parts before each, and behind the last.
     before: Box<[u16; PARTS + 1]>,
     /// Parts for each unit.
@@ -22,7 +22,7 @@ impl Edges {
         // The part rises with the number: edges in parts before are less, and those in parts behind are not.
         let part = self.part(x);
         let [from, to] = [part, part + 1].map(|part| usize::from(self.before[part]));
-        from + self.edges[from..to].partition_point(|edge| *edge < x)
+        from + self.all[from..to].partition_point(|edge| *edge < x)
     }
 
     #[inline]
@@ -33,7 +33,7 @@ impl Edges {
         reason = "what is below the first part is held to 0"
     )]
     fn part(&self, x: f64) -> usize {
-        let first = self.edges.first().copied().unwrap_or(x);
+        let first = self.all.first().copied().unwrap_or(x);
         (((x - first) * self.scale) as usize).min(PARTS - 1)
     }
 }
@@ -42,19 +42,19 @@ impl From<Vec<f64>> for Edges {
     fn from(edges: Vec<f64>) -> Self {
         let width = edges.last().zip(edges.first()).map_or(0.0, |(last, first)| last - first);
         let parts = f64::from(u16::try_from(PARTS).expect("a few"));
-        let mut all = Self { edges, before: Box::new([0; PARTS + 1]), scale: parts / width };
-        for at in 0..all.edges.len() {
-            let part = all.part(all.edges[at]);
-            let count = &mut all.before[part + 1];
+        let mut found = Self { all: edges, before: Box::new([0; PARTS + 1]), scale: parts / width };
+        for at in 0..found.all.len() {
+            let part = found.part(found.all[at]);
+            let count = &mut found.before[part + 1];
             // Too many edges are refused later.
             *count = count.saturating_add(1);
         }
         let mut sum: u16 = 0;
-        for count in all.before.iter_mut() {
+        for count in found.before.iter_mut() {
             sum = sum.saturating_add(*count);
             *count = sum;
         }
-        all
+        found
     }
 }
 
@@ -62,13 +62,13 @@ impl Deref for Edges {
     type Target = [f64];
 
     fn deref(&self) -> &[f64] {
-        &self.edges
+        &self.all
     }
 }
 
 impl PartialEq for Edges {
     fn eq(&self, other: &Self) -> bool {
-        self.edges == other.edges
+        self.all == other.all
     }
 }
 

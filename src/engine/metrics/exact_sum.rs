@@ -57,6 +57,19 @@ impl ExactSum {
         self.add_exactly(&Product::of(a, b));
     }
 
+    /// Adds `x` times `x`, as [`add_product`](Self::add_product) does.
+    #[inline]
+    pub fn add_square(&mut self, x: f64) {
+        match split(x) {
+            Some((mantissa, bit)) if 2 * bit >= BIAS + LEAST_BIT => {
+                let whole = u128::from(mantissa) * u128::from(mantissa);
+                self.add_term(&Term::of_product(whole, 2 * bit - BIAS, false));
+            }
+            Some(_) => self.add_product(x, x),
+            None => {}
+        }
+    }
+
     /// Takes a product back that [`add_product`](Self::add_product) added.
     #[inline]
     pub fn remove_product(&mut self, a: f64, b: f64) {
@@ -333,6 +346,20 @@ impl Term<3> {
     }
 }
 
+impl Term<5> {
+    /// A product of two mantissas whose lowest bit is this one.
+    #[inline]
+    fn of_product(whole: u128, bit: usize, is_negative: bool) -> Self {
+        // At most 106 bits, and 31 more by the shift.
+        let [low, high] = [low_u64(whole), low_u64(whole >> 64)];
+        let shift = bit % DIGIT_BITS;
+        let middle = high << shift | (low >> 1) >> (63 - shift);
+        let [low, high] = [low << shift, (high >> 1) >> (63 - shift)];
+        let digits = signed([low, low >> 32, middle, middle >> 32, high], is_negative);
+        Self { digit: bit / DIGIT_BITS, digits }
+    }
+}
+
 /// The product of two finite doubles, ready to be added to any number of sums.
 #[derive(Clone, Copy, Debug)]
 pub enum Product {
@@ -353,7 +380,7 @@ impl Product {
             {
                 let is_negative = a.is_sign_negative() != b.is_sign_negative();
                 let whole = u128::from(left) * u128::from(right);
-                Self::exact(whole, left_bit + right_bit - BIAS, is_negative)
+                Self::Exact(Term::of_product(whole, left_bit + right_bit - BIAS, is_negative))
             }
             (Some(_), Some(_)) => Self::tiny(a, b),
             (None, _) | (_, None) => Self::Tiny([None; 2]),
@@ -365,18 +392,6 @@ impl Product {
     fn tiny(a: f64, b: f64) -> Self {
         let product = a * b;
         Self::Tiny([product, a.mul_add(b, -product)].map(Term::of))
-    }
-
-    /// A product whose lowest bit is worth at least as much as that of the least double.
-    #[inline]
-    fn exact(whole: u128, bit: usize, is_negative: bool) -> Self {
-        // At most 106 bits, and 31 more by the shift.
-        let [low, high] = [low_u64(whole), low_u64(whole >> 64)];
-        let shift = bit % DIGIT_BITS;
-        let middle = high << shift | (low >> 1) >> (63 - shift);
-        let [low, high] = [low << shift, (high >> 1) >> (63 - shift)];
-        let digits = signed([low, low >> 32, middle, middle >> 32, high], is_negative);
-        Self::Exact(Term { digit: bit / DIGIT_BITS, digits })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::dictionary::{Cap, Dictionary, Hashed};
 use super::distinct::{Numbers, Registers};
-use super::exact_sum::{ExactSum, Product, Term};
+use super::exact_sum::ExactSum;
 use super::histogram::{Cells, FEATURE};
 use super::reference::{FeatureKind, FeatureProfile};
 use crate::engine::event::FeatureValue;
@@ -45,89 +45,6 @@ pub struct FeatureState {
     profile: Option<Arc<FeatureProfile>>,
 }
 
-/// A value with what it adds to states, worked out once for all keys that it is folded into.
-#[derive(Clone, Debug)]
-pub enum Folded<'a> {
-    /// As if the feature were not in the record.
-    Missing,
-    /// NaN, infinite, or beyond 1e150.
-    NotFinite,
-    /// A finite number.
-    Number(Number),
-    /// A text.
-    Text(Hashed<'a>, &'a str),
-    /// A boolean.
-    Boolean(bool),
-}
-
-/// A finite number with what it adds.
-#[derive(Clone, Debug)]
-pub struct Number {
-    x: f64,
-    term: Option<Term<3>>,
-    square: Product,
-    /// Its place by the profile that it was last held against.
-    placed: Option<(*const FeatureProfile, Placed)>,
-}
-
-/// Where a number stands in a profile, or without one.
-#[derive(Clone, Copy, Debug)]
-struct Placed {
-    cell: u16,
-    is_outside: bool,
-}
-
-impl<'a> Folded<'a> {
-    /// A value, not folded into any state yet.
-    #[inline]
-    pub fn of(value: &FeatureValue<'a>) -> Self {
-        match *value {
-            FeatureValue::Missing => Self::Missing,
-            FeatureValue::NotFinite => Self::NotFinite,
-            FeatureValue::Number(x) => {
-                // -0.0 is 0.0, so that the range does not depend on which of them came first.
-                let x = x + 0.0;
-                Self::Number(Number {
-                    x,
-                    term: Term::of(x),
-                    square: Product::of(x, x),
-                    placed: None,
-                })
-            }
-            FeatureValue::Text(text) => Self::Text(text.into(), text),
-            FeatureValue::Boolean(value) => Self::Boolean(value),
-        }
-    }
-}
-
-impl Number {
-    /// Its place by a profile. The keys of one inference have one profile, so it is looked for once.
-    #[inline]
-    fn place(&mut self, profile: Option<&Arc<FeatureProfile>>) -> Placed {
-        let by = profile.map_or(std::ptr::null(), Arc::as_ptr);
-        match self.placed {
-            Some((known, placed)) if known == by => placed,
-            _ => {
-                let placed = Placed::of(self.x, profile.map(|profile| &**profile));
-                self.placed = Some((by, placed));
-                placed
-            }
-        }
-    }
-}
-
-impl Placed {
-    fn of(x: f64, profile: Option<&FeatureProfile>) -> Self {
-        match profile.and_then(FeatureProfile::numeric) {
-            Some(numeric) => {
-                let (lower, upper) = numeric.range.unwrap_or((numeric.min, numeric.max));
-                Self { cell: numeric.cell(x), is_outside: x < lower || x > upper }
-            }
-            None => Self { cell: FEATURE.cell(x), is_outside: false },
-        }
-    }
-}
-
 impl PartialEq for FeatureState {
     fn eq(&self, other: &Self) -> bool {
         self.numbers == other.numbers
@@ -154,27 +71,32 @@ impl FeatureState {
 
     /// Folds one value in.
     #[inline]
-    pub fn add(&mut self, value: &mut Folded<'_>) {
-        match value {
-            Folded::Missing => {}
-            Folded::NotFinite => self.not_finite += 1,
-            Folded::Number(number) => self.add_number(number),
-            Folded::Text(hashed, text) => self.add_text(*hashed, text),
-            Folded::Boolean(value) => self.booleans[usize::from(*value)] += 1,
+    pub fn add(&mut self, value: &FeatureValue<'_>) {
+        match *value {
+            FeatureValue::Missing => {}
+            FeatureValue::NotFinite => self.not_finite += 1,
+            // -0.0 is 0.0, so that the range does not depend on which of them came first.
+            FeatureValue::Number(x) => self.add_number(x + 0.0),
+            FeatureValue::Text(text) => self.add_text(text),
+            FeatureValue::Boolean(value) => self.booleans[usize::from(value)] += 1,
         }
     }
 
     #[inline]
-    fn add_number(&mut self, number: &mut Number) {
+    fn add_number(&mut self, x: f64) {
         self.numbers += 1;
-        if let Some(term) = &number.term {
-            self.sum.add_term(term);
-        }
-        self.squares.add_exactly(&number.square);
-        let placed = number.place(self.profile.as_ref());
-        self.cells.add(placed.cell);
-        self.outside += u64::from(placed.is_outside);
-        let x = number.x;
+        self.sum.add(x);
+        self.squares.add_square(x);
+        let numeric = self.profile.as_deref().and_then(FeatureProfile::numeric);
+        let cell = match numeric {
+            Some(numeric) => {
+                let (lower, upper) = numeric.range.unwrap_or((numeric.min, numeric.max));
+                self.outside += u64::from(x < lower || x > upper);
+                numeric.cell(x)
+            }
+            None => FEATURE.cell(x),
+        };
+        self.cells.add(cell);
         let (least, greatest) = self.range.unwrap_or((x, x));
         self.range = Some((least.min(x), greatest.max(x)));
         if let Some(numbers) = &mut self.distinct_numbers {
@@ -182,7 +104,8 @@ impl FeatureState {
         }
     }
 
-    fn add_text(&mut self, hashed: Hashed<'_>, text: &str) {
+    fn add_text(&mut self, text: &str) {
+        let hashed = Hashed::from(text);
         let categories = self.profile.as_deref().and_then(FeatureProfile::categories);
         let is_known = self.known.get(hashed).is_some()
             || categories.is_some_and(|categories| categories.position(text).is_some());

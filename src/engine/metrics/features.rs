@@ -6,12 +6,12 @@ use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use super::dictionary::Dictionary;
 use super::distinct::{Numbers, Registers, WORDS};
 use super::exact_sum::ExactSum;
-use super::feature::{FeatureState, Folded};
+use super::feature::FeatureState;
 use super::histogram::{Cells, FEATURE};
 use super::interval::{cells, names, sums};
 use super::reference::Profile;
 use super::stored::Stored;
-use crate::engine::event::Feature;
+use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::glob::fits;
 use crate::engine::names::{FeatureId, Names, OTHER};
 
@@ -75,7 +75,7 @@ impl Features {
         &mut self,
         at: usize,
         name: FeatureId,
-        value: &mut Folded<'_>,
+        value: &FeatureValue<'_>,
         input: &FeaturesInput<'_>,
     ) {
         let place = self.place(at, name, input);
@@ -165,7 +165,7 @@ impl Accumulator for Features {
     #[inline]
     fn add(&mut self, input: &Self::Input<'_>) {
         for (at, feature) in input.features.iter().enumerate() {
-            self.add_value(at, feature.name, &mut Folded::of(&feature.value), input);
+            self.add_value(at, feature.name, &feature.value, input);
         }
     }
 
