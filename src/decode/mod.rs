@@ -9,8 +9,8 @@ pub mod registry;
 pub(crate) mod rfc3339;
 pub mod checks;
 mod found;
-mod json;
 mod json_shape;
+mod json;
 mod plan;
 mod avro;
 

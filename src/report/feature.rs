@@ -1,9 +1,9 @@
 //! One feature, or the score, of one model: how it drifts and what its values are.
 
-use super::rows::{ModelRows, Row, chart_grain};
-use super::sections::{about, chart_of, compared, drawn, fact, verdicts_now};
-use super::spread::{References, spread};
-use super::text::{count, figure};
+use super::rows::{ModelRows, References, Row, chart_grain};
+use super::sections::{chart_of, compared, drawn, fact, verdicts_now};
+use super::spread::spread;
+use super::text::{about, count, figure};
 use super::{Block, Fact, Grid, Point, Section};
 use crate::engine::state::ALL;
 

@@ -6,17 +6,17 @@
 
 pub mod rows;
 mod text;
+mod spread;
 mod sections;
 mod feature;
-mod spread;
 mod svg;
 mod html;
 mod markdown;
 
 use serde::Serialize;
 
-pub use rows::Row;
-pub use spread::{Quantiles, References, Spread};
+pub use rows::{References, Row};
+pub use spread::{Quantiles, Spread};
 pub use text::{count, instant};
 
 pub(crate) use feature::{of_feature, verdicts};

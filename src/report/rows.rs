@@ -1,11 +1,12 @@
 //! Metric rows, from the engine or from the database, and how a report looks things up in them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Number, Value as Json};
 
-use super::spread::References;
 use crate::engine::metrics::accumulator::Value;
+use crate::engine::metrics::reference::{FeatureProfile, Profile};
 use crate::engine::state::ALL;
 use crate::evaluate::{MetricRow, WHOLE};
 
@@ -93,6 +94,23 @@ impl Row {
     pub fn reason(&self, column: &str) -> Option<&str> {
         let entries = self.undefined.split(' ').filter_map(|entry| entry.split_once('='));
         entries.into_iter().find(|(name, _)| *name == column).map(|(_, reason)| reason)
+    }
+}
+
+/// The profiles that rows were compared with, as far as they are known here: by id.
+#[derive(Clone, Debug, Default)]
+pub struct References(BTreeMap<Arc<str>, Arc<Profile>>);
+
+impl FromIterator<Arc<Profile>> for References {
+    fn from_iter<I: IntoIterator<Item = Arc<Profile>>>(profiles: I) -> Self {
+        Self(profiles.into_iter().map(|profile| (Arc::clone(&profile.id), profile)).collect())
+    }
+}
+
+impl References {
+    /// The profile of one feature.
+    pub(super) fn feature(&self, id: &str, name: &str) -> Option<&FeatureProfile> {
+        self.0.get(id)?.features.get(name).map(|profile| &**profile)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::rows::{ModelRows, Row};
 use super::spread::distributions;
-use super::text::{count, figure, interval, number, percent, time};
+use super::text::{about, count, figure, interval, number, percent, time};
 use super::{Bin, Block, Chart, Fact, Grid, ModelReport, Point, Section};
 use crate::engine::state::ALL;
 
@@ -530,9 +530,4 @@ fn with_interval(row: &Row, column: &str) -> String {
         format!("{} to {}, ", number(lower), number(upper))
     });
     format!("{} ({limits}{})", figure(row, column), count(row.count("n")))
-}
-
-/// Which time a row covers.
-pub(super) fn about(row: &Row) -> String {
-    format!("{} to {} UTC", time(row.start_ms), time(row.end_ms))
 }

@@ -1,14 +1,11 @@
 //! How the numbers of each feature lie, beside those of the reference.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use serde::Serialize;
 
-use super::rows::{ModelRows, Row};
-use super::sections::about;
+use super::rows::{ModelRows, References, Row};
+use super::text::about;
 use super::{Block, Section};
-use crate::engine::metrics::reference::{FeatureProfile, Profile};
+use crate::engine::metrics::reference::FeatureProfile;
 use crate::engine::state::ALL;
 
 /// More features than this are not drawn on one page.
@@ -16,22 +13,6 @@ const MOST_DRAWN: usize = 24;
 /// The quantiles that rows have.
 const QUANTILES: [(&str, u64); 5] =
     [("p01", 1), ("p25", 25), ("p50", 50), ("p75", 75), ("p99", 99)];
-
-/// The profiles that rows were compared with, as far as they are known here: by id.
-#[derive(Clone, Debug, Default)]
-pub struct References(BTreeMap<Arc<str>, Arc<Profile>>);
-
-impl FromIterator<Arc<Profile>> for References {
-    fn from_iter<I: IntoIterator<Item = Arc<Profile>>>(profiles: I) -> Self {
-        Self(profiles.into_iter().map(|profile| (Arc::clone(&profile.id), profile)).collect())
-    }
-}
-
-impl References {
-    fn feature(&self, id: &str, name: &str) -> Option<&FeatureProfile> {
-        self.0.get(id)?.features.get(name).map(|profile| &**profile)
-    }
-}
 
 /// Quantiles of one feature's numbers in a window and in the reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -52,6 +52,11 @@ pub(super) fn interval(row: &Row, column: &str) -> String {
     })
 }
 
+/// Which time a row covers.
+pub(super) fn about(row: &Row) -> String {
+    format!("{} to {} UTC", time(row.start_ms), time(row.end_ms))
+}
+
 /// `2026-11-27 15:04` of milliseconds since 1970-01-01 UTC; without the time of day at midnight.
 pub(super) fn time(ms: i64) -> String {
     let (days, within) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
