@@ -110,7 +110,11 @@ pub const CODES: &[Code] = &[
         USAGE,
         "declare finite, rising edges and a range whose first number is the lesser",
     ),
-    code("profile_several_models", USAGE, "name one with `--model`"),
+    code(
+        "profile_several_models",
+        USAGE,
+        "name one with `--model`, or `--reference-model` for a report",
+    ),
     code(
         "profile_exists",
         USAGE,

@@ -19,6 +19,8 @@ use crate::source::files::{Columns, FileList, FileReader};
 const NAME_MAX: usize = 128;
 /// Records that can't be used of which each stream shows so many.
 const SHOWN: u64 = 10;
+/// Records between two moves of a bar.
+pub(super) const BAR_STEP: u64 = 10_000;
 
 /// Which files.
 #[derive(Clone, Debug, clap::Args)]
@@ -131,6 +133,8 @@ impl Inputs {
         let settings = settings.expect("files are found only of what is decoded");
         let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none()))?;
         let mut reader = FileReader::new(feed.files.clone(), feed.columns.clone());
+        let bar = terminal::bar(feed.files.bytes(), "{total_bytes}");
+        bar.set_message(feed.stream.name());
         let mut counts = Counts::default();
         while let Some(record) = reader.next_record()? {
             let offset = record.offset;
@@ -146,11 +150,16 @@ impl Inputs {
                         let place = reader.place().expect("a record was read");
                         let (path, number) =
                             (place.path.display(), offset - place.first_offset + 1);
-                        terminal::note(&format!("{path}, record {number}: {reason}\n"));
+                        let line = format!("{path}, record {number}: {reason}\n");
+                        bar.suspend(|| terminal::note(&line));
                     }
                 }
             }
+            if (counts.good + counts.bad).is_multiple_of(BAR_STEP) {
+                bar.set_position(reader.bytes_read());
+            }
         }
+        bar.finish_and_clear();
         Ok(counts)
     }
 }

@@ -8,12 +8,14 @@ use clap::ValueEnum;
 
 use super::inputs::{InputArgs, Inputs};
 use super::select::SelectArgs;
-use super::{ConfigFile, Failure, runtime, terminal};
+use super::{ConfigFile, Failure, profile, runtime, terminal};
 use crate::config::{Environment, Settings};
+use crate::engine::ModelSettings;
 use crate::engine::Shard;
 use crate::engine::event::{Arrival, Offset, Positions};
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
+use crate::engine::metrics::reference::Profile;
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
 use crate::engine::time::{EventTime, RecordTime};
@@ -58,6 +60,7 @@ label_wait = \"3650d\"
 Examples:
   tidegauge report --inferences a.parquet --labels b.csv -o report.html
   tidegauge report --inferences scored.csv --labels scored.csv -o report.md
+  tidegauge report --inferences june.parquet --reference may.parquet -o drift.html
   tidegauge report -c fraud.toml --model 'fraud-*' --since 30d -o fraud.html
   tidegauge report -c fraud.toml --since 7d --format json | jq .models[0].sections[0]")]
 pub struct Args {
@@ -69,6 +72,15 @@ pub struct Args {
     /// Files of their labels
     #[arg(long, value_name = "FILES", num_args = 1.., requires = "inferences")]
     labels: Vec<String>,
+    /// What to compare with: files of past inferences of one model, or a profile that `tidegauge profile` wrote (.json)
+    #[arg(long, value_name = "FILES", num_args = 1.., requires = "inferences")]
+    reference: Vec<String>,
+    /// Labels of the reference's inferences: with them quality is estimated without labels too
+    #[arg(long, value_name = "FILES", num_args = 1.., requires = "reference")]
+    reference_labels: Vec<String>,
+    /// The model of the reference's files, where they hold several
+    #[arg(long, value_name = "MODEL", requires = "reference")]
+    reference_model: Option<String>,
     #[command(flatten)]
     select: SelectArgs,
     /// Where to; the end of its name says the form. By default HTML to standard output
@@ -169,7 +181,7 @@ async fn whole(
 /// The rows of files: the engine in memory, no service.
 fn computed(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
     let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
-    let inputs = Inputs::find(settings(args)?, &files)?;
+    let inputs = Inputs::find(compared(args, settings(args)?)?, &files)?;
     let shard_settings = Arc::new(inputs.settings.shard.clone());
     let start = Mark::start(PARTITION, Positions::default(), shard_settings.clock_stamps);
     let mut shard = Shard::new(Arc::clone(&shard_settings), &start);
@@ -197,6 +209,41 @@ fn computed(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
     let rows = rows.expect("states that were just made can be read");
     let rows = rows.iter().map(Row::from).collect();
     Ok((format!("Files with {}", said.join(", ")), rows, shard_settings.references().collect()))
+}
+
+/// Settings by which all models are compared with the reference of the command line, where there is one.
+fn compared(args: &Args, mut settings: Settings) -> Result<Settings, Failure> {
+    let profile = match &*args.reference {
+        [] => return Ok(settings),
+        [document] if Path::new(document).extension().is_some_and(|end| end == "json") => {
+            document_at(Path::new(document))?
+        }
+        inferences => {
+            let files = InputArgs {
+                inferences: inferences.to_vec(),
+                labels: args.reference_labels.clone(),
+            };
+            let wanted = profile::Wanted::new("reference", args.reference_model.clone());
+            profile::of_files(&wanted, settings.clone(), &files)?.built.profile
+        }
+    };
+    let profile = Arc::new(profile);
+    // Models that no pattern fits go by the defaults.
+    settings.shard.models.push(ModelSettings::default());
+    for model in &mut settings.shard.models {
+        model.reference = Some(Arc::clone(&profile));
+    }
+    Ok(settings)
+}
+
+/// A profile that was written before.
+fn document_at(path: &Path) -> Result<Profile, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("can't read {}: {error}", path.display());
+        Failure::new("file_unreadable", message)
+    })?;
+    crate::profile::read(&text)
+        .map_err(|error| Failure::new(error.code(), format!("{}: {error}", path.display())))
 }
 
 /// The configuration; files need none.

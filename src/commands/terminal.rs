@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
@@ -26,6 +27,15 @@ pub(crate) fn is_terminal() -> bool {
 /// Whether a person reads standard error.
 pub(crate) fn is_error_terminal() -> bool {
     std::io::stderr().is_terminal()
+}
+
+/// A bar on standard error, where a person reads it; `of` is the total in the words of [`indicatif`].
+pub(crate) fn bar(total: u64, of: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let style =
+        format!("{{bar:30}} {{percent:>3}} % of {of}  {{msg}}  {{elapsed}} gone, {{eta}} left");
+    bar.set_style(ProgressStyle::with_template(&style).expect("the template is right"));
+    bar
 }
 
 /// The wall clock: milliseconds since 1970-01-01 UTC.

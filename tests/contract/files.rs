@@ -120,6 +120,86 @@ fn a_report_of_files_needs_no_service_and_equals_a_naive_computation() {
     assert!(report("csv", &["--format", "markdown"]).contains(&quality["AUROC"]));
 }
 
+/// Inferences of a model with two features; `by` is added to the first one.
+fn with_features(models: &[&str], by: i64) -> (String, Vec<i64>) {
+    let (mut lines, mut values) = (String::new(), Vec::new());
+    for i in 0..2000_i64 {
+        let (x, model) = (i * 37 % 500 + by, models[usize::try_from(i).unwrap() % models.len()]);
+        let object = json!({"request_id": i.to_string(), "model": model, "timestamp": FIRST_MS + i,
+            "prediction": i % 2, "features": {"x": x, "y": i * 53 % 500}});
+        writeln!(lines, "{object}").unwrap();
+        values.push(x);
+    }
+    values.sort_unstable();
+    (lines, values)
+}
+
+#[test]
+fn files_are_compared_with_a_reference_of_files_or_of_a_document() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (before, of_reference) = with_features(&["m"], 0);
+    let (now, of_now) = with_features(&["m"], 100);
+    fs::write(at("before.jsonl"), before).unwrap();
+    fs::write(at("now.jsonl"), now).unwrap();
+    fs::write(at("two.jsonl"), with_features(&["m", "other"], 0).0).unwrap();
+    let config = "job = \"report\"\n[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
+    fs::write(at("c.toml"), config).unwrap();
+    let report = |more: &[&str]| {
+        let files = ["report", "--format", "json", "--inferences", "now.jsonl"];
+        run(folder.path(), &[&files[..], more].concat())
+    };
+    let sections = |text: &str| -> Value {
+        let report: Value = serde_json::from_str(text).unwrap();
+        let all = report["models"][0]["sections"].as_array().unwrap().clone();
+        let is_compared = |one: &Value| one["title"] == "Drift" || one["title"] == "Distributions";
+        all.into_iter().filter(is_compared).collect()
+    };
+    let (exit, text, error) = report(&["--reference", "before.jsonl"]);
+    assert_eq!((exit, error.as_str()), (0, ""));
+    let of_files = sections(&text);
+    let verdicts: Vec<_> = of_files[0]["blocks"][1]["table"]["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row[0].as_str().unwrap(), row[1].as_str().unwrap()))
+        .collect();
+    assert!(verdicts.contains(&("x", "drift")) && verdicts.contains(&("y", "ok")), "{verdicts:?}");
+    let spread = &of_files[1]["blocks"][1]["spread"];
+    let quantiles = |values: &[i64]| -> Vec<i64> {
+        [1, 25, 50, 75, 99].map(|percent| values[percent * values.len() / 100 - 1]).to_vec()
+    };
+    let shown = |of: &Value| -> Vec<f64> {
+        of["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    assert_eq!(spread["feature"], "x");
+    let expected: Vec<f64> = quantiles(&of_reference)
+        .into_iter()
+        .map(|x| f64::from(i32::try_from(x).unwrap()))
+        .collect();
+    assert_eq!(shown(&spread["reference"]), expected);
+    // The window's own lie inside the cells of the reference.
+    for (shown, exact) in shown(&spread["now"]).into_iter().zip(quantiles(&of_now)) {
+        let exact = f64::from(i32::try_from(exact).unwrap());
+        assert!((shown - exact).abs() <= 100.0, "{shown} for {exact}");
+    }
+
+    let build = ["profile", "-c", "c.toml", "--name", "before", "--inferences", "before.jsonl"];
+    assert_eq!(run(folder.path(), &build).0, 0);
+    let (exit, text, _) = report(&["--reference", "before.json"]);
+    assert_eq!((exit, sections(&text)), (0, of_files), "a document says what its files say");
+
+    let (exit, _, error) = report(&["--reference", "two.jsonl"]);
+    assert!(exit == 2 && error.contains("profile_several_models"), "{error}");
+    let (exit, _, error) = report(&["--reference", "two.jsonl", "--reference-model", "m"]);
+    assert_eq!((exit, error.as_str()), (0, ""));
+    fs::write(at("broken.json"), "{").unwrap();
+    let (exit, _, error) = report(&["--reference", "broken.json"]);
+    assert!(exit != 0 && error.contains("profile_not_json"), "{error}");
+    let (exit, _, error) = report(&["--reference", "none.json"]);
+    assert!(exit != 0 && error.contains("file_unreadable"), "{error}");
+}
+
 #[test]
 fn records_and_files_that_cannot_be_used_are_named_with_a_code() {
     let folder = TempDir::new().unwrap();

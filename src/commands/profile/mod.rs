@@ -9,9 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use super::inputs::{InputArgs, Inputs};
+use super::inputs::{BAR_STEP, InputArgs, Inputs};
 use super::ranges::TopicArgs;
 use super::{ConfigFile, Failure, terminal};
 use crate::config::Settings;
@@ -21,10 +19,11 @@ use crate::engine::metrics::reference::{CalibrationMap, FeatureKind};
 use crate::profile::calibrate::Choice;
 use crate::profile::{Built, write};
 use crate::source::files::FileReader;
-use reading::{Read, Reading};
+pub(super) use reading::Read;
+use reading::Reading;
 
-/// Records between two moves of the bar.
-const BAR_STEP: u64 = 10_000;
+/// Categories of a feature that are listed by default.
+const MAX_CATEGORIES: u16 = 100;
 /// Fewer records make thresholds that chance passes.
 const ADVISED: u64 = 1000;
 
@@ -63,6 +62,19 @@ pub struct Args {
     labels: Vec<String>,
     #[command(flatten)]
     topic: TopicArgs,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Where the document goes; by default NAME.json
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Of which records, and what it is like.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
     /// First part of the profile's id: letters, digits, `.`, `_`, `-`
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: String,
@@ -76,17 +88,25 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     generation: u16,
     /// How many categories of a feature are listed; the rest is counted together
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = MAX_CATEGORIES, value_parser = clap::value_parser!(u16).range(1..=1000))]
     max_categories: u16,
     /// What makes probabilities of scores: isotonic where that is better on records that it was not fitted on
     #[arg(long, value_enum, default_value_t = Calibration::Auto)]
     calibrator: Calibration,
-    /// Where the document goes; by default NAME.json
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    json: bool,
+}
+
+impl Wanted {
+    /// With this name, of this model, or of the only one; all else as it is by default.
+    pub(super) fn new(name: &str, model: Option<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            model,
+            version: None,
+            generation: 1,
+            max_categories: MAX_CATEGORIES,
+            calibrator: Calibration::Auto,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -119,7 +139,7 @@ fn name(text: &str) -> Result<String, String> {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = args.config.load()?;
     let output =
-        args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.json", args.name)));
+        args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.json", args.wanted.name)));
     // Before the work, not after it.
     if output.exists() {
         return Err(exists(&output));
@@ -132,14 +152,20 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the files, labels first: each inference then finds its own.
 fn files(args: &Args, settings: Settings) -> Result<Read, Failure> {
     let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
-    let inputs = Inputs::find(settings, &files)?;
-    let bar = ProgressBar::new(inputs.bytes());
-    let style = "{bar:30} {percent:>3} % of {total_bytes}  {msg}  {elapsed} gone, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is right"));
-    let mut reading = Reading::new(args, &inputs.settings, "files", bar);
+    of_files(&args.wanted, settings, &files)
+}
+
+/// Reads the files, labels first: each inference then finds its own.
+pub(super) fn of_files(
+    wanted: &Wanted,
+    settings: Settings,
+    files: &InputArgs,
+) -> Result<Read, Failure> {
+    let inputs = Inputs::find(settings, files)?;
+    let bar = terminal::bar(inputs.bytes(), "{total_bytes}");
+    let mut reading = Reading::new(wanted, &inputs.settings, "files", bar);
     for index in (0..inputs.feeds.len()).rev() {
         read(&mut reading, &inputs, index)?;
     }

@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use indicatif::ProgressBar;
 
-use super::Args;
+use super::Wanted;
 use super::windows::{Found, Windows};
 use crate::commands::{Failure, terminal};
 use crate::config::Settings;
@@ -26,7 +26,7 @@ type LabelKey = (RequestId, Option<ModelId>);
 
 /// What is collected of records.
 pub(super) struct Reading<'a> {
-    args: &'a Args,
+    wanted: &'a Wanted,
     settings: &'a Settings,
     /// What they are read from, for messages.
     source: &'static str,
@@ -44,8 +44,8 @@ pub(super) struct Reading<'a> {
 }
 
 /// What came of all records.
-pub(super) struct Read {
-    pub(super) built: Built,
+pub(in crate::commands) struct Read {
+    pub(in crate::commands) built: Built,
     pub(super) labelled: u64,
     pub(super) rejected: u64,
     /// Windows with records, by grain; none where memory did not suffice.
@@ -54,13 +54,13 @@ pub(super) struct Read {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(
-        args: &'a Args,
+        wanted: &'a Wanted,
         settings: &'a Settings,
         source: &'static str,
         bar: ProgressBar,
     ) -> Self {
         Self {
-            args,
+            wanted,
             settings,
             source,
             names: Names::default(),
@@ -102,7 +102,7 @@ impl<'a> Reading<'a> {
         self.bar.finish_and_clear();
         let source = self.source;
         let nothing = || {
-            let message = match &self.args.model {
+            let message = match &self.wanted.model {
                 Some(model) => {
                     format!("the {source} have no inference of model `{model}` that is meant")
                 }
@@ -129,11 +129,11 @@ impl<'a> Reading<'a> {
 
     fn inference(&mut self, inference: &Inference<'_>) -> Result<(), Failure> {
         let model = self.names.text(inference.model.0);
-        let is_other = |wanted: &Option<String>, found: &Arc<str>| {
-            wanted.as_ref().is_some_and(|wanted| **wanted != **found)
+        let is_other = |one: &Option<String>, found: &Arc<str>| {
+            one.as_ref().is_some_and(|one| **one != **found)
         };
         let version = self.names.text(inference.version.0);
-        if is_other(&self.args.model, model) || is_other(&self.args.version, version) {
+        if is_other(&self.wanted.model, model) || is_other(&self.wanted.version, version) {
             return Ok(());
         }
         match &self.model {
@@ -161,7 +161,7 @@ impl<'a> Reading<'a> {
             Some(builder) => builder,
             none => {
                 let declared = self.settings.declared(self.names.text(inference.model.0));
-                let options = Options { declared, ..options(self.args, settings, inference) };
+                let options = Options { declared, ..options(self.wanted, settings, inference) };
                 none.insert(ProfileBuilder::new(options)?)
             }
         };
@@ -199,16 +199,16 @@ impl<'a> Reading<'a> {
 
 /// The builder's options, without what is declared of features: predictions are numbers where the task or, without one,
 /// the first inference says so.
-fn options(args: &Args, settings: &ModelSettings, first: &Inference<'_>) -> Options {
+fn options(wanted: &Wanted, settings: &ModelSettings, first: &Inference<'_>) -> Options {
     let is_number = matches!(first.prediction, Target::Number(_));
     let by_shape = first.score.is_none() && first.scores.is_empty() && is_number;
     let is_regression = settings.task.map_or(by_shape, |task| task == Task::Regression);
     Options {
-        generation: args.generation,
+        generation: wanted.generation,
         targets: if is_regression { Targets::Numbers } else { Targets::Classes },
-        max_categories: usize::from(args.max_categories),
-        calibration: args.calibrator.choice(),
-        ..Options::new(&args.name)
+        max_categories: usize::from(wanted.max_categories),
+        calibration: wanted.calibrator.choice(),
+        ..Options::new(&wanted.name)
     }
 }
 

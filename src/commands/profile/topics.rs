@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
+use super::Args;
 use super::reading::{Read, Reading};
-use super::{Args, BAR_STEP};
+use crate::commands::inputs::BAR_STEP;
 use crate::commands::ranges::{self, SchemaWait};
 use crate::commands::{Failure, runtime, terminal};
 use crate::config::Settings;
@@ -25,13 +24,12 @@ pub(super) fn read(args: &Args, mut settings: Settings) -> Result<Read, Failure>
     let of_job = settings.kafka(true);
     let topics = kafka::inspect(&of_job)?;
     let parts = ranges::find(&settings, &of_job, &topics, &args.topic, None)?;
-    let bar = ProgressBar::new(parts.iter().map(|(_, range)| range.len()).sum());
-    let style = "{bar:30} {percent:>3} % of {len} records  {msg}  {elapsed} gone, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is right"));
+    let total = parts.iter().map(|(_, range)| range.len()).sum();
+    let bar = terminal::bar(total, "{len} records");
     let schemas = settings.schemas()?;
     let runtime = runtime()?;
     let asking = runtime.spawn(Arc::clone(&schemas).serve());
-    let mut reading = Reading::new(args, &settings, "topics", bar);
+    let mut reading = Reading::new(&args.wanted, &settings, "topics", bar);
     for (decoder, range) in parts.iter().rev() {
         read_topic(&mut reading, decoder, &schemas, range)?;
     }
