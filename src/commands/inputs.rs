@@ -13,14 +13,13 @@ use crate::engine::event::{Event, Stream};
 use crate::engine::names::Names;
 use crate::sink::job::{BoundTopic, JobBinding};
 use crate::source::feed::FeedFiles;
+use crate::source::files::ahead::{self, FileBatch};
 use crate::source::files::{Columns, FileList, FileReader};
 
 /// A job's name may be so long; what is added to it by default has room.
 const NAME_MAX: usize = 128;
 /// Records that can't be used of which each stream shows so many.
 const SHOWN: u64 = 10;
-/// Records between two moves of a bar.
-pub(super) const BAR_STEP: u64 = 10_000;
 
 /// Which files.
 #[derive(Clone, Debug, clap::Args)]
@@ -132,36 +131,38 @@ impl Inputs {
         let settings = self.settings.decoders()[feed.stream.index()].clone();
         let settings = settings.expect("files are found only of what is decoded");
         let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none()))?;
-        let mut reader = FileReader::new(feed.files.clone(), feed.columns.clone());
         let bar = terminal::bar(feed.files.bytes(), "{total_bytes}");
         bar.set_message(feed.stream.name());
         let mut counts = Counts::default();
-        while let Some(record) = reader.next_record()? {
-            let offset = record.offset;
-            match decoder.decode(Some(record.object), names) {
-                Ok(event) => {
-                    counts.good += 1;
-                    take(offset, &event, names);
-                }
-                Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
-                Err(NotDecoded::Bad(reason)) => {
-                    counts.bad += 1;
-                    if counts.bad <= SHOWN {
-                        let place = reader.place().expect("a record was read");
-                        let (path, number) =
-                            (place.path.display(), offset - place.first_offset + 1);
-                        let line = format!("{path}, record {number}: {reason}\n");
-                        bar.suspend(|| terminal::note(&line));
+        ahead::read(&feed.files, &feed.columns, |batch| {
+            for (offset, object) in batch.records() {
+                match decoder.decode(Some(object), names) {
+                    Ok(event) => {
+                        counts.good += 1;
+                        take(offset, &event, names);
+                    }
+                    Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
+                    Err(NotDecoded::Bad(reason)) => {
+                        counts.bad += 1;
+                        if counts.bad <= SHOWN {
+                            let line = format!("{}: {reason}\n", place(feed, batch, offset));
+                            bar.suspend(|| terminal::note(&line));
+                        }
                     }
                 }
             }
-            if (counts.good + counts.bad).is_multiple_of(BAR_STEP) {
-                bar.set_position(reader.bytes_read());
-            }
-        }
+            bar.set_position(batch.bytes_read);
+            Ok::<_, Failure>(())
+        })?;
         bar.finish_and_clear();
         Ok(counts)
     }
+}
+
+/// Where a record stands, for messages.
+pub(super) fn place(feed: &FeedFiles, batch: &FileBatch, offset: i64) -> String {
+    let path = feed.files.files()[batch.file].path.display();
+    format!("{path}, record {}", offset - batch.first_offset + 1)
 }
 
 /// The columns that the decoder looks for.

@@ -37,12 +37,20 @@ impl Filter {
     /// What can be chosen: one column, in the order to show.
     pub fn values(self, database: &str) -> String {
         let name = self.name;
-        let order = match name {
-            "segment" => "segment != 'all', segment",
-            "grain" => "min(window_end - window_start)",
-            _ => name,
+        let keys = format!("{database}.keys");
+        let (rows, order) = match name {
+            // Each segment has rows of every grain: the longest windows are the fewest.
+            "segment" => (
+                format!(
+                    "(job, grain) IN (SELECT job, argMax(grain, window_end - window_start) FROM {keys} \
+                     WHERE segment = 'all' GROUP BY job)"
+                ),
+                "segment != 'all', segment",
+            ),
+            "grain" => ("segment = 'all'".to_owned(), "min(window_end - window_start)"),
+            _ => ("segment = 'all'".to_owned(), name),
         };
-        format!("SELECT {name} FROM {database}.keys GROUP BY {name} ORDER BY {order}")
+        format!("SELECT {name} FROM {keys} WHERE {rows} GROUP BY {name} ORDER BY {order}")
     }
 
     fn condition(self, tool: Tool) -> String {

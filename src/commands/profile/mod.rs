@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::inputs::{BAR_STEP, InputArgs, Inputs};
+use super::inputs::{InputArgs, Inputs, place};
 use super::ranges::TopicArgs;
 use super::{ConfigFile, Failure, terminal};
 use crate::config::Settings;
@@ -18,7 +18,7 @@ use crate::engine::metrics::expected::FEWEST_WINDOWS;
 use crate::engine::metrics::reference::{CalibrationMap, FeatureKind};
 use crate::profile::calibrate::Choice;
 use crate::profile::{Built, write};
-use crate::source::files::FileReader;
+use crate::source::files::ahead;
 pub(super) use reading::Read;
 use reading::Reading;
 
@@ -201,24 +201,21 @@ fn read(reading: &mut Reading<'_>, inputs: &Inputs, index: usize) -> Result<(), 
     let settings = inputs.settings.decoders()[feed.stream.index()].clone();
     let settings = settings.expect("files are found only of what is decoded");
     let mut decoder = Decoder::new(&settings, inputs.settings.schemas()?)?;
-    let mut reader = FileReader::new(feed.files.clone(), feed.columns.clone());
     let bytes_before = if index == 0 { inputs.bytes() - feed.files.bytes() } else { 0 };
-    while let Some(record) = reader.next_record()? {
-        let offset = record.offset;
-        match decoder.decode(Some(record.object), &mut reading.names) {
-            Ok(event) => reading.event(&event)?,
-            Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
-            Err(NotDecoded::Bad(reason)) => reading.reject(&reason, || {
-                let place = reader.place().expect("a record was read");
-                format!("{}, record {}", place.path.display(), offset - place.first_offset + 1)
-            }),
+    ahead::read(&feed.files, &feed.columns, |batch| {
+        for (offset, object) in batch.records() {
+            match decoder.decode(Some(object), &mut reading.names) {
+                Ok(event) => reading.event(&event)?,
+                Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
+                Err(NotDecoded::Bad(reason)) => {
+                    reading.reject(&reason, || place(feed, batch, offset));
+                }
+            }
         }
-        if reading.records.is_multiple_of(BAR_STEP) {
-            reading.bar.set_position(bytes_before + reader.bytes_read());
-            reading.bar.set_message(format!("{} records", reading.records));
-        }
-    }
-    Ok(())
+        reading.bar.set_position(bytes_before + batch.bytes_read);
+        reading.bar.set_message(format!("{} records", reading.records));
+        Ok(())
+    })
 }
 
 fn map_name(map: &CalibrationMap) -> &'static str {

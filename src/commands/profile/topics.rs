@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Args;
 use super::reading::{Read, Reading};
-use crate::commands::inputs::BAR_STEP;
 use crate::commands::ranges::{self, SchemaWait};
 use crate::commands::{Failure, runtime, terminal};
 use crate::config::Settings;
@@ -13,6 +12,9 @@ use crate::decode::{Decoder, DecoderSettings, NotDecoded};
 use crate::engine::Progress;
 use crate::source::kafka;
 use crate::source::range::{Ranged, TopicRange};
+
+/// Records between two moves of the bar.
+const BAR_STEP: u64 = 10_000;
 
 /// Reads the topics, labels first.
 pub(super) fn read(args: &Args, mut settings: Settings) -> Result<Read, Failure> {

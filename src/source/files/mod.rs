@@ -11,6 +11,7 @@ mod object;
 mod lines;
 mod csv;
 mod parquet;
+pub mod ahead;
 
 use std::path::{Path, PathBuf};
 

@@ -226,3 +226,45 @@ fn a_file_that_grows_meanwhile_is_refused() {
     };
     assert!(matches!(error, FileError::Changed { was: 3, is: 6, .. }), "{error}");
 }
+
+#[test]
+fn what_is_read_ahead_is_what_is_read() {
+    let folder = TempDir::new().unwrap();
+    let line = |n: usize| json!({"request_id": n, "model": "m", "timestamp": n}).to_string() + "\n";
+    let lines = |from: usize, to: usize| (from..to).map(line).collect::<String>();
+    write(&folder, "a.jsonl", lines(0, 5000));
+    write(&folder, "b.jsonl", lines(5000, 5003));
+    let find = || FileList::find(&[folder.path().join("*").to_str().unwrap().to_owned()]).unwrap();
+    let taken = |most: usize| {
+        let mut taken = Vec::new();
+        let ended = ahead::read(&find(), &columns(), |batch| {
+            for (offset, object) in batch.records() {
+                let number = usize::try_from(offset - batch.first_offset).unwrap();
+                taken.push((batch.file, number, offset, object.to_vec()));
+            }
+            let reason = "enough".to_owned();
+            let enough = || FileError::Broken { file: PathBuf::new(), record: 0, reason };
+            if taken.len() < most { Ok(()) } else { Err(enough()) }
+        });
+        (taken, ended)
+    };
+    let (all, ended) = taken(usize::MAX);
+    ended.unwrap();
+    let plain = read(&folder.path().join("*")).unwrap();
+    assert_eq!(all.len(), 5003);
+    for ((file, number, offset, object), (plain_offset, value)) in all.iter().zip(plain) {
+        assert_eq!(
+            (*offset, serde_json::from_slice::<Value>(object).unwrap()),
+            (plain_offset, value)
+        );
+        let place = usize::try_from(*offset).unwrap();
+        let expected = if place < 5000 { (0, place) } else { (1, place - 5000) };
+        assert_eq!((*file, *number), expected);
+    }
+    let (some, ended) = taken(2000);
+    assert!(ended.is_err() && (2000..5003).contains(&some.len()), "{}", some.len());
+
+    write(&folder, "d.parquet", "PAR1");
+    let (most, ended) = taken(usize::MAX);
+    assert!(matches!(ended, Err(FileError::Broken { .. })) && most.len() == 5003);
+}
