@@ -285,9 +285,9 @@ impl<'a> Reader<'a, '_, '_> {
         let step = self.resolved(step)?;
         match (&step.wanted, &step.shape, entry) {
             // Most values by far.
-            (Wanted::Nowhere, Shape::Double, Entry::KnownFeature(name)) => {
+            (Wanted::Nowhere, Shape::Double, Entry::KnownFeature(_) | Entry::Feature(_)) => {
                 let value = f64::from_le_bytes(self.cursor.array()?);
-                self.found.known_feature(name, Scalar::Float(value));
+                self.found.take(None, entry, Scalar::Float(value));
                 Ok(())
             }
             _ => self.read_for_all(step, entry, depth),

@@ -2,7 +2,7 @@
 
 use super::rows::{ModelRows, References, Row, chart_grain};
 use super::sections::{chart_of, compared, drawn, fact, verdicts_now};
-use super::spread::spread;
+use super::spread::{EXPLAINED, spread};
 use super::text::{about, count, figure};
 use super::{Block, Fact, Grid, Point, Section};
 use crate::engine::state::ALL;
@@ -106,7 +106,9 @@ fn distribution(rows: &[&Row], spread: Option<Block>) -> Option<Section> {
     };
     let title = "Median, with the middle half of the values as a band";
     let mut blocks = vec![Block::Text(format!("{}.", about(now))), Block::Facts(facts)];
-    blocks.extend(spread);
+    if let Some(spread) = spread {
+        blocks.extend([Block::Text(EXPLAINED.to_owned()), spread]);
+    }
     blocks.extend(drawn(title, rows.iter().map(middle).collect()));
     Some(Section { title: "Values", blocks })
 }

@@ -84,5 +84,5 @@ pub(super) fn distributions(rows: &ModelRows<'_>) -> Option<Section> {
 }
 
 /// What is drawn.
-pub(super) const EXPLAINED: &str = "Of each numeric feature the middle half of its values is a box with the median \
-                                    in it; the line goes from the 1 % to the 99 % quantile.";
+pub(super) const EXPLAINED: &str = "The middle half of a numeric feature's values is a box with the median in it; \
+                                    the line goes from the 1 % to the 99 % quantile.";

@@ -360,7 +360,7 @@ impl Term<5> {
     }
 }
 
-/// The product of two finite doubles, ready to be added to any number of sums.
+/// The product of two finite doubles, as what it adds to a sum.
 #[derive(Clone, Copy, Debug)]
 pub enum Product {
     /// All of its bits.
