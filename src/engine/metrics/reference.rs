@@ -234,15 +234,17 @@ impl NumericProfile {
         self.bin_edges.len() + 1
     }
 
-    /// The bin of a fine cell. The outermost cells belong to the outer bins.
-    pub fn bin(&self, cell: u16) -> usize {
-        if cell == 0 {
-            return 0;
-        }
-        match self.fine_edges.get(usize::from(cell) - 1) {
-            Some(upper) => self.bin_edges.partition_point(|edge| edge < upper),
-            None => self.bin_edges.len(),
-        }
+    /// The bin of each fine cell. The outermost cells belong to the outer bins.
+    pub fn bins_of_cells(&self) -> impl Iterator<Item = usize> + '_ {
+        let mut bin = 0;
+        (0..usize::from(self.cells())).map(move |cell| {
+            if let Some(edge) = cell.checked_sub(1) {
+                let upper = self.fine_edges.get(edge);
+                let is_below = |edge: &&f64| upper.is_none_or(|upper| *edge < upper);
+                bin += self.bin_edges[bin..].iter().take_while(is_below).count();
+            }
+            bin
+        })
     }
 
     /// Counts by fine cell of values with counts, or of cells of the score lattice with theirs.

@@ -20,6 +20,8 @@ struct Bin {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bins {
     filled: Vec<Bin>,
+    /// Those of the tests.
+    merged: Vec<Bin>,
     /// M.
     reference_n: u64,
     /// n.
@@ -49,7 +51,10 @@ impl Bins {
             .collect();
         let reference_n = filled.iter().map(|bin| bin.reference).sum();
         let n = filled.iter().map(|bin| bin.current).sum();
-        (n > 0 && reference_n > 0).then_some(Self { filled, reference_n, n })
+        (n > 0 && reference_n > 0).then(|| {
+            let share = number(n) / (number(n) + number(reference_n));
+            Self { merged: merged(filled.clone(), share), filled, reference_n, n }
+        })
     }
 
     /// B: bins that hold any value.
@@ -139,7 +144,7 @@ impl Bins {
     }
 
     fn table_test(&self, term: impl Fn(f64, f64) -> f64) -> Result<Tested, Undefined> {
-        let bins = self.merged();
+        let bins = &self.merged;
         if bins.len() < 2 {
             return Err(Undefined::TooFewSamples);
         }
@@ -153,27 +158,25 @@ impl Bins {
         let p_value = chi_square_tail(value, bins.len() - 1);
         Ok(Tested { value, effect: value * self.spread(), p_value: Ok(p_value), bins: bins.len() })
     }
+}
 
-    /// The bins of a test: while the least expected current count is below 5, the two least are merged at the place of
-    /// the first of them; of equal ones the first is less.
-    fn merged(&self) -> Vec<Bin> {
-        let mut bins = self.filled.clone();
-        let share = number(self.n) / (number(self.n) + number(self.reference_n));
-        let size = |bin: &Bin| bin.reference + bin.current;
-        while bins.len() > 1 {
-            let least_but = |taken: usize| {
-                let places = (0..bins.len()).filter(|&place| place != taken);
-                places.min_by_key(|&place| size(&bins[place])).expect("there are two at least")
-            };
-            let least = least_but(bins.len());
-            if number(size(&bins[least])) * share >= LEAST_EXPECTED {
-                break;
-            }
-            let next = least_but(least);
-            let other = bins.remove(least.max(next));
-            bins[least.min(next)].reference += other.reference;
-            bins[least.min(next)].current += other.current;
+/// The bins of a test: while the least expected current count is below 5, the two least are merged at the place of the
+/// first of them; of equal ones the first is less. The current sample is expected to be this share of both.
+fn merged(mut bins: Vec<Bin>, share: f64) -> Vec<Bin> {
+    let size = |bin: &Bin| bin.reference + bin.current;
+    while bins.len() > 1 {
+        let least_but = |taken: usize| {
+            let places = (0..bins.len()).filter(|&place| place != taken);
+            places.min_by_key(|&place| size(&bins[place])).expect("there are two at least")
+        };
+        let least = least_but(bins.len());
+        if number(size(&bins[least])) * share >= LEAST_EXPECTED {
+            break;
         }
-        bins
+        let next = least_but(least);
+        let other = bins.remove(least.max(next));
+        bins[least.min(next)].reference += other.reference;
+        bins[least.min(next)].current += other.current;
     }
+    bins
 }

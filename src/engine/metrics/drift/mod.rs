@@ -175,11 +175,10 @@ fn of_numbers(
         counts[usize::try_from(cell).expect("cells are numbered by u16")] += count;
     }
     let mut pairs = vec![(0, 0); numeric.bins()];
-    for (cell, &count) in (0..).zip(&counts) {
-        pairs[numeric.bin(cell)].1 += count;
-    }
-    for (cell, &count) in (1..).zip(&numeric.counts) {
-        pairs[numeric.bin(cell)].0 += count;
+    let of_reference = std::iter::once(&0).chain(&numeric.counts).chain(std::iter::once(&0));
+    for ((bin, reference), current) in numeric.bins_of_cells().zip(of_reference).zip(&counts) {
+        pairs[bin].0 += reference;
+        pairs[bin].1 += current;
     }
     let n: u64 = counts.iter().sum();
     let outside = counts[0] + counts[counts.len() - 1];
