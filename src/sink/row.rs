@@ -30,6 +30,8 @@ pub(super) struct Batch {
     body: Vec<u8>,
     rows: usize,
     max_bytes: usize,
+    /// Bytes of the batch before: room for the next, which then does not grow in steps.
+    before: usize,
 }
 
 impl Batch {
@@ -38,12 +40,13 @@ impl Batch {
         let columns: Vec<_> =
             spec.written().map(|c| (c.name.as_str(), c.data_type.as_str())).collect();
         let header = header(columns.iter().copied());
-        Self { table, header, body: Vec::new(), rows: 0, max_bytes }
+        Self { table, header, body: Vec::new(), rows: 0, max_bytes, before: 0 }
     }
 
     /// Where the next row is appended.
     pub(super) fn row(&mut self) -> &mut Vec<u8> {
         if self.rows == 0 {
+            self.body.reserve(self.before.max(self.header.len()));
             self.body.extend_from_slice(&self.header);
         }
         self.rows += 1;
@@ -57,6 +60,7 @@ impl Batch {
     /// What there is; none of no rows. The next row begins another batch.
     pub(super) fn take(&mut self) -> Option<RowBatch> {
         let rows = std::mem::take(&mut self.rows);
+        self.before = self.body.len();
         let body = std::mem::take(&mut self.body).into();
         (rows > 0).then_some(RowBatch { table: self.table, rows, body })
     }
