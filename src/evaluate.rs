@@ -17,13 +17,14 @@ use crate::engine::window::Window;
 /// Merged states of several parts (partitions, windows), and the sum of their versions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Merged {
-    families: Families,
+    /// None while there is no part: the first becomes it as it is.
+    families: Option<Families>,
     versions: Version,
 }
 
 impl Default for Merged {
     fn default() -> Self {
-        Self { families: Families::default(), versions: Version(0) }
+        Self { families: None, versions: Version(0) }
     }
 }
 
@@ -31,14 +32,22 @@ impl Merged {
     /// Folds one part in. The caller gives each part once: of several rows of a part the one of the greatest version.
     /// All go by the same caps.
     pub fn add(&mut self, row: &StateRow, caps: ClassCaps) -> Result<(), StateError> {
-        self.families.merge(&Families::restore(&row.values, caps)?);
+        let families = Families::restore(&row.values, caps)?;
+        match &mut self.families {
+            Some(all) => all.merge(&families),
+            None => self.families = Some(families),
+        }
         self.versions = Version::sum(0, [self.versions, row.version].into_iter(), false);
         Ok(())
     }
 
     /// Folds in all parts of `other`, of which this holds none yet.
     pub fn add_merged(&mut self, other: &Self) {
-        self.families.merge(&other.families);
+        match (&mut self.families, &other.families) {
+            (Some(all), Some(families)) => all.merge(families),
+            (None, families) => self.families.clone_from(families),
+            (Some(_), None) => {}
+        }
         self.versions = Version::sum(0, [self.versions, other.versions].into_iter(), false);
     }
 
@@ -53,7 +62,7 @@ impl Merged {
             drift: Some(&about.drift),
         };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
-        let mut rows = self.families.figures(&context);
+        let mut rows = self.families.as_ref().unwrap_or(&Families::default()).figures(&context);
         let own = custom::rows(&about.custom, &rows);
         rows.extend(own.into_iter().map(|row| (MetricTable::Custom, row)));
         rows.into_iter()
@@ -196,7 +205,9 @@ fn undefined(table: MetricTable, values: &[Value]) -> String {
         if let Value::Figure(Err(reason)) = value
             && !column.name.ends_with("_upper")
         {
-            if !text.is_empty() {
+            if text.is_empty() {
+                text.reserve(64);
+            } else {
                 text.push(' ');
             }
             text.push_str(column.name);

@@ -193,7 +193,7 @@ fn value(rows: &mut Rows, kind: Kind) -> Result<Value, SinkError> {
         Kind::Sums => Value::Sums(rows.array(sum)?),
         Kind::Cells => Value::Cells(rows.array(|rows| Ok((rows.u64()?, rows.u64()?)))?),
         Kind::Names => Value::Names(rows.array(Rows::text)?),
-        Kind::Text => Value::Text(rows.text()?),
+        Kind::Text => Value::Text(rows.text()?.into()),
         // Why a figure is NULL stands in no column of its own, so no state has one.
         Kind::Figure => return Err(rows.cut()),
     })

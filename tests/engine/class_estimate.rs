@@ -114,7 +114,7 @@ fn nannyml_estimates_alike() {
             }
             let mut state = Vec::new();
             estimate.state(&mut state);
-            merged.merge(&ClassEstimate::restore(&mut state.into_iter()).unwrap());
+            merged.merge(&ClassEstimate::restore(&mut state.iter()).unwrap());
         }
         check(&figures(&merged), &case["figures"], name);
     }

@@ -58,7 +58,7 @@ fn stored(features: &Features) -> Vec<Value> {
 
 fn merged(parts: impl IntoIterator<Item = Features>) -> Features {
     parts.into_iter().fold(Features::default(), |mut all, part| {
-        let part = Features::restore(&mut stored(&part).into_iter()).unwrap();
+        let part = Features::restore(&mut stored(&part).iter()).unwrap();
         all.merge(&part);
         all
     })
@@ -129,7 +129,7 @@ fn what_an_earlier_version_did_not_count_stays_unknown() {
         let mut values = stored(&whole);
         let end = values.len();
         values[end - 2..].fill(Value::Cells(Vec::new()));
-        let older = Features::restore(&mut values.into_iter()).unwrap();
+        let older = Features::restore(&mut values.iter()).unwrap();
         assert_eq!(distinct(&older), Err(reason));
         for both in [merged([older.clone(), whole.clone()]), merged([whole, older])] {
             assert_eq!(distinct(&both), Err(reason));
@@ -159,7 +159,7 @@ fn foreign_states_of_distinct_values_are_refused() {
         let end = values.len();
         values[end - 2] = Value::Cells(numbers.clone());
         values[end - 1] = Value::Cells(words.clone());
-        let restored = Features::restore(&mut values.into_iter());
+        let restored = Features::restore(&mut values.iter());
         assert!(restored.is_err(), "{numbers:?} {words:?}");
     }
 }

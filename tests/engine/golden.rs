@@ -590,7 +590,7 @@ fn example_multiclass() {
 fn example_by_class() {
     let rows = example_classes();
     let of = |class: &str| -> Vec<MetricRow> {
-        let is_of = |row: &&MetricRow| row.values[0] == Value::Text(class.into());
+        let is_of = |row: &&MetricRow| row.values[0] == Value::Text(Arc::<str>::from(class).into());
         let rows = rows.iter().filter(|row| row.table == MetricTable::QualityClasses);
         rows.filter(is_of).cloned().collect()
     };
@@ -651,7 +651,7 @@ fn example_beyond_the_caps() {
     }
     let table = "quality_classes";
     let of = |class: &str| -> Vec<MetricRow> {
-        let is_of = |row: &&MetricRow| row.values[0] == Value::Text(class.into());
+        let is_of = |row: &&MetricRow| row.values[0] == Value::Text(Arc::<str>::from(class).into());
         let rows = rows.iter().filter(|row| row.table.name() == table);
         rows.filter(is_of).cloned().collect()
     };
@@ -668,7 +668,7 @@ fn example_beyond_the_caps() {
     let cells = rows.iter().filter(|row| row.table == MetricTable::Confusion);
     let cells: Vec<_> = cells.map(|row| row.values[..3].to_vec()).collect();
     let cell = |(actual, predicted, n): (&str, &str, u64)| {
-        let classes = [actual, predicted].map(|class| Value::Text(class.into()));
+        let classes = [actual, predicted].map(|class| Value::Text(Arc::<str>::from(class).into()));
         [&classes[..], &[Value::Count(n)]].concat()
     };
     let expected = [("b", "b", 2), ("b", "d", 1), (OTHER, "b", 2), (OTHER, OTHER, 3)];
@@ -685,7 +685,7 @@ fn example_confusion() {
         [("a", "a", 2), ("a", "b", 1), ("b", "b", 2), ("b", "d", 1), ("c", "a", 1), ("c", "b", 1)];
     let cell = |(actual, predicted, n): (&str, &str, u32)| {
         let weight = Value::Figure(Ok(f64::from(n)));
-        let classes = [actual, predicted].map(|class| Value::Text(class.into()));
+        let classes = [actual, predicted].map(|class| Value::Text(Arc::<str>::from(class).into()));
         [&classes[..], &[Value::Count(n.into()), weight]].concat()
     };
     assert_eq!(cells, expected.map(cell));

@@ -128,10 +128,10 @@ where
 fn check_stored<A: Accumulator + Debug>(family: &A) {
     let mut state = Vec::new();
     family.state(&mut state);
-    let restored = A::restore(&mut state.clone().into_iter()).unwrap();
+    let restored = A::restore(&mut state.iter()).unwrap();
     check_same(&restored, family);
     check_same(&merged(&restored, family), &merged(family, family));
-    let short = A::restore(&mut state.into_iter().take(A::STATE.len() - 1));
+    let short = A::restore(&mut state.iter().take(A::STATE.len() - 1));
     assert_eq!(short, Err(StateError::TooShort));
 }
 

@@ -222,7 +222,7 @@ fn a_state_in_another_form_is_refused() {
         let at = Multiclass::STATE.iter().position(|column| column.name == name);
         let mut state = state.clone();
         state[at.expect("a column")] = value;
-        Multiclass::restore(&mut state.into_iter()).unwrap_err()
+        Multiclass::restore(&mut state.iter()).unwrap_err()
     };
     let malformed = StateError::Malformed;
     for pairs in [vec![(9, 1)], vec![(0, 0)], vec![(1, 1), (0, 1)]] {

@@ -269,7 +269,7 @@ fn values_beyond_the_cap_are_counted_in_the_cells_of_their_own_profile() {
     families.features.get_mut().add(&input);
     let rows = rows(&families, &profile, MetricTable::Drift);
     let of = |name: &str| {
-        let is = |row: &&Vec<Value>| row[1] == Value::Text(name.into());
+        let is = |row: &&Vec<Value>| matches!(&row[1], Value::Text(is) if **is == *name);
         rows.iter().filter(is).map(|row| row[3..].to_vec()).collect::<Vec<_>>()
     };
     assert!(!of("amount").is_empty());

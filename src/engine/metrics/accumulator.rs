@@ -26,7 +26,7 @@ pub trait Accumulator: Default + Clone + PartialEq {
     /// Appends the state, one value for each column of `STATE`. Equal states give equal values.
     fn state(&self, out: &mut Vec<Value>);
     /// Takes the values of `STATE` off the iterator.
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError>;
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError>;
     /// Appends the figures, one value for each column of `FIGURES`.
     fn figures(&self, context: &FigureContext<'_>, out: &mut Vec<Value>);
     /// Memory beyond `size_of::<Self>()`, in bytes.
@@ -112,10 +112,48 @@ pub enum Value {
     Cells(Vec<(u64, u64)>),
     /// Names, in an order that the column's family fixes.
     Names(Vec<Arc<str>>),
-    /// A name.
-    Text(Arc<str>),
+    /// A name or a word.
+    Text(Text),
     /// A finite number, or why there is none.
     Figure(Result<f64, Undefined>),
+}
+
+/// A text of a row. Most are words of this program, which cost nothing to write down once more.
+#[derive(Clone, Debug)]
+pub enum Text {
+    /// A word of this program: a kind, a method, a verdict, a reason.
+    Word(&'static str),
+    /// A name from records or from the configuration.
+    Name(Arc<str>),
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Word(word) => word,
+            Self::Name(name) => name,
+        }
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(word: &'static str) -> Self {
+        Self::Word(word)
+    }
+}
+
+impl From<Arc<str>> for Text {
+    fn from(name: Arc<str>) -> Self {
+        Self::Name(name)
+    }
 }
 
 /// Why a figure is NULL. Of several reasons the first in this order is given.

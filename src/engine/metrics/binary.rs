@@ -603,7 +603,7 @@ impl Accumulator for Binary {
         out.push(self.weights.to_value());
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         Ok(Self {
             inferences: stored.count()?,

@@ -280,7 +280,7 @@ impl Accumulator for Calibration {
         out.push(self.weights.to_value());
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         let bins = u16::try_from(BINS).expect("ten");
         Ok(Self {

@@ -382,7 +382,7 @@ impl Accumulator for ClassEstimate {
         out.push(Value::Cells(cells.collect()));
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         let mut counts = [0; 4];
         stored.cells(4)?.iter().for_each(|(at, count)| counts[usize::from(at)] = count);
@@ -393,7 +393,7 @@ impl Accumulator for ClassEstimate {
         if names.len() > MOST_SCORED_CLASSES {
             return Err(malformed);
         }
-        let lists = by_class(&stored.pairs()?, 5 * names.len()).ok_or(malformed)?;
+        let lists = by_class(stored.pairs()?, 5 * names.len()).ok_or(malformed)?;
         let mut lists = lists.into_iter();
         let scores = |_| {
             let mut next = || lists.next().unwrap_or_default();

@@ -220,7 +220,7 @@ pub fn rows(
         let value = metric.expression.value(input);
         let n = if metric.reads_labels() { labelled } else { inferences };
         vec![
-            Value::Text(Arc::clone(&metric.name)),
+            Value::Text(Arc::clone(&metric.name).into()),
             Value::Figure(value),
             Value::Text(value.err().map_or("", Undefined::code).into()),
             Value::Count(n),

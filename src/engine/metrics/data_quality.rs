@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::accumulator::{Column, Undefined, Value};
+use super::accumulator::{Column, Text, Undefined, Value};
 use super::distinct::Numbers;
 use super::exact_sum::ExactSum;
 use super::feature::FeatureState;
@@ -68,8 +68,8 @@ pub fn row(
     let missing = inferences.saturating_sub(present);
     let type_errors = present - values;
     let none = Undefined::NoValues;
-    out.push(Value::Text(Arc::clone(name)));
-    out.push(Value::Text(Arc::from(kind.name())));
+    out.push(Value::Text(Arc::clone(name).into()));
+    out.push(Value::Text(kind.name().into()));
     out.extend([inferences, values, missing].map(Value::Count));
     let limits = wilson_limits(missing, inferences, none);
     put_with_limits(&mut out, ratio(missing, inferences, none), limits);
@@ -89,7 +89,8 @@ pub fn row(
     for percent in [1, 25, 50, 75, 99] {
         put(&mut out, one.of_numbers(|state| quantile(state, reference, percent)));
     }
-    let (category, n) = one.top().map_or((Arc::from(""), 0), |(name, n)| (Arc::clone(name), n));
+    let (category, n) =
+        one.top().map_or((Text::from(""), 0), |(name, n)| (Arc::clone(name).into(), n));
     out.extend([Value::Text(category), Value::Count(n)]);
     out
 }

@@ -344,7 +344,7 @@ impl Accumulator for Estimate {
         out.extend(cells.map(|cells| Value::Cells(cells.to_pairs())));
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         let counts = stored.cells(6)?;
         let mut n = [0; 6];

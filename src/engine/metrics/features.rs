@@ -201,10 +201,10 @@ impl Accumulator for Features {
         out.push(Value::Cells(flat.registers));
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         let features = stored.names()?;
-        let mut flat = Flat {
+        let packed = Packed {
             counts: stored.pairs()?,
             sums: stored.all_sums()?,
             ranges: stored.pairs()?,
@@ -214,11 +214,11 @@ impl Accumulator for Features {
             numbers: stored.pairs()?,
             registers: stored.pairs()?,
         };
-        flat.check_order()?;
+        packed.check_order()?;
         if !features.is_sorted_by(|a, b| a < b) {
             return Err(StateError::Malformed("features"));
         }
-        flat.unpack(features)
+        packed.unpack(features)
     }
 
     fn figures(&self, _: &FigureContext<'_>, _: &mut Vec<Value>) {}
@@ -280,16 +280,30 @@ impl Flat {
             push_registers(first + WORDS, registers);
         }
     }
+}
 
+/// What [`Flat`] wrote, to be read.
+struct Packed<'v> {
+    counts: &'v [(u64, u64)],
+    sums: &'v [ExactSum],
+    ranges: &'v [(u64, u64)],
+    cells: &'v [(u64, u64)],
+    categories: Vec<Arc<str>>,
+    category_counts: &'v [(u64, u64)],
+    numbers: &'v [(u64, u64)],
+    registers: &'v [(u64, u64)],
+}
+
+impl Packed<'_> {
     /// Pairs stand by ascending index.
     fn check_order(&self) -> Result<(), StateError> {
         let all = [
-            ("feature_counts", &self.counts),
-            ("feature_ranges", &self.ranges),
-            ("feature_cells", &self.cells),
-            ("feature_category_counts", &self.category_counts),
-            ("feature_numbers", &self.numbers),
-            ("feature_registers", &self.registers),
+            ("feature_counts", self.counts),
+            ("feature_ranges", self.ranges),
+            ("feature_cells", self.cells),
+            ("feature_category_counts", self.category_counts),
+            ("feature_numbers", self.numbers),
+            ("feature_registers", self.registers),
         ];
         let is_written = |pairs: &[(u64, u64)]| pairs.is_sorted_by(|a, b| a.0 < b.0);
         match all.into_iter().find(|(_, pairs)| !is_written(pairs)) {
@@ -298,16 +312,16 @@ impl Flat {
         }
     }
 
-    /// Reads what [`push`](Self::push) wrote of these features.
-    fn unpack(&mut self, features: Vec<Arc<str>>) -> Result<Features, StateError> {
+    /// Reads what [`push`](Flat::push) wrote of these features.
+    fn unpack(self, features: Vec<Arc<str>>) -> Result<Features, StateError> {
         if self.sums.len() != SUMS * features.len() {
             return Err(StateError::Malformed("feature_sums"));
         }
-        let mut categories = std::mem::take(&mut self.categories).into_iter();
-        let mut sums = std::mem::take(&mut self.sums).into_iter();
-        let (mut counts, mut ranges) = (Pairs::of(&self.counts), Pairs::of(&self.ranges));
-        let (mut by_cell, mut by_text) = (Pairs::of(&self.cells), Pairs::of(&self.category_counts));
-        let (mut numbers, mut registers) = (Pairs::of(&self.numbers), Pairs::of(&self.registers));
+        let mut categories = self.categories.into_iter();
+        let mut sums = self.sums.iter().cloned();
+        let (mut counts, mut ranges) = (Pairs::of(self.counts), Pairs::of(self.ranges));
+        let (mut by_cell, mut by_text) = (Pairs::of(self.cells), Pairs::of(self.category_counts));
+        let (mut numbers, mut registers) = (Pairs::of(self.numbers), Pairs::of(self.registers));
         let mut all = Vec::with_capacity(features.len());
         for (i, name) in (0_u64..).zip(features) {
             let mut state = FeatureState::default();

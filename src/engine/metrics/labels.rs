@@ -204,7 +204,7 @@ impl Accumulator for Labels {
         out.extend([self.inferences_negative, self.labelled_negative].map(Value::Count));
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         let restored = Self {
             inferences: stored.count()?,

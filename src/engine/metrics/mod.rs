@@ -103,7 +103,7 @@ impl<A: Accumulator> Optional<A> {
         }
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let family = A::restore(values)?;
         Ok(Self((family != A::default()).then(|| Box::new(family))))
     }
@@ -158,7 +158,7 @@ impl Families {
     /// Reads what [`state`](Self::state) gave of a state with these caps. One that holds more is of another job, and
     /// refused.
     pub fn restore(values: &[Value], caps: ClassCaps) -> Result<Self, StateError> {
-        let mut values = values.iter().cloned();
+        let mut values = values.iter();
         let mut restored = Self {
             serving: Serving::restore(&mut values)?,
             labels: Labels::restore(&mut values)?,

@@ -322,7 +322,7 @@ fn with_actual<'a>(
 }
 
 fn name(class: Option<&Arc<str>>) -> Value {
-    Value::Text(class.map_or_else(|| OTHER.into(), Arc::clone))
+    Value::Text(class.map_or(OTHER.into(), |class| Arc::clone(class).into()))
 }
 
 fn precision(of: &ClassCounts) -> Figure {
@@ -542,7 +542,7 @@ impl Accumulator for Multiclass {
         out.extend([weights, self.weights.to_value()]);
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         let (inferences, correct) = (stored.count()?, stored.count()?);
         let (classes, confusion) = (stored.names()?, stored.pairs()?);
@@ -559,12 +559,12 @@ impl Accumulator for Multiclass {
                 let (names, positives) = (stored.names()?, stored.pairs()?);
                 let (negatives, other) = (stored.pairs()?, stored.count()?);
                 let malformed = StateError::Malformed("scored_classes");
-                OneVsRest::restore(names, &positives, &negatives, other).ok_or(malformed)?
+                OneVsRest::restore(names, positives, negatives, other).ok_or(malformed)?
             },
             confusion: {
                 let weights = stored.pairs()?;
                 let malformed = StateError::Malformed("confusion_cells");
-                Confusion::restore(classes, &confusion, &weights).ok_or(malformed)?
+                Confusion::restore(classes, confusion, weights).ok_or(malformed)?
             },
             weights: stored.weights(PLACES)?,
         })

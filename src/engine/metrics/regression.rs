@@ -295,7 +295,7 @@ impl Accumulator for Regression {
         out.push(self.weights.to_value());
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         Ok(Self {
             inferences: stored.count()?,

@@ -156,7 +156,7 @@ impl Accumulator for Serving {
         ]);
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         let inferences = stored.count()?;
         Ok(Self {

@@ -197,7 +197,7 @@ impl Accumulator for Targets {
         out.extend([&self.predictions, &self.labels].map(|cells| Value::Cells(cells.to_pairs())));
     }
 
-    fn restore(values: &mut dyn Iterator<Item = Value>) -> Result<Self, StateError> {
+    fn restore(values: &mut dyn Iterator<Item = &Value>) -> Result<Self, StateError> {
         let mut stored = Stored::new(Self::STATE, values);
         Ok(Self { predictions: stored.cells(PLACES)?, labels: stored.cells(PLACES)? })
     }

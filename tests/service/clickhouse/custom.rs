@@ -19,7 +19,7 @@ fn settings(more: &str) -> Settings {
 }
 
 /// A window's row of one metric; no value is NULL for the reason `zero_denominator`.
-fn custom_row(metric: &str, hour: i64, version: u64, value: Option<f64>) -> MetricRow {
+fn custom_row(metric: &'static str, hour: i64, version: u64, value: Option<f64>) -> MetricRow {
     let reason = value.map_or(Undefined::ZeroDenominator.code(), |_| "");
     MetricRow {
         table: MetricTable::Custom,

@@ -88,7 +88,7 @@ async fn the_long_view_gives_each_figure_a_row_with_its_reason() {
 #[tokio::test]
 async fn views_with_own_keys_show_the_newest_rows_of_a_window_only() {
     let mut sink = ready("newest_rows").await;
-    let cell = |hour: i64, version: u64, classes: [&str; 2]| {
+    let cell = |hour: i64, version: u64, classes: [&'static str; 2]| {
         let mut row = metric_row(MetricTable::Confusion, 1);
         row.key = key("m", "v1", "all", hour);
         row.version = Version(version);

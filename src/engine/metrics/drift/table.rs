@@ -179,10 +179,10 @@ fn of_feature(reference: &FeatureProfile, state: &FeatureState, inferences: u64)
 }
 
 fn row(one: &Judged, profile: &Profile) -> Vec<Value> {
-    let text = |text: &str| Value::Text(Arc::from(text));
+    let text = |word: &'static str| Value::Text(word.into());
     let measure = &one.measure;
     let mut out = Vec::with_capacity(DRIFT_FIGURES.len());
-    out.extend([text(one.kind.name()), Value::Text(Arc::clone(&one.feature))]);
+    out.extend([text(one.kind.name()), Value::Text(Arc::clone(&one.feature).into())]);
     out.push(text(measure.method.name()));
     put(&mut out, measure.value);
     put(&mut out, measure.value_lower);
@@ -204,6 +204,6 @@ fn row(one: &Judged, profile: &Profile) -> Vec<Value> {
     };
     out.push(text(of.map_or("", |of| of.binning().name())));
     out.extend([measure.n, measure.reference_n].map(Value::Count));
-    out.push(Value::Text(Arc::clone(&profile.id)));
+    out.push(Value::Text(Arc::clone(&profile.id).into()));
     out
 }
