@@ -1,7 +1,7 @@
 //! What the engine costs: join and metrics for each record, with no, 12 (9 numeric, 2 text, 1 boolean) and 50 features;
 //! what it costs to find an inference among 1 and 10 million held ones, asked for ahead as the pipeline does or not; and
 //! what a flush of 10,000 keys with 12 features costs, by step. Targets: 1 µs a record with 12 features, 4 µs with 50;
-//! evaluation and encoding of all 10,000 keys 1 s each.
+//! evaluation and encoding of all 10,000 keys 1 s each. Memory is the program's allocator's.
 //!
 //! `cargo bench --bench engine`
 
@@ -32,6 +32,9 @@ use tidegauge::profile::builder::{Options, Record};
 use tidegauge::sink::row;
 
 use support::{MINUTE, settings};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const INFERENCES: u64 = 20_000;
 const COUNTRIES: [&str; 5] = ["de", "fr", "it", "es", "pl"];
