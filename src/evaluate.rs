@@ -206,6 +206,7 @@ fn undefined(table: MetricTable, values: &[Value]) -> String {
             && !column.name.ends_with("_upper")
         {
             if text.is_empty() {
+                // Enough for most rows, so that it does not grow word by word.
                 text.reserve(64);
             } else {
                 text.push(' ');
