@@ -65,10 +65,11 @@ impl Merged {
         let mut rows = self.families.as_ref().unwrap_or(&Families::default()).figures(&context);
         let own = custom::rows(&about.custom, &rows);
         rows.extend(own.into_iter().map(|row| (MetricTable::Custom, row)));
+        let key = Arc::new(key.clone());
         rows.into_iter()
             .map(|(table, values)| MetricRow {
                 table,
-                key: key.clone(),
+                key: Arc::clone(&key),
                 grain: Arc::clone(&about.grain),
                 undefined: undefined(table, &values),
                 values,
@@ -107,8 +108,8 @@ pub struct RowContext {
 pub struct MetricRow {
     /// The table.
     pub table: MetricTable,
-    /// Model, version, segment and window.
-    pub key: Key,
+    /// Model, version, segment and window; one for all rows of a key, which may be hundreds.
+    pub key: Arc<Key>,
     /// The name of the grain.
     pub grain: Arc<str>,
     /// One value for each of the table's columns, its own keys first.

@@ -75,7 +75,7 @@ impl Evaluated {
         tables.dedup();
         let MetricRow { key, version, sealed, .. } = rows.first()?;
         Some(Self {
-            key: key.clone(),
+            key: Key::clone(key),
             version: *version,
             sealed: *sealed,
             tables,

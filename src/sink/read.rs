@@ -189,7 +189,7 @@ fn value(rows: &mut Rows, kind: Kind) -> Result<Value, SinkError> {
         Kind::Count => Value::Count(rows.u64()?),
         Kind::Time => Value::Time(rows.i64()?),
         Kind::Number => Value::Figure(Ok(rows.f64()?)),
-        Kind::Sum => Value::Sum(sum(rows)?),
+        Kind::Sum => Value::Sum(Box::new(sum(rows)?)),
         Kind::Sums => Value::Sums(rows.array(sum)?),
         Kind::Cells => Value::Cells(rows.array(|rows| Ok((rows.u64()?, rows.u64()?)))?),
         Kind::Names => Value::Names(rows.array(Rows::text)?),

@@ -294,7 +294,7 @@ impl Tables {
             .map(|column| match column.kind {
                 Kind::Count => Value::Count(at.u64()),
                 Kind::Time => Value::Time(at.i64()),
-                Kind::Sum => Value::Sum(ExactSum::from_bytes(at.bytes()).unwrap()),
+                Kind::Sum => Value::Sum(Box::new(ExactSum::from_bytes(at.bytes()).unwrap())),
                 Kind::Sums => Value::Sums(at.list(|at| ExactSum::from_bytes(at.bytes()).unwrap())),
                 Kind::Cells => Value::Cells(at.list(|at| (at.u64(), at.u64()))),
                 Kind::Names => Value::Names(at.list(|at| at.text().into())),

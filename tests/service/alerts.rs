@@ -66,7 +66,8 @@ fn metric_row(table: MetricTable, i: usize, figures: &[(&str, f64)], version: u6
             version: "1".into(),
             segment: "all".into(),
             window: Window::of(EventTime(start), SIZE),
-        },
+        }
+        .into(),
         grain: "5m".into(),
         values: values.collect(),
         undefined: String::new(),

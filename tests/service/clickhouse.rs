@@ -98,7 +98,7 @@ fn edge(column: &Column, seed: u64) -> Value {
             for term in [1e300, -1e-300, 0.1, f64::MIN_POSITIVE] {
                 sum.add(term);
             }
-            Value::Sum(if seed == 0 { ExactSum::default() } else { sum })
+            Value::Sum(Box::new(if seed == 0 { ExactSum::default() } else { sum }))
         }
         Kind::Sums if seed == 0 => Value::Sums(Vec::new()),
         Kind::Sums => Value::Sums([0.5, -0.1, 3e-300].map(sum_of).to_vec()),
@@ -302,7 +302,7 @@ fn metric_row(table: MetricTable, seed: u64) -> MetricRow {
     let values = values.map(|(at, column)| edge(column, if at < table.keys() { 0 } else { seed }));
     MetricRow {
         table,
-        key: key("it's", "v1", "all", 0),
+        key: key("it's", "v1", "all", 0).into(),
         grain: "1h".into(),
         values: values.collect(),
         undefined: reasons.join(" "),
@@ -316,7 +316,7 @@ async fn the_versions_of_metric_rows_are_read_back_by_their_windows() {
     let mut sink = ready("metric_versions").await;
     let day = Window { start: window(0).start, end: window(23).end };
     let at = |table, model: &str, window, version| MetricRow {
-        key: Key { window, ..key(model, "v1", "region=it's", 0) },
+        key: Key { window, ..key(model, "v1", "region=it's", 0) }.into(),
         version: Version(version),
         ..metric_row(table, 1)
     };
@@ -338,7 +338,7 @@ async fn the_versions_of_metric_rows_are_read_back_by_their_windows() {
     found.sort_by_key(|row| row.version);
     let of = |row: &MetricRow| MetricVersion {
         table: row.table,
-        key: row.key.clone(),
+        key: Key::clone(&row.key),
         version: row.version,
     };
     assert_eq!(found, rows[1..5].iter().map(of).collect::<Vec<_>>());

@@ -104,8 +104,8 @@ pub enum Value {
     Count(u64),
     /// Milliseconds since 1970-01-01 UTC.
     Time(i64),
-    /// An exact sum.
-    Sum(ExactSum),
+    /// An exact sum; boxed, as it would double the size of every value of every row.
+    Sum(Box<ExactSum>),
     /// Exact sums by index; none where all are 0.
     Sums(Vec<ExactSum>),
     /// Cells with a count other than 0, by ascending index.

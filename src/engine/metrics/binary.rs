@@ -597,7 +597,7 @@ impl Accumulator for Binary {
         out.push(Value::Count(self.off_threshold));
         out.extend(self.cells().map(|cells| Value::Cells(cells.to_pairs())));
         for sum in [&self.brier, &self.brier_squares, &self.log_loss, &self.log_loss_squares] {
-            out.push(Value::Sum(sum.clone()));
+            out.push(Value::Sum(Box::new(sum.clone())));
         }
         out.push(Value::Count(self.log_loss_clipped));
         out.push(self.weights.to_value());

@@ -276,7 +276,7 @@ impl Accumulator for Calibration {
         out.extend([&self.n, &self.positives].map(|cells| Value::Cells(cells.to_pairs())));
         let is_empty = self.scores.iter().all(ExactSum::is_zero);
         out.push(Value::Sums(if is_empty { Vec::new() } else { self.scores.to_vec() }));
-        out.extend([&self.variance, &self.brier].map(|sum| Value::Sum(sum.clone())));
+        out.extend([&self.variance, &self.brier].map(|sum| Value::Sum(Box::new(sum.clone()))));
         out.push(self.weights.to_value());
     }
 

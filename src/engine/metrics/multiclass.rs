@@ -534,9 +534,11 @@ impl Accumulator for Multiclass {
         let [counts, weights] = self.confusion.to_values();
         out.push(counts);
         out.push(Value::Count(self.scored));
-        out.extend([&self.log_loss, &self.log_loss_squares].map(|sum| Value::Sum(sum.clone())));
+        out.extend(
+            [&self.log_loss, &self.log_loss_squares].map(|sum| Value::Sum(Box::new(sum.clone()))),
+        );
         out.push(Value::Count(self.log_loss_clipped));
-        out.push(Value::Sum(self.brier.clone()));
+        out.push(Value::Sum(Box::new(self.brier.clone())));
         out.extend(self.hits.map(Value::Count));
         self.one_vs_rest.state(out);
         out.extend([weights, self.weights.to_value()]);

@@ -289,7 +289,7 @@ impl Accumulator for Regression {
 
     fn state(&self, out: &mut Vec<Value>) {
         out.extend([self.inferences, self.n].map(Value::Count));
-        out.extend(self.sums().map(|sum| Value::Sum(sum.clone())));
+        out.extend(self.sums().map(|sum| Value::Sum(Box::new(sum.clone()))));
         out.push(Value::Cells(self.abs_error_cells.to_pairs()));
         out.extend([self.relative_n, self.log_n].map(Value::Count));
         out.push(self.weights.to_value());

@@ -47,7 +47,7 @@ impl<'a, 'v> Stored<'a, 'v> {
     /// An exact sum.
     pub(super) fn sum(&mut self) -> Result<ExactSum, StateError> {
         match self.next()? {
-            (_, Value::Sum(sum)) => Ok(sum.clone()),
+            (_, Value::Sum(sum)) => Ok((**sum).clone()),
             (name, _) => Err(StateError::WrongKind(name)),
         }
     }

@@ -268,7 +268,7 @@ fn metric(table: MetricTable, key: Key, grain: &str, own: u32, labelled: bool) -
         undefined: undefined.join(" "),
         sealed: labelled,
         version: Version::of(0, 1, false),
-        key,
+        key: key.into(),
     }
 }
 

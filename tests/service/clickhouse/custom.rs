@@ -23,7 +23,7 @@ fn custom_row(metric: &'static str, hour: i64, version: u64, value: Option<f64>)
     let reason = value.map_or(Undefined::ZeroDenominator.code(), |_| "");
     MetricRow {
         table: MetricTable::Custom,
-        key: key("m", "v1", "all", hour),
+        key: key("m", "v1", "all", hour).into(),
         grain: "1h".into(),
         values: vec![
             Value::Text(metric.into()),

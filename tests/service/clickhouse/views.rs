@@ -90,7 +90,7 @@ async fn views_with_own_keys_show_the_newest_rows_of_a_window_only() {
     let mut sink = ready("newest_rows").await;
     let cell = |hour: i64, version: u64, classes: [&'static str; 2]| {
         let mut row = metric_row(MetricTable::Confusion, 1);
-        row.key = key("m", "v1", "all", hour);
+        row.key = key("m", "v1", "all", hour).into();
         row.version = Version(version);
         let [actual, predicted] = classes.map(|class| Value::Text(class.into()));
         let weight = Value::Figure(Ok(1.0));
@@ -126,9 +126,10 @@ async fn models_now_has_one_row_for_each_model_and_version() {
         for segment in ["all", "region=eu"] {
             for grain in ["1h", "1d"] {
                 let mut row = metric_row(MetricTable::Serving, 1);
-                row.key = key("m", "v1", segment, hour);
+                row.key = key("m", "v1", segment, hour).into();
                 if grain == "1d" {
-                    row.key.window = Window::of(row.key.window.start, Millis(24 * HOUR_MS));
+                    let window = Window::of(row.key.window.start, Millis(24 * HOUR_MS));
+                    row.key = Key { window, ..Key::clone(&row.key) }.into();
                 }
                 row.grain = grain.into();
                 let columns = MetricTable::Serving.columns();
@@ -167,7 +168,7 @@ async fn last_sealed_has_the_last_complete_window_of_each_model() {
                     continue;
                 }
                 let mut row = metric_row(table, 1);
-                row.key = key("m", version, "all", hour);
+                row.key = key("m", version, "all", hour).into();
                 row.sealed = hour < sealed_hours;
                 for (column, value) in table.columns().iter().zip(&mut row.values) {
                     match column.name {

@@ -22,6 +22,8 @@ pub struct Bins {
     filled: Vec<Bin>,
     /// Those of the tests.
     merged: Vec<Bin>,
+    /// What [`chi2`](Self::chi2) gives.
+    chi2: Result<Tested, Undefined>,
     /// M.
     reference_n: u64,
     /// n.
@@ -53,7 +55,12 @@ impl Bins {
         let n = filled.iter().map(|bin| bin.current).sum();
         (n > 0 && reference_n > 0).then(|| {
             let share = number(n) / (number(n) + number(reference_n));
-            Self { merged: merged(filled.clone(), share), filled, reference_n, n }
+            let merged = merged(filled.clone(), share);
+            let none = Err(Undefined::TooFewSamples);
+            let mut bins = Self { filled, merged, chi2: none, reference_n, n };
+            bins.chi2 =
+                bins.table_test(|observed, expected| (observed - expected).powi(2) / expected);
+            bins
         })
     }
 
@@ -113,7 +120,7 @@ impl Bins {
 
     /// A distance of shares, which has the p-value of [`chi2`](Self::chi2).
     fn of_shares(&self, value: f64) -> Tested {
-        let p_value = match self.chi2() {
+        let p_value = match self.chi2 {
             Ok(chi2) => chi2.p_value,
             Err(_) if self.filled.len() == 1 => Ok(1.0),
             Err(reason) => Err(reason),
@@ -133,7 +140,7 @@ impl Bins {
 
     /// Pearson's statistic of the 2 × B table, Σ (O - E)²/E, without continuity correction.
     pub fn chi2(&self) -> Result<Tested, Undefined> {
-        self.table_test(|observed, expected| (observed - expected).powi(2) / expected)
+        self.chi2
     }
 
     /// Likelihood-ratio statistic of the same table: 2 Σ O ln(O/E).

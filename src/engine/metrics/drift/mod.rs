@@ -187,11 +187,14 @@ fn of_numbers(
     let sizes = (n, reference.total());
     let mut measures = over_bins(bins.as_ref(), sizes);
     let filled = bins.map_or(0, |bins| wide(bins.count()));
-    let ks = ordered.as_ref().map(|ordered| Ok(ordered.ks()));
-    let wasserstein = ordered.as_ref().map(Ordered::wasserstein);
-    let p_value = ordered.as_ref().map_or(Err(Undefined::NoValues), |it| Ok(it.p_value()));
+    let (ks, wasserstein, p_value) = match &ordered {
+        Some(ordered) => {
+            let ks = ordered.ks();
+            (Ok(ks), ordered.wasserstein(), Ok(ordered.p_value(&ks)))
+        }
+        None => (Err(Undefined::NoValues), Err(Undefined::NoValues), Err(Undefined::NoValues)),
+    };
     for (method, distance) in [(Method::Ks, ks), (Method::Wasserstein, wasserstein)] {
-        let distance = distance.unwrap_or(Err(Undefined::NoValues));
         measures.push(Measure::bracketed(method, distance, p_value, sizes, filled));
     }
     measures.push(missing_rate(reference, missing, n));
@@ -234,7 +237,8 @@ fn over_bins(bins: Option<&Bins>, sizes: (u64, u64)) -> Vec<Measure> {
         Some(bins) => Measure::tested(method, tested(bins), sizes),
         None => Measure::undefined(method, Undefined::NoValues, sizes, 0),
     };
-    vec![
+    let mut measures = Vec::with_capacity(Method::ALL.len());
+    measures.extend([
         measure(Method::Psi, &|bins| Ok(bins.psi())),
         measure(Method::Js, &|bins| Ok(bins.js())),
         measure(Method::Hellinger, &|bins| Ok(bins.hellinger())),
@@ -242,7 +246,8 @@ fn over_bins(bins: Option<&Bins>, sizes: (u64, u64)) -> Vec<Measure> {
         measure(Method::Tv, &|bins| Ok(bins.tv())),
         measure(Method::Chi2, &Bins::chi2),
         measure(Method::G, &Bins::g),
-    ]
+    ]);
+    measures
 }
 
 /// The missing rate of a window with n values.

@@ -53,9 +53,9 @@ impl<'a> Ordered<'a> {
         Bracketed { value, lower: value, upper: Ok(upper) }
     }
 
-    /// The p-value of the Kolmogorov-Smirnov distance.
-    pub fn p_value(&self) -> f64 {
-        kolmogorov_tail(self.ks().value, self.n, self.profile.total())
+    /// The p-value of that distance.
+    pub fn p_value(&self, ks: &Bracketed) -> f64 {
+        kolmogorov_tail(ks.value, self.n, self.profile.total())
     }
 
     /// Wasserstein distance in standard deviations of the reference: the area between the distribution functions, taken

@@ -102,7 +102,12 @@ pub fn rows(
         measures,
     }));
     let judged = judge(compared, options);
-    judged.into_iter().map(|one| row(&one, profile)).collect()
+    let mut rows = Vec::with_capacity(judged.len());
+    for same in judged.chunk_by(|a, b| a.kind == b.kind && a.feature == b.feature) {
+        let binning = binning(profile, &same[0]);
+        rows.extend(same.iter().map(|one| row(one, binning, &profile.id)));
+    }
+    rows
 }
 
 /// Measures of binary scores, where profile and window have any.
@@ -178,7 +183,18 @@ fn of_feature(reference: &FeatureProfile, state: &FeatureState, inferences: u64)
     }
 }
 
-fn row(one: &Judged, profile: &Profile) -> Vec<Value> {
+/// What the bins are that it was compared in; empty where there is no reference.
+fn binning(profile: &Profile, of: &Judged) -> &'static str {
+    let reference = match of.kind {
+        Kind::Feature => profile.features.get(&of.feature).map(|feature| &**feature),
+        Kind::Score => profile.score.as_ref(),
+        Kind::Prediction => profile.prediction.as_ref(),
+        Kind::Label => profile.label.as_ref(),
+    };
+    reference.map_or("", |reference| reference.binning().name())
+}
+
+fn row(one: &Judged, binning: &'static str, reference: &Arc<str>) -> Vec<Value> {
     let text = |word: &'static str| Value::Text(word.into());
     let measure = &one.measure;
     let mut out = Vec::with_capacity(DRIFT_FIGURES.len());
@@ -196,14 +212,8 @@ fn row(one: &Judged, profile: &Profile) -> Vec<Value> {
     out.push(text(one.verdict.name()));
     out.push(text(one.reason.map_or("", Undefined::code)));
     out.extend([u64::from(one.is_primary), measure.bins].map(Value::Count));
-    let of = match one.kind {
-        Kind::Feature => profile.features.get(&one.feature).map(|feature| &**feature),
-        Kind::Score => profile.score.as_ref(),
-        Kind::Prediction => profile.prediction.as_ref(),
-        Kind::Label => profile.label.as_ref(),
-    };
-    out.push(text(of.map_or("", |of| of.binning().name())));
+    out.push(text(binning));
     out.extend([measure.n, measure.reference_n].map(Value::Count));
-    out.push(Value::Text(Arc::clone(&profile.id).into()));
+    out.push(Value::Text(Arc::clone(reference).into()));
     out
 }

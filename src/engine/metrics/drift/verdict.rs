@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Measure;
-use super::method::{Limits, Method, Options};
+use super::method::{Limits, Options};
 use crate::engine::metrics::accumulator::Undefined;
 
 /// What was compared: column `kind`.
@@ -91,11 +91,11 @@ pub struct Judged {
 /// The rows of one key and window, in the order of what was measured. Features, score and prediction are one family of
 /// tests for each method, labels are one of their own.
 pub fn judge(measured: Vec<Measured>, options: &Options) -> Vec<Judged> {
-    let mut rows: Vec<Judged> = Vec::new();
+    let mut rows = Vec::with_capacity(measured.iter().map(|one| one.measures.len()).sum());
     for Measured { kind, feature, measures } in measured {
         rows.extend(measures.into_iter().map(|measure| Judged {
             kind,
-            feature: feature.clone(),
+            feature: Arc::clone(&feature),
             p_adjusted: measure.p_value,
             limits: options.limits(measure.method),
             verdict: Verdict::InsufficientData,
@@ -104,19 +104,14 @@ pub fn judge(measured: Vec<Measured>, options: &Options) -> Vec<Judged> {
             measure,
         }));
     }
-    for method in Method::ALL {
-        for is_label in [false, true] {
-            let is_of_family = |row: &&mut Judged| {
-                row.measure.method == method
-                    && (row.kind == Kind::Label) == is_label
-                    && row.measure.p_value.is_ok()
-            };
-            let mut family: Vec<&mut Judged> = rows.iter_mut().filter(is_of_family).collect();
-            let p_values: Vec<f64> =
-                family.iter().filter_map(|row| row.measure.p_value.ok()).collect();
-            for (row, adjusted) in family.iter_mut().zip(false_discovery(&p_values)) {
-                row.p_adjusted = Ok(adjusted);
-            }
+    let family = |row: &Judged| (row.kind == Kind::Label, row.measure.method);
+    let mut tests: Vec<&mut Judged> =
+        rows.iter_mut().filter(|row| row.measure.p_value.is_ok()).collect();
+    tests.sort_by_key(|row| family(row));
+    for tests in tests.chunk_by_mut(|a, b| family(a) == family(b)) {
+        let p_values: Vec<f64> = tests.iter().filter_map(|row| row.measure.p_value.ok()).collect();
+        for (row, adjusted) in tests.iter_mut().zip(false_discovery(&p_values)) {
+            row.p_adjusted = Ok(adjusted);
         }
     }
     for row in &mut rows {
