@@ -96,11 +96,13 @@ def dashboard(metabase, of, database_id):
     made = metabase.ask("POST", "/api/dashboard", {
         "name": of["name"], "description": of["description"], "parameters": of["parameters"],
     })["id"]
+    # What has a negative id is made; cards name their tab by it.
+    tabs = {name: -number for number, name in enumerate(of["tabs"], 1)}
     placed = []
     for number, each in enumerate(of["cards"], 1):
         card_id = card(metabase, each, database_id)
         placed.append({
-            "id": -number, "card_id": card_id,
+            "id": -number, "card_id": card_id, "dashboard_tab_id": tabs.get(each["tab"]),
             "row": each["row"], "col": each["col"], "size_x": each["size_x"], "size_y": each["size_y"],
             "visualization_settings": {},
             "parameter_mappings": [
@@ -108,7 +110,10 @@ def dashboard(metabase, of, database_id):
                 for name in each["template_tags"]
             ],
         })
-    metabase.ask("PUT", f"/api/dashboard/{made}", {"parameters": of["parameters"], "dashcards": placed})
+    metabase.ask("PUT", f"/api/dashboard/{made}", {
+        "parameters": of["parameters"], "dashcards": placed,
+        "tabs": [{"id": number, "name": name} for name, number in tabs.items()],
+    })
     return made
 
 

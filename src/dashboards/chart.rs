@@ -20,6 +20,9 @@ pub struct Chart {
     pub title: String,
     /// The dashboard that shows it.
     pub dashboard: String,
+    /// Its tab there: all charts of a dashboard have one, or none has.
+    #[serde(default)]
+    pub tab: Option<String>,
     /// How it is drawn, and so which columns its SQL gives.
     pub kind: Kind,
     /// Of the column `value`.
@@ -250,13 +253,35 @@ impl Definitions {
             }
             charts.push(chart);
         }
-        Ok(Self { dashboards, charts })
+        let definitions = Self { dashboards, charts };
+        for dashboard in &definitions.dashboards {
+            if let Some(chart) = out_of_its_tab(&definitions.of(&dashboard.name)) {
+                let path = charts_folder.join(format!("{}.toml", chart.name));
+                let what = "all charts of a dashboard have a `tab` or none has, and those of one follow each other"
+                    .to_owned();
+                return Err(DefinitionError::Wrong { path, what });
+            }
+        }
+        Ok(definitions)
     }
 
     /// The charts of one dashboard, in order.
     pub fn of(&self, dashboard: &str) -> Vec<&Chart> {
         self.charts.iter().filter(|chart| chart.dashboard == dashboard).collect()
     }
+}
+
+/// The first chart that stands apart from the others of its tab, or is the first with or without one.
+fn out_of_its_tab<'a>(charts: &[&'a Chart]) -> Option<&'a Chart> {
+    let mut seen: Vec<&Option<String>> = Vec::new();
+    for &chart in charts {
+        let is_apart = seen.contains(&&chart.tab) && seen.last() != Some(&&chart.tab);
+        if is_apart || seen.last().is_some_and(|last| last.is_some() != chart.tab.is_some()) {
+            return Some(chart);
+        }
+        seen.push(&chart.tab);
+    }
+    None
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, DefinitionError> {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::chart::{Chart, Dashboard, Definitions, Kind, Level, Unit};
-use super::layout::{Place, flow};
+use super::layout::{Place, Tab, tabs};
 use super::sql::{FILTERS, Filter, Tool, expand};
 use super::{Files, pretty};
 
@@ -16,14 +16,7 @@ const COLUMNS: u32 = 2;
 
 pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files) {
     for dashboard in &definitions.dashboards {
-        let charts = definitions.of(&dashboard.name);
-        let places = flow(&charts);
-        let panels: Vec<_> = charts
-            .iter()
-            .zip(places)
-            .enumerate()
-            .map(|(at, (chart, place))| panel(at + 1, chart, place, database))
-            .collect();
+        let panels = panels(&tabs(&definitions.of(&dashboard.name)), database);
         let variables: Vec<_> =
             FILTERS.iter().map(|filter| variable(*filter, dashboard, database)).collect();
         let page = json!({
@@ -46,6 +39,26 @@ pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files
         });
         files.insert(format!("grafana/dashboards/{}.json", dashboard.name), pretty(&page));
     }
+}
+
+/// One tab below the other, each under a row that can be closed.
+fn panels(tabs: &[Tab<'_>], database: &str) -> Vec<Value> {
+    let (mut panels, mut y) = (Vec::new(), 0);
+    for Tab { title, charts } in tabs {
+        if let Some(title) = title {
+            panels.push(json!({
+                "id": panels.len() + 1, "type": "row", "title": title, "collapsed": false, "panels": [],
+                "gridPos": { "x": 0, "y": y, "w": 12 * COLUMNS, "h": 1 },
+            }));
+            y += 1;
+        }
+        for &(chart, place) in charts {
+            let place = Place { y: y + place.y, ..place };
+            panels.push(panel(panels.len() + 1, chart, place, database));
+        }
+        y += charts.iter().map(|(_, place)| place.y + place.height).max().unwrap_or(0);
+    }
+    panels
 }
 
 fn source() -> Value {

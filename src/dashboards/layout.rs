@@ -17,8 +17,27 @@ pub struct Place {
     pub height: u32,
 }
 
+/// The charts of one tab, and where they stand on it.
+#[derive(Clone, Debug)]
+pub struct Tab<'a> {
+    /// Its title; none where a dashboard has no tabs, and this is all of it.
+    pub title: Option<&'a str>,
+    /// Its charts, each with its place.
+    pub charts: Vec<(&'a Chart, Place)>,
+}
+
+/// The tabs of a dashboard, in order.
+pub fn tabs<'a>(charts: &[&'a Chart]) -> Vec<Tab<'a>> {
+    let same = |a: &&Chart, b: &&Chart| a.tab == b.tab;
+    let of = |charts: &[&'a Chart]| Tab {
+        title: charts[0].tab.as_deref(),
+        charts: charts.iter().copied().zip(flow(charts)).collect(),
+    };
+    charts.chunk_by(same).map(of).collect()
+}
+
 /// The place of each chart.
-pub fn flow(charts: &[&Chart]) -> Vec<Place> {
+fn flow(charts: &[&Chart]) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     let (mut row, mut first, mut x, mut y) = (0, 0, 0, 0);
     for chart in charts {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::chart::{Chart, Definitions, Kind, Unit};
-use super::layout::{Place, flow};
+use super::layout::{Place, tabs};
 use super::sql::{FILTERS, Tool, expand};
 use super::{Files, pretty};
 
@@ -13,15 +13,18 @@ const COLUMNS: u32 = 2;
 pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files) {
     for dashboard in &definitions.dashboards {
         let charts = definitions.of(&dashboard.name);
-        let cards: Vec<_> = charts
+        let tabs = tabs(&charts);
+        let titles: Vec<_> = tabs.iter().filter_map(|tab| tab.title).collect();
+        let cards: Vec<_> = tabs
             .iter()
-            .zip(flow(&charts))
-            .map(|(chart, place)| card(chart, place, database))
+            .flat_map(|tab| tab.charts.iter().map(|&(chart, place)| (tab.title, chart, place)))
+            .map(|(tab, chart, place)| card(tab, chart, place, database))
             .collect();
         let page = json!({
             "name": dashboard.title,
             "description": dashboard.about,
             "parameters": parameters(),
+            "tabs": titles,
             "cards": cards,
         });
         files.insert(format!("metabase/cards/{}.json", dashboard.name), pretty(&page));
@@ -43,7 +46,7 @@ fn parameters() -> Vec<Value> {
     [date("from", "From"), date("to", "Until")].into_iter().chain(chosen).collect()
 }
 
-fn card(chart: &Chart, place: Place, database: &str) -> Value {
+fn card(tab: Option<&str>, chart: &Chart, place: Place, database: &str) -> Value {
     let query = expand(&chart.sql, Tool::Metabase, database);
     let mut tags = Map::new();
     for (name, title, kind) in [("from", "From", "date"), ("to", "Until", "date")] {
@@ -56,6 +59,7 @@ fn card(chart: &Chart, place: Place, database: &str) -> Value {
     json!({
         "name": chart.title,
         "description": chart.about,
+        "tab": tab,
         "display": display(chart.kind),
         "query": query,
         "template_tags": tags,

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::Files;
 use super::chart::{Chart, Dashboard, Definitions, Kind, Unit};
-use super::layout::flow;
+use super::layout::{Tab, tabs};
 use super::sql::{FILTERS, Filter, Tool, expand};
 
 const FOLDER: &str = "superset/assets";
@@ -353,42 +353,63 @@ fn dashboard(dashboard: &Dashboard, charts: &[&Chart]) -> Value {
 }
 
 fn position(dashboard: &Dashboard, charts: &[&Chart]) -> Value {
-    let places = flow(charts);
-    let rows = places.last().map_or(0, |place| place.row + 1);
-    let row_id = |row: usize| format!("ROW-{row}");
     let mut position = json!({
         "DASHBOARD_VERSION_KEY": "v2",
-        "ROOT_ID": { "id": "ROOT_ID", "type": "ROOT", "children": ["GRID_ID"] },
         "HEADER_ID": { "id": "HEADER_ID", "type": "HEADER", "meta": { "text": dashboard.title } },
-        "GRID_ID": {
-            "id": "GRID_ID", "type": "GRID", "parents": ["ROOT_ID"],
-            "children": (0..rows).map(row_id).collect::<Vec<_>>(),
-        },
+        "GRID_ID": { "id": "GRID_ID", "type": "GRID", "parents": ["ROOT_ID"], "children": [] },
     });
-    for row in 0..rows {
-        let children: Vec<_> = charts
-            .iter()
-            .zip(&places)
-            .filter(|(_, place)| place.row == row)
-            .map(|(chart, _)| format!("CHART-{}", chart.name))
-            .collect();
-        position[row_id(row)] = json!({
-            "id": row_id(row), "type": "ROW", "parents": ["ROOT_ID", "GRID_ID"],
-            "children": children, "meta": { "background": "BACKGROUND_TRANSPARENT" },
-        });
-    }
-    for (chart, place) in charts.iter().zip(&places) {
-        let id = format!("CHART-{}", chart.name);
+    let mut titles = Vec::new();
+    for (number, tab) in tabs(charts).iter().enumerate() {
+        let Some(title) = tab.title else {
+            position["GRID_ID"]["children"] =
+                rows(&mut position, number, tab, &["ROOT_ID", "GRID_ID"]);
+            continue;
+        };
+        let id = format!("TAB-{number}");
         position[&id] = json!({
-            "id": id, "type": "CHART", "children": [],
-            "parents": ["ROOT_ID", "GRID_ID", row_id(place.row)],
-            "meta": {
-                "width": place.width, "height": place.height * HEIGHT + 10,
-                "sliceName": chart.title, "uuid": uuid("chart", &chart.name), "chartId": 0,
-            },
+            "id": id, "type": "TAB", "parents": ["ROOT_ID", TABS],
+            "children": rows(&mut position, number, tab, &["ROOT_ID", TABS, &id]),
+            "meta": { "text": title, "defaultText": title, "placeholder": title },
+        });
+        titles.push(id);
+    }
+    let below = if titles.is_empty() { "GRID_ID" } else { TABS };
+    position["ROOT_ID"] = json!({ "id": "ROOT_ID", "type": "ROOT", "children": [below] });
+    if !titles.is_empty() {
+        position[TABS] = json!({
+            "id": TABS, "type": "TABS", "parents": ["ROOT_ID"], "children": titles, "meta": {},
         });
     }
     position
+}
+
+/// What holds the tabs of a dashboard.
+const TABS: &str = "TABS-0";
+
+/// Puts the rows of a tab, and the charts in them, below `parents`; the ids of the rows.
+fn rows(position: &mut Value, number: usize, tab: &Tab<'_>, parents: &[&str]) -> Value {
+    let mut ids = Vec::new();
+    for row in tab.charts.chunk_by(|(_, a), (_, b)| a.row == b.row) {
+        let id = format!("ROW-{number}-{}", row[0].1.row);
+        let children: Vec<_> =
+            row.iter().map(|(chart, _)| format!("CHART-{}", chart.name)).collect();
+        for ((chart, place), child) in row.iter().zip(&children) {
+            let parents: Vec<_> = parents.iter().copied().chain([&*id]).collect();
+            position[child] = json!({
+                "id": child, "type": "CHART", "children": [], "parents": parents,
+                "meta": {
+                    "width": place.width, "height": place.height * HEIGHT + 10,
+                    "sliceName": chart.title, "uuid": uuid("chart", &chart.name), "chartId": 0,
+                },
+            });
+        }
+        position[&id] = json!({
+            "id": id, "type": "ROW", "parents": parents,
+            "children": children, "meta": { "background": "BACKGROUND_TRANSPARENT" },
+        });
+        ids.push(id);
+    }
+    json!(ids)
 }
 
 fn filters(dashboard: &Dashboard) -> Vec<Value> {

@@ -25,7 +25,8 @@ HEIGHT = 7000
 # Every page asks for a picture of one pixel from outside, which tells Superset's makers of it.
 COUNTED_BY = "apachesuperset.gateway.scarf.sh"
 WEEK = ("now64(3, 'UTC') - INTERVAL 7 DAY", "now64(3, 'UTC')")
-LOOK = """() => [...document.querySelectorAll('[data-test=chart-grid-component]')].map(chart => {
+# Charts of other tabs that were looked at before stay on the page, but out of sight.
+LOOK = """() => [...document.querySelectorAll('[data-test=chart-grid-component]')].filter(chart => chart.offsetParent).map(chart => {
   const canvas = chart.querySelector('canvas');
   let drawn = chart.querySelectorAll('tbody tr').length;
   if (canvas && canvas.width && canvas.height) {
@@ -56,20 +57,35 @@ class Dashboard:
         self.page = page
         self.name = name
         self.charts = {chart["title"]: chart for chart in definitions.values() if chart["dashboard"] == name}
+        # In order; one without a title where the dashboard has none.
+        self.tabs = list(dict.fromkeys(chart.get("tab") for chart in self.charts.values()))
 
     def open(self, chosen=""):
         self.page.open(f"/superset/dashboard/tidegauge-{self.name}/{chosen}")
         return self.drawn()
 
     def drawn(self):
-        """The state of each chart by its title, once all are drawn."""
+        """The state of each chart by its title, once all are drawn: one tab after the other, the first again at the end."""
+        shown = {}
+        for tab in self.tabs:
+            self.turn_to(tab)
+            shown |= self.drawn_on(tab)
+        self.turn_to(self.tabs[0])
+        return shown
+
+    def turn_to(self, tab):
+        if tab is not None:
+            self.page.page.get_by_role("tab", name=tab, exact=True).click()
+
+    def drawn_on(self, tab):
+        expected = {title for title, chart in self.charts.items() if chart.get("tab") == tab}
 
         def all_there():
             if self.page.pending or self.page.page.get_by_text("Loading filter values").count():
                 return None
             found = self.page.page.evaluate(LOOK)
             done = [not each["loading"] and (each["error"] or each["empty"] or each["drawn"]) for each in found]
-            return found if len(found) == len(self.charts) and all(done) else None
+            return found if {each["name"] for each in found} == expected and all(done) else None
 
         try:
             self.page.wait("charts that are drawn", all_there)
@@ -82,7 +98,7 @@ class Dashboard:
     def height(self):
         return self.page.page.evaluate(
             "Math.ceil(Math.max(...[...document.querySelectorAll('.dashboard-component-chart-holder')]"
-            ".map(each => each.getBoundingClientRect().bottom))) + 16"
+            ".filter(each => each.offsetParent).map(each => each.getBoundingClientRect().bottom))) + 16"
         )
 
     def choose(self, column, value):
@@ -187,7 +203,10 @@ def look_at_all(chromium, where, ask, results, pictures):
             shown = shown if name == "churn" else model.choose("model", name)
             results.look(f"model, {width} px, {name}", wrong(model, shown, ask, name))
             filled |= {title for title, each in shown.items() if not each["empty"]}
-            page.picture(pictures / f"model-{name}-{width}.webp", model.height())
+            for tab in model.tabs:
+                model.turn_to(tab)
+                model.drawn_on(tab)
+                page.picture(pictures / f"model-{name}-{tab.lower().replace(' ', '-')}-{width}.webp", model.height())
         results.look(f"model, {width} px: console, requests", page.complaints({COUNTED_BY}))
 
         stream = Dashboard(page, "stream", definitions)

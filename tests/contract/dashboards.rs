@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegauge::commands::dashboards::stale;
 use tidegauge::dashboards::chart::{Definitions, Kind};
-use tidegauge::dashboards::layout::flow;
+use tidegauge::dashboards::layout::{Place, tabs};
 use tidegauge::dashboards::{Files, generate};
 
 fn deploy() -> PathBuf {
@@ -51,15 +51,23 @@ fn every_dashboard_has_charts_that_fit_a_page() {
     assert_eq!(names, ["model", "overview", "stream"]);
     for name in names {
         let charts = definitions.of(name);
-        let places = flow(&charts);
         assert!(charts.len() >= 10, "{name}");
-        for (at, place) in places.iter().enumerate() {
-            assert!(place.x + place.width <= 12, "{name}: {place:?}");
-            for other in &places[at + 1..] {
-                let beside = place.x + place.width <= other.x || other.x + other.width <= place.x;
-                assert!(beside || place.y + place.height <= other.y, "{place:?} {other:?}");
+        let tabs = tabs(&charts);
+        for tab in &tabs {
+            let places: Vec<Place> = tab.charts.iter().map(|&(_, place)| place).collect();
+            assert_eq!(places[0], Place { row: 0, x: 0, y: 0, ..places[0] }, "each begins anew");
+            for (at, place) in places.iter().enumerate() {
+                assert!(place.x + place.width <= 12, "{name}: {place:?}");
+                for other in &places[at + 1..] {
+                    let beside =
+                        place.x + place.width <= other.x || other.x + other.width <= place.x;
+                    assert!(beside || place.y + place.height <= other.y, "{place:?} {other:?}");
+                }
             }
         }
+        let shown = tabs.iter().flat_map(|tab| &tab.charts).map(|(chart, _)| &chart.name);
+        assert!(shown.eq(charts.iter().map(|chart| &chart.name)), "{name}: all, in order");
+        assert_eq!(tabs.iter().all(|tab| tab.title.is_some()), name == "model");
         let titles: BTreeSet<_> = charts.iter().map(|chart| &chart.title).collect();
         assert_eq!(titles.len(), charts.len(), "{name}: a title each");
         assert!(charts.iter().all(|chart| chart.about.len() > 10 && chart.about.ends_with('.')));
@@ -118,6 +126,16 @@ fn superset_assets_name_each_other() {
             let all = position.values().filter_map(|item| item["children"].as_array()).flatten();
             assert!(all.clone().all(|child| position.contains_key(child.as_str().unwrap())));
             assert!(shown >= 10, "{path}");
+            for item in position.values().filter(|item| item["parents"].is_array()) {
+                // What stands above is named from the top, and each of these names the next.
+                let line = item["parents"].as_array().unwrap().iter().chain([&item["id"]]);
+                let line: Vec<&str> = line.map(|id| id.as_str().unwrap()).collect();
+                let is_empty_grid = item["type"] == "GRID" && item["children"] == json!([]);
+                for pair in line.windows(2).filter(|_| !is_empty_grid) {
+                    let children = position[pair[0]]["children"].as_array().unwrap();
+                    assert!(children.contains(&json!(pair[1])), "{path}: {pair:?}");
+                }
+            }
         }
         if let Some(context) = asset["query_context"].as_str() {
             let context: Value = serde_json::from_str(context).unwrap();
@@ -141,7 +159,54 @@ fn grafana_panels_use_the_provisioned_source() {
         let panels = page["panels"].as_array().unwrap();
         let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
         assert_eq!(ids.len(), panels.len());
-        assert!(panels.iter().all(|panel| panel["description"].as_str().is_some()));
+        let is_told = |panel: &Value| panel["description"].is_string() || panel["type"] == "row";
+        assert!(panels.iter().all(is_told), "{path}");
+        let places: Vec<_> = panels.iter().map(|panel| &panel["gridPos"]).collect();
+        for (at, one) in places.iter().enumerate() {
+            let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| one[side].as_u64().unwrap());
+            for other in &places[at + 1..] {
+                let [ox, oy, ow] = ["x", "y", "w"].map(|side| other[side].as_u64().unwrap());
+                assert!(x + w <= ox || ox + ow <= x || y + h <= oy, "{path}: {one} {other}");
+            }
+        }
+    }
+}
+
+#[test]
+fn metabase_cards_name_their_tabs() {
+    for (path, text) in files().iter().filter(|(path, _)| path.starts_with("metabase/")) {
+        let page = parsed(path, text);
+        let tabs = page["tabs"].as_array().unwrap();
+        let named: Vec<_> = page["cards"].as_array().unwrap().iter().map(|c| &c["tab"]).collect();
+        let known = |tab: &Value| tabs.contains(tab) || (tabs.is_empty() && tab.is_null());
+        assert!(named.iter().all(|tab| known(tab)), "{path}");
+        assert!(tabs.iter().all(|tab| named.contains(&tab)), "{path}: none is empty");
+    }
+}
+
+#[test]
+fn tabs_that_are_torn_or_incomplete_are_refused() {
+    let read = |tabs: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("charts")).unwrap();
+        fs::write(folder.path().join("dashboards.toml"), "[d]\ntitle = 'D'\nabout = 'A'\n")
+            .unwrap();
+        for (number, tab) in tabs.iter().enumerate() {
+            let tab = if tab.is_empty() { String::new() } else { format!("tab = '{tab}'\n") };
+            let text = format!(
+                "title = 'T'\ndashboard = 'd'\nkind = 'number'\nunit = 'count'\nwidth = 6\nabout = 'A.'\n\
+                 {tab}sql = 'SELECT 1 AS value FROM {{db}}.serving WHERE {{time}}'\n"
+            );
+            fs::write(folder.path().join(format!("charts/d-{number}.toml")), text).unwrap();
+        }
+        Definitions::read(folder.path()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for good in [["", "", ""], ["a", "a", "b"], ["a", "b", "c"]] {
+        assert_eq!(read(&good), Ok(()));
+    }
+    for (bad, at) in [(["a", "b", "a"], 2), (["a", "", ""], 1), (["", "", "a"], 2)] {
+        let error = read(&bad).unwrap_err();
+        assert!(error.contains(&format!("d-{at}.toml: ")) && error.contains("`tab`"), "{error}");
     }
 }
 

@@ -329,7 +329,7 @@ async fn every_chart_of_every_tool_answers_whatever_the_tables_hold() {
     assert_eq!(unlabelled["overview-20-traffic"].len(), 1, "a single window");
     assert_eq!(unlabelled["overview-13-coverage"], [json!([0])]);
     assert_eq!(unlabelled["overview-25-auroc"][0][2], json!(null), "undefined, not 0");
-    assert!(!unlabelled["model-60-undefined"].is_empty());
+    assert!(!unlabelled["model-61-undefined"].is_empty());
 
     let mut rows = Vec::new();
     for name in NAMES {
@@ -365,7 +365,7 @@ async fn every_chart_of_every_tool_answers_whatever_the_tables_hold() {
     let [odd, other] = [NAMES[8], NAMES[1]];
     let one =
         Chosen { model: Some(odd), version: Some(odd), segment: Some("all"), grain: Some("1h") };
-    assert_eq!(every_chart(&server, one)["model-21-reliability"].len(), 3);
+    assert_eq!(every_chart(&server, one)["model-15-reliability"].len(), 3);
     let none = every_chart(&server, Chosen { model: Some(odd), version: Some(other), ..nothing });
     assert!(none["overview-20-traffic"].is_empty());
 }
