@@ -98,9 +98,11 @@ class Page:
         return base64.b64decode(taken["data"])
 
     def picture(self, path, height=None):
-        """WebP of the page's upper part."""
+        """WebP of the page's upper part. What lies beyond the viewport is laid out anew for it; charts are drawn only some
+        time after that, so the viewport of their pages holds all of them."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.shot("webp", height, quality=70, captureBeyondViewport=True))
+        beyond = (height or 0) > self.page.viewport_size["height"]
+        path.write_bytes(self.shot("webp", height, quality=70, captureBeyondViewport=beyond))
 
     def complaints(self, allowed=()):
         """What went wrong since the last time."""
