@@ -66,6 +66,7 @@ impl Rows {
             MetricTable::Serving
             | MetricTable::Labels
             | MetricTable::DataQuality
+            | MetricTable::Categories
             | MetricTable::Drift
             | MetricTable::Custom => (5, "m"),
         };
@@ -101,6 +102,8 @@ impl Rows {
             MetricTable::QualityClasses => 4,
             MetricTable::Confusion => 16,
             MetricTable::DataQuality => 8,
+            // Two features, one of five categories and one of four.
+            MetricTable::Categories => 9,
             // Eight features, the score and the prediction, each by two methods.
             MetricTable::Drift => 20,
             MetricTable::Custom => 2,
@@ -133,6 +136,10 @@ impl Rows {
             (_, "bin_upper") => "(v + 1) / 10".to_owned(),
             (_, "bin") => "v + 1".to_owned(),
             (_, "class") => "concat('class-', toString(v))".to_owned(),
+            (MetricTable::Categories, "feature") => {
+                "concat('feature-', toString(intDiv(v, 5)))".to_owned()
+            }
+            (_, "category") => "concat('category-', toString(v % 5))".to_owned(),
             (_, "true_class") => "concat('class-', toString(intDiv(v, 4)))".to_owned(),
             (_, "predicted_class") => "concat('class-', toString(v % 4))".to_owned(),
             (MetricTable::Drift, "kind") => {

@@ -47,18 +47,21 @@ label_wait = "1h"
 task = "binary"
 [clickhouse]
 url = "{clickhouse}"
+# There are none; one would show among the rows.
 [dead_letters]
-topic = "dead.{out}"
+topic = "{out}"
 [http]
 listen = "127.0.0.1:0"
 """
 # The sums of each key, from the figures of its rows.
 SUMS = """
 SELECT s.model AS model, s.version AS version, toInt64(toUnixTimestamp64Milli(s.window_start)) AS window_start,
-    s.inferences AS inferences, q.labelled AS labelled, q.tp AS tp, q.fp AS fp, q.tn AS tn, q.fn AS fn,
+    s.inferences AS inferences, l.labelled AS labelled, q.tp AS tp, q.fp AS fp, q.tn AS tn, q.fn AS fn,
     s.latency_sum_ms AS latency_sum, ifNull(q.brier, 0) * q.n_scored AS brier_sum
 FROM (SELECT * FROM tidegauge.serving FINAL) AS s
 INNER JOIN (SELECT * FROM tidegauge.quality_binary FINAL) AS q
+USING (job, grain, model, version, segment, window_start)
+INNER JOIN (SELECT * FROM tidegauge.labels FINAL) AS l
 USING (job, grain, model, version, segment, window_start)
 WHERE job = 'peer' AND grain = '5m' AND segment = 'all'
 FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0
@@ -103,14 +106,17 @@ class ClickHouse:
             try:
                 self.query("SELECT 1")
                 return
-            except (OSError, urllib.error.URLError):
+            except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     sys.exit((folder / "clickhouse.log").read_text()[-3000:])
                 time.sleep(0.05)
 
     def query(self, sql: str) -> str:
-        with urllib.request.urlopen(self.url, sql.encode(), timeout=60) as answer:
-            return answer.read().decode()
+        try:
+            with urllib.request.urlopen(self.url, sql.encode(), timeout=60) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as error:
+            sys.exit(error.read().decode(errors="replace"))
 
     def cpu_s(self) -> float:
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

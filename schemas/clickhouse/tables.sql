@@ -758,6 +758,33 @@ PARTITION BY toYYYYMM(window_start)
 ORDER BY (job, model, grain, segment, version, window_start, feature)
 COMMENT 'What each feature of the inferences holds: missing values, wrong types, range, distribution';
 
+CREATE TABLE IF NOT EXISTS `tidegauge`.`categories`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `feature` LowCardinality(String) COMMENT 'The feature\'s name',
+    `category` LowCardinality(String) COMMENT 'A text, true or false; (other) holds all but the 20 most frequent',
+    `n` UInt64 COMMENT 'Values that are it',
+    `values` UInt64 COMMENT 'Values of the feature\'s kind',
+    `share` Nullable(Float64) COMMENT 'n / values',
+    `share_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of share (Wilson)',
+    `share_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of share (Wilson)',
+    `reference_n` Nullable(Float64) COMMENT 'Values of the reference that are it',
+    `reference_share` Nullable(Float64) COMMENT 'reference_n / values of the reference',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+ENGINE = ReplacingMergeTree(row_version)
+PARTITION BY toYYYYMM(window_start)
+ORDER BY (job, model, grain, segment, version, window_start, feature, category)
+COMMENT 'How often each category of a feature came, beside the reference: the 20 most frequent, and all others';
+
 CREATE TABLE IF NOT EXISTS `tidegauge`.`drift`
 (
     `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',

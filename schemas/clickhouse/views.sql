@@ -623,6 +623,39 @@ FROM
 WHERE row_version = newest
 COMMENT 'What each feature of the inferences holds: missing values, wrong types, range, distribution';
 
+CREATE OR REPLACE VIEW `tidegauge_bi`.`categories`
+(
+    `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
+    `window_end` DateTime64(3, 'UTC') COMMENT 'First millisecond after the window, UTC',
+    `grain` LowCardinality(String) COMMENT 'Length of the window: 5m, 1h, 1d',
+    `job` LowCardinality(String) COMMENT 'The job that wrote the row',
+    `model` LowCardinality(String) COMMENT 'The model; (other) beyond the cap on models',
+    `version` LowCardinality(String) COMMENT 'The model\'s version; empty where records name none',
+    `segment` LowCardinality(String) COMMENT 'all, or one value of a segment as region=eu',
+    `feature` LowCardinality(String) COMMENT 'The feature\'s name',
+    `category` LowCardinality(String) COMMENT 'A text, true or false; (other) holds all but the 20 most frequent',
+    `n` UInt64 COMMENT 'Values that are it',
+    `values` UInt64 COMMENT 'Values of the feature\'s kind',
+    `share` Nullable(Float64) COMMENT 'n / values',
+    `share_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of share (Wilson)',
+    `share_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of share (Wilson)',
+    `reference_n` Nullable(Float64) COMMENT 'Values of the reference that are it',
+    `reference_share` Nullable(Float64) COMMENT 'reference_n / values of the reference',
+    `undefined` String COMMENT 'Why columns are NULL: column=reason, separated by spaces; empty when all are defined',
+    `sealed` Bool COMMENT 'Whether nothing can reach the window any more in any partition',
+    `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT window_start, window_end, grain, job, model, version, segment, feature, category, n, values, share, share_lower, share_upper, reference_n, reference_share, undefined, sealed, row_version
+FROM
+(
+    SELECT window_start, window_end, grain, job, model, version, segment, feature, category, n, values, share, share_lower, share_upper, reference_n, reference_share, undefined, sealed, row_version,
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+    FROM `tidegauge`.`categories` FINAL
+)
+WHERE row_version = newest
+COMMENT 'How often each category of a feature came, beside the reference: the 20 most frequent, and all others';
+
 CREATE OR REPLACE VIEW `tidegauge_bi`.`drift`
 (
     `window_start` DateTime64(3, 'UTC') COMMENT 'First millisecond of the window, UTC',
@@ -1162,6 +1195,11 @@ FROM
             ('data_quality', 'p75', 'feature', 'none', false, '75 % quantile of the numbers, alike'),
             ('data_quality', 'p99', 'feature', 'none', false, '99 % quantile of the numbers, alike'),
             ('data_quality', 'top_category_n', 'count', 'none', false, 'How often it came'),
+            ('categories', 'n', 'count', 'none', false, 'Values that are it'),
+            ('categories', 'values', 'count', 'none', false, 'Values of the feature\'s kind'),
+            ('categories', 'share', 'ratio', 'none', true, 'n / values'),
+            ('categories', 'reference_n', 'count', 'none', false, 'Values of the reference that are it'),
+            ('categories', 'reference_share', 'ratio', 'none', false, 'reference_n / values of the reference'),
             ('drift', 'value', '1', 'lower', true, 'Distance, statistic or rate, by method'),
             ('drift', 'effect', '1', 'lower', false, 'What thresholds are held against'),
             ('drift', 'p_value', '1', 'none', false, 'How likely chance alone makes as much'),

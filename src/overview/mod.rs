@@ -34,6 +34,8 @@ use page::Choices;
 
 /// Rows of one table that a page reads at most, the newest.
 const MOST_ROWS: u32 = 20_000;
+/// Rows of categories: enough for those of one window.
+const MOST_CATEGORIES: u32 = 1000;
 /// Windows of a chart: more are no easier to read.
 const MOST_WINDOWS: u64 = 120;
 /// Seconds between two loads of a page that is live, or that says that the database is away.
@@ -302,6 +304,8 @@ impl App {
                 MetricTable::QualityThreshold
                 | MetricTable::QualityClasses
                 | MetricTable::Confusion => continue,
+                // Only those of the newest window are drawn.
+                MetricTable::Categories => filter.limit = MOST_CATEGORIES,
                 MetricTable::Drift => {
                     filter.exact.push(("toString(is_primary > 0)", "1".to_owned()));
                 }
@@ -344,6 +348,8 @@ impl App {
         let mut filter = of_grain;
         filter.exact.push(("feature", view.feature.clone()));
         rows.extend(self.clickhouse.metric_rows(MetricTable::DataQuality, &filter).await?);
+        filter.limit = MOST_CATEGORIES;
+        rows.extend(self.clickhouse.metric_rows(MetricTable::Categories, &filter).await?);
         let choices = Choices { grains: &grains, grain: &grain, segments: &[] };
         Ok(model::render_feature(view, choices, rows, &self.about, &self.references))
     }

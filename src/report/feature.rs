@@ -2,7 +2,7 @@
 
 use super::rows::{ModelRows, References, Row, chart_grain};
 use super::sections::{chart_of, compared, drawn, fact, verdicts_now};
-use super::spread::{EXPLAINED, spread};
+use super::spread::{EXPLAINED, shares, spread};
 use super::text::{about, count, figure};
 use super::{Block, Fact, Grid, Point, Section};
 use crate::engine::state::ALL;
@@ -22,16 +22,17 @@ pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<(String,
     found
 }
 
-/// What is known of one feature of one model: rows of `drift` and `data_quality` of one grain, of that feature only,
-/// by time.
+/// What is known of one feature of one model: rows of `drift`, `data_quality` and `categories` of one grain, of that
+/// feature only, by time.
 pub(crate) fn of_feature(rows: &[Row], references: &References) -> Vec<Section> {
     let of = |table: &str| -> Vec<&Row> { rows.iter().filter(|row| row.table == table).collect() };
     let (drift, quality) = (of("drift"), of("data_quality"));
-    let spread = quality
-        .last()
-        .and_then(|row| spread(row, drift.last().copied(), references))
-        .map(Block::Spread);
-    [drifted(&drift), distribution(&quality, spread), missing(&quality)]
+    let drawn = quality.last().and_then(|row| {
+        spread(row, drift.last().copied(), references)
+            .map(Block::Spread)
+            .or_else(|| shares(&of("categories"), row.text("feature")).map(Block::Shares))
+    });
+    [drifted(&drift), distribution(&quality, drawn), missing(&quality)]
         .into_iter()
         .flatten()
         .collect()

@@ -28,7 +28,7 @@ figure { margin: 0; } figure.square { max-width: 20rem; } figcaption { font-weig
 svg { width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 11px; } .grid { stroke: var(--rule); }
 .line { fill: none; stroke: var(--accent); stroke-width: 1.6; } .band { fill: var(--band); stroke: none; }
 .point { fill: var(--accent); } .bar { stroke: var(--accent); stroke-width: 1.5; }
-.box { fill: var(--band); stroke: var(--accent); } .then { stroke: var(--dim); } .box.then { fill: none; }
+.box { fill: var(--band); stroke: var(--accent); } .then { stroke: var(--dim); } .box.then, .share.then { fill: none; } .share { fill: var(--accent); } .share.then { stroke: var(--dim); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--rule); text-align: right; }
 th:first-child, td:first-child { text-align: left; }
@@ -94,7 +94,7 @@ pub(crate) fn section(section: &Section) -> Markup {
 }
 
 fn is_chart(block: &Block) -> bool {
-    matches!(block, Block::Chart(_) | Block::Reliability(_) | Block::Spread(_))
+    matches!(block, Block::Chart(_) | Block::Reliability(_) | Block::Spread(_) | Block::Shares(_))
 }
 
 fn block(block: &Block) -> Markup {
@@ -105,6 +105,7 @@ fn block(block: &Block) -> Markup {
         Block::Chart(chart) => svg::chart(chart),
         Block::Reliability(bins) => svg::reliability(bins),
         Block::Spread(spread) => svg::spread(spread),
+        Block::Shares(shares) => svg::shares(shares),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::text::{count, number, time};
-use super::{Block, Chart, Quantiles, Report, Spread};
+use super::text::{count, number, percent, time};
+use super::{Block, Chart, Quantiles, Report, Shares, Spread};
 
 /// A longer chart shows its newest windows.
 const MOST_WINDOWS: usize = 24;
@@ -50,6 +50,7 @@ fn block(block: &Block) -> String {
             table(&header, rows)
         }
         Block::Spread(spread) => of_spread(spread),
+        Block::Shares(shares) => of_shares(shares),
     }
 }
 
@@ -62,6 +63,18 @@ fn of_spread(spread: &Spread) -> String {
     };
     let sets = [("now", Some(&spread.now)), ("reference", spread.reference.as_ref())];
     table(&header, sets.into_iter().filter_map(|(name, of)| Some(line((name, of?)))))
+}
+
+fn of_shares(shares: &Shares) -> String {
+    let header = [&*shares.feature, "Share", "95 % interval", "Reference"].map(str::to_owned);
+    let rows = shares.categories.iter().map(|one| {
+        let interval = one.interval.map_or_else(String::new, |[lower, upper]| {
+            format!("{} to {}", percent(lower), percent(upper))
+        });
+        let reference = one.reference.map_or_else(|| "–".to_owned(), percent);
+        vec![one.category.clone(), percent(one.now), interval, reference]
+    });
+    table(&header, rows)
 }
 
 fn of_chart(chart: &Chart) -> String {

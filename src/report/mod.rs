@@ -16,7 +16,7 @@ mod markdown;
 use serde::Serialize;
 
 pub use rows::{References, Row};
-pub use spread::{Quantiles, Spread};
+pub use spread::{CategoryShare, Quantiles, Shares, Spread};
 pub use text::{count, instant};
 
 pub(crate) use feature::{of_feature, verdicts};
@@ -88,6 +88,8 @@ pub enum Block {
     Reliability(Vec<Bin>),
     /// How numbers lie, beside those of the reference.
     Spread(Spread),
+    /// Shares of categories, beside those of the reference.
+    Shares(Shares),
 }
 
 /// One figure.

@@ -103,7 +103,8 @@ pub(super) fn overview(models: &[ModelReport]) -> Grid {
             | Block::Table(_)
             | Block::Chart(_)
             | Block::Reliability(_)
-            | Block::Spread(_) => None,
+            | Block::Spread(_)
+            | Block::Shares(_) => None,
         });
         facts.flatten().collect()
     };

@@ -1,4 +1,4 @@
-//! How the numbers of each feature lie, beside those of the reference.
+//! How the values of each feature are distributed, beside those of the reference.
 
 use serde::Serialize;
 
@@ -6,6 +6,7 @@ use super::rows::{ModelRows, References, Row};
 use super::text::about;
 use super::{Block, Section};
 use crate::engine::metrics::reference::FeatureProfile;
+use crate::engine::names::OTHER;
 use crate::engine::state::ALL;
 
 /// More features than this are not drawn on one page.
@@ -48,6 +49,55 @@ impl Quantiles {
     }
 }
 
+/// How often each category of one feature came.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shares {
+    /// The feature.
+    pub feature: String,
+    /// How many values.
+    pub n: u64,
+    /// By falling share; what stands for all others comes last.
+    pub categories: Vec<CategoryShare>,
+}
+
+/// One category's share of the values.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CategoryShare {
+    /// The category.
+    pub category: String,
+    /// In the window.
+    pub now: f64,
+    /// Its 95 % interval.
+    pub interval: Option<[f64; 2]>,
+    /// In the reference, where it is known.
+    pub reference: Option<f64>,
+}
+
+/// Those rows of `categories` that are of the newest window and of this feature.
+pub(super) fn shares(rows: &[&Row], feature: &str) -> Option<Shares> {
+    let of_feature = || rows.iter().filter(|row| row.text("feature") == feature);
+    let newest = of_feature().map(|row| row.start_ms).max()?;
+    let now: Vec<&&Row> = of_feature().filter(|row| row.start_ms == newest).collect();
+    let categories = now.iter().filter_map(|row| {
+        Some(CategoryShare {
+            category: row.text("category").to_owned(),
+            now: row.figure("share")?,
+            interval: row
+                .figure("share_lower")
+                .zip(row.figure("share_upper"))
+                .map(<[f64; 2]>::from),
+            reference: row.figure("reference_share"),
+        })
+    });
+    let mut categories: Vec<CategoryShare> = categories.collect();
+    let is_rest = |one: &CategoryShare| one.category == OTHER;
+    categories.sort_by(|a, b| {
+        let shares = b.now.total_cmp(&a.now).then_with(|| a.category.cmp(&b.category));
+        is_rest(a).cmp(&is_rest(b)).then(shares)
+    });
+    Some(Shares { feature: feature.to_owned(), n: now.first()?.count("values"), categories })
+}
+
 /// One row of `data_quality`, beside what that row of `drift` was compared with.
 pub(super) fn spread(row: &Row, drift: Option<&Row>, references: &References) -> Option<Spread> {
     let feature = row.text("feature");
@@ -64,25 +114,29 @@ pub(super) fn distributions(rows: &ModelRows<'_>) -> Option<Section> {
     let is_all = |row: &&Row| row.segment == ALL;
     let drift = rows.now("drift");
     let quality: Vec<&Row> = rows.now("data_quality").into_iter().filter(is_all).collect();
-    let spreads = quality.iter().filter_map(|row| {
+    let counted: Vec<&Row> = rows.now("categories").into_iter().filter(is_all).collect();
+    let drawn = quality.iter().filter_map(|row| {
         let feature = row.text("feature");
         let compared =
             drift.iter().copied().filter(is_all).find(|row| row.text("feature") == feature);
         spread(row, compared, rows.references())
+            .map(Block::Spread)
+            .or_else(|| shares(&counted, feature).map(Block::Shares))
     });
-    let spreads: Vec<Spread> = spreads.collect();
-    let more = match spreads.len().checked_sub(MOST_DRAWN) {
+    let drawn: Vec<Block> = drawn.collect();
+    let more = match drawn.len().checked_sub(MOST_DRAWN) {
         Some(more @ 1..) => {
             format!(" The first {MOST_DRAWN}; {more} more have their figures under data quality.")
         }
         None | Some(_) => String::new(),
     };
     let said = format!("{}. {EXPLAINED}{more}", about(quality.first()?));
-    let drawn = spreads.into_iter().take(MOST_DRAWN).map(Block::Spread);
+    let drawn = drawn.into_iter().take(MOST_DRAWN);
     let blocks: Vec<Block> = [Block::Text(said)].into_iter().chain(drawn).collect();
     (blocks.len() > 1).then_some(Section { title: "Distributions", blocks })
 }
 
 /// What is drawn.
 pub(super) const EXPLAINED: &str = "The middle half of a numeric feature's values is a box with the median in it; \
-                                    the line goes from the 1 % to the 99 % quantile.";
+                                    the line goes from the 1 % to the 99 % quantile. Categories are bars: the \
+                                    share now, and below it that in the reference.";

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::text::{count, number, time};
-use super::{Bin, Chart, Point, Spread};
+use super::text::{count, number, percent, time};
+use super::{Bin, CategoryShare, Chart, Point, Shares, Spread};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 170.0;
@@ -154,6 +154,49 @@ pub(super) fn spread(spread: &Spread) -> Markup {
             }
         }
     }
+}
+
+/// Shares of categories as bars: that of the window above that of the reference.
+pub(super) fn shares(shares: &Shares) -> Markup {
+    const LINE: u32 = 26;
+    const NAMES: f64 = 150.0;
+    let greatest = shares.categories.iter().flat_map(|one| [one.now, one.reference.unwrap_or(0.0)]);
+    let greatest = greatest.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let x = Scale { from: 0.0, to: greatest, low: NAMES, high: WIDTH - RIGHT - 110.0 };
+    let said = |one: &CategoryShare| match one.reference {
+        Some(reference) => format!("{}, reference {}", percent(one.now), percent(reference)),
+        None => percent(one.now),
+    };
+    let words = shares.categories.iter().map(|one| format!("{}: {}", one.category, said(one)));
+    let words = words.collect::<Vec<_>>().join("; ");
+    let words = format!("{}, n = {}; {words}", shares.feature, count(shares.n));
+    let places = (0..).map(|line: u32| f64::from(line * LINE) + 4.0);
+    let height = places.clone().nth(shares.categories.len()).unwrap_or_default();
+    html! {
+        figure {
+            figcaption { (shares.feature) }
+            svg viewBox=(format!("0 0 {WIDTH} {}", place(height))) role="img" aria-label=(words) {
+                title { (words) }
+                @for (one, y) in shares.categories.iter().zip(places) {
+                    text x=(NAMES - 8.0) y=(y + 14.0) text-anchor="end" { (shortened(&one.category)) }
+                    rect class="share" x=(NAMES) y=(y) width=(place(x.at(one.now) - NAMES)) height="9" {}
+                    @if let Some(reference) = one.reference {
+                        rect class="share then" x=(NAMES) y=(y + 10.0) width=(place(x.at(reference) - NAMES)) height="9" {}
+                    }
+                    text x=(WIDTH - RIGHT) y=(y + 14.0) text-anchor="end" { (said(one).replace(", reference ", " / ")) }
+                }
+            }
+        }
+    }
+}
+
+/// As much of a name as there is room for.
+fn shortened(name: &str) -> String {
+    const MOST: usize = 22;
+    if name.chars().count() <= MOST {
+        return name.to_owned();
+    }
+    name.chars().take(MOST - 1).chain(['…']).collect()
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a place on the screen")]

@@ -236,6 +236,55 @@ fn the_numbers_of_a_feature_lie_beside_those_of_the_reference() {
 }
 
 #[test]
+fn the_categories_of_a_feature_stand_beside_those_of_the_reference() {
+    let mut rows = rows();
+    let newest = rows.last().unwrap().clone();
+    let mut add = |table: &str, values: serde_json::Value| {
+        let values = values.as_object().unwrap().clone();
+        let (table, segment) = (table.to_owned(), "all".to_owned());
+        rows.push(Row { table, segment, values, ..newest.clone() });
+    };
+    add("data_quality", json!({"feature": "country", "kind": "categorical", "values": 70}));
+    for (category, n, reference) in
+        [("(other)", 40, json!(0.1)), ("a <b>", 10, json!(null)), ("DE", 20, json!(0.5))]
+    {
+        let share = f64::from(n) / 70.0;
+        add(
+            "categories",
+            json!({"feature": "country", "category": category, "n": n, "values": 70, "share": share,
+            "share_lower": share - 0.1, "share_upper": share + 0.1, "reference_share": reference}),
+        );
+    }
+    let shares = |sections: &[Section]| {
+        let blocks = sections.iter().flat_map(|section| &section.blocks);
+        let found: Vec<Shares> = blocks
+            .filter_map(|block| match block {
+                Block::Shares(shares) => Some(shares.clone()),
+                _ => None,
+            })
+            .collect();
+        found
+    };
+    let report = report(&rows);
+    let found = shares(&report.models[0].sections);
+    let [found] = &found[..] else { panic!("one feature") };
+    let named: Vec<_> =
+        found.categories.iter().map(|one| (one.category.as_str(), one.reference)).collect();
+    assert_eq!(named, [("DE", Some(0.5)), ("a <b>", None), ("(other)", Some(0.1))]);
+    assert_eq!((found.feature.as_str(), found.n), ("country", 70));
+    let page = report.render(Form::Html);
+    assert!(
+        page.contains("country, n = 70; DE: 28.57 %, reference 50.00 %; a &lt;b&gt;: 14.29 %"),
+        "{page}"
+    );
+    let text = report.render(Form::Markdown);
+    assert!(text.contains("| DE | 28.57 % | 18.57 % to 38.57 % | 50.00 % |"), "{text}");
+    let of_one = rows.iter().filter(|row| row.text("feature") == "country").cloned();
+    let of_feature = of_feature(&of_one.collect::<Vec<_>>(), &References::default());
+    assert_eq!(shares(&of_feature), std::slice::from_ref(found));
+}
+
+#[test]
 fn several_models_are_compared_before_each_is_shown() {
     let mut rows = rows();
     assert!(report(&rows).overview.is_none());

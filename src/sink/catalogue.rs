@@ -27,7 +27,7 @@ const KNOWN: [(&str, &str, &str); 19] = [
     ("errors missing non_finite type_errors out_of_range new_category_values", "count", "lower"),
     ("label_conflicts log_loss_clipped expired", "count", "lower"),
     ("new_categories", "count", "lower"),
-    ("distinct", "count", "none"),
+    ("distinct reference_n", "count", "none"),
     ("inferences_per_s", "1/s", "none"),
     ("latency_sum_ms", "ms", "none"),
     ("accuracy_gap f1_gap", "ratio", "zero"),
@@ -38,7 +38,11 @@ const KNOWN: [(&str, &str, &str); 19] = [
         "ratio",
         "higher",
     ),
-    ("prevalence predicted_positive_rate positive_rate mean_score is_constant", "ratio", "none"),
+    (
+        "prevalence predicted_positive_rate positive_rate mean_score is_constant share reference_share",
+        "ratio",
+        "none",
+    ),
     (
         "auroc auroc_ovr_macro average_precision average_precision_min average_precision_max mcc r2 pearson \
          brier_resolution",

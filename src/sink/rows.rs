@@ -69,11 +69,18 @@ pub(super) async fn select(
     });
     let columns: Vec<String> = KEYS.into_iter().map(str::to_owned).chain(figures).collect();
     let (conditions, parameters) = conditions(connection, filter);
+    let mut from = format!("{} FINAL {conditions}", connection.table(table.name()));
+    if table.rows_can_go() {
+        // All rows of a window are written at once: an older one is of what has gone.
+        from = format!(
+            "(SELECT *, max(row_version) OVER (PARTITION BY {}) AS newest FROM {from}) WHERE row_version = newest",
+            METRIC_KEY.join(", ")
+        );
+    }
     let sql = format!(
-        "SELECT formatRow('JSONCompactEachRow', {}) AS line FROM {} FINAL {conditions} \
+        "SELECT formatRow('JSONCompactEachRow', {}) AS line FROM {from} \
          ORDER BY window_start DESC, model DESC, version DESC, segment DESC LIMIT {}",
         columns.join(", "),
-        connection.table(table.name()),
         filter.limit
     );
     let body = connection.fetch(&sql, &parameters).await?;

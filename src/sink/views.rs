@@ -489,6 +489,7 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
         | MetricTable::QualityRegression
         | MetricTable::QualityMulticlass
         | MetricTable::Confusion
+        | MetricTable::Categories
         | MetricTable::Custom => "n",
         MetricTable::Serving | MetricTable::Labels | MetricTable::DataQuality => "inferences",
     }

@@ -319,3 +319,96 @@ fn data_quality_is_held_against_the_reference() {
     assert_eq!(figure(1, "out_of_range"), Err(Undefined::NotApplicable));
     assert_eq!(figure(1, "distinct"), Ok(4.0));
 }
+
+/// Category, n and share of the reference of each row, in order.
+fn category_rows(rows: &[Vec<Value>]) -> Vec<(String, u64, Result<f64, Undefined>)> {
+    rows.iter()
+        .map(|row| match &row[..] {
+            [
+                Value::Text(feature),
+                Value::Text(category),
+                Value::Count(n),
+                Value::Count(values),
+                rest @ ..,
+            ] => {
+                assert_eq!(&**feature, "country");
+                let [
+                    Value::Figure(Ok(share)),
+                    Value::Figure(lower),
+                    Value::Figure(upper),
+                    _,
+                    Value::Figure(reference),
+                ] = rest
+                else {
+                    panic!("{rest:?}")
+                };
+                let of = |n: u64| f64::from(u32::try_from(n).unwrap());
+                assert!((share - of(*n) / of(*values)).abs() < 1e-15);
+                assert!(lower.unwrap() <= *share && *share <= upper.unwrap());
+                (category.to_string(), *n, *reference)
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn categories_stand_beside_those_of_the_reference_the_most_frequent_first() {
+    let (profile, all) = (profile(), inferences(3000, 7));
+    let n_of = |name: &str| all.iter().filter(|one| one.1 == FeatureValue::Text(name)).count();
+    let in_reference = [("DE", 0.6), ("FR", 0.3), ("CH", 0.1), ("AT", 0.0), ("XX", 0.0)];
+    let mut expected: Vec<_> = in_reference
+        .iter()
+        .map(|&(name, reference)| {
+            (name.to_owned(), u64::try_from(n_of(name)).unwrap(), Ok(reference))
+        })
+        .collect();
+    expected.sort_by(|a, b| {
+        let size = |(_, n, reference): &(String, u64, Result<f64, Undefined>)| {
+            (f64::from(u32::try_from(*n).unwrap()) / 3000.0).max(reference.unwrap())
+        };
+        size(b).total_cmp(&size(a))
+    });
+    let found = rows(&folded(&all, &profile), &profile, MetricTable::Categories);
+    assert_eq!(category_rows(&found), expected, "DE did not come, and AT and XX are new");
+
+    // A reference that only counts some: what it does not list may be among those.
+    let mut open = profile.clone();
+    let country = Arc::make_mut(open.features.get_mut("country").unwrap());
+    let Values::Categorical(listed) = &mut country.values else { panic!("texts") };
+    listed.other = 1000;
+    let found = category_rows(&rows(&folded(&all, &open), &open, MetricTable::Categories));
+    let of = |name: &str| found.iter().find(|row| row.0 == name).unwrap().2;
+    assert_eq!(
+        [of("DE"), of("AT"), of("XX")],
+        [Ok(0.3), Err(Undefined::Capped), Err(Undefined::Capped)]
+    );
+    assert_eq!(found.last().unwrap(), &("(other)".to_owned(), 0, Ok(0.5)));
+}
+
+#[test]
+fn of_many_categories_the_most_frequent_have_rows_and_the_rest_is_one() {
+    let mut profile = profile();
+    profile.features.remove("country");
+    for names in [21_u32, 90, 300] {
+        let text =
+            |place: u32| -> &'static str { Box::leak(format!("c{place:03}").into_boxed_str()) };
+        // The later the name, the more often.
+        let all: Vec<Said> = (0..names)
+            .flat_map(|place| {
+                let said = (FeatureValue::Missing, FeatureValue::Text(text(place)), None);
+                std::iter::repeat_n(said, usize::try_from(place + 1).unwrap())
+            })
+            .collect();
+        let found =
+            category_rows(&rows(&folded(&all, &profile), &profile, MetricTable::Categories));
+        assert_eq!(found.len(), 21, "{names}");
+        assert_eq!(found.iter().map(|row| row.1).sum::<u64>(), u64::try_from(all.len()).unwrap());
+        assert!(found.iter().all(|row| row.2 == Err(Undefined::NoReference)));
+        assert!(found[..20].is_sorted_by(|a, b| a.1 > b.1) && found[20].0 == "(other)");
+        if names <= 100 {
+            let first = format!("c{:03}", names - 1);
+            assert_eq!((found[0].0.as_str(), found[0].1), (first.as_str(), u64::from(names)));
+        }
+    }
+}

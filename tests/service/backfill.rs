@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tidegauge::report::instant;
 
 use super::end_to_end::sections;
-use crate::support::job::{Job, METRIC_TABLES};
+use crate::support::job::{Job, METRIC_TABLES, newest_rows};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{Body, Given, Inference, Label};
 use crate::support::requests;
@@ -76,8 +76,9 @@ fn write_files(folder: &Path, messages: &[Message]) -> [PathBuf; 3] {
 pub(crate) fn rows(clickhouse: &ClickHouse, job: &str) -> Vec<String> {
     let of_table = |(table, _): (&str, &[&str])| {
         let sql = format!(
-            "SELECT * EXCEPT (job) FROM tidegauge.{table} FINAL \
-             WHERE job = '{job}' AND model != '{PUSHER}' ORDER BY ALL FORMAT JSONEachRow"
+            "SELECT * EXCEPT (job) FROM {} \
+             WHERE job = '{job}' AND model != '{PUSHER}' ORDER BY ALL FORMAT JSONEachRow",
+            newest_rows("tidegauge", table)
         );
         clickhouse.query(&sql).lines().map(|row| format!("{table} {row}")).collect::<Vec<_>>()
     };

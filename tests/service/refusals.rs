@@ -20,7 +20,7 @@ use crate::support::{wait_for, wait_until};
 const DEADLINE: Duration = Duration::from_secs(180);
 const PARTITIONS: usize = 4;
 /// Everything that is written but `jobs`, which says who may write.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "window_state",
     "seals",
     "marks",
@@ -36,6 +36,7 @@ const TABLES: [&str; 16] = [
     "confusion",
     "quality_estimated",
     "data_quality",
+    "categories",
     "drift",
 ];
 

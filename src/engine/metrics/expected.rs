@@ -94,6 +94,7 @@ pub fn is_expected(table: MetricTable, column: &str) -> bool {
         MetricTable::Labels
         | MetricTable::QualityEstimated
         | MetricTable::DataQuality
+        | MetricTable::Categories
         | MetricTable::Drift
         | MetricTable::Custom => false,
     };

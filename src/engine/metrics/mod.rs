@@ -27,6 +27,7 @@ pub mod feature;
 pub mod features;
 pub mod targets;
 pub mod data_quality;
+pub mod categories;
 pub mod drift;
 pub mod custom;
 
@@ -231,10 +232,17 @@ impl Families {
         }
         let inferences = self.serving.inferences();
         let features = self.features.get().map(Features::sorted).unwrap_or_default();
-        rows.extend(features.into_iter().map(|(name, state)| {
+        let profile_of = |name: &str| {
             let profile = context.reference.and_then(|profile| profile.features.get(name));
-            let row = data_quality::row(name, state, profile.map(|it| &**it), inferences);
+            profile.map(|profile| &**profile)
+        };
+        rows.extend(features.iter().map(|(name, state)| {
+            let row = data_quality::row(name, state, profile_of(name), inferences);
             (MetricTable::DataQuality, row)
+        }));
+        rows.extend(features.iter().flat_map(|(name, state)| {
+            let rows = categories::rows(name, state, profile_of(name)).into_iter();
+            rows.map(|row| (MetricTable::Categories, row))
         }));
         if let Some(profile) = context.reference {
             let compared = drift::table::rows(profile, &self.compared(), context.drift);
@@ -326,6 +334,8 @@ pub enum MetricTable {
     QualityEstimated,
     /// `data_quality`, by feature.
     DataQuality,
+    /// `categories`, by feature and category.
+    Categories,
     /// `drift`, by what is compared and how.
     Drift,
     /// `custom`, by metric of the configuration.
@@ -334,7 +344,7 @@ pub enum MetricTable {
 
 impl MetricTable {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Serving,
         Self::Labels,
         Self::QualityBinary,
@@ -347,6 +357,7 @@ impl MetricTable {
         Self::Confusion,
         Self::QualityEstimated,
         Self::DataQuality,
+        Self::Categories,
         Self::Drift,
         Self::Custom,
     ];
@@ -366,6 +377,7 @@ impl MetricTable {
             Self::Confusion => "confusion",
             Self::QualityEstimated => "quality_estimated",
             Self::DataQuality => "data_quality",
+            Self::Categories => "categories",
             Self::Drift => "drift",
             Self::Custom => "custom",
         }
@@ -410,6 +422,9 @@ impl MetricTable {
             Self::DataQuality => {
                 "What each feature of the inferences holds: missing values, wrong types, range, distribution."
             }
+            Self::Categories => {
+                "How often each category of a feature came, beside the reference: the 20 most frequent, and all others."
+            }
             Self::Drift => {
                 "How far features, scores, predictions and labels lie from those of the model's reference, by each method, and whether that is drift."
             }
@@ -434,9 +449,18 @@ impl MetricTable {
             | Self::QualityClasses
             | Self::DataQuality
             | Self::Custom => 1,
-            Self::Confusion => 2,
+            Self::Confusion | Self::Categories => 2,
             Self::Drift => 3,
         }
+    }
+
+    /// Whether a row of a window can go again: that of a bin, class, cell or category that is empty by now, or of a
+    /// category that others have overtaken.
+    pub fn rows_can_go(self) -> bool {
+        matches!(
+            self,
+            Self::CalibrationBins | Self::QualityClasses | Self::Confusion | Self::Categories
+        )
     }
 
     /// The columns between the segment and `undefined`.
@@ -454,6 +478,7 @@ impl MetricTable {
             Self::Confusion => multiclass::CONFUSION_FIGURES,
             Self::QualityEstimated => Estimate::FIGURES,
             Self::DataQuality => data_quality::DATA_QUALITY_FIGURES,
+            Self::Categories => categories::CATEGORY_FIGURES,
             Self::Drift => drift::table::DRIFT_FIGURES,
             Self::Custom => custom::CUSTOM_FIGURES,
         }

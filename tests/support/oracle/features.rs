@@ -9,6 +9,8 @@ use super::{Cells, Figure, Weighed, careful_sum, count, divide, figure, put, rat
 const STEPS: f64 = 32.0;
 /// Distinct texts, or numbers, that are told apart; of more their number is estimated.
 const TOLD_APART: usize = 100;
+/// Categories of a feature with rows of their own.
+const CATEGORY_ROWS: usize = 20;
 
 /// The rows of `data_quality` by feature.
 pub fn rows(most: usize, with_numbers: bool, members: &[&Folded]) -> Vec<(String, Cells)> {
@@ -19,6 +21,51 @@ pub fn rows(most: usize, with_numbers: bool, members: &[&Folded]) -> Vec<(String
             (name.clone(), row(&name, &values, members.len(), with_numbers))
         })
         .collect()
+}
+
+/// The rows of `categories` by feature and category: the most frequent, then all others together.
+pub fn categories(most: usize, members: &[&Folded]) -> Vec<(String, Cells)> {
+    let mut rows = Vec::new();
+    for (feature, values) in by_name(most, members) {
+        let texts: Vec<String> =
+            values.iter().filter_map(|value| value.text().map(str::to_owned)).collect();
+        let booleans: Vec<String> =
+            values.iter().filter_map(|value| value.boolean().map(|it| it.to_string())).collect();
+        let numbers = values.iter().filter(|value| value.number().is_some()).count();
+        let of_kind = if numbers >= texts.len().max(booleans.len()) {
+            continue;
+        } else if texts.len() >= booleans.len() {
+            texts
+        } else {
+            booleans
+        };
+        // Of more names those with the least hashes are told apart.
+        let mut names: Vec<&String> = of_kind.iter().filter(|name| *name != OTHER).collect();
+        names.sort_by_key(|name| (xxhash_rust::xxh3::xxh3_64(name.as_bytes()), *name));
+        names.dedup();
+        names.truncate(TOLD_APART);
+        let mut counts: Vec<(usize, &str)> = names
+            .iter()
+            .map(|name| (of_kind.iter().filter(|value| value == name).count(), name.as_str()))
+            .collect();
+        counts.sort_by(|(n, a), (m, b)| m.cmp(n).then(a.cmp(b)));
+        counts.truncate(CATEGORY_ROWS);
+        let others = of_kind.len() - counts.iter().map(|(n, _)| n).sum::<usize>();
+        counts.extend((others > 0).then_some((others, OTHER)));
+        for (n, category) in counts {
+            let mut cells = Cells::new();
+            put(&mut cells, "feature", Cell::Text(feature.clone()));
+            put(&mut cells, "category", Cell::Text(category.to_owned()));
+            count(&mut cells, "n", n);
+            count(&mut cells, "values", of_kind.len());
+            let [part, whole] = [n, of_kind.len()].map(Weighed::plain);
+            ratio(&mut cells, "share", part, whole, "no_values");
+            figure(&mut cells, "reference_n", Err("no_reference"));
+            figure(&mut cells, "reference_share", Err("no_reference"));
+            rows.push((format!("{feature}/{category}"), cells));
+        }
+    }
+    rows
 }
 
 /// All values of each feature. Each partition's state of each window keeps the features that came first.

@@ -100,6 +100,8 @@ pub fn tables(
     }
     let features = features::rows(settings.most_features, rule.distinct, members).into_iter();
     narrow.extend(features.map(|(name, cells)| ("data_quality", name, cells)));
+    let categories = features::categories(settings.most_features, members).into_iter();
+    narrow.extend(categories.map(|(key, cells)| ("categories", key, cells)));
     if members.iter().any(|one| one.multiclass) {
         let labelled = multiclass::labelled(members, settings.class_caps, weighted);
         tables.push(("quality_multiclass", multiclass::figures(&labelled)));
