@@ -7,7 +7,7 @@
 //! Other questions, each with `cargo bench --bench end_to_end -- ...`:
 //!
 //! - `scale`: how cost grows with partitions, instances, models, label delay and features, one axis at a time.
-//! - `restart --inferences 10000000`: a job that holds so many is killed; how long until its rows move again.
+//! - `restart --inferences 10000000`: a job that holds so many is killed, or stopped; how long until its rows move again.
 //! - `freshness --rate 200000`: how old what the rows show is, at half of what was measured before if no rate is given.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]

@@ -1,9 +1,11 @@
-//! A job that holds many inferences is killed: how long until its rows move again.
+//! A job that holds many inferences is killed or stopped: how long until its rows move again.
 
 use std::fs::File;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tidegauge::traffic::produce::Until;
 
 use super::measured::peak_mib;
@@ -30,32 +32,66 @@ pub fn run(stage: &mut Stage, base: Case, inferences: u64) {
     send(inferences);
     println!("{inferences} inferences sent in {:.1} s", begun.elapsed().as_secs_f64());
 
-    let job = stage.new_job(&topics, case);
-    let begun = Instant::now();
-    let mut first = Running::start(stage, &job);
-    first.wait_until("all inferences to be held", || {
-        stage.records_counted(&job.name) == inferences && stage.shown(&job.name)[0] == inferences
-    });
-    println!(
-        "read and held in {:.1} s, peak {:.0} MiB; killed",
-        begun.elapsed().as_secs_f64(),
-        peak_mib(first.0.id())
-    );
-    drop(first);
+    let mut total = inferences;
+    for way in [Way::Killed, Way::StaticKilled, Way::Stopped] {
+        let job = stage.new_job(&topics, case);
+        if way == Way::StaticKilled {
+            job.configure("[kafka.properties]\n\"group.instance.id\" = \"one\"\n");
+        }
+        let begun = Instant::now();
+        let mut first = Running::start(stage, &job);
+        first.wait_until("all inferences to be held", || {
+            stage.records_counted(&job.name) == total && stage.shown(&job.name)[0] == total
+        });
+        println!(
+            "read and held in {:.1} s, peak {:.0} MiB",
+            begun.elapsed().as_secs_f64(),
+            peak_mib(first.0.id())
+        );
+        if way == Way::Stopped {
+            first.stop();
+        }
+        drop(first);
 
-    send(inferences + MEANWHILE);
-    let begun = Instant::now();
-    let mut second = Running::start(stage, &job);
-    second.wait_until("a new row", || stage.shown(&job.name)[0] > inferences);
-    let first_row_s = begun.elapsed().as_secs_f64();
-    second.wait_until("all new rows", || stage.shown(&job.name)[0] >= inferences + MEANWHILE);
-    println!(
-        "restart/{inferences} held: first new row after {first_row_s:.1} s (target <= {TARGET_S} s with 10 million), all \
-         {MEANWHILE} new inferences after {:.1} s, peak {:.0} MiB",
-        begun.elapsed().as_secs_f64(),
-        peak_mib(second.0.id())
-    );
-    assert_eq!(stage.shown(&job.name)[0], traffic.truth().inference_records(), "a row is wrong");
+        let held = total;
+        total += MEANWHILE;
+        send(total);
+        let begun = Instant::now();
+        let mut second = Running::start(stage, &job);
+        second.wait_until("a new row", || stage.shown(&job.name)[0] > held);
+        let first_row_s = begun.elapsed().as_secs_f64();
+        second.wait_until("all new rows", || stage.shown(&job.name)[0] >= total);
+        println!(
+            "restart/{held} held, {}: first new row after {first_row_s:.1} s (target <= {TARGET_S} s with 10 million), \
+             all {MEANWHILE} new inferences after {:.1} s, peak {:.0} MiB",
+            way.name(),
+            begun.elapsed().as_secs_f64(),
+            peak_mib(second.0.id())
+        );
+        assert_eq!(stage.shown(&job.name)[0], total, "a row is wrong");
+    }
+    assert_eq!(traffic.truth().inference_records(), total);
+}
+
+/// How the first process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By SIGKILL: the group waits for it until the session's timeout.
+    Killed,
+    /// By SIGKILL, as a static member, whose place the next one takes.
+    StaticKilled,
+    /// By SIGTERM.
+    Stopped,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::StaticKilled => "killed as a static member",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// A process that is killed when this goes.
@@ -70,6 +106,15 @@ impl Running {
         Self(command.stdout(file).stderr(both).spawn().expect("cargo has built it"))
     }
 
+    /// Asks it to end, and waits for that.
+    pub fn stop(&mut self) {
+        let id = i32::try_from(self.0.id()).expect("process ids are small");
+        kill(Pid::from_raw(id), Signal::SIGTERM).expect("nobody has waited for it");
+        wait_until("the program's end", DEADLINE, || {
+            self.0.try_wait().expect("it is our child").is_some()
+        });
+    }
+
     /// Panics if it ends meanwhile.
     pub fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
         wait_until(what, DEADLINE, || {
@@ -82,7 +127,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.kill().expect("nobody has waited for it");
+        // One that has ended by itself is not there any more.
+        drop(self.0.kill());
         self.0.wait().expect("it is our child");
     }
 }

@@ -414,6 +414,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// Adds a section to its configuration.
+    pub fn configure(&self, section: &str) {
+        let text = fs::read_to_string(&self.file).expect("it was written");
+        fs::write(&self.file, text + section).expect("the folder is ours");
+    }
+
     /// The program with these arguments and the job's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));

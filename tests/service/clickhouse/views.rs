@@ -1,5 +1,7 @@
 //! What BI tools see.
 
+use tidegauge::sink::rows::RowFilter;
+
 use super::*;
 
 #[tokio::test]
@@ -108,6 +110,10 @@ async fn views_with_own_keys_show_the_newest_rows_of_a_window_only() {
     };
     assert_eq!(of("newest_rows.confusion FINAL"), "0\ta\ta\t6\n0\tb\ta\t4\n1\tb\tb\t3\n");
     assert_eq!(of("newest_rows_bi.confusion"), "0\ta\ta\t6\n1\tb\tb\t3\n");
+    let filter = RowFilter { limit: 9, ..RowFilter::default() };
+    let read = sink.metric_rows(MetricTable::Confusion, &filter).await.unwrap();
+    let read = read.iter().map(|row| (row.text("true_class"), row.count("n")));
+    assert_eq!(read.collect::<Vec<_>>(), [("a", 6), ("b", 3)], "so do pages, reports and queries");
     assert_eq!(of("newest_rows_bi.confusion WHERE true_class = 'b'"), "1\tb\tb\t3\n");
     // A filter on the key reaches the table, below the search for the newest rows.
     let plan = server().query(
