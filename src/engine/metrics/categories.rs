@@ -44,7 +44,7 @@ pub fn rows(
     let expected_n = expected.map_or(0, CategoricalProfile::total);
     let mut found: BTreeMap<Arc<str>, Counts> = BTreeMap::new();
     for (category, n) in counted(state, kind) {
-        found.entry(category).or_default().n = n;
+        found.entry(category).or_default().n += n;
     }
     for (category, n) in expected.into_iter().flat_map(|profile| &profile.categories) {
         found.entry(Arc::clone(category)).or_default().expected = *n;
@@ -99,7 +99,7 @@ struct Counts {
     expected: u64,
 }
 
-/// The categories that came, each once.
+/// The categories that came.
 fn counted(state: &FeatureState, kind: FeatureKind) -> Vec<(Arc<str>, u64)> {
     let all: Vec<(Arc<str>, u64)> = match kind {
         FeatureKind::Numeric => Vec::new(),
@@ -112,6 +112,6 @@ fn counted(state: &FeatureState, kind: FeatureKind) -> Vec<(Arc<str>, u64)> {
             vec![(Arc::from("false"), falses), (Arc::from("true"), trues)]
         }
     };
-    // Names whose records were all taken back stay known.
+    // Of the two booleans one may not have come.
     all.into_iter().filter(|&(_, n)| n > 0).collect()
 }
