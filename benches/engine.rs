@@ -1,7 +1,8 @@
 //! What the engine costs: join and metrics for each record, with no, 12 (9 numeric, 2 text, 1 boolean) and 50 features;
-//! what it costs to find an inference among 1 and 10 million held ones, asked for ahead as the pipeline does or not; and
-//! what a flush of 10,000 keys with 12 features costs, by step. Targets: 1 µs a record with 12 features, 4 µs with 50;
-//! evaluation and encoding of all 10,000 keys 1 s each. Memory is the program's allocator's.
+//! what it costs to find an inference among 1 and 10 million held ones, asked for ahead as the pipeline does or not;
+//! what a flush of 10,000 keys with 12 features costs, by step; and what it costs to read a record again after a restart.
+//! Targets: 1 µs a record with 12 features, 4 µs with 50; evaluation and encoding of all 10,000 keys 1 s each. Memory is
+//! the program's allocator's.
 //!
 //! `cargo bench --bench engine`
 
@@ -314,5 +315,31 @@ fn encoded(keys: impl Iterator<Item = Vec<MetricRow>>) -> usize {
     bytes + batches.finish().map(|batch| batch.body.len()).sum::<usize>()
 }
 
-criterion_group!(benches, records, held, flush);
+/// From the floor of a mark to where it was set, as the next owner of the partition reads. The first of two hours is
+/// sealed: of what the floor keeps of it only the identities come back, of the rest the states too.
+fn recovery(c: &mut Criterion) {
+    let inferences = if std::env::args().any(|arg| arg == "--bench") { 400_000 } else { 4_000 };
+    let mut made = made(inferences, 3, 120, 12);
+    let settings = Arc::clone(&made.settings);
+    let mark = made.fold(new_shard(&settings)).freeze(&made.names).mark;
+    assert!(mark.floor.sealed_until > EventTime(0), "windows are sealed");
+    let from = mark.floor.positions;
+    made.records.retain(|(at, _)| at.offset.0 >= from.of(at.stream));
+    let mut group = c.benchmark_group("recovery");
+    group.sample_size(10).throughput(Throughput::Elements(made.records.len().try_into().unwrap()));
+    group.bench_function("a record read again", |b| {
+        b.iter_batched(
+            || Shard::new(Arc::clone(&settings), &mark),
+            |shard| {
+                let shard = made.fold(shard);
+                assert!(shard.has_caught_up());
+                shard
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, records, held, flush, recovery);
 criterion_main!(benches);

@@ -2,9 +2,10 @@
 
 use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, SlotIndex, Tree};
-use super::found::{Entry, Found, KnownName};
+use super::found::{Entry, Found, KnownName, feature_number};
 use super::plan::{Plan, Shape, Step, StepIndex, Wanted};
 use super::scalar::Scalar;
+use crate::engine::event::FeatureValue;
 use bumpalo::Bump;
 
 /// Powers of ten beyond this are not exact doubles.
@@ -283,15 +284,21 @@ impl<'a> Reader<'a, '_, '_> {
     #[inline]
     fn entry(&mut self, entry: Entry<'_>, step: StepIndex, depth: usize) -> Result<(), Fault> {
         let step = self.resolved(step)?;
-        match (&step.wanted, &step.shape, entry) {
-            // Most values by far.
-            (Wanted::Nowhere, Shape::Double, Entry::KnownFeature(_) | Entry::Feature(_)) => {
-                let value = f64::from_le_bytes(self.cursor.array()?);
-                self.found.take(None, entry, Scalar::Float(value));
-                Ok(())
+        // Most values by far are named by the schema and wanted as features only: they go there directly.
+        if let (Wanted::Nowhere, Entry::KnownFeature(name)) = (&step.wanted, entry) {
+            let value = match &step.shape {
+                Shape::Double => Some(feature_number(f64::from_le_bytes(self.cursor.array()?))),
+                Shape::Text => Some(FeatureValue::Text(self.cursor.text()?)),
+                Shape::Boolean => Some(FeatureValue::Boolean(self.cursor.boolean()?)),
+                Shape::Null => Some(FeatureValue::Missing),
+                _ => None,
+            };
+            if let Some(value) = value {
+                self.found.known_feature(name, value);
+                return Ok(());
             }
-            _ => self.read_for_all(step, entry, depth),
         }
+        self.read_for_all(step, entry, depth)
     }
 
     fn map(

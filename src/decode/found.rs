@@ -93,13 +93,15 @@ impl Interner {
 #[derive(Debug)]
 pub(super) struct KnownName {
     text: Box<str>,
+    is_too_long: bool,
     /// Its number in the table that was asked first, with that table's own text.
     number: OnceCell<(NameId, Arc<str>)>,
 }
 
 impl KnownName {
     pub(super) fn of(text: &str) -> Self {
-        Self { text: text.into(), number: OnceCell::new() }
+        let is_too_long = text.len() > NAME_BYTES_MAX;
+        Self { text: text.into(), is_too_long, number: OnceCell::new() }
     }
 
     #[inline]
@@ -213,7 +215,7 @@ impl<'a, 'n> Found<'a, 'n> {
         match entry {
             Entry::None => {}
             Entry::Feature(name) => self.feature(name, value),
-            Entry::KnownFeature(name) => self.known_feature(name, value),
+            Entry::KnownFeature(name) => self.known_scalar(name, value),
             Entry::Score(name) => self.score(name, value),
             Entry::Both(name) => {
                 self.feature(name, value);
@@ -298,34 +300,44 @@ impl<'a, 'n> Found<'a, 'n> {
     /// Takes one entry of `features`.
     #[inline]
     pub(super) fn feature(&mut self, name: &str, value: Scalar<'a>) {
-        let field = Field::Features.name();
-        let id = match self.intern(field, name) {
-            Ok(id) => id,
-            Err(error) => return self.complain(error),
-        };
-        self.feature_of(FeatureId(id), name, value);
+        match (self.intern(Field::Features.name(), name), feature_value(value)) {
+            (Ok(id), Some(value)) => self.feature_of(FeatureId(id), value),
+            (Ok(_), None) => self.no_feature(name, value),
+            (Err(error), _) => self.complain(error),
+        }
     }
 
     /// Takes one entry of `features` whose name a plan or a shape holds.
     #[inline]
-    pub(super) fn known_feature(&mut self, name: &KnownName, value: Scalar<'a>) {
-        if name.text.len() > NAME_BYTES_MAX {
-            return self.feature(&name.text, value);
+    pub(super) fn known_scalar(&mut self, name: &KnownName, value: Scalar<'a>) {
+        match feature_value(value) {
+            Some(value) => self.known_feature(name, value),
+            None => self.feature(&name.text, value),
+        }
+    }
+
+    /// The same of a value that is one.
+    #[inline]
+    pub(super) fn known_feature(&mut self, name: &KnownName, value: FeatureValue<'a>) {
+        if name.is_too_long {
+            let (field, bytes) = (Field::Features.name(), name.text.len());
+            return self.complain(DecodeError::NameTooLong { field, bytes });
         }
         let id = name.number(self.names);
-        self.feature_of(FeatureId(id), &name.text, value);
+        self.feature_of(FeatureId(id), value);
+    }
+
+    #[cold]
+    fn no_feature(&mut self, name: &str, value: Scalar<'a>) {
+        self.complain(DecodeError::WrongType {
+            field: checks::entry(Field::Features.name(), name),
+            expected: "a number, text, boolean or null",
+            found: value.kind(),
+        });
     }
 
     #[inline]
-    fn feature_of(&mut self, id: FeatureId, name: &str, value: Scalar<'a>) {
-        let field = Field::Features.name();
-        let Some(value) = feature_value(value) else {
-            return self.complain(DecodeError::WrongType {
-                field: checks::entry(field, name),
-                expected: "a number, text, boolean or null",
-                found: value.kind(),
-            });
-        };
+    fn feature_of(&mut self, id: FeatureId, value: FeatureValue<'a>) {
         let feature = Feature { name: id, value };
         let earlier = self.scratch.seen_features.place(id.0, self.features.len());
         match earlier {
@@ -335,7 +347,7 @@ impl<'a, 'n> Found<'a, 'n> {
                 }
             }
             None if self.features.len() < VALUES_MAX => self.features.push(feature),
-            None => self.complain(DecodeError::TooManyValues { field }),
+            None => self.complain(DecodeError::TooManyValues { field: Field::Features.name() }),
         }
     }
 
@@ -387,13 +399,18 @@ fn feature_value(value: Scalar<'_>) -> Option<FeatureValue<'_>> {
         Scalar::Text(text) => FeatureValue::Text(text),
         Scalar::Other(_) => return None,
         Scalar::Integer(_) | Scalar::Unsigned(_) | Scalar::Float(_) | Scalar::Instant(..) => {
-            let number = value.number()?;
-            if number.abs() <= NUMBER_MAX {
-                // Adding zero turns -0.0 into 0.0.
-                FeatureValue::Number(number + 0.0)
-            } else {
-                FeatureValue::NotFinite
-            }
+            feature_number(value.number()?)
         }
     })
+}
+
+/// What a number is as a feature.
+#[inline]
+pub(super) fn feature_number<'a>(number: f64) -> FeatureValue<'a> {
+    if number.abs() <= NUMBER_MAX {
+        // Adding zero turns -0.0 into 0.0.
+        FeatureValue::Number(number + 0.0)
+    } else {
+        FeatureValue::NotFinite
+    }
 }

@@ -234,7 +234,7 @@ impl Shape {
             match goal {
                 Goal::Unwanted | Goal::Opened(..) => {}
                 Goal::Slot(slot) => found.fill(*slot, value),
-                Goal::Feature(name) => found.known_feature(name, value),
+                Goal::Feature(name) => found.known_scalar(name, value),
                 Goal::Scalar(wanted) => wanted.take(value, tree, found),
             }
         }

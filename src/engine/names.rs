@@ -117,6 +117,6 @@ impl Names {
 }
 
 #[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]
-fn index(i: u32) -> usize {
+pub(super) fn index(i: u32) -> usize {
     i as usize
 }

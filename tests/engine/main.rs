@@ -20,6 +20,7 @@ mod drift_laws;
 mod drive;
 mod exact_sum;
 mod golden;
+mod growing;
 mod histogram;
 mod laws;
 mod multiclass;

@@ -25,7 +25,7 @@ pub struct CalibrationInput {
 }
 
 /// The state of tables `calibration` and `calibration_bins`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calibration {
     n: Cells,
     positives: Cells,
@@ -36,19 +36,6 @@ pub struct Calibration {
     brier: ExactSum,
     /// Of each bin, then of the positives in each.
     weights: Weights,
-}
-
-impl Default for Calibration {
-    fn default() -> Self {
-        Self {
-            n: Cells::default(),
-            positives: Cells::default(),
-            scores: [const { ExactSum::ZERO }; BINS],
-            variance: ExactSum::ZERO,
-            brier: ExactSum::ZERO,
-            weights: Weights::default(),
-        }
-    }
 }
 
 /// The place of the weights of a bin's positives, counted from the first.

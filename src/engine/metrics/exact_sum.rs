@@ -24,18 +24,15 @@ const DIGIT_MASK: u64 = 0xffff_ffff;
 /// An exact sum of finite doubles. Equal when the sums are equal, however they came about.
 #[derive(Clone, Debug, Default)]
 pub struct ExactSum {
-    /// The digit that the first lane stands for.
-    start: usize,
+    /// The digit that the first lane stands for. Narrow, for a state holds many sums.
+    start: u16,
     /// How many additions the lanes may hold since carries were last taken.
     pending: u32,
     /// Signed digits, least first.
-    lanes: Vec<i64>,
+    lanes: Box<[i64]>,
 }
 
 impl ExactSum {
-    /// The sum of nothing.
-    pub const ZERO: Self = Self { start: 0, pending: 0, lanes: Vec::new() };
-
     /// Adds a finite double.
     #[inline]
     pub fn add(&mut self, number: f64) {
@@ -138,7 +135,7 @@ impl ExactSum {
             self.carry();
         }
         self.pending += 1;
-        let at = term.digit.wrapping_sub(self.start);
+        let at = term.digit.wrapping_sub(self.start());
         let lanes = self.lanes.get_mut(at..).and_then(<[i64]>::first_chunk_mut::<N>);
         let Some(lanes) = lanes else { return self.add_beyond(term) };
         for (lane, digit) in lanes.iter_mut().zip(&term.digits) {
@@ -151,25 +148,31 @@ impl ExactSum {
     #[cold]
     fn add_beyond<const N: usize>(&mut self, term: &Term<N>) {
         self.widen(term.digit..term.digit + N);
-        for (lane, digit) in self.lanes[term.digit - self.start..].iter_mut().zip(&term.digits) {
+        let at = term.digit - self.start();
+        for (lane, digit) in self.lanes[at..].iter_mut().zip(&term.digits) {
             *lane += digit;
         }
+    }
+
+    #[inline]
+    fn start(&self) -> usize {
+        usize::from(self.start)
+    }
+
+    fn end(&self) -> usize {
+        self.start() + self.lanes.len()
     }
 
     /// Makes the lanes cover `digits` too.
     #[cold]
     fn widen(&mut self, digits: Range<usize>) {
-        if self.lanes.is_empty() {
-            self.start = digits.start;
-        }
-        let start = self.start.min(digits.start);
-        let end = digits.end.max(self.start + self.lanes.len());
+        let own = if self.lanes.is_empty() { digits.clone() } else { self.start()..self.end() };
+        let (start, end) = (own.start.min(digits.start), own.end.max(digits.end));
         let mut lanes = Vec::with_capacity(end - start);
-        lanes.resize(self.start - start, 0);
+        lanes.resize(own.start - start, 0);
         lanes.extend_from_slice(&self.lanes);
         lanes.resize(end - start, 0);
-        self.start = start;
-        self.lanes = lanes;
+        (self.start, self.lanes) = (narrow(start), lanes.into());
     }
 
     /// Takes the carries: all lanes but the last are then below 2^32, the last below 2^31 in magnitude.
@@ -188,8 +191,7 @@ impl ExactSum {
             }
         }
         if carry != 0 {
-            self.lanes.reserve_exact(1);
-            self.lanes.push(carry);
+            self.lanes = self.lanes.iter().copied().chain([carry]).collect();
         }
         self.pending = 1;
     }
@@ -199,9 +201,8 @@ impl ExactSum {
         if other.lanes.is_empty() {
             return;
         }
-        let end = other.start + other.lanes.len();
-        if other.start < self.start || end > self.start + self.lanes.len() {
-            self.widen(other.start..end);
+        if other.start < self.start || other.end() > self.end() {
+            self.widen(other.start()..other.end());
         }
         if self.pending + other.pending > MAX_PENDING {
             self.carry();
@@ -212,7 +213,7 @@ impl ExactSum {
             }
         }
         self.pending += other.pending;
-        let at = other.start - self.start;
+        let at = other.start() - self.start();
         for (lane, term) in self.lanes[at..].iter_mut().zip(&other.lanes) {
             *lane += term;
         }
@@ -310,7 +311,7 @@ impl ExactSum {
         let mut lanes: Vec<i64> = digits.iter().map(|&digit| i64::from(digit)).collect();
         let last = lanes.last_mut().expect("there is at least one digit");
         *last = i64::from(digits[digits.len() - 1].cast_signed());
-        Some(Self { start, pending: 1, lanes })
+        Some(Self { start: narrow(start), pending: 1, lanes: lanes.into() })
     }
 
     /// Whether the sum is 0.
@@ -320,8 +321,12 @@ impl ExactSum {
 
     /// Memory beyond `size_of::<Self>()`, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        self.lanes.capacity() * size_of::<i64>()
+        size_of_val(&*self.lanes)
     }
+}
+
+fn narrow(digit: usize) -> u16 {
+    u16::try_from(digit).expect("there are fewer than 256 digits")
 }
 
 /// A number other than 0 as so many digits, ready to be added to any number of sums.
@@ -444,7 +449,7 @@ impl Canonical {
         let zeros = digits[..len].iter().take_while(|&&digit| digit == 0).count();
         digits.copy_within(zeros..len, 0);
         len -= zeros;
-        let start = if len == 0 { 0 } else { sum.start + zeros };
+        let start = if len == 0 { 0 } else { sum.start() + zeros };
         Self { start, len, digits }
     }
 

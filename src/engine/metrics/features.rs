@@ -1,5 +1,6 @@
 //! All features of one key: which there are, and the state of each.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
@@ -7,13 +8,14 @@ use super::dictionary::Dictionary;
 use super::distinct::{Numbers, Registers, WORDS};
 use super::exact_sum::ExactSum;
 use super::feature::FeatureState;
+use super::growing::Growing;
 use super::histogram::{Cells, FEATURE};
 use super::interval::{cells, names, sums};
 use super::reference::Profile;
 use super::stored::Stored;
 use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::glob::fits;
-use crate::engine::names::{FeatureId, Names, OTHER};
+use crate::engine::names::{FeatureId, Names, OTHER, index};
 
 /// The features of one inference.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +36,9 @@ pub struct FeaturesInput<'a> {
 /// The state of all features that any inference carried.
 #[derive(Clone, Debug, Default)]
 pub struct Features {
-    all: Vec<(Arc<str>, FeatureState)>,
+    all: Vec<(Arc<str>, Growing)>,
     /// Places in `all` by the worker's own numbers, in the order in which records carry them.
-    known: Vec<(FeatureId, usize)>,
+    known: Vec<(FeatureId, u32)>,
 }
 
 /// Counts of one feature in column `feature_counts`.
@@ -50,16 +52,16 @@ const FIRST_KNOWN: u64 = 1 << 15;
 
 impl Features {
     /// The features by name.
-    pub fn sorted(&self) -> Vec<&(Arc<str>, FeatureState)> {
+    pub fn sorted(&self) -> Vec<(&Arc<str>, Cow<'_, FeatureState>)> {
         let mut sorted: Vec<_> = self.all.iter().collect();
         sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        sorted
+        sorted.into_iter().map(|(name, state)| (name, state.whole())).collect()
     }
 
     /// Whether a value of this feature was folded in, and that of a record in which it stands `at` there.
     #[inline]
     pub fn knows(&self, at: usize, name: FeatureId) -> bool {
-        let is = |(known, _): &(FeatureId, usize)| *known == name;
+        let is = |(known, _): &(FeatureId, u32)| *known == name;
         self.known.get(at).is_some_and(is) || self.known.iter().any(is)
     }
 
@@ -86,38 +88,47 @@ impl Features {
     #[inline]
     fn place(&mut self, at: usize, id: FeatureId, input: &FeaturesInput<'_>) -> usize {
         match self.known.get(at) {
-            Some(&(known, place)) if known == id => place,
+            Some(&(known, place)) if known == id => index(place),
             _ => self.find(id, input),
         }
     }
 
     fn find(&mut self, id: FeatureId, input: &FeaturesInput<'_>) -> usize {
         if let Some(&(_, place)) = self.known.iter().find(|(known, _)| *known == id) {
-            return place;
+            return index(place);
+        }
+        if self.known.is_empty() {
+            // Most records of a key have the same features: doubling would leave much unused.
+            self.known.reserve_exact(input.features.len());
+            self.all.reserve_exact(input.features.len().min(input.most));
         }
         let name = input.names.text(id.0);
         if let Some(place) = self.all.iter().position(|(known, _)| known == name) {
-            self.known.push((id, place));
+            self.known.push((id, number(place)));
             return place;
         }
         let profile = |name| input.reference.and_then(|reference| reference.features.get(name));
         if self.all.len() >= input.most {
-            return self.place_of_name(&OTHER.into(), || FeatureState::of(profile(OTHER), false));
+            return self.place_of_name(&OTHER.into(), || Growing::of(profile(OTHER), false));
         }
         // The numbers of several features are no numbers of one, not even where one of them is called `(other)`.
         let is_distinct = **name != *OTHER && input.distinct.iter().any(|glob| fits(glob, name));
-        let place = self.place_of_name(name, || FeatureState::of(profile(name), is_distinct));
-        self.known.push((id, place));
+        let place = self.place_of_name(name, || Growing::of(profile(name), is_distinct));
+        self.known.push((id, number(place)));
         place
     }
 
-    fn place_of_name(&mut self, name: &Arc<str>, new: impl FnOnce() -> FeatureState) -> usize {
+    fn place_of_name(&mut self, name: &Arc<str>, new: impl FnOnce() -> Growing) -> usize {
         let found = self.all.iter().position(|(known, _)| known == name);
         found.unwrap_or_else(|| {
             self.all.push((Arc::clone(name), new()));
             self.all.len() - 1
         })
     }
+}
+
+fn number(place: usize) -> u32 {
+    u32::try_from(place).expect("a state has at most `most` features")
 }
 
 impl PartialEq for Features {
@@ -178,7 +189,7 @@ impl Accumulator for Features {
             // States of one model mostly have their features in one order.
             let place = match self.all.get(at) {
                 Some((known, _)) if known == name => at,
-                _ => self.place_of_name(name, FeatureState::default),
+                _ => self.place_of_name(name, Growing::default),
             };
             self.all[place].1.merge(state);
         }
@@ -190,7 +201,7 @@ impl Accumulator for Features {
         for (i, (_, state)) in (0_u64..).zip(&sorted) {
             flat.push(i, state);
         }
-        out.push(Value::Names(sorted.iter().map(|(name, _)| Arc::clone(name)).collect()));
+        out.push(Value::Names(sorted.iter().map(|&(name, _)| Arc::clone(name)).collect()));
         out.push(Value::Cells(flat.counts));
         out.push(Value::Sums(flat.sums));
         out.push(Value::Cells(flat.ranges));
@@ -224,8 +235,8 @@ impl Accumulator for Features {
     fn figures(&self, _: &FigureContext<'_>, _: &mut Vec<Value>) {}
 
     fn heap_bytes(&self) -> usize {
-        self.all.capacity() * size_of::<(Arc<str>, FeatureState)>()
-            + self.known.capacity() * size_of::<(FeatureId, usize)>()
+        self.all.capacity() * size_of::<(Arc<str>, Growing)>()
+            + self.known.capacity() * size_of::<(FeatureId, u32)>()
             + self.all.iter().map(|(_, state)| state.heap_bytes()).sum::<usize>()
     }
 }
@@ -350,7 +361,7 @@ impl Packed<'_> {
             let many = registers_of(registers.below(first + WORDS), first)?;
             state.distinct_numbers = numbers_of(numbers.below(next), many, first)?;
             state.text_registers = registers_of(registers.below(next), first + WORDS)?;
-            all.push((name, state));
+            all.push((name, state.into()));
         }
         let ends = [
             ("feature_counts", counts.is_at_end()),

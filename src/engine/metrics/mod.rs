@@ -24,6 +24,7 @@ pub mod multiclass;
 pub mod estimate;
 pub mod class_estimate;
 pub mod feature;
+pub mod growing;
 pub mod features;
 pub mod targets;
 pub mod data_quality;

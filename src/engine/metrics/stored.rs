@@ -55,7 +55,9 @@ impl<'a, 'v> Stored<'a, 'v> {
     /// So many exact sums.
     pub(super) fn sums<const N: usize>(&mut self) -> Result<[ExactSum; N], StateError> {
         match self.next()? {
-            (_, Value::Sums(sums)) if sums.is_empty() => Ok([const { ExactSum::ZERO }; N]),
+            (_, Value::Sums(sums)) if sums.is_empty() => {
+                Ok(std::array::from_fn(|_| ExactSum::default()))
+            }
             (name, Value::Sums(sums)) => {
                 let sums = <[ExactSum; N]>::try_from(sums.clone());
                 let is_written = |sums: &[ExactSum; N]| !sums.iter().all(ExactSum::is_zero);

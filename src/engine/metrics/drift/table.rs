@@ -75,7 +75,7 @@ pub fn rows(
     let states = window.features.map(Features::sorted).unwrap_or_default();
     let nothing = FeatureState::default();
     for (name, reference) in &profile.features {
-        let at = states.binary_search_by(|(known, _)| known.cmp(name));
+        let at = states.binary_search_by(|(known, _)| (*known).cmp(name));
         let state = at.map_or(&nothing, |at| &states[at].1);
         let measures = of_feature(reference, state, window.inferences);
         compared.push(Measured { kind: Kind::Feature, feature: Arc::clone(name), measures });
