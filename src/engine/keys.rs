@@ -38,6 +38,12 @@ impl KeyState {
         Self { model, version, segment, families, records: 0, touched: 0, weighed: None }
     }
 
+    /// Folds in what waits, before the state is read.
+    pub fn settle(&mut self) {
+        self.families.settle();
+        self.weighed = None;
+    }
+
     /// Memory in bytes. Only records change it, and what is gathered, so most states need no second look.
     pub fn bytes(&mut self) -> usize {
         if let Some((records, bytes)) = self.weighed
@@ -140,7 +146,8 @@ impl Spread {
     /// Adds what was gathered to the states. Before they are read, and before anything is taken back from them.
     pub fn settle(&mut self, states: &mut [KeyState]) {
         self.records = 0;
-        if let Some(gathered) = self.gathered.take() {
+        if let Some(mut gathered) = self.gathered.take() {
+            gathered.settle();
             for &key in &self.keys {
                 let state = &mut states[at(key)];
                 state.families.merge(&gathered);

@@ -310,10 +310,11 @@ impl Shard {
         self.join.open.settle();
         self.seal();
         let mut states = Vec::new();
-        for window in self.join.open.iter().filter(|window| window.is_folded) {
-            for state in window.states.iter().filter(|s| s.touched > self.clean_epoch) {
+        for window in self.join.open.iter_mut().filter(|window| window.is_folded) {
+            let is_sealed = window.sealed.is_some();
+            for state in window.states.iter_mut().filter(|s| s.touched > self.clean_epoch) {
+                state.settle();
                 let [model, version, segment] = open::key_texts(state, names);
-                let is_sealed = window.sealed.is_some();
                 states.push(StateRow {
                     key: Key { model, version, segment, window: window.window },
                     partition: self.partition,

@@ -173,6 +173,25 @@ proptest! {
     }
 
     #[test]
+    fn many_at_once_are_each_by_itself(
+        terms in terms(),
+        similar in prop::collection::vec(0.5..99.0_f64, 0..40),
+    ) {
+        for numbers in [&terms, &similar] {
+            let mut at_once = ExactSum::default();
+            at_once.add_all(numbers);
+            prop_assert_eq!(&at_once, &sum_of(numbers));
+        }
+        // Beyond 1e150 squares are no doubles.
+        for numbers in [terms.iter().copied().filter(|x| x.abs() <= 1e150).collect(), similar] {
+            let (mut at_once, mut each) = (ExactSum::default(), ExactSum::default());
+            at_once.add_squares(&numbers);
+            numbers.iter().for_each(|&x| each.add_square(x));
+            prop_assert_eq!(at_once, each);
+        }
+    }
+
+    #[test]
     fn what_is_taken_back_leaves_no_trace(kept in terms(), taken in terms()) {
         let mut sum = sum_of(&taken);
         for &term in &kept {

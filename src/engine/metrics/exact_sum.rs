@@ -17,6 +17,13 @@ const DIGITS: usize = 72;
 const CARRY_DIGITS: usize = 4;
 /// Additions after which the carries are taken: each adds less than 2^32 to a lane.
 const MAX_PENDING: u32 = 1 << 30;
+/// Doubles that are added up before they are added to the lanes,
+const TOGETHER: usize = 16;
+/// and how many powers of two may lie between the least and the greatest of them: 16 mantissas of 53 bits, so far apart,
+/// fit 127 bits.
+const SPREAD: usize = 127 - 53 - 4;
+/// The same of their squares, in 128 bits.
+const SPREAD_OF_SQUARES: usize = (128 - 106 - 4) / 2;
 /// Bits of a digit.
 const DIGIT_BITS: usize = 32;
 const DIGIT_MASK: u64 = 0xffff_ffff;
@@ -38,6 +45,39 @@ impl ExactSum {
     pub fn add(&mut self, number: f64) {
         if let Some(term) = Term::of(number) {
             self.add_term(&term);
+        }
+    }
+
+    /// Adds finite doubles. Those of similar size are first added up as whole numbers.
+    pub fn add_all(&mut self, numbers: &[f64]) {
+        for some in numbers.chunks(TOGETHER) {
+            let Some(least) = least_bit(some, SPREAD) else {
+                some.iter().for_each(|&x| self.add(x));
+                continue;
+            };
+            let mut total = 0_i128;
+            for (x, mantissa, bit) in some.iter().filter_map(|&x| parts(x)) {
+                let whole = i128::from(mantissa) << (bit - least);
+                total += if x.is_sign_negative() { -whole } else { whole };
+            }
+            self.add_term(&Term::of_product(total.unsigned_abs(), least, total < 0));
+        }
+    }
+
+    /// Adds the squares of finite doubles, as [`add_square`](Self::add_square) does each.
+    pub fn add_squares(&mut self, numbers: &[f64]) {
+        for some in numbers.chunks(TOGETHER) {
+            match least_bit(some, SPREAD_OF_SQUARES) {
+                Some(least) if 2 * least >= BIAS + LEAST_BIT => {
+                    let mut total = 0_u128;
+                    for (_, mantissa, bit) in some.iter().filter_map(|&x| parts(x)) {
+                        let whole = u128::from(mantissa) * u128::from(mantissa);
+                        total += whole << (2 * (bit - least));
+                    }
+                    self.add_term(&Term::of_product(total, 2 * least - BIAS, false));
+                }
+                _ => some.iter().for_each(|&x| self.add_square(x)),
+            }
         }
     }
 
@@ -352,10 +392,10 @@ impl Term<3> {
 }
 
 impl Term<5> {
-    /// A product of two mantissas whose lowest bit is this one.
+    /// A whole number, as the product of two mantissas is, whose lowest bit is this one.
     #[inline]
     fn of_product(whole: u128, bit: usize, is_negative: bool) -> Self {
-        // At most 106 bits, and 31 more by the shift.
+        // At most 128 bits, and 31 more by the shift.
         let [low, high] = [low_u64(whole), low_u64(whole >> 64)];
         let shift = bit % DIGIT_BITS;
         let middle = high << shift | (low >> 1) >> (63 - shift);
@@ -493,6 +533,22 @@ fn split(term: f64) -> Option<(u64, usize)> {
     let hidden = u64::from(exponent != 0);
     let bit = usize::try_from(exponent.max(1)).expect("11 bits") + LEAST_BIT - 1;
     Some((fraction | (hidden << 52), bit))
+}
+
+/// A number other than 0 with what [`split`] makes of it.
+#[inline]
+fn parts(number: f64) -> Option<(f64, u64, usize)> {
+    split(number).map(|(mantissa, bit)| (number, mantissa, bit))
+}
+
+/// The least bit of the mantissas, if the greatest is at most so far above it; none without numbers other than 0.
+#[inline]
+fn least_bit(numbers: &[f64], spread: usize) -> Option<usize> {
+    let (mut least, mut greatest) = (usize::MAX, 0);
+    for (_, bit) in numbers.iter().filter_map(|&x| split(x)) {
+        (least, greatest) = (least.min(bit), greatest.max(bit));
+    }
+    (least <= greatest && greatest - least <= spread).then_some(least)
 }
 
 #[inline]

@@ -75,32 +75,36 @@ impl FeatureState {
         match *value {
             FeatureValue::Missing => {}
             FeatureValue::NotFinite => self.not_finite += 1,
-            // -0.0 is 0.0, so that the range does not depend on which of them came first.
-            FeatureValue::Number(x) => self.add_number(x + 0.0),
+            FeatureValue::Number(x) => self.add_numbers(&[x]),
             FeatureValue::Text(text) => self.add_text(text),
             FeatureValue::Boolean(value) => self.booleans[usize::from(value)] += 1,
         }
     }
 
-    #[inline]
-    fn add_number(&mut self, x: f64) {
-        self.numbers += 1;
-        self.sum.add(x);
-        self.squares.add_square(x);
-        let numeric = self.profile.as_deref().and_then(FeatureProfile::numeric);
-        let cell = match numeric {
+    /// Folds in finite numbers.
+    pub fn add_numbers(&mut self, numbers: &[f64]) {
+        let Some(&first) = numbers.first() else { return };
+        self.numbers += u64::try_from(numbers.len()).expect("usize is at most 64 bits");
+        self.sum.add_all(numbers);
+        self.squares.add_squares(numbers);
+        let (mut least, mut greatest) = self.range.unwrap_or((first, first));
+        for x in numbers {
+            (least, greatest) = (least.min(*x), greatest.max(*x));
+        }
+        // -0.0 is 0.0, so that nothing depends on which of them came first.
+        self.range = Some((least + 0.0, greatest + 0.0));
+        match self.profile.as_deref().and_then(FeatureProfile::numeric) {
             Some(numeric) => {
                 let (lower, upper) = numeric.range.unwrap_or((numeric.min, numeric.max));
-                self.outside += u64::from(x < lower || x > upper);
-                numeric.cell(x)
+                for &x in numbers {
+                    self.outside += u64::from(x < lower || x > upper);
+                    self.cells.add(numeric.cell(x));
+                }
             }
-            None => FEATURE.cell(x),
-        };
-        self.cells.add(cell);
-        let (least, greatest) = self.range.unwrap_or((x, x));
-        self.range = Some((least.min(x), greatest.max(x)));
-        if let Some(numbers) = &mut self.distinct_numbers {
-            numbers.add(x);
+            None => numbers.iter().for_each(|&x| self.cells.add(FEATURE.cell(x))),
+        }
+        if let Some(distinct) = &mut self.distinct_numbers {
+            numbers.iter().for_each(|&x| distinct.add(x + 0.0));
         }
     }
 

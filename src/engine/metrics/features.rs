@@ -84,6 +84,11 @@ impl Features {
         self.all[place].1.add(value);
     }
 
+    /// Folds in what waits, see [`Growing::settle`].
+    pub fn settle(&mut self) {
+        self.all.iter_mut().for_each(|(_, state)| state.settle());
+    }
+
     /// The place of the feature that stands `at` there in its record.
     #[inline]
     fn place(&mut self, at: usize, id: FeatureId, input: &FeaturesInput<'_>) -> usize {

@@ -1,5 +1,6 @@
 //! The state of one feature while records come. Most windows of most models hold few inferences, and a state takes
 //! much more memory than a few numbers do: so these are kept as they are, until they are many or something else comes.
+//! Later numbers wait for some others too, because to fold many at once is cheaper.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +23,15 @@ enum Form {
         numbers: Vec<f64>,
         profile: Option<Arc<FeatureProfile>>,
     },
-    Whole(Box<FeatureState>),
+    Many(Box<Many>),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Many {
+    /// How many numbers wait.
+    count: usize,
+    waiting: [f64; FEW],
+    state: FeatureState,
 }
 
 impl Default for Growing {
@@ -33,7 +42,7 @@ impl Default for Growing {
 
 impl From<FeatureState> for Growing {
     fn from(state: FeatureState) -> Self {
-        Self(Form::Whole(Box::new(state)))
+        Self(Form::Many(Box::new(Many { state, ..Many::default() })))
     }
 }
 
@@ -55,9 +64,10 @@ impl Growing {
     /// Folds one value in.
     #[inline]
     pub fn add(&mut self, value: &FeatureValue<'_>) {
-        match &mut self.0 {
-            Form::Whole(state) => state.add(value),
-            Form::Few { .. } => self.add_to_few(value),
+        match (&mut self.0, value) {
+            (Form::Many(many), FeatureValue::Number(x)) => many.add_number(*x),
+            (Form::Many(many), value) => many.state.add(value),
+            (Form::Few { .. }, value) => self.add_to_few(value),
         }
     }
 
@@ -72,42 +82,71 @@ impl Growing {
                 }
                 numbers.push(*x);
             }
-            _ => self.make_whole().add(value),
+            _ => self.make_many().state.add(value),
         }
     }
 
-    fn make_whole(&mut self) -> &mut FeatureState {
+    fn make_many(&mut self) -> &mut Many {
         if let Form::Few { .. } = self.0 {
-            self.0 = Form::Whole(Box::new(self.whole().into_owned()));
+            *self = Self::from(self.whole().into_owned());
         }
         match &mut self.0 {
-            Form::Whole(state) => state,
-            Form::Few { .. } => unreachable!("it was made whole above"),
+            Form::Many(many) => many,
+            Form::Few { .. } => unreachable!("it was replaced above"),
+        }
+    }
+
+    /// Folds in what waits where much was folded in before, so that [`whole`](Self::whole) need not copy that.
+    pub fn settle(&mut self) {
+        if let Form::Many(many) = &mut self.0 {
+            many.settle();
         }
     }
 
     /// All that was folded in.
     pub fn whole(&self) -> Cow<'_, FeatureState> {
         match &self.0 {
-            Form::Whole(state) => Cow::Borrowed(state),
             Form::Few { numbers, profile } => {
                 let mut state = FeatureState::of(profile.as_ref(), false);
-                numbers.iter().for_each(|&x| state.add(&FeatureValue::Number(x)));
+                state.add_numbers(numbers);
                 Cow::Owned(state)
+            }
+            Form::Many(many) if many.count == 0 => Cow::Borrowed(&many.state),
+            Form::Many(many) => {
+                let mut many = many.clone();
+                many.settle();
+                Cow::Owned(many.state)
             }
         }
     }
 
     /// Folds in all that `other` holds.
     pub fn merge(&mut self, other: &Self) {
-        self.make_whole().merge(&other.whole());
+        self.make_many().state.merge(&other.whole());
     }
 
     /// Memory beyond `size_of::<Self>()`, in bytes.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Few { numbers, .. } => numbers.capacity() * size_of::<f64>(),
-            Form::Whole(state) => size_of::<FeatureState>() + state.heap_bytes(),
+            Form::Many(many) => size_of::<Many>() + many.state.heap_bytes(),
         }
+    }
+}
+
+impl Many {
+    #[inline]
+    fn add_number(&mut self, x: f64) {
+        if self.count == FEW {
+            self.settle();
+        }
+        self.waiting[self.count] = x;
+        self.count += 1;
+    }
+
+    #[inline(never)]
+    fn settle(&mut self) {
+        self.state.add_numbers(&self.waiting[..self.count]);
+        self.count = 0;
     }
 }

@@ -127,6 +127,13 @@ impl<A: Accumulator> PartialEq for Optional<A> {
 }
 
 impl Families {
+    /// Folds in what waits: afterwards the state is read without copies.
+    pub fn settle(&mut self) {
+        if let Some(features) = &mut self.features.0 {
+            features.settle();
+        }
+    }
+
     /// Folds in all that `other` holds.
     pub fn merge(&mut self, other: &Self) {
         self.serving.merge(&other.serving);
