@@ -1,6 +1,6 @@
 //! Resident memory for each held inference at 10 million: without label, then with one each; and the longest that one
 //! record waits while the tables grow. Targets: 64 and 96 bytes, 50 ms. Then the states of 1,000 models, 64 partitions
-//! and 13 open windows, of 5 labelled inferences each. Target: 4 GB without features; with 12 it says what they take.
+//! and 13 open windows, of 5 labelled inferences each, without features and with 12. Target: 4 GB.
 //!
 //! `cargo bench --bench memory` (another number of inferences: `-- 1000000`; in test mode it runs with 20,000, and with
 //! 20 models of one partition).
@@ -187,7 +187,7 @@ fn states(models: i64, partitions: i32, features: u64) {
     let own: usize = shards.iter().map(|shard| shard.standing().bytes).sum();
     let of_all = f64::from(partitions) / part;
     println!(
-        "memory/states with {} features: {:.2} GB resident ({:.2} by own count) of {models} models x {partitions} \
+        "memory/states with {} features: {:.2} GB resident (target <= 4; {:.2} by own count) of {models} models x {partitions} \
          partitions x {WINDOWS} windows, {:.0} bytes a state; measured in {part} partitions, which hold {held} inferences",
         features.len(),
         bytes * of_all / 1e9,
