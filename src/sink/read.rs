@@ -180,8 +180,7 @@ fn key_parameters(
 }
 
 fn sum(rows: &mut Rows) -> Result<ExactSum, SinkError> {
-    let bytes = rows.bytes()?;
-    ExactSum::from_bytes(&bytes).ok_or_else(|| rows.cut())
+    rows.bytes(ExactSum::from_bytes)
 }
 
 fn value(rows: &mut Rows, kind: Kind) -> Result<Value, SinkError> {

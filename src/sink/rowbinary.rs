@@ -57,6 +57,8 @@ pub(super) fn header<'a>(columns: impl Iterator<Item = (&'a str, &'a str)> + Clo
 /// Rows of an answer. Each value is taken in the order of the columns.
 pub(super) struct Rows {
     body: Bytes,
+    /// What of it was taken.
+    at: usize,
     /// What is read, for messages.
     what: &'static str,
 }
@@ -69,18 +71,22 @@ impl Rows {
         columns: &[(&str, &str)],
     ) -> Result<Self, SinkError> {
         let expected = header(columns.iter().copied());
-        let mut body = body;
         if !body.starts_with(&expected) {
             return Err(SinkError::Schema(format!(
                 "{what} has other columns or types than this version reads. Run `tidegauge init` of this version"
             )));
         }
-        Ok(Self { body: body.split_off(expected.len()), what })
+        Ok(Self { body, at: expected.len(), what })
     }
 
     /// Whether no row is left.
     pub(super) fn is_empty(&self) -> bool {
-        self.body.is_empty()
+        self.rest().is_empty()
+    }
+
+    #[inline]
+    fn rest(&self) -> &[u8] {
+        self.body.get(self.at..).unwrap_or_default()
     }
 
     pub(super) fn cut(&self) -> SinkError {
@@ -91,16 +97,11 @@ impl Rows {
         ))
     }
 
-    fn take(&mut self, length: usize) -> Result<Bytes, SinkError> {
-        if length > self.body.len() {
-            return Err(self.cut());
-        }
-        Ok(self.body.split_to(length))
-    }
-
+    #[inline]
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], SinkError> {
-        let taken = self.take(N)?;
-        Ok(<[u8; N]>::try_from(&*taken).expect("just cut to this length"))
+        let taken = *self.rest().first_chunk().ok_or_else(|| self.cut())?;
+        self.at += N;
+        Ok(taken)
     }
 
     pub(super) fn length(&mut self) -> Result<usize, SinkError> {
@@ -115,14 +116,19 @@ impl Rows {
         Err(self.cut())
     }
 
-    pub(super) fn bytes(&mut self) -> Result<Bytes, SinkError> {
+    /// A `String` as `item` reads it.
+    pub(super) fn bytes<T>(
+        &mut self,
+        item: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, SinkError> {
         let length = self.length()?;
-        self.take(length)
+        let taken = self.rest().get(..length).and_then(item).ok_or_else(|| self.cut())?;
+        self.at += length;
+        Ok(taken)
     }
 
     pub(super) fn text(&mut self) -> Result<Arc<str>, SinkError> {
-        let bytes = self.bytes()?;
-        std::str::from_utf8(&bytes).map(Arc::from).map_err(|_| self.cut())
+        self.bytes(|bytes| std::str::from_utf8(bytes).ok().map(Arc::from))
     }
 
     pub(super) fn u16(&mut self) -> Result<u16, SinkError> {
@@ -167,11 +173,11 @@ impl Rows {
     ) -> Result<Vec<T>, SinkError> {
         let length = self.length()?;
         // Every item has at least one byte, so a length beyond the rest is a lie, and reserves nothing.
-        if length > self.body.len() {
+        if length > self.rest().len() {
             return Err(self.cut());
         }
         // Nor does one that the rest has too few bytes for reserve more than those.
-        let likely = length.min(self.body.len() / size_of::<T>().max(1));
+        let likely = length.min(self.rest().len() / size_of::<T>().max(1));
         let mut items = Vec::with_capacity(likely);
         for _ in 0..length {
             items.push(item(self)?);

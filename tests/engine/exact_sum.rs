@@ -363,6 +363,25 @@ fn cancellation_keeps_the_least_term() {
     assert!(sum_of(&[0.1, 0.2, -0.1, -0.2]).to_bytes().is_empty());
 }
 
+/// The most bits that sixteen numbers added up as one may have, and one more.
+#[test]
+fn many_at_once_fit_however_far_apart() {
+    let longest = 2.0 - f64::EPSILON;
+    for spread in 0..80 {
+        for sign in [1.0, -1.0] {
+            let mut numbers = vec![sign * longest * 2_f64.powi(spread); 15];
+            numbers.insert(3, sign * (1.0 + f64::EPSILON));
+            let mut at_once = ExactSum::default();
+            at_once.add_all(&numbers);
+            assert_eq!(at_once, sum_of(&numbers), "{spread}");
+            let (mut squares, mut each) = (ExactSum::default(), ExactSum::default());
+            squares.add_squares(&numbers);
+            numbers.iter().for_each(|&x| each.add_square(x));
+            assert_eq!(squares, each, "{spread}");
+        }
+    }
+}
+
 #[test]
 fn common_sums_are_small() {
     let mut sum = ExactSum::default();

@@ -52,7 +52,9 @@ impl ExactSum {
     pub fn add_all(&mut self, numbers: &[f64]) {
         for some in numbers.chunks(TOGETHER) {
             let Some(least) = least_bit(some, SPREAD) else {
-                some.iter().for_each(|&x| self.add(x));
+                for &x in some {
+                    self.add(x);
+                }
                 continue;
             };
             let mut total = 0_i128;

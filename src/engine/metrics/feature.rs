@@ -104,7 +104,9 @@ impl FeatureState {
             None => numbers.iter().for_each(|&x| self.cells.add(FEATURE.cell(x))),
         }
         if let Some(distinct) = &mut self.distinct_numbers {
-            numbers.iter().for_each(|&x| distinct.add(x + 0.0));
+            for &x in numbers {
+                distinct.add(x + 0.0);
+            }
         }
     }
 
