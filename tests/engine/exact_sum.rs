@@ -186,7 +186,9 @@ proptest! {
         for numbers in [terms.iter().copied().filter(|x| x.abs() <= 1e150).collect(), similar] {
             let (mut at_once, mut each) = (ExactSum::default(), ExactSum::default());
             at_once.add_squares(&numbers);
-            numbers.iter().for_each(|&x| each.add_square(x));
+            for &x in &numbers {
+                each.add_square(x);
+            }
             prop_assert_eq!(at_once, each);
         }
     }
@@ -376,7 +378,9 @@ fn many_at_once_fit_however_far_apart() {
             assert_eq!(at_once, sum_of(&numbers), "{spread}");
             let (mut squares, mut each) = (ExactSum::default(), ExactSum::default());
             squares.add_squares(&numbers);
-            numbers.iter().for_each(|&x| each.add_square(x));
+            for &x in &numbers {
+                each.add_square(x);
+            }
             assert_eq!(squares, each, "{spread}");
         }
     }

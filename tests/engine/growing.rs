@@ -20,13 +20,17 @@ fn value() -> impl Strategy<Value = FeatureValue<'static>> {
 
 fn grown(values: &[FeatureValue<'_>]) -> Growing {
     let mut growing = Growing::of(None, false);
-    values.iter().for_each(|value| growing.add(value));
+    for value in values {
+        growing.add(value);
+    }
     growing
 }
 
 fn folded(values: &[FeatureValue<'_>]) -> FeatureState {
     let mut state = FeatureState::of(None, false);
-    values.iter().for_each(|value| state.add(value));
+    for value in values {
+        state.add(value);
+    }
     state
 }
 
