@@ -284,7 +284,15 @@ impl<'a> Reader<'a, '_, '_> {
     #[inline]
     fn entry(&mut self, entry: Entry<'_>, step: StepIndex, depth: usize) -> Result<(), Fault> {
         let step = self.resolved(step)?;
-        // Most values by far are named by the schema and wanted as features only: they go there directly.
+        // Most values by far are wanted as features only: those that the schema names go there directly, and the numbers
+        // of a map.
+        if let (Wanted::Nowhere, Shape::Double, Entry::Feature(name)) =
+            (&step.wanted, &step.shape, entry)
+        {
+            let value = f64::from_le_bytes(self.cursor.array()?);
+            self.found.feature(name, Scalar::Float(value));
+            return Ok(());
+        }
         if let (Wanted::Nowhere, Entry::KnownFeature(name)) = (&step.wanted, entry) {
             let value = match &step.shape {
                 Shape::Double => Some(feature_number(f64::from_le_bytes(self.cursor.array()?))),
