@@ -1,7 +1,7 @@
 //! Writer schemas by id, shared by all decoders. Hits are kept for ever, misses briefly; an outage is "wait".
 
 use super::SchemaId;
-use super::registry_client::{Answer, Registry, Trouble};
+use super::registry_client::{Answer, Missing, Registry, Trouble};
 pub use super::registry_client::{RegistryError, RegistrySettings, WriterSchema};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// The most misses that are remembered: a topic of noise names any number of ids.
 const MISSES_MAX: usize = 10_000;
+/// A registry counts its ids up. One that is so much greater than all that were seen is noise, which nobody waits for.
+const NEW_IDS: u32 = 10_000;
 const UNPOISONED: &str = "nothing panics while it holds this lock";
 
 /// What the cache knows of an id.
@@ -53,6 +55,8 @@ struct State {
     bad: BTreeMap<SchemaId, Arc<str>>,
     /// Ids that the registry does not know, and when they are forgotten.
     misses: BTreeMap<SchemaId, Instant>,
+    /// Since when the registry has said of an id that something is missing.
+    missing_since: BTreeMap<SchemaId, Instant>,
     /// Ids that are asked for, and what is in the way.
     wanted: BTreeMap<SchemaId, Option<Trouble>>,
     changes: u64,
@@ -95,7 +99,7 @@ impl Schemas {
 
     /// Adds a schema that is known without asking, such as the one that this process itself registered.
     pub fn remember(&self, id: SchemaId, schema: WriterSchema) {
-        self.settle(id, Answer::Known(schema), Duration::ZERO);
+        self.know(id, schema);
     }
 
     /// The ids that decoders wait for and why, for `/readyz`.
@@ -134,12 +138,13 @@ impl Schemas {
             }
             let mut failures = 0;
             for &id in &wanted {
-                match registry.fetch(id).await {
-                    Ok(answer) => self.settle(id, answer, registry.settings.miss_for),
-                    Err(trouble) => {
-                        failures += 1;
-                        self.state().wanted.insert(id, Some(trouble));
-                    }
+                let trouble = match registry.fetch(id).await {
+                    Ok(answer) => self.settle(id, answer, &registry.settings).err(),
+                    Err(trouble) => Some(trouble),
+                };
+                if let Some(trouble) = trouble {
+                    failures += 1;
+                    self.state().wanted.insert(id, Some(trouble));
                 }
             }
             if failures < wanted.len() {
@@ -174,29 +179,75 @@ impl Schemas {
         }
     }
 
-    fn settle(&self, id: SchemaId, answer: Answer, miss_for: Duration) {
-        let mut state = self.state();
+    /// Notes an answer, unless it says that something is missing and a node may only be behind.
+    fn settle(
+        &self,
+        id: SchemaId,
+        answer: Answer,
+        settings: &RegistrySettings,
+    ) -> Result<(), Trouble> {
         match answer {
-            Answer::Known(schema) => {
-                state.known.insert(id, Arc::new(schema));
-            }
-            Answer::Bad(reason) => {
-                state.bad.insert(id, reason.into());
-            }
-            Answer::Unknown => {
-                if state.misses.len() >= MISSES_MAX {
-                    state.misses.pop_first();
+            Answer::Known(schema) => self.know(id, schema),
+            Answer::Bad(reason) => self.state().settle_bad(id, reason),
+            Answer::Missing(missing) => {
+                let mut state = self.state();
+                if state.may_be_behind(id, settings.behind_for) {
+                    return Err(Trouble::behind(&missing));
                 }
-                state.misses.insert(id, Instant::now() + miss_for);
+                match missing {
+                    Missing::Id => state.settle_unknown(id, Instant::now() + settings.miss_for),
+                    Missing::Reference(what) => state.settle_bad(id, what),
+                }
             }
         }
-        state.wanted.remove(&id);
-        state.changes += 1;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn know(&self, id: SchemaId, schema: WriterSchema) {
+        let mut state = self.state();
+        state.missing_since.remove(&id);
+        state.known.insert(id, Arc::new(schema));
+        state.settled(id);
         drop(state);
         self.changed.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(UNPOISONED)
+    }
+}
+
+impl State {
+    /// Whether the registry may know the id later: it has not said for long that something is missing.
+    fn may_be_behind(&mut self, id: SchemaId, behind_for: Duration) -> bool {
+        let greatest = self.known.last_key_value().map(|(known, _)| known.0);
+        if greatest.is_some_and(|greatest| id.0 > greatest.saturating_add(NEW_IDS)) {
+            return false;
+        }
+        if self.missing_since.len() >= MISSES_MAX && !self.missing_since.contains_key(&id) {
+            self.missing_since.pop_first();
+        }
+        let now = Instant::now();
+        let since = *self.missing_since.entry(id).or_insert(now);
+        now.duration_since(since) < behind_for
+    }
+
+    fn settle_unknown(&mut self, id: SchemaId, forgotten_at: Instant) {
+        if self.misses.len() >= MISSES_MAX {
+            self.misses.pop_first();
+        }
+        self.misses.insert(id, forgotten_at);
+        self.settled(id);
+    }
+
+    fn settle_bad(&mut self, id: SchemaId, reason: String) {
+        self.bad.insert(id, reason.into());
+        self.settled(id);
+    }
+
+    fn settled(&mut self, id: SchemaId) {
+        self.wanted.remove(&id);
+        self.changes += 1;
     }
 }

@@ -29,7 +29,10 @@ pub struct RegistrySettings {
     pub password: Option<String>,
     /// How long one request may take.
     pub request_timeout: Duration,
-    /// How long an id that the registry does not know is not asked for again.
+    /// How long an id that the registry does not know is asked for before it counts as unknown: a node that is behind
+    /// the others does not know the newest ones.
+    pub behind_for: Duration,
+    /// How long an id that counts as unknown is not asked for again.
     pub miss_for: Duration,
     /// The first pause after a failed request; it doubles from there.
     pub pause_min: Duration,
@@ -45,6 +48,7 @@ impl RegistrySettings {
             user: None,
             password: None,
             request_timeout: Duration::from_secs(10),
+            behind_for: Duration::from_secs(5),
             miss_for: Duration::from_secs(10),
             pause_min: Duration::from_millis(100),
             pause_max: Duration::from_secs(10),
@@ -112,9 +116,17 @@ impl WriterSchema {
 #[derive(Debug)]
 pub(super) enum Answer {
     Known(WriterSchema),
-    Unknown,
+    Missing(Missing),
     /// It can't be used, and asking again won't change that.
     Bad(String),
+}
+
+/// What the registry does not have. One of its nodes may only be behind the others.
+#[derive(Debug)]
+pub(super) enum Missing {
+    Id,
+    /// Something that the schema refers to: what it is.
+    Reference(String),
 }
 
 /// Why there is no answer yet, with the remedy.
@@ -129,6 +141,16 @@ impl Trouble {
         let reason = format!(
             "the schema registry gives no answer ({what}): check that it runs, and `schema_registry.url`"
         );
+        Self { reason, needs_operator: false }
+    }
+
+    /// Until it is clear that no node of the registry has it.
+    pub(super) fn behind(missing: &Missing) -> Self {
+        let what = match missing {
+            Missing::Id => "does not know the id".to_owned(),
+            Missing::Reference(what) => format!("lacks a part: {what}"),
+        };
+        let reason = format!("the schema registry {what}: it is asked again, a node may be behind");
         Self { reason, needs_operator: false }
     }
 
@@ -186,7 +208,7 @@ impl Registry {
     pub(super) async fn fetch(&self, id: SchemaId) -> Result<Answer, Trouble> {
         let body = match self.get(&["schemas", "ids", &id.0.to_string()]).await? {
             Body::Found(body) => body,
-            Body::NotFound(SCHEMA_NOT_FOUND) => return Ok(Answer::Unknown),
+            Body::NotFound(SCHEMA_NOT_FOUND) => return Ok(Answer::Missing(Missing::Id)),
             Body::NotFound(_) => return Err(wrong_url()),
         };
         let root = schema_answer(&body)?;
@@ -206,9 +228,10 @@ impl Registry {
             let Reference { subject, version } = &reference;
             let path = ["subjects", subject, "versions", &version.to_string()];
             let Body::Found(body) = self.get(&path).await? else {
-                return Ok(Answer::Bad(format!(
+                let what = format!(
                     "it refers to version {version} of subject {subject}, which is not there"
-                )));
+                );
+                return Ok(Answer::Missing(Missing::Reference(what)));
             };
             let answer = schema_answer(&body)?;
             open.extend(answer.references.unwrap_or_default());

@@ -75,6 +75,7 @@ fn quick(url: &str) -> RegistrySettings {
     settings.request_timeout = Duration::from_millis(300);
     settings.pause_min = Duration::from_millis(5);
     settings.pause_max = Duration::from_millis(50);
+    settings.behind_for = Duration::ZERO;
     settings.miss_for = Duration::from_millis(50);
     settings
 }
@@ -154,6 +155,7 @@ fn not_found() -> Reply {
 }
 
 const ID_1: &str = "/apis/ccompat/v7/schemas/ids/1";
+const ID_2: &str = "/apis/ccompat/v7/schemas/ids/2";
 
 #[test]
 fn a_schema_is_asked_for_once() {
@@ -218,6 +220,34 @@ fn an_unknown_id_is_asked_for_again_after_a_while() {
         server.schemas.wait(Duration::from_millis(10));
     }
     assert_eq!(server.requests(), 2);
+}
+
+#[test]
+fn a_node_that_is_behind_is_asked_until_it_knows() {
+    let root = r#"{"schema":"\"string\"","references":[{"name":"x","subject":"new","version":1}]}"#;
+    let behind = |settings: &mut RegistrySettings| settings.behind_for = PATIENCE;
+    let server = Server::with(
+        &[
+            (ID_1, &[not_found(), not_found(), Reply::Status(200, root.to_owned())]),
+            (
+                "/apis/ccompat/v7/subjects/new/versions/1",
+                &[
+                    Reply::Status(404, r#"{"error_code":40401}"#.to_owned()),
+                    schema(r#"{"type":"enum","name":"E","symbols":["A"]}"#),
+                ],
+            ),
+        ],
+        behind,
+    );
+    assert!(server.known(1));
+    assert_eq!(server.requests(), 6, "two without the schema, one without what it refers to");
+    server.script.lock().unwrap().replies.insert(ID_2.to_owned(), [not_found()].into());
+    server.schemas.lookup(SchemaId(2));
+    assert!(!wait_for_reason(&server.schemas, "may be behind"));
+    // Nobody waits for an id that no registry would have given yet.
+    let noise = "/apis/ccompat/v7/schemas/ids/4000000000";
+    server.script.lock().unwrap().replies.insert(noise.to_owned(), [not_found()].into());
+    assert!(matches!(lookup_until_settled(&server.schemas, 4_000_000_000), Lookup::Unknown));
 }
 
 #[test]
