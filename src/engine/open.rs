@@ -424,7 +424,10 @@ impl OpenWindow {
 
     /// Adds to the states of a group's keys what was gathered for them.
     pub fn settle_group(&mut self, group: &Group) {
-        self.spreads[at(group.spread())].settle(&mut self.states);
+        let number = group.spread();
+        self.spreads[at(number)].settle(&mut self.states);
+        // It is listed again when it gathers again.
+        self.gathering.retain(|other| *other != number);
     }
 
     /// Adds to all states what was gathered for them.

@@ -1,10 +1,13 @@
 //! A worker's accounts: what it read and holds, how near memory is to the budget, and so what it reads next.
 
+use std::collections::BTreeMap;
+
 use super::PipelineError;
 use super::budget::{self, Clocks, Pressure};
 use super::worker::{FromWorker, Worker};
 use crate::engine::event::{PartitionId, Stream};
-use crate::engine::{Progress, Shard};
+use crate::engine::time::EventTime;
+use crate::engine::{Progress, Shard, Standing};
 use crate::source::{Source, Take};
 use crate::telemetry::{Cause, Holding};
 
@@ -13,8 +16,18 @@ use crate::telemetry::{Cause, Holding};
 const BESIDE: usize = 4;
 
 impl<S: Source> Worker<S> {
+    /// The shards that hold their share of the memory or more: one that holds next to nothing frees nothing either, and
+    /// its clocks may stand still for good.
+    fn holders(&self) -> impl Iterator<Item = (PartitionId, Standing)> {
+        let all: Vec<_> =
+            self.intake.shards.iter().map(|(&p, shard)| (p, shard.standing())).collect();
+        let bytes: usize = all.iter().map(|(_, standing)| standing.bytes).sum();
+        let count = all.len();
+        all.into_iter().filter(move |(_, of)| of.bytes.saturating_mul(count) >= bytes)
+    }
+
     fn clocks(&self) -> Vec<Clocks> {
-        self.intake.shards.iter().map(|(&p, shard)| (p, shard.standing().clocks)).collect()
+        self.holders().map(|(partition, standing)| (partition, standing.clocks)).collect()
     }
 
     /// What to read next, and whether that is only a preference.
@@ -107,10 +120,16 @@ impl<S: Source> Worker<S> {
             self.hopeless = 0;
             return Ok(());
         }
-        let sealed = self.intake.shards.values().map(|shard| shard.standing().sealed_until).min();
-        if sealed > self.last_sealed {
+        let sealed: BTreeMap<PartitionId, EventTime> = self
+            .holders()
+            .map(|(partition, standing)| (partition, standing.sealed_until))
+            .collect();
+        let is_new = |(partition, to): (&PartitionId, &EventTime)| {
+            self.last_sealed.get(partition).is_none_or(|before| to > before)
+        };
+        if sealed.iter().any(is_new) {
             // Windows go, slowly: read a little more of what seals the next ones.
-            self.last_sealed = sealed;
+            self.last_sealed.extend(sealed);
             self.has_ration = true;
             self.hopeless = 0;
             return Ok(());

@@ -90,7 +90,7 @@ pub(super) fn least(clocks: &[Clocks], stream: Stream) -> Option<(PartitionId, O
 }
 
 /// Near the budget: the topic that is read, so that memory can be freed. Left unread is the one with the greater of
-/// (inference clock - lateness) and (label clock - label wait), each the least over the shards.
+/// (inference clock - lateness) and (label clock - label wait), each the least over the shards that hold memory.
 pub(super) fn frees_memory(clocks: &[Clocks], limits: &Limits) -> Stream {
     let clock = |stream| least(clocks, stream).and_then(|(_, clock)| clock);
     let inferences =
@@ -99,8 +99,8 @@ pub(super) fn frees_memory(clocks: &[Clocks], limits: &Limits) -> Stream {
     if inferences > labels { Stream::Labels } else { Stream::Inferences }
 }
 
-/// The topic that is more than `lateness` behind the other, by the greatest clock of each: an idle partition holds
-/// nobody up.
+/// The topic that is more than `lateness` behind the other, by the greatest clock of each over the shards that hold
+/// memory: an idle partition holds nobody up.
 pub(super) fn behind(clocks: &[Clocks], limits: &Limits) -> Option<Stream> {
     let greatest = |stream: Stream| clocks.iter().filter_map(|(_, c)| c[stream.index()]).max();
     let inferences = greatest(Stream::Inferences)?.0;

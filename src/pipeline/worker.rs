@@ -133,8 +133,8 @@ pub struct Worker<S> {
     /// The flush whose freeze found memory exhausted: if it frees nothing, nothing will.
     pub(super) last_hope: Option<u64>,
     pub(super) hopeless: u32,
-    /// The least seal mark when memory was last found exhausted.
-    pub(super) last_sealed: Option<EventTime>,
+    /// Seal marks when memory was last found exhausted, of the shards that held it.
+    pub(super) last_sealed: BTreeMap<PartitionId, EventTime>,
     /// One batch may be read although memory is exhausted.
     pub(super) has_ration: bool,
     /// Since the last freeze.
@@ -178,7 +178,7 @@ impl<S: Source> Worker<S> {
             pressure: Pressure::default(),
             last_hope: None,
             hopeless: 0,
-            last_sealed: None,
+            last_sealed: BTreeMap::new(),
             has_ration: false,
             has_read: false,
             quiet: None,

@@ -96,3 +96,65 @@ fn a_worker_that_holds_nothing_does_not_give_up_for_one_that_frees_memory_slowly
         assert_complete(&settings, &log, &memory);
     }
 }
+
+/// A partition with no record at all, and one with inferences and next to no labels: its label clock never shows a time.
+#[test]
+fn a_partition_that_holds_next_to_nothing_holds_up_no_other() {
+    for idle in [0, 40] {
+        let mut log = traffic(1, 20_000, 20);
+        for step in 0..idle {
+            let time = START + step * 10_000;
+            let payload = format!(
+                r#"{{"request_id":"idle-{step}","model":"m0","timestamp":{time},"score":0.5}}"#
+            );
+            add(&mut log, Stream::Inferences, 1, time, payload);
+        }
+        let mut settings = settings(2);
+        settings.state_budget_bytes = 4_000_000;
+        let memory = Memory::new();
+        let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
+        block_on(async {
+            let mut running = start(settings, &shared(&log), &[&[0, 1]], false, &memory);
+            running.until("all is marked", || written(&memory) == all).await;
+            running.stop().await.unwrap();
+        });
+        let (read, _) = direct(&self::settings(2), &log);
+        assert_eq!(memory.lock().states.len(), read.len(), "state rows");
+    }
+}
+
+/// What is gathered for a group is weighed once, however often a correction had it added to the states before.
+#[test]
+fn corrections_make_no_memory_of_what_is_gathered() {
+    let mut log = Log::new();
+    for step in 0..6_000 {
+        let (time, id) = (START + step, format!("r{step}"));
+        let inference = format!(
+            r#"{{"request_id":"{id}","model":"m0","timestamp":{time},"score":0.{:03},"segments":{{"region":"r0"}}}}"#,
+            step % 1000
+        );
+        add(&mut log, Stream::Inferences, 0, time, inference);
+        let correction = (step % 50 == 49 && step < 5_800).then_some(0);
+        for value in [Some(1), correction].into_iter().flatten() {
+            let label = format!(r#"{{"request_id":"{id}","timestamp":{time},"label":{value}}}"#);
+            add(&mut log, Stream::Labels, 0, time, label);
+        }
+    }
+    let settings = settings(1);
+    let mut names = Names::default();
+    let mark = Mark::start(PartitionId(0), Positions::default(), 2);
+    let mut shard = Shard::new(Arc::clone(&settings.shard), &mark);
+    for stream in Stream::BOTH {
+        let of = settings.decoders[stream.index()].as_ref().unwrap();
+        let mut decoder = Decoder::new(of, Arc::clone(&settings.schemas)).unwrap();
+        for record in &log[&(stream, PartitionId(0))] {
+            let at = Arrival { stream, offset: record.offset, time: record.time };
+            let event = decoder.decode(record.payload, &mut names).unwrap();
+            assert_ne!(shard.observe(at, &event, &mut names), Outcome::Dead);
+        }
+    }
+    let gathered = shard.standing().bytes;
+    shard.settle();
+    let settled = shard.standing().bytes;
+    assert!(gathered < settled * 2, "{gathered} bytes before all is added, {settled} after");
+}
