@@ -66,6 +66,8 @@ fn cell_value(out: &mut Vec<u8>, cell: &str, is_text: bool) {
         "false" | "False" | "FALSE" => out.extend_from_slice(b"false"),
         // How tables write a number that is not there.
         "NaN" | "nan" | "NA" | "null" | "NULL" | "None" => {}
+        "inf" | "Infinity" => object::number(out, f64::INFINITY),
+        "-inf" | "-Infinity" => object::number(out, f64::NEG_INFINITY),
         bare if is_number(bare) => out.extend_from_slice(bare.as_bytes()),
         _ => object::text(out, cell),
     }

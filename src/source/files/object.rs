@@ -85,12 +85,13 @@ pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a Vec takes all");
 }
 
-/// Writes a number: nothing for NaN, which is how tables write a cell without a value, and for an infinity a number
-/// that is beyond every range.
+/// Writes a number: nothing for NaN, which is how tables write a cell without a value, and for an infinity the greatest
+/// double, which is beyond the range of every field and makes a feature "not finite". JSON has no infinity, and a
+/// number that is no double breaks the whole record.
 pub(super) fn number(out: &mut Vec<u8>, number: f64) {
     if number.is_finite() {
         serde_json::to_writer(out, &number).expect("a Vec takes all");
     } else if !number.is_nan() {
-        out.extend_from_slice(if number > 0.0 { b"1e999" } else { b"-1e999" });
+        serde_json::to_writer(out, &f64::MAX.copysign(number)).expect("a Vec takes all");
     }
 }
