@@ -380,7 +380,8 @@ pub const CODES: &[Code] = &[
     code(
         "unknown_schema",
         Effect::DeadLetter,
-        "register the schema in the registry that `schema_registry.url` names",
+        "register the schema in the registry that `schema_registry.url` names; it was asked for 5 s, since a node may be \
+         behind",
     ),
     code(
         "bad_schema",
@@ -411,7 +412,7 @@ pub const CODES: &[Code] = &[
     code(
         "timestamp_in_future",
         Effect::DeadLetter,
-        "correct the producer's clock, or raise `windows.max_future`",
+        "correct the producer's clock, or raise `windows.max_future`; after a long pause raise `windows.max_gap`",
     ),
     code("score_out_of_range", Effect::DeadLetter, "send probabilities within 0 to 1"),
     code("latency_out_of_range", Effect::DeadLetter, "send milliseconds, 0 or more"),

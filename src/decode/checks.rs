@@ -115,7 +115,10 @@ pub enum DecodeError {
         hint: &'static str,
     },
     /// An inference from the future.
-    #[error("`timestamp` is later than the record's arrival: set the clock of the producer right")]
+    #[error(
+        "`timestamp` is later than the record's arrival: set the clock of the producer right, or `windows.max_gap` to \
+         more than the longest pause of a partition"
+    )]
     TimestampInFuture,
     /// Not a probability.
     #[error("`{field}` is {value}, not in 0 to 1: send a probability")]
@@ -455,7 +458,7 @@ pub(super) fn score(
 )]
 pub(super) fn latency_us(value: Scalar<'_>) -> Result<Option<u32>, DecodeError> {
     match value.number() {
-        Some(value) if value.is_finite() && value >= 0.0 => {
+        Some(value) if (value * MICROS_PER_MILLI).is_finite() && value >= 0.0 => {
             Ok(Some((value * MICROS_PER_MILLI).round() as u32))
         }
         Some(value) => Err(DecodeError::LatencyOutOfRange { value }),
