@@ -1,9 +1,9 @@
 //! Avro → what is wanted of it: a plan of the writer's schema walks the bytes once.
 
 use super::checks::{DEPTH_MAX, DecodeError};
-use super::fields::{NodeIndex, SlotIndex, Tree};
-use super::found::{Entry, Found, KnownName, feature_number};
-use super::plan::{Plan, Shape, Step, StepIndex, Wanted};
+use super::fields::{NodeIndex, Tree};
+use super::found::{Entry, Found, feature_number};
+use super::plan::{Goal, Leaf, LeafKind, Plan, RecordField, Shape, Step, StepIndex, Wanted};
 use super::scalar::Scalar;
 use crate::engine::event::FeatureValue;
 use bumpalo::Bump;
@@ -129,6 +129,11 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
+    fn double(&mut self) -> Result<f64, Fault> {
+        Ok(f64::from_le_bytes(self.array()?))
+    }
+
+    #[inline]
     fn boolean(&mut self) -> Result<bool, Fault> {
         match self.array()? {
             [0] => Ok(false),
@@ -188,32 +193,13 @@ impl<'a> Reader<'a, '_, '_> {
         let step = self.resolved(step)?;
         match (&step.wanted, entry) {
             (Wanted::Nowhere, Entry::None) => self.skip(step, depth),
-            (Wanted::Slot(slot, _), Entry::None) => self.fill(*slot, &step.shape),
+            (Wanted::Slot(slot, _), Entry::None) => {
+                let value = scalar_value(&step.shape, &mut self.cursor, self.found.arena)?;
+                self.found.fill(*slot, value);
+                Ok(())
+            }
             _ => self.read_for_all(step, entry, depth),
         }
-    }
-
-    /// Reads a scalar that is wanted in one slot. The usual ones go there directly: to hand a value on costs as much as
-    /// to read it.
-    #[inline]
-    fn fill(&mut self, slot: SlotIndex, shape: &'a Shape) -> Result<(), Fault> {
-        match shape {
-            Shape::Text => self.found.fill(slot, Scalar::Text(self.cursor.text()?)),
-            Shape::Double => {
-                let value = f64::from_le_bytes(self.cursor.array()?);
-                self.found.fill(slot, Scalar::Float(value));
-            }
-            Shape::Null => self.found.fill(slot, Scalar::Null),
-            Shape::Instant64(unit) => {
-                let value = self.cursor.long()?;
-                self.found.fill(slot, Scalar::Instant(value, *unit));
-            }
-            shape => {
-                let value = scalar_value(shape, &mut self.cursor, self.found.arena)?;
-                self.found.fill(slot, value);
-            }
-        }
-        Ok(())
     }
 
     /// The step of the value that comes. What is wanted of a union is wanted of each of its variants.
@@ -256,7 +242,7 @@ impl<'a> Reader<'a, '_, '_> {
 
     fn record(
         &mut self,
-        fields: &'a [(KnownName, StepIndex)],
+        fields: &'a [RecordField],
         wanted: Option<NodeIndex>,
         entry: Entry<'_>,
         depth: usize,
@@ -265,46 +251,71 @@ impl<'a> Reader<'a, '_, '_> {
             return Err(Fault::TooDeep);
         }
         self.take(wanted, entry, Scalar::Other(Scalar::OBJECT));
-        match wanted.map(|node| self.tree.node(node)) {
-            Some(node) if node.is_of_entries() => {
-                for (name, step) in fields {
-                    self.entry(Entry::of_known(node, name), *step, depth)?;
-                }
+        let of_entries =
+            wanted.map(|node| self.tree.node(node)).filter(|node| node.is_of_entries());
+        for field in fields {
+            if let Some(leaf) = &field.leaf
+                && self.leaf(field, leaf)?
+            {
+                continue;
             }
-            _ => {
-                for (_, step) in fields {
-                    self.read(*step, Entry::None, depth)?;
-                }
+            match of_entries {
+                Some(node) => self.entry(Entry::of_known(node, &field.name), field.step, depth)?,
+                None => self.read(field.step, Entry::None, depth)?,
             }
         }
         Ok(())
+    }
+
+    /// Reads a leaf and gives it where it is wanted. False, with nothing read, where the bytes are not the usual ones.
+    #[inline]
+    fn leaf(&mut self, field: &'a RecordField, leaf: &Leaf) -> Result<bool, Fault> {
+        let is_null = match (&leaf.null_or_value, self.cursor.bytes) {
+            (None, _) => false,
+            (Some([null, value]), [first, rest @ ..]) if first == null || first == value => {
+                self.cursor.bytes = rest;
+                first == null
+            }
+            _ => return Ok(false),
+        };
+        let Self { cursor, found, .. } = self;
+        match leaf.goal {
+            Goal::Slot(slot) => {
+                let value = match leaf.kind {
+                    _ if is_null => Scalar::Null,
+                    LeafKind::Text => Scalar::Text(cursor.text()?),
+                    LeafKind::Double => Scalar::Float(cursor.double()?),
+                    LeafKind::Boolean => Scalar::Boolean(cursor.boolean()?),
+                    LeafKind::Long => Scalar::Integer(cursor.long()?),
+                    LeafKind::Instant64(unit) => Scalar::Instant(cursor.long()?, unit),
+                };
+                found.fill(slot, value);
+            }
+            Goal::Feature => {
+                let value = match leaf.kind {
+                    _ if is_null => FeatureValue::Missing,
+                    LeafKind::Double => feature_number(cursor.double()?),
+                    LeafKind::Text => FeatureValue::Text(cursor.text()?),
+                    LeafKind::Boolean => FeatureValue::Boolean(cursor.boolean()?),
+                    LeafKind::Long | LeafKind::Instant64(_) => whole_number(cursor.long()?),
+                };
+                found.known_feature(&field.name, value);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads an entry of features or scores.
     #[inline]
     fn entry(&mut self, entry: Entry<'_>, step: StepIndex, depth: usize) -> Result<(), Fault> {
         let step = self.resolved(step)?;
-        // Most values by far are wanted as features only: those that the schema names go there directly, and the numbers
-        // of a map.
+        // Most values of most maps are numbers that are wanted as features only.
         if let (Wanted::Nowhere, Shape::Double, Entry::Feature(name)) =
             (&step.wanted, &step.shape, entry)
         {
-            let value = f64::from_le_bytes(self.cursor.array()?);
+            let value = self.cursor.double()?;
             self.found.feature(name, Scalar::Float(value));
             return Ok(());
-        }
-        if let (Wanted::Nowhere, Entry::KnownFeature(name)) = (&step.wanted, entry) {
-            let value = match &step.shape {
-                Shape::Double => Some(feature_number(f64::from_le_bytes(self.cursor.array()?))),
-                Shape::Text => Some(FeatureValue::Text(self.cursor.text()?)),
-                Shape::Boolean => Some(FeatureValue::Boolean(self.cursor.boolean()?)),
-                Shape::Null => Some(FeatureValue::Missing),
-                _ => None,
-            };
-            if let Some(value) = value {
-                self.found.known_feature(name, value);
-                return Ok(());
-            }
         }
         self.read_for_all(step, entry, depth)
     }
@@ -351,8 +362,8 @@ impl<'a> Reader<'a, '_, '_> {
         }
         match &step.shape {
             Shape::Record(fields) => {
-                for (_, field) in fields {
-                    self.skip(self.plan.step(*field), depth + 1)?;
+                for field in fields {
+                    self.skip(self.plan.step(field.step), depth + 1)?;
                 }
                 Ok(())
             }
@@ -403,7 +414,7 @@ fn scalar_value<'a>(
         Shape::Instant32(unit) => Scalar::Instant(cursor.int()?, *unit),
         Shape::Instant64(unit) => Scalar::Instant(cursor.long()?, *unit),
         Shape::Float => Scalar::Float(f64::from(f32::from_le_bytes(cursor.array()?))),
-        Shape::Double => Scalar::Float(f64::from_le_bytes(cursor.array()?)),
+        Shape::Double => Scalar::Float(cursor.double()?),
         Shape::Text => Scalar::Text(cursor.text()?),
         Shape::Enum(symbols) => Scalar::Text(cursor.index(symbols)?),
         Shape::Bytes => {
@@ -427,6 +438,16 @@ fn scalar_value<'a>(
             Scalar::Other(Scalar::OBJECT)
         }
     })
+}
+
+/// A whole number as a feature: the nearest double.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "the nearest double is meant"
+)]
+fn whole_number<'a>(number: i64) -> FeatureValue<'a> {
+    FeatureValue::Number(number as f64)
 }
 
 /// The usual text of a UUID, as JSON has it.

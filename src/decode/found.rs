@@ -6,7 +6,7 @@ use super::scalar::{Digits, Scalar};
 use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::names::{ClassId, FeatureId, NameId, Names};
 use bumpalo::Bump;
-use bumpalo::collections::Vec as BumpVec;
+use bumpalo::collections::{String as BumpString, Vec as BumpVec};
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -293,7 +293,11 @@ impl<'a, 'n> Found<'a, 'n> {
             rest == Some(value)
         };
         Ok(self.scratch.interner.intern_if(self.names, is, |names| {
-            names.intern(&bumpalo::format!(in arena, "{}={}", dimension, value))
+            let mut text = BumpString::with_capacity_in(bytes, arena);
+            text.push_str(dimension);
+            text.push('=');
+            text.push_str(value);
+            names.intern(&text)
         }))
     }
 

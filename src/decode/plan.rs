@@ -39,7 +39,7 @@ pub(super) enum Shape {
         size: Option<usize>,
         scale: usize,
     },
-    Record(Vec<(KnownName, StepIndex)>),
+    Record(Vec<RecordField>),
     Array(StepIndex),
     Map {
         /// Values under a name that the tree knows.
@@ -78,6 +78,54 @@ impl Wanted {
         match self {
             Self::Nowhere => None,
             Self::Slot(_, node) | Self::Node(node) => Some(node),
+        }
+    }
+}
+
+/// One field of a record.
+#[derive(Debug)]
+pub(super) struct RecordField {
+    pub(super) name: KnownName,
+    pub(super) step: StepIndex,
+    /// How to read it without a look at its step, where it is one of the usual ones.
+    pub(super) leaf: Option<Leaf>,
+}
+
+/// A scalar of a usual kind, or null in its place, that is wanted for one thing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaf {
+    pub(super) kind: LeafKind,
+    pub(super) goal: Goal,
+    /// The byte that says null, and the one that says that the scalar follows, where the field may be null.
+    pub(super) null_or_value: Option<[u8; 2]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LeafKind {
+    Boolean,
+    Long,
+    Instant64(Unit),
+    Double,
+    Text,
+}
+
+/// Where a scalar goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Goal {
+    Slot(SlotIndex),
+    /// It is a feature under the field's name.
+    Feature,
+}
+
+impl LeafKind {
+    fn of(shape: &Shape) -> Option<Self> {
+        match shape {
+            Shape::Boolean => Some(Self::Boolean),
+            Shape::Long => Some(Self::Long),
+            Shape::Instant64(unit) => Some(Self::Instant64(*unit)),
+            Shape::Double => Some(Self::Double),
+            Shape::Text => Some(Self::Text),
+            _ => None,
         }
     }
 }
@@ -210,12 +258,39 @@ impl<'s> Compiler<'s, '_> {
             let child = wanted.and_then(|node| self.tree.node(node).child(&field.name));
             let step = self.step(&field.schema, child, depth + 1)?;
             is_empty &= self.steps.get(step).is_some_and(|step| step.is_empty);
-            fields.push((KnownName::of(&field.name), step));
+            let name = KnownName::of(&field.name);
+            let leaf = self.leaf(step, wanted);
+            fields.push(RecordField { name, step, leaf });
         }
         if let Some(step) = self.steps.get_mut(index) {
             *step = Step { shape: Shape::Record(fields), wanted: of_record, is_empty };
         }
         Ok(index)
+    }
+
+    /// A field of the record at this node as a leaf, if it is one.
+    fn leaf(&self, step: StepIndex, of_record: Option<NodeIndex>) -> Option<Leaf> {
+        let field = self.steps.get(step)?;
+        let (step, null_or_value) = match &field.shape {
+            Shape::Union(variants) => {
+                let [first, second] = variants.as_slice() else { return None };
+                let [first, second] = [self.steps.get(*first)?, self.steps.get(*second)?];
+                // The index of a variant is written as twice its number.
+                match (&first.shape, &second.shape) {
+                    (Shape::Null, _) => (second, Some([0, 2])),
+                    (_, Shape::Null) => (first, Some([2, 0])),
+                    _ => return None,
+                }
+            }
+            _ => (field, None),
+        };
+        let around = self.tree.node(of_record?);
+        let goal = match step.wanted {
+            Wanted::Slot(slot, _) if !around.is_of_entries() => Goal::Slot(slot),
+            Wanted::Nowhere if around.features && !around.scores => Goal::Feature,
+            _ => return None,
+        };
+        Some(Leaf { kind: LeafKind::of(&step.shape)?, goal, null_or_value })
     }
 
     fn map(
