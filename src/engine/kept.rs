@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::event::{Label, RequestId, Target, WEIGHT_ONE};
 use super::names::{ClassId, ModelId, NameId};
@@ -163,6 +164,9 @@ impl LabelRecord {
     }
 }
 
+/// Labels of one ID by number: nearly always one, which needs no memory of its own.
+type Numbers = SmallVec<[u64; 2]>;
+
 /// Labels that matched nothing yet and may still match: until the inference clock has passed their limit.
 #[derive(Debug, Default)]
 pub struct KeptLabels {
@@ -171,7 +175,7 @@ pub struct KeptLabels {
     /// The number of the first of `labels`.
     first: u64,
     alive: usize,
-    by_id: HashMap<RequestId, Vec<u64>, foldhash::fast::FixedState>,
+    by_id: HashMap<RequestId, Numbers, foldhash::fast::FixedState>,
     limits: BinaryHeap<Reverse<(LogTime, u64)>>,
 }
 
@@ -189,8 +193,7 @@ impl KeptLabels {
     /// Memory held, in bytes, nearly.
     pub fn bytes(&self) -> usize {
         self.labels.capacity() * size_of::<Option<Placed>>()
-            + self.by_id.capacity() * (size_of::<(RequestId, Vec<u64>)>() + 1)
-            + self.alive * 4 * size_of::<u64>()
+            + self.by_id.capacity() * (size_of::<(RequestId, Numbers)>() + 1)
             + self.limits.capacity() * size_of::<(LogTime, u64)>()
     }
 
@@ -219,7 +222,7 @@ impl KeptLabels {
     ) {
         let Some(numbers) = self.by_id.get_mut(&id) else { return };
         let (labels, first, alive) = (&mut self.labels, self.first, &mut self.alive);
-        numbers.retain(|&number| {
+        numbers.retain(|&mut number| {
             let slot = &mut labels[index(number, first)];
             let take = slot.as_ref().is_some_and(&mut wanted);
             if take {
@@ -248,7 +251,7 @@ impl KeptLabels {
             let placed = self.labels[index(number, self.first)].take()?;
             self.alive -= 1;
             let numbers = self.by_id.get_mut(&placed.label.id).expect("a kept label has its ID");
-            numbers.retain(|&n| n != number);
+            numbers.retain(|&mut n| n != number);
             if numbers.is_empty() {
                 self.by_id.remove(&placed.label.id);
             }

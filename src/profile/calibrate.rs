@@ -203,7 +203,7 @@ fn isotonic(pools: &[Pool]) -> CalibrationMap {
     if knots.is_empty() {
         CalibrationMap::Identity
     } else {
-        CalibrationMap::Isotonic { knots, rates }
+        CalibrationMap::Isotonic { knots: knots.into(), rates }
     }
 }
 

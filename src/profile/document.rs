@@ -450,7 +450,9 @@ fn calibrator(place: &str, value: Value) -> Result<Calibrator, DocumentError> {
             CalibrationMap::Identity
         }
         MapName::Identity => return Err(malformed(place, &"map `identity` has no knots or rates")),
-        MapName::Isotonic => CalibrationMap::Isotonic { knots: found.knots, rates: found.rates },
+        MapName::Isotonic => {
+            CalibrationMap::Isotonic { knots: found.knots.into(), rates: found.rates }
+        }
     };
     map.check().map_err(|flaw| DocumentError::Flawed { place: place.to_owned(), flaw })?;
     let shares = 0.0..=1.0;
@@ -473,7 +475,7 @@ fn calibrator_value(calibrator: &Calibrator) -> Value {
     let (map, knots, rates) = match &calibrator.map {
         CalibrationMap::Identity => (MapName::Identity, Vec::new(), Vec::new()),
         CalibrationMap::Isotonic { knots, rates } => {
-            (MapName::Isotonic, knots.clone(), rates.clone())
+            (MapName::Isotonic, knots.to_vec(), rates.clone())
         }
     };
     let document = CalibratorDocument {

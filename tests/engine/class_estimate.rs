@@ -150,7 +150,8 @@ fn check(found: &Figures, expected: &Json, case: &str) {
 #[test]
 fn chances_add_up_to_one() {
     let isotonic = |rates: [f64; 2]| {
-        let map = CalibrationMap::Isotonic { knots: vec![0.25, 0.75], rates: rates.to_vec() };
+        let map =
+            CalibrationMap::Isotonic { knots: vec![0.25, 0.75].into(), rates: rates.to_vec() };
         Calibrator { map, n: 1, positives: 0, ece_identity: 0.0, ece_isotonic: 0.0 }
     };
     let calibrators: Vec<(Arc<str>, Calibrator)> =
@@ -241,7 +242,7 @@ const MAPS: [(&str, [f64; 2]); 3] = [("a", [0.0, 0.8]), ("b", [0.1, 0.9]), ("z",
 
 fn reference() -> Arc<Profile> {
     let calibrators = MAPS.map(|(class, rates)| {
-        let map = CalibrationMap::Isotonic { knots: vec![0.0, 1.0], rates: rates.to_vec() };
+        let map = CalibrationMap::Isotonic { knots: vec![0.0, 1.0].into(), rates: rates.to_vec() };
         let it = Calibrator { map, n: 9, positives: 3, ece_identity: 0.1, ece_isotonic: 0.1 };
         (Arc::from(class), it)
     });
@@ -468,7 +469,7 @@ proptest! {
             }
         }
         let classes = reference();
-        let map = CalibrationMap::Isotonic { knots: vec![0.0, 1.0], rates: vec![0.2, 0.7] };
+        let map = CalibrationMap::Isotonic { knots: vec![0.0, 1.0].into(), rates: vec![0.2, 0.7] };
         let it = Calibrator { map, n: 9, positives: 3, ece_identity: 0.1, ece_isotonic: 0.1 };
         let all = Arc::new(Profile { calibrator: Some(it), ..(*classes).clone() });
         let binary = Arc::new(Profile { class_calibrators: Vec::new(), ..(*all).clone() });

@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use crate::engine::names::index;
+
 /// Parts of equal width between the first edge and the last.
 const PARTS: usize = 128;
 
@@ -10,7 +12,7 @@ const PARTS: usize = 128;
 pub struct Edges {
     all: Vec<f64>,
     /// Edges in the parts before each, and behind the last.
-    before: Box<[u16; PARTS + 1]>,
+    before: Box<[u32; PARTS + 1]>,
     /// Parts for each unit.
     scale: f64,
 }
@@ -21,7 +23,7 @@ impl Edges {
     pub fn below(&self, x: f64) -> usize {
         // The part rises with the number: edges in parts before are less, and those in parts behind are not.
         let part = self.part(x);
-        let [from, to] = [part, part + 1].map(|part| usize::from(self.before[part]));
+        let [from, to] = [part, part + 1].map(|part| index(self.before[part]));
         from + self.all[from..to].partition_point(|edge| *edge < x)
     }
 
@@ -45,13 +47,11 @@ impl From<Vec<f64>> for Edges {
         let mut found = Self { all: edges, before: Box::new([0; PARTS + 1]), scale: parts / width };
         for at in 0..found.all.len() {
             let part = found.part(found.all[at]);
-            let count = &mut found.before[part + 1];
-            // Too many edges are refused later.
-            *count = count.saturating_add(1);
+            found.before[part + 1] += 1;
         }
-        let mut sum: u16 = 0;
+        let mut sum = 0;
         for count in found.before.iter_mut() {
-            sum = sum.saturating_add(*count);
+            sum += *count;
             *count = sum;
         }
         found

@@ -92,17 +92,11 @@ impl Cells {
             return;
         }
         if let Form::List(list) = &mut self.0 {
-            match find(list, index) {
-                Ok(at) if (list[at] & COUNT_MASK).saturating_add(by) <= COUNT_MASK => {
-                    list[at] += by;
-                    return;
-                }
-                Err(at) if list.len() < LIST_LIMIT && by <= COUNT_MASK => {
-                    list.insert(at, entry(index, by));
-                    return;
-                }
-                Ok(_) | Err(_) => self.turn_into_pages(),
+            let at = list.partition_point(|&known| index_of(known) < index);
+            if put(list, at, index, by) {
+                return;
             }
+            self.turn_into_pages();
         }
         if let Form::Pages(pages) = &mut self.0 {
             *pages.make(index) += by;
@@ -121,12 +115,31 @@ impl Cells {
     /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         match &other.0 {
-            Form::List(list) => {
-                for &entry in list {
-                    self.add_count(index_of(entry), entry & COUNT_MASK);
-                }
-            }
+            Form::List(theirs) => self.merge_list(theirs),
             Form::Pages(theirs) => self.merge_pages(theirs),
+        }
+    }
+
+    /// Both lists rise, so each entry is looked for behind the one before.
+    fn merge_list(&mut self, theirs: &[u64]) {
+        let mut at = 0;
+        for (done, &entry) in theirs.iter().enumerate() {
+            let Form::List(ours) = &mut self.0 else {
+                return self.add_entries(&theirs[done..]);
+            };
+            let index = index_of(entry);
+            let behind = ours[at..].iter().position(|&known| index_of(known) >= index);
+            at = behind.map_or(ours.len(), |behind| at + behind);
+            if !put(ours, at, index, entry & COUNT_MASK) {
+                self.turn_into_pages();
+                return self.add_entries(&theirs[done..]);
+            }
+        }
+    }
+
+    fn add_entries(&mut self, entries: &[u64]) {
+        for &entry in entries {
+            self.add_count(index_of(entry), entry & COUNT_MASK);
         }
     }
 
@@ -276,6 +289,22 @@ fn entry(index: u16, count: u64) -> u64 {
 
 fn index_of(entry: u64) -> u16 {
     u16::try_from(entry >> COUNT_BITS).expect("16 bits are left")
+}
+
+/// Adds to the entry of this index at its place in the list, or puts one there. False if the list can't hold that.
+fn put(list: &mut Vec<u64>, at: usize, index: u16, by: u64) -> bool {
+    if let Some(known) = list.get_mut(at).filter(|known| index_of(**known) == index) {
+        let has_room = (*known & COUNT_MASK).saturating_add(by) <= COUNT_MASK;
+        if has_room {
+            *known += by;
+        }
+        return has_room;
+    }
+    let has_room = list.len() < LIST_LIMIT && by <= COUNT_MASK;
+    if has_room {
+        list.insert(at, entry(index, by));
+    }
+    has_room
 }
 
 fn find(list: &[u64], index: u16) -> Result<usize, usize> {

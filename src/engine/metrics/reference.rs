@@ -398,7 +398,7 @@ pub enum CalibrationMap {
     /// `out_of_bounds="clip"`).
     Isotonic {
         /// Scores, rising, at least one.
-        knots: Vec<f64>,
+        knots: Edges,
         /// The probability at each, not falling.
         rates: Vec<f64>,
     },
@@ -408,7 +408,7 @@ impl CalibrationMap {
     /// The probability that a score stands for.
     pub fn apply(&self, score: f64) -> f64 {
         let Self::Isotonic { knots, rates } = self else { return score };
-        let after = knots.partition_point(|knot| *knot < score);
+        let after = knots.below(score);
         match (after.checked_sub(1), knots.get(after)) {
             (Some(before), Some(&right)) => {
                 let share = (score - knots[before]) / (right - knots[before]);
