@@ -63,7 +63,7 @@ impl Evaluator {
                 checkpoints.push(checkpoint.clone());
                 continue;
             };
-            rows.extend(differences(rule, checkpoint, &found, &stored));
+            rows.extend(differences(rule, &found, &stored));
             checkpoints.push(found.checkpoint);
         }
         clickhouse.insert(&alert_rows(clickhouse.job(), &rows)).await?;
@@ -177,7 +177,12 @@ async fn find(
         judge_live(rule, &mut machines, row);
     }
     machines.retain(|key, _| !in_flux.contains(key));
-    next.machines.values_mut().for_each(Machine::settle);
+    // What is not written now must still be known in the next pass.
+    for (key, machine) in &mut next.machines {
+        if !in_flux.contains(key) {
+            machine.settle();
+        }
+    }
     Ok(Some(Found { checkpoint: next, machines, newest: span.end }))
 }
 
@@ -213,22 +218,15 @@ fn fill(rule: &Rule, machine: &mut Machine, end: EventTime) {
     }
 }
 
-fn differences(
-    rule: &Rule,
-    checkpoint: &Checkpoint,
-    found: &Found,
-    stored: &[AlertRow],
-) -> Vec<AlertRow> {
+fn differences(rule: &Rule, found: &Found, stored: &[AlertRow]) -> Vec<AlertRow> {
     let mut by_key: BTreeMap<&AlertKey, Vec<AlertRow>> = BTreeMap::new();
     for row in stored.iter().filter(|row| row.key.rule == rule.name) {
         by_key.entry(&row.key).or_default().push(row.clone());
     }
-    let recent = Recent {
-        after: checkpoint.until.unwrap_or(EventTime(i64::MIN)),
-        news_after: EventTime(found.newest.0.saturating_sub(NEWS_MS)),
-    };
+    let news_after = EventTime(found.newest.0.saturating_sub(NEWS_MS));
     let of_key = |(key, machine): (&AlertKey, &Machine)| {
         let stored = by_key.get(key).map_or(&[][..], Vec::as_slice);
+        let recent = Recent { after: machine.settled(), news_after };
         changes(rule, key, (machine.alerts(), machine.version()), stored, recent)
     };
     found.machines.iter().flat_map(of_key).collect()

@@ -76,6 +76,23 @@ fn metric_row(table: MetricTable, i: usize, figures: &[(&str, f64)], version: u6
     }
 }
 
+fn of_model(model: &str, row: MetricRow) -> MetricRow {
+    let key = Key { model: model.into(), ..(*row.key).clone() };
+    MetricRow { key: key.into(), ..row }
+}
+
+/// Whose figure stays low, so that an alert opens.
+fn low(model: &str) -> Vec<MetricRow> {
+    let row = |i, table, figure| of_model(model, metric_row(table, i, &[figure], 1));
+    let rows = (1..=2).flat_map(|i| {
+        [
+            row(i, MetricTable::Labels, ("coverage", 0.9)),
+            row(i, MetricTable::QualityBinary, ("precision", 0.7)),
+        ]
+    });
+    rows.collect()
+}
+
 /// A database with a rule over it, a target, and an instance that evaluates.
 struct Setup {
     server: services::ClickHouse,
@@ -111,8 +128,11 @@ impl Setup {
                 ),
             ]
         });
-        let rows: Vec<_> = rows.collect();
-        self.runtime.block_on(self.clickhouse.insert(&row::metrics(JOB, &rows))).unwrap();
+        self.insert(&rows.collect::<Vec<_>>());
+    }
+
+    fn insert(&self, rows: &[MetricRow]) {
+        self.runtime.block_on(self.clickhouse.insert(&row::metrics(JOB, rows))).unwrap();
     }
 
     /// All partitions say that the first so many windows are sealed.
@@ -305,6 +325,32 @@ fn windows_with_few_labels_say_nothing() {
     setup.write(&GOLDEN[..3], 0.6, 2);
     setup.instance(receiver.url()).end(&setup);
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+}
+
+/// Between two tables of a flush a key is not judged. Windows that seal meanwhile are not forgotten.
+#[test]
+fn what_seals_while_a_key_is_being_written_is_told_afterwards() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..3], 0.9, 3);
+    let instance = setup.instance(receiver.url());
+    setup.wait_for("opened");
+    let quality =
+        |version| metric_row(MetricTable::QualityBinary, 9, &[("precision", 0.9)], version);
+    setup.insert(&[metric_row(MetricTable::Labels, 9, &[("coverage", 0.9)], 4), quality(3)]);
+    setup.write(&GOLDEN, 0.9, 3);
+    // Up to the end of window 8, which begins 8 windows after the start.
+    setup.seal(9);
+    // Another key shows when a pass has seen all that.
+    setup.insert(&low("fraud-loans"));
+    instance.flush();
+    let other =
+        "SELECT count() FROM tidegauge.alerts WHERE model = 'fraud-loans' AND state = 'opened'";
+    wait_until("the other key's alert", DEADLINE, || setup.server.query(other) == "1\n");
+    assert!(!setup.alerts().contains("\"resolved\""), "{}", setup.alerts());
+    setup.insert(&[quality(4)]);
+    instance.end(&setup);
+    let resolved = "\"2026-01-05 00:15:00.000\",\"resolved\",\"2026-01-05 00:40:00.000\",0.88,";
+    assert!(setup.alerts().contains(resolved), "{}", setup.alerts());
 }
 
 /// All records of a topic with three partitions, until there are so many changes: partition, key, idempotency key and
