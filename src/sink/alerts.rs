@@ -201,23 +201,29 @@ fn seen_query(connection: &Connection, rule: &Rule) -> String {
     };
     let count = metric.count_column().map_or("NULL".to_owned(), |name| format!("`{name}`"));
     let verdict = if metric.is_verdict() { "CAST(verdict AS String)" } else { "''" };
+    // Of drift only the rows of labels wait for labels.
+    let (coverage, coverage_version) = match table {
+        _ if !rule.reads_labels() => ("NULL", "toUInt64(0)"),
+        MetricTable::Drift => (
+            "if(m.kind = 'label', l.coverage, 1)",
+            "if(m.kind = 'label', l.coverage_version, m.newest)",
+        ),
+        _ => ("l.coverage", "l.coverage_version"),
+    };
     let mut sql = format!(
         "SELECT CAST(model AS String) AS model, CAST(version AS String) AS version, \
          CAST(segment AS String) AS segment, item, \
          window_start, window_end, m.value AS value, m.lower AS lower, m.upper AS upper, m.word AS verdict, \
-         m.count AS n, {coverage} AS coverage, {coverage_version} AS coverage_version, m.is_sealed AS sealed, \
-         m.newest AS row_version FROM (\
+         m.count AS n, CAST({coverage} AS {FIGURE}) AS coverage, {coverage_version} AS coverage_version, \
+         m.is_sealed AS sealed, m.newest AS row_version FROM (\
          SELECT model, version, segment, window_start, window_end, {item} AS item, \
          CAST(`{figure}` AS {FIGURE}) AS value, {lower} AS lower, {upper} AS upper, {verdict} AS word, \
          CAST({count} AS Nullable(UInt64)) AS count, toUInt32(sealed) AS is_sealed, row_version AS own_version, \
-         max(row_version) OVER (PARTITION BY model, version, segment, window_start) AS newest{primary} \
+         max(row_version) OVER (PARTITION BY model, version, segment, window_start) AS newest{drift} \
          FROM {rows} FINAL WHERE {within}) AS m ",
-        coverage =
-            if rule.reads_labels() { "l.coverage" } else { "CAST(NULL AS Nullable(Float64))" },
-        coverage_version = if rule.reads_labels() { "l.coverage_version" } else { "toUInt64(0)" },
         lower = limit("lower"),
         upper = limit("upper"),
-        primary = if metric.is_verdict() { ", is_primary" } else { "" },
+        drift = if table == MetricTable::Drift { ", kind, is_primary" } else { "" },
         rows = connection.table(table.name()),
     );
     if rule.reads_labels() {

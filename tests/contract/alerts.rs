@@ -88,6 +88,38 @@ fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
     );
 }
 
+/// As sections 8 and 10 of the definition have it: which figures read labels, and what they are counted over.
+#[test]
+fn rules_on_what_reads_labels_wait_for_them() {
+    for (metric, reads_labels, count) in [
+        ("quality_estimated.n", false, "n"),
+        ("quality_estimated.est_tp", false, "n"),
+        ("quality_estimated.est_accuracy", false, "n"),
+        ("quality_estimated.est_auroc_error_bound", false, "n"),
+        ("quality_estimated.n_labelled", true, "n"),
+        ("quality_estimated.realized_accuracy", true, "n_labelled"),
+        ("quality_estimated.realized_auroc", true, "n_labelled"),
+        ("quality_estimated.est_labelled_f1", true, "n_labelled"),
+        ("quality_estimated.accuracy_gap", true, "n_labelled"),
+        ("quality_estimated.accuracy_gap_z", true, "n_labelled"),
+        ("quality_estimated.auroc_gap", true, "n_labelled"),
+        ("quality_estimated.blended_accuracy", true, "n"),
+        ("quality_binary.precision", true, "n"),
+        ("drift.value", true, "n"),
+        ("serving.error_rate", false, "inferences"),
+        ("data_quality.missing_rate", false, "inferences"),
+    ] {
+        let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nbelow = 0.5\n");
+        let rule = parse(&text).unwrap().rules.remove(0);
+        let coverage = if reads_labels { 0.5 } else { 0.0 };
+        assert_eq!((rule.reads_labels(), rule.min_coverage), (reads_labels, coverage), "{metric}");
+        assert_eq!(rule.metric.count_column(), Some(count), "{metric}");
+        let own = parse(&format!("{text}min_coverage = 0.2\n"));
+        let own = own.ok().map(|settings| settings.rules[0].min_coverage);
+        assert_eq!(own, reads_labels.then_some(0.2), "{metric}");
+    }
+}
+
 #[test]
 fn targets_are_checked_and_their_secrets_are_not_shown() {
     let target = |more: &str| parse(&format!("[[notify]]\nname = \"chat\"\n{more}\n"));

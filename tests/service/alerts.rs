@@ -41,10 +41,12 @@ const START_MS: i64 = 1_767_571_200_000;
 const SIZE: Millis = Millis(300_000);
 const GOLDEN: [f64; 8] = [0.82, 0.79, 0.78, 0.81, 0.86, 0.84, 0.87, 0.88];
 
-fn rules() -> Vec<Rule> {
-    let text = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n[[alerts]]\nname = \"precision low\"\n\
-                models = [\"fraud-*\"]\nmetric = \"quality_binary.precision\"\nbelow = 0.80\nclear = 0.85\n";
-    Settings::parse("t.toml", text, &Environment::default()).unwrap().rules
+const RULE: &str = "[[alerts]]\nname = \"precision low\"\nmodels = [\"fraud-*\"]\n\
+                    metric = \"quality_binary.precision\"\nbelow = 0.80\nclear = 0.85\n";
+
+fn rules(text: &str) -> Vec<Rule> {
+    let text = format!("[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n{text}");
+    Settings::parse("t.toml", &text, &Environment::default()).unwrap().rules
 }
 
 fn metric_row(table: MetricTable, i: usize, figures: &[(&str, f64)], version: u64) -> MetricRow {
@@ -91,6 +93,12 @@ fn low(model: &str) -> Vec<MetricRow> {
         ]
     });
     rows.collect()
+}
+
+fn with(mut row: MetricRow, column: &str, value: Value) -> MetricRow {
+    let at = row.table.columns().iter().position(|known| known.name == column).unwrap();
+    row.values[at] = value;
+    row
 }
 
 /// A database with a rule over it, a target, and an instance that evaluates.
@@ -145,18 +153,23 @@ impl Setup {
     }
 
     fn instance(&self, url: &str) -> Instance {
-        self.instance_telling(TargetSettings {
+        self.instance_with(RULE, url)
+    }
+
+    fn instance_with(&self, rules: &str, url: &str) -> Instance {
+        let target = TargetSettings {
             name: "hook".to_owned(),
             medium: Medium::Webhook,
             url: url.to_owned(),
             secret: Some("s3cret".to_owned()),
             timeout: Duration::from_secs(2),
-        })
+        };
+        self.instance_telling(rules, target)
     }
 
-    fn instance_telling(&self, target: TargetSettings) -> Instance {
+    fn instance_telling(&self, text: &str, target: TargetSettings) -> Instance {
         let (clickhouse, telemetry) = (self.clickhouse.clone(), Telemetry::new());
-        let alerting = Alerting::new(rules(), &[target], 2, clickhouse, telemetry).unwrap();
+        let alerting = Alerting::new(rules(text), &[target], 2, clickhouse, telemetry).unwrap();
         let (flushed, said) = watch::channel(0);
         let mut task = JoinSet::new();
         task.spawn_on(alerting.run(said), self.runtime.handle());
@@ -327,6 +340,40 @@ fn windows_with_few_labels_say_nothing() {
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
 }
 
+/// Gaps are over the labelled, however many inferences there are; of drift only the rows of labels wait for them.
+#[test]
+fn gaps_and_drift_of_labels_wait_for_labels() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    let rules = "[[alerts]]\nname = \"drifts\"\nmetric = \"drift.verdict\"\n\
+                 [[alerts]]\nname = \"gap\"\nmetric = \"quality_estimated.accuracy_gap\"\nbelow = -0.1\n";
+    let drift = |i, kind: &'static str, version| {
+        let mut row = metric_row(MetricTable::Drift, i, &[("effect", 0.5)], version);
+        for (column, text) in [("kind", kind), ("method", "psi"), ("verdict", "drift")] {
+            row = with(row, column, Value::Text(text.into()));
+        }
+        with(row, "is_primary", Value::Count(1))
+    };
+    let alerts_after = |coverage, labelled, version| {
+        let rows = (1..=2).flat_map(|i| {
+            let gap = [("accuracy_gap", -0.5)];
+            let gap = metric_row(MetricTable::QualityEstimated, i, &gap, version);
+            [
+                metric_row(MetricTable::Labels, i, &[("coverage", coverage)], version),
+                drift(i, "score", version),
+                drift(i, "label", version),
+                with(gap, "n_labelled", Value::Count(labelled)),
+            ]
+        });
+        setup.insert(&rows.collect::<Vec<_>>());
+        setup.instance_with(rules, receiver.url()).end(&setup);
+        let sql = "SELECT feature FROM tidegauge.alerts FINAL ORDER BY rule, feature";
+        setup.server.query(sql)
+    };
+    assert_eq!(alerts_after(0.1, 200, 1), "score/psi\n");
+    assert_eq!(alerts_after(0.9, 30, 2), "label/psi\nscore/psi\n");
+    assert_eq!(alerts_after(0.9, 200, 3), "label/psi\nscore/psi\n\n");
+}
+
 /// Between two tables of a flush a key is not judged. Windows that seal meanwhile are not forgotten.
 #[test]
 fn what_seals_while_a_key_is_being_written_is_told_afterwards() {
@@ -401,7 +448,7 @@ fn a_topic_gets_each_change_in_order_once_its_broker_is_back() {
     };
     kafka.pause();
     setup.write(&GOLDEN[..3], 0.9, 1);
-    let instance = setup.instance_telling(target);
+    let instance = setup.instance_telling(RULE, target);
     setup.wait_for("opened");
     setup.write(&GOLDEN, 0.9, 2);
     instance.flush();
