@@ -239,6 +239,34 @@ fn old_alerts_are_written_and_nobody_is_told() {
     assert_eq!(changes(&rule(), &key(), (&[], Version(99)), &rows, recent), []);
 }
 
+/// As after a rule was edited: what is stored is held against what the new one finds.
+#[test]
+fn nobody_is_told_again_of_alerts_that_are_long_over() {
+    let change = |values: &[f64], stored: &[AlertRow], news_after: Window| {
+        let machine = run(&rule(), values);
+        let recent = Recent { after: EventTime(i64::MIN), news_after: news_after.end };
+        let rows = changes(&rule(), &key(), (machine.alerts(), machine.version()), stored, recent);
+        rows.into_iter().next().unwrap()
+    };
+    let good = [0.9; 8];
+    let resolved = pass(&GOLDEN, &pass(&GOLDEN[..3], &[]));
+    assert_eq!((resolved[0].alert.state, resolved[0].announced), (State::Resolved, 2));
+    for (news_after, announced) in [(window(8), 2), (window(7), 3)] {
+        let row = change(&good, &resolved, news_after);
+        assert_eq!((row.alert.state, row.announced), (State::Retracted, announced));
+        // Edited back.
+        let again = change(&GOLDEN, &[row], news_after);
+        let announced = announced + (announced - 2);
+        assert_eq!((again.alert.state, again.announced), (State::Resolved, announced));
+    }
+    // Whoever was told that it holds is told that it does not, however old it is.
+    let opened = pass(&GOLDEN[..3], &[]);
+    let row = change(&good, &opened, window(8));
+    assert_eq!((row.alert.state, row.announced), (State::Retracted, 2));
+    let row = change(&GOLDEN, &opened, window(8));
+    assert_eq!((row.alert.state, row.announced), (State::Resolved, 2));
+}
+
 #[test]
 fn judgements_follow_the_definition() {
     let rule = rule();
