@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::deliver::{Own, own_keys};
 use super::message::{idempotency_key, payload};
-use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, Seen, State, changes};
+use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, Seen, State, changes, left_behind};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::failpoint::{self, Point};
@@ -56,7 +56,8 @@ impl Evaluator {
         let mut stored = clickhouse.alerts().await?;
         // What an earlier pass wrote and did not come to note.
         self.note(clickhouse, &stored, own).await?;
-        let mut rows = Vec::new();
+        let is_owned = |key: &AlertKey| self.rules.iter().any(|(rule, _)| rule.owns(key));
+        let mut rows = left_behind(&stored, is_owned);
         let mut checkpoints = Vec::new();
         for (rule, checkpoint) in &self.rules {
             let Some(found) = find(clickhouse, rule, checkpoint, sealed).await? else {
@@ -78,10 +79,7 @@ impl Evaluator {
         let ids: BTreeSet<String> = rows.iter().map(|row| row.id(job)).collect();
         stored.retain(|row| !ids.contains(&row.id(job)));
         stored.append(&mut rows);
-        let is_open = |row: &&AlertRow| {
-            row.alert.state == State::Opened
-                && self.rules.iter().any(|(rule, _)| rule.name == row.key.rule)
-        };
+        let is_open = |row: &&AlertRow| row.alert.state == State::Opened;
         Ok(stored.iter().filter(is_open).count())
     }
 

@@ -88,10 +88,22 @@ pub fn changes(
             && before.alert.state != State::Retracted
             && found.iter().all(|alert| alert.opened != before.alert.opened);
         if is_gone {
-            let alert = Alert { state: State::Retracted, resolved: None, ..before.alert.clone() };
             let is_told = before.announced > 0 && is_news(&before.alert, Some(before));
-            rows.push(row(&alert, before.announced + u32::from(is_told)));
+            rows.push(row(&before.alert.retracted(), before.announced + u32::from(is_told)));
         }
     }
     rows
+}
+
+/// The rows to write so that no alert stays open that no rule can end any more: its own is gone, has another name or
+/// another grain, or is about others now.
+pub fn left_behind(stored: &[AlertRow], is_owned: impl Fn(&AlertKey) -> bool) -> Vec<AlertRow> {
+    let is_left = |row: &&AlertRow| row.alert.state == State::Opened && !is_owned(&row.key);
+    let retracted = |row: &AlertRow| AlertRow {
+        alert: row.alert.retracted(),
+        announced: row.announced + u32::from(row.announced > 0),
+        // Of rows of one version the last one written counts, as when the rule comes back.
+        ..row.clone()
+    };
+    stored.iter().filter(is_left).map(retracted).collect()
 }

@@ -13,7 +13,7 @@ pub enum State {
     Opened,
     /// It held, and ended.
     Resolved,
-    /// It had been announced, and later labels say that it never held.
+    /// It had been announced, and later labels say that it never held; or its rule is gone.
     Retracted,
 }
 
@@ -75,6 +75,12 @@ impl Alert {
             resolved: Some(seen.window),
             ..Self::opened(seen, self.threshold)
         };
+    }
+
+    /// The same, taken back.
+    #[must_use]
+    pub fn retracted(&self) -> Self {
+        Self { state: State::Retracted, resolved: None, ..self.clone() }
     }
 
     /// The window that changed the state last.

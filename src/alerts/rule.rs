@@ -260,6 +260,11 @@ impl Rule {
             && self.segments.iter().any(|glob| fits(glob, segment))
     }
 
+    /// Whether an alert of this key is one of its own.
+    pub fn owns(&self, key: &AlertKey) -> bool {
+        self.name == key.rule && self.grain == key.grain && self.is_about(&key.model, &key.segment)
+    }
+
     /// What it is about: `table.column`, or `custom.` and the metric's name.
     pub fn about(&self) -> String {
         match &self.custom {

@@ -340,6 +340,30 @@ fn windows_with_few_labels_say_nothing() {
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
 }
 
+/// Nothing else would end it: neither in the table nor for whoever was told.
+#[test]
+fn an_open_alert_that_no_rule_is_about_any_more_is_retracted() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let narrowed = RULE.replace("fraud-*", "fraud-loans");
+    let coarser = format!("{RULE}grain = \"1h\"\n");
+    let renamed = RULE.replace("precision low", "too low").replace("below = 0.80", "below = 0.1");
+    let mut changes = 0;
+    for others in [narrowed, coarser, renamed, String::new()] {
+        for (text, state) in [(RULE, "opened"), (&others, "retracted")] {
+            setup.instance_with(text, receiver.url()).end(&setup);
+            changes += 1;
+            let row = format!(
+                "\"precision low\",\"2026-01-05 00:15:00.000\",\"{state}\",\"-\",0.78,0.8,500,{changes}\n"
+            );
+            assert_eq!(setup.alerts(), row, "{text}");
+            let told = states(&receiver.received());
+            assert_eq!(told.len(), changes, "{told:?}");
+            assert_eq!(told[changes - 1], format!("{state} 2026-01-05T00:15:00.000Z"));
+        }
+    }
+}
+
 /// Gaps are over the labelled, however many inferences there are; of drift only the rows of labels wait for them.
 #[test]
 fn gaps_and_drift_of_labels_wait_for_labels() {
