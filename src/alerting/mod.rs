@@ -25,7 +25,7 @@ use deliver::{Deliverer, Own};
 pub use email::Letter;
 use evaluate::Evaluator;
 pub use kafka::Topic;
-pub use message::test_message;
+pub use message::{NotTaken, test_message};
 pub use target::{AlertingError, Medium, Target, TargetSettings};
 
 /// Rules are evaluated after each flush, and this often without one: another instance may have written.

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
-use tidegauge::alerting::{Alerting, Medium, TargetSettings, Topic};
+use tidegauge::alerting::{Alerting, Medium, NotTaken, Target, TargetSettings, Topic};
 use tidegauge::alerts::Rule;
 use tidegauge::config::{Environment, Settings};
 use tidegauge::engine::event::{PartitionId, Positions};
@@ -108,6 +108,16 @@ struct Setup {
     runtime: tokio::runtime::Runtime,
 }
 
+fn hook(url: &str) -> TargetSettings {
+    TargetSettings {
+        name: "hook".to_owned(),
+        medium: Medium::Webhook,
+        url: url.to_owned(),
+        secret: Some("s3cret".to_owned()),
+        timeout: Duration::from_secs(2),
+    }
+}
+
 struct Instance {
     flushed: Option<watch::Sender<u64>>,
     task: JoinSet<()>,
@@ -157,14 +167,7 @@ impl Setup {
     }
 
     fn instance_with(&self, rules: &str, url: &str) -> Instance {
-        let target = TargetSettings {
-            name: "hook".to_owned(),
-            medium: Medium::Webhook,
-            url: url.to_owned(),
-            secret: Some("s3cret".to_owned()),
-            timeout: Duration::from_secs(2),
-        };
-        self.instance_telling(rules, target)
+        self.instance_telling(rules, hook(url))
     }
 
     fn instance_telling(&self, text: &str, target: TargetSettings) -> Instance {
@@ -327,6 +330,84 @@ fn a_target_that_fails_is_asked_again_and_holds_up_nothing() {
     );
     let left = "SELECT count() FROM tidegauge.notifications FINAL WHERE target != '' AND status != 'delivered'";
     assert_eq!(setup.server.query(left), "0\n");
+}
+
+/// Only the later changes of the same alert wait for one that is refused.
+#[test]
+fn a_refused_change_holds_up_its_own_alert_alone() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    receiver.refuse("fraud-cards", 422);
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let instance = setup.instance(receiver.url());
+    wait_until("the refusal", DEADLINE, || !receiver.received().is_empty());
+    setup.write(&GOLDEN, 0.9, 2);
+    setup.insert(&low("fraud-loans"));
+    instance.flush();
+    wait_until("the other alert", DEADLINE, || !states(&receiver.received()).is_empty());
+    assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:10:00.000Z"]);
+    setup.wait_for("resolved");
+    let refused = |request: &Received| request.status == 422;
+    let before = receiver.received().into_iter().filter(refused).count();
+    wait_until("another attempt", DEADLINE, || {
+        receiver.received().into_iter().filter(refused).count() > before
+    });
+    receiver.refuse("fraud-cards", 200);
+    wait_until("all changes", DEADLINE, || states(&receiver.received()).len() == 3);
+    instance.end(&setup);
+    let first = "2026-01-05T00:15:00.000Z";
+    assert_eq!(
+        states(&receiver.received())[1..],
+        [format!("opened {first}"), format!("resolved {first}")]
+    );
+    // The resolution was not tried before the change that it follows was taken.
+    let of_cards = |request: &Received| request.body.contains("fraud-cards");
+    let asked = receiver.received().into_iter().filter(of_cards);
+    let keys: Vec<_> = asked.map(|r| r.header("idempotency-key").to_owned()).collect();
+    assert!(keys.iter().all(|key| *key == keys[0] || key == keys.last().unwrap()), "{keys:?}");
+    assert_eq!(keys.iter().filter(|key| **key != keys[0]).count(), 1, "{keys:?}");
+}
+
+/// It is asked of one change in each round, however many there are.
+#[test]
+fn a_target_that_is_down_is_not_asked_of_every_change() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(503));
+    setup.insert(&low("fraud-loans"));
+    setup.insert(&low("fraud-cards"));
+    let instance = setup.instance(receiver.url());
+    wait_until("three attempts", DEADLINE, || receiver.received().len() >= 3);
+    let attempts = receiver.received();
+    let keys: Vec<_> = attempts.iter().map(|r| r.header("idempotency-key")).collect();
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    receiver.answer(200);
+    wait_until("both", DEADLINE, || states(&receiver.received()).len() == 2);
+    instance.end(&setup);
+}
+
+/// Answers that blame the change, and those that all changes get.
+#[test]
+fn the_status_says_whether_others_may_follow() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let receiver = Receiver::start(200);
+    let target = Target::new(&hook(receiver.url())).unwrap();
+    for (status, is_of_change) in [
+        (400, true),
+        (403, true),
+        (413, true),
+        (422, true),
+        (301, false),
+        (401, false),
+        (404, false),
+        (408, false),
+        (429, false),
+        (500, false),
+        (503, false),
+        (0, false),
+    ] {
+        receiver.answer(status);
+        let refused = runtime.block_on(target.send(&Json::Null)).unwrap_err();
+        assert_eq!(matches!(refused, NotTaken::Change(_)), is_of_change, "{status}");
+    }
 }
 
 #[test]
