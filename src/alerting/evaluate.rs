@@ -57,30 +57,58 @@ impl Evaluator {
         // What an earlier pass wrote and did not come to note.
         self.note(clickhouse, &stored, own).await?;
         let is_owned = |key: &AlertKey| self.rules.iter().any(|(rule, _)| rule.owns(key));
-        let mut rows = left_behind(&stored, is_owned);
-        let mut checkpoints = Vec::new();
+        let left = left_behind(&stored, is_owned);
+        self.write(clickhouse, left, &mut stored, own).await?;
+        let mut judged = Vec::new();
         for (rule, checkpoint) in &self.rules {
-            let Some(found) = find(clickhouse, rule, checkpoint, sealed).await? else {
-                checkpoints.push(checkpoint.clone());
-                continue;
-            };
-            rows.extend(differences(rule, &found, &stored));
-            checkpoints.push(found.checkpoint);
+            judged.push(self.judge(clickhouse, (rule, checkpoint), sealed, &mut stored, own).await);
         }
-        clickhouse.insert(&alert_rows(clickhouse.job(), &rows)).await?;
-        if !rows.is_empty() {
-            failpoint::hit(Point::AlertsWritten);
+        // One rule that fails, as on too many rows, does not hold up the others.
+        let mut failed = None;
+        for ((rule, checkpoint), next) in self.rules.iter_mut().zip(judged) {
+            match next {
+                Ok(next) => *checkpoint = next,
+                Err(error) => failed = Some(error.about(&format!("rule {}", rule.name))),
+            }
         }
-        self.note(clickhouse, &rows, own).await?;
-        for ((_, checkpoint), next) in self.rules.iter_mut().zip(checkpoints) {
-            *checkpoint = next;
+        let is_open = |row: &&AlertRow| row.alert.state == State::Opened;
+        failed.map_or_else(|| Ok(stored.iter().filter(is_open).count()), Err)
+    }
+
+    /// Writes what has changed for one rule; how far it has got.
+    async fn judge(
+        &self,
+        clickhouse: &ClickHouse,
+        (rule, checkpoint): (&Rule, &Checkpoint),
+        sealed: Option<EventTime>,
+        stored: &mut Vec<AlertRow>,
+        own: &Own,
+    ) -> Result<Checkpoint, SinkError> {
+        let found = find(clickhouse, rule, checkpoint, sealed).await?;
+        let Some(found) = found else { return Ok(checkpoint.clone()) };
+        self.write(clickhouse, differences(rule, &found, stored), stored, own).await?;
+        Ok(found.checkpoint)
+    }
+
+    /// Writes rows and notes them; they take the place of those stored.
+    async fn write(
+        &self,
+        clickhouse: &ClickHouse,
+        mut rows: Vec<AlertRow>,
+        stored: &mut Vec<AlertRow>,
+        own: &Own,
+    ) -> Result<(), SinkError> {
+        if rows.is_empty() {
+            return Ok(());
         }
         let job = clickhouse.job();
+        clickhouse.insert(&alert_rows(job, &rows)).await?;
+        failpoint::hit(Point::AlertsWritten);
+        self.note(clickhouse, &rows, own).await?;
         let ids: BTreeSet<String> = rows.iter().map(|row| row.id(job)).collect();
         stored.retain(|row| !ids.contains(&row.id(job)));
         stored.append(&mut rows);
-        let is_open = |row: &&AlertRow| row.alert.state == State::Opened;
-        Ok(stored.iter().filter(is_open).count())
+        Ok(())
     }
 
     /// Writes a notification of each announced change that has none: one row for the change itself, so that it is not

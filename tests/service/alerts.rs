@@ -84,9 +84,9 @@ fn of_model(model: &str, row: MetricRow) -> MetricRow {
 }
 
 /// Whose figure stays low, so that an alert opens.
-fn low(model: &str) -> Vec<MetricRow> {
+fn low(model: &str, windows: usize) -> Vec<MetricRow> {
     let row = |i, table, figure| of_model(model, metric_row(table, i, &[figure], 1));
-    let rows = (1..=2).flat_map(|i| {
+    let rows = (1..=windows).flat_map(|i| {
         [
             row(i, MetricTable::Labels, ("coverage", 0.9)),
             row(i, MetricTable::QualityBinary, ("precision", 0.7)),
@@ -341,7 +341,7 @@ fn a_refused_change_holds_up_its_own_alert_alone() {
     let instance = setup.instance(receiver.url());
     wait_until("the refusal", DEADLINE, || !receiver.received().is_empty());
     setup.write(&GOLDEN, 0.9, 2);
-    setup.insert(&low("fraud-loans"));
+    setup.insert(&low("fraud-loans", 2));
     instance.flush();
     wait_until("the other alert", DEADLINE, || !states(&receiver.received()).is_empty());
     assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:10:00.000Z"]);
@@ -371,8 +371,8 @@ fn a_refused_change_holds_up_its_own_alert_alone() {
 #[test]
 fn a_target_that_is_down_is_not_asked_of_every_change() {
     let (setup, receiver) = (Setup::start(), Receiver::start(503));
-    setup.insert(&low("fraud-loans"));
-    setup.insert(&low("fraud-cards"));
+    setup.insert(&low("fraud-loans", 2));
+    setup.insert(&low("fraud-cards", 2));
     let instance = setup.instance(receiver.url());
     wait_until("three attempts", DEADLINE, || receiver.received().len() >= 3);
     let attempts = receiver.received();
@@ -419,6 +419,38 @@ fn windows_with_few_labels_say_nothing() {
     setup.write(&GOLDEN[..3], 0.6, 2);
     setup.instance(receiver.url()).end(&setup);
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+}
+
+/// The server refuses answers of more than 12 rows here, and each model has 10.
+#[test]
+fn a_rule_reads_its_own_keys_and_one_that_fails_holds_up_no_other() {
+    let (mut setup, receiver) = (Setup::start(), Receiver::start(200));
+    let models = ["a_b", "a%b", "a\\b", "axb", "fraud-cards"];
+    for model in models {
+        setup.insert(&low(model, 10));
+    }
+    let mut settings = ClickHouseSettings::new(&setup.server.url(), "tidegauge", JOB);
+    settings.read_settings = vec![("max_result_rows".to_owned(), "12".to_owned())];
+    setup.clickhouse = ClickHouse::new(settings);
+    let rule = |name: &str, models: &str| {
+        format!(
+            "[[alerts]]\nname = \"{name}\"\nmodels = [{models}]\n\
+             metric = \"quality_binary.precision\"\nbelow = 0.8\n"
+        )
+    };
+    let rules = [
+        rule("all", "'*'"),
+        rule("backslash", "'a\\b'"),
+        rule("line", "'a_*'"),
+        rule("none", ""),
+        rule("one of two", "'fraud-*', 'churn'"),
+        rule("percent", "'*%*'"),
+    ];
+    setup.instance_with(&rules.concat(), receiver.url()).end(&setup);
+    let found = "SELECT rule, model FROM tidegauge.alerts FINAL ORDER BY rule FORMAT CSV";
+    let expected = "\"backslash\",\"a\\b\"\n\"line\",\"a_b\"\n\"one of two\",\"fraud-cards\"\n\
+                    \"percent\",\"a%b\"\n";
+    assert_eq!(setup.server.query(found), expected);
 }
 
 /// Nothing else would end it: neither in the table nor for whoever was told.
@@ -493,7 +525,7 @@ fn what_seals_while_a_key_is_being_written_is_told_afterwards() {
     // Up to the end of window 8, which begins 8 windows after the start.
     setup.seal(9);
     // Another key shows when a pass has seen all that.
-    setup.insert(&low("fraud-loans"));
+    setup.insert(&low("fraud-loans", 2));
     instance.flush();
     let other =
         "SELECT count() FROM tidegauge.alerts WHERE model = 'fraud-loans' AND state = 'opened'";
