@@ -1,12 +1,13 @@
 //! One target's task: sends what is pending, again and again until it is taken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
+use super::message::{NotTaken, alert_of};
 use super::target::Target;
 use crate::sink::SinkError;
 use crate::sink::alerts::{Notification, Status, notification_rows};
@@ -29,13 +30,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
+fn longer(pause: Option<Duration>) -> Duration {
+    pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX))
+}
+
 pub(super) struct Deliverer {
     target: Target,
     clickhouse: ClickHouse,
     telemetry: Telemetry,
     own: Own,
-    /// Until the next attempt after a failed one.
+    /// Until the next attempt after one in which the target failed.
     pause: Option<Duration>,
+    /// Alerts of which it refused a change: when it is asked again, and the pause until then.
+    refused: BTreeMap<String, (Instant, Duration)>,
 }
 
 impl Deliverer {
@@ -45,7 +52,7 @@ impl Deliverer {
         telemetry: Telemetry,
         own: Own,
     ) -> Self {
-        Self { target, clickhouse, telemetry, own, pause: None }
+        Self { target, clickhouse, telemetry, own, pause: None, refused: BTreeMap::new() }
     }
 
     /// Sends until the evaluator is gone, then once more.
@@ -63,7 +70,7 @@ impl Deliverer {
             };
             self.pause = match self.round().await {
                 Ok(true) => None,
-                Ok(false) => Some(self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX))),
+                Ok(false) => Some(longer(self.pause)),
                 Err(error) => {
                     tracing::warn!(code = error.code(), %error, "notifications are not read or marked");
                     Some(PAUSE_MIN)
@@ -75,13 +82,18 @@ impl Deliverer {
         }
     }
 
-    /// Sends what is pending, in order, up to the first that is not taken; whether all were.
-    async fn round(&self) -> Result<bool, SinkError> {
-        let name = self.target.name();
+    /// Sends what is pending, in order, until the target fails; whether it did not. A change that it refuses holds up
+    /// its own alert alone.
+    async fn round(&mut self) -> Result<bool, SinkError> {
+        let begun = now();
+        let name = self.target.name().to_owned();
         let pending = self.clickhouse.pending_notifications().await?;
         for notification in pending.into_iter().filter(|pending| pending.target == name) {
+            let refused = self.refused.get(alert_of(&notification.key));
             let is_own = own_keys(&self.own).contains(&notification.key);
-            if !is_own && notification.age_ms < OTHERS_MS {
+            if refused.is_some_and(|(again, _)| *again > begun)
+                || (!is_own && notification.age_ms < OTHERS_MS)
+            {
                 continue;
             }
             if !self.tell(notification).await? {
@@ -91,29 +103,38 @@ impl Deliverer {
         Ok(true)
     }
 
-    /// Sends one and remembers that it was taken; whether the next may follow.
-    async fn tell(&self, notification: Notification) -> Result<bool, SinkError> {
+    /// Sends one and remembers what came of it; whether those of other alerts may follow.
+    async fn tell(&mut self, notification: Notification) -> Result<bool, SinkError> {
         let name = self.target.name();
         let change: Json = serde_json::from_str(&notification.payload).unwrap_or_default();
-        let (status, answer) = match self.target.send(&change).await {
-            Ok(answer) => {
-                self.telemetry.notification(name, true);
-                (Status::Delivered, answer)
-            }
-            Err(reason) => {
-                self.telemetry.notification(name, false);
-                let is_given_up = notification.age_ms > GIVE_UP_MS;
-                tracing::warn!(target = name, reason, is_given_up, "a notification was not taken");
-                if !is_given_up {
-                    return Ok(false);
-                }
-                (Status::GivenUp, reason)
+        let sent = self.target.send(&change).await;
+        self.telemetry.notification(name, sent.is_ok());
+        let is_given_up = notification.age_ms > GIVE_UP_MS;
+        if let Err(reason) = &sent {
+            tracing::warn!(target = name, %reason, is_given_up, "a notification was not taken");
+        }
+        let is_target_up = !matches!(sent, Err(NotTaken::Target(_)));
+        let alert = alert_of(&notification.key);
+        let (status, answer) = match sent {
+            Ok(answer) => (Status::Delivered, answer),
+            Err(reason) if is_given_up => (Status::GivenUp, reason.to_string()),
+            Err(NotTaken::Target(_)) => return Ok(false),
+            Err(NotTaken::Change(_)) => {
+                let pause = longer(self.refused.get(alert).map(|(_, pause)| *pause));
+                self.refused.insert(alert.to_owned(), (now() + pause, pause));
+                return Ok(true);
             }
         };
+        self.refused.remove(alert);
         let done = Notification { answer, status, ..notification };
         self.clickhouse.insert(&notification_rows(self.clickhouse.job(), &[done])).await?;
-        Ok(true)
+        Ok(is_target_up)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pause between two attempts")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Waits until the sender is gone.

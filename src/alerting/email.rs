@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
-use lettre::transport::smtp::AsyncSmtpTransport;
+use lettre::transport::smtp::response::Category;
+use lettre::transport::smtp::{AsyncSmtpTransport, Error};
 use lettre::{AsyncTransport as _, Message, Tokio1Executor};
 use reqwest::Url;
 use serde_json::Value as Json;
 
-use super::message::{sentence, text};
+use super::message::{NotTaken, sentence, text};
 use crate::sink::with_sources;
 
 /// As with webhooks: whoever has seen it drops the repetition. The letter's ID says the same to mail programs.
@@ -27,6 +28,17 @@ impl Header for IdempotencyKey {
 
     fn display(&self) -> HeaderValue {
         HeaderValue::new(Self::name(), self.0.clone())
+    }
+}
+
+/// 55x is about the letter; other answers are about the login or the dialogue, or will be others later (RFC 5321).
+fn not_taken(error: &Error) -> NotTaken {
+    let is_of_letter = error.status().is_some_and(|code| code.category == Category::MailSystem);
+    let reason = with_sources(error);
+    if error.is_permanent() && is_of_letter {
+        NotTaken::Change(reason)
+    } else {
+        NotTaken::Target(reason)
     }
 }
 
@@ -85,12 +97,12 @@ impl Post {
     }
 
     /// Sends one, and waits until the server has taken it; what it answered.
-    pub(super) async fn send(&self, change: &Json) -> Result<String, String> {
-        let letter = self.letter(change).map_err(|error| with_sources(&error))?;
+    pub(super) async fn send(&self, change: &Json) -> Result<String, NotTaken> {
+        let letter = self.letter(change);
+        let letter = letter.map_err(|error| NotTaken::Change(with_sources(&error)))?;
         let sent = tokio::time::timeout(self.timeout, self.server.send(letter)).await;
-        let answer = sent
-            .map_err(|_| format!("no answer within {:?}", self.timeout))?
-            .map_err(|error| with_sources(&error))?;
+        let late = |_| NotTaken::Target(format!("no answer within {:?}", self.timeout));
+        let answer = sent.map_err(late)?.map_err(|error| not_taken(&error))?;
         let said: Vec<&str> = answer.message().collect();
         Ok(format!("{} {}", answer.code(), said.join(" ")).trim().to_owned())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::deliver::{Own, own_keys};
 use super::message::{idempotency_key, payload};
-use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, Seen, State, changes};
+use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, Seen, State, changes, left_behind};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::failpoint::{self, Point};
@@ -56,33 +56,59 @@ impl Evaluator {
         let mut stored = clickhouse.alerts().await?;
         // What an earlier pass wrote and did not come to note.
         self.note(clickhouse, &stored, own).await?;
-        let mut rows = Vec::new();
-        let mut checkpoints = Vec::new();
+        let is_owned = |key: &AlertKey| self.rules.iter().any(|(rule, _)| rule.owns(key));
+        let left = left_behind(&stored, is_owned);
+        self.write(clickhouse, left, &mut stored, own).await?;
+        let mut judged = Vec::new();
         for (rule, checkpoint) in &self.rules {
-            let Some(found) = find(clickhouse, rule, checkpoint, sealed).await? else {
-                checkpoints.push(checkpoint.clone());
-                continue;
-            };
-            rows.extend(differences(rule, checkpoint, &found, &stored));
-            checkpoints.push(found.checkpoint);
+            judged.push(self.judge(clickhouse, (rule, checkpoint), sealed, &mut stored, own).await);
         }
-        clickhouse.insert(&alert_rows(clickhouse.job(), &rows)).await?;
-        if !rows.is_empty() {
-            failpoint::hit(Point::AlertsWritten);
+        // One rule that fails, as on too many rows, does not hold up the others.
+        let mut failed = None;
+        for ((rule, checkpoint), next) in self.rules.iter_mut().zip(judged) {
+            match next {
+                Ok(next) => *checkpoint = next,
+                Err(error) => failed = Some(error.about(&format!("rule {}", rule.name))),
+            }
         }
-        self.note(clickhouse, &rows, own).await?;
-        for ((_, checkpoint), next) in self.rules.iter_mut().zip(checkpoints) {
-            *checkpoint = next;
+        let is_open = |row: &&AlertRow| row.alert.state == State::Opened;
+        failed.map_or_else(|| Ok(stored.iter().filter(is_open).count()), Err)
+    }
+
+    /// Writes what has changed for one rule; how far it has got.
+    async fn judge(
+        &self,
+        clickhouse: &ClickHouse,
+        (rule, checkpoint): (&Rule, &Checkpoint),
+        sealed: Option<EventTime>,
+        stored: &mut Vec<AlertRow>,
+        own: &Own,
+    ) -> Result<Checkpoint, SinkError> {
+        let found = find(clickhouse, rule, checkpoint, sealed).await?;
+        let Some(found) = found else { return Ok(checkpoint.clone()) };
+        self.write(clickhouse, differences(rule, &found, stored), stored, own).await?;
+        Ok(found.checkpoint)
+    }
+
+    /// Writes rows and notes them; they take the place of those stored.
+    async fn write(
+        &self,
+        clickhouse: &ClickHouse,
+        mut rows: Vec<AlertRow>,
+        stored: &mut Vec<AlertRow>,
+        own: &Own,
+    ) -> Result<(), SinkError> {
+        if rows.is_empty() {
+            return Ok(());
         }
         let job = clickhouse.job();
+        clickhouse.insert(&alert_rows(job, &rows)).await?;
+        failpoint::hit(Point::AlertsWritten);
+        self.note(clickhouse, &rows, own).await?;
         let ids: BTreeSet<String> = rows.iter().map(|row| row.id(job)).collect();
         stored.retain(|row| !ids.contains(&row.id(job)));
         stored.append(&mut rows);
-        let is_open = |row: &&AlertRow| {
-            row.alert.state == State::Opened
-                && self.rules.iter().any(|(rule, _)| rule.name == row.key.rule)
-        };
-        Ok(stored.iter().filter(is_open).count())
+        Ok(())
     }
 
     /// Writes a notification of each announced change that has none: one row for the change itself, so that it is not
@@ -177,7 +203,12 @@ async fn find(
         judge_live(rule, &mut machines, row);
     }
     machines.retain(|key, _| !in_flux.contains(key));
-    next.machines.values_mut().for_each(Machine::settle);
+    // What is not written now must still be known in the next pass.
+    for (key, machine) in &mut next.machines {
+        if !in_flux.contains(key) {
+            machine.settle();
+        }
+    }
     Ok(Some(Found { checkpoint: next, machines, newest: span.end }))
 }
 
@@ -213,22 +244,15 @@ fn fill(rule: &Rule, machine: &mut Machine, end: EventTime) {
     }
 }
 
-fn differences(
-    rule: &Rule,
-    checkpoint: &Checkpoint,
-    found: &Found,
-    stored: &[AlertRow],
-) -> Vec<AlertRow> {
+fn differences(rule: &Rule, found: &Found, stored: &[AlertRow]) -> Vec<AlertRow> {
     let mut by_key: BTreeMap<&AlertKey, Vec<AlertRow>> = BTreeMap::new();
     for row in stored.iter().filter(|row| row.key.rule == rule.name) {
         by_key.entry(&row.key).or_default().push(row.clone());
     }
-    let recent = Recent {
-        after: checkpoint.until.unwrap_or(EventTime(i64::MIN)),
-        news_after: EventTime(found.newest.0.saturating_sub(NEWS_MS)),
-    };
+    let news_after = EventTime(found.newest.0.saturating_sub(NEWS_MS));
     let of_key = |(key, machine): (&AlertKey, &Machine)| {
         let stored = by_key.get(key).map_or(&[][..], Vec::as_slice);
+        let recent = Recent { after: machine.settled(), news_after };
         changes(rule, key, (machine.alerts(), machine.version()), stored, recent)
     };
     found.machines.iter().flat_map(of_key).collect()

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, ThreadedProducer};
 use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
-use crate::sink::dead_letter::{Acknowledging, acknowledged};
+use super::message::{NotTaken, alert_of};
+use crate::sink::dead_letter::{Acknowledging, acknowledged, too_large};
 use crate::source::kafka::{client_config, without_values};
 
 /// As with webhooks: whoever has seen it drops the repetition.
@@ -44,10 +46,8 @@ impl Publisher {
     }
 
     /// Sends one, and waits until all replicas have it.
-    pub(super) async fn send(&self, change: &Json) -> Result<String, String> {
+    pub(super) async fn send(&self, change: &Json) -> Result<String, NotTaken> {
         let key = change["idempotency_key"].as_str().unwrap_or_default();
-        // The rest is the number of the change.
-        let alert = key.rsplit_once('-').map_or(key, |(alert, _)| alert);
         let body = change.to_string();
         let headers = [(KEY_HEADER, key), ("content-type", "application/json")];
         let headers = headers.into_iter().fold(OwnedHeaders::new(), |all, (key, value)| {
@@ -55,8 +55,11 @@ impl Publisher {
         });
         let (sender, acknowledgement) = oneshot::channel();
         let record = BaseRecord::<str, str, _>::with_opaque_to(&self.topic, Box::new(sender));
-        let record = record.key(alert).payload(&body).headers(headers);
-        let failed = |error| format!("topic {}: {}", self.topic, without_values(&error));
+        let record = record.key(alert_of(key)).payload(&body).headers(headers);
+        let failed = |error: KafkaError| {
+            let reason = format!("topic {}: {}", self.topic, without_values(&error));
+            if too_large(&error) { NotTaken::Change(reason) } else { NotTaken::Target(reason) }
+        };
         self.producer.send(record).map_err(|(error, _)| failed(error))?;
         acknowledged(acknowledgement).await.map_err(failed)?;
         Ok(format!("topic {} has it", self.topic))

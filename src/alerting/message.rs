@@ -1,4 +1,4 @@
-//! What targets receive.
+//! What targets receive, and why they may not take it.
 
 use serde_json::{Value as Json, json};
 
@@ -9,9 +9,25 @@ use crate::report::instant;
 /// Alertmanager takes an alert without an end for over after some minutes, unless it is sent again and again.
 const OPEN_FOR_MS: i64 = 366 * 86_400_000;
 
+/// Why a target did not take a change, in words without secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// It takes none now: it is down or overloaded, or wants another address or login.
+    #[error("{0}")]
+    Target(String),
+    /// It does not want this one; others it may.
+    #[error("{0}")]
+    Change(String),
+}
+
 /// The key of a change: the same in every attempt, at every target, after every restart.
 pub(super) fn idempotency_key(job: &str, row: &AlertRow) -> String {
     format!("{}-{}", row.id(job), row.announced)
+}
+
+/// The alert that a change's key is of; the rest of the key is the number of the change.
+pub(super) fn alert_of(key: &str) -> &str {
+    key.rsplit_once('-').map_or(key, |(alert, _)| alert)
 }
 
 /// A change of an alert as generic webhooks receive it.

@@ -25,7 +25,7 @@ use deliver::{Deliverer, Own};
 pub use email::Letter;
 use evaluate::Evaluator;
 pub use kafka::Topic;
-pub use message::test_message;
+pub use message::{NotTaken, test_message};
 pub use target::{AlertingError, Medium, Target, TargetSettings};
 
 /// Rules are evaluated after each flush, and this often without one: another instance may have written.
@@ -73,7 +73,6 @@ impl Alerting {
             pause = match self.evaluator.pass(&self.clickhouse, &self.own).await {
                 Ok(open) => {
                     self.telemetry.alerts_open(open);
-                    wake.send_modify(|passes| *passes += 1);
                     EVALUATE_EVERY
                 }
                 Err(error) => {
@@ -81,6 +80,8 @@ impl Alerting {
                     PAUSE
                 }
             };
+            // Also after a failure: other rules may have changes.
+            wake.send_modify(|passes| *passes += 1);
             if is_last {
                 break;
             }

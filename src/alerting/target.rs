@@ -4,17 +4,27 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderName};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 use ring::hmac;
 use serde_json::Value as Json;
 
 use super::email::{Letter, Post};
 use super::kafka::{Publisher, Topic};
-use super::message::{alertmanager, slack};
+use super::message::{NotTaken, alertmanager, slack};
 use crate::sink::with_sources;
 
 /// So much of an answer is kept.
 const ANSWER_CHARS: usize = 200;
+/// Of the answers that blame the request those that all changes get: a wrong login or address, and too much at once.
+const OF_TARGET: [StatusCode; 7] = [
+    StatusCode::UNAUTHORIZED,
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::GONE,
+    StatusCode::TOO_MANY_REQUESTS,
+];
 /// The change's key: a receiver that has seen it drops the repetition.
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// `sha256=` and the HMAC-SHA256 of the body in hex.
@@ -156,8 +166,8 @@ impl Target {
         &self.settings.name
     }
 
-    /// Sends a change and waits for the answer: its status, or what went wrong in words without secrets.
-    pub async fn send(&self, change: &Json) -> Result<String, String> {
+    /// Sends a change and waits for the answer: its status, or what went wrong.
+    pub async fn send(&self, change: &Json) -> Result<String, NotTaken> {
         match &self.wire {
             Wire::Http(client) => self.post(client, change).await,
             Wire::Kafka(publisher) => publisher.send(change).await,
@@ -165,7 +175,7 @@ impl Target {
         }
     }
 
-    async fn post(&self, client: &Client, change: &Json) -> Result<String, String> {
+    async fn post(&self, client: &Client, change: &Json) -> Result<String, NotTaken> {
         let settings = &self.settings;
         let (url, body) = match settings.medium {
             Medium::Slack => (settings.url.clone(), slack(change).to_string()),
@@ -183,14 +193,17 @@ impl Target {
         if let Some(secret) = &settings.secret {
             request = request.header(SIGNATURE_HEADER, signature(secret, body.as_bytes()));
         }
-        let answer = request.body(body).send().await.map_err(|e| with_sources(&e.without_url()))?;
+        let failed = |error: reqwest::Error| NotTaken::Target(with_sources(&error.without_url()));
+        let answer = request.body(body).send().await.map_err(failed)?;
         let status = answer.status();
         if status.is_success() {
             return Ok(status.to_string());
         }
         let said = answer.text().await.unwrap_or_default();
         let said: String = said.trim().chars().take(ANSWER_CHARS).collect();
-        Err(format!("{status} {said}").trim().to_owned())
+        let reason = format!("{status} {said}").trim().to_owned();
+        let is_of_change = status.is_client_error() && !OF_TARGET.contains(&status);
+        Err(if is_of_change { NotTaken::Change(reason) } else { NotTaken::Target(reason) })
     }
 }
 

@@ -46,7 +46,7 @@ impl AlertRow {
 pub struct Recent {
     /// Stored alerts whose window ends at or before it are not looked at: they are final.
     pub after: EventTime,
-    /// Alerts that are first seen when they are over already are announced only if they ended after it.
+    /// What is over is announced only if it ended after it, or if the last that was said is that it holds.
     pub news_after: EventTime,
 }
 
@@ -68,13 +68,16 @@ pub fn changes(
         announced,
         version,
     };
+    let is_news = |alert: &Alert, before: Option<&AlertRow>| {
+        alert.changed().end > recent.news_after
+            || before.is_some_and(|row| row.alert.state == State::Opened && row.announced > 0)
+    };
     let mut rows = Vec::new();
     for alert in found {
         let before = stored.iter().find(|row| row.alert.opened == alert.opened);
         let is_change = before.is_none_or(|before| before.alert.state != alert.state);
-        let is_news = alert.state == State::Opened || alert.changed().end > recent.news_after;
         let announced = before.map_or(0, |before| before.announced);
-        let is_told = is_change && (is_news || announced > 0);
+        let is_told = is_change && (alert.state == State::Opened || is_news(alert, before));
         let new = row(alert, announced + u32::from(is_told));
         if before.is_none_or(|before| !before.says_the_same(&new)) {
             rows.push(new);
@@ -85,9 +88,22 @@ pub fn changes(
             && before.alert.state != State::Retracted
             && found.iter().all(|alert| alert.opened != before.alert.opened);
         if is_gone {
-            let alert = Alert { state: State::Retracted, resolved: None, ..before.alert.clone() };
-            rows.push(row(&alert, before.announced + u32::from(before.announced > 0)));
+            let is_told = before.announced > 0 && is_news(&before.alert, Some(before));
+            rows.push(row(&before.alert.retracted(), before.announced + u32::from(is_told)));
         }
     }
     rows
+}
+
+/// The rows to write so that no alert stays open that no rule can end any more: its own is gone, has another name or
+/// another grain, or is about others now.
+pub fn left_behind(stored: &[AlertRow], is_owned: impl Fn(&AlertKey) -> bool) -> Vec<AlertRow> {
+    let is_left = |row: &&AlertRow| row.alert.state == State::Opened && !is_owned(&row.key);
+    let retracted = |row: &AlertRow| AlertRow {
+        alert: row.alert.retracted(),
+        announced: row.announced + u32::from(row.announced > 0),
+        // Of rows of one version the last one written counts, as when the rule comes back.
+        ..row.clone()
+    };
+    stored.iter().filter(is_left).map(retracted).collect()
 }

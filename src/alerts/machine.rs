@@ -1,6 +1,7 @@
 //! The state machine of one key.
 
 use crate::engine::state::Version;
+use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 
 use super::rule::{AlertKey, Bound, Judgement, Rule, Seen};
@@ -12,7 +13,7 @@ pub enum State {
     Opened,
     /// It held, and ended.
     Resolved,
-    /// It had been announced, and later labels say that it never held.
+    /// It had been announced, and later labels say that it never held; or its rule is gone.
     Retracted,
 }
 
@@ -76,6 +77,12 @@ impl Alert {
         };
     }
 
+    /// The same, taken back.
+    #[must_use]
+    pub fn retracted(&self) -> Self {
+        Self { state: State::Retracted, resolved: None, ..self.clone() }
+    }
+
     /// The window that changed the state last.
     pub fn changed(&self) -> Window {
         self.resolved.unwrap_or(self.opened)
@@ -91,6 +98,7 @@ pub struct Machine {
     alerts: Vec<Alert>,
     version: Version,
     until: Option<Window>,
+    settled: EventTime,
 }
 
 impl Machine {
@@ -103,6 +111,7 @@ impl Machine {
             alerts: Vec::new(),
             version: Version(0),
             until: None,
+            settled: EventTime(i64::MIN),
         }
     }
 
@@ -157,5 +166,11 @@ impl Machine {
     pub fn settle(&mut self) {
         let last = if self.is_open() { self.alerts.pop() } else { None };
         self.alerts = last.into_iter().collect();
+        self.settled = self.until.map_or(self.settled, |last| last.end);
+    }
+
+    /// Alerts of windows that end by then are final and forgotten.
+    pub fn settled(&self) -> EventTime {
+        self.settled
     }
 }

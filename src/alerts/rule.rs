@@ -6,6 +6,7 @@ use crate::engine::glob::fits;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
 use crate::engine::metrics::custom::CustomMetric;
+use crate::engine::metrics::estimate::is_of_labelled;
 use crate::engine::metrics::expected::{is_expected, name_of};
 use crate::engine::metrics::reference::Profile;
 use crate::engine::state::Version;
@@ -66,7 +67,7 @@ impl Metric {
 
     /// Whether it is computed from labels, so that it says little while few have come.
     pub fn reads_labels(self) -> bool {
-        self.table.reads_labels()
+        self.table.reads_labels(self.column)
     }
 
     /// Whether a sealed window without a row is a 0.
@@ -74,8 +75,11 @@ impl Metric {
         self.table == MetricTable::Serving && self.column == "inferences"
     }
 
-    /// The column with the number of records behind a row's figures, if the table has one.
+    /// The column with the number of records behind the figure, if the table has one.
     pub fn count_column(self) -> Option<&'static str> {
+        if self.table == MetricTable::QualityEstimated && is_of_labelled(self.column) {
+            return Some("n_labelled");
+        }
         COUNTS.into_iter().find(|name| self.has(name))
     }
 
@@ -254,6 +258,11 @@ impl Rule {
     pub fn is_about(&self, model: &str, segment: &str) -> bool {
         self.models.iter().any(|glob| fits(glob, model))
             && self.segments.iter().any(|glob| fits(glob, segment))
+    }
+
+    /// Whether an alert of this key is one of its own.
+    pub fn owns(&self, key: &AlertKey) -> bool {
+        self.name == key.rule && self.grain == key.grain && self.is_about(&key.model, &key.segment)
     }
 
     /// What it is about: `table.column`, or `custom.` and the metric's name.

@@ -93,7 +93,7 @@ fn test(config: &ConfigFile) -> Result<ExitCode, Failure> {
     let (mut text, mut failed) = (String::new(), Vec::new());
     for target in &settings.targets {
         let target = Target::new(target)?;
-        let answer = runtime.block_on(target.send(&message));
+        let answer = runtime.block_on(target.send(&message)).map_err(|error| error.to_string());
         let (Ok(said) | Err(said)) = &answer;
         let verdict = if answer.is_ok() { "ok" } else { "failed" };
         writeln!(text, "{verdict:<6}  {}  {said}", target.name()).expect("a String takes all");

@@ -171,14 +171,15 @@ async fn watched(rules: impl Future<Output = ()> + Send + 'static, telemetry: Te
     }
 }
 
-/// The rules and targets of the configuration; none where there are no rules.
+/// The rules and targets of the configuration; none where there are neither.
 fn alerting(
     settings: &Settings,
     partitions: i32,
     clickhouse: &ClickHouse,
     telemetry: &Telemetry,
 ) -> Result<Option<Alerting>, Failure> {
-    if settings.rules.is_empty() {
+    // Without rules there may be alerts left of former ones, and someone to tell.
+    if settings.rules.is_empty() && settings.targets.is_empty() {
         return Ok(None);
     }
     let (rules, clickhouse, telemetry) =

@@ -14,6 +14,7 @@ use crate::engine::window::Window;
 use super::connection::{Connection, Parameter};
 use super::row::{Batch, MAX_BATCH_BYTES, Texts};
 use super::rowbinary::{Rows, put_bytes, put_figure};
+use super::rows::like;
 use super::tables::{TIME, Table};
 use super::{RowBatch, SinkError};
 
@@ -93,7 +94,8 @@ pub(super) async fn sealed_until(
     Ok((count >= partitions).then_some(until))
 }
 
-/// Start of the first and end of the last window of a rule's metric; none where there are no rows.
+/// Start of the first and end of the last window of a rule's metric, whoever's: others show that a model is silent. None
+/// where there are no rows.
 pub(super) async fn span(
     connection: &Connection,
     rule: &Rule,
@@ -135,6 +137,7 @@ pub(super) async fn seen(
     rule: &Rule,
     span: Window,
 ) -> Result<Vec<SeenRow>, SinkError> {
+    let (about, globs) = about(rule);
     let mut parameters = vec![
         job(connection),
         ("grain", Parameter::Text(rule.grain.to_string())),
@@ -143,7 +146,8 @@ pub(super) async fn seen(
     ];
     let custom = rule.custom.as_ref().map(|metric| Parameter::Text(metric.name.to_string()));
     parameters.extend(custom.map(|name| ("custom", name)));
-    let body = connection.fetch(&seen_query(connection, rule), &parameters).await?;
+    parameters.extend(globs.iter().map(|(name, glob)| (&**name, glob.clone())));
+    let body = connection.fetch(&seen_query(connection, rule, &about), &parameters).await?;
     let mut rows = Rows::new(body, "a metric table", &SEEN_COLUMNS)?;
     let (mut texts, mut found) = (Texts::default(), Vec::new());
     while !rows.is_empty() {
@@ -182,12 +186,30 @@ pub(super) async fn seen(
     Ok(found)
 }
 
-fn seen_query(connection: &Connection, rule: &Rule) -> String {
+/// What only the rows of models and segments that a rule is about fulfil, so that no others are sent.
+fn about(rule: &Rule) -> (String, Vec<(String, Parameter)>) {
+    let (mut all, mut parameters) = (String::new(), Vec::new());
+    for (column, globs) in [("model", &rule.models), ("segment", &rule.segments)] {
+        // Of no pattern there are no rows.
+        all += " AND (false";
+        for (i, glob) in globs.iter().enumerate() {
+            let name = format!("{column}_{i}");
+            write!(all, " OR {column} LIKE {{{name}:String}}").expect("a String takes all");
+            parameters.push((name, Parameter::Text(like(glob))));
+        }
+        all.push(')');
+    }
+    (all, parameters)
+}
+
+fn seen_query(connection: &Connection, rule: &Rule, about: &str) -> String {
     let metric = rule.metric;
     let table = metric.table;
-    let within = "job = {job:String} AND grain = {grain:String} \
-                  AND window_start >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') \
-                  AND window_start < fromUnixTimestamp64Milli({until:Int64}, 'UTC')";
+    let within = format!(
+        "job = {{job:String}} AND grain = {{grain:String}} \
+         AND window_start >= fromUnixTimestamp64Milli({{from:Int64}}, 'UTC') \
+         AND window_start < fromUnixTimestamp64Milli({{until:Int64}}, 'UTC'){about}"
+    );
     let figure = if metric.is_verdict() { "effect" } else { metric.column };
     let limit = |end: &str| {
         let of = metric.has_interval().then(|| format!("`{figure}_{end}`"));
@@ -201,23 +223,29 @@ fn seen_query(connection: &Connection, rule: &Rule) -> String {
     };
     let count = metric.count_column().map_or("NULL".to_owned(), |name| format!("`{name}`"));
     let verdict = if metric.is_verdict() { "CAST(verdict AS String)" } else { "''" };
+    // Of drift only the rows of labels wait for labels.
+    let (coverage, coverage_version) = match table {
+        _ if !rule.reads_labels() => ("NULL", "toUInt64(0)"),
+        MetricTable::Drift => (
+            "if(m.kind = 'label', l.coverage, 1)",
+            "if(m.kind = 'label', l.coverage_version, m.newest)",
+        ),
+        _ => ("l.coverage", "l.coverage_version"),
+    };
     let mut sql = format!(
         "SELECT CAST(model AS String) AS model, CAST(version AS String) AS version, \
          CAST(segment AS String) AS segment, item, \
          window_start, window_end, m.value AS value, m.lower AS lower, m.upper AS upper, m.word AS verdict, \
-         m.count AS n, {coverage} AS coverage, {coverage_version} AS coverage_version, m.is_sealed AS sealed, \
-         m.newest AS row_version FROM (\
+         m.count AS n, CAST({coverage} AS {FIGURE}) AS coverage, {coverage_version} AS coverage_version, \
+         m.is_sealed AS sealed, m.newest AS row_version FROM (\
          SELECT model, version, segment, window_start, window_end, {item} AS item, \
          CAST(`{figure}` AS {FIGURE}) AS value, {lower} AS lower, {upper} AS upper, {verdict} AS word, \
          CAST({count} AS Nullable(UInt64)) AS count, toUInt32(sealed) AS is_sealed, row_version AS own_version, \
-         max(row_version) OVER (PARTITION BY model, version, segment, window_start) AS newest{primary} \
+         max(row_version) OVER (PARTITION BY model, version, segment, window_start) AS newest{drift} \
          FROM {rows} FINAL WHERE {within}) AS m ",
-        coverage =
-            if rule.reads_labels() { "l.coverage" } else { "CAST(NULL AS Nullable(Float64))" },
-        coverage_version = if rule.reads_labels() { "l.coverage_version" } else { "toUInt64(0)" },
         lower = limit("lower"),
         upper = limit("upper"),
-        primary = if metric.is_verdict() { ", is_primary" } else { "" },
+        drift = if table == MetricTable::Drift { ", kind, is_primary" } else { "" },
         rows = connection.table(table.name()),
     );
     if rule.reads_labels() {

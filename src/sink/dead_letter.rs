@@ -160,7 +160,7 @@ pub(crate) async fn acknowledged(acknowledgement: Acknowledgement) -> Result<(),
     acknowledgement.await.unwrap_or(Err(KafkaError::Canceled))
 }
 
-fn too_large(error: &KafkaError) -> bool {
+pub(crate) fn too_large(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 

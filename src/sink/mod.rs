@@ -139,7 +139,7 @@ pub enum FailureClass {
 
 impl SinkError {
     /// The same, with what it is about before what was said.
-    fn about(self, what: &str) -> Self {
+    pub(crate) fn about(self, what: &str) -> Self {
         let with = |said: String| format!("{what}: {said}");
         match self {
             Self::Unavailable(said) => Self::Unavailable(with(said)),

@@ -143,7 +143,7 @@ pub(super) fn conditions(
 }
 
 /// A pattern of `LIKE` in which only `*` is special.
-fn like(glob: &str) -> String {
+pub(super) fn like(glob: &str) -> String {
     let mut pattern = String::new();
     for sign in glob.chars() {
         match sign {

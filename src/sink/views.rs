@@ -2,6 +2,7 @@
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
+use crate::engine::metrics::estimate::is_of_labelled;
 
 use super::catalogue::entries;
 use super::ddl::{Databases, Engine, create_database, literal, quoted};
@@ -475,11 +476,7 @@ fn denominator(table: MetricTable, metric: &str) -> &'static str {
             "n_scored"
         }
         MetricTable::Calibration => "n_scored",
-        MetricTable::QualityEstimated
-            if starts(&["realized_", "est_labelled_"]) || metric.contains("_gap") =>
-        {
-            "n_labelled"
-        }
+        MetricTable::QualityEstimated if is_of_labelled(metric) => "n_labelled",
         MetricTable::QualityClasses => "support",
         MetricTable::QualityBinary
         | MetricTable::QualityThreshold

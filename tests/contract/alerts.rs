@@ -88,6 +88,38 @@ fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
     );
 }
 
+/// As sections 8 and 10 of the definition have it: which figures read labels, and what they are counted over.
+#[test]
+fn rules_on_what_reads_labels_wait_for_them() {
+    for (metric, reads_labels, count) in [
+        ("quality_estimated.n", false, "n"),
+        ("quality_estimated.est_tp", false, "n"),
+        ("quality_estimated.est_accuracy", false, "n"),
+        ("quality_estimated.est_auroc_error_bound", false, "n"),
+        ("quality_estimated.n_labelled", true, "n"),
+        ("quality_estimated.realized_accuracy", true, "n_labelled"),
+        ("quality_estimated.realized_auroc", true, "n_labelled"),
+        ("quality_estimated.est_labelled_f1", true, "n_labelled"),
+        ("quality_estimated.accuracy_gap", true, "n_labelled"),
+        ("quality_estimated.accuracy_gap_z", true, "n_labelled"),
+        ("quality_estimated.auroc_gap", true, "n_labelled"),
+        ("quality_estimated.blended_accuracy", true, "n"),
+        ("quality_binary.precision", true, "n"),
+        ("drift.value", true, "n"),
+        ("serving.error_rate", false, "inferences"),
+        ("data_quality.missing_rate", false, "inferences"),
+    ] {
+        let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nbelow = 0.5\n");
+        let rule = parse(&text).unwrap().rules.remove(0);
+        let coverage = if reads_labels { 0.5 } else { 0.0 };
+        assert_eq!((rule.reads_labels(), rule.min_coverage), (reads_labels, coverage), "{metric}");
+        assert_eq!(rule.metric.count_column(), Some(count), "{metric}");
+        let own = parse(&format!("{text}min_coverage = 0.2\n"));
+        let own = own.ok().map(|settings| settings.rules[0].min_coverage);
+        assert_eq!(own, reads_labels.then_some(0.2), "{metric}");
+    }
+}
+
 #[test]
 fn targets_are_checked_and_their_secrets_are_not_shown() {
     let target = |more: &str| parse(&format!("[[notify]]\nname = \"chat\"\n{more}\n"));
@@ -205,6 +237,34 @@ fn old_alerts_are_written_and_nobody_is_told() {
     // What is final is not looked at.
     let recent = Recent { after: window(8).end, news_after: EventTime(0) };
     assert_eq!(changes(&rule(), &key(), (&[], Version(99)), &rows, recent), []);
+}
+
+/// As after a rule was edited: what is stored is held against what the new one finds.
+#[test]
+fn nobody_is_told_again_of_alerts_that_are_long_over() {
+    let change = |values: &[f64], stored: &[AlertRow], news_after: Window| {
+        let machine = run(&rule(), values);
+        let recent = Recent { after: EventTime(i64::MIN), news_after: news_after.end };
+        let rows = changes(&rule(), &key(), (machine.alerts(), machine.version()), stored, recent);
+        rows.into_iter().next().unwrap()
+    };
+    let good = [0.9; 8];
+    let resolved = pass(&GOLDEN, &pass(&GOLDEN[..3], &[]));
+    assert_eq!((resolved[0].alert.state, resolved[0].announced), (State::Resolved, 2));
+    for (news_after, announced) in [(window(8), 2), (window(7), 3)] {
+        let row = change(&good, &resolved, news_after);
+        assert_eq!((row.alert.state, row.announced), (State::Retracted, announced));
+        // Edited back.
+        let again = change(&GOLDEN, &[row], news_after);
+        let announced = announced + (announced - 2);
+        assert_eq!((again.alert.state, again.announced), (State::Resolved, announced));
+    }
+    // Whoever was told that it holds is told that it does not, however old it is.
+    let opened = pass(&GOLDEN[..3], &[]);
+    let row = change(&good, &opened, window(8));
+    assert_eq!((row.alert.state, row.announced), (State::Retracted, 2));
+    let row = change(&GOLDEN, &opened, window(8));
+    assert_eq!((row.alert.state, row.announced), (State::Resolved, 2));
 }
 
 #[test]

@@ -129,6 +129,13 @@ fn rules_name_a_custom_metric_like_any_other() {
     assert_eq!((rate.reads_labels(), rate.min_coverage, rate.min_n), (false, 0.0, 100));
     assert_eq!((cost.reads_labels(), cost.min_coverage, cost.min_n), (true, 0.5, 100));
     assert_eq!(rate.metric.count_column(), Some("n"));
+    for (expression, reads_labels) in
+        [("est_tp / quality_estimated.n", false), ("n_labelled", true)]
+    {
+        let metric = format!("[[metrics]]\nname = \"own\"\nexpression = \"{expression}\"\n");
+        let settings = parse(&metric).unwrap();
+        assert_eq!(settings.metrics[0].metric.reads_labels(), reads_labels, "{expression}");
+    }
     for (text, part) in [
         (rule("custom.approval_rat"), "did you mean \"custom.approval_rate\""),
         (rule("custom.value"), "which is no table.column"),

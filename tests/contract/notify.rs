@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use serde_json::{Value as Json, json};
-use tidegauge::alerting::{Letter, Medium, Target, TargetSettings};
+use tidegauge::alerting::{Letter, Medium, NotTaken, Target, TargetSettings};
 use tidegauge::config::{ConfigError, Environment, Settings};
 
 /// One letter as it was sent.
@@ -114,7 +114,7 @@ fn a_letter_says_the_change_and_bears_the_same_key_in_every_attempt() {
     let server = Server::start(&["451 come back later", "250 taken as 17"]);
     let target = Target::new(&target(&server)).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let refused = runtime.block_on(target.send(&change())).unwrap_err();
+    let refused = runtime.block_on(target.send(&change())).unwrap_err().to_string();
     assert!(refused.contains("come back later"), "{refused}");
     let taken = runtime.block_on(target.send(&change())).unwrap();
     assert!(taken.starts_with("250") && taken.contains("taken as 17"), "{taken}");
@@ -134,6 +134,24 @@ fn a_letter_says_the_change_and_bears_the_same_key_in_every_attempt() {
             letter.text.contains("0.75") && letter.text.contains("\"threshold\": 0.8"),
             "{letter:?}"
         );
+    }
+}
+
+/// What blames the letter holds up no other; what blames the target does.
+#[test]
+fn a_server_that_does_not_want_this_letter_may_take_others() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (answer, is_of_change) in [
+        ("554 looks like spam", true),
+        ("552 too large", true),
+        ("451 come back later", false),
+        ("535 wrong password", false),
+        ("503 not now", false),
+    ] {
+        let target = Target::new(&target(&Server::start(&[answer]))).unwrap();
+        let refused = runtime.block_on(target.send(&change())).unwrap_err();
+        assert_eq!(matches!(refused, NotTaken::Change(_)), is_of_change, "{answer}");
     }
 }
 

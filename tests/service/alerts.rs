@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
-use tidegauge::alerting::{Alerting, Medium, TargetSettings, Topic};
+use tidegauge::alerting::{Alerting, Medium, NotTaken, Target, TargetSettings, Topic};
 use tidegauge::alerts::Rule;
 use tidegauge::config::{Environment, Settings};
 use tidegauge::engine::event::{PartitionId, Positions};
@@ -41,10 +41,12 @@ const START_MS: i64 = 1_767_571_200_000;
 const SIZE: Millis = Millis(300_000);
 const GOLDEN: [f64; 8] = [0.82, 0.79, 0.78, 0.81, 0.86, 0.84, 0.87, 0.88];
 
-fn rules() -> Vec<Rule> {
-    let text = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n[[alerts]]\nname = \"precision low\"\n\
-                models = [\"fraud-*\"]\nmetric = \"quality_binary.precision\"\nbelow = 0.80\nclear = 0.85\n";
-    Settings::parse("t.toml", text, &Environment::default()).unwrap().rules
+const RULE: &str = "[[alerts]]\nname = \"precision low\"\nmodels = [\"fraud-*\"]\n\
+                    metric = \"quality_binary.precision\"\nbelow = 0.80\nclear = 0.85\n";
+
+fn rules(text: &str) -> Vec<Rule> {
+    let text = format!("[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n{text}");
+    Settings::parse("t.toml", &text, &Environment::default()).unwrap().rules
 }
 
 fn metric_row(table: MetricTable, i: usize, figures: &[(&str, f64)], version: u64) -> MetricRow {
@@ -76,11 +78,44 @@ fn metric_row(table: MetricTable, i: usize, figures: &[(&str, f64)], version: u6
     }
 }
 
+fn of_model(model: &str, row: MetricRow) -> MetricRow {
+    let key = Key { model: model.into(), ..(*row.key).clone() };
+    MetricRow { key: key.into(), ..row }
+}
+
+/// Whose figure stays low, so that an alert opens.
+fn low(model: &str, windows: usize) -> Vec<MetricRow> {
+    let row = |i, table, figure| of_model(model, metric_row(table, i, &[figure], 1));
+    let rows = (1..=windows).flat_map(|i| {
+        [
+            row(i, MetricTable::Labels, ("coverage", 0.9)),
+            row(i, MetricTable::QualityBinary, ("precision", 0.7)),
+        ]
+    });
+    rows.collect()
+}
+
+fn with(mut row: MetricRow, column: &str, value: Value) -> MetricRow {
+    let at = row.table.columns().iter().position(|known| known.name == column).unwrap();
+    row.values[at] = value;
+    row
+}
+
 /// A database with a rule over it, a target, and an instance that evaluates.
 struct Setup {
     server: services::ClickHouse,
     clickhouse: ClickHouse,
     runtime: tokio::runtime::Runtime,
+}
+
+fn hook(url: &str) -> TargetSettings {
+    TargetSettings {
+        name: "hook".to_owned(),
+        medium: Medium::Webhook,
+        url: url.to_owned(),
+        secret: Some("s3cret".to_owned()),
+        timeout: Duration::from_secs(2),
+    }
 }
 
 struct Instance {
@@ -111,8 +146,11 @@ impl Setup {
                 ),
             ]
         });
-        let rows: Vec<_> = rows.collect();
-        self.runtime.block_on(self.clickhouse.insert(&row::metrics(JOB, &rows))).unwrap();
+        self.insert(&rows.collect::<Vec<_>>());
+    }
+
+    fn insert(&self, rows: &[MetricRow]) {
+        self.runtime.block_on(self.clickhouse.insert(&row::metrics(JOB, rows))).unwrap();
     }
 
     /// All partitions say that the first so many windows are sealed.
@@ -125,18 +163,16 @@ impl Setup {
     }
 
     fn instance(&self, url: &str) -> Instance {
-        self.instance_telling(TargetSettings {
-            name: "hook".to_owned(),
-            medium: Medium::Webhook,
-            url: url.to_owned(),
-            secret: Some("s3cret".to_owned()),
-            timeout: Duration::from_secs(2),
-        })
+        self.instance_with(RULE, url)
     }
 
-    fn instance_telling(&self, target: TargetSettings) -> Instance {
+    fn instance_with(&self, rules: &str, url: &str) -> Instance {
+        self.instance_telling(rules, hook(url))
+    }
+
+    fn instance_telling(&self, text: &str, target: TargetSettings) -> Instance {
         let (clickhouse, telemetry) = (self.clickhouse.clone(), Telemetry::new());
-        let alerting = Alerting::new(rules(), &[target], 2, clickhouse, telemetry).unwrap();
+        let alerting = Alerting::new(rules(text), &[target], 2, clickhouse, telemetry).unwrap();
         let (flushed, said) = watch::channel(0);
         let mut task = JoinSet::new();
         task.spawn_on(alerting.run(said), self.runtime.handle());
@@ -296,6 +332,84 @@ fn a_target_that_fails_is_asked_again_and_holds_up_nothing() {
     assert_eq!(setup.server.query(left), "0\n");
 }
 
+/// Only the later changes of the same alert wait for one that is refused.
+#[test]
+fn a_refused_change_holds_up_its_own_alert_alone() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    receiver.refuse("fraud-cards", 422);
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let instance = setup.instance(receiver.url());
+    wait_until("the refusal", DEADLINE, || !receiver.received().is_empty());
+    setup.write(&GOLDEN, 0.9, 2);
+    setup.insert(&low("fraud-loans", 2));
+    instance.flush();
+    wait_until("the other alert", DEADLINE, || !states(&receiver.received()).is_empty());
+    assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:10:00.000Z"]);
+    setup.wait_for("resolved");
+    let refused = |request: &Received| request.status == 422;
+    let before = receiver.received().into_iter().filter(refused).count();
+    wait_until("another attempt", DEADLINE, || {
+        receiver.received().into_iter().filter(refused).count() > before
+    });
+    receiver.refuse("fraud-cards", 200);
+    wait_until("all changes", DEADLINE, || states(&receiver.received()).len() == 3);
+    instance.end(&setup);
+    let first = "2026-01-05T00:15:00.000Z";
+    assert_eq!(
+        states(&receiver.received())[1..],
+        [format!("opened {first}"), format!("resolved {first}")]
+    );
+    // The resolution was not tried before the change that it follows was taken.
+    let of_cards = |request: &Received| request.body.contains("fraud-cards");
+    let asked = receiver.received().into_iter().filter(of_cards);
+    let keys: Vec<_> = asked.map(|r| r.header("idempotency-key").to_owned()).collect();
+    assert!(keys.iter().all(|key| *key == keys[0] || key == keys.last().unwrap()), "{keys:?}");
+    assert_eq!(keys.iter().filter(|key| **key != keys[0]).count(), 1, "{keys:?}");
+}
+
+/// It is asked of one change in each round, however many there are.
+#[test]
+fn a_target_that_is_down_is_not_asked_of_every_change() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(503));
+    setup.insert(&low("fraud-loans", 2));
+    setup.insert(&low("fraud-cards", 2));
+    let instance = setup.instance(receiver.url());
+    wait_until("three attempts", DEADLINE, || receiver.received().len() >= 3);
+    let attempts = receiver.received();
+    let keys: Vec<_> = attempts.iter().map(|r| r.header("idempotency-key")).collect();
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    receiver.answer(200);
+    wait_until("both", DEADLINE, || states(&receiver.received()).len() == 2);
+    instance.end(&setup);
+}
+
+/// Answers that blame the change, and those that all changes get.
+#[test]
+fn the_status_says_whether_others_may_follow() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let receiver = Receiver::start(200);
+    let target = Target::new(&hook(receiver.url())).unwrap();
+    for (status, is_of_change) in [
+        (400, true),
+        (403, true),
+        (413, true),
+        (422, true),
+        (301, false),
+        (401, false),
+        (404, false),
+        (408, false),
+        (429, false),
+        (500, false),
+        (503, false),
+        (0, false),
+    ] {
+        receiver.answer(status);
+        let refused = runtime.block_on(target.send(&Json::Null)).unwrap_err();
+        assert_eq!(matches!(refused, NotTaken::Change(_)), is_of_change, "{status}");
+    }
+}
+
 #[test]
 fn windows_with_few_labels_say_nothing() {
     let (setup, receiver) = (Setup::start(), Receiver::start(200));
@@ -305,6 +419,122 @@ fn windows_with_few_labels_say_nothing() {
     setup.write(&GOLDEN[..3], 0.6, 2);
     setup.instance(receiver.url()).end(&setup);
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+}
+
+/// The server refuses answers of more than 12 rows here, and each model has 10.
+#[test]
+fn a_rule_reads_its_own_keys_and_one_that_fails_holds_up_no_other() {
+    let (mut setup, receiver) = (Setup::start(), Receiver::start(200));
+    let models = ["a_b", "a%b", "a\\b", "axb", "fraud-cards"];
+    for model in models {
+        setup.insert(&low(model, 10));
+    }
+    let mut settings = ClickHouseSettings::new(&setup.server.url(), "tidegauge", JOB);
+    settings.read_settings = vec![("max_result_rows".to_owned(), "12".to_owned())];
+    setup.clickhouse = ClickHouse::new(settings);
+    let rule = |name: &str, models: &str| {
+        format!(
+            "[[alerts]]\nname = \"{name}\"\nmodels = [{models}]\n\
+             metric = \"quality_binary.precision\"\nbelow = 0.8\n"
+        )
+    };
+    let rules = [
+        rule("all", "'*'"),
+        rule("backslash", "'a\\b'"),
+        rule("line", "'a_*'"),
+        rule("none", ""),
+        rule("one of two", "'fraud-*', 'churn'"),
+        rule("percent", "'*%*'"),
+    ];
+    setup.instance_with(&rules.concat(), receiver.url()).end(&setup);
+    let found = "SELECT rule, model FROM tidegauge.alerts FINAL ORDER BY rule FORMAT CSV";
+    let expected = "\"backslash\",\"a\\b\"\n\"line\",\"a_b\"\n\"one of two\",\"fraud-cards\"\n\
+                    \"percent\",\"a%b\"\n";
+    assert_eq!(setup.server.query(found), expected);
+}
+
+/// Nothing else would end it: neither in the table nor for whoever was told.
+#[test]
+fn an_open_alert_that_no_rule_is_about_any_more_is_retracted() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let narrowed = RULE.replace("fraud-*", "fraud-loans");
+    let coarser = format!("{RULE}grain = \"1h\"\n");
+    let renamed = RULE.replace("precision low", "too low").replace("below = 0.80", "below = 0.1");
+    let mut changes = 0;
+    for others in [narrowed, coarser, renamed, String::new()] {
+        for (text, state) in [(RULE, "opened"), (&others, "retracted")] {
+            setup.instance_with(text, receiver.url()).end(&setup);
+            changes += 1;
+            let row = format!(
+                "\"precision low\",\"2026-01-05 00:15:00.000\",\"{state}\",\"-\",0.78,0.8,500,{changes}\n"
+            );
+            assert_eq!(setup.alerts(), row, "{text}");
+            let told = states(&receiver.received());
+            assert_eq!(told.len(), changes, "{told:?}");
+            assert_eq!(told[changes - 1], format!("{state} 2026-01-05T00:15:00.000Z"));
+        }
+    }
+}
+
+/// Gaps are over the labelled, however many inferences there are; of drift only the rows of labels wait for them.
+#[test]
+fn gaps_and_drift_of_labels_wait_for_labels() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    let rules = "[[alerts]]\nname = \"drifts\"\nmetric = \"drift.verdict\"\n\
+                 [[alerts]]\nname = \"gap\"\nmetric = \"quality_estimated.accuracy_gap\"\nbelow = -0.1\n";
+    let drift = |i, kind: &'static str, version| {
+        let mut row = metric_row(MetricTable::Drift, i, &[("effect", 0.5)], version);
+        for (column, text) in [("kind", kind), ("method", "psi"), ("verdict", "drift")] {
+            row = with(row, column, Value::Text(text.into()));
+        }
+        with(row, "is_primary", Value::Count(1))
+    };
+    let alerts_after = |coverage, labelled, version| {
+        let rows = (1..=2).flat_map(|i| {
+            let gap = [("accuracy_gap", -0.5)];
+            let gap = metric_row(MetricTable::QualityEstimated, i, &gap, version);
+            [
+                metric_row(MetricTable::Labels, i, &[("coverage", coverage)], version),
+                drift(i, "score", version),
+                drift(i, "label", version),
+                with(gap, "n_labelled", Value::Count(labelled)),
+            ]
+        });
+        setup.insert(&rows.collect::<Vec<_>>());
+        setup.instance_with(rules, receiver.url()).end(&setup);
+        let sql = "SELECT feature FROM tidegauge.alerts FINAL ORDER BY rule, feature";
+        setup.server.query(sql)
+    };
+    assert_eq!(alerts_after(0.1, 200, 1), "score/psi\n");
+    assert_eq!(alerts_after(0.9, 30, 2), "label/psi\nscore/psi\n");
+    assert_eq!(alerts_after(0.9, 200, 3), "label/psi\nscore/psi\n\n");
+}
+
+/// Between two tables of a flush a key is not judged. Windows that seal meanwhile are not forgotten.
+#[test]
+fn what_seals_while_a_key_is_being_written_is_told_afterwards() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..3], 0.9, 3);
+    let instance = setup.instance(receiver.url());
+    setup.wait_for("opened");
+    let quality =
+        |version| metric_row(MetricTable::QualityBinary, 9, &[("precision", 0.9)], version);
+    setup.insert(&[metric_row(MetricTable::Labels, 9, &[("coverage", 0.9)], 4), quality(3)]);
+    setup.write(&GOLDEN, 0.9, 3);
+    // Up to the end of window 8, which begins 8 windows after the start.
+    setup.seal(9);
+    // Another key shows when a pass has seen all that.
+    setup.insert(&low("fraud-loans", 2));
+    instance.flush();
+    let other =
+        "SELECT count() FROM tidegauge.alerts WHERE model = 'fraud-loans' AND state = 'opened'";
+    wait_until("the other key's alert", DEADLINE, || setup.server.query(other) == "1\n");
+    assert!(!setup.alerts().contains("\"resolved\""), "{}", setup.alerts());
+    setup.insert(&[quality(4)]);
+    instance.end(&setup);
+    let resolved = "\"2026-01-05 00:15:00.000\",\"resolved\",\"2026-01-05 00:40:00.000\",0.88,";
+    assert!(setup.alerts().contains(resolved), "{}", setup.alerts());
 }
 
 /// All records of a topic with three partitions, until there are so many changes: partition, key, idempotency key and
@@ -355,7 +585,7 @@ fn a_topic_gets_each_change_in_order_once_its_broker_is_back() {
     };
     kafka.pause();
     setup.write(&GOLDEN[..3], 0.9, 1);
-    let instance = setup.instance_telling(target);
+    let instance = setup.instance_telling(RULE, target);
     setup.wait_for("opened");
     setup.write(&GOLDEN, 0.9, 2);
     instance.flush();

@@ -26,6 +26,7 @@ impl Received {
 pub struct Receiver {
     url: String,
     status: Arc<AtomicU16>,
+    refused: Arc<Mutex<Option<(String, u16)>>>,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
@@ -35,14 +36,21 @@ impl Receiver {
         let url = format!("http://{}/hook", listener.local_addr().expect("it is bound"));
         let status = Arc::new(AtomicU16::new(status));
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
+        let refused: Arc<Mutex<Option<(String, u16)>>> = Arc::default();
         let (answer, list) = (Arc::clone(&status), Arc::clone(&received));
+        let unwanted = Arc::clone(&refused);
         // Ends with the test's process.
         thread::spawn(move || {
             let mut silent = Vec::new();
             for stream in listener.incoming().flatten() {
-                let status = answer.load(Ordering::Relaxed);
-                if let Some(request) = read(&stream, status) {
-                    list.lock().expect("nobody panics with it").push(request);
+                let mut status = answer.load(Ordering::Relaxed);
+                if let Some(request) = read(&stream) {
+                    let unwanted = unwanted.lock().expect("nobody panics with it");
+                    let found = unwanted.iter().find(|(part, _)| request.body.contains(part));
+                    status = found.map_or(status, |(_, status)| *status);
+                    list.lock()
+                        .expect("nobody panics with it")
+                        .push(Received { status, ..request });
                 }
                 match status {
                     0 => silent.push(stream),
@@ -53,7 +61,7 @@ impl Receiver {
                 }
             }
         });
-        Self { url, status, received }
+        Self { url, status, refused, received }
     }
 
     pub fn url(&self) -> &str {
@@ -65,12 +73,17 @@ impl Receiver {
         self.status.store(status, Ordering::Relaxed);
     }
 
+    /// What has this in its body gets this answer, from now on.
+    pub fn refuse(&self, part: &str, status: u16) {
+        *self.refused.lock().expect("nobody panics with it") = Some((part.to_owned(), status));
+    }
+
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().expect("nobody panics with it").clone()
     }
 }
 
-fn read(stream: &TcpStream, status: u16) -> Option<Received> {
+fn read(stream: &TcpStream) -> Option<Received> {
     let mut reader = BufReader::new(stream);
     let mut headers = Vec::new();
     let mut line = String::new();
@@ -84,5 +97,5 @@ fn read(stream: &TcpStream, status: u16) -> Option<Received> {
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let mut body = vec![0; length?.1.parse().ok()?];
     reader.read_exact(&mut body).ok()?;
-    Some(Received { headers, body: String::from_utf8(body).ok()?, status })
+    Some(Received { headers, body: String::from_utf8(body).ok()?, status: 0 })
 }

@@ -23,7 +23,7 @@ pub struct CustomMetric {
 impl CustomMetric {
     /// Whether it is computed from labels, so that it says little while few have come.
     pub fn reads_labels(&self) -> bool {
-        self.expression.inputs().any(|input| input.table.reads_labels())
+        self.expression.inputs().any(|input| input.table.reads_labels(input.column))
     }
 }
 
@@ -291,7 +291,7 @@ mod tests {
             panic!("{rows:?}")
         };
         assert_eq!((&**name, &**reason), ("m", value.err().map_or("", Undefined::code)));
-        let n = if expression.inputs().any(|it| it.table.reads_labels()) { 6 } else { 8 };
+        let n = if expression.inputs().any(|it| it.table.reads_labels(it.column)) { 6 } else { 8 };
         assert_eq!(counts, [n, 8, 6].map(Value::Count));
         *value
     }

@@ -400,6 +400,18 @@ impl Accumulator for Estimate {
     }
 }
 
+/// Whether a column is over the labelled alone, of which there are `n_labelled`.
+pub fn is_of_labelled(column: &str) -> bool {
+    column.starts_with("realized_")
+        || column.starts_with("est_labelled_")
+        || column.contains("_gap")
+}
+
+/// Whether a column is computed from labels; the others need scores only.
+pub(super) fn reads_labels(column: &str) -> bool {
+    is_of_labelled(column) || ["n_labelled", "blended_accuracy"].contains(&column)
+}
+
 impl Estimate {
     fn put_labelled(&self, out: &mut Vec<Value>, all: &Expected) {
         let expected = self.labelled.expected();

@@ -492,18 +492,23 @@ impl MetricTable {
         }
     }
 
-    /// Whether its figures are computed from labels, so that they say little while few have come.
-    pub fn reads_labels(self) -> bool {
-        matches!(
-            self,
+    /// Whether a column is computed from labels, so that it says little while few have come; of drift only rows of the
+    /// kind label are.
+    pub fn reads_labels(self, column: &str) -> bool {
+        match self {
             Self::QualityBinary
-                | Self::QualityThreshold
-                | Self::Calibration
-                | Self::CalibrationBins
-                | Self::QualityRegression
-                | Self::QualityMulticlass
-                | Self::QualityClasses
-                | Self::Confusion
-        )
+            | Self::QualityThreshold
+            | Self::Calibration
+            | Self::CalibrationBins
+            | Self::QualityRegression
+            | Self::QualityMulticlass
+            | Self::QualityClasses
+            | Self::Confusion
+            | Self::Drift => true,
+            Self::QualityEstimated => estimate::reads_labels(column),
+            Self::Serving | Self::Labels | Self::DataQuality | Self::Categories | Self::Custom => {
+                false
+            }
+        }
     }
 }
