@@ -18,8 +18,7 @@ use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::reference::Profile;
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
-use crate::engine::time::{EventTime, RecordTime};
-use crate::engine::window::Window;
+use crate::engine::time::RecordTime;
 use crate::evaluate;
 use crate::pipeline::PipelineError;
 use crate::report::{Form, References, Report, Row, count};
@@ -160,12 +159,12 @@ async fn whole(
     settings: &Settings,
     filter: &RowFilter,
 ) -> Result<Vec<Row>, Failure> {
-    let always = Window { start: EventTime(i64::MIN), end: EventTime(i64::MAX) };
-    let mut versions = clickhouse.state_versions(always).await?;
+    // One more than can be merged says that there are too many.
+    let limit = u32::try_from(MOST_STATES + 1).expect("it is small");
+    let mut versions = clickhouse.filtered_versions(&RowFilter { limit, ..filter.clone() }).await?;
     // States of different generations are never merged.
     let newest = versions.iter().map(|state| state.version.generation()).max();
-    versions
-        .retain(|state| Some(state.version.generation()) == newest && filter.admits(&state.key));
+    versions.retain(|state| Some(state.version.generation()) == newest);
     if versions.len() > MOST_STATES {
         return Ok(Vec::new());
     }
