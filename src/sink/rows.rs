@@ -47,6 +47,11 @@ impl RowFilter {
     }
 }
 
+/// For [`RowFilter::exact`]: drift by the one method of each feature that verdicts go by.
+pub fn of_main_method() -> (&'static str, String) {
+    ("toString(is_primary > 0)", "1".to_owned())
+}
+
 /// The columns before the figures, as they are asked for.
 const KEYS: [&str; 7] = [
     "model",
