@@ -176,7 +176,11 @@ pub const CODES: &[Code] = &[
     ),
     code("file_missing", USAGE, "correct the path, and quote patterns (`'data/*.parquet'`)"),
     code("file_format", USAGE, "name files .jsonl, .csv, .tsv or .parquet after what they are"),
-    code("file_unreadable", FAILED, "make the file readable for this user"),
+    code(
+        "file_unreadable",
+        FAILED,
+        "make the file readable for this user, or see to its disk or mount",
+    ),
     code("file_empty", FAILED, "leave the file out, or write it again"),
     code(
         "file_column_missing",

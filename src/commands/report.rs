@@ -18,14 +18,15 @@ use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::reference::Profile;
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
-use crate::engine::time::{EventTime, RecordTime};
-use crate::engine::window::Window;
+use crate::engine::state::ALL;
+use crate::engine::time::RecordTime;
 use crate::evaluate;
 use crate::pipeline::PipelineError;
 use crate::report::{Form, References, Report, Row, count};
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
-use crate::sink::rows::RowFilter;
+use crate::sink::rows::{self, RowFilter};
+use crate::sink::summary::Grain;
 use crate::source::feed::PARTITION;
 
 /// Rows of one table that a report reads at most.
@@ -134,7 +135,7 @@ fn form(args: &Args) -> Result<Form, Failure> {
     }
 }
 
-/// The stored rows that the options ask for, of every grain.
+/// The stored rows that the options ask for, as far as the report shows them.
 fn stored(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
     let mut settings = args.config.load()?;
     if let Some(job) = &args.select.job {
@@ -142,15 +143,54 @@ fn stored(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
     }
     let filter = args.select.filter("", None, MOST_ROWS)?;
     let clickhouse = ClickHouse::new(settings.clickhouse());
-    let rows = runtime()?.block_on(async {
-        let mut rows = Vec::new();
+    let (rows, full) = runtime()?.block_on(async {
+        let grains = clickhouse.grains(&filter).await?;
+        let grain = Grain::of_charts(&grains).map(|grain| grain.name.clone());
+        let (mut rows, mut full) = (Vec::new(), Vec::new());
         for table in MetricTable::ALL {
-            rows.extend(clickhouse.metric_rows(table, &filter).await?);
+            let Some(of_table) =
+                of_table(table, RowFilter { grain: grain.clone(), ..filter.clone() })
+            else {
+                continue;
+            };
+            let found = clickhouse.metric_rows(table, &of_table).await?;
+            if found.len() >= usize::try_from(of_table.limit).unwrap_or(usize::MAX) {
+                full.push(table.name());
+            }
+            rows.extend(found);
         }
         rows.extend(whole(clickhouse, &settings, &filter).await?);
-        Ok::<_, Failure>(rows)
+        Ok::<_, Failure>((rows, full))
     })?;
-    Ok((format!("Rows of job {}", settings.job), rows, settings.shard.references().collect()))
+    let source = format!("Rows of job {}{}", settings.job, left_out(&full));
+    Ok((source, rows, settings.shard.references().collect()))
+}
+
+/// Of the filter's rows those of one table that the report shows; none where no section shows the table.
+fn of_table(table: MetricTable, mut filter: RowFilter) -> Option<RowFilter> {
+    match table {
+        MetricTable::QualityThreshold | MetricTable::QualityClasses | MetricTable::Confusion => {
+            return None;
+        }
+        // The section of segments is made of these.
+        MetricTable::Serving
+        | MetricTable::Labels
+        | MetricTable::QualityBinary
+        | MetricTable::QualityMulticlass
+        | MetricTable::QualityRegression => return Some(filter),
+        MetricTable::Drift => filter.exact.push(rows::of_main_method()),
+        _ => {}
+    }
+    ALL.clone_into(&mut filter.segment);
+    Some(filter)
+}
+
+/// What stands behind the source of the rows where some tables have more of them than are read.
+fn left_out(full: &[&str]) -> String {
+    if full.is_empty() {
+        return String::new();
+    }
+    format!("; of {} only the newest {} rows were read", full.join(", "), count(MOST_ROWS.into()))
 }
 
 /// The rows of the whole time, made of stored states; none where there are too many of them, and then the newest window
@@ -160,12 +200,12 @@ async fn whole(
     settings: &Settings,
     filter: &RowFilter,
 ) -> Result<Vec<Row>, Failure> {
-    let always = Window { start: EventTime(i64::MIN), end: EventTime(i64::MAX) };
-    let mut versions = clickhouse.state_versions(always).await?;
+    // One more than can be merged says that there are too many.
+    let limit = u32::try_from(MOST_STATES + 1).expect("it is small");
+    let mut versions = clickhouse.filtered_versions(&RowFilter { limit, ..filter.clone() }).await?;
     // States of different generations are never merged.
     let newest = versions.iter().map(|state| state.version.generation()).max();
-    versions
-        .retain(|state| Some(state.version.generation()) == newest && filter.admits(&state.key));
+    versions.retain(|state| Some(state.version.generation()) == newest);
     if versions.len() > MOST_STATES {
         return Ok(Vec::new());
     }
@@ -253,4 +293,32 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
         return Ok(Settings::parse("the defaults", FILES_ONLY, &Environment::read())?);
     }
     args.config.load()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_table_only_what_is_shown_is_read() {
+        let given = RowFilter { grain: Some("1h".to_owned()), ..RowFilter::default() };
+        let of = |table| of_table(table, given.clone());
+        assert_eq!(of(MetricTable::Confusion), None);
+        assert_eq!(of(MetricTable::Labels), Some(given.clone()), "segments are shown");
+        let all = RowFilter { segment: "all".to_owned(), ..given.clone() };
+        assert_eq!(of(MetricTable::DataQuality), Some(all.clone()));
+        let main = ("toString(is_primary > 0)", "1".to_owned());
+        assert_eq!(of(MetricTable::Drift), Some(RowFilter { exact: vec![main], ..all }));
+    }
+
+    #[test]
+    fn a_report_says_of_which_tables_it_has_not_all_rows() {
+        let source = format!("Rows of job a{}", left_out(&["serving", "labels"]));
+        let report = Report::new(String::new(), source, &[], &References::default());
+        let said = "of serving, labels only the newest 200\u{202f}000 rows were read";
+        for form in [Form::Html, Form::Markdown, Form::Json] {
+            assert!(report.render(form).contains(said), "{form:?}");
+        }
+        assert_eq!(left_out(&[]), "");
+    }
 }

@@ -41,6 +41,9 @@ use crate::source::files::{Columns, File, FileList, FileReader, Folder, Landed, 
 use crate::source::{Commits, SourceError};
 use crate::telemetry::Telemetry;
 
+/// Codes of what may pass without a change of the file's size or time: rights are given, a mount comes back.
+const PASSING: [&str; 2] = ["file_unreadable", "file_changed"];
+
 /// How a folder is watched.
 #[derive(Debug, clap::Args)]
 pub(super) struct WatchArgs {
@@ -50,7 +53,8 @@ pub(super) struct WatchArgs {
     /// How often to look for files
     #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = span)]
     every: Millis,
-    /// Take what is there, seal all windows and end; the job takes no file after that
+    /// Take what is there, seal all windows and end; the job takes no file after that. Where a file can't be read,
+    /// nothing is sealed and it ends with exit code 1
     #[arg(long, requires = "watch")]
     finish: bool,
     /// End at the first file that can't be used, instead of telling it and going on
@@ -183,6 +187,8 @@ struct Watched {
     /// How many files the job has taken, and their digests by name.
     count: i64,
     digests: BTreeMap<String, String>,
+    /// The files that the last look could not read, by name, and what it told of them.
+    unread: BTreeMap<String, Failure>,
 }
 
 /// Looks for files and takes them.
@@ -216,8 +222,17 @@ impl Watcher {
             let folder = Folder::new(path, patterns[stream.index()]);
             let columns = columns(&decoder.fields, &settings.shard.dimensions);
             let taken = Taken::starting_at(0);
-            let (count, digests) = (0, BTreeMap::new());
-            streams.push(Watched { stream, folder, columns, decoder, taken, count, digests });
+            let (count, digests, unread) = (0, BTreeMap::new(), BTreeMap::new());
+            streams.push(Watched {
+                stream,
+                folder,
+                columns,
+                decoder,
+                taken,
+                count,
+                digests,
+                unread,
+            });
         }
         let every = Duration::from_millis(u64::try_from(args.every.0).unwrap_or(1));
         Ok(Self {
@@ -279,6 +294,10 @@ impl Watcher {
                 }
             }
             if self.finishes && is_all {
+                // Nothing could take the file after the seal.
+                if let Some(failure) = self.streams.iter_mut().find_map(Watched::unread) {
+                    return failure;
+                }
                 self.streams.iter().for_each(|watched| watched.taken.finish());
                 return std::future::pending().await;
             }
@@ -304,14 +323,20 @@ impl Watcher {
             }
         };
         let mut is_all = unfinished == 0;
+        let told = std::mem::take(&mut self.streams[at].unread);
         for landed in landed {
-            is_all &= self.take(at, &landed).await?;
+            is_all &= self.take(at, &landed, told.get(&landed.name)).await?;
         }
         Ok(is_all)
     }
 
-    /// Takes one file; whether it is dealt with.
-    async fn take(&mut self, at: usize, landed: &Landed) -> Result<bool, Failure> {
+    /// Takes one file, of which `told` was told at the last look; whether it is dealt with.
+    async fn take(
+        &mut self,
+        at: usize,
+        landed: &Landed,
+        told: Option<&Failure>,
+    ) -> Result<bool, Failure> {
         let watched = &self.streams[at];
         let (path, columns) = (landed.path.clone(), watched.columns.clone());
         let known = watched.digests.get(&landed.name).cloned();
@@ -332,11 +357,8 @@ impl Watcher {
             }
             Err(failure) if self.fails_fast => return Err(failure),
             Err(failure) => {
-                let (stream, reason) = (self.streams[at].stream.name(), &failure.message);
-                tracing::warn!(file = landed.name, code = failure.code, reason, "not taken");
-                let line = json!({"file": landed.name, "stream": stream, "code": failure.code,
-                                  "reason": reason});
-                terminal::print(&format!("{line}\n"));
+                self.streams[at].refuse(landed, failure, told);
+                return Ok(true);
             }
         }
         self.streams[at].folder.settle(&landed.path);
@@ -382,6 +404,29 @@ impl Watcher {
 }
 
 impl Watched {
+    /// Tells what is wrong with a file, unless the last look did. Where it may pass, the next look gives it again.
+    fn refuse(&mut self, landed: &Landed, failure: Failure, told: Option<&Failure>) {
+        if told.is_none_or(|told| told.message != failure.message) {
+            let reason = &failure.message;
+            tracing::warn!(file = landed.name, code = failure.code, reason, "not taken");
+            let line = json!({"file": landed.name, "stream": self.stream.name(), "code": failure.code,
+                              "reason": reason});
+            terminal::print(&format!("{line}\n"));
+        }
+        if PASSING.contains(&failure.code) {
+            self.unread.insert(landed.name.clone(), failure);
+        } else {
+            self.folder.settle(&landed.path);
+        }
+    }
+
+    /// Why a file could not be read, where the last look found one.
+    fn unread(&mut self) -> Option<Failure> {
+        let (_, failure) = self.unread.pop_first()?;
+        let message = format!("{}; so nothing is sealed: finish again", failure.message);
+        Some(Failure::new(failure.code, message))
+    }
+
     fn note(&mut self, row: &FileRow) {
         self.count = row.number + 1;
         self.digests.insert(row.name.clone(), row.digest.clone());
@@ -544,5 +589,47 @@ impl Commits for Done {
         }
         undone.tell();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::Environment;
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_given_again_and_a_broken_one_is_not() {
+        let temp = TempDir::new().unwrap();
+        let text = "[inferences]\ntopic = \"inferences\"\n";
+        let settings = Settings::parse("test", text, &Environment::default()).unwrap();
+        let [decoder, _] = settings.decoders();
+        let mut watched = Watched {
+            stream: Stream::Inferences,
+            folder: Folder::new(temp.path(), &["*.jsonl".to_owned()]),
+            columns: Columns::default(),
+            decoder: decoder.unwrap(),
+            taken: Taken::starting_at(0),
+            count: 0,
+            digests: BTreeMap::new(),
+            unread: BTreeMap::new(),
+        };
+        for name in ["broken.jsonl", "changed.jsonl", "unread.jsonl"] {
+            fs::write(temp.path().join(name), "{}\n").unwrap();
+        }
+        watched.folder.look().unwrap();
+        let (landed, _) = watched.folder.look().unwrap();
+        let codes = ["file_broken", "file_changed", "file_unreadable"];
+        for (landed, code) in landed.iter().zip(codes) {
+            watched.refuse(landed, Failure::new(code, format!("a {code}")), None);
+        }
+        // Nobody has written to any of them.
+        let (again, _) = watched.folder.look().unwrap();
+        assert_eq!(again, landed[1..]);
+        let unread = [watched.unread(), watched.unread(), watched.unread()];
+        assert_eq!(unread.map(|it| it.map(|it| it.code)), [Some(codes[1]), Some(codes[2]), None]);
     }
 }

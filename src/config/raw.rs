@@ -81,10 +81,16 @@ impl RawConfig {
         let spans = DeTable::parse(text).map_err(syntax)?;
         let values: toml::Table = toml::from_str(text).map_err(syntax)?;
         raw.walk(text, &mut Vec::new(), spans.get_ref(), &values)?;
-        for (name, value) in &environment.0 {
-            if let Some(path) = name.strip_prefix(PREFIX) {
-                raw.overlay(name, path, value)?;
-            }
+        let mut variables: Vec<(&str, &str, &str)> = environment
+            .0
+            .iter()
+            .filter_map(|(name, value)| Some((&**name, name.strip_prefix(PREFIX)?, &**value)))
+            .collect();
+        // A list grows by one section after the other, and as text 10 stands before 2. All else keeps its order: of
+        // models the first that fits counts.
+        variables.sort_by_key(|(_, path, _)| path.split("__").nth(1)?.parse::<usize>().ok());
+        for (name, path, value) in variables {
+            raw.overlay(name, path, value)?;
         }
         Ok(raw)
     }

@@ -27,7 +27,8 @@ use crate::engine::state::ALL;
 use crate::report::{References, Row};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
-use crate::sink::rows::RowFilter;
+use crate::sink::rows::{self, RowFilter};
+use crate::sink::summary::Grain;
 use access::Access;
 use address::View;
 use page::Choices;
@@ -36,8 +37,6 @@ use page::Choices;
 const MOST_ROWS: u32 = 20_000;
 /// Rows of categories: enough for those of one window.
 const MOST_CATEGORIES: u32 = 1000;
-/// Windows of a chart: more are no easier to read.
-const MOST_WINDOWS: u64 = 120;
 /// Seconds between two loads of a page that is live, or that says that the database is away.
 const REFRESH: &str = "10";
 /// Characters of a token: fewer can be guessed.
@@ -274,8 +273,7 @@ impl App {
         filter: &RowFilter,
     ) -> Result<(Vec<String>, String), SinkError> {
         let grains = self.clickhouse.grains(filter).await?;
-        let fits = grains.iter().find(|grain| grain.windows <= MOST_WINDOWS);
-        let fitting = fits.or(grains.last()).map(|grain| grain.name.clone());
+        let fitting = Grain::of_charts(&grains).map(|grain| grain.name.clone());
         let shown =
             if view.grain.is_empty() { fitting.unwrap_or_default() } else { view.grain.clone() };
         Ok((grains.into_iter().map(|grain| grain.name).collect(), shown))
@@ -307,7 +305,7 @@ impl App {
                 // Only those of the newest window are drawn.
                 MetricTable::Categories => filter.limit = MOST_CATEGORIES,
                 MetricTable::Drift => {
-                    filter.exact.push(("toString(is_primary > 0)", "1".to_owned()));
+                    filter.exact.push(rows::of_main_method());
                 }
                 // What the table of segments, and the choice of one, is made of.
                 MetricTable::Serving => filter.exact.retain(|(column, _)| *column != "segment"),

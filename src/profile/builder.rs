@@ -182,9 +182,9 @@ impl ProfileBuilder {
             options,
             records: 0,
             features: HashMap::with_hasher(FixedState::default()),
-            score: Numbers::new(exact_numbers),
-            prediction: Column::new(exact_numbers),
-            label: Column::new(exact_numbers),
+            score: Numbers::new(exact_numbers, &[]),
+            prediction: Column::new(exact_numbers, &[]),
+            label: Column::new(exact_numbers, &[]),
             labelled_scores: LabelledScores::default(),
             expected: Expected::default(),
             class_scores: ClassScores::default(),
@@ -202,7 +202,9 @@ impl ProfileBuilder {
             if self.features.len() == MOST_FEATURES {
                 return Err(BuildError::TooManyFeatures((*name).to_owned()));
             }
-            let column = Column::new(self.options.exact_numbers);
+            let declared = self.options.declared.get(*name);
+            let edges = declared.map_or(&[][..], |declared| &declared.edges);
+            let column = Column::new(self.options.exact_numbers, edges);
             self.features.entry(Box::from(*name)).or_insert(column).add(*value);
         }
         if let Some(score) = record.score {
@@ -267,7 +269,7 @@ impl ProfileBuilder {
         let score = (self.score.n() > 0).then(|| FeatureProfile {
             missing: self.records - self.score.n(),
             type_errors: 0,
-            values: Values::Numeric(self.score.profile(Scale::Score, &[], None)),
+            values: Values::Numeric(self.score.profile(Scale::Score, None)),
         });
         let mut profile = Profile {
             id: Arc::from(""),
@@ -333,9 +335,9 @@ struct Column {
 }
 
 impl Column {
-    fn new(exact_numbers: usize) -> Self {
+    fn new(exact_numbers: usize, given_edges: &[f64]) -> Self {
         Self {
-            numbers: Numbers::new(exact_numbers),
+            numbers: Numbers::new(exact_numbers, given_edges),
             names: HashMap::with_hasher(FixedState::default()),
             uncounted: 0,
             texts: 0,
@@ -387,7 +389,7 @@ impl Column {
         let (values, edge_error) = match kind {
             FeatureKind::Numeric => {
                 let numbers = &self.numbers;
-                let profile = numbers.profile(Scale::Linear, &declared.edges, declared.range);
+                let profile = numbers.profile(Scale::Linear, declared.range);
                 (Values::Numeric(profile), numbers.edge_error())
             }
             FeatureKind::Categorical => {

@@ -14,10 +14,15 @@ const KEPT_BITS: u32 = 12;
 const MANTISSA_BITS: u32 = 52;
 
 /// Numbers with their counts. Minimum, maximum, mean and standard deviation are exact, and so are the counts between
-/// edges; the edges are quantiles exactly while there are few distinct numbers, else rounded up.
+/// edges; edges that were not given are quantiles exactly while there are few distinct numbers, else rounded up.
 #[derive(Clone, Debug)]
 pub struct Numbers {
     limit: usize,
+    /// The edges that were given, and the numbers between them; both empty where the edges will be quantiles. Rounded
+    /// numbers lie on the wrong side of edges that were not rounded alike.
+    given_edges: Vec<f64>,
+    between: Vec<u64>,
+    /// Each number; empty where edges were given.
     counts: HashMap<u64, u64, FixedState>,
     dropped_bits: u32,
     n: u64,
@@ -28,10 +33,16 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Without numbers; keeps that many distinct ones.
-    pub fn new(limit: usize) -> Self {
+    /// Without numbers. Keeps that many distinct ones, unless edges are given.
+    pub fn new(limit: usize, given_edges: &[f64]) -> Self {
         Self {
             limit,
+            given_edges: given_edges.to_vec(),
+            between: if given_edges.is_empty() {
+                Vec::new()
+            } else {
+                vec![0; given_edges.len() + 1]
+            },
             counts: HashMap::with_hasher(FixedState::default()),
             dropped_bits: 0,
             n: 0,
@@ -50,6 +61,10 @@ impl Numbers {
         (self.min, self.max) = (self.min.min(x), self.max.max(x));
         self.sum.add(size);
         self.squares.add_product(size, size);
+        if let Some(count) = self.between.get_mut(cell(&self.given_edges, x)) {
+            *count += 1;
+            return;
+        }
         *self.counts.entry(rounded_up(x, self.dropped_bits).to_bits()).or_insert(0) += 1;
         while self.counts.len() > self.limit && self.dropped_bits < MANTISSA_BITS {
             self.coarsen();
@@ -82,25 +97,14 @@ impl Numbers {
         }
     }
 
-    /// The profile of at least one number: with these edges, or with quantiles for edges.
-    pub fn profile(
-        &self,
-        scale: Scale,
-        edges: &[f64],
-        range: Option<(f64, f64)>,
-    ) -> NumericProfile {
-        let sorted = self.sorted();
-        let (fine_edges, bin_edges) = if edges.is_empty() {
-            let percents = || (1..100).map(|percent| quantile(&sorted, self.n, percent));
-            let tenths = percents().enumerate().filter(|(i, _)| i % 10 == 9);
-            (distinct(percents()), distinct(tenths.map(|(_, edge)| edge)))
+    /// The profile of at least one number.
+    pub fn profile(&self, scale: Scale, range: Option<(f64, f64)>) -> NumericProfile {
+        let has_given_edges = !self.given_edges.is_empty();
+        let (fine_edges, bin_edges, counts) = if has_given_edges {
+            (self.given_edges.clone(), self.given_edges.clone(), self.between.clone())
         } else {
-            (edges.to_vec(), edges.to_vec())
+            self.quantiles()
         };
-        let mut counts = vec![0; fine_edges.len() + 1];
-        for &(x, count) in &sorted {
-            counts[fine_edges.partition_point(|edge| *edge < x)] += count;
-        }
         NumericProfile {
             scale,
             min: self.min,
@@ -110,9 +114,22 @@ impl Numbers {
             fine_edges: fine_edges.into(),
             bin_edges,
             counts,
-            has_given_edges: !edges.is_empty(),
+            has_given_edges,
             range,
         }
+    }
+
+    /// Percentiles, those of them that are tenths, and the numbers between the percentiles.
+    fn quantiles(&self) -> (Vec<f64>, Vec<f64>, Vec<u64>) {
+        let sorted = self.sorted();
+        let percents = || (1..100).map(|percent| quantile(&sorted, self.n, percent));
+        let tenths = percents().enumerate().filter(|(i, _)| i % 10 == 9);
+        let (fine, bins) = (distinct(percents()), distinct(tenths.map(|(_, edge)| edge)));
+        let mut counts = vec![0; fine.len() + 1];
+        for &(x, count) in &sorted {
+            counts[cell(&fine, x)] += count;
+        }
+        (fine, bins, counts)
     }
 
     /// The numbers, rising. Rounded ones never exceed the maximum.
@@ -122,6 +139,11 @@ impl Numbers {
         sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
         sorted
     }
+}
+
+/// Between which edges a number lies; one that equals an edge lies below it.
+fn cell(edges: &[f64], x: f64) -> usize {
+    edges.partition_point(|edge| *edge < x)
 }
 
 /// The greatest number that has the same bits, but for the lowest ones; 0 has no others beside it.

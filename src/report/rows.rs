@@ -11,7 +11,7 @@ use crate::engine::state::ALL;
 use crate::evaluate::{MetricRow, WHOLE};
 
 /// More points than this are no easier to read.
-const MOST_POINTS: usize = 120;
+pub const MOST_POINTS: usize = 120;
 
 /// One metric row with its columns by name.
 #[derive(Clone, Debug, PartialEq)]

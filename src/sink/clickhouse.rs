@@ -67,6 +67,15 @@ impl ClickHouse {
         rows::select(&self.connection, table, filter).await
     }
 
+    /// The greatest version of every state row that passes the filter, which names no grain; of more than its limit
+    /// those of the newest generation.
+    pub async fn filtered_versions(
+        &self,
+        filter: &RowFilter,
+    ) -> Result<Vec<StateVersion>, SinkError> {
+        rows::state_versions(&self.connection, filter).await
+    }
+
     /// The grains that the rows of the filter have, the finest first.
     pub async fn grains(&self, filter: &RowFilter) -> Result<Vec<Grain>, SinkError> {
         summary::grains(&self.connection, filter).await

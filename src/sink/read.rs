@@ -56,20 +56,31 @@ pub(super) async fn state_versions(
     connection: &Connection,
     span: Window,
 ) -> Result<Vec<StateVersion>, SinkError> {
-    let sql = format!(
-        "SELECT model, version, segment, window_start, window_end, partition, max(s.row_version) AS row_version \
-         FROM {} AS s WHERE job = {{job:String}} \
-         AND window_start >= fromUnixTimestamp64Milli({{start:Int64}}, 'UTC') \
-         AND window_end <= fromUnixTimestamp64Milli({{end:Int64}}, 'UTC') \
-         GROUP BY model, version, segment, window_start, window_end, partition",
-        connection.table("window_state")
-    );
+    let conditions = "WHERE job = {job:String} \
+         AND window_start >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') \
+         AND window_end <= fromUnixTimestamp64Milli({end:Int64}, 'UTC')";
     let parameters = [
         job(connection),
         ("start", Parameter::Number(span.start.0.clamp(INSTANTS_MS.0, INSTANTS_MS.1))),
         ("end", Parameter::Number(span.end.0.clamp(INSTANTS_MS.0, INSTANTS_MS.1))),
     ];
-    let body = connection.fetch(&sql, &parameters).await?;
+    versions(connection, conditions, "", &parameters).await
+}
+
+/// The greatest version of every state row that the conditions let pass; `rest` stands behind the grouping.
+pub(super) async fn versions(
+    connection: &Connection,
+    conditions: &str,
+    rest: &str,
+    parameters: &[(&'static str, Parameter)],
+) -> Result<Vec<StateVersion>, SinkError> {
+    let sql = format!(
+        "SELECT model, version, segment, window_start, window_end, partition, max(s.row_version) AS row_version \
+         FROM {} AS s {conditions} \
+         GROUP BY model, version, segment, window_start, window_end, partition {rest}",
+        connection.table("window_state")
+    );
+    let body = connection.fetch(&sql, parameters).await?;
     let mut rows = Rows::new(body, "table window_state", &VERSION_COLUMNS)?;
     let mut texts = Texts::default();
     let mut found = Vec::new();

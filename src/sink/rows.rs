@@ -1,4 +1,4 @@
-//! Metric rows back from the database, for people: `query` and `report`.
+//! Metric rows back from the database, and which states a report merges, for people: `query` and `report`.
 
 use serde_json::{Map, Value as Json};
 
@@ -8,10 +8,11 @@ use crate::engine::metrics::accumulator::{Column, Kind};
 use crate::engine::state::Key;
 use crate::report::Row;
 
-use super::SinkError;
 use super::connection::{Connection, Parameter};
+use super::read;
 use super::rowbinary::Rows;
 use super::tables::METRIC_KEY;
+use super::{SinkError, StateVersion};
 
 /// Which metric rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,11 @@ impl RowFilter {
             && self.since_ms.is_none_or(|since| key.window.end.0 > since)
             && self.until_ms.is_none_or(|until| key.window.start.0 < until)
     }
+}
+
+/// For [`RowFilter::exact`]: drift by the one method of each feature that verdicts go by.
+pub fn of_main_method() -> (&'static str, String) {
+    ("toString(is_primary > 0)", "1".to_owned())
 }
 
 /// The columns before the figures, as they are asked for.
@@ -91,6 +97,17 @@ pub(super) async fn select(
     }
     rows.reverse();
     Ok(rows)
+}
+
+/// The greatest version of every state row that the filter, which names no grain, lets pass. Of more than its limit
+/// those of the newest generation, which a version begins with.
+pub(super) async fn state_versions(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Vec<StateVersion>, SinkError> {
+    let (conditions, parameters) = conditions(connection, filter);
+    let rest = format!("ORDER BY row_version DESC LIMIT {}", filter.limit);
+    read::versions(connection, &conditions, &rest, &parameters).await
 }
 
 /// Names of the parameters of [`RowFilter::exact`].

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 
 use crate::engine::metrics::MetricTable;
+use crate::report::rows::MOST_POINTS;
 
 use super::SinkError;
 use super::connection::{Connection, Parameter};
@@ -28,6 +29,14 @@ pub struct Grain {
     pub name: String,
     /// Windows of it.
     pub windows: u64,
+}
+
+impl Grain {
+    /// Of grains, the finest first, the first with few enough windows for a chart; else the coarsest.
+    pub fn of_charts(grains: &[Self]) -> Option<&Self> {
+        let fits = |grain: &&Self| usize::try_from(grain.windows).is_ok_and(|n| n <= MOST_POINTS);
+        grains.iter().find(fits).or(grains.last())
+    }
 }
 
 /// How one model and version stands.

@@ -335,6 +335,24 @@ fn what_is_missing_is_said_with_what_to_write() {
 }
 
 #[test]
+fn a_list_of_eleven_sections_may_come_from_the_environment() {
+    let variable = |at: usize, key: &str, value: &str| {
+        (format!("TIDEGAUGE__ALERTS__{at}__{key}"), value.to_owned())
+    };
+    let rule = |at: usize| {
+        let name = variable(at, "NAME", &format!("rule {at}"));
+        [name, variable(at, "METRIC", "serving.inferences"), variable(at, "BELOW", "1")]
+    };
+    let settings = Settings::parse("t.toml", SMALLEST, &(0..11).flat_map(rule).collect()).unwrap();
+    let names: Vec<String> = settings.rules.iter().map(|rule| rule.name.to_string()).collect();
+    assert_eq!(names, (0..11).map(|at| format!("rule {at}")).collect::<Vec<_>>());
+    // A gap is still refused.
+    let gap = (0..10).chain([11]).flat_map(rule).collect();
+    let error = Settings::parse("t.toml", SMALLEST, &gap).unwrap_err();
+    assert!(error.to_string().contains("number 11 of a list that has 10"), "{error}");
+}
+
+#[test]
 fn the_environment_lies_over_the_file() {
     let set = [
         ("TIDEGAUGE__CLICKHOUSE__URL", "https://ch:8443/"),

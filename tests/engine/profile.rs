@@ -309,6 +309,22 @@ fn edges_may_be_given() {
 }
 
 #[test]
+fn many_distinct_numbers_leave_the_counts_between_given_edges_exact() {
+    let mut options = Options { exact_numbers: 100, ..Options::new("test") };
+    let declared = Declared { edges: vec![10.0, 50.0], ..Declared::default() };
+    options.declared.insert("x".to_owned(), declared);
+    // 0.0 to 99.9, and many that equal an edge.
+    let spread = (0..1000).map(|i| f64::from(i) / 10.0);
+    let values = spread.chain(std::iter::repeat_n(10.0, 500)).map(FeatureValue::Number);
+    let built = built(values, options);
+    let numeric = built.profile.features["x"].numeric().unwrap();
+    assert_eq!(*numeric.fine_edges, [10.0, 50.0]);
+    assert_eq!(numeric.counts, [101 + 500, 400, 499]);
+    assert_eq!(numeric.check(), Ok(()));
+    assert!(built.rounded.is_empty(), "nothing was rounded: {:?}", built.rounded);
+}
+
+#[test]
 fn what_has_no_values_is_left_out_and_named() {
     let mut builder = ProfileBuilder::new(Options::new("test")).unwrap();
     let features = [("empty", FeatureValue::Missing), ("full", FeatureValue::Number(1.0))];

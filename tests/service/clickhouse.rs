@@ -23,6 +23,7 @@ use tidegauge::engine::window::Window;
 use tidegauge::evaluate::MetricRow;
 use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
 use tidegauge::sink::job::{BindError, BoundTopic, JobBinding};
+use tidegauge::sink::rows::RowFilter;
 use tidegauge::sink::{FailureClass, MetricVersion, RowBatch, Sink, StateVersion, row};
 
 use crate::support::{http, services};
@@ -163,6 +164,44 @@ async fn states_come_back_to_the_bit() {
     assert_eq!(versions, expected);
     let hour = sink.state_versions(window(1)).await.unwrap();
     assert_eq!(hour.len(), ODD_NAMES.len());
+}
+
+#[tokio::test]
+async fn only_versions_of_states_that_a_filter_admits_are_read() {
+    let mut sink = ready("filtered").await;
+    let mut rows = Vec::new();
+    for (model, version, segment) in
+        [("fraud-a", "1", "all"), ("fraud-a", "2", "region=eu"), ("fraud_a", "1", "all")]
+    {
+        rows.extend((0..6).map(|hour| state(key(model, version, segment, hour), 0, 1, 0)));
+    }
+    rows[3].version = Version::of(1, 1, false);
+    rows[9].version = Version::of(1, 5, false);
+    write(&mut sink, row::states(JOB, &rows)).await;
+    let hour = |hour: i64| Some(window(hour).start.0);
+    let all = RowFilter { limit: 100, ..RowFilter::default() };
+    for filter in [
+        all.clone(),
+        // Windows that touch the limits, and one that begins before them.
+        RowFilter { since_ms: hour(2), until_ms: hour(4), ..all.clone() },
+        RowFilter { since_ms: hour(2).map(|ms| ms + 1), ..all.clone() },
+        RowFilter { since_ms: hour(2).map(|ms| ms - 1), ..all.clone() },
+        RowFilter { model: "fraud-*".to_owned(), ..all.clone() },
+        RowFilter { model: "fraud_*".to_owned(), until_ms: hour(1), ..all.clone() },
+        RowFilter { version: Some("2".to_owned()), segment: "region=*".to_owned(), ..all.clone() },
+    ] {
+        let found = sink.filtered_versions(&filter).await.unwrap();
+        let mut found: Vec<_> = found.into_iter().map(|it| (it.key, it.version)).collect();
+        found.sort();
+        let admitted = rows.iter().filter(|row| filter.admits(&row.key));
+        let mut expected: Vec<_> = admitted.map(|row| (row.key.clone(), row.version)).collect();
+        expected.sort();
+        assert_eq!(found, expected, "{filter:?}");
+    }
+    // Of the newest generation first.
+    let two = sink.filtered_versions(&RowFilter { limit: 2, ..all }).await.unwrap();
+    let two: Vec<_> = two.into_iter().map(|it| it.key).collect();
+    assert_eq!(two, [rows[9].key.clone(), rows[3].key.clone()]);
 }
 
 #[tokio::test]

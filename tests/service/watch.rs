@@ -124,10 +124,12 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
 
     must_refuse_what_was_changed(&mut job, &drop_folder, &arguments, || land(10));
 
-    // The last one, and the end.
-    land(11);
     let finish = watch(&["--finish"]);
     let finish: Vec<&str> = finish.iter().map(String::as_str).collect();
+    must_not_finish_without_a_file(&mut job, &drop_folder, &finish);
+
+    // The last one, and the end.
+    land(11);
     let log = job.run(&finish, 0, DEADLINE);
     assert!(log.contains("\"file\":\"labels-11.jsonl\""), "{log}");
     let refused = job.run(&arguments, 3, DEADLINE);
@@ -146,6 +148,17 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
         ))
     };
     assert_eq!(accounts("watched"), accounts("batch"), "every record is counted once");
+}
+
+/// A file that can't be read is told once, and nothing is sealed without it.
+fn must_not_finish_without_a_file(job: &mut Job, folder: &Path, finish: &[&str]) {
+    // Not even root can open a link to itself.
+    let path = folder.join("labels-00-unread.jsonl");
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let failed = job.run(finish, 1, DEADLINE);
+    assert!(failed.contains("error[file_unreadable]: can't read"), "{failed}");
+    assert_eq!(failed.matches("\"code\":\"file_unreadable\"").count(), 1, "{failed}");
+    fs::remove_file(path).unwrap();
 }
 
 /// A file that the job has counted holds something else: told while it runs, refused at a start.

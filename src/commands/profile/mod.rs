@@ -5,7 +5,8 @@ mod reading;
 mod topics;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -146,7 +147,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let read = if args.topic.topics { topics::read(args, settings) } else { files(args, settings) };
     let read = read?;
-    create(&output, &write(&read.built.profile))?;
+    create(&output, &write(&read.built.profile), |partial, output| {
+        std::fs::hard_link(partial, output)
+    })?;
     let summary = if args.json { summary_object } else { summary };
     terminal::print(&summary(&read, &output));
     Ok(ExitCode::SUCCESS)
@@ -177,22 +180,58 @@ fn exists(output: &Path) -> Failure {
     Failure::new("profile_exists", message)
 }
 
-/// Writes the whole document, or no file of that name.
-fn create(output: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
+/// Writes the whole document, or no file of that name. `link` gives a file a second name and fails where that is taken,
+/// which a renaming would not.
+fn create(
+    output: &Path,
+    text: &str,
+    link: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
         let message = format!("can't write {}: {error}", output.display());
         Failure::new("profile_not_written", message)
     };
-    let partial = output.with_extension("partial");
-    let mut file = std::fs::File::create(&partial).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    // A link fails where the name is taken, a renaming would not.
-    let linked = std::fs::hard_link(&partial, output);
-    drop(std::fs::remove_file(&partial));
-    match linked {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(exists(output)),
-        linked => linked.map_err(failed),
+    let (partial, file) = partial(output).map_err(failed)?;
+    if let Err(error) = filled(file, text) {
+        drop(std::fs::remove_file(&partial));
+        return Err(failed(error));
     }
+    let linked = link(&partial, output).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Err(error),
+        // Not every file system has links.
+        _ => copied(output, text),
+    });
+    let Err(error) = linked else {
+        drop(std::fs::remove_file(&partial));
+        return Ok(());
+    };
+    let taken = error.kind() == io::ErrorKind::AlreadyExists;
+    let mut failure = if taken { exists(output) } else { failed(error) };
+    failure.message = format!("{}; the document is in {}", failure.message, partial.display());
+    Err(failure)
+}
+
+/// A new file beside the output: what others have there stays as it is.
+fn partial(output: &Path) -> io::Result<(PathBuf, File)> {
+    let mut number = 1;
+    loop {
+        let mut name = output.as_os_str().to_owned();
+        name.push(format!(".{number}.partial"));
+        match File::create_new(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            created => return created.map(|file| (name.into(), file)),
+        }
+    }
+}
+
+fn filled(mut file: File, text: &str) -> io::Result<()> {
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Writes the text to a new file, or leaves none.
+fn copied(output: &Path, text: &str) -> io::Result<()> {
+    filled(File::create_new(output)?, text).inspect_err(|_| drop(std::fs::remove_file(output)))
 }
 
 /// Reads all files of one stream.
@@ -317,4 +356,66 @@ fn expected(windows: Option<&[(String, usize)]>, figures: usize) -> String {
         line.push_str(&more);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// The names in a folder, and what each file holds.
+    fn files(folder: &TempDir) -> Vec<(String, String)> {
+        let entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+        let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
+        let read = |entry: fs::DirEntry| (name(&entry), fs::read_to_string(entry.path()).unwrap());
+        let mut files: Vec<_> = entries.map(read).collect();
+        files.sort();
+        files
+    }
+
+    fn hard_link(partial: &Path, output: &Path) -> io::Result<()> {
+        fs::hard_link(partial, output)
+    }
+
+    fn no_links(_: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
+        files.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_document_is_written_with_links_and_without_and_touches_no_other_file() {
+        for link in [hard_link, no_links] {
+            let folder = TempDir::new().unwrap();
+            for name in ["a.partial", "a.json.1.partial"] {
+                fs::write(folder.path().join(name), "mine").unwrap();
+            }
+            for output in ["a.json", "b.partial"] {
+                create(&folder.path().join(output), "{}", link).unwrap();
+            }
+            let mine = [("a.json.1.partial", "mine"), ("a.partial", "mine")];
+            assert_eq!(
+                files(&folder),
+                owned(&[("a.json", "{}"), mine[0], mine[1], ("b.partial", "{}")])
+            );
+        }
+    }
+
+    #[test]
+    fn a_document_that_can_not_have_its_name_is_kept_under_another() {
+        for link in [hard_link, no_links] {
+            let folder = TempDir::new().unwrap();
+            let output = folder.path().join("a.json");
+            fs::write(&output, "mine").unwrap();
+            let failure = create(&output, "{}", link).unwrap_err();
+            assert_eq!(failure.code, "profile_exists");
+            assert!(failure.message.ends_with("a.json.1.partial"), "{}", failure.message);
+            assert_eq!(files(&folder), owned(&[("a.json", "mine"), ("a.json.1.partial", "{}")]));
+        }
+    }
 }

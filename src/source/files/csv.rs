@@ -1,9 +1,9 @@
 //! CSV. Its cells have no types, so what looks like a number or a truth value is one, but for names and IDs.
 
-use ::csv::{ByteRecord, Reader, ReaderBuilder};
+use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::object::{self, Shape};
-use super::{Columns, File, FileError, Rows, unreadable};
+use super::{Columns, Fault, File, FileError, Rows, unreadable};
 
 pub(super) struct CsvRows {
     reader: Reader<std::fs::File>,
@@ -17,16 +17,18 @@ pub(super) struct CsvRows {
 
 impl CsvRows {
     pub(super) fn open(file: &File, delimiter: u8, columns: &Columns) -> Result<Self, FileError> {
-        let broken = |reason| FileError::Broken { file: file.path.clone(), record: 0, reason };
         let open =
             std::fs::File::open(&file.path).map_err(|error| unreadable(&file.path, &error))?;
         let mut reader =
             ReaderBuilder::new().delimiter(delimiter).buffer_capacity(1 << 20).from_reader(open);
-        let header = reader.headers().map_err(|error| broken(format!("the header: {error}")))?;
+        let header = reader.headers().map_err(|error| {
+            fault(&error).worded(|reason| format!("the header: {reason}")).at(file, 0)
+        })?;
         let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
         columns.check(&file.path, &names)?;
         let used = names.iter().enumerate().filter(|(_, name)| columns.wants(name));
-        let shape = Shape::new(used.map(|(i, name)| (i, name.as_str()))).map_err(broken)?;
+        let shape = Shape::new(used.map(|(i, name)| (i, name.as_str())))
+            .map_err(|reason| Fault::Content(reason).at(file, 0))?;
         let is_text = names.iter().map(|name| columns.is_text(name)).collect();
         let row = ByteRecord::new();
         Ok(Self { reader, row, shape, is_text, bytes: file.bytes, number: 0 })
@@ -34,8 +36,8 @@ impl CsvRows {
 }
 
 impl Rows for CsvRows {
-    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, String> {
-        if !self.reader.read_byte_record(&mut self.row).map_err(|error| error.to_string())? {
+    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, Fault> {
+        if !self.reader.read_byte_record(&mut self.row).map_err(|error| fault(&error))? {
             return Ok(None);
         }
         self.number += 1;
@@ -47,7 +49,10 @@ impl Rows for CsvRows {
             Err(_) => wrong = Some(column + 1),
         });
         match wrong {
-            Some(column) => Err(format!("cell {column} is not UTF-8: write the file in UTF-8")),
+            Some(column) => {
+                let reason = format!("cell {column} is not UTF-8: write the file in UTF-8");
+                Err(Fault::Content(reason))
+            }
             None => Ok(Some(self.number)),
         }
     }
@@ -55,6 +60,14 @@ impl Rows for CsvRows {
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a figure for people")]
     fn share(&self) -> f64 {
         self.reader.position().byte() as f64 / self.bytes.max(1) as f64
+    }
+}
+
+/// The crate's errors do not name their cause as others do.
+fn fault(error: &::csv::Error) -> Fault {
+    match error.kind() {
+        ErrorKind::Io(error) => Fault::of(error),
+        _ => Fault::of(error),
     }
 }
 

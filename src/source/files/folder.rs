@@ -107,10 +107,17 @@ impl Folder {
     }
 }
 
-/// None for what is no file.
+/// None for what is no file, or gone.
 fn stamp(path: &Path) -> Option<Stamp> {
-    let about = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    Some(Stamp { bytes: about.len(), modified: about.modified().ok() })
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_file() => {
+            Some(Stamp { bytes: about.len(), modified: about.modified().ok() })
+        }
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        // It is there, and whoever reads it will say what is wrong.
+        Err(_) => Some(Stamp { bytes: 0, modified: None }),
+    }
 }
 
 /// Names of what is not finished, and of what tools leave beside their files: hidden ones, `_SUCCESS`, `a.csv.part`.
@@ -158,6 +165,18 @@ mod tests {
         assert_eq!(names(folder.look().unwrap()), (some(&["b[1].csv", "day/a.csv"]), 0));
         fs::remove_file(&path).unwrap();
         assert_eq!(names(folder.look().unwrap()), (some(&["day/a.csv"]), 0));
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_looked_at_is_given_all_the_same() {
+        let temp = TempDir::new().unwrap();
+        let path = temp.path().join("a.csv");
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        std::os::unix::fs::symlink(temp.path().join("gone"), temp.path().join("b.csv")).unwrap();
+        let mut folder = Folder::new(temp.path(), &["*.csv".to_owned()]);
+        assert_eq!(names(folder.look().unwrap()), (vec![], 1));
+        assert_eq!(names(folder.look().unwrap()), (vec!["a.csv".to_owned()], 0));
+        assert!(folder.is_unchanged(&path));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 
-use super::{File, FileError, Rows, unreadable};
+use super::{Fault, File, FileError, Rows, unreadable};
 
 /// A longer line is no record.
 const LINE_BYTES_MAX: usize = 64 << 20;
@@ -23,9 +23,9 @@ impl LineRows {
     }
 
     /// One line with its end; false after the last.
-    fn line(&mut self, out: &mut Vec<u8>) -> Result<bool, String> {
+    fn line(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
         loop {
-            let part = self.reader.fill_buf().map_err(|error| error.to_string())?;
+            let part = self.reader.fill_buf().map_err(|error| Fault::of(&error))?;
             if part.is_empty() {
                 return Ok(!out.is_empty());
             }
@@ -35,9 +35,9 @@ impl LineRows {
             self.reader.consume(taken);
             self.read += u64::try_from(taken).expect("usize is at most 64 bits");
             if out.len() > LINE_BYTES_MAX {
-                return Err(format!(
+                return Err(Fault::Content(format!(
                     "a line of more than {LINE_BYTES_MAX} bytes: write one JSON object on each line"
-                ));
+                )));
             }
             if end.is_some() {
                 return Ok(true);
@@ -47,7 +47,7 @@ impl LineRows {
 }
 
 impl Rows for LineRows {
-    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, String> {
+    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, Fault> {
         while self.line(object)? {
             self.line += 1;
             if self.line == 1 && object.starts_with(b"\xef\xbb\xbf") {
@@ -55,7 +55,8 @@ impl Rows for LineRows {
             }
             let text = object.trim_ascii();
             if self.line == 1 && text.starts_with(b"[") {
-                return Err("holds an array: write one JSON object on each line".to_owned());
+                let reason = "holds an array: write one JSON object on each line";
+                return Err(Fault::Content(reason.to_owned()));
             }
             if !text.is_empty() {
                 object.truncate(object.trim_ascii_end().len());

@@ -157,10 +157,48 @@ impl FileError {
     }
 }
 
-/// One kind of file. `Err` says what is wrong in words.
+/// Why a record can't be given, in words.
+enum Fault {
+    /// The system can't read the file, which says nothing about what stands there.
+    System(String),
+    /// What stands there is not of the format.
+    Content(String),
+}
+
+impl Fault {
+    /// What the error of a reader means. Decompressors too give errors of I/O, but without a number of the system.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut chain = std::iter::successors(Some(error), |error| error.source());
+        let is_systems = |error: &std::io::Error| error.raw_os_error().is_some();
+        if chain.any(|error| error.downcast_ref().is_some_and(is_systems)) {
+            Self::System(error.to_string())
+        } else {
+            Self::Content(error.to_string())
+        }
+    }
+
+    /// The same, with more words about the content.
+    fn worded(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Content(reason) => Self::Content(words(reason)),
+            system @ Self::System(_) => system,
+        }
+    }
+
+    /// The error of the file; record 0 is the file as a whole.
+    fn at(self, file: &File, record: u64) -> FileError {
+        let file = file.path.clone();
+        match self {
+            Self::System(reason) => FileError::Unreadable { file, reason },
+            Self::Content(reason) => FileError::Broken { file, record, reason },
+        }
+    }
+}
+
+/// One kind of file.
 trait Rows: Send {
     /// Puts the next record into the emptied `object`; its number in the file, from 1 on, or none at the end.
-    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, String>;
+    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, Fault>;
     /// How much of the file is read, from 0 to 1.
     fn share(&self) -> f64;
 }
@@ -238,11 +276,8 @@ impl FileReader {
                 current => current.insert(open(file, &self.columns)?),
             };
             self.object.clear();
-            let next = rows.next(&mut self.object).map_err(|reason| FileError::Broken {
-                file: file.path.clone(),
-                record: self.record + 1,
-                reason,
-            })?;
+            let next =
+                rows.next(&mut self.object).map_err(|fault| fault.at(file, self.record + 1))?;
             if let Some(record) = next {
                 self.record = record;
                 break;

@@ -12,7 +12,7 @@ use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::Type;
 
 use super::object::{self, Shape};
-use super::{Columns, File, FileError, Rows, unreadable};
+use super::{Columns, Fault, File, FileError, Rows, unreadable};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -27,14 +27,13 @@ pub(super) struct ParquetRows {
 
 impl ParquetRows {
     pub(super) fn open(file: &File, columns: &Columns) -> Result<Self, FileError> {
-        let broken = |reason: String| FileError::Broken {
-            file: file.path.clone(),
-            record: 0,
-            reason: format!("{reason}: write the file again; it may be cut short"),
+        let wrong = |fault: Fault| {
+            let remedy = "write the file again; it may be cut short";
+            fault.worded(|reason| format!("{reason}: {remedy}")).at(file, 0)
         };
         let open =
             std::fs::File::open(&file.path).map_err(|error| unreadable(&file.path, &error))?;
-        let reader = guarded(|| SerializedFileReader::new(open)).map_err(broken)?;
+        let reader = guarded(|| SerializedFileReader::new(open)).map_err(wrong)?;
         let about = reader.metadata().file_metadata();
         let count = u64::try_from(about.num_rows()).unwrap_or(0);
         let fields = about.schema().get_fields().to_vec();
@@ -44,16 +43,16 @@ impl ParquetRows {
             fields.into_iter().filter(|field| columns.wants(field.name())).collect();
         let units = used.iter().map(|field| nanoseconds(field)).collect();
         let shape = Shape::new(used.iter().enumerate().map(|(i, field)| (i, field.name())))
-            .map_err(broken)?;
+            .map_err(|reason| wrong(Fault::Content(reason)))?;
         let schema = Type::group_type_builder(about.schema().name()).with_fields(used).build();
         let rows = guarded(|| RowIter::from_file_into(Box::new(reader)).project(Some(schema?)))
-            .map_err(broken)?;
+            .map_err(wrong)?;
         Ok(Self { rows, shape, units, number: 0, count })
     }
 }
 
 impl Rows for ParquetRows {
-    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, String> {
+    fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, Fault> {
         let Some(row) = guarded(|| self.rows.next().transpose())? else { return Ok(None) };
         self.number += 1;
         let columns = row.into_columns();
@@ -74,10 +73,10 @@ impl Rows for ParquetRows {
 }
 
 /// The reader of rows panics on some broken files, and on types that it does not know.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Fault> {
     match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| error.to_string()),
-        Err(_) => Err("not readable as Parquet".to_owned()),
+        Ok(read) => read.map_err(|error| Fault::of(&error)),
+        Err(_) => Err(Fault::Content("not readable as Parquet".to_owned())),
     }
 }
 

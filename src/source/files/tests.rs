@@ -249,6 +249,19 @@ fn what_is_wrong_is_named_with_file_record_and_remedy() {
 }
 
 #[test]
+fn what_the_system_can_not_read_is_not_called_broken() {
+    // A folder can be opened and not read.
+    let folder = TempDir::new().unwrap();
+    write(&folder, "a", "x");
+    let (path, bytes) = (folder.path().to_owned(), folder.path().metadata().unwrap().len());
+    for format in [FileFormat::Lines, FileFormat::Csv { delimiter: b',' }, FileFormat::Parquet] {
+        let file = File { path: path.clone(), format, bytes };
+        let error = FileReader::new(file.into(), columns()).next_record().unwrap_err();
+        assert!(matches!(error, FileError::Unreadable { .. }), "{format:?}: {error}");
+    }
+}
+
+#[test]
 fn a_file_that_grows_meanwhile_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = write(&folder, "a.jsonl", "{}\n");
