@@ -5,10 +5,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use assert_cmd::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidegauge::decode::fields::FieldPaths;
+use tidegauge::decode::registry::Schemas;
+use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded};
+use tidegauge::engine::event::{Event, FeatureValue, Stream};
+use tidegauge::engine::names::Names;
+use tidegauge::source::files::{Columns, FileList, FileReader};
 
 const FIRST_MS: i64 = 1_767_571_200_000;
 
@@ -227,4 +234,41 @@ fn records_and_files_that_cannot_be_used_are_named_with_a_code() {
     assert!(exit == 2 && error.contains("say --format"), "{error}");
     let (exit, _, error) = run(folder.path(), &["query", "serving", "-c", "none.toml"]);
     assert!(exit == 2 && error.contains("config_missing"), "{error}");
+}
+
+#[test]
+fn an_infinity_in_a_table_is_a_number_that_is_not_finite_and_no_broken_record() {
+    let folder = TempDir::new().unwrap();
+    let text = "request_id,model,timestamp,features.ratio,features.change,latency_ms\n\
+                a,m,1700000000000,inf,-Infinity,\n\
+                b,m,1700000000000,,,inf\n";
+    let path = folder.path().join("a.csv");
+    fs::write(&path, text).unwrap();
+    let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let columns = Columns {
+        wanted: list(&["request_id", "model", "timestamp", "features", "latency_ms"]),
+        ..Columns::default()
+    };
+    let files = FileList::find(&[path.to_str().unwrap().to_owned()]).unwrap();
+    let mut reader = FileReader::new(files, columns);
+    let stream = Stream::Inferences;
+    let settings = DecoderSettings {
+        stream,
+        format: Format::Json,
+        fields: FieldPaths::new(stream),
+        segments: Vec::new(),
+    };
+    let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none())).unwrap();
+    let mut names = Names::default();
+    let first = reader.next_record().unwrap().unwrap().object.to_vec();
+    let Event::Inference(inference) = decoder.decode(Some(&first), &mut names).unwrap() else {
+        panic!("it is an inference")
+    };
+    let values: Vec<FeatureValue<'_>> = inference.features.iter().map(|it| it.value).collect();
+    assert_eq!(values, [FeatureValue::NotFinite; 2]);
+    let second = reader.next_record().unwrap().unwrap().object.to_vec();
+    let Err(NotDecoded::Bad(error)) = decoder.decode(Some(&second), &mut names) else {
+        panic!("no request takes for ever")
+    };
+    assert_eq!(error.code(), "latency_out_of_range");
 }

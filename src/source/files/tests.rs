@@ -10,11 +10,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::decode::fields::FieldPaths;
-use crate::decode::registry::Schemas;
-use crate::decode::{Decoder, DecoderSettings, Format, NotDecoded};
-use crate::engine::event::{Event, FeatureValue, Stream};
-use crate::engine::names::Names;
 
 fn columns() -> Columns {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -120,39 +115,6 @@ fn a_row_of_csv_becomes_a_nested_object() {
     let tabs = text.lines().next().unwrap().replace(',', "\t") + "\nr\tm\t5\t\t\t\t\t\t\n";
     let expected = vec![(0, json!({"request_id": "r", "model": "m", "timestamp": 5}))];
     assert_eq!(read(&write(&folder, "a.tsv", tabs)).unwrap(), expected);
-}
-
-#[test]
-fn an_infinity_is_a_number_that_is_not_finite_and_no_broken_record() {
-    let folder = TempDir::new().unwrap();
-    let text = "request_id,model,timestamp,features.ratio,features.change,latency_ms\n\
-                a,m,1700000000000,inf,-Infinity,\n\
-                b,m,1700000000000,,,inf\n";
-    let path = write(&folder, "a.csv", text);
-    let mut wanted = columns();
-    wanted.wanted.push("latency_ms".to_owned());
-    let files = FileList::find(&[path.to_str().unwrap().to_owned()]).unwrap();
-    let mut reader = FileReader::new(files, wanted);
-    let stream = Stream::Inferences;
-    let settings = DecoderSettings {
-        stream,
-        format: Format::Json,
-        fields: FieldPaths::new(stream),
-        segments: Vec::new(),
-    };
-    let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none())).unwrap();
-    let mut names = Names::default();
-    let first = reader.next_record().unwrap().unwrap().object.to_vec();
-    let Event::Inference(inference) = decoder.decode(Some(&first), &mut names).unwrap() else {
-        panic!("it is an inference")
-    };
-    let values: Vec<FeatureValue<'_>> = inference.features.iter().map(|it| it.value).collect();
-    assert_eq!(values, [FeatureValue::NotFinite; 2]);
-    let second = reader.next_record().unwrap().unwrap().object.to_vec();
-    let Err(NotDecoded::Bad(error)) = decoder.decode(Some(&second), &mut names) else {
-        panic!("no request takes for ever")
-    };
-    assert_eq!(error.code(), "latency_out_of_range");
 }
 
 #[test]
