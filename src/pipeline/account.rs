@@ -83,7 +83,12 @@ impl<S: Source> Worker<S> {
             self.telemetry.mostly_late(self.shared.late.count(&counts));
         }
         let shards = &self.intake.shards;
+        let was_rebuilding = !self.rebuilding.is_empty();
         self.rebuilding.retain(|p, _| shards.get(p).is_some_and(|shard| !shard.has_caught_up()));
+        if was_rebuilding && self.rebuilding.is_empty() {
+            // Rows have stood still long enough.
+            self.ask_for_flush();
+        }
         let budget = self.settings.state_budget_bytes;
         let mut bytes = self.weigh();
         if self.pressure.next(bytes, budget) > Pressure::Free {

@@ -96,6 +96,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
 /// What differs from librdkafka's defaults for a consumer, and may be overridden.
 const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "10"), // the default 1000 stalls a fast consumer for up to a second
+    // A fetch leaves out the partitions whose queue is full. Where all that is left has no records, such as labels that
+    // do not come yet, the broker keeps the answer back so long, and no other fetch is sent. The default is 500.
+    ("fetch.wait.max.ms", "50"),
     ("fetch.max.bytes", "16777216"),
     ("queued.min.messages", "100000"),
     ("queued.max.messages.kbytes", "32768"), // counts per worker and topic

@@ -569,6 +569,22 @@ fn a_restart_goes_on_from_the_marks() {
 
 /// Another bounded instance that began later has gone further than this one may read.
 #[test]
+fn rows_move_again_as_soon_as_memory_is_rebuilt() {
+    let log = traffic(1, 3_000, 700);
+    let memory = Memory::new();
+    block_on(async {
+        start(settings(1), &shared(&part(&log, 2)), &[&[0]], true, &memory).end().await.unwrap();
+        let before = written(&memory);
+        // No flush of the timer's.
+        let mut settings = settings(1);
+        settings.flush_interval = Duration::from_secs(3_600);
+        let mut second = start(settings, &shared(&log), &[&[0]], false, &memory);
+        second.until("a mark moves on", || written(&memory) > before).await;
+        second.stop().await.unwrap();
+    });
+}
+
+#[test]
 fn a_bounded_run_that_ends_before_the_marks_leaves_them_alone() {
     let log = traffic(2, 300, 700);
     let share = |of: usize| {
