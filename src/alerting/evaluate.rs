@@ -1,6 +1,9 @@
 //! One pass over the rules: what the rows say now, held against what has been written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::deliver::{Own, own_keys};
 use super::message::{idempotency_key, payload};
@@ -16,6 +19,10 @@ use crate::sink::clickhouse::ClickHouse;
 const WINDOWS_AT_ONCE: i64 = 2016;
 /// An alert that is first seen when it has been over for longer than this is written, and nobody is told.
 const NEWS_MS: i64 = 86_400_000;
+
+/// Alerts that no rule is about are looked for at the start and this often. More often, an instance that still has other
+/// rules, as while a new configuration is rolled out, would take back again and again what the others say.
+const LEFT_EVERY: Duration = Duration::from_secs(3600);
 
 /// How far a rule has got: windows that end by `until` are sealed and judged.
 #[derive(Clone, Debug, Default)]
@@ -38,12 +45,13 @@ pub(super) struct Evaluator {
     rules: Vec<(Rule, Checkpoint)>,
     targets: Vec<String>,
     partitions: i32,
+    looked_for_left: Option<Instant>,
 }
 
 impl Evaluator {
     pub(super) fn new(rules: Vec<Rule>, targets: Vec<String>, partitions: i32) -> Self {
         let rules = rules.into_iter().map(|rule| (rule, Checkpoint::default())).collect();
-        Self { rules, targets, partitions }
+        Self { rules, targets, partitions, looked_for_left: None }
     }
 
     /// Writes what has changed; how many alerts are open. Keys of changes that it notes are added to `own`.
@@ -56,9 +64,12 @@ impl Evaluator {
         let mut stored = clickhouse.alerts().await?;
         // What an earlier pass wrote and did not come to note.
         self.note(clickhouse, &stored, own).await?;
-        let is_owned = |key: &AlertKey| self.rules.iter().any(|(rule, _)| rule.owns(key));
-        let left = left_behind(&stored, is_owned);
-        self.write(clickhouse, left, &mut stored, own).await?;
+        if self.looked_for_left.is_none_or(|at| at.elapsed() >= LEFT_EVERY) {
+            let is_owned = |key: &AlertKey| self.rules.iter().any(|(rule, _)| rule.owns(key));
+            let left = left_behind(&stored, is_owned);
+            self.write(clickhouse, left, &mut stored, own).await?;
+            self.looked_for_left = Some(Instant::now());
+        }
         let mut judged = Vec::new();
         for (rule, checkpoint) in &self.rules {
             judged.push(self.judge(clickhouse, (rule, checkpoint), sealed, &mut stored, own).await);
