@@ -46,9 +46,18 @@ fn strikes(fault: &Fault) -> Option<char> {
     if fault.id == "P7" { Some('C') } else { fault.id.chars().next() }
 }
 
-/// Whether two rows do not fight for one process: K and C rows stop and start theirs.
+/// Rows during which no start is to succeed: the tables are not those of the program.
+const REFUSES_STARTS: [&str; 2] = ["C8b", "C8c"];
+/// The row that goes on only when an instance that it has started is ready.
+const WAITS_FOR_STARTS: &str = "P6";
+
+/// Whether two rows do not fight for one process, as K and C rows stop and start theirs, and neither waits for what the
+/// other prevents.
 fn fit(a: &Fault, b: &Fault) -> bool {
-    a.id != b.id && (strikes(a) != strikes(b) || strikes(a) == Some('P'))
+    let ids = [a.id, b.id];
+    let waits_in_vain =
+        ids.contains(&WAITS_FOR_STARTS) && ids.iter().any(|id| REFUSES_STARTS.contains(id));
+    a.id != b.id && !waits_in_vain && (strikes(a) != strikes(b) || strikes(a) == Some('P'))
 }
 
 /// Rows of C wait for inserts, of which there are none any more once the broker is away: they begin first.
