@@ -187,7 +187,12 @@ pub(super) fn quiet_client(config: &ClientConfig) -> Result<Client, KafkaError> 
     config.create_with_context(Inspector { is_quiet: true, ..Inspector::default() })
 }
 
+/// How often, and after how long, a coordinator that still loads its groups is asked again.
+const LOAD_ATTEMPTS: u32 = 100;
+const LOAD_PAUSE: Duration = Duration::from_millis(100);
+
 /// Whether any instance is in the group at present.
+#[expect(clippy::disallowed_methods, reason = "nothing tells when the coordinator has loaded")]
 pub(super) fn has_members(
     settings: &KafkaSettings,
     config: &ClientConfig,
@@ -195,11 +200,23 @@ pub(super) fn has_members(
     let client: Client = config
         .create_with_context(Inspector::default())
         .map_err(|error| SourceError::Client(error.to_string()))?;
-    let groups =
-        client.fetch_group_list(Some(&settings.group), ANSWER_TIMEOUT).map_err(|error| {
-            let (brokers, reason) = (settings.brokers.clone(), error.to_string());
-            SourceError::Unreachable { brokers, reason }
-        })?;
+    let mut attempts_left = LOAD_ATTEMPTS;
+    let groups = loop {
+        match client.fetch_group_list(Some(&settings.group), ANSWER_TIMEOUT) {
+            Ok(groups) => break groups,
+            // A broker that has just started reads its groups first.
+            Err(KafkaError::GroupListFetch(RDKafkaErrorCode::CoordinatorLoadInProgress))
+                if attempts_left > 0 =>
+            {
+                attempts_left -= 1;
+                std::thread::sleep(LOAD_PAUSE);
+            }
+            Err(error) => {
+                let (brokers, reason) = (settings.brokers.clone(), error.to_string());
+                return Err(SourceError::Unreachable { brokers, reason });
+            }
+        }
+    };
     Ok(groups.groups().iter().any(|group| !group.members().is_empty()))
 }
 
