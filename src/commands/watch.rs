@@ -53,7 +53,7 @@ pub(super) struct WatchArgs {
     /// How often to look for files
     #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = span)]
     every: Millis,
-    /// Take what is there, seal all windows and end; the job takes no file after that. Where a file can't be read,
+    /// Take what is there, seal all windows and end; the job takes no file after that. Where a file can't be used,
     /// nothing is sealed and it ends with exit code 1
     #[arg(long, requires = "watch")]
     finish: bool,
@@ -187,8 +187,8 @@ struct Watched {
     /// How many files the job has taken, and their digests by name.
     count: i64,
     digests: BTreeMap<String, String>,
-    /// The files that the last look could not read, by name, and what it told of them.
-    unread: BTreeMap<String, Failure>,
+    /// The files that lie there and can't be used, by name, and what was told of them.
+    untaken: BTreeMap<String, Failure>,
 }
 
 /// Looks for files and takes them.
@@ -222,7 +222,7 @@ impl Watcher {
             let folder = Folder::new(path, patterns[stream.index()]);
             let columns = columns(&decoder.fields, &settings.shard.dimensions);
             let taken = Taken::starting_at(0);
-            let (count, digests, unread) = (0, BTreeMap::new(), BTreeMap::new());
+            let (count, digests, untaken) = (0, BTreeMap::new(), BTreeMap::new());
             streams.push(Watched {
                 stream,
                 folder,
@@ -231,7 +231,7 @@ impl Watcher {
                 taken,
                 count,
                 digests,
-                unread,
+                untaken,
             });
         }
         let every = Duration::from_millis(u64::try_from(args.every.0).unwrap_or(1));
@@ -295,7 +295,7 @@ impl Watcher {
             }
             if self.finishes && is_all {
                 // Nothing could take the file after the seal.
-                if let Some(failure) = self.streams.iter_mut().find_map(Watched::unread) {
+                if let Some(failure) = self.streams.iter_mut().find_map(Watched::untaken) {
                     return failure;
                 }
                 self.streams.iter().for_each(|watched| watched.taken.finish());
@@ -323,9 +323,11 @@ impl Watcher {
             }
         };
         let mut is_all = unfinished == 0;
-        let told = std::mem::take(&mut self.streams[at].unread);
+        let Watched { folder, untaken, .. } = &mut self.streams[at];
+        untaken.retain(|name, _| folder.has(name));
         for landed in landed {
-            is_all &= self.take(at, &landed, told.get(&landed.name)).await?;
+            let told = self.streams[at].untaken.remove(&landed.name);
+            is_all &= self.take(at, &landed, told.as_ref()).await?;
         }
         Ok(is_all)
     }
@@ -413,18 +415,17 @@ impl Watched {
                               "reason": reason});
             terminal::print(&format!("{line}\n"));
         }
-        if PASSING.contains(&failure.code) {
-            self.unread.insert(landed.name.clone(), failure);
-        } else {
+        if !PASSING.contains(&failure.code) {
             self.folder.settle(&landed.path);
         }
+        self.untaken.insert(landed.name.clone(), failure);
     }
 
-    /// Why a file could not be read, where the last look found one.
-    fn unread(&mut self) -> Option<Failure> {
-        let (_, failure) = self.unread.pop_first()?;
-        let message = format!("{}; so nothing is sealed: finish again", failure.message);
-        Some(Failure::new(failure.code, message))
+    /// Why a file is not taken, where there is one.
+    fn untaken(&mut self) -> Option<Failure> {
+        let (_, failure) = self.untaken.pop_first()?;
+        let remedy = "so nothing is sealed: mend the file or move it away, and finish again";
+        Some(Failure::new(failure.code, format!("{}; {remedy}", failure.message)))
     }
 
     fn note(&mut self, row: &FileRow) {
@@ -615,7 +616,7 @@ mod tests {
             taken: Taken::starting_at(0),
             count: 0,
             digests: BTreeMap::new(),
-            unread: BTreeMap::new(),
+            untaken: BTreeMap::new(),
         };
         for name in ["broken.jsonl", "changed.jsonl", "unread.jsonl"] {
             fs::write(temp.path().join(name), "{}\n").unwrap();
@@ -629,7 +630,7 @@ mod tests {
         // Nobody has written to any of them.
         let (again, _) = watched.folder.look().unwrap();
         assert_eq!(again, landed[1..]);
-        let unread = [watched.unread(), watched.unread(), watched.unread()];
-        assert_eq!(unread.map(|it| it.map(|it| it.code)), [Some(codes[1]), Some(codes[2]), None]);
+        let untaken: Vec<_> = std::iter::from_fn(|| watched.untaken()).map(|it| it.code).collect();
+        assert_eq!(untaken, codes, "nothing is sealed without any of them");
     }
 }

@@ -126,6 +126,9 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
 
     let finish = watch(&["--finish"]);
     let finish: Vec<&str> = finish.iter().map(String::as_str).collect();
+    let broken = job.run(&finish, 1, DEADLINE);
+    assert!(broken.contains("error[file_broken]") && broken.contains("move it away"), "{broken}");
+    fs::remove_file(drop_folder.join("inferences-00-broken.jsonl")).unwrap();
     must_not_finish_without_a_file(&mut job, &drop_folder, &finish);
 
     // The last one, and the end.
@@ -135,7 +138,6 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
     let refused = job.run(&arguments, 3, DEADLINE);
     assert!(refused.contains("error[job_finished]"), "{refused}");
 
-    fs::remove_file(drop_folder.join("inferences-00-broken.jsonl")).unwrap();
     let patterns = STREAMS.map(|stream| format!("{path}/{stream}-*.jsonl"));
     let [inferences, labels] = patterns.each_ref().map(String::as_str);
     let batch = ["backfill", "--job", "batch", "--inferences", inferences, "--labels", labels];

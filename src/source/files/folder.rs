@@ -80,6 +80,11 @@ impl Folder {
         }
     }
 
+    /// Whether the last look found a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.seen.contains_key(&self.path.join(name))
+    }
+
     /// Whether the file is as the last look found it.
     pub fn is_unchanged(&self, path: &Path) -> bool {
         self.seen.get(path).is_some_and(|seen| stamp(path) == Some(seen.stamp))
@@ -164,7 +169,9 @@ mod tests {
         assert_eq!(names(folder.look().unwrap()), (some(&["day/a.csv"]), 1));
         assert_eq!(names(folder.look().unwrap()), (some(&["b[1].csv", "day/a.csv"]), 0));
         fs::remove_file(&path).unwrap();
+        assert!(folder.has("b[1].csv") && folder.has("day/a.csv"), "as the last look found it");
         assert_eq!(names(folder.look().unwrap()), (some(&["day/a.csv"]), 0));
+        assert!(!folder.has("b[1].csv") && folder.has("day/a.csv"));
     }
 
     #[test]
