@@ -165,7 +165,13 @@ impl LabelRecord {
 }
 
 /// Labels of one ID by number: nearly always one, which needs no memory of its own.
-type Numbers = SmallVec<[u64; 2]>;
+#[derive(Debug, Default)]
+struct Numbers {
+    list: SmallVec<[u64; 2]>,
+    /// How many of them are gone by now: a producer may give all labels one ID, and to close each hole at once would
+    /// cost as much as there are labels.
+    gone: usize,
+}
 
 /// Labels that matched nothing yet and may still match: until the inference clock has passed their limit.
 #[derive(Debug, Default)]
@@ -208,7 +214,7 @@ impl KeptLabels {
     pub fn push(&mut self, placed: Placed, limit: LogTime) {
         let number = self.first + u64::try_from(self.labels.len()).expect("a length fits u64");
         self.labels.push_back(Some(placed));
-        self.by_id.entry(placed.label.id).or_default().push(number);
+        self.by_id.entry(placed.label.id).or_default().list.push(number);
         self.limits.push(Reverse((limit, number)));
         self.alive += 1;
     }
@@ -222,16 +228,20 @@ impl KeptLabels {
     ) {
         let Some(numbers) = self.by_id.get_mut(&id) else { return };
         let (labels, first, alive) = (&mut self.labels, self.first, &mut self.alive);
-        numbers.retain(|&mut number| {
+        numbers.list.retain(|&mut number| {
+            if number < first {
+                return false;
+            }
             let slot = &mut labels[index(number, first)];
             let take = slot.as_ref().is_some_and(&mut wanted);
             if take {
                 out.extend(slot.take());
                 *alive -= 1;
             }
-            !take
+            slot.is_some()
         });
-        if numbers.is_empty() {
+        numbers.gone = 0;
+        if numbers.list.is_empty() {
             self.by_id.remove(&id);
         }
         self.tidy();
@@ -251,9 +261,14 @@ impl KeptLabels {
             let placed = self.labels[index(number, self.first)].take()?;
             self.alive -= 1;
             let numbers = self.by_id.get_mut(&placed.label.id).expect("a kept label has its ID");
-            numbers.retain(|&mut n| n != number);
-            if numbers.is_empty() {
+            numbers.gone += 1;
+            let left = numbers.list.len() - numbers.gone;
+            if left == 0 {
                 self.by_id.remove(&placed.label.id);
+            } else if numbers.gone > left {
+                let (labels, first) = (&self.labels, self.first);
+                numbers.list.retain(|&mut n| n >= first && labels[index(n, first)].is_some());
+                numbers.gone = 0;
             }
             self.tidy();
             return Some(placed);
@@ -288,9 +303,11 @@ impl KeptLabels {
         }
         self.labels.retain(Option::is_some);
         for numbers in self.by_id.values_mut() {
-            for number in numbers {
-                *number = moved[index(*number, first)].expect("a listed label is there");
-            }
+            numbers.list.retain(|number| {
+                let place = (*number >= first).then(|| moved[index(*number, first)]).flatten();
+                place.inspect(|&place| *number = place).is_some()
+            });
+            numbers.gone = 0;
         }
         let limits = std::mem::take(&mut self.limits);
         self.limits = limits
@@ -334,6 +351,44 @@ mod tests {
                     assert_eq!(matched.get(reference, label.id, model), (placed, 17));
                 }
             }
+        }
+    }
+
+    /// Against a plain list: many labels of few IDs, limits in no order, takes and expiries in between.
+    #[test]
+    fn many_labels_of_one_id_leave_as_from_a_list() {
+        let mut kept = KeptLabels::default();
+        let mut list: Vec<(i64, u64, LogTime)> = Vec::new();
+        let mut random = 7_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        for offset in 0..20_000 {
+            let id = next(3);
+            let limit = LogTime(offset + i64::try_from(next(4000)).unwrap());
+            let label = label(id, None, Target::Boolean(true), WEIGHT_ONE);
+            kept.push(Placed { label, offset, arrival: LogTime(0) }, limit);
+            list.push((offset, id, limit));
+            while let Some(gone) = kept.expire(|limit| limit.0 < offset) {
+                let least =
+                    list.iter().filter(|one| one.2.0 < offset).min_by_key(|one| (one.2, one.0));
+                assert_eq!(Some(gone.offset), least.map(|one| one.0));
+                list.retain(|one| one.0 != gone.offset);
+            }
+            assert!(list.iter().all(|one| one.2.0 >= offset), "all that have passed are gone");
+            if next(2000) == 0 {
+                let id = next(3);
+                let mut taken = Vec::new();
+                let is_even = |placed: &Placed| placed.offset % 2 == 0;
+                kept.take(RequestId { high: id, low: id }, is_even, &mut taken);
+                let (out, left) = list.iter().partition(|one| one.1 == id && one.0 % 2 == 0);
+                let out: Vec<(i64, u64, LogTime)> = out;
+                list = left;
+                assert!(taken.iter().map(|one| one.offset).eq(out.iter().map(|one| one.0)));
+            }
+            assert_eq!(kept.len(), list.len());
+            assert_eq!(kept.oldest_offset(), list.first().map(|one| one.0));
         }
     }
 
