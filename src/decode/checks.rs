@@ -11,8 +11,8 @@ use bumpalo::Bump;
 use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Numbers beyond this can't be squared and summed exactly.
-pub const NUMBER_MAX: f64 = 1e150;
+pub use crate::engine::event::NUMBER_MAX;
+
 /// The longest name of a model, version, class, segment value or feature, in bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
 /// The most features, and the most scores, of one record.

@@ -180,6 +180,9 @@ pub struct Feature<'a> {
     pub value: FeatureValue<'a>,
 }
 
+/// Numbers beyond this can't be squared and summed exactly.
+pub const NUMBER_MAX: f64 = 1e150;
+
 /// The value of a feature.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeatureValue<'a> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::event::{Inference, Label, Target};
+use super::event::{Inference, Label, NUMBER_MAX, Target};
 use super::held::{Entry, Prediction};
 use super::kept::{MatchedLabels, Placed};
 use super::lateness::delay_ms;
@@ -38,7 +38,7 @@ pub(super) fn predict(inference: &Inference<'_>, group: &Group, names: &mut Name
                 score: inference.score,
             }
         }
-        Some(Task::Regression) => Prediction::Regression(number_of(inference.prediction)),
+        Some(Task::Regression) => Prediction::Regression(number_of(inference.prediction, names)),
         Some(Task::Multiclass) => {
             let class = match inference.prediction {
                 Target::Absent => inference.likeliest(names),
@@ -75,10 +75,16 @@ fn class_text(value: Target, names: &Names) -> Cow<'_, str> {
     }
 }
 
-fn number_of(value: Target) -> Option<f64> {
+/// A value as a number: text that says one too, since producers that write all values as text write `3.5` so, and whole
+/// ones have been read as numbers already.
+fn number_of(value: Target, names: &Names) -> Option<f64> {
     match value {
         Target::Number(number) => Some(number),
-        Target::Absent | Target::Boolean(_) | Target::Class(_) => None,
+        Target::Class(class) => {
+            let number = names.text(class.0).parse().ok();
+            number.filter(|number: &f64| number.abs() <= NUMBER_MAX)
+        }
+        Target::Absent | Target::Boolean(_) => None,
     }
 }
 
@@ -223,7 +229,7 @@ impl<'a> Terms<'a> {
                 terms.estimate = estimated.map(|of| EstimateInput::Labelled { of, positive });
             }
             Prediction::Regression(predicted) => {
-                let both = predicted.zip(number_of(label));
+                let both = predicted.zip(number_of(label, names));
                 terms.regression = both.map(|(predicted, actual)| RegressionInput::Labelled {
                     predicted,
                     actual,

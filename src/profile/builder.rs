@@ -18,6 +18,7 @@ use crate::engine::metrics::histogram::score_cell;
 use crate::engine::metrics::reference::{
     CategoricalProfile, FeatureKind, FeatureProfile, Flaw, MOST_EDGES, Profile, Scale, Values,
 };
+use crate::engine::names::OTHER;
 
 /// How many distinct names of a feature are counted; names that come after them count as other ones.
 pub const COUNTED_NAMES: usize = 100_000;
@@ -351,7 +352,10 @@ impl Column {
             FeatureValue::Boolean(truth) => self.truths[usize::from(truth)] += 1,
             FeatureValue::Text(text) => {
                 self.texts += 1;
-                if let Some(count) = self.names.get_mut(text) {
+                if text == OTHER {
+                    // It can't be told from those that are not listed.
+                    self.uncounted += 1;
+                } else if let Some(count) = self.names.get_mut(text) {
                     *count += 1;
                 } else if self.names.len() < COUNTED_NAMES {
                     self.names.insert(Box::from(text), 1);

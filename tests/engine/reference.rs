@@ -412,3 +412,98 @@ fn of_many_categories_the_most_frequent_have_rows_and_the_rest_is_one() {
         }
     }
 }
+
+/// Inferences with text in some features, none with a score, folded with room for `most` features.
+fn with_texts(all: &[&[(&str, &'static str)]], profile: &Profile, most: usize) -> Families {
+    let mut names = Names::default();
+    let mut families = Families::default();
+    for one in all {
+        let serving =
+            ServingInput { time: EventTime(0), latency_us: None, failed: false, freshness_ms: 0 };
+        families.serving.add(&serving);
+        let features = one.iter().map(|(name, text)| Feature {
+            name: FeatureId(names.intern(name)),
+            value: FeatureValue::Text(text),
+        });
+        let features: Vec<_> = features.collect();
+        let (names, reference) = (&names, Some(profile));
+        let input = FeaturesInput { features: &features, names, reference, most, distinct: &[] };
+        families.features.get_mut().add(&input);
+    }
+    Families::restore(&families.state(), ClassCaps::DEFAULT).unwrap()
+}
+
+fn categorical(categories: &[(&str, u64)]) -> Arc<FeatureProfile> {
+    let categories = categories.iter().map(|(name, n)| (Arc::from(*name), *n)).collect();
+    let values = Values::Categorical(CategoricalProfile { categories, other: 0 });
+    Arc::new(FeatureProfile { missing: 0, type_errors: 0, values })
+}
+
+/// The cells of the rows of one feature, by column.
+fn cells_of(
+    table: MetricTable,
+    rows: Vec<Vec<Value>>,
+    feature: &str,
+) -> Vec<BTreeMap<&'static str, Value>> {
+    let named =
+        |row: Vec<Value>| table.columns().iter().map(|column| column.name).zip(row).collect();
+    let all = rows.into_iter().map(named);
+    all.filter(|row: &BTreeMap<_, _>| {
+        row["feature"] == Value::Text(Arc::<str>::from(feature).into())
+    })
+    .collect()
+}
+
+#[test]
+fn a_category_that_is_called_other_is_counted_among_the_others_here_and_there() {
+    let mut profile = profile();
+    let source = categorical(&[("a", 500), ("(other)", 300), ("b", 200)]);
+    profile.features = BTreeMap::from([(Arc::from("source"), source)]);
+    let of = |text: &'static str, times| std::iter::repeat_n([("source", text)], times);
+    let all: Vec<_> = of("a", 1000).chain(of("(other)", 600)).chain(of("b", 400)).collect();
+    let all: Vec<&[_]> = all.iter().map(<[_; 1]>::as_slice).collect();
+    let families = with_texts(&all, &profile, 10);
+    let quality = rows(&families, &profile, MetricTable::DataQuality);
+    let quality = cells_of(MetricTable::DataQuality, quality, "source").remove(0);
+    assert_eq!((&quality["values"], &quality["missing"]), (&Value::Count(2000), &Value::Count(0)));
+    let drift = rows(&families, &profile, MetricTable::Drift);
+    let drift = cells_of(MetricTable::Drift, drift, "source");
+    let psi = drift.iter().find(|row| row["method"] == Value::Text("psi".into())).unwrap();
+    assert_eq!(psi["value"], Value::Figure(Ok(0.0)), "the shares are the same: {psi:?}");
+    assert_eq!(psi["n"], Value::Count(2000));
+}
+
+#[test]
+fn a_feature_of_the_reference_that_no_inference_carries_is_missing_in_all() {
+    let mut profile = profile();
+    let (here, gone) = (categorical(&[("x", 10)]), categorical(&[("y", 10)]));
+    profile.features = BTreeMap::from([(Arc::from("here"), here), (Arc::from("gone"), gone)]);
+    let families = with_texts(&[&[("here", "x")][..]; 50], &profile, 10);
+    let quality = rows(&families, &profile, MetricTable::DataQuality);
+    let quality = cells_of(MetricTable::DataQuality, quality, "gone");
+    let [row] = &quality[..] else { panic!("{quality:?}") };
+    let counts = ["inferences", "values", "missing"].map(|name| row[name].clone());
+    assert_eq!(counts, [50, 0, 50].map(Value::Count));
+    assert_eq!(row["missing_rate"], Value::Figure(Ok(1.0)));
+    assert_eq!(row["kind"], Value::Text("categorical".into()));
+}
+
+#[test]
+fn where_features_are_capped_nothing_is_called_missing() {
+    let mut profile = profile();
+    let all = ["a", "b", "c"].map(|name| (Arc::from(name), categorical(&[("x", 10)])));
+    profile.features = BTreeMap::from(all);
+    let one = [("a", "x"), ("b", "x"), ("c", "x")];
+    let families = with_texts(&[&one[..]; 50], &profile, 2);
+    let rows = |table| rows(&families, &profile, table);
+    let capped = Value::Figure(Err(Undefined::Capped));
+    for feature in ["a", "c"] {
+        let quality = cells_of(MetricTable::DataQuality, rows(MetricTable::DataQuality), feature);
+        assert_eq!(quality[0]["missing_rate"], capped, "{feature}: {quality:?}");
+        for drift in cells_of(MetricTable::Drift, rows(MetricTable::Drift), feature) {
+            let is_unknown =
+                feature == "c" || drift["method"] == Value::Text("missing_rate".into());
+            assert_eq!(drift["reason"] == Value::Text("capped".into()), is_unknown, "{drift:?}");
+        }
+    }
+}

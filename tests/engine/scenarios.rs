@@ -165,6 +165,7 @@ fn pair(word: &str) -> (&str, &str) {
 fn given(text: &str) -> Given {
     match text {
         "true" | "false" => Given::Boolean(text == "true"),
+        _ if text.starts_with('\'') => Given::Text(text.trim_matches('\'').to_owned()),
         _ => text.parse().map_or_else(|_| Given::Text(text.to_owned()), Given::Number),
     }
 }

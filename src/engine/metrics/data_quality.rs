@@ -53,12 +53,13 @@ pub const DATA_QUALITY_FIGURES: &[Column] = &[
     count("top_category_n", "How often it came."),
 ];
 
-/// The row of a feature of so many inferences, beside its profile where the model's reference has one.
+/// The row of a feature of so many inferences, beside its profile where the model's reference has one. Where features
+/// `are_capped`, values of this one may be counted under `(other)`.
 pub fn row(
     name: &Arc<str>,
     state: &FeatureState,
     reference: Option<&FeatureProfile>,
-    inferences: u64,
+    (inferences, are_capped): (u64, bool),
 ) -> Vec<Value> {
     let mut out = Vec::with_capacity(DATA_QUALITY_FIGURES.len());
     let kind = reference.map_or_else(|| state.kind(), FeatureProfile::kind);
@@ -71,8 +72,12 @@ pub fn row(
     out.push(Value::Text(Arc::clone(name).into()));
     out.push(Value::Text(kind.name().into()));
     out.extend([inferences, values, missing].map(Value::Count));
-    let limits = wilson_limits(missing, inferences, none);
-    put_with_limits(&mut out, ratio(missing, inferences, none), limits);
+    if are_capped {
+        put_with_limits(&mut out, Err(Undefined::Capped), Err(Undefined::Capped));
+    } else {
+        let limits = wilson_limits(missing, inferences, none);
+        put_with_limits(&mut out, ratio(missing, inferences, none), limits);
+    }
     out.extend([state.not_finite, type_errors].map(Value::Count));
     // Several values of one inference again.
     put(&mut out, ratio(type_errors.min(inferences), inferences, none));

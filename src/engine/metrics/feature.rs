@@ -11,7 +11,7 @@ use crate::engine::event::FeatureValue;
 
 /// How many distinct texts one feature keeps that the reference does not have; the others are counted together.
 pub static CATEGORIES: Cap = Cap::of(100);
-/// Those that the reference has are all kept.
+/// Those that the reference has are all kept, but for one that is called `(other)`.
 pub static KNOWN: Cap = Cap::of(usize::MAX);
 
 /// The state of one feature. Equal when the same values were folded in, in any order.
@@ -113,9 +113,12 @@ impl FeatureState {
     fn add_text(&mut self, text: &str) {
         let hashed = Hashed::from(text);
         let categories = self.profile.as_deref().and_then(FeatureProfile::categories);
-        let is_known = self.known.get(hashed).is_some()
-            || categories.is_some_and(|categories| categories.position(text).is_some());
-        if is_known {
+        let is_known = || {
+            self.known.get(hashed).is_some()
+                || categories.is_some_and(|categories| categories.position(text).is_some())
+        };
+        // What is called like all those that are not kept counts among them.
+        if !hashed.is_other() && is_known() {
             self.known.add(&KNOWN, hashed);
         } else {
             if let Some(registers) = &mut self.text_registers {

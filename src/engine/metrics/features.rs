@@ -58,6 +58,11 @@ impl Features {
         sorted.into_iter().map(|(name, state)| (name, state.whole())).collect()
     }
 
+    /// Whether values of some features are counted under `(other)`, so that those of no feature may be all.
+    pub fn are_capped(&self) -> bool {
+        self.all.iter().any(|(name, _)| **name == *OTHER)
+    }
+
     /// Whether a value of this feature was folded in, and that of a record in which it stands `at` there.
     #[inline]
     pub fn knows(&self, at: usize, name: FeatureId) -> bool {

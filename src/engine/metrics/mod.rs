@@ -32,6 +32,9 @@ pub mod categories;
 pub mod drift;
 pub mod custom;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
@@ -39,6 +42,7 @@ use class_estimate::ClassEstimate;
 use dictionary::ClassCaps;
 use drift::table::Compared;
 use estimate::Estimate;
+use feature::FeatureState;
 use features::Features;
 use labels::Labels;
 use multiclass::Multiclass;
@@ -239,14 +243,22 @@ impl Families {
             rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
         }
         let inferences = self.serving.inferences();
-        let features = self.features.get().map(Features::sorted).unwrap_or_default();
+        let mut features: BTreeMap<_, _> =
+            self.features.get().map(Features::sorted).unwrap_or_default().into_iter().collect();
+        // One that no inference carries any more is missing in all of them.
+        if let Some(profile) = context.reference.filter(|_| inferences > 0) {
+            for name in profile.features.keys() {
+                features.entry(name).or_insert_with(|| Cow::Owned(FeatureState::default()));
+            }
+        }
+        let are_capped = self.features.get().is_some_and(Features::are_capped);
         let profile_of = |name: &str| {
             let profile = context.reference.and_then(|profile| profile.features.get(name));
             profile.map(|profile| &**profile)
         };
         rows.extend(features.iter().map(|(name, state)| {
-            let row = data_quality::row(name, state, profile_of(name), inferences);
-            (MetricTable::DataQuality, row)
+            let of = (inferences, are_capped);
+            (MetricTable::DataQuality, data_quality::row(name, state, profile_of(name), of))
         }));
         rows.extend(features.iter().flat_map(|(name, state)| {
             let rows = categories::rows(name, state, profile_of(name)).into_iter();

@@ -14,11 +14,13 @@ const CATEGORY_ROWS: usize = 20;
 
 /// The rows of `data_quality` by feature.
 pub fn rows(most: usize, with_numbers: bool, members: &[&Folded]) -> Vec<(String, Cells)> {
-    by_name(most, members)
-        .into_iter()
+    let all = by_name(most, members);
+    let are_capped = all.contains_key(OTHER);
+    all.into_iter()
         .map(|(name, values)| {
             let with_numbers = with_numbers && name != OTHER;
-            (name.clone(), row(&name, &values, members.len(), with_numbers))
+            let row = row(&name, &values, members.len(), (with_numbers, are_capped));
+            (name, row)
         })
         .collect()
 }
@@ -89,7 +91,13 @@ fn by_name<'a>(most: usize, members: &[&'a Folded]) -> BTreeMap<String, Vec<&'a 
     all
 }
 
-fn row(name: &str, values: &[&Held], inferences: usize, with_numbers: bool) -> Cells {
+/// Where features `are_capped`, nobody can tell whether values of it stand under (other).
+fn row(
+    name: &str,
+    values: &[&Held],
+    inferences: usize,
+    (with_numbers, are_capped): (bool, bool),
+) -> Cells {
     let numbers: Vec<f64> = values.iter().filter_map(|value| value.number()).collect();
     let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
     for text in values.iter().filter_map(|value| value.text()) {
@@ -112,7 +120,13 @@ fn row(name: &str, values: &[&Held], inferences: usize, with_numbers: bool) -> C
     let missing = inferences.saturating_sub(present);
     count(&mut cells, "missing", missing);
     let [of_missing, of_all] = [missing, inferences].map(Weighed::plain);
-    ratio(&mut cells, "missing_rate", of_missing, of_all, "no_values");
+    if are_capped {
+        for column in ["missing_rate", "missing_rate_lower", "missing_rate_upper"] {
+            figure(&mut cells, column, Err("capped"));
+        }
+    } else {
+        ratio(&mut cells, "missing_rate", of_missing, of_all, "no_values");
+    }
     count(&mut cells, "non_finite", not_finite);
     let wrong = present - of_kind;
     count(&mut cells, "type_errors", wrong);

@@ -216,7 +216,8 @@ fn step<'a>(
 fn number_of(value: &Given) -> Option<f64> {
     match value.normal() {
         Given::Number(number) => Some(number),
-        Given::Boolean(_) | Given::Text(_) => None,
+        Given::Text(text) => text.parse().ok().filter(|number: &f64| number.abs() <= 1e150),
+        Given::Boolean(_) => None,
     }
 }
 

@@ -15,6 +15,7 @@ use super::interval::{Figure, ratio, wilson_limits};
 pub use super::method;
 use super::method::Method;
 use super::reference::{CategoricalProfile, FeatureProfile, NumericProfile, Values};
+use crate::engine::names::OTHER;
 
 /// What a window holds of one feature, or of scores, predictions or labels.
 #[derive(Clone, Copy, Debug)]
@@ -217,13 +218,19 @@ fn of_names(
             None => unknown += count,
         }
     }
+    let mut unlisted = profile.other;
+    // A name that is called so itself can't be told from those that are not listed, neither here nor there.
+    if let Some(place) = profile.position(OTHER) {
+        let (expected, found) = std::mem::take(&mut pairs[place]);
+        (unlisted, unknown) = (unlisted + expected, unknown + found);
+    }
     let n = pairs.iter().map(|(_, count)| count).sum::<u64>() + unknown;
     // Where the reference has names that it does not list, an unknown name may be one of them: `(other)`; else `(new)`.
-    pairs.push((profile.other, unknown));
+    pairs.push((unlisted, unknown));
     let sizes = (n, reference.total());
     let mut measures = over_bins(Bins::new(pairs).as_ref(), sizes);
     measures.push(missing_rate(reference, missing, n));
-    measures.push(if profile.other > 0 {
+    measures.push(if unlisted > 0 {
         Measure::undefined(Method::NewCategoryRate, Undefined::Capped, sizes, 0)
     } else {
         Measure::rate(Method::NewCategoryRate, unknown, n, (0, sizes.1))

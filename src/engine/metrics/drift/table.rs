@@ -73,11 +73,13 @@ pub fn rows(
     let options = options.unwrap_or(&defaults);
     let mut compared = Vec::new();
     let states = window.features.map(Features::sorted).unwrap_or_default();
+    let are_capped = window.features.is_some_and(Features::are_capped);
     let nothing = FeatureState::default();
     for (name, reference) in &profile.features {
         let at = states.binary_search_by(|(known, _)| (*known).cmp(name));
         let state = at.map_or(&nothing, |at| &states[at].1);
         let measures = of_feature(reference, state, window.inferences);
+        let measures = if are_capped { capped(measures, state) } else { measures };
         compared.push(Measured { kind: Kind::Feature, feature: Arc::clone(name), measures });
     }
     let mut others = vec![(Kind::Score, of_scores(profile, window).unwrap_or_default())];
@@ -159,6 +161,20 @@ fn of_labels(reference: &FeatureProfile, counts: &TargetCounts, labelled: u64) -
         Measure::undefined(measure.method, reason, sizes, measure.bins)
     };
     of_target(reference, counts).into_iter().map(known).collect()
+}
+
+/// Where values of a feature may be counted under `(other)`: nobody knows how many are missing, and one without values
+/// may have some.
+fn capped(measures: Vec<Measure>, state: &FeatureState) -> Vec<Measure> {
+    let has_none = state.present() == 0;
+    let known = |measure: Measure| {
+        if !has_none && measure.method != Method::MissingRate {
+            return measure;
+        }
+        let sizes = (measure.n, measure.reference_n);
+        Measure::undefined(measure.method, Undefined::Capped, sizes, measure.bins)
+    };
+    measures.into_iter().map(known).collect()
 }
 
 fn of_feature(reference: &FeatureProfile, state: &FeatureState, inferences: u64) -> Vec<Measure> {
