@@ -90,14 +90,14 @@ pub(super) fn inspect(
             label_partitions: labels,
         });
     }
-    let described = describe(&client, &names).map_err(|reason| {
-        let brokers = settings.brokers.clone();
-        SourceError::Unreachable { brokers, reason }
-    })?;
+    let unreachable =
+        |reason| SourceError::Unreachable { brokers: settings.brokers.clone(), reason };
+    let described = describe(&client, &names).map_err(unreachable)?;
     let mut identities = described.into_iter().zip(&names).map(|(described, &name)| {
         TopicIdentity { name: name.to_owned(), id: described.map(|it| it.id).unwrap_or_default() }
     });
-    let configs: Vec<_> = names.iter().map(|name| configs_of(&client, name)).collect();
+    let configs = names.iter().map(|name| configs_of(&client, name));
+    let configs = configs.collect::<Result<Vec<_>, _>>().map_err(unreachable)?;
     let stamps = |configs: &Vec<(String, String)>| {
         let kind = configs.iter().find(|(name, _)| name == "message.timestamp.type");
         kind.is_some_and(|(_, value)| value == "LogAppendTime")
@@ -298,7 +298,7 @@ fn describe(client: &Admin<'_>, names: &[&str]) -> Result<Vec<Option<Described>>
         });
     // SAFETY: made above, and used no more.
     unsafe { sys::rd_kafka_TopicCollection_destroy(topics) };
-    let answer = answer?;
+    let answer = answer.map_err(|unanswered| unanswered.reason)?;
     // SAFETY: the event is the answer to DescribeTopics; arrays come with their lengths, are checked for null, and all
     // that is read of it is copied before it is destroyed.
     let found = unsafe {
@@ -351,9 +351,10 @@ unsafe fn describe_one(
     }
 }
 
-/// The topic's configuration. None where the broker does not say.
-fn configs_of(client: &Admin<'_>, topic: &str) -> Option<Vec<(String, String)>> {
-    let name = CString::new(topic).ok()?;
+/// The topic's configuration. None where the broker does not say; an error where it did not answer in time: what a job
+/// goes by must not depend on that.
+fn configs_of(client: &Admin<'_>, topic: &str) -> Result<Option<Vec<(String, String)>>, String> {
+    let Ok(name) = CString::new(topic) else { return Ok(None) };
     let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
     // SAFETY: the name is a valid C text, copied by the call; the resource is destroyed below.
     let mut resource = unsafe { sys::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
@@ -368,10 +369,11 @@ fn configs_of(client: &Admin<'_>, topic: &str) -> Option<Vec<(String, String)>> 
     unsafe { sys::rd_kafka_ConfigResource_destroy(resource) };
     match answer {
         // A topic that this client may not ask about has an answer without entries.
-        Ok(answer) => Some(configs(&answer)).filter(|configs| !configs.is_empty()),
-        Err(reason) => {
+        Ok(answer) => Ok(Some(configs(&answer)).filter(|configs| !configs.is_empty())),
+        Err(Unanswered { reason, is_late: true }) => Err(reason),
+        Err(Unanswered { reason, .. }) => {
             tracing::debug!(topic, reason, "the broker does not say how the topic is configured");
-            None
+            Ok(None)
         }
     }
 }
@@ -412,13 +414,20 @@ struct Ask {
 /// The answer to an admin call; destroyed when dropped.
 struct Answer(NonNull<sys::rd_kafka_event_t>);
 
+/// Why there is no answer.
+struct Unanswered {
+    reason: String,
+    /// Nobody answered in time, and somebody may yet.
+    is_late: bool,
+}
+
 impl Answer {
     /// Asks, and waits for the answer.
     fn wait(
         admin: &Admin<'_>,
         question: sys::rd_kafka_admin_op_t,
         ask: impl FnOnce(&Ask),
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unanswered> {
         let client = admin.client.client().native_ptr();
         let timeout = i32::try_from(admin.timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the client is valid for the call; options and queue are destroyed below. An answer that comes after
@@ -436,14 +445,26 @@ impl Answer {
             sys::rd_kafka_AdminOptions_destroy(options);
             event
         };
-        let answer = Self(NonNull::new(event).ok_or("no answer in time")?);
-        // SAFETY: the event is valid, and its text is copied.
-        let failure = unsafe {
-            let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-            (sys::rd_kafka_event_error(answer.0.as_ptr()) != none)
-                .then(|| text(sys::rd_kafka_event_error_string(answer.0.as_ptr())))
+        let Some(event) = NonNull::new(event) else {
+            return Err(Unanswered { reason: "no answer in time".to_owned(), is_late: true });
         };
-        failure.map_or(Ok(answer), Err)
+        let answer = Self(event);
+        // SAFETY: the event is valid, and its text is copied.
+        let (error, reason) = unsafe {
+            let event = answer.0.as_ptr();
+            (sys::rd_kafka_event_error(event), text(sys::rd_kafka_event_error_string(event)))
+        };
+        let is_late = matches!(
+            error.into(),
+            RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+        );
+        match error.into() {
+            RDKafkaErrorCode::NoError => Ok(answer),
+            _ => Err(Unanswered { reason, is_late }),
+        }
     }
 }
 
