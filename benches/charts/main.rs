@@ -113,6 +113,7 @@ impl Bench<'_> {
         let filled = [
             ("db", "tidegauge_bi".to_owned()),
             ("time", format!("window_start >= {since} AND window_start < {}", time(END_MS))),
+            ("job", "1".to_owned()),
             ("model", model.to_owned()),
             ("version", "1".to_owned()),
             ("segment", "segment = 'all'".to_owned()),

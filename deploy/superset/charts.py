@@ -18,6 +18,7 @@ def sql(chart, start, end, model=None, grain="1h"):
     words = {
         "db": "tidegauge_bi",
         "time": f"window_start >= {start} AND window_start < {end}",
+        "job": "1",
         "model": f"model = '{model}'" if model else "1",
         "version": "1",
         "segment": "segment = 'all'",

@@ -30,7 +30,7 @@ pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files
         let page = json!({
             "params": {
                 "seconds": "604800", "from": "", "to": "",
-                "model": "", "version": "", "segment": "all", "grain": "1h",
+                "job": "", "model": "", "version": "", "segment": "all", "grain": "1h",
             },
             "queries": queries,
         });

@@ -1,5 +1,5 @@
-//! A chart's SQL and its placeholders: `{db}` is the database of the views, and each of `{time}`, `{model}`,
-//! `{version}`, `{segment}` and `{grain}` a condition, in every tool's own words.
+//! A chart's SQL and its placeholders: `{db}` is the database of the views, and each of `{time}`, `{job}`,
+//! `{model}`, `{version}`, `{segment}` and `{grain}` a condition, in every tool's own words.
 
 /// Who sends the SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub struct Filter {
 }
 
 /// All of them, in the order in which they are shown.
-pub const FILTERS: [Filter; 4] = [
+pub const FILTERS: [Filter; 5] = [
+    Filter { name: "job", title: "Job", default: None },
     Filter { name: "model", title: "Model", default: None },
     Filter { name: "version", title: "Version", default: None },
     Filter { name: "segment", title: "Segment", default: Some("all") },
@@ -39,6 +40,8 @@ impl Filter {
         let name = self.name;
         let keys = format!("{database}.keys");
         let (rows, order) = match name {
+            // By their starts: a job of long windows has ends that are still to come.
+            "job" => ("segment = 'all'".to_owned(), "max(window_start) DESC, job"),
             // Each segment has rows of every grain: the longest windows are the fewest.
             "segment" => (
                 format!(
@@ -109,8 +112,8 @@ pub fn expand(sql: &str, tool: Tool, database: &str) -> String {
     expanded
 }
 
-const PLACEHOLDERS: [&str; 5] = ["time", "model", "version", "segment", "grain"];
-const MARKS: [&str; 5] = ["\u{1}0", "\u{1}1", "\u{1}2", "\u{1}3", "\u{1}4"];
+const PLACEHOLDERS: [&str; 6] = ["time", "job", "model", "version", "segment", "grain"];
+const MARKS: [&str; 6] = ["\u{1}0", "\u{1}1", "\u{1}2", "\u{1}3", "\u{1}4", "\u{1}5"];
 
 /// Whether all placeholders are known, and nothing else would be one for a tool.
 pub fn check(sql: &str) -> Result<(), String> {

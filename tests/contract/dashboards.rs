@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tidegauge::commands::dashboards::stale;
 use tidegauge::dashboards::chart::{Definitions, Kind};
 use tidegauge::dashboards::layout::{Place, tabs};
+use tidegauge::dashboards::sql::FILTERS;
 use tidegauge::dashboards::{Files, generate};
 
 fn deploy() -> PathBuf {
@@ -181,6 +182,46 @@ fn metabase_cards_name_their_tabs() {
         let known = |tab: &Value| tabs.contains(tab) || (tabs.is_empty() && tab.is_null());
         assert!(named.iter().all(|tab| known(tab)), "{path}");
         assert!(tabs.iter().all(|tab| named.contains(&tab)), "{path}: none is empty");
+    }
+}
+
+#[test]
+fn every_view_is_read_of_the_chosen_job_only() {
+    for chart in &definitions().charts {
+        let [views, jobs] = ["{db}.", "{job}"].map(|part| chart.sql.matches(part).count());
+        assert_eq!(views, jobs, "{}", chart.name);
+        let is_told_apart = chart.columns.first().is_none_or(|(name, _)| name == "job");
+        assert!(is_told_apart, "{}: a table's rows are of one job each", chart.name);
+    }
+}
+
+#[test]
+fn every_tool_offers_every_filter() {
+    let files = files();
+    let names = FILTERS.map(|filter| filter.name);
+    for (folder, list, key) in [
+        ("grafana/", "/templating/list", "name"),
+        ("metabase/", "/parameters", "id"),
+        ("superset/assets/dashboards/", "/metadata/native_filter_configuration", "id"),
+    ] {
+        let of: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(folder)).collect();
+        assert_eq!(of.len(), 3, "{folder}");
+        for (path, text) in of {
+            let page = parsed(path, text);
+            let offered = page.pointer(list).and_then(Value::as_array).unwrap().iter();
+            let offered: Vec<_> = offered
+                .map(|filter| filter[key].as_str().unwrap().trim_start_matches("NATIVE_FILTER-"))
+                .collect();
+            // The time stands before them, but Grafana has a place of its own for it.
+            assert!(offered.ends_with(&names), "{path}: {offered:?}");
+        }
+    }
+    for (path, text) in files.iter().filter(|(path, _)| path.starts_with("clickhouse/")) {
+        let page = parsed(path, text);
+        for filter in FILTERS {
+            let until_chosen = filter.default.unwrap_or("");
+            assert_eq!(page["params"][filter.name], until_chosen, "{path}: {}", filter.name);
+        }
     }
 }
 

@@ -25,12 +25,14 @@ pub(super) const NAMES: [&str; 9] = [
     "a, 'b'",
     "{{x}} $y [[z]] %",
 ];
+const OTHER_JOB: &str = "it's another";
 const UNLABELLED: &str = "no labels";
 const HOURS: i64 = 5;
 
 /// What a viewer has chosen; the time is the day of [`START_MS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Chosen<'a> {
+    job: Option<&'a str>,
     model: Option<&'a str>,
     version: Option<&'a str>,
     segment: Option<&'a str>,
@@ -40,6 +42,7 @@ struct Chosen<'a> {
 impl<'a> Chosen<'a> {
     fn get(&self, filter: &str) -> Option<&'a str> {
         match filter {
+            "job" => self.job,
             "model" => self.model,
             "version" => self.version,
             "segment" => self.segment,
@@ -298,9 +301,13 @@ pub(super) fn rows_of(model: &str, version: &str, hour: i64, labelled: bool) -> 
 }
 
 pub(super) async fn fill(sink: &mut ClickHouse, rows: &[MetricRow]) {
+    fill_job(JOB, sink, rows).await;
+}
+
+async fn fill_job(job: &str, sink: &mut ClickHouse, rows: &[MetricRow]) {
     for table in MetricTable::ALL {
         let of: Vec<_> = rows.iter().filter(|row| row.table == table).cloned().collect();
-        write(sink, row::metrics(JOB, &of)).await;
+        write(sink, row::metrics(job, &of)).await;
     }
 }
 
@@ -363,11 +370,30 @@ async fn every_chart_of_every_tool_answers_whatever_the_tables_hold() {
         assert_eq!(shown["overview-30-models"].len(), 1, "{chosen:?}");
     }
     let [odd, other] = [NAMES[8], NAMES[1]];
-    let one =
-        Chosen { model: Some(odd), version: Some(odd), segment: Some("all"), grain: Some("1h") };
+    let one = Chosen {
+        model: Some(odd),
+        version: Some(odd),
+        segment: Some("all"),
+        grain: Some("1h"),
+        ..nothing
+    };
     assert_eq!(every_chart(&server, one)["model-15-reliability"].len(), 3);
     let none = every_chart(&server, Chosen { model: Some(odd), version: Some(other), ..nothing });
     assert!(none["overview-20-traffic"].is_empty());
+
+    // A second job over the same records: chosen, it is shown alone; else both are added up.
+    rows.extend(rows_of(UNLABELLED, "", 0, false));
+    fill_job(OTHER_JOB, &mut sink, &rows).await;
+    let marks = [mark(0, Positions { inferences: 1, labels: 1 })];
+    write(&mut sink, row::marks(OTHER_JOB, 0, &marks)).await;
+    let alone = every_chart(&server, Chosen { job: Some(OTHER_JOB), ..nothing });
+    let text =
+        |rows: &[Json], job: &str| json!(rows).to_string().replace(&json!(job).to_string(), "job");
+    for (name, rows) in &full {
+        assert_eq!(text(&alone[name], OTHER_JOB), text(rows, JOB), "{name}");
+    }
+    let both = charts_of("overview-11", &server, nothing);
+    assert_eq!(both["overview-11-inferences"], [json!([2 * (9 * 510 + 100)])]);
 }
 
 /// Charts that show how long ago something was.
@@ -382,9 +408,12 @@ async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
     sink.init().await.unwrap();
     let rows: Vec<_> = NAMES.iter().flat_map(|name| rows_of(name, "v1", 0, true)).collect();
     fill(&mut sink, &rows).await;
+    fill_job(OTHER_JOB, &mut sink, &rows_of(NAMES[0], "v1", 1, true)).await;
     let mut names = NAMES.map(|name| json!([name]));
     names.sort_by_key(ToString::to_string);
     for (filter, expected) in FILTERS.iter().zip([
+        // The newest windows first.
+        vec![json!([OTHER_JOB]), json!([JOB])],
         names.to_vec(),
         vec![json!(["v1"])],
         vec![json!(["all"]), json!(["region=o'er"])],
@@ -402,8 +431,8 @@ async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
         let charts = page_charts(&definitions, &dashboard.name, VIEWS);
         assert!(charts.len() >= 4, "{}", dashboard.name);
         for (title, query) in charts {
-            let chosen = "&param_model=plain&param_version=&param_segment=all&param_grain=1h&param_seconds=604800\
-                          &param_from=2026-01-05&param_to=2026-01-06";
+            let chosen = "&param_job=&param_model=plain&param_version=&param_segment=all&param_grain=1h\
+                          &param_seconds=604800&param_from=2026-01-05&param_to=2026-01-06";
             let answer = ask(&server, chosen, &query);
             let names: Vec<_> = answer.columns.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(names, ["t", "line", "value"], "{title}");
