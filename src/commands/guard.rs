@@ -138,6 +138,10 @@ impl Sink for Guarded {
         self.clickhouse.state_versions(span).await
     }
 
+    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
+        self.clickhouse.first_window().await
+    }
+
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
         self.clickhouse.states(wanted).await
     }

@@ -29,6 +29,7 @@ use crate::decode::registry::Schemas;
 use crate::decode::{DecoderError, DecoderSettings};
 use crate::engine::ShardSettings;
 use crate::engine::metrics::accumulator::StateError;
+use crate::engine::outcome::Outcomes;
 use crate::engine::time::Millis;
 use crate::sink::{DeadLetters, Sink, SinkError};
 use crate::source::{Commits, Source, SourceError};
@@ -81,8 +82,9 @@ pub enum PipelineError {
     State(#[from] StateError),
     /// Memory is exhausted and nothing can free it.
     #[error(
-        "state holds {bytes} bytes, the budget is {budget}, and partition {partition} of topic {topic} frees nothing: \
-         set the state budget to {enough} bytes or see why this partition lags behind"
+        "state takes all of the budget of {budget} bytes ({bytes} and what the next records need), and partition \
+         {partition} of topic {topic} frees nothing: set the state budget to {enough} bytes or more, or see why this \
+         partition lags behind"
     )]
     StateBudget {
         /// The partition that holds it up.
@@ -93,7 +95,7 @@ pub enum PipelineError {
         bytes: usize,
         /// The configured budget.
         budget: usize,
-        /// A budget that would do.
+        /// A budget to try next: how much is to come, nobody knows.
         enough: usize,
     },
     /// Too many records can't be used.
@@ -150,6 +152,8 @@ pub struct Totals {
     /// First outcomes of each topic's records, in the order of
     /// [`OUTCOME_NAMES`](crate::telemetry::OUTCOME_NAMES); those read again are left out.
     pub outcomes: [[u64; OUTCOMES]; 2],
+    /// What became of each topic's records since the job's start, as the last marks of the partitions say.
+    pub accounts: [Outcomes; 2],
     /// Rows that ClickHouse acknowledged, of all tables.
     pub rows_written: u64,
     /// Dead letters that were acknowledged.
@@ -244,6 +248,7 @@ where
     crew.end(settings.drain_budget).await;
     let is_drained = ended?;
     Ok(Totals {
+        accounts: writer.accounts(),
         rows_written: writer.rows_written(),
         letters: writer.letters_sent(),
         flushes: writer.flushes(),

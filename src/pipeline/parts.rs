@@ -26,6 +26,9 @@ const LATEST: EventTime = EventTime::LATEST;
 /// not sealed by all, and memory of them would grow without end. ClickHouse has what is needed of it again.
 const FORGET_AFTER: u64 = 256;
 
+/// Base windows that are evaluated at once, about, when many are sealed at once.
+const PIECE_WINDOWS: i64 = 16;
+
 /// A key without its window.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
@@ -160,6 +163,39 @@ impl Parts {
             .map(|(after, until)| (after.max(EARLIEST), until.min(common).min(LATEST)))
             .filter(|(after, until)| after < until);
         Plan { touched, sealed, common }
+    }
+
+    /// The pieces in which a span of windows that were sealed at once is evaluated, each with memory of its own states
+    /// only: where a partition speaks after weeks, all windows since are sealed at once. A coarse window lies in one
+    /// piece with all that it is merged of.
+    pub(super) fn pieces(
+        &self,
+        (after, until): (EventTime, EventTime),
+        first: EventTime,
+    ) -> Vec<(EventTime, EventTime)> {
+        let mut from = after.max(first);
+        let mut pieces = Vec::new();
+        while from < until {
+            let to = Window::of(from, self.piece()).end.min(until);
+            pieces.push((from, to));
+            from = to;
+        }
+        pieces
+    }
+
+    /// Whether a span is more than one piece.
+    pub(super) fn is_long(&self, (after, until): (EventTime, EventTime)) -> bool {
+        until.0.saturating_sub(after.max(EARLIEST).0) > self.piece().0
+    }
+
+    /// A multiple of the length of every window.
+    fn piece(&self) -> Millis {
+        let base = self.settings.window.times(PIECE_WINDOWS);
+        self.grains
+            .iter()
+            .copied()
+            .max()
+            .map_or(base, |coarsest| Millis(coarsest.0 * (base.0 / coarsest.0).max(1)))
     }
 
     fn is_base(&self, window: Window) -> bool {
@@ -458,5 +494,34 @@ mod tests {
         }
         // A row of the first hour again: the other minutes of the hour come from the table.
         assert_eq!(flush(&mut parts, 7), (60, 59));
+    }
+
+    #[test]
+    fn a_long_span_that_is_sealed_at_once_is_evaluated_with_memory_of_a_piece() {
+        let mut parts = parts();
+        let table: Vec<StateRow> = (30..1500).map(state).collect();
+        let until = EventTime(1500 * MINUTE.0);
+        let advanced = (EventTime(i64::MIN), until);
+        assert!(parts.is_long(advanced) && !parts.is_long((EventTime(0), EventTime(HOUR.0))));
+        let mut sealed = BTreeMap::new();
+        for piece in parts.pieces(advanced, table[0].key.window.start) {
+            let plan = parts.plan(&[], Some(piece), until);
+            let span = parts.span(&plan);
+            let stored: Vec<_> =
+                table.iter().filter(|row| span.holds(row.key.window)).cloned().collect();
+            assert!(stored.len() <= 60, "{} rows for {piece:?}", stored.len());
+            parts.take_in(stored);
+            for key in parts.due(&plan).unwrap() {
+                let rows = parts.rows(&key, &plan).unwrap();
+                assert!(rows.iter().all(|row| row.sealed));
+                assert_eq!(sealed.insert(key.window, rows[0].version.records()), None);
+            }
+            parts.forget(&plan);
+            assert_eq!(parts.len(), 0);
+        }
+        let of = |size: Millis| sealed.iter().filter(move |(window, _)| window.size() == size);
+        assert_eq!(of(MINUTE).count(), table.len());
+        let hours: Vec<u64> = of(HOUR).map(|(_, records)| *records).collect();
+        assert_eq!(hours, std::iter::once(30).chain([60; 24]).collect::<Vec<_>>());
     }
 }

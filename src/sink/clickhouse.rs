@@ -12,6 +12,7 @@ use crate::report::Row;
 
 pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
 pub use super::migrate::Migrated;
+pub use super::read::Jobs;
 
 use super::alerts::{Notification, SeenRow};
 use super::connection::Connection;
@@ -84,6 +85,11 @@ impl ClickHouse {
     /// How each model stands, by the rows of the filter's grain and segment; at most [`summary::MOST_MODELS`].
     pub async fn models(&self, filter: &RowFilter) -> Result<Vec<ModelSummary>, SinkError> {
         summary::models(&self.connection, filter).await
+    }
+
+    /// The jobs that have metric rows: where there are none of this one.
+    pub async fn jobs(&self) -> Result<Jobs, SinkError> {
+        read::jobs(&self.connection).await
     }
 
     /// Binds the job's name at its first start, compares at later ones; the job's generation.
@@ -199,6 +205,10 @@ impl Sink for ClickHouse {
 
     async fn state_versions(&mut self, span: Window) -> Result<Vec<StateVersion>, SinkError> {
         read::state_versions(&self.connection, span).await
+    }
+
+    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
+        read::first_window(&self.connection).await
     }
 
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {

@@ -13,6 +13,7 @@ use crate::engine::outcome::{Outcomes, Tally};
 use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
+use crate::report::instant;
 
 use super::connection::{Connection, Parameter};
 use super::row::Texts;
@@ -50,6 +51,61 @@ pub(super) async fn now_ms(connection: &Connection) -> Result<i64, SinkError> {
     rows.i64()
 }
 
+/// Jobs that are named at most.
+const MOST_JOBS: usize = 5;
+
+/// The jobs that have metric rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Jobs {
+    /// Whether the connection's own job has some.
+    pub has_own: bool,
+    /// A few of the others, those with the newest windows first, and where those windows start, in milliseconds since
+    /// 1970-01-01 UTC.
+    pub others: Vec<(String, i64)>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Jobs {
+    /// The others in words; empty where there are none.
+    pub fn named(&self) -> String {
+        let one = |(job, newest_ms): &(String, i64)| {
+            format!("{job} (newest window {})", &instant(*newest_ms)[..10])
+        };
+        let mut names: Vec<String> = self.others.iter().map(one).collect();
+        if self.more > 0 {
+            names.push(format!("{} more", self.more));
+        }
+        names.join(", ")
+    }
+}
+
+/// The jobs that have metric rows. Reads two columns of `serving`, which has a row for each window of any table.
+pub(super) async fn jobs(connection: &Connection) -> Result<Jobs, SinkError> {
+    let sql = format!(
+        "SELECT job, newest, count() OVER () AS jobs FROM \
+         (SELECT job, max(window_start) AS newest FROM {} GROUP BY job) \
+         ORDER BY job = {{job:String}} DESC, newest DESC, job LIMIT {}",
+        connection.table(MetricTable::Serving.name()),
+        MOST_JOBS + 1
+    );
+    let body = connection.fetch(&sql, &[job(connection)]).await?;
+    let columns = [("job", NAME), ("newest", TIME), ("jobs", "UInt64")];
+    let mut rows = Rows::new(body, "table serving", &columns)?;
+    let mut jobs = Jobs::default();
+    while !rows.is_empty() {
+        let (name, newest_ms, all) = (rows.text()?, rows.i64()?, rows.u64()?);
+        if *name == *connection.settings.job {
+            jobs.has_own = true;
+        } else if jobs.others.len() < MOST_JOBS {
+            jobs.others.push((name.to_string(), newest_ms));
+        }
+        let named = jobs.others.len() + usize::from(jobs.has_own);
+        jobs.more = all.saturating_sub(u64::try_from(named).expect("it is small"));
+    }
+    Ok(jobs)
+}
+
 /// The greatest version of every state row whose window lies within `span`. Reads the key columns only; parts and
 /// granules outside the span are skipped.
 pub(super) async fn state_versions(
@@ -65,6 +121,19 @@ pub(super) async fn state_versions(
         ("end", Parameter::Number(span.end.0.clamp(INSTANTS_MS.0, INSTANTS_MS.1))),
     ];
     versions(connection, conditions, "", &parameters).await
+}
+
+/// When the earliest window begins that has a state row of the job.
+pub(super) async fn first_window(connection: &Connection) -> Result<Option<EventTime>, SinkError> {
+    let sql = format!(
+        "SELECT toUnixTimestamp64Milli(min(window_start)) AS first, count() AS rows FROM {} WHERE job = {{job:String}}",
+        connection.table("window_state")
+    );
+    let body = connection.fetch(&sql, &[job(connection)]).await?;
+    let columns = [("first", "Int64"), ("rows", "UInt64")];
+    let mut rows = Rows::new(body, "table window_state", &columns)?;
+    let (first, rows) = (rows.i64()?, rows.u64()?);
+    Ok((rows > 0).then_some(EventTime(first)))
 }
 
 /// The greatest version of every state row that the conditions let pass; `rest` stands behind the grouping.
@@ -401,4 +470,20 @@ pub(super) async fn seals(
         found.push((PartitionId(rows.i32()?), EventTime(rows.i64()?)));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Jobs;
+
+    #[test]
+    fn jobs_are_named_with_their_newest_windows() {
+        assert_eq!(Jobs::default().named(), "");
+        let others = [("fraud.files-67e0", 1_767_916_800_000), ("night", 1_767_571_200_000)];
+        let others = others.map(|(job, newest_ms)| (job.to_owned(), newest_ms)).to_vec();
+        let jobs = Jobs { others, more: 2, ..Jobs::default() };
+        let expected =
+            "fraud.files-67e0 (newest window 2026-01-09), night (newest window 2026-01-05), 2 more";
+        assert_eq!(jobs.named(), expected);
+    }
 }

@@ -148,6 +148,12 @@ impl Sink for Memory {
             .collect())
     }
 
+    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
+        let mut tables = self.lock();
+        tables.calls.push("read first window".into());
+        Ok(tables.states.values().map(|row| row.key.window.start).min())
+    }
+
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
         let mut tables = self.lock();
         tables.calls.push("read states".into());

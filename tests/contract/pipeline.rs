@@ -420,7 +420,7 @@ fn a_flush_calls_in_the_documented_order() {
         "read states" | "read seals" if last >= 5 => 7,
         "write window_state" => 0,
         "write seals" => 1,
-        "read seals" => 2,
+        "read seals" | "read first window" => 2,
         "read versions" => 3,
         "read states" => 4,
         call if is_metric_write(call) => 5,
@@ -430,8 +430,13 @@ fn a_flush_calls_in_the_documented_order() {
         other => panic!("{other}"),
     };
     let tables = memory.lock();
-    let mut last = 0;
+    let (mut last, mut before) = (0, "");
     for call in &tables.calls {
+        if call == "read versions" && before == "read seals" && last == 7 {
+            // The next piece of a long span that was sealed at once.
+            last = 2;
+        }
+        before = call;
         let now = rank(call, last);
         assert!(now >= last, "{call} comes too late in {:?}", tables.calls);
         last = if now == 9 { 0 } else { now };
@@ -440,6 +445,7 @@ fn a_flush_calls_in_the_documented_order() {
     for call in [
         "write seals",
         "write window_state",
+        "read first window",
         "letters",
         "write quality_binary",
         "read metric versions",

@@ -17,6 +17,7 @@ use super::worker::Known;
 use super::{PipelineError, PipelineSettings};
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::floor::Mark;
+use crate::engine::outcome::Outcomes;
 use crate::engine::state::{Frozen, Key, StateRow};
 use crate::engine::time::EventTime;
 use crate::failpoint::{self, Point};
@@ -95,6 +96,16 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     /// Where the flush is.
     pub(super) fn step(&self) -> Step {
         self.step.clone()
+    }
+
+    /// What became of each topic's records since the job's start, by the last marks of the partitions.
+    pub fn accounts(&self) -> [Outcomes; 2] {
+        Stream::BOTH.map(|stream| {
+            let mut all = Outcomes::default();
+            let tallies = self.marks.values().flat_map(|mark| mark.tally.of(stream));
+            tallies.for_each(|(_, outcomes)| all.add(outcomes));
+            all
+        })
     }
 
     /// Rows acknowledged so far, of all tables.
@@ -194,15 +205,33 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         for &(partition, mark) in &written.seals {
             self.telemetry.seal_mark(partition, mark);
         }
-        self.parts.take_in(written.states.iter().cloned());
-        written.plan = self.plan(&written.states, written.advanced).await?;
-        written.metrics = match &written.plan {
-            Some(plan) => {
-                let due = self.parts.due(plan)?;
-                self.write_metrics(&due, plan).await?
+        let mut last = written.advanced;
+        if let Some(advanced) = written.advanced.filter(|advanced| self.parts.is_long(*advanced)) {
+            let first = persist!(self, self.sink.first_window());
+            let mut pieces = self.parts.pieces(advanced, first.unwrap_or(advanced.1));
+            last = pieces.pop().or(last);
+            for piece in pieces {
+                let plan = self.plan(&[], Some(piece)).await?;
+                self.evaluate(plan.as_ref(), &mut written.metrics).await?;
+                if let Some(plan) = plan {
+                    self.parts.forget(&plan);
+                }
             }
-            None => Vec::new(),
-        };
+        }
+        self.parts.take_in(written.states.iter().cloned());
+        written.plan = self.plan(&written.states, last).await?;
+        self.evaluate(written.plan.as_ref(), &mut written.metrics).await
+    }
+
+    async fn evaluate(
+        &mut self,
+        plan: Option<&Plan>,
+        evaluated: &mut Vec<Evaluated>,
+    ) -> Result<(), PipelineError> {
+        if let Some(plan) = plan {
+            let due = self.parts.due(plan)?;
+            evaluated.append(&mut self.write_metrics(&due, plan).await?);
+        }
         Ok(())
     }
 

@@ -180,6 +180,11 @@ impl Sink for Connection {
         .await
     }
 
+    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
+        let first = |row: &StateRow| row.key.window.start;
+        self.read(|world| world.tables.states.values().map(first).min()).await
+    }
+
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
         self.read(|world| {
             let tables = self.believed(world);
