@@ -13,19 +13,22 @@ use super::{ConfigFile, Failure, parquet, runtime, terminal};
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
 use crate::report::{Row, instant};
-use crate::sink::clickhouse::ClickHouse;
+use crate::sink::clickhouse::{ClickHouse, Jobs};
 
 /// The columns that stand before the figures.
 const KEYS: [&str; 6] = ["window_start", "window_end", "grain", "model", "version", "segment"];
-/// Of these a table shows, unless columns are named.
-const SHORT_KEYS: [&str; 4] = ["window_start", "model", "version", "segment"];
+/// The columns that stand behind them.
+const REST: [&str; 2] = ["undefined", "sealed"];
+/// Of all these a table shows, before the figures, unless columns are named.
+const SHORT_KEYS: [&str; 5] = ["window_start", "model", "version", "segment", "sealed"];
 /// Figures that a table shows, unless columns are named.
 const SHORT_FIGURES: usize = 8;
 
 /// Print metric rows from ClickHouse as a table, CSV, JSON Lines or Parquet
 ///
 /// One row for each window of a grain, model, version and segment: the newest rows of the configured job, oldest
-/// first. A figure that is undefined is empty (null in JSON and Parquet); column `undefined` says why.
+/// first. A figure that is undefined is empty (null in JSON and Parquet); column `undefined` says why. Where `sealed` is
+/// true (1 in Parquet), nothing can change the row any more.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -90,12 +93,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let grain = args.grain.clone().unwrap_or_else(base);
     let filter = args.select.filter(&args.segment, Some(grain.clone()), args.limit)?;
     let clickhouse = ClickHouse::new(settings.clickhouse());
-    let rows = runtime()?.block_on(clickhouse.metric_rows(table, &filter))?;
+    let runtime = runtime()?;
+    let rows = runtime.block_on(clickhouse.metric_rows(table, &filter))?;
     if rows.is_empty() {
-        terminal::note(&format!(
-            "no rows of job {} and grain {grain} in {}: look at --job, --model, --segment, --since and --grain\n",
-            settings.job, args.table
-        ));
+        let jobs = runtime.block_on(clickhouse.jobs())?;
+        let hint = instead(&jobs, "--model, --version, --segment, --since, --until and --grain");
+        let (job, table) = (&settings.job, &args.table);
+        terminal::note(&format!("no rows of job {job} and grain {grain} in {table}{hint}\n"));
     }
     let all = |cell: fn(&Row, &str) -> Json| -> Vec<Vec<Json>> {
         rows.iter().map(|row| columns.iter().map(|name| cell(row, name)).collect()).collect()
@@ -117,6 +121,21 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         })?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is behind `no rows of job …`: where there are some, and which options choose others.
+pub(super) fn instead(jobs: &Jobs, options: &str) -> String {
+    let named = jobs.named();
+    match (jobs.has_own, named.is_empty()) {
+        (true, true) => format!(": look at {options}"),
+        (true, false) => {
+            format!(": look at {options}; other jobs with rows: {named}: choose one with --job")
+        }
+        (false, false) => format!("; jobs with rows: {named}: choose one with --job"),
+        (false, true) => {
+            "; no job has rows: `tidegauge run` and `tidegauge backfill` write them".to_owned()
+        }
+    }
 }
 
 fn format(args: &Args) -> Result<Format, Failure> {
@@ -141,7 +160,7 @@ fn format(args: &Args) -> Result<Format, Failure> {
 /// The columns that are shown.
 fn columns(table: MetricTable, args: &Args, format: Format) -> Result<Vec<String>, Failure> {
     let figures = || table.columns().iter().map(|column| column.name);
-    let all = || KEYS.into_iter().chain(figures()).chain(["undefined"]);
+    let all = || KEYS.into_iter().chain(figures()).chain(REST);
     if let Some(unknown) = args.columns.iter().find(|name| all().all(|known| known != *name)) {
         let known: Vec<&str> = all().collect();
         let message =
@@ -169,6 +188,7 @@ fn columns(table: MetricTable, args: &Args, format: Format) -> Result<Vec<String
 fn kind(table: MetricTable, column: &str) -> Kind {
     match column {
         "window_start" | "window_end" => Kind::Time,
+        "sealed" => Kind::Count,
         name => table.columns().iter().find(|c| c.name == name).map_or(Kind::Text, |c| c.kind),
     }
 }
@@ -179,11 +199,12 @@ fn cell(row: &Row, column: &str) -> Json {
         "window_start" | "window_end" | "latest_event_time" => {
             raw(row, column).as_i64().map_or(Json::Null, |time| instant(time).into())
         }
+        "sealed" => row.values.get(column).cloned().unwrap_or_default(),
         other => raw(row, other),
     }
 }
 
-/// A cell as it is stored: times are milliseconds since 1970-01-01 UTC.
+/// A cell as it is stored: times are milliseconds since 1970-01-01 UTC, what is true is 1.
 fn raw(row: &Row, column: &str) -> Json {
     match column {
         "window_start" => row.start_ms.into(),
@@ -193,6 +214,7 @@ fn raw(row: &Row, column: &str) -> Json {
         "version" => row.version.clone().into(),
         "segment" => row.segment.clone().into(),
         "undefined" => row.undefined.clone().into(),
+        "sealed" => row.values.get(column).and_then(Json::as_bool).map(u8::from).into(),
         figure => row.values.get(figure).cloned().unwrap_or_default(),
     }
 }
@@ -251,4 +273,70 @@ fn in_lines(columns: &[String], cells: &[Vec<Json>]) -> String {
         writeln!(text, "{{{}}}", entries.join(",")).expect("a String takes all");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Query {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn row(sealed: bool) -> Row {
+        let values = json!({"inferences": 7, "error_rate": null, "sealed": sealed});
+        Row {
+            table: "serving".to_owned(),
+            model: "m".to_owned(),
+            version: String::new(),
+            segment: "all".to_owned(),
+            grain: "1h".to_owned(),
+            start_ms: 0,
+            end_ms: 3_600_000,
+            undefined: "error_rate=no_inferences".to_owned(),
+            values: values.as_object().unwrap().clone(),
+        }
+    }
+
+    #[test]
+    fn every_form_says_whether_a_row_is_sealed() {
+        let Query { args } = Query::parse_from(["query", "serving"]);
+        let of = |form| columns(MetricTable::Serving, &args, form).unwrap();
+        assert_eq!(of(Format::Table)[..5], SHORT_KEYS);
+        for form in [Format::Csv, Format::Jsonl, Format::Parquet] {
+            assert!(of(form).ends_with(&REST.map(str::to_owned)), "{form:?}");
+        }
+        let names = ["window_start", "inferences", "sealed"].map(str::to_owned);
+        let shown = |cell: fn(&Row, &str) -> Json| -> Vec<Vec<Json>> {
+            let of = |row: &Row| names.iter().map(|name| cell(row, name)).collect::<Vec<_>>();
+            [row(true), row(false)].iter().map(of).collect()
+        };
+        let lines = in_lines(&names, &shown(cell));
+        let first = r#"{"window_start":"1970-01-01T00:00:00.000Z","inferences":7,"sealed":true}"#;
+        assert_eq!(lines.lines().next(), Some(first));
+        let table = in_table(&names, &shown(cell));
+        assert!(table.lines().last().is_some_and(|line| line.ends_with("7  false")), "{table}");
+        assert_eq!(kind(MetricTable::Serving, "sealed"), Kind::Count);
+        let raw = shown(raw);
+        assert_eq!([&raw[0][2], &raw[1][2]], [&json!(1), &json!(0)]);
+    }
+
+    #[test]
+    fn where_a_job_has_no_rows_those_that_have_some_are_named() {
+        let others = vec![("fraud.files-67e0".to_owned(), 1_767_916_800_000)];
+        let jobs = Jobs { others, ..Jobs::default() };
+        let expected =
+            "; jobs with rows: fraud.files-67e0 (newest window 2026-01-09): choose one with --job";
+        assert_eq!(instead(&jobs, "--since"), expected);
+        let of = |has_own| instead(&Jobs { has_own, ..Jobs::default() }, "--since");
+        assert_eq!(of(true), ": look at --since");
+        assert!(of(false).starts_with("; no job has rows"));
+        let both = instead(&Jobs { has_own: true, ..jobs }, "--since");
+        assert!(both.starts_with(": look at --since; other jobs with rows: fraud."), "{both}");
+    }
 }

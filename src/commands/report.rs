@@ -6,23 +6,25 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::inputs::{InputArgs, Inputs};
+use super::inputs::{Counts, InputArgs, Inputs};
+use super::query::instead;
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, profile, runtime, terminal};
 use crate::config::{Environment, Settings};
 use crate::engine::ModelSettings;
 use crate::engine::Shard;
-use crate::engine::event::{Arrival, Offset, Positions};
+use crate::engine::event::{Arrival, Offset, Positions, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::reference::Profile;
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
 use crate::engine::state::ALL;
-use crate::engine::time::RecordTime;
+use crate::engine::time::{EventTime, Millis, RecordTime};
+use crate::engine::window::Window;
 use crate::evaluate;
 use crate::pipeline::PipelineError;
-use crate::report::{Form, References, Report, Row, count};
+use crate::report::{Form, References, Report, Row, count, instant};
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rows::{self, RowFilter};
@@ -102,15 +104,26 @@ enum Format {
     Json,
 }
 
+/// What a report is made of.
+struct Found {
+    source: String,
+    rows: Vec<Row>,
+    references: References,
+    /// What is odd about the rows, where something is.
+    remark: Option<String>,
+}
+
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let form = form(args)?;
-    let (source, rows, references) =
-        if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
-    if rows.is_empty() {
-        terminal::note("no rows: look at --job, --model, --since and --until\n");
+    let found = if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
+    let Found { source, rows, references, remark } = found;
+    let mut report = Report::new(args.title.clone(), source, &rows, &references);
+    if let Some(remark) = remark {
+        terminal::note(&format!("{remark}\n"));
+        report = report.with_remark(&remark);
     }
-    let text = Report::new(args.title.clone(), source, &rows, &references).render(form);
+    let text = report.render(form);
     match &args.output {
         None => terminal::print(&text),
         Some(path) => std::fs::write(path, text).map_err(|error| {
@@ -136,14 +149,14 @@ fn form(args: &Args) -> Result<Form, Failure> {
 }
 
 /// The stored rows that the options ask for, as far as the report shows them.
-fn stored(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
+fn stored(args: &Args) -> Result<Found, Failure> {
     let mut settings = args.config.load()?;
     if let Some(job) = &args.select.job {
         settings.job.clone_from(job);
     }
     let filter = args.select.filter("", None, MOST_ROWS)?;
     let clickhouse = ClickHouse::new(settings.clickhouse());
-    let (rows, full) = runtime()?.block_on(async {
+    let (rows, full, jobs) = runtime()?.block_on(async {
         let grains = clickhouse.grains(&filter).await?;
         let grain = Grain::of_charts(&grains).map(|grain| grain.name.clone());
         let (mut rows, mut full) = (Vec::new(), Vec::new());
@@ -159,11 +172,17 @@ fn stored(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
             }
             rows.extend(found);
         }
-        rows.extend(whole(clickhouse, &settings, &filter).await?);
-        Ok::<_, Failure>((rows, full))
+        rows.extend(whole(clickhouse.clone(), &settings, &filter).await?);
+        let jobs = if rows.is_empty() { Some(clickhouse.jobs().await?) } else { None };
+        Ok::<_, Failure>((rows, full, jobs))
     })?;
+    if let Some(jobs) = jobs {
+        let hint = instead(&jobs, "--model, --version, --since and --until");
+        terminal::note(&format!("no rows of job {}{hint}\n", settings.job));
+    }
     let source = format!("Rows of job {}{}", settings.job, left_out(&full));
-    Ok((source, rows, settings.shard.references().collect()))
+    let references = settings.shard.references().collect();
+    Ok(Found { source, rows, references, remark: None })
 }
 
 /// Of the filter's rows those of one table that the report shows; none where no section shows the table.
@@ -219,20 +238,27 @@ async fn whole(
 }
 
 /// The rows of files: the engine in memory, no service.
-fn computed(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
+fn computed(args: &Args) -> Result<Found, Failure> {
     let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
     let inputs = Inputs::find(compared(args, settings(args)?)?, &files)?;
     let shard_settings = Arc::new(inputs.settings.shard.clone());
     let start = Mark::start(PARTITION, Positions::default(), shard_settings.clock_stamps);
     let mut shard = Shard::new(Arc::clone(&shard_settings), &start);
     let mut names = Names::default();
-    let (mut said, mut duplicates) = (Vec::new(), 0);
+    let (mut said, mut read) = (Vec::new(), [Counts::default(); 2]);
+    let (mut duplicates, mut matched) = (0_u64, 0_u64);
     for feed in &inputs.feeds {
         let stream = feed.stream;
         let counts = inputs.decode(feed, &mut names, |offset, event, names| {
             let at = Arrival { stream, offset: Offset(offset), time: RecordTime(0) };
-            duplicates += u64::from(shard.observe(at, event, names) == Outcome::Duplicate);
+            match shard.observe(at, event, names) {
+                Outcome::Duplicate => duplicates += 1,
+                // All inferences come before the first label.
+                Outcome::Matched => matched += 1,
+                _ => {}
+            }
         })?;
+        read[stream.index()] = counts;
         said.push(format!("{} {}", count(counts.good), stream.name()));
         if counts.bad > 0 {
             said.push(format!("{} {} that can't be used", count(counts.bad), stream.name()));
@@ -241,14 +267,56 @@ fn computed(args: &Args) -> Result<(String, Vec<Row>, References), Failure> {
     if duplicates > 0 {
         said.push(format!("{} of them duplicates", count(duplicates)));
     }
+    let [inferences, labels] = read;
+    if inferences.good == 0 && inferences.bad > 0 {
+        let message = format!("no inference can be used: {}", accounts(read));
+        return Err(Failure::new("file_unusable", message));
+    }
     shard.finish();
     let filter = args.select.filter("", None, 0)?;
     let mut states = shard.freeze(&names).states;
     states.retain(|row| filter.admits(&row.key));
     let rows = evaluate::complete(&shard_settings, &inputs.settings.grains, &states);
     let rows = rows.expect("states that were just made can be read");
-    let rows = rows.iter().map(Row::from).collect();
-    Ok((format!("Files with {}", said.join(", ")), rows, shard_settings.references().collect()))
+    if rows.is_empty() {
+        let options = "--model, --version, --since, --until and the records' fields";
+        terminal::note(&format!("no rows: {}: look at {options}\n", accounts(read)));
+    }
+    let whole_windows = widened(&filter, shard_settings.window).unwrap_or_default();
+    let references = shard_settings.references().collect();
+    Ok(Found {
+        source: format!("Files with {}{whole_windows}", said.join(", ")),
+        rows: rows.iter().map(Row::from).collect(),
+        references,
+        remark: unmatched(labels.good, matched),
+    })
+}
+
+/// How many records of each kind were read, and how many of them can't be used.
+fn accounts(read: [Counts; 2]) -> String {
+    let of = |(stream, Counts { good, bad }): (Stream, Counts)| {
+        format!("{} {} read, of which {bad} can't be used", good + bad, stream.name())
+    };
+    Stream::BOTH.into_iter().zip(read).map(of).collect::<Vec<_>>().join("; ")
+}
+
+/// What is said where no label matches an inference.
+fn unmatched(labels: u64, matched: u64) -> Option<String> {
+    (labels > 0 && matched == 0).then(|| {
+        format!("none of {labels} labels matches an inference: are the request IDs the same, and the times?")
+    })
+}
+
+/// Which windows are counted, where they hold more than the time that was asked for.
+fn widened(filter: &RowFilter, size: Millis) -> Option<String> {
+    let start = filter.since_ms.map(|ms| Window::of(EventTime(ms), size).start.0);
+    let end = filter.until_ms.map(|ms| Window::of(EventTime(ms.saturating_sub(1)), size).end.0);
+    if (start, end) == (filter.since_ms, filter.until_ms) {
+        return None;
+    }
+    let from = start.map_or_else(String::new, |ms| format!(" from {}", instant(ms)));
+    let to = end.map_or_else(String::new, |ms| format!(" to {}", instant(ms)));
+    Some(format!("; counted are whole windows of {}{from}{to}", evaluate::grain_name(size)))
 }
 
 /// Settings by which all models are compared with the reference of the command line, where there is one.
@@ -309,6 +377,20 @@ mod tests {
         assert_eq!(of(MetricTable::DataQuality), Some(all.clone()));
         let main = ("toString(is_primary > 0)", "1".to_owned());
         assert_eq!(of(MetricTable::Drift), Some(RowFilter { exact: vec![main], ..all }));
+    }
+
+    #[test]
+    fn a_report_of_files_says_which_windows_it_counts() {
+        let of = |since_ms, until_ms| {
+            let filter = RowFilter { since_ms, until_ms, ..RowFilter::default() };
+            widened(&filter, Millis(3_600_000))
+        };
+        assert_eq!(of(None, None), None);
+        assert_eq!(of(Some(7_200_000), Some(10_800_000)), None, "whole windows");
+        let from = "; counted are whole windows of 1h from 1970-01-01T02:00:00.000Z";
+        assert_eq!(of(Some(7_200_001), None).as_deref(), Some(from));
+        let both = format!("{from} to 1970-01-01T03:00:00.000Z");
+        assert_eq!(of(Some(7_200_000), Some(7_200_001)), Some(both));
     }
 
     #[test]

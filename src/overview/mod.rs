@@ -279,13 +279,19 @@ impl App {
         Ok((grains.into_iter().map(|grain| grain.name).collect(), shown))
     }
 
+    /// The other jobs that have rows, in words: asked for only where there are none.
+    async fn other_jobs(&self, is_empty: bool) -> Result<String, SinkError> {
+        if is_empty { Ok(self.clickhouse.jobs().await?.named()) } else { Ok(String::new()) }
+    }
+
     async fn all_models(&self, view: &View) -> Result<String, SinkError> {
         let now = (self.clock)();
         let mut filter = view.models(now, MOST_ROWS);
         let (grains, grain) = self.grains(view, &filter).await?;
         filter.grain = Some(grain.clone());
         let models = self.clickhouse.models(&filter).await?;
-        let choices = Choices { grains: &grains, grain: &grain, segments: &[] };
+        let jobs = self.other_jobs(models.is_empty()).await?;
+        let choices = Choices { grains: &grains, grain: &grain, segments: &[], jobs: &jobs };
         Ok(models::render(view, choices, models, &self.about, now))
     }
 
@@ -329,7 +335,8 @@ impl App {
             rows.extend(of_table?);
         }
         let segments = model::segments(&rows, &view.segment);
-        let choices = Choices { grains: &grains, grain: &grain, segments: &segments };
+        let jobs = self.other_jobs(rows.is_empty()).await?;
+        let choices = Choices { grains: &grains, grain: &grain, segments: &segments, jobs: &jobs };
         Ok(model::render(view, choices, rows, &self.about, &self.references))
     }
 
@@ -348,7 +355,8 @@ impl App {
         rows.extend(self.clickhouse.metric_rows(MetricTable::DataQuality, &filter).await?);
         filter.limit = MOST_CATEGORIES;
         rows.extend(self.clickhouse.metric_rows(MetricTable::Categories, &filter).await?);
-        let choices = Choices { grains: &grains, grain: &grain, segments: &[] };
+        let jobs = self.other_jobs(rows.is_empty()).await?;
+        let choices = Choices { grains: &grains, grain: &grain, segments: &[], jobs: &jobs };
         Ok(model::render_feature(view, choices, rows, &self.about, &self.references))
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn render(
     let body = html! {
         (filters("/model", view, choices))
         @match report.models.first() {
-            None => (nothing(view, "/model")),
+            None => (nothing(view, "/model", choices.jobs)),
             Some(model) => {
                 @if !features.is_empty() { (links(view, &features)) }
                 @for one in &model.sections { (section(one)) }
@@ -98,7 +98,7 @@ pub(super) fn render_feature(
     let sections = of_feature(&of_segment(rows, &view.segment), references);
     let body = html! {
         (filters("/feature", view, choices))
-        @if sections.is_empty() { (nothing(view, "/feature")) }
+        @if sections.is_empty() { (nothing(view, "/feature", choices.jobs)) }
         @for one in &sections { (section(one)) }
     };
     let of_model = View { feature: String::new(), ..view.clone() };

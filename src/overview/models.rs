@@ -24,7 +24,7 @@ pub(super) fn render(
     let body = html! {
         (filters("/", view, choices))
         @if models.is_empty() {
-            (nothing(view, "/"))
+            (nothing(view, "/", choices.jobs))
         } @else {
             (table(view, &models, now_ms))
             @if models.len() >= MOST_MODELS {

@@ -78,6 +78,8 @@ pub(super) struct Choices<'a> {
     pub(super) grain: &'a str,
     /// Segments that there are; none where they are not known.
     pub(super) segments: &'a [String],
+    /// Other jobs that have rows, in words; empty where there are none, or nobody has to know.
+    pub(super) jobs: &'a str,
 }
 
 /// The filters, as a form that leads to the same page.
@@ -138,7 +140,7 @@ fn segment(view: &View, known: &[String]) -> Markup {
 }
 
 /// A paragraph that stands for rows that are not there, with what to do.
-pub(super) fn nothing(view: &View, path: &str) -> Markup {
+pub(super) fn nothing(view: &View, path: &str, jobs: &str) -> Markup {
     let wider = View {
         range: "all".to_owned(),
         until: String::new(),
@@ -151,6 +153,9 @@ pub(super) fn nothing(view: &View, path: &str) -> Markup {
             @if wider != *view { p { a href=(wider.address(path)) { "Look at the whole time" } } }
             @if view.segment != ALL {
                 p { a href=(View { segment: ALL.to_owned(), ..view.clone() }.address(path)) { "Look at all segments together" } }
+            }
+            @if !jobs.is_empty() {
+                p { "Other jobs with rows: " (jobs) ". Start " code { "tidegauge serve --job" } " with the name of one to look at it." }
             }
             p { "Rows come when " code { "tidegauge run" } " or " code { "tidegauge backfill" } " writes them for this job." }
         }

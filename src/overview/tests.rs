@@ -31,7 +31,7 @@ fn summary(model: &str) -> ModelSummary {
 
 fn models_page(models: Vec<ModelSummary>) -> String {
     let grains = ["5m".to_owned(), "1h".to_owned()];
-    let choices = Choices { grains: &grains, grain: "5m", segments: &[] };
+    let choices = Choices { grains: &grains, grain: "5m", ..NO_CHOICE };
     models::render(&View::default(), choices, models, "Job fraud", NOW_MS)
 }
 
@@ -156,7 +156,7 @@ fn of(query: &str) -> View {
     View::parse(query).expect("it is read")
 }
 
-const NO_CHOICE: Choices<'static> = Choices { grains: &[], grain: "1h", segments: &[] };
+const NO_CHOICE: Choices<'static> = Choices { grains: &[], grain: "1h", segments: &[], jobs: "" };
 
 fn model_page(view: &str, rows: Vec<Row>) -> String {
     model::render(&of(view), NO_CHOICE, rows, "Job fraud", &References::default())
@@ -198,6 +198,11 @@ fn where_nothing_is_a_page_says_what_to_do() {
     assert!(page.contains("No rows") && page.contains("Look at all segments together"), "{page}");
     let page = feature_page("model=m&feature=x&range=all", Vec::new());
     assert!(page.contains("No rows") && !page.contains("Look at the whole time"), "{page}");
+    assert!(!page.contains("Other jobs"), "{page}");
+    let choices = Choices { jobs: "fraud.<files>-67e0 (newest window 2026-01-09)", ..NO_CHOICE };
+    let page = models::render(&View::default(), choices, Vec::new(), "Job fraud", NOW_MS);
+    let said = "Other jobs with rows: fraud.&lt;files&gt;-67e0 (newest window 2026-01-09).";
+    assert!(page.contains(said) && page.contains("tidegauge serve --job"), "{page}");
 }
 
 fn settings(listen: &str, token: Option<&str>) -> OverviewSettings {

@@ -3,8 +3,8 @@
 use super::rows::{ModelRows, References, Row, chart_grain};
 use super::sections::{chart_of, compared, drawn, fact, verdicts_now};
 use super::spread::{EXPLAINED, shares, spread};
-use super::text::{about, count, figure};
-use super::{Block, Fact, Grid, Point, Section};
+use super::text::{about, count, count_cell, figure_cell, words};
+use super::{Block, Fact, Figure, Grid, Point, Section};
 use crate::engine::state::ALL;
 
 /// Each feature, and whatever else is compared with the reference, with its verdict, the worst first.
@@ -46,18 +46,17 @@ fn drifted(rows: &[&Row]) -> Option<Section> {
     let line = |row: &&&Row| {
         let main = if row.count("is_primary") > 0 { " (main)" } else { "" };
         vec![
-            format!("{}{main}", row.text("method")),
-            row.text("verdict").replace('_', " "),
-            figure(row, "value"),
-            figure(row, "effect"),
-            figure(row, "drift_at"),
-            figure(row, "p_adjusted"),
-            count(row.count("n")),
-            count(row.count("reference_n")),
+            words(format!("{}{main}", row.text("method"))),
+            words(row.text("verdict").replace('_', " ")),
+            figure_cell(row, "value"),
+            figure_cell(row, "effect"),
+            figure_cell(row, "drift_at"),
+            figure_cell(row, "p_adjusted"),
+            count_cell(row.count("n")),
+            count_cell(row.count("reference_n")),
         ]
     };
-    let grid =
-        Grid { header: header.map(str::to_owned).into(), rows: now.iter().map(line).collect() };
+    let grid = Grid::new(header.map(str::to_owned).into(), now.iter().map(line).collect());
     let reference = now[0].text("reference_id");
     let mut blocks = vec![
         Block::Text(format!("{}, against reference {reference}.", about(now[0]))),
@@ -96,6 +95,7 @@ fn distribution(rows: &[&Row], spread: Option<Block>) -> Option<Section> {
                 count(now.count("top_category_n")),
                 count(now.count("values"))
             ),
+            figure: Figure::default(),
         });
     }
     let middle = |row: &&Row| Point {

@@ -14,6 +14,7 @@ mod html;
 mod markdown;
 
 use serde::Serialize;
+use serde_json::Number;
 
 pub use rows::{References, Row};
 pub use spread::{CategoryShare, Quantiles, Shares, Spread};
@@ -101,6 +102,22 @@ pub struct Fact {
     pub value: String,
     /// Its interval or what it was computed from; may be empty.
     pub note: String,
+    /// The same for programs.
+    #[serde(flatten)]
+    pub figure: Figure,
+}
+
+/// The numbers behind a text; none where there is no such number.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Figure {
+    /// The figure or count.
+    pub number: Option<Number>,
+    /// Lower limit of its 95 % interval.
+    pub lower: Option<f64>,
+    /// Upper limit of its 95 % interval.
+    pub upper: Option<f64>,
+    /// Records that it was computed from.
+    pub n: Option<u64>,
 }
 
 /// A table of texts; the first column names the row.
@@ -110,6 +127,20 @@ pub struct Grid {
     pub header: Vec<String>,
     /// The rows, each as long as the header.
     pub rows: Vec<Vec<String>>,
+    /// The numbers behind the texts, each at the place of its text; none where that is no figure.
+    pub figures: Vec<Vec<Option<Figure>>>,
+}
+
+/// One place of a table: its text, and the numbers behind it where it is a figure.
+type Cell = (String, Option<Figure>);
+
+impl Grid {
+    fn new(header: Vec<String>, cells: Vec<Vec<Cell>>) -> Self {
+        let split =
+            |row: Vec<Cell>| -> (Vec<String>, Vec<Option<Figure>>) { row.into_iter().unzip() };
+        let (rows, figures) = cells.into_iter().map(split).unzip();
+        Self { header, rows, figures }
+    }
 }
 
 /// Figures over time.
@@ -176,6 +207,14 @@ impl Report {
         let overview = (models.len() > 1).then(|| sections::overview(&models));
         let methods = sections::METHODS.iter().map(|text| (*text).to_owned()).collect();
         Self { title, source, grain, overview, models, methods }
+    }
+
+    /// Adds a paragraph to the summary of each model.
+    #[must_use]
+    pub fn with_remark(mut self, text: &str) -> Self {
+        let summaries = self.models.iter_mut().filter_map(|model| model.sections.first_mut());
+        summaries.for_each(|summary| summary.blocks.push(Block::Text(text.to_owned())));
+        self
     }
 
     /// The report as text.

@@ -2,9 +2,13 @@
 
 use super::rows::{ModelRows, Row};
 use super::spread::distributions;
-use super::text::{about, count, figure, interval, number, percent, time};
-use super::{Bin, Block, Chart, Fact, Grid, ModelReport, Point, Section};
+use super::text::{
+    about, count, count_cell, counted, figure, figure_cell, interval, number, numbers, percent,
+    time, words,
+};
+use super::{Bin, Block, Cell, Chart, Fact, Grid, ModelReport, Point, Section};
 use crate::engine::state::ALL;
+use crate::evaluate::WHOLE;
 
 const SUMMARY: &str = "Summary";
 /// Below so many labelled records a figure says little.
@@ -55,11 +59,12 @@ const HEADLINES: &[(&str, &str, &str)] = &[
 ];
 
 pub(super) fn fact(row: &Row, column: &str, name: &str) -> Fact {
-    Fact { name: name.to_owned(), value: figure(row, column), note: interval(row, column) }
+    let (value, note) = (figure(row, column), interval(row, column));
+    Fact { name: name.to_owned(), value, note, figure: numbers(row, column) }
 }
 
-fn plain(name: &str, value: String, note: String) -> Fact {
-    Fact { name: name.to_owned(), value, note }
+fn plain(name: &str, value: u64, note: String) -> Fact {
+    Fact { name: name.to_owned(), value: count(value), note, figure: counted(value) }
 }
 
 fn summary(rows: &ModelRows<'_>) -> Option<Section> {
@@ -68,14 +73,15 @@ fn summary(rows: &ModelRows<'_>) -> Option<Section> {
     let sum = |column: &str| serving.iter().map(|row| row.count(column)).sum::<u64>();
     let (inferences, errors) = (sum("inferences"), sum("errors"));
     let labelled: u64 = rows.over_time("labels").map(|row| row.count("labelled")).sum();
+    // Of files a window of a coarser grain may hold less than its whole time: then the whole says which.
+    let whole = rows.now_all("serving").filter(|row| row.grain == WHOLE);
+    let whole = whole.filter(|row| row.count("inferences") == inferences);
+    let (start_ms, end_ms) =
+        whole.map_or((first.start_ms, last.end_ms), |row| (row.start_ms, row.end_ms));
     let mut facts = vec![
-        plain(
-            "Inferences",
-            count(inferences),
-            format!("{} to {} UTC", time(first.start_ms), time(last.end_ms)),
-        ),
-        plain("Labelled", count(labelled), format!("coverage {}", share(labelled, inferences))),
-        plain("Errors", count(errors), format!("rate {}", share(errors, inferences))),
+        plain("Inferences", inferences, format!("{} to {} UTC", time(start_ms), time(end_ms))),
+        plain("Labelled", labelled, format!("coverage {}", share(labelled, inferences))),
+        plain("Errors", errors, format!("rate {}", share(errors, inferences))),
     ];
     let mut n = None;
     for &(table, column, name) in HEADLINES {
@@ -115,13 +121,20 @@ pub(super) fn overview(models: &[ModelReport]) -> Grid {
             header.push(fact.name.clone());
         }
     }
-    let row = |(model, facts): (&ModelReport, &Vec<Fact>)| {
-        let value = |name: &String| facts.iter().find(|fact| fact.name == *name);
-        let cell = |name| value(name).map_or_else(|| "–".to_owned(), |fact| fact.value.clone());
-        std::iter::once(model.name()).chain(header.iter().skip(1).map(cell)).collect()
+    let row = |(model, facts): (&ModelReport, &Vec<Fact>)| -> Vec<Cell> {
+        let cell = |name: &String| {
+            let fact = facts.iter().find(|fact| fact.name == *name);
+            fact.map_or_else(none, |fact| (fact.value.clone(), Some(fact.figure.clone())))
+        };
+        std::iter::once(words(model.name())).chain(header.iter().skip(1).map(cell)).collect()
     };
     let rows = models.iter().zip(&facts).map(row).collect();
-    Grid { header, rows }
+    Grid::new(header, rows)
+}
+
+/// A place of a table where no figure is.
+fn none() -> Cell {
+    words("–")
 }
 
 /// What a reader has to know before he trusts the figures.
@@ -227,15 +240,13 @@ fn binary(rows: &ModelRows<'_>) -> Option<Section> {
 }
 
 fn confusion(row: &Row) -> Grid {
-    let cell = |column: &str| count(row.count(column));
-    let texts = |texts: [&str; 3]| texts.map(str::to_owned).to_vec();
-    Grid {
-        header: texts(["", "Labelled positive", "Labelled negative"]),
-        rows: vec![
-            vec!["Decided positive".to_owned(), cell("tp"), cell("fp")],
-            vec!["Decided negative".to_owned(), cell("fn"), cell("tn")],
-        ],
-    }
+    let cell = |column: &str| count_cell(row.count(column));
+    let header = ["", "Labelled positive", "Labelled negative"].map(str::to_owned).into();
+    let rows = vec![
+        vec![words("Decided positive"), cell("tp"), cell("fp")],
+        vec![words("Decided negative"), cell("fn"), cell("tn")],
+    ];
+    Grid::new(header, rows)
 }
 
 fn regression(rows: &ModelRows<'_>) -> Option<Section> {
@@ -285,10 +296,10 @@ fn custom(rows: &ModelRows<'_>) -> Option<Section> {
     let now: Vec<&Row> = rows.now("custom").into_iter().filter(|row| row.segment == ALL).collect();
     let first = now.first()?;
     let line = |row: &&Row| {
-        vec![row.text("metric").to_owned(), figure(row, "value"), count(row.count("n"))]
+        vec![words(row.text("metric")), figure_cell(row, "value"), count_cell(row.count("n"))]
     };
     let header = ["Metric", "Value", "n"].map(str::to_owned).into();
-    let grid = Grid { header, rows: now.iter().map(line).collect() };
+    let grid = Grid::new(header, now.iter().map(line).collect());
     let mut blocks = vec![Block::Text(format!("{}.", about(first))), Block::Table(grid)];
     for row in &now {
         let name = row.text("metric");
@@ -367,18 +378,17 @@ fn drift(rows: &ModelRows<'_>) -> Option<Section> {
         ["Compared", "Verdict", "Method", "Effect", "Drift from", "Adjusted p", "n", "Reference n"];
     let line = |row: &&Row| {
         vec![
-            compared(row),
-            row.text("verdict").replace('_', " "),
-            row.text("method").to_owned(),
-            figure(row, "effect"),
-            figure(row, "drift_at"),
-            figure(row, "p_adjusted"),
-            count(row.count("n")),
-            count(row.count("reference_n")),
+            words(compared(row)),
+            words(row.text("verdict").replace('_', " ")),
+            words(row.text("method")),
+            figure_cell(row, "effect"),
+            figure_cell(row, "drift_at"),
+            figure_cell(row, "p_adjusted"),
+            count_cell(row.count("n")),
+            count_cell(row.count("reference_n")),
         ]
     };
-    let grid =
-        Grid { header: header.map(str::to_owned).into(), rows: now.iter().map(line).collect() };
+    let grid = Grid::new(header.map(str::to_owned).into(), now.iter().map(line).collect());
     let mut blocks = vec![Block::Text(format!("{}: {said}.", about(first))), Block::Table(grid)];
     blocks.extend(drawn("Features and scores that drift", drifting_over_time(rows)));
     Some(Section { title: "Drift", blocks })
@@ -417,14 +427,16 @@ fn data_quality(rows: &ModelRows<'_>) -> Option<Section> {
         ("p75", "75 %"),
     ];
     let header = ["Feature", "Kind", "Values"].into_iter().chain(columns.map(|(_, name)| name));
-    let plain = |row: &Row, column: &str| row.figure(column).map_or_else(|| "–".to_owned(), number);
-    let line = |row: &&Row| {
-        let about = [row.text("feature").to_owned(), row.text("kind").to_owned()];
-        let about = about.into_iter().chain([count(row.count("values"))]);
+    let plain = |row: &Row, column: &str| {
+        let text = row.figure(column).map_or_else(|| "–".to_owned(), number);
+        (text, Some(numbers(row, column)))
+    };
+    let line = |row: &&Row| -> Vec<Cell> {
+        let about = [words(row.text("feature")), words(row.text("kind"))];
+        let about = about.into_iter().chain([count_cell(row.count("values"))]);
         about.chain(columns.iter().map(|(column, _)| plain(row, column))).collect()
     };
-    let grid =
-        Grid { header: header.map(str::to_owned).collect(), rows: now.iter().map(line).collect() };
+    let grid = Grid::new(header.map(str::to_owned).collect(), now.iter().map(line).collect());
     let blocks = vec![Block::Text(format!("{}.", about(first))), Block::Table(grid)];
     Some(Section { title: "Data quality", blocks })
 }
@@ -467,7 +479,7 @@ fn labels(rows: &ModelRows<'_>) -> Option<Section> {
     ];
     let mut facts: Vec<Fact> = facts.map(|(column, name)| fact(now, column, name)).into();
     for (column, name) in [("label_corrections", "Corrections"), ("label_conflicts", "Conflicts")] {
-        facts.push(plain(name, count(now.count(column)), String::new()));
+        facts.push(plain(name, now.count(column), String::new()));
     }
     let mut blocks = vec![Block::Text(format!("{}.", about(now))), Block::Facts(facts)];
     blocks.extend(chart(rows, "labels", "coverage", "Coverage", "inferences"));
@@ -512,23 +524,25 @@ fn segments(rows: &ModelRows<'_>) -> Option<Section> {
     let lines = known.iter().map(|row| {
         let coverage = of("labels", &row.segment);
         let mut line = vec![
-            row.segment.clone(),
-            count(row.count("inferences")),
-            figure(row, "error_rate"),
-            coverage.map_or_else(|| "–".to_owned(), |row| figure(row, "coverage")),
+            words(row.segment.as_str()),
+            count_cell(row.count("inferences")),
+            figure_cell(row, "error_rate"),
+            coverage.map_or_else(none, |row| figure_cell(row, "coverage")),
         ];
         line.extend(shown.iter().map(|(table, column, _)| {
-            of(table, &row.segment).map_or_else(|| "–".to_owned(), |row| with_interval(row, column))
+            of(table, &row.segment).map_or_else(none, |row| with_interval(row, column))
         }));
         line
     });
-    let grid = Grid { rows: lines.collect(), header };
+    let grid = Grid::new(header, lines.collect());
     Some(Section { title: "Segments", blocks: vec![Block::Table(grid)] })
 }
 
-fn with_interval(row: &Row, column: &str) -> String {
+fn with_interval(row: &Row, column: &str) -> Cell {
     let limits = row.interval(column).map_or_else(String::new, |[lower, upper]| {
         format!("{} to {}, ", number(lower), number(upper))
     });
-    format!("{} ({limits}{})", figure(row, column), count(row.count("n")))
+    let numbers = numbers(row, column);
+    let n = count(numbers.n.unwrap_or(0));
+    (format!("{} ({limits}{n})", figure(row, column)), Some(numbers))
 }

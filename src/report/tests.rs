@@ -151,6 +151,72 @@ fn json_holds_all_that_the_page_shows() {
 }
 
 #[test]
+fn json_has_the_number_beside_the_text_of_every_figure() {
+    let json: serde_json::Value =
+        serde_json::from_str(&report(&rows()).render(Form::Json)).unwrap();
+    let sections = &json["models"][0]["sections"];
+    let figure = |number: serde_json::Value, limits: Option<[f64; 2]>, n: Option<u64>| {
+        let [lower, upper] = [0, 1].map(|at| limits.map(|limits| limits[at]));
+        json!({"number": number, "lower": lower, "upper": upper, "n": n})
+    };
+    let facts = sections[0]["blocks"][0]["facts"].as_array().unwrap();
+    let fact = |name: &str| {
+        let fact = facts.iter().find(|fact| fact["name"] == name).unwrap();
+        let mut numbers = fact.clone();
+        for text in ["name", "value", "note"] {
+            numbers.as_object_mut().unwrap().remove(text);
+        }
+        (fact["value"].clone(), numbers)
+    };
+    let inferences = (json!("4\u{202f}936"), figure(json!(4936), None, None));
+    assert_eq!(fact("Inferences"), inferences);
+    let auroc = figure(json!(0.8125), Some([0.75, 0.875]), Some(250));
+    assert_eq!(fact("AUROC"), (json!("0.8125"), auroc.clone()));
+
+    let cells = &sections[1]["blocks"][2]["table"]["figures"][0];
+    assert_eq!(cells[0], json!(null), "a name is no figure");
+    assert_eq!(cells[1], figure(json!(60), None, None));
+    let quality = sections[1]["blocks"][1]["facts"].as_array().unwrap();
+    let mcc = quality.iter().find(|fact| fact["name"] == "Matthews correlation").unwrap();
+    assert_eq!((&mcc["value"], &mcc["number"]), (&json!("– (one class)"), &json!(null)));
+
+    let segments = &sections[4]["blocks"][0]["table"];
+    assert_eq!(segments["rows"][0][4], "0.8125 (0.7500 to 0.8750, 250)");
+    assert_eq!(segments["figures"][0][4], auroc);
+    let error_rate = figure(json!(0.0097), None, Some(1234));
+    assert_eq!(segments["figures"][0][2], error_rate);
+}
+
+#[test]
+fn the_period_is_that_of_the_records_that_are_counted() {
+    let mut rows = rows();
+    let mut whole = rows[0].clone();
+    (whole.grain, whole.start_ms) = ("all".to_owned(), whole.start_ms + 1_800_000);
+    whole.values.insert("inferences".to_owned(), json!(4936));
+    rows.push(whole);
+    let period = |rows: &[Row]| {
+        let report = report(rows);
+        let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
+        facts[0].note.clone()
+    };
+    assert_eq!(period(&rows), "2026-01-05 00:30 to 2026-01-05 01:00 UTC");
+    // The windows hold more than the whole time that was merged: they are counted.
+    rows.last_mut().unwrap().values.insert("inferences".to_owned(), json!(4000));
+    assert_eq!(period(&rows), "2026-01-05 to 2026-01-05 06:00 UTC");
+}
+
+#[test]
+fn a_remark_stands_in_every_summary() {
+    let said = "none of 7 labels matches an inference";
+    let report = report(&rows()).with_remark(said);
+    let blocks = &report.models[0].sections[0].blocks;
+    assert_eq!(blocks.last(), Some(&Block::Text(said.to_owned())));
+    for form in [Form::Html, Form::Markdown, Form::Json] {
+        assert!(report.render(form).contains(said), "{form:?}");
+    }
+}
+
+#[test]
 fn figures_of_the_whole_time_come_before_those_of_a_window() {
     let mut rows = rows();
     let mut whole = rows.iter().find(|row| row.table == "quality_binary").unwrap().clone();

@@ -1,6 +1,10 @@
 //! Numbers and times as people write them.
 
+use serde_json::Number;
+
 use super::rows::Row;
+use super::{Cell, Figure};
+use crate::engine::metrics::estimate::is_of_labelled;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -43,6 +47,62 @@ pub(super) fn figure(row: &Row, column: &str) -> String {
         (None, Some(reason)) => format!("– ({})", reason.replace('_', " ")),
         (None, None) => "–".to_owned(),
     }
+}
+
+/// The numbers behind a figure of a row.
+pub(super) fn numbers(row: &Row, column: &str) -> Figure {
+    let limits = row.interval(column);
+    Figure {
+        number: row.figure(column).and_then(Number::from_f64),
+        lower: limits.map(|[lower, _]| lower),
+        upper: limits.map(|[_, upper]| upper),
+        n: records(row, column),
+    }
+}
+
+/// Records that a figure of a row was computed from; none where the row has no such count.
+fn records(row: &Row, column: &str) -> Option<u64> {
+    let name = match (&*row.table, column) {
+        (_, "drift_at") => return None,
+        ("quality_binary", "precision") => "predicted_positive",
+        ("quality_binary", "recall") => "positives",
+        ("quality_binary", "specificity") => "negatives",
+        ("quality_binary", "auroc" | "average_precision" | "log_loss" | "brier")
+        | ("quality_multiclass", "log_loss")
+        | ("calibration", _) => "n_scored",
+        ("quality_regression", "mape") => "mape_n",
+        ("quality_estimated", _) if is_of_labelled(column) => "n_labelled",
+        ("labels", "coverage_positive") => "inferences_positive",
+        ("labels", "coverage_negative") => "inferences_negative",
+        ("labels", _) if column.starts_with("label_delay_") => "labelled",
+        ("serving", _) if column.starts_with("latency_") => "latency_n",
+        ("serving" | "labels", _) | ("data_quality", "missing_rate" | "type_error_rate") => {
+            "inferences"
+        }
+        ("data_quality", _) => "values",
+        _ => "n",
+    };
+    row.values.get(name)?.as_u64()
+}
+
+/// The numbers behind a count.
+pub(super) fn counted(value: u64) -> Figure {
+    Figure { number: Some(value.into()), ..Figure::default() }
+}
+
+/// A figure of a row in a table.
+pub(super) fn figure_cell(row: &Row, column: &str) -> Cell {
+    (figure(row, column), Some(numbers(row, column)))
+}
+
+/// A count in a table.
+pub(super) fn count_cell(value: u64) -> Cell {
+    (count(value), Some(counted(value)))
+}
+
+/// A text in a table.
+pub(super) fn words(text: impl Into<String>) -> Cell {
+    (text.into(), None)
 }
 
 /// A figure's interval; empty where it has none.

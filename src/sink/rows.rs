@@ -53,7 +53,7 @@ pub fn of_main_method() -> (&'static str, String) {
 }
 
 /// The columns before the figures, as they are asked for.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "model",
     "version",
     "segment",
@@ -61,9 +61,10 @@ const KEYS: [&str; 7] = [
     "toUnixTimestamp64Milli(window_start)",
     "toUnixTimestamp64Milli(window_end)",
     "undefined",
+    "sealed",
 ];
 
-/// Rows of the connection's job.
+/// Rows of the connection's job; among their values is whether they are `sealed`.
 pub(super) async fn select(
     connection: &Connection,
     table: MetricTable,
@@ -191,8 +192,9 @@ fn row(table: MetricTable, line: &str) -> Result<Row, SinkError> {
     let mut time = || whole(next()).as_i64().ok_or_else(unreadable);
     let (start_ms, end_ms) = (time()?, time()?);
     let undefined = next().as_str().unwrap_or_default().to_owned();
+    let sealed = ("sealed".to_owned(), next());
     let figures = table.columns().iter().map(|column| (column.name.to_owned(), of(column, next())));
-    let values: Map<String, Json> = figures.collect();
+    let values: Map<String, Json> = std::iter::once(sealed).chain(figures).collect();
     let table = table.name().to_owned();
     Ok(Row { table, model, version, segment, grain, start_ms, end_ms, undefined, values })
 }

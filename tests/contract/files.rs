@@ -216,10 +216,16 @@ fn records_and_files_that_cannot_be_used_are_named_with_a_code() {
     fs::write(folder.path().join("cut.parquet"), "PAR1").unwrap();
     let of = |file: &str| run(folder.path(), &["report", "--inferences", file, "--format", "json"]);
     let (exit, text, error) = of("bad.jsonl");
-    assert_eq!(exit, 0);
-    assert!(text.contains("2 inferences that can't be used"), "{text}");
+    assert_eq!((exit, text.as_str()), (1, ""), "no inference at all is no report");
     assert!(error.contains("bad.jsonl, record 1: ") && error.contains("`model`"), "{error}");
     assert!(error.contains("bad.jsonl, record 2: "), "{error}");
+    let said = "error[file_unusable]: no inference can be used: 2 inferences read, of which 2 can't be used; ";
+    assert!(error.contains(said) && error.contains("\n  remedy: "), "{error}");
+    let good = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
+    fs::write(folder.path().join("some.jsonl"), format!("{{}}\n{good}")).unwrap();
+    let (exit, text, error) = of("some.jsonl");
+    assert!(exit == 0 && error.contains("some.jsonl, record 1: "), "{error}");
+    assert!(text.contains("1 inferences that can't be used"), "{text}");
     for (file, exit, code) in [
         ("few.csv", 2, "file_column_missing"),
         ("cut.parquet", 1, "file_broken"),
@@ -234,6 +240,46 @@ fn records_and_files_that_cannot_be_used_are_named_with_a_code() {
     assert!(exit == 2 && error.contains("say --format"), "{error}");
     let (exit, _, error) = run(folder.path(), &["query", "serving", "-c", "none.toml"]);
     assert!(exit == 2 && error.contains("config_missing"), "{error}");
+}
+
+#[test]
+fn a_report_of_files_says_what_is_odd_about_them() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path());
+    let report = |labels: &str, more: &[&str]| {
+        let files = ["report", "--format", "json", "--inferences", "a.csv", "--labels", labels];
+        let (exit, text, error) = run(folder.path(), &[&files[..], more].concat());
+        assert_eq!(exit, 0, "{error}");
+        (serde_json::from_str::<Value>(&text).unwrap(), error)
+    };
+    let (empty, error) = report("b.csv", &["--model", "credit"]);
+    assert_eq!(empty["models"], json!([]));
+    let read = "no rows: 3000 inferences read, of which 0 can't be used; 2000 labels read, of which 0 can't be used: \
+                look at --model, ";
+    assert!(error.contains(read) && !error.contains("--job"), "{error}");
+
+    let labels = fs::read_to_string(folder.path().join("b.csv")).unwrap();
+    let (header, rest) = labels.split_once('\n').unwrap();
+    let others: Vec<String> = rest.lines().map(|line| format!("x{line}")).collect();
+    let others = format!("{header}\n{}\n", others.join("\n"));
+    fs::write(folder.path().join("others.csv"), others).unwrap();
+    let (found, error) = report("others.csv", &[]);
+    let said =
+        "none of 2000 labels matches an inference: are the request IDs the same, and the times?";
+    assert_eq!(error, format!("{said}\n"));
+    let summary = found["models"][0]["sections"][0]["blocks"].as_array().unwrap();
+    assert!(summary.contains(&json!({"text": said})), "{summary:?}");
+
+    // An inference comes every 20 seconds: 540 in the three hours whose windows the times touch.
+    let times = ["--since", "2026-01-05T10:30:00Z", "--until", "2026-01-05T12:10:00Z"];
+    let (found, error) = report("b.csv", &times);
+    assert_eq!(error, "");
+    let source = found["source"].as_str().unwrap();
+    let windows = "whole windows of 1h from 2026-01-05T10:00:00.000Z to 2026-01-05T13:00:00.000Z";
+    assert!(source.ends_with(windows), "{source}");
+    let inferences = &found["models"][0]["sections"][0]["blocks"][0]["facts"][0];
+    assert_eq!((&inferences["value"], &inferences["number"]), (&json!("540"), &json!(540)));
+    assert_eq!(inferences["note"], "2026-01-05 10:00 to 2026-01-05 13:00 UTC");
 }
 
 #[test]

@@ -105,6 +105,12 @@ async fn the_pages_say_what_sql_says_and_outlive_the_servers_absence() {
 
     assert!(good(&at, "/").await.contains("No rows"));
     fill(&mut clickhouse, &all_rows()).await;
+    let jobs = clickhouse.jobs().await.unwrap();
+    assert!(jobs.has_own && jobs.named().is_empty(), "{jobs:?}");
+    let other = ClickHouse::new(ClickHouseSettings::new(&server.url(), DATABASE, "other"));
+    let jobs = other.jobs().await.unwrap();
+    let named = format!("{JOB} (newest window 2026-01-05)");
+    assert_eq!((jobs.has_own, jobs.named()), (false, named));
     let models = good(&at, "/").await;
     for name in NAMES {
         let line = line(&models, name);
