@@ -9,6 +9,8 @@ use super::inputs::{Counts, InputArgs, Inputs};
 use super::ranges::{self, TopicArgs};
 use super::watch::{self, WatchArgs};
 use super::{ConfigFile, Failure, runtime, terminal, topic_job};
+use crate::config;
+use crate::engine::event::Stream;
 use crate::engine::names::Names;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rejected::Rejected;
@@ -62,14 +64,17 @@ pub struct Args {
     #[command(flatten)]
     topic: TopicArgs,
     /// The first labels that are no longer read; by default they are read to the end of their topic
-    #[arg(long, value_name = "WHERE", requires = "topics", conflicts_with = "without_labels", value_parser = ranges::bound)]
+    #[arg(long, value_name = "WHERE", conflicts_with_all = ranges::FILES, conflicts_with = "without_labels", value_parser = ranges::bound)]
     labels_to: Option<Bound>,
     /// Owner of the rows; by default the configured job with a digest of what is read and the settings
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = config::job_name)]
     job: Option<String>,
     /// Add records that can't be used, each with its place and reason, to this file (JSON Lines)
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
+    /// Evaluate the configuration's [[alerts]] over the rows, and tell its [[notify]] targets
+    #[arg(long, conflicts_with = "dry_run")]
+    alerts: bool,
     /// Only read and check the records
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
@@ -85,7 +90,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = args.config.load()?;
     if let Some(folder) = &args.watch.watch {
         set_up_log(settings.logs.format, &settings.logs.level)?;
-        let named = watch::Named { job: args.job.clone(), rejected: args.rejected.clone() };
+        let named = watch::Named {
+            job: args.job.clone(),
+            rejected: args.rejected.clone(),
+            alerts: args.alerts,
+        };
         return watch::run(settings, folder, &args.inputs, &args.watch, &named);
     }
     // Lines of a log would break the bar.
@@ -98,6 +107,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             labels_to: args.labels_to,
             job: args.job.as_deref(),
             rejected: args.rejected.as_deref(),
+            alerts: args.alerts,
             as_json: args.json,
         };
         return asked.run(settings, args.dry_run, has_bar);
@@ -110,10 +120,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (job, bytes) = (inputs.settings.job.clone(), inputs.bytes());
     tracing::info!(%job, bytes, "starting");
     let runtime = runtime()?;
+    let label_wait = inputs.settings.shard.limits.label_wait;
     let filled = runtime.block_on(fill(inputs, args, has_bar));
     runtime.shutdown_background();
-    let filled = filled?;
+    let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
     terminal::print(&file_job::summary(&job, Some(bytes), &filled, END, args.json));
+    file_job::note_orphans(&filled, label_wait);
+    for (stream, accounts) in Stream::BOTH.into_iter().zip(filled.totals.accounts) {
+        check_some(stream, count(accounts.records()), count(accounts.dead))
+            .map_err(|failure| file_job::failed(&job, failure))?;
+    }
     Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
 }
 
@@ -126,6 +142,7 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     let progress = FeedProgress::default();
     let letters = Rejected::new(progress.clone(), args.rejected.as_deref())?;
     let refusal = Refusal::default();
+    let alerting = file_job::alerting(&settings, args.alerts, 1, &clickhouse, &telemetry)?;
     let sink = Guarded::of_files(clickhouse, binding, settings.shard.generation, refusal.clone());
     let pipeline_settings = file_job::pipeline_settings(&settings, 1)?;
     let source = Feed::new(feeds, progress.clone());
@@ -133,11 +150,27 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
         (progress.bytes(), progress.records())
     });
     let sources = vec![source];
-    file_job::run(pipeline_settings, sources, (sink, &refusal), letters, telemetry, shown).await
+    let told = (telemetry, alerting);
+    file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await
 }
 
-/// Reads and decodes all files, and writes nothing.
+fn count(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// Refused where there are records of a stream and none can be used.
+fn check_some(stream: Stream, all: u64, bad: u64) -> Result<(), Failure> {
+    if all == 0 || bad < all {
+        return Ok(());
+    }
+    let message = format!("none of {all} records of {} can be used", stream.name());
+    Err(Failure::new("file_unusable", message))
+}
+
+/// Reads and decodes all files, and writes nothing. Fails where filling the tables would.
 fn dry_run(inputs: &Inputs, as_json: bool) -> Result<ExitCode, Failure> {
+    let limit = file_job::pipeline_settings(&inputs.settings, 1)?.dead_letter_limit;
+    let mut refused = Ok(());
     let mut streams = serde_json::Map::new();
     for feed in &inputs.feeds {
         let Counts { good, bad } = inputs.decode(feed, &mut Names::default(), |_, _, _| ())?;
@@ -147,10 +180,15 @@ fn dry_run(inputs: &Inputs, as_json: bool) -> Result<ExitCode, Failure> {
             let text = format!("{name}: {files} files, {good} records, {bad} can't be used\n");
             terminal::print(&text);
         }
+        if refused.is_ok() && limit.is_exceeded(good + bad, bad) {
+            let message = format!("{bad} of {} records of {name} can't be used", good + bad);
+            refused = Err(Failure::new("file_unusable", message));
+        }
+        refused = refused.and_then(|()| check_some(feed.stream, good + bad, bad));
         streams.insert(name.to_owned(), about);
     }
     if as_json {
         terminal::print(&format!("{}\n", serde_json::Value::Object(streams)));
     }
-    Ok(ExitCode::SUCCESS)
+    refused.map(|()| ExitCode::SUCCESS)
 }

@@ -162,7 +162,7 @@ pub const CODES: &[Code] = &[
     code(
         "overview_bind",
         FAILED,
-        "stop the process that has the port, or choose another with `--listen`",
+        "stop the process that has the port, or choose another: `--listen`, of the demo `--overview-port`",
     ),
     code(
         "overview_open",
@@ -172,7 +172,7 @@ pub const CODES: &[Code] = &[
     code(
         "http_bind",
         FAILED,
-        "stop the process that has the port, or set `http.listen` to another one",
+        "stop the process that has the port, or choose another: `http.listen`, of the demo `--port`",
     ),
     code("file_missing", USAGE, "correct the path, and quote patterns (`'data/*.parquet'`)"),
     code("file_format", USAGE, "name files .jsonl, .csv, .tsv or .parquet after what they are"),
@@ -205,6 +205,11 @@ pub const CODES: &[Code] = &[
     ),
     code("files_went_back", FAILED, "start again: it goes on from the older state"),
     code("job_finished", REFUSED, "watch under another `--job`"),
+    code(
+        "output_unwritable",
+        FAILED,
+        "make room where standard output goes, or name a file with `--output`",
+    ),
     code("report_unwritable", FAILED, "name a file with `--output` that can be written"),
     code("rejected_unwritable", FAILED, "name a file with `--rejected` that can be written"),
     code(
@@ -241,7 +246,7 @@ pub const CODES: &[Code] = &[
     code(
         "floor_below_log",
         REFUSED,
-        "raise the topics' retention, and start under another job name: records are gone",
+        "raise the topics' retention above the longest silence of a partition, and start under another job name: records are gone",
     ),
     code(
         "range_trimmed",
@@ -266,7 +271,7 @@ pub const CODES: &[Code] = &[
     code(
         "job_other_topics",
         REFUSED,
-        "give this job another name, or name the topics that it was made for",
+        "give this job another name, or name the topics or files that it was made for",
     ),
     code(
         "partitions_changed",
@@ -307,7 +312,7 @@ pub const CODES: &[Code] = &[
     code(
         "state_budget_exceeded",
         FAILED,
-        "raise `state.budget` to what the message names, or see why the partition lags behind",
+        "raise `state.budget` to what the message names or more, or see why the partition lags behind",
     ),
     code(
         "dead_letter_limit",

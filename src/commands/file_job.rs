@@ -7,18 +7,19 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
-use super::guard::Refusal;
-use super::processor::{bind_in_time, dead_letter_limit, define_in_time};
-use super::terminal;
+use super::guard::{Guarded, Refusal};
+use super::processor::{Rules, bind_in_time, dead_letter_limit, define_in_time};
+use super::{processor, terminal};
+use crate::alerting::Alerting;
 use crate::config::Settings;
-use crate::engine::outcome::Outcome;
+use crate::engine::time::Millis;
 use crate::pipeline::{self, PipelineSettings, Totals};
+use crate::sink::DeadLetters;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BindError, JobBinding};
-use crate::sink::{DeadLetters, Sink};
 use crate::source::Source;
 use crate::source::feed::NoCommits;
-use crate::telemetry::{Telemetry, outcome_index};
+use crate::telemetry::Telemetry;
 
 /// How often the bar moves, and how often a log line says how far it is where there is none.
 const TICK: Duration = Duration::from_millis(200);
@@ -48,7 +49,7 @@ async fn generation(
     telemetry: &Telemetry,
 ) -> Result<u16, Failure> {
     match bind_in_time(clickhouse, binding, telemetry).await {
-        Err(refused @ BindError::OtherConfiguration { .. }) => {
+        Err(refused @ (BindError::OtherConfiguration { .. } | BindError::OtherTopics { .. })) => {
             let Some(unused) = clickhouse.unused(binding).await? else {
                 return Err(refused.into());
             };
@@ -56,6 +57,24 @@ async fn generation(
         }
         bound => Ok(bound?),
     }
+}
+
+/// The rules and targets of the configuration, where `is_asked` for; where not, it is said that they rest.
+pub(super) fn alerting(
+    settings: &Settings,
+    is_asked: bool,
+    partitions: i32,
+    clickhouse: &ClickHouse,
+    telemetry: &Telemetry,
+) -> Result<Option<Alerting>, Failure> {
+    if is_asked {
+        settings.check_rules()?;
+        return processor::alerting(settings, partitions, clickhouse, telemetry);
+    }
+    if !settings.rules.is_empty() {
+        tracing::warn!("the configuration's alerts are not evaluated: --alerts does");
+    }
+    Ok(None)
 }
 
 /// So many partitions, and all else as configured.
@@ -81,9 +100,9 @@ pub(super) fn pipeline_settings(
 pub(super) async fn run<S: Source + 'static>(
     settings: PipelineSettings,
     sources: Vec<S>,
-    (sink, refusal): (impl Sink, &Refusal),
+    (sink, refusal): (Guarded, &Refusal),
     letters: impl DeadLetters,
-    telemetry: Telemetry,
+    (telemetry, alerting): (Telemetry, Option<Alerting>),
     shown: impl Future<Output = ()>,
 ) -> Result<Filled, Failure> {
     let was_stopped = AtomicBool::new(false);
@@ -92,12 +111,14 @@ pub(super) async fn run<S: Source + 'static>(
         signals.next().await;
         was_stopped.store(true, Ordering::Relaxed);
     };
+    let (sink, rules) = Rules::beside(sink, alerting, &telemetry);
     let work = pipeline::run(settings, sources, NoCommits, sink, letters, telemetry, stop);
     let ended = tokio::select! {
         ended = Box::pin(work) => ended,
         () = shown => unreachable!("it is shown until the end"),
     };
     let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
+    rules.end().await;
     let is_complete = totals.is_drained && !was_stopped.load(Ordering::Relaxed);
     Ok(Filled { totals, is_complete })
 }
@@ -142,6 +163,24 @@ pub(super) fn per_second(count: u64, elapsed: Duration) -> u64 {
     (count as f64 / elapsed.as_secs_f64().max(1e-3)).round() as u64
 }
 
+/// Says where to look when many labels of a job that has read all match nothing; `wait` is `windows.label_wait`.
+pub(super) fn note_orphans(filled: &Filled, wait: Millis) {
+    let [_, labels] = filled.totals.accounts;
+    if filled.is_complete && labels.third > (labels.records() - labels.dead) / 10 {
+        let (orphans, all, wait) = (labels.third, labels.records(), wait.0 / 1000);
+        terminal::note(&format!(
+            "{orphans} of {all} labels match no inference: are the request IDs the same in both, and do labels come \
+             within `windows.label_wait` ({wait} s) after their inference?\n"
+        ));
+    }
+}
+
+/// Of a job, with the name that its rows stand under.
+pub(super) fn failed(job: &str, mut failure: Failure) -> Failure {
+    failure.message = format!("job {job}: {}", failure.message);
+    failure
+}
+
 /// `end` is what is said where all is written.
 pub(super) fn summary(
     job: &str,
@@ -151,17 +190,19 @@ pub(super) fn summary(
     as_json: bool,
 ) -> String {
     let Filled { totals, is_complete } = filled;
-    let sum = |outcome| totals.outcomes.iter().map(|of| of[outcome_index(outcome)]).sum::<u64>();
-    let [inferences, labels] = totals.records;
-    let (accepted, duplicate) = (sum(Outcome::Accepted), sum(Outcome::Duplicate));
-    let rejected = sum(Outcome::Dead);
+    let [inferences, labels] = totals.accounts;
+    let (accepted, duplicates, late) = (inferences.first, inferences.second, inferences.third);
+    let (matched, kept, orphans) = (labels.first, labels.second, labels.third);
+    let rejected = inferences.dead + labels.dead;
+    let (inferences, labels) = (inferences.records(), labels.records());
     let seconds = totals.elapsed.as_secs_f64();
-    let rate = per_second(inferences + labels, totals.elapsed);
+    let rate = per_second(totals.records.iter().sum(), totals.elapsed);
     let rows = totals.rows_written;
     if as_json {
         let mut object = serde_json::json!({
             "job": job, "complete": is_complete, "inferences": inferences, "labels": labels,
-            "accepted": accepted, "duplicates": duplicate, "rejected": rejected,
+            "accepted": accepted, "duplicates": duplicates, "late": late, "rejected": rejected,
+            "matched": matched, "kept": kept, "orphans": orphans,
             "rows_written": rows, "seconds": seconds, "records_per_s": rate,
         });
         if let Some(bytes) = bytes {
@@ -175,7 +216,9 @@ pub(super) fn summary(
         "interrupted: start it again with the same arguments, nothing is lost"
     };
     format!(
-        "job {job}: {inferences} inferences and {labels} labels read in {seconds:.1} s ({rate}/s)\n\
-         accepted {accepted}, duplicates {duplicate}, rejected {rejected}; {rows} rows written\n{end}\n"
+        "job {job}: {inferences} inferences and {labels} labels, in {seconds:.1} s ({rate} records/s)\n\
+         inferences: {accepted} accepted, {duplicates} duplicates, {late} late; \
+         labels: {matched} matched, {kept} waiting, {orphans} orphans; {rejected} rejected\n\
+         {rows} rows written\n{end}\n"
     )
 }

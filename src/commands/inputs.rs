@@ -11,7 +11,7 @@ use crate::decode::{Decoder, Format, NotDecoded};
 use crate::engine::Progress;
 use crate::engine::event::{Event, Stream};
 use crate::engine::names::Names;
-use crate::sink::job::{BoundTopic, JobBinding};
+use crate::sink::job::{BoundTopic, FILES, JobBinding};
 use crate::source::feed::FeedFiles;
 use crate::source::files::ahead::{self, FileBatch};
 use crate::source::files::{Columns, FileList, FileReader};
@@ -51,7 +51,7 @@ impl Inputs {
         let given = [&args.inferences, &args.labels];
         for ((stream, topic), patterns) in Stream::BOTH.into_iter().zip(topics).zip(given) {
             if let Some(topic) = topic {
-                let columns = columns(&topic.fields, &settings.shard.dimensions);
+                let columns = args.columns(&topic.fields, &settings.shard.dimensions);
                 let files = FileList::find(patterns)?;
                 FileReader::new(files.clone(), columns.clone()).check()?;
                 feeds.push(FeedFiles { stream, files, columns, more: None });
@@ -80,7 +80,7 @@ impl Inputs {
             Some(BoundTopic { name, id: String::new() })
         };
         JobBinding {
-            cluster: "files".to_owned(),
+            cluster: FILES.to_owned(),
             inferences: bound(0).expect("inferences are required"),
             labels: bound(1),
             partitions: 1,
@@ -165,8 +165,17 @@ pub(super) fn place(feed: &FeedFiles, batch: &FileBatch, offset: i64) -> String 
     format!("{path}, record {}", offset - batch.first_offset + 1)
 }
 
-/// The columns that the decoder looks for.
-pub(super) fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
+impl InputArgs {
+    /// The columns that the decoder looks for. Where files of inferences are those of labels too, a row without a label
+    /// is that of an inference that has none yet.
+    pub(super) fn columns(&self, fields: &FieldPaths, dimensions: &[String]) -> Columns {
+        let hold_both = self.inferences.iter().any(|pattern| self.labels.contains(pattern));
+        let given = if hold_both { fields.of(Field::Label).to_vec() } else { Vec::new() };
+        Columns { given, ..columns(fields, dimensions) }
+    }
+}
+
+fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
     let mut columns = Columns::default();
     for field in Field::of(fields.stream()) {
         let paths = fields.of(field);

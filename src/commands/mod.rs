@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
-    match done {
+    match done.and_then(|exit| terminal::check_written().map(|()| exit)) {
         Ok(exit) => exit,
         Err(failure) => {
             failure.print();

@@ -127,18 +127,13 @@ impl Processor {
             (self.binding, self.settings.shard.generation),
             refusal.clone(),
         );
-        let (say_flushed, flushed) = watch::channel(0);
-        let sink = sink.telling(say_flushed);
-        let mut alerting = JoinSet::new();
-        if let Some(rules) = self.alerting {
-            alerting.spawn(watched(rules.run(flushed), self.telemetry.clone()));
-        }
+        let (sink, rules) = Rules::beside(sink, self.alerting, &self.telemetry);
         let (sources, commits) = (self.opened.sources, self.opened.commits);
         let ended =
             pipeline::run(settings, sources, commits, sink, self.letters, self.telemetry, stop)
                 .await;
         let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
-        tokio::time::timeout(LAST_WORDS, alerting.join_next()).await.ok();
+        rules.end().await;
         self.tasks.shutdown().await;
         Ok(totals)
     }
@@ -160,6 +155,30 @@ impl Processor {
     }
 }
 
+/// The rules at work beside a pipeline.
+pub(super) struct Rules(JoinSet<()>);
+
+impl Rules {
+    /// Evaluates after each flush of the sink.
+    pub(super) fn beside(
+        sink: Guarded,
+        alerting: Option<Alerting>,
+        telemetry: &Telemetry,
+    ) -> (Guarded, Self) {
+        let (say_flushed, flushed) = watch::channel(0);
+        let mut task = JoinSet::new();
+        if let Some(alerting) = alerting {
+            task.spawn(watched(alerting.run(flushed), telemetry.clone()));
+        }
+        (sink.telling(say_flushed), Self(task))
+    }
+
+    /// Waits for the last evaluation, and for what is to be sent. The sink is gone by then.
+    pub(super) async fn end(mut self) {
+        tokio::time::timeout(LAST_WORDS, self.0.join_next()).await.ok();
+    }
+}
+
 /// A panic in rules ends them alone, not the stream, so it has to be told.
 async fn watched(rules: impl Future<Output = ()> + Send + 'static, telemetry: Telemetry) {
     let mut task = JoinSet::new();
@@ -172,7 +191,7 @@ async fn watched(rules: impl Future<Output = ()> + Send + 'static, telemetry: Te
 }
 
 /// The rules and targets of the configuration; none where there are neither.
-fn alerting(
+pub(super) fn alerting(
     settings: &Settings,
     partitions: i32,
     clickhouse: &ClickHouse,

@@ -16,22 +16,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// So many looks, then it is said what is waited for.
 const LOOKS: u32 = 50;
 
+/// The options that name files: one of them is there, or `--topics`. (An option that requires `--topics` would not be
+/// refused beside files, since what conflicts with something given is not asked for.)
+pub(super) const FILES: [&str; 2] = ["inferences", "labels"];
+
 /// Which records of the topics.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct TopicArgs {
     /// Read the topics that the configuration names, in place of files, up to the ends that they have now
-    #[arg(long, conflicts_with_all = ["inferences", "labels"])]
+    #[arg(long, conflicts_with_all = FILES)]
     pub(super) topics: bool,
     /// First inferences: by Kafka's timestamp (2026-11-27, 2026-11-27T08:00:00Z), or an offset of every partition
     /// (offset:1000)
-    #[arg(long, value_name = "WHERE", requires = "topics", value_parser = bound)]
+    #[arg(long, value_name = "WHERE", conflicts_with_all = FILES, value_parser = bound)]
     pub(super) from: Option<Bound>,
     /// The first inferences that are no longer read; labels are read from `windows.lateness` before the first ones to
     /// the end of their topic
-    #[arg(long, value_name = "WHERE", requires = "topics", value_parser = bound)]
+    #[arg(long, value_name = "WHERE", conflicts_with_all = FILES, value_parser = bound)]
     pub(super) to: Option<Bound>,
     /// Leave the label topic unread
-    #[arg(long, requires = "topics")]
+    #[arg(long, conflicts_with_all = FILES)]
     pub(super) without_labels: bool,
 }
 

@@ -1,6 +1,7 @@
 //! What the commands print, and the clock and the signals of the outer world.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,10 +9,26 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 
-/// Writes to standard output; a closed pipe is the reader's wish.
+/// Why standard output could not be written, if that happened.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Writes to standard output; a closed pipe is the reader's wish, and any other failure is told at the end.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            UNWRITTEN.get_or_init(|| error.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// Fails where something that was printed could not be written.
+pub(crate) fn check_written() -> Result<(), Failure> {
+    UNWRITTEN.get().map_or(Ok(()), |reason| {
+        let message = format!("can't write to standard output: {reason}");
+        Err(Failure::new("output_unwritable", message))
+    })
 }
 
 /// Writes to standard error.

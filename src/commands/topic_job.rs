@@ -35,6 +35,7 @@ pub(super) struct Asked<'a> {
     pub(super) labels_to: Option<Bound>,
     pub(super) job: Option<&'a str>,
     pub(super) rejected: Option<&'a Path>,
+    pub(super) alerts: bool,
     pub(super) as_json: bool,
 }
 
@@ -71,10 +72,12 @@ impl Asked<'_> {
         let job = settings.job.clone();
         tracing::info!(%job, offsets = found.offsets(), "starting");
         let runtime = runtime()?;
+        let label_wait = settings.shard.limits.label_wait;
         let filled = runtime.block_on(self.fill(settings, found, binding, has_bar));
         runtime.shutdown_background();
-        let filled = filled?;
+        let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
         terminal::print(&file_job::summary(&job, None, &filled, END, self.as_json));
+        file_job::note_orphans(&filled, label_wait);
         Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
     }
 
@@ -132,6 +135,9 @@ impl Asked<'_> {
             kafka::open_ranges(&found.of_job, &found.topics, ranges)
         })?;
         let refusal = Refusal::default();
+        let partitions = found.topics.partitions;
+        let alerting =
+            file_job::alerting(&settings, self.alerts, partitions, &clickhouse, &telemetry)?;
         let sink = Guarded::new(
             clickhouse,
             (opened.watch, opened.health),
@@ -142,12 +148,13 @@ impl Asked<'_> {
         let count = Arc::<AtomicU64>::default();
         let counted = |source| Counted::new(source, Arc::clone(&count));
         let sources: Vec<_> = opened.sources.into_iter().map(counted).collect();
-        let pipeline_settings = file_job::pipeline_settings(&settings, found.topics.partitions)?;
+        let pipeline_settings = file_job::pipeline_settings(&settings, partitions)?;
         let shown = file_job::show(found.offsets(), "{len} records", has_bar, || {
             let records = count.load(Ordering::Relaxed);
             (records, records)
         });
-        file_job::run(pipeline_settings, sources, (sink, &refusal), letters, telemetry, shown).await
+        let told = (telemetry, alerting);
+        file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await
     }
 
     /// Reads and decodes the range, and writes nothing.

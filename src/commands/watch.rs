@@ -19,7 +19,8 @@ use serde_json::json;
 
 use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
-use super::inputs::{self, InputArgs, columns, default_job};
+use super::inputs::{self, InputArgs, default_job};
+use super::processor::Rules;
 use super::{Failure, runtime, terminal};
 use crate::config::Settings;
 use crate::config::values::duration;
@@ -33,7 +34,7 @@ use crate::engine::time::{EventTime, Millis};
 use crate::pipeline::{self, DeadLetterLimit, PipelineSettings};
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::files::FileRow;
-use crate::sink::job::{BoundTopic, JobBinding};
+use crate::sink::job::{BoundTopic, FILES, JobBinding};
 use crate::sink::rejected::Rejected;
 use crate::sink::{FailureClass, Sink as _};
 use crate::source::feed::{Feed, FeedFiles, FeedProgress, PARTITION};
@@ -51,7 +52,7 @@ pub(super) struct WatchArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "topics")]
     pub(super) watch: Option<PathBuf>,
     /// How often to look for files
-    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = span)]
+    #[arg(long, value_name = "SPAN", default_value = "5s", requires = "watch", value_parser = span)]
     every: Millis,
     /// Take what is there, seal all windows and end; the job takes no file after that. Where a file can't be used,
     /// nothing is sealed and it ends with exit code 1
@@ -66,6 +67,7 @@ pub(super) struct WatchArgs {
 pub(super) struct Named {
     pub(super) job: Option<String>,
     pub(super) rejected: Option<PathBuf>,
+    pub(super) alerts: bool,
 }
 
 fn span(text: &str) -> Result<Millis, String> {
@@ -85,6 +87,10 @@ pub(super) fn run(
     let folder = folder.canonicalize().map_err(|error| {
         Failure::new("file_unreadable", format!("can't watch {}: {error}", folder.display()))
     })?;
+    if !folder.is_dir() {
+        let message = format!("can't watch {}: it is no folder", folder.display());
+        return Err(Failure::new("file_unreadable", message));
+    }
     let mut settings = inputs::of_files(settings, !patterns.labels.is_empty());
     if settings.shard.progress != Progress::Event {
         settings.shard.progress = Progress::End;
@@ -120,7 +126,9 @@ async fn follow(
     let letters = Rejected::new(progress.clone(), named.rejected.as_deref())?;
     let refusal = Refusal::default();
     let generation = settings.shard.generation;
+    let alerting = file_job::alerting(&settings, named.alerts, 1, &clickhouse, &telemetry)?;
     let sink = Guarded::of_files(clickhouse, binding, generation, refusal.clone());
+    let (sink, rules) = Rules::beside(sink, alerting, &telemetry);
     // Each file was held against the limit when it was taken.
     let dead_letter_limit = DeadLetterLimit { share: 1.0, at_least: u64::MAX };
     let pipeline_settings =
@@ -137,6 +145,7 @@ async fn follow(
     let work = pipeline::run(pipeline_settings, vec![source], done, sink, letters, telemetry, stop);
     let ended = Box::pin(work).await;
     let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
+    rules.end().await;
     match failure {
         Some(failure) => Err(failure),
         None => Ok(Filled { is_complete: totals.is_drained, totals }),
@@ -151,7 +160,7 @@ fn binding(settings: &Settings, patterns: &InputArgs) -> JobBinding {
         id: String::new(),
     };
     JobBinding {
-        cluster: "files".to_owned(),
+        cluster: FILES.to_owned(),
         inferences: topic(&patterns.inferences),
         labels: settings.labels.as_ref().map(|_| topic(&patterns.labels)),
         partitions: 1,
@@ -214,13 +223,13 @@ impl Watcher {
         mark: Option<Mark>,
     ) -> Result<Self, Failure> {
         let mut streams = Vec::new();
-        let patterns = [&patterns.inferences, &patterns.labels];
+        let of_stream = [&patterns.inferences, &patterns.labels];
         for decoder in settings.decoders().into_iter().flatten() {
             // What is wrong with it shows before a file is looked at.
             Decoder::new(&decoder, Arc::new(Schemas::none()))?;
             let stream = decoder.stream;
-            let folder = Folder::new(path, patterns[stream.index()]);
-            let columns = columns(&decoder.fields, &settings.shard.dimensions);
+            let folder = Folder::new(path, of_stream[stream.index()]);
+            let columns = patterns.columns(&decoder.fields, &settings.shard.dimensions);
             let taken = Taken::starting_at(0);
             let (count, digests, untaken) = (0, BTreeMap::new(), BTreeMap::new());
             streams.push(Watched {

@@ -176,7 +176,7 @@ impl Settings {
         let inferences = topic(&reader, Stream::Inferences)?;
         let labels = raw.section("labels").map(|_| topic(&reader, Stream::Labels)).transpose()?;
         let mut settings = Self {
-            job: name(&reader, &["job"], "._-", 128)?,
+            job: name(&reader, &["job"], JOB_NAME.0, JOB_NAME.1)?,
             start: reader
                 .choice(&["start"], &[("earliest", Start::Earliest), ("latest", Start::Latest)])?,
             workers: workers(&reader)?,
@@ -365,13 +365,27 @@ fn name(
 ) -> Result<String, ConfigError> {
     let entry = reader.entry(path).expect("has a default");
     let given = text_of(&entry.value);
+    check_name(&given, signs, longest).map_err(|reason| invalid(&entry, reason))?;
+    Ok(given)
+}
+
+fn check_name(given: &str, signs: &str, longest: usize) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || signs.contains(c);
     if given.is_empty() || given.len() > longest || !given.chars().all(fits) {
-        let reason =
-            format!("is \"{given}\"; it must be 1 to {longest} letters, digits or {signs}");
-        return Err(invalid(&entry, reason));
+        return Err(format!(
+            "is \"{given}\"; it must be 1 to {longest} letters, digits or {signs}"
+        ));
     }
-    Ok(given)
+    Ok(())
+}
+
+/// Signs of a job's name beside letters and digits, and how long it may be.
+const JOB_NAME: (&str, usize) = ("._-", 128);
+
+/// A job's name that is not given in the configuration.
+pub fn job_name(given: &str) -> Result<String, String> {
+    let (signs, longest) = JOB_NAME;
+    check_name(given, signs, longest).map(|()| given.to_owned())
 }
 
 fn workers(reader: &Reader<'_>) -> Result<usize, ConfigError> {

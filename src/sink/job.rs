@@ -10,7 +10,7 @@ use super::rowbinary::Rows;
 /// What the first start of a job writes down and every later one must find again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobBinding {
-    /// Kafka's cluster ID; `''` where the cluster tells none, which is then not compared.
+    /// Kafka's cluster ID, or [`FILES`]; `''` where the cluster tells none, which is then not compared.
     pub cluster: String,
     /// The inference topic.
     pub inferences: BoundTopic,
@@ -38,8 +38,8 @@ pub struct BoundTopic {
 pub enum BindError {
     /// The name belongs to a job on other topics or another cluster.
     #[error(
-        "job '{job}' reads {bound}, but the configuration names {found}. Give this job another name (`job`), \
-         or name the topics that it was made for"
+        "job '{job}' reads {bound}, and now it would read {found}. Give this job another name (`job`, `--job`), or \
+         name what it was made for"
     )]
     OtherTopics {
         /// The job.
@@ -109,7 +109,15 @@ impl BindError {
     }
 }
 
+/// The cluster of what is read from files.
+pub const FILES: &str = "files";
+
 impl JobBinding {
+    /// Whether it reads files.
+    fn is_of_files(&self) -> bool {
+        self.cluster == FILES
+    }
+
     /// Compares what was `bound` at the first start with this. Topics come before their IDs, and both before the
     /// digest, so that the message names the cause and not its consequence.
     pub fn compare(&self, job: &str, bound: &Self) -> Result<(), BindError> {
@@ -158,7 +166,12 @@ impl JobBinding {
             Some(labels) => format!(" and '{}'", labels.name),
             None => " without labels".to_owned(),
         };
-        format!("'{}'{labels} on cluster '{}'", self.inferences.name, self.cluster)
+        let place = if self.is_of_files() {
+            String::new()
+        } else {
+            format!(" on cluster '{}'", self.cluster)
+        };
+        format!("'{}'{labels}{place}", self.inferences.name)
     }
 }
 
@@ -254,8 +267,13 @@ pub(super) async fn unused(
     let Some(before) = bound(connection).await? else { return Ok(None) };
     let next = before.generation.checked_add(1);
     let differs = binding.compare(job, &before.binding);
-    let is_unused = matches!(differs, Err(BindError::OtherConfiguration { .. }))
-        && !has_written(connection).await?;
+    let may_change = match differs {
+        Err(BindError::OtherConfiguration { .. }) => true,
+        // Files that were of no use are written again. A name that reads other topics is a mistake.
+        Err(BindError::OtherTopics { .. }) => binding.is_of_files() && before.binding.is_of_files(),
+        _ => false,
+    };
+    let is_unused = may_change && !has_written(connection).await?;
     Ok(next.filter(|_| is_unused).map(|next| Unused { next, token: before.next_token(job) }))
 }
 

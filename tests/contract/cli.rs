@@ -64,6 +64,43 @@ fn usage_errors_end_with_2() {
 }
 
 #[test]
+fn options_of_topics_are_refused_beside_files() {
+    for command in [&["backfill"][..], &["profile", "--name", "n"]] {
+        for option in [&["--from", "2026-01-01"][..], &["--to", "offset:5"], &["--without-labels"]]
+        {
+            let (exit, _, error) = run(&[command, &["--inferences", "a.csv"], option].concat());
+            assert!(
+                exit == 2 && error.contains("cannot be used with"),
+                "{command:?} {option:?} {error}"
+            );
+        }
+    }
+    let backfill =
+        |option: &[&str]| run(&[&["backfill", "--inferences", "a.csv"], option].concat());
+    for wrong in [
+        &["--labels-to", "2026-01-01"][..],
+        &["--every", "1s"],
+        &["--finish"],
+        &["--job", ""],
+        &["--job", "a b"],
+        &["--alerts", "--dry-run"],
+    ] {
+        let (exit, _, error) = backfill(wrong);
+        assert!(exit == 2 && !error.contains("config_missing"), "{wrong:?}: {error}");
+    }
+}
+
+#[test]
+fn output_that_can_not_be_written_is_a_failure() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegauge"));
+    let output = command.args(["init", "--print"]).stdout(full).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("error[output_unwritable]: can't write to standard output"), "{error}");
+}
+
+#[test]
 fn configuration_errors_end_with_2_and_print_code_and_remedy() {
     let (exit, _, error) = run(&["run", "-c", "nowhere/t.toml"]);
     assert_eq!(exit, 2);

@@ -17,7 +17,7 @@ use crate::support::job::{Job, METRIC_TABLES, newest_rows};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{Body, Given, Inference, Label};
 use crate::support::requests;
-use crate::support::services::{ClickHouse, Kafka};
+use crate::support::services::{self, ClickHouse, Kafka, Services};
 
 const INFERENCES: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -129,6 +129,11 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!(said["complete"], true, "{said}");
     assert_eq!(said["inferences"], Json::from(found));
+    let accounts = "SELECT sum(accepted), sum(duplicate), sum(late), sum(matched), sum(kept), \
+                    sum(orphan), sum(dead) FROM tidegauge.stream_health WHERE job = 'history' FORMAT TSV";
+    let names = ["accepted", "duplicates", "late", "matched", "kept", "orphans", "rejected"];
+    let told = names.map(|name| said[name].to_string());
+    assert_eq!(told.join("\t"), clickhouse.query(accounts).trim_end());
     job.wait_for_records(&clickhouse, count + 18, DEADLINE);
     live.stop();
     job.run(&["run", "--until-end"], 0, DEADLINE);
@@ -158,7 +163,7 @@ fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     let rejected_text = rejected.to_str().unwrap();
     let arguments = [&backfill(&[])[..], &["--rejected", rejected_text]].concat();
     let said = job.run(&arguments, 0, DEADLINE);
-    assert!(said.contains("job fraud.files-") && said.contains("rejected 1;"), "{said}");
+    assert!(said.contains("job fraud.files-") && said.contains("; 1 rejected\n"), "{said}");
     let letter: Json = serde_json::from_slice(&std::fs::read(&rejected).unwrap()).unwrap();
     assert_eq!(letter["record"].as_u64(), found.map(|found| found + 1));
     assert_eq!((&letter["code"], &letter["payload"]), (&"missing_field".into(), &"{}".into()));
@@ -196,6 +201,7 @@ fn must_equal_parquet(job: &mut Job, folder: &Path) {
                 figures += usize::from(found.is_f64());
                 let is_same = match (found.as_f64(), line[name].as_f64()) {
                     (Some(found), Some(said)) => found.total_cmp(&said).is_eq(),
+                    _ if line[name].is_boolean() => found == u64::from(line[name] == true),
                     _ => found == line[name],
                 };
                 assert!(is_same, "{table}.{name} is {found}, in JSON Lines {}", line[name]);
@@ -231,6 +237,12 @@ fn must_show(job: &mut Job, clickhouse: &ClickHouse, folder: &Path) {
     assert_eq!(said.lines().next(), Some(columns));
 
     must_equal_parquet(job, folder);
+    let said = job.run(&["query", "serving", "--job", "nobody", "--grain", "1h"], 0, DEADLINE);
+    let named =
+        "no rows of job nobody and grain 1h in serving; jobs with rows: fraud (newest window ";
+    assert!(said.contains(named) && said.contains("history (newest window "), "{said}");
+    let said = job.run(&["query", "serving", "--job", "history", "--format", "jsonl"], 0, DEADLINE);
+    assert!(parse(&said).iter().all(|row| row["sealed"] == true), "{said}");
 
     // Merged states of the database say the same of the whole time as the engine in memory says of the files.
     let labels = folder.join("labels-*.jsonl");
@@ -245,4 +257,87 @@ fn must_show(job: &mut Job, clickhouse: &ClickHouse, folder: &Path) {
     let files = ["report", "--format", "json", "--inferences", &inferences, "--labels", &labels];
     let (stored, files) = (job.run(&stored, 0, DEADLINE), job.run(&files, 0, DEADLINE));
     assert_eq!(report(stored), report(files));
+}
+
+/// One table of inferences, of which three of four have their label by now.
+fn table(labels: impl Fn(usize) -> &'static str) -> String {
+    let rows = (0..40).map(|i| {
+        let time = 1_767_571_200_000_i64 + i64::try_from(i).unwrap() * 60_000;
+        format!("r-{i},fraud-cards,{time},0.9,{}\n", labels(i))
+    });
+    format!("request_id,model,timestamp,score,label\n{}", rows.collect::<String>())
+}
+
+#[test]
+fn files_of_no_use_can_be_written_again_and_rules_are_judged_where_asked() {
+    let services = services::shared();
+    let Services { kafka, clickhouse } = &*services;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("scored.csv");
+    let file = path.to_str().unwrap().to_owned();
+    let rule = "[[alerts]]\nname = \"many wrong\"\nmodels = [\"*\"]\nmetric = \"quality_binary.accuracy\"\n\
+                below = 0.9\nmin_n = 1\nfor = 1\n";
+    let more = format!("{}{rule}", sections(["again.inferences", "again.labels"], "json"));
+    let topics = ["again.inferences", "again.labels"];
+    let mut job = Job::new("again", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    let both = ["--inferences", &file, "--labels", &file];
+    let named = |more: &[&'static str]| [&["backfill", "--job", "night"], &both[..], more].concat();
+
+    // Not one score can be used: told as a failure, by a dry run too, under the job's name.
+    std::fs::write(&path, table(|_| "1").replace("0.9,", "nine,")).unwrap();
+    let said = job.run(&[&named(&[])[..], &["--dry-run"]].concat(), 1, DEADLINE);
+    assert!(said.contains("error[file_unusable]: none of 40 records of inferences"), "{said}");
+    let said = job.run(&named(&[]), 1, DEADLINE);
+    assert!(said.contains("error[file_unusable]: job night: none of 40 records"), "{said}");
+
+    // It counts labels where it has them.
+    std::fs::write(&path, table(|i| ["1", "0", "", "0"][i % 4])).unwrap();
+    let arguments = ["backfill", "--job", "again-night", "--json"];
+    let said = job.run(&[&arguments[..], &both].concat(), 0, DEADLINE);
+    let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let counts =
+        ["inferences", "accepted", "labels", "matched", "rejected"].map(|of| said[of].as_u64());
+    assert_eq!(counts, [40, 40, 30, 30, 0].map(Some), "{said}");
+    let alerts = |job: &str| {
+        let sql = format!("SELECT count() FROM tidegauge.alerts FINAL WHERE job = '{job}'");
+        clickhouse.query(&sql).trim().parse::<u32>().unwrap()
+    };
+    assert_eq!(alerts("again-night"), 0);
+    let said = job.run(&[&arguments[..], &both, &["--alerts"]].concat(), 0, DEADLINE);
+    assert!(!said.contains("alerts are not evaluated"), "{said}");
+    assert!(alerts("again-night") > 0, "one third of the labels is right");
+
+    // Labels of other requests: said, with where to look.
+    let other = folder.path().join("other.csv");
+    std::fs::write(&other, table(|_| "1").replace("r-", "x-")).unwrap();
+    let other = ["--inferences", &file, "--labels", other.to_str().unwrap()];
+    let said = job.run(&[&["backfill", "--job", "other"], &other[..]].concat(), 0, DEADLINE);
+    assert!(said.contains("labels: 0 matched, 0 waiting, 40 orphans"), "{said}");
+    assert!(said.contains("40 of 40 labels match no inference"), "{said}");
+}
+
+#[test]
+fn a_job_of_files_that_has_counted_nothing_may_read_others() {
+    let services = services::shared();
+    let Services { kafka, clickhouse } = &*services;
+    let folder = TempDir::new().unwrap();
+    let topics = ["anew.inferences", "anew.labels"];
+    let more = sections(topics, "json");
+    let mut job = Job::new("anew", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    let path = folder.path().join("scored.csv");
+    let file = path.to_str().unwrap().to_owned();
+    let arguments = ["backfill", "--job", "anew-night", "--inferences", &file];
+    // Broken before anything is counted.
+    std::fs::write(&path, "request_id,model,timestamp\nr-1,m\n").unwrap();
+    let said = job.run(&arguments, 1, DEADLINE);
+    assert!(said.contains("error[file_broken]: job anew-night: "), "{said}");
+    std::fs::write(&path, table(|_| "1")).unwrap();
+    std::fs::write(&path, table(|_| "1")).unwrap();
+    job.run(&arguments, 0, DEADLINE);
+    // Now there are rows.
+    std::fs::write(&path, table(|_| "0")).unwrap();
+    let said = job.run(&arguments, 3, DEADLINE);
+    assert!(said.contains("error[job_other_topics]") && !said.contains("cluster"), "{said}");
 }

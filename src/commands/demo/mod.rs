@@ -56,8 +56,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     overview_port: u16,
     /// Port of ClickHouse [default: a free one]
-    #[arg(long)]
-    clickhouse_port: Option<u16>,
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    clickhouse_port: u16,
     /// An XML file with more users for ClickHouse, such as deploy/clickhouse/users.d/tidegauge.xml
     #[arg(long, value_name = "FILE")]
     clickhouse_users: Option<PathBuf>,
@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let clickhouse = EmbeddedClickHouse::start(&EmbeddedOptions {
         data_dir: folder.0.clone(),
-        http_port: args.clickhouse_port,
+        http_port: (args.clickhouse_port > 0).then_some(args.clickhouse_port),
         ..EmbeddedOptions::default()
     })?;
     let broker = EmbeddedBroker::start(&[

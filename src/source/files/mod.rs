@@ -28,6 +28,8 @@ pub struct Columns {
     pub required: Vec<Vec<String>>,
     /// Paths below which a CSV cell is text, whatever it looks like: IDs and names may consist of digits.
     pub text: Vec<String>,
+    /// Rows in which all of these are missing are left out; with no path here, none is.
+    pub given: Vec<String>,
 }
 
 impl Columns {
@@ -39,6 +41,15 @@ impl Columns {
     /// Whether the cells of a CSV column are text.
     fn is_text(&self, column: &str) -> bool {
         self.text.iter().any(|path| is_within(column, path))
+    }
+
+    /// Whether a row is to be left out. One that can't be read is not: who decodes it will say what is wrong.
+    fn leaves_out(&self, object: &[u8]) -> bool {
+        let is_missing = |path: &String| match sonic_rs::get(object, path.split('.')) {
+            Ok(value) => value.as_raw_str() == "null",
+            Err(error) => error.is_not_found(),
+        };
+        !self.given.is_empty() && self.given.iter().all(is_missing)
     }
 
     /// Refuses a file that lacks a column without which no row of it can be used.
@@ -220,7 +231,7 @@ pub struct FileReader {
 /// One record of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileRecord<'a> {
-    /// Its place in the whole list: ascends, with gaps where a line is blank.
+    /// Its place in the whole list: ascends, with gaps where a line is blank or left out.
     pub offset: i64,
     /// One JSON object.
     pub object: &'a [u8],
@@ -280,6 +291,9 @@ impl FileReader {
                 rows.next(&mut self.object).map_err(|fault| fault.at(file, self.record + 1))?;
             if let Some(record) = next {
                 self.record = record;
+                if self.columns.leaves_out(&self.object) {
+                    continue;
+                }
                 break;
             }
             file.check_unchanged()?;

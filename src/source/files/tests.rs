@@ -1,3 +1,4 @@
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ fn columns() -> Columns {
         ]),
         required: vec![list(&["request_id"]), list(&["model"]), list(&["timestamp", "at"])],
         text: list(&["request_id", "model", "version", "segments"]),
+        given: Vec::new(),
     }
 }
 
@@ -280,4 +282,33 @@ fn what_is_read_ahead_is_what_is_read() {
     write(&folder, "d.parquet", "PAR1");
     let (most, ended) = taken(usize::MAX);
     assert!(matches!(ended, Err(FileError::Broken { .. })) && most.len() == 5003);
+}
+
+#[test]
+fn rows_without_what_must_be_given_are_left_out_and_the_others_keep_their_places() {
+    let temp = TempDir::new().unwrap();
+    let csv = temp.path().join("a.csv");
+    fs::write(&csv, "request_id,y.label,old\na,,\nb,0,\nc,NaN,\nd,,1\n").unwrap();
+    let lines = temp.path().join("b.jsonl");
+    let text = r#"{"request_id": "e", "y": {"label": null}}
+{"request_id": "f", "y": {}}
+{"request_id": "g", "y": {"label": false}}
+{"request_id": "h", "y": {"lab
+"#;
+    fs::write(&lines, text).unwrap();
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let columns = Columns {
+        wanted: list(&["request_id", "y.label", "old"]),
+        given: list(&["y.label", "old"]),
+        ..Columns::default()
+    };
+    let paths = [&csv, &lines].map(|path| path.to_str().unwrap().to_owned());
+    let mut reader = FileReader::new(FileList::find(&paths).unwrap(), columns);
+    let mut offsets = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        offsets.push(record.offset);
+    }
+    // The last is broken, which is for the decoder to say.
+    assert_eq!(offsets, [1, 3, 6, 7]);
+    assert_eq!(reader.position(), 8);
 }
