@@ -138,8 +138,8 @@ impl Sink for Guarded {
         self.clickhouse.state_versions(span).await
     }
 
-    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
-        self.clickhouse.first_window().await
+    async fn window_starts(&mut self) -> Result<Vec<EventTime>, SinkError> {
+        self.clickhouse.window_starts().await
     }
 
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {

@@ -167,20 +167,20 @@ impl Parts {
 
     /// The pieces in which a span of windows that were sealed at once is evaluated, each with memory of its own states
     /// only: where a partition speaks after weeks, all windows since are sealed at once. A coarse window lies in one
-    /// piece with all that it is merged of.
+    /// piece with all that it is merged of. `starts` are those of all windows that there are, ascending.
     pub(super) fn pieces(
         &self,
         (after, until): (EventTime, EventTime),
-        first: EventTime,
+        starts: &[EventTime],
     ) -> Vec<(EventTime, EventTime)> {
-        let mut from = after.max(first);
-        let mut pieces = Vec::new();
-        while from < until {
-            let to = Window::of(from, self.piece()).end.min(until);
-            pieces.push((from, to));
-            from = to;
-        }
-        pieces
+        let ends = starts.iter().map(|&start| Window::of(start, self.piece()).end);
+        let mut ends: Vec<EventTime> = ends.filter(|&end| after < end && end < until).collect();
+        ends.dedup();
+        // Behind the last window there is nothing to divide.
+        let is_last = |end: &EventTime| starts.last().is_none_or(|last| last < end);
+        ends.retain(|end| !is_last(end));
+        let froms = std::iter::once(after).chain(ends.iter().copied());
+        froms.zip(ends.iter().copied().chain([until])).collect()
     }
 
     /// Whether a span is more than one piece.
@@ -501,10 +501,12 @@ mod tests {
         let mut parts = parts();
         let table: Vec<StateRow> = (30..1500).map(state).collect();
         let until = EventTime(1500 * MINUTE.0);
-        let advanced = (EventTime(i64::MIN), until);
+        let starts: Vec<_> = table.iter().map(|row| row.key.window.start).collect();
+        let advanced = (EventTime(i64::MIN), EventTime::LATEST);
+        assert_eq!(parts.pieces(advanced, &starts).last().unwrap().1, EventTime::LATEST);
         assert!(parts.is_long(advanced) && !parts.is_long((EventTime(0), EventTime(HOUR.0))));
         let mut sealed = BTreeMap::new();
-        for piece in parts.pieces(advanced, table[0].key.window.start) {
+        for piece in parts.pieces(advanced, &starts) {
             let plan = parts.plan(&[], Some(piece), until);
             let span = parts.span(&plan);
             let stored: Vec<_> =

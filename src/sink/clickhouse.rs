@@ -207,8 +207,8 @@ impl Sink for ClickHouse {
         read::state_versions(&self.connection, span).await
     }
 
-    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
-        read::first_window(&self.connection).await
+    async fn window_starts(&mut self) -> Result<Vec<EventTime>, SinkError> {
+        read::window_starts(&self.connection).await
     }
 
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {

@@ -43,9 +43,8 @@ pub trait Sink: Send {
         &mut self,
         span: Window,
     ) -> impl Future<Output = Result<Vec<StateVersion>, SinkError>> + Send;
-    /// When the earliest window begins that has a state row of the job; none where none has.
-    fn first_window(&mut self)
-    -> impl Future<Output = Result<Option<EventTime>, SinkError>> + Send;
+    /// When the windows start that have a state row of the job, ascending.
+    fn window_starts(&mut self) -> impl Future<Output = Result<Vec<EventTime>, SinkError>> + Send;
     /// The newest row of each of these keys and partitions; one that does not exist is left out.
     fn states(
         &mut self,

@@ -123,17 +123,19 @@ pub(super) async fn state_versions(
     versions(connection, conditions, "", &parameters).await
 }
 
-/// When the earliest window begins that has a state row of the job.
-pub(super) async fn first_window(connection: &Connection) -> Result<Option<EventTime>, SinkError> {
+/// When the windows start that have a state row of the job, ascending.
+pub(super) async fn window_starts(connection: &Connection) -> Result<Vec<EventTime>, SinkError> {
     let sql = format!(
-        "SELECT toUnixTimestamp64Milli(min(window_start)) AS first, count() AS rows FROM {} WHERE job = {{job:String}}",
+        "SELECT DISTINCT window_start FROM {} WHERE job = {{job:String}} ORDER BY window_start",
         connection.table("window_state")
     );
     let body = connection.fetch(&sql, &[job(connection)]).await?;
-    let columns = [("first", "Int64"), ("rows", "UInt64")];
-    let mut rows = Rows::new(body, "table window_state", &columns)?;
-    let (first, rows) = (rows.i64()?, rows.u64()?);
-    Ok((rows > 0).then_some(EventTime(first)))
+    let mut rows = Rows::new(body, "table window_state", &[("window_start", TIME)])?;
+    let mut starts = Vec::new();
+    while !rows.is_empty() {
+        starts.push(EventTime(rows.i64()?));
+    }
+    Ok(starts)
 }
 
 /// The greatest version of every state row that the conditions let pass; `rest` stands behind the grouping.

@@ -148,10 +148,11 @@ impl Sink for Memory {
             .collect())
     }
 
-    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
+    async fn window_starts(&mut self) -> Result<Vec<EventTime>, SinkError> {
         let mut tables = self.lock();
-        tables.calls.push("read first window".into());
-        Ok(tables.states.values().map(|row| row.key.window.start).min())
+        tables.calls.push("read windows".into());
+        let starts = tables.states.values().map(|row| row.key.window.start);
+        Ok(starts.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {

@@ -420,7 +420,7 @@ fn a_flush_calls_in_the_documented_order() {
         "read states" | "read seals" if last >= 5 => 7,
         "write window_state" => 0,
         "write seals" => 1,
-        "read seals" | "read first window" => 2,
+        "read seals" | "read windows" => 2,
         "read versions" => 3,
         "read states" => 4,
         call if is_metric_write(call) => 5,
@@ -445,7 +445,7 @@ fn a_flush_calls_in_the_documented_order() {
     for call in [
         "write seals",
         "write window_state",
-        "read first window",
+        "read windows",
         "letters",
         "write quality_binary",
         "read metric versions",

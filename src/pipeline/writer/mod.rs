@@ -207,8 +207,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         }
         let mut last = written.advanced;
         if let Some(advanced) = written.advanced.filter(|advanced| self.parts.is_long(*advanced)) {
-            let first = persist!(self, self.sink.first_window());
-            let mut pieces = self.parts.pieces(advanced, first.unwrap_or(advanced.1));
+            let starts = persist!(self, self.sink.window_starts());
+            let mut pieces = self.parts.pieces(advanced, &starts);
             last = pieces.pop().or(last);
             for piece in pieces {
                 let plan = self.plan(&[], Some(piece)).await?;

@@ -1,6 +1,7 @@
 //! An instance's way to the tables and to the dead-letter topic.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use tidegauge::engine::event::PartitionId;
 use tidegauge::engine::floor::Mark;
@@ -180,9 +181,12 @@ impl Sink for Connection {
         .await
     }
 
-    async fn first_window(&mut self) -> Result<Option<EventTime>, SinkError> {
-        let first = |row: &StateRow| row.key.window.start;
-        self.read(|world| world.tables.states.values().map(first).min()).await
+    async fn window_starts(&mut self) -> Result<Vec<EventTime>, SinkError> {
+        self.read(|world| {
+            let starts = world.tables.states.values().map(|row| row.key.window.start);
+            starts.collect::<BTreeSet<_>>().into_iter().collect()
+        })
+        .await
     }
 
     async fn states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<Vec<StateRow>, SinkError> {
