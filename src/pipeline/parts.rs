@@ -166,19 +166,20 @@ impl Parts {
     }
 
     /// The pieces in which a span of windows that were sealed at once is evaluated, each with memory of its own states
-    /// only: where a partition speaks after weeks, all windows since are sealed at once. A coarse window lies in one
-    /// piece with all that it is merged of. `starts` are those of all windows that there are, ascending.
+    /// only: where a partition speaks after weeks, all windows since are sealed at once. A window of the coarsest grain
+    /// lies in one piece with all that it is merged of. `starts` are those of all windows that there are, ascending.
     pub(super) fn pieces(
         &self,
         (after, until): (EventTime, EventTime),
         starts: &[EventTime],
     ) -> Vec<(EventTime, EventTime)> {
         let ends = starts.iter().map(|&start| Window::of(start, self.piece()).end);
-        let mut ends: Vec<EventTime> = ends.filter(|&end| after < end && end < until).collect();
-        ends.dedup();
         // Behind the last window there is nothing to divide.
-        let is_last = |end: &EventTime| starts.last().is_none_or(|last| last < end);
-        ends.retain(|end| !is_last(end));
+        let divides = |end: &EventTime| {
+            after < *end && *end < until && starts.last().is_some_and(|last| end <= last)
+        };
+        let mut ends: Vec<EventTime> = ends.filter(divides).collect();
+        ends.dedup();
         let froms = std::iter::once(after).chain(ends.iter().copied());
         froms.zip(ends.iter().copied().chain([until])).collect()
     }
@@ -188,7 +189,7 @@ impl Parts {
         until.0.saturating_sub(after.max(EARLIEST).0) > self.piece().0
     }
 
-    /// A multiple of the length of every window.
+    /// A multiple of the coarsest window's length.
     fn piece(&self) -> Millis {
         let base = self.settings.window.times(PIECE_WINDOWS);
         self.grains
