@@ -72,7 +72,7 @@ pub struct Args {
     /// Add records that can't be used, each with its place and reason, to this file (JSON Lines)
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
-    /// Evaluate the configuration's [[alerts]] over the rows, and tell its [[notify]] targets
+    /// Evaluate the rules of the configuration (`alerts`) over the rows, and tell its targets (`notify`)
     #[arg(long, conflicts_with = "dry_run")]
     alerts: bool,
     /// Only read and check the records
