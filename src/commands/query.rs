@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     columns: Vec<String>,
     /// Where to; the end of its name says the format. By default standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = terminal::file)]
     output: Option<PathBuf>,
     /// The format, where the name does not say it; by default a table
     #[arg(long, value_enum)]

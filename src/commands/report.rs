@@ -87,7 +87,7 @@ pub struct Args {
     #[command(flatten)]
     select: SelectArgs,
     /// Where to; the end of its name says the form. By default HTML to standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = terminal::file)]
     output: Option<PathBuf>,
     /// The form, where the name does not say it
     #[arg(long, value_enum)]

@@ -1,6 +1,7 @@
 //! What the commands print, and the clock and the signals of the outer world.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,14 @@ pub(crate) fn check_written() -> Result<(), Failure> {
         let message = format!("can't write to standard output: {reason}");
         Err(Failure::new("output_unwritable", message))
     })
+}
+
+/// A file to write to: `-`, which other programs take for standard output, is none.
+pub(crate) fn file(given: &str) -> Result<PathBuf, String> {
+    if given == "-" {
+        return Err("it is no file: without this option it goes to standard output".to_owned());
+    }
+    Ok(given.into())
 }
 
 /// Writes to standard error.

@@ -92,6 +92,10 @@ fn options_of_topics_are_refused_beside_files() {
 
 #[test]
 fn output_that_can_not_be_written_is_a_failure() {
+    for command in [&["query", "serving"][..], &["report"]] {
+        let (exit, _, error) = run(&[command, &["-o", "-"]].concat());
+        assert!(exit == 2 && error.contains("goes to standard output"), "{error}");
+    }
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegauge"));
     let output = command.args(["init", "--print"]).stdout(full).output().unwrap();
