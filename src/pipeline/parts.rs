@@ -74,7 +74,7 @@ impl Plan {
     }
 
     fn is_newly_sealed(&self, window: Window) -> bool {
-        self.sealed.is_some_and(|(after, until)| after < window.end && window.end <= until)
+        self.sealed.is_some_and(|span| ends_in(window, span))
     }
 
     fn touches(&self, window: Window, slot: &Slot) -> bool {
@@ -381,6 +381,11 @@ impl Parts {
         coarse.folded_until = until;
         Ok(())
     }
+}
+
+/// Whether a window ends after the first and at or before the second.
+pub(super) fn ends_in(window: Window, (after, until): (EventTime, EventTime)) -> bool {
+    after < window.end && window.end <= until
 }
 
 /// The base windows that start at or after `from` and before `until`.

@@ -454,6 +454,25 @@ fn a_flush_calls_in_the_documented_order() {
     }
 }
 
+#[test]
+fn a_long_span_that_is_sealed_at_once_is_written_once() {
+    let log = traffic(2, 1400, 700);
+    let memory = Memory::new();
+    let settings = PipelineSettings { flush_interval: Duration::from_secs(3600), ..settings(2) };
+    block_on(async {
+        start(settings.clone(), &shared(&log), &[&[0, 1]], true, &memory).end().await
+    })
+    .unwrap();
+    assert_complete(&settings, &log, &memory);
+    let tables = memory.lock();
+    assert_eq!(tables.calls.iter().filter(|call| *call == "write marks").count(), 1);
+    let plans = tables.calls.iter().filter(|call| *call == "read versions").count();
+    assert!(plans > 2, "{plans} pieces");
+    let is_metric = |table: Table| MetricTable::ALL.iter().any(|&m| table == Table::Metric(m));
+    let batches = tables.bodies.iter().filter(|batch| is_metric(batch.table));
+    assert_eq!(batches.map(|batch| batch.rows).sum::<usize>(), tables.metrics.len());
+}
+
 /// The commit of the owner before may have failed in the rebalance that took its partitions away.
 #[test]
 fn who_takes_a_partition_over_commits_it_though_nothing_comes_any_more() {

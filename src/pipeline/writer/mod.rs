@@ -11,7 +11,7 @@ use attempts::persist;
 use vouch::Vouch;
 
 use super::audit::{self, Evaluated, Written};
-use super::parts::{Parts, Plan};
+use super::parts::{Parts, Plan, ends_in};
 use super::step::{At, Step};
 use super::worker::Known;
 use super::{PipelineError, PipelineSettings};
@@ -201,38 +201,48 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         Ok(self.finished(written, gathered.letters.len()))
     }
 
-    async fn evaluate_and_write(&mut self, written: &mut Written) -> Result<(), PipelineError> {
+    /// Evaluates what the flush has changed and sealed, and writes the metric rows. May be done again: the rows are the
+    /// same.
+    pub(super) async fn evaluate_and_write(
+        &mut self,
+        written: &mut Written,
+    ) -> Result<(), PipelineError> {
+        written.metrics.clear();
         for &(partition, mark) in &written.seals {
             self.telemetry.seal_mark(partition, mark);
         }
-        let mut last = written.advanced;
+        let (mut states, mut last) = (written.states.clone(), written.advanced);
         if let Some(advanced) = written.advanced.filter(|advanced| self.parts.is_long(*advanced)) {
             let starts = persist!(self, self.sink.window_starts());
             let mut pieces = self.parts.pieces(advanced, &starts);
             last = pieces.pop().or(last);
             for piece in pieces {
-                let plan = self.plan(&[], Some(piece)).await?;
-                self.evaluate(plan.as_ref(), &mut written.metrics).await?;
-                if let Some(plan) = plan {
+                // What was frozen of its windows is evaluated with them, and not once more at the end.
+                let (its, rest) =
+                    states.into_iter().partition(|row| ends_in(row.key.window, piece));
+                states = rest;
+                if let Some(plan) = self.evaluate(its, Some(piece), &mut written.metrics).await? {
                     self.parts.forget(&plan);
                 }
             }
         }
-        self.parts.take_in(written.states.iter().cloned());
-        written.plan = self.plan(&written.states, last).await?;
-        self.evaluate(written.plan.as_ref(), &mut written.metrics).await
+        written.plan = self.evaluate(states, last, &mut written.metrics).await?;
+        Ok(())
     }
 
     async fn evaluate(
         &mut self,
-        plan: Option<&Plan>,
+        states: Vec<StateRow>,
+        advanced: Option<(EventTime, EventTime)>,
         evaluated: &mut Vec<Evaluated>,
-    ) -> Result<(), PipelineError> {
-        if let Some(plan) = plan {
+    ) -> Result<Option<Plan>, PipelineError> {
+        self.parts.take_in(states.iter().cloned());
+        let plan = self.plan(&states, advanced).await?;
+        if let Some(plan) = &plan {
             let due = self.parts.due(plan)?;
             evaluated.append(&mut self.write_metrics(&due, plan).await?);
         }
-        Ok(())
+        Ok(plan)
     }
 
     fn mark_rows(&self, marks: &[Mark]) -> Option<RowBatch> {

@@ -138,19 +138,24 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
 
     async fn audit_metrics(
         &mut self,
-        written: &Written,
+        written: &mut Written,
         all: bool,
     ) -> Result<usize, PipelineError> {
         let keys = written.metrics_to_audit(all);
-        let Some(plan) = written.plan.as_ref().filter(|_| !keys.is_empty()) else { return Ok(0) };
+        if keys.is_empty() {
+            return Ok(0);
+        }
         let (tables, windows) = (audit::tables(&keys), audit::windows(&keys));
         let stored = persist!(self, self.sink.metric_versions(&tables, &windows));
         let lost = audit::lost_metrics(&keys, &stored);
         let rows = |of: &[&Evaluated]| of.iter().map(|of| of.rows).sum::<usize>();
-        self.telemetry.audited("metrics", rows(&keys), rows(&lost));
-        let due: Vec<Key> = lost.iter().map(|of| of.key.clone()).collect();
-        self.write_metrics(&due, plan).await?;
-        Ok(rows(&lost))
+        let lost_rows = rows(&lost);
+        self.telemetry.audited("metrics", rows(&keys), lost_rows);
+        if lost_rows > 0 {
+            // All of the flush: memory of the earlier pieces of a long span is gone.
+            self.evaluate_and_write(written).await?;
+        }
+        Ok(lost_rows)
     }
 
     /// The same without a second attempt.

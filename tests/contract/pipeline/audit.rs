@@ -31,6 +31,23 @@ fn rows_of_sealed_windows_that_are_not_there_are_written_again_before_the_mark()
 }
 
 #[test]
+fn rows_of_earlier_pieces_of_a_long_span_that_are_not_there_are_written_again() {
+    let log = traffic(2, 1400, 700);
+    let settings = PipelineSettings { flush_interval: Duration::from_secs(3600), ..settings(2) };
+    for table in [Table::Seals, Table::Metric(MetricTable::Serving)] {
+        let memory = Memory::new();
+        memory.lock().forgets = Some((table, 1));
+        let running = async || {
+            let running = start(settings.clone(), &shared(&log), &[&[0, 1]], true, &memory);
+            tokio::time::timeout(Duration::from_secs(60), running.end()).await.expect("it ends")
+        };
+        block_on(running()).unwrap();
+        assert_eq!(memory.lock().forgets, None, "{table:?} were forgotten");
+        assert_complete(&settings, &log, &memory);
+    }
+}
+
+#[test]
 fn tables_put_back_to_an_older_state_are_noticed_and_made_whole_by_replay() {
     let log = traffic(2, 400, 700);
     let part = |share: usize| -> Log {
