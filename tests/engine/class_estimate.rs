@@ -32,11 +32,25 @@ fn real(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap())
 }
 
-fn size(count: usize) -> f64 {
+pub(crate) fn size(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap())
 }
 
 type Figures = BTreeMap<&'static str, Value>;
+
+/// Some of the figures of a row by another way to them, or the reasons why there are none.
+pub(crate) type Naive = BTreeMap<&'static str, Result<f64, &'static str>>;
+
+/// Whether a value is what is expected, but for rounding.
+pub(crate) fn is_same(value: &Value, expected: Result<f64, &'static str>) -> bool {
+    match (value, expected) {
+        (Value::Count(is), Ok(expected)) => is_close(real(*is), expected),
+        // Sums of probabilities by cell are rounded to 2^-32.
+        (Value::Figure(Ok(is)), Ok(expected)) => (is - expected).abs() < 1e-8,
+        (Value::Figure(Err(is)), Err(expected)) => is.code() == expected,
+        _ => false,
+    }
+}
 
 fn shown(values: &[Value]) -> Figures {
     let names = MetricTable::QualityEstimated.columns().iter().map(|column| column.name);
@@ -289,8 +303,9 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Pairs of a positive and a negative that the positive wins, ties by half, over all pairs.
-fn area(weighed: &[(u64, f64, f64)]) -> Option<f64> {
+/// Pairs of a positive and a negative that the positive wins, ties by half, over all pairs: of the cell, and how far it
+/// is positive and negative.
+pub(crate) fn area(weighed: &[(u64, f64, f64)]) -> Option<f64> {
     let (mut won, mut all) = (0.0, 0.0);
     for (x, positive, _) in weighed {
         for (y, _, negative) in weighed {
@@ -316,10 +331,7 @@ fn mean(areas: impl Iterator<Item = Option<f64>>) -> Result<f64, &'static str> {
 }
 
 /// The figures of these records, where the scores of `cap` classes are kept.
-fn naive(
-    members: &[&Folded],
-    cap: usize,
-) -> Option<BTreeMap<&'static str, Result<f64, &'static str>>> {
+fn naive(members: &[&Folded], cap: usize) -> Option<Naive> {
     let all: Vec<Seen<'_>> = members.iter().filter_map(|one| Seen::of(one)).collect();
     if all.is_empty() {
         return None;
@@ -380,10 +392,10 @@ fn naive(
 }
 
 /// By names, start and length of the window.
-type Rows = BTreeMap<([String; 3], i64, i64), Figures>;
+pub(crate) type Rows = BTreeMap<([String; 3], i64, i64), Figures>;
 
 /// The rows of all models, held against this reference.
-fn rows(
+pub(crate) fn rows(
     settings: &Settings,
     logs: &[Partition],
     steps: &[Vec<drive::Step>],
@@ -406,6 +418,40 @@ fn rows(
         .collect()
 }
 
+/// Panics where the rows are not those of the inferences of each key and window.
+pub(crate) fn must_equal(
+    mut found: Rows,
+    settings: &Settings,
+    logs: &[Partition],
+    naive: impl Fn(&[&Folded]) -> Option<Naive>,
+) {
+    let (_, folded) = fold(settings, logs);
+    for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
+        let mut groups: BTreeMap<_, Vec<&Folded>> = BTreeMap::new();
+        for one in &folded {
+            for key in &one.keys {
+                let start = one.time.div_euclid(grain) * grain;
+                groups.entry((key.clone(), start)).or_default().push(one);
+            }
+        }
+        for ((key, start), members) in groups {
+            let row = found.remove(&(key, start, grain));
+            match (row, naive(&members)) {
+                (Some(row), Some(expected)) => {
+                    for (name, expected) in expected {
+                        let is = &row[name];
+                        assert!(is_same(is, expected), "{name} is {is:?}, not {expected:?}");
+                    }
+                }
+                (None, None) => {}
+                (row, expected) => panic!("{row:?} {expected:?}"),
+            }
+        }
+    }
+    let left: Vec<_> = found.into_iter().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -417,37 +463,8 @@ proptest! {
                 log.labels.clear();
             }
         }
-        let mut found = rows(&settings, &logs, &steps, &reference());
-        let (_, folded) = fold(&settings, &logs);
-        for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
-            let mut groups: BTreeMap<_, Vec<&Folded>> = BTreeMap::new();
-            for one in &folded {
-                for key in &one.keys {
-                    let start = one.time.div_euclid(grain) * grain;
-                    groups.entry((key.clone(), start)).or_default().push(one);
-                }
-            }
-            for ((key, start), members) in groups {
-                let row = found.remove(&(key, start, grain));
-                match (row, naive(&members, settings.class_caps[1])) {
-                    (Some(row), Some(expected)) => {
-                        for (name, expected) in expected {
-                            let is_same = match (&row[name], expected) {
-                                (Value::Count(is), Ok(expected)) => is_close(real(*is), expected),
-                                // Sums of probabilities by cell are rounded to 2^-32.
-                                (Value::Figure(Ok(is)), Ok(expected)) => (is - expected).abs() < 1e-8,
-                                (Value::Figure(Err(is)), Err(expected)) => is.code() == expected,
-                                _ => false,
-                            };
-                            prop_assert!(is_same, "{} is {:?}, not {:?}", name, row[name], expected);
-                        }
-                    }
-                    (None, None) => {}
-                    (row, expected) => prop_assert!(false, "{:?} {:?}", row, expected),
-                }
-            }
-        }
-        prop_assert!(found.is_empty(), "{:?}", found);
+        let found = rows(&settings, &logs, &steps, &reference());
+        must_equal(found, &settings, &logs, |members| naive(members, settings.class_caps[1]));
     }
 
     /// A record is of one kind, whatever else it carries: its own kind of calibrator makes its estimate.

@@ -204,6 +204,68 @@ fn few_values_give_no_verdict() {
     assert_eq!(verdict_of(&rows, Method::Linf), expected);
 }
 
+/// Category A so often, and so many without one.
+fn of_a(count: u64, missing: u64) -> Vec<Measure> {
+    let names = [("A", count)];
+    drift(&named(), &CurrentCounts::Names { names: &names, other: 0, missing })
+}
+
+/// How far the lower limit of a rate lies above that of the reference.
+fn above_reference(rate: Measure) -> f64 {
+    rate.value_lower.unwrap() - (rate.value.unwrap() - rate.effect.unwrap())
+}
+
+/// By the lower limit of Wilson's interval: of each two counts the first is not enough yet.
+#[test]
+fn a_rate_drifts_once_its_lower_limit_is_far_enough_above_the_reference() {
+    let verdict_of = |measures: &[Measure], method| {
+        verdict_of(&judged(Kind::Feature, measures.to_vec()), method)
+    };
+    // In the reference 10 of 1010 are missing.
+    for (missing, above, verdict) in
+        [(28, 0.009_541_286_7, Verdict::Ok), (29, 0.010_365_458_1, Verdict::Drift)]
+    {
+        let measures = of_a(1000 - missing, missing);
+        let rate = of(&measures, Method::MissingRate);
+        assert_eq!((rate.n, rate.reference_n), (1000, 1010));
+        check(above_reference(rate), above, 0.51e-10);
+        assert_eq!(verdict_of(&measures, Method::MissingRate), (verdict, None), "{missing}");
+    }
+    // New names, and numbers out of range, are never in it.
+    for (some, lower, verdict) in
+        [(4, 0.007_804_426_4, Verdict::Ok), (5, 0.010_724_719_7, Verdict::Drift)]
+    {
+        for (measures, method) in [
+            (of_names(&[("A", 200 - some), ("D", some)]), Method::NewCategoryRate),
+            (of_cells(&[(0, 3), (1, 200 - some), (6, some - 3)]), Method::OutOfRangeRate),
+        ] {
+            let rate = of(&measures, method);
+            assert_eq!((rate.n, rate.reference_n), (200, 1000));
+            check(above_reference(rate), lower, 0.51e-10);
+            assert_eq!(verdict_of(&measures, method), (verdict, None), "{some} {}", method.name());
+        }
+    }
+    let too_few = (Verdict::InsufficientData, Some(Undefined::TooFewSamples));
+    for (n, verdict) in [(99, too_few), (100, (Verdict::Drift, None))] {
+        assert_eq!(verdict_of(&of_names(&[("D", n)]), Method::NewCategoryRate), verdict, "{n}");
+    }
+}
+
+#[test]
+fn as_much_as_is_asked_for_is_drift_of_a_rate() {
+    let measures = of_a(970, 30);
+    let drift_at = above_reference(of(&measures, Method::MissingRate));
+    for (drift_at, verdict) in [(drift_at, Verdict::Drift), (drift_at.next_up(), Verdict::Ok)] {
+        let mut options = Options::default();
+        let limits = Limits { warn_at: None, drift_at, alpha: 0.05 };
+        options.set_limits(Method::MissingRate, limits);
+        let feature = Arc::from("x");
+        let one = Measured { kind: Kind::Feature, feature, measures: measures.clone() };
+        let rows = judge(vec![one], &options);
+        assert_eq!(verdict_of(&rows, Method::MissingRate), (verdict, None));
+    }
+}
+
 #[test]
 fn labels_are_a_family_of_their_own() {
     let measured =

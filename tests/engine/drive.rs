@@ -276,17 +276,14 @@ impl Written {
     ) -> Vec<MetricRow> {
         let [counted, scored] = settings.class_caps;
         let caps = ClassCaps { counted, scored };
-        let mut merged: BTreeMap<Key, Merged> = BTreeMap::new();
-        for row in self.rows.values() {
-            merged.entry(row.key.clone()).or_default().add(row, caps).unwrap();
-        }
         let sealed_until = self.last.iter().map(|mark| mark.floor.sealed_until).min().unwrap();
         let mut rows = Vec::new();
         for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
             let mut coarse: BTreeMap<Key, Merged> = BTreeMap::new();
-            for (key, part) in &merged {
-                let window = Window::of(key.window.start, Millis(grain));
-                coarse.entry(Key { window, ..key.clone() }).or_default().add_merged(part);
+            for row in self.rows.values() {
+                let window = Window::of(row.key.window.start, Millis(grain));
+                let key = Key { window, ..row.key.clone() };
+                coarse.entry(key).or_default().add(row, caps).unwrap();
             }
             for (key, merged) in coarse {
                 let rule = oracle::rule_of(settings, &key.model);

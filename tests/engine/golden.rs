@@ -433,9 +433,12 @@ fn example_estimated() {
         ("est_f1_upper", 0.942_255_946_0),
         ("n_labelled", 15.0),
         ("realized_accuracy", 0.6),
+        ("realized_f1", 0.666_666_666_7),
         ("realized_auroc", 0.714_285_714_3),
         ("est_labelled_accuracy", 0.708_673_333_3),
+        ("est_labelled_f1", 0.760_292_044_5),
         ("accuracy_gap", -0.108_673_333_3),
+        ("f1_gap", -0.093_625_377_8),
         ("accuracy_gap_z", -1.024_860_206_9),
         ("blended_accuracy", 0.596_875),
     ];
@@ -446,6 +449,8 @@ fn example_estimated() {
         ("est_auroc_lower", 0.629_004_624_2),
         ("est_auroc_upper", 0.991_274_667_9),
         ("est_auroc_error_bound", 0.032_840_015_4),
+        ("est_labelled_auroc", 0.821_628_314_5),
+        ("auroc_gap", -0.107_342_600_2),
     ];
     for (name, expected) in of_cells {
         let found = look(&rows, "quality_estimated", name).unwrap();
@@ -513,6 +518,25 @@ fn example_regression() {
         ("error_square_sum", 3.5),
     ];
     check_printed(&rows, "quality_regression", &figures);
+}
+
+/// The greatest error is given by the upper edge of its cell, but never as more than all errors together: that of one
+/// pair is its own.
+#[test]
+fn the_greatest_error_is_no_more_than_all_together() {
+    let greatest = |pairs: &[(f64, f64)]| {
+        let mut families = Families::default();
+        for &(predicted, actual) in pairs {
+            let family = families.regression.get_mut();
+            family.add(&RegressionInput::Inference);
+            family.add(&RegressionInput::Labelled { predicted, actual, weight: None });
+        }
+        let rows = rows_of_families(&[families], false, VALUE);
+        look(&rows, "quality_regression", "abs_error_max")
+    };
+    // The edge is 0.25 + 26/512.
+    assert_eq!(greatest(&[(1.3, 1.0)]), Ok(0.300_000_000_000_000_04));
+    assert_eq!(greatest(&[(1.3, 1.0), (1.1, 1.0)]), Ok(0.300_781_25));
 }
 
 /// The worked example of `metrics.md` 14.2: true class, predicted class, scores of a, b, c and d.

@@ -20,6 +20,7 @@ use tidegauge::engine::metrics::exact_sum::ExactSum;
 use tidegauge::engine::metrics::features::{Features, FeaturesInput};
 use tidegauge::engine::metrics::labels::{Labels, LabelsInput};
 use tidegauge::engine::metrics::multiclass::{Multiclass, MulticlassInput};
+use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 use tidegauge::engine::metrics::serving::{Serving, ServingInput};
 use tidegauge::engine::metrics::targets::{Targets, TargetsInput};
@@ -99,8 +100,10 @@ fn check_same<A: Accumulator + Debug>(left: &A, right: &A) {
 }
 
 /// All laws, on three lists of inputs.
-fn check_laws<A: Accumulator + Debug>(lists: &[Vec<A::Input<'static>>; 3], takes_back: bool)
-where
+pub(crate) fn check_laws<A: Accumulator + Debug>(
+    lists: &[Vec<A::Input<'static>>; 3],
+    takes_back: bool,
+) where
     A::Input<'static>: Clone,
 {
     let [a, b, c] = lists.each_ref().map(|inputs| folded::<A>(inputs));
@@ -239,10 +242,13 @@ fn value() -> impl Strategy<Value = FeatureValue<'static>> {
     ]
 }
 
-/// Records that carry some of the features, in any order, of a worker that has seen none of them before.
-fn features() -> impl Strategy<Value = FeaturesInput<'static>> {
+/// Records that carry some of the features, in any order, of a worker that has seen none of them before, and what they
+/// are held against.
+pub(crate) fn features(
+    reference: Option<&'static Profile>,
+) -> impl Strategy<Value = FeaturesInput<'static>> {
     let some = prop::collection::btree_map(0..FEATURES.len(), value(), 0..5);
-    some.prop_map(|some| {
+    some.prop_map(move |some| {
         let mut names = Names::default();
         for name in FEATURES {
             names.intern(name);
@@ -254,7 +260,7 @@ fn features() -> impl Strategy<Value = FeaturesInput<'static>> {
         FeaturesInput {
             features: Box::leak(features.into()),
             names: Box::leak(Box::new(names)),
-            reference: None,
+            reference,
             most: 100,
             distinct: DISTINCT.get_or_init(|| vec!["am*".to_owned()]),
         }
@@ -307,7 +313,9 @@ fn class_estimate() -> impl Strategy<Value = ClassEstimateInput<'static>> {
     })
 }
 
-fn lists<T: Debug>(input: impl Strategy<Value = T>) -> impl Strategy<Value = [Vec<T>; 3]> {
+pub(crate) fn lists<T: Debug>(
+    input: impl Strategy<Value = T>,
+) -> impl Strategy<Value = [Vec<T>; 3]> {
     prop::array::uniform3(prop::collection::vec(input, 0..40))
 }
 
@@ -364,7 +372,7 @@ proptest! {
     }
 
     #[test]
-    fn features_keep_the_laws(lists in lists(features())) {
+    fn features_keep_the_laws(lists in lists(features(None))) {
         check_laws::<Features>(&lists, false);
     }
 
@@ -432,7 +440,7 @@ proptest! {
         binary in lists(prop::option::of(binary())),
         calibration in lists(prop::option::of(calibration())),
         regression in lists(prop::option::of(regression())),
-        features in lists(features()),
+        features in lists(features(None)),
         estimate in lists(estimate()),
         multiclass in lists(prop::option::of(multiclass())),
         targets in lists(target()),

@@ -11,6 +11,7 @@ mod shard;
 
 mod class_estimate;
 mod custom;
+mod data_quality;
 mod dictionary;
 mod distinct;
 mod drift;
@@ -18,7 +19,9 @@ mod drift_experiment;
 mod drift_golden;
 mod drift_laws;
 mod drive;
+mod estimate;
 mod exact_sum;
+mod feature_laws;
 mod golden;
 mod growing;
 mod histogram;

@@ -29,31 +29,35 @@ fn rules() -> impl Strategy<Value = Vec<ModelRule>> {
         vec![Given::Text("1".to_owned())],
     ]);
     let value = select(vec![None, Some([10.0, -4.0, -20.0, 0.5])]);
+    let thresholds = select(vec![vec![], vec![0.3, 0.5], vec![0.0, 0.45, 1.0]]);
     let flags = any::<[bool; 3]>();
-    (task, positive, value, flags).prop_map(|(task, positive, value, [two, first, second])| {
-        let region = "region".to_owned();
-        let tier = "tier".to_owned();
-        vec![
-            ModelRule {
-                pattern: "a*".to_owned(),
-                task: Some(Task::Binary),
-                dimensions: if two { vec![tier.clone(), region.clone()] } else { vec![] },
-                value,
-                weighted: first,
-                distinct: true,
-                ..ModelRule::default()
-            },
-            ModelRule {
-                pattern: "b".to_owned(),
-                task,
-                positive,
-                threshold: 0.45,
-                dimensions: vec![region],
-                weighted: second,
-                ..ModelRule::default()
-            },
-        ]
-    })
+    (task, positive, value, thresholds, flags).prop_map(
+        |(task, positive, value, thresholds, [two, first, second])| {
+            let region = "region".to_owned();
+            let tier = "tier".to_owned();
+            vec![
+                ModelRule {
+                    pattern: "a*".to_owned(),
+                    task: Some(Task::Binary),
+                    thresholds,
+                    dimensions: if two { vec![tier.clone(), region.clone()] } else { vec![] },
+                    value,
+                    weighted: first,
+                    distinct: true,
+                    ..ModelRule::default()
+                },
+                ModelRule {
+                    pattern: "b".to_owned(),
+                    task,
+                    positive,
+                    threshold: 0.45,
+                    dimensions: vec![region],
+                    weighted: second,
+                    ..ModelRule::default()
+                },
+            ]
+        },
+    )
 }
 
 pub(crate) fn settings() -> impl Strategy<Value = Settings> {

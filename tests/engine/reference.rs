@@ -134,7 +134,7 @@ fn folded(all: &[Said], profile: &Profile) -> Families {
     merged
 }
 
-fn rows(families: &Families, profile: &Profile, table: MetricTable) -> Vec<Vec<Value>> {
+pub(crate) fn rows(families: &Families, profile: &Profile, table: MetricTable) -> Vec<Vec<Value>> {
     let context =
         FigureContext { window_ms: 60_000, reference: Some(profile), ..FigureContext::default() };
     let all = families.figures(&context).into_iter();
@@ -149,7 +149,7 @@ fn number(x: FeatureValue<'_>) -> Option<f64> {
 }
 
 /// Counts by cell, each value looked up by itself.
-fn by_cell(profile: &NumericProfile, values: &[f64]) -> Vec<(u64, u64)> {
+pub(crate) fn by_cell(profile: &NumericProfile, values: &[f64]) -> Vec<(u64, u64)> {
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     for x in values {
         let below = profile.fine_edges.iter().filter(|edge| *edge < x).count();
@@ -440,7 +440,7 @@ fn categorical(categories: &[(&str, u64)]) -> Arc<FeatureProfile> {
 }
 
 /// The cells of the rows of one feature, by column.
-fn cells_of(
+pub(crate) fn cells_of(
     table: MetricTable,
     rows: Vec<Vec<Value>>,
     feature: &str,

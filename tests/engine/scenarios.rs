@@ -16,10 +16,10 @@ const TOPICS: [&str; 2] = ["inference", "label"];
 const OUTCOMES: [[&str; 4]; 2] =
     [["accepted", "duplicate", "late", "dead"], ["matched", "kept", "orphan", "dead"]];
 
-struct Scenario<'a> {
-    settings: Settings,
-    logs: Vec<Partition>,
-    steps: Vec<Vec<Step>>,
+pub(crate) struct Scenario<'a> {
+    pub(crate) settings: Settings,
+    pub(crate) logs: Vec<Partition>,
+    pub(crate) steps: Vec<Vec<Step>>,
     expected: Vec<&'a str>,
 }
 
@@ -61,7 +61,7 @@ fn each(hold: impl Fn(&Scenario<'_>) + std::panic::RefUnwindSafe) {
 }
 
 /// As written, inferences first, labels first; and each with a flush after every record, and a restart after some.
-fn interleavings(logs: &[Partition], written: &[Vec<Step>]) -> Vec<Vec<Vec<Step>>> {
+pub(crate) fn interleavings(logs: &[Partition], written: &[Vec<Step>]) -> Vec<Vec<Vec<Step>>> {
     let first = |stream| {
         let whole =
             |log: &Partition| vec![Step::Read(stream); log.inferences.len() + log.labels.len()];
@@ -84,7 +84,7 @@ fn interleavings(logs: &[Partition], written: &[Vec<Step>]) -> Vec<Vec<Vec<Step>
     all
 }
 
-fn parse(text: &str) -> Scenario<'_> {
+pub(crate) fn parse(text: &str) -> Scenario<'_> {
     let mut scenario = Scenario {
         settings: Settings {
             window: ms("5m"),
@@ -200,6 +200,9 @@ fn model(words: &[&str]) -> ModelRule {
             "task" if value == "multiclass" => rule.task = Some(Task::Multiclass),
             "positive" => rule.positive = value.split(',').map(given).collect(),
             "threshold" => rule.threshold = value.parse().unwrap(),
+            "thresholds" => {
+                rule.thresholds = value.split(',').map(|one| one.parse().unwrap()).collect();
+            }
             "segments" => rule.dimensions = value.split(',').map(str::to_owned).collect(),
             "weights" if value == "use" => rule.weighted = true,
             "worth" => {
@@ -327,12 +330,14 @@ fn expect_tally(line: &str, words: &[&str], tables: &Tables) {
     assert_eq!(sum, wanted, "{line}");
 }
 
-/// `expect TABLE MODEL/VERSION/SEGMENT START+LENGTH column=value ...`
+/// `expect TABLE MODEL/VERSION/SEGMENT START+LENGTH column=value ...`; of a table that has several rows where others
+/// have one, `TABLE/KEY`.
 fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
     let names: Vec<&str> = words[0].splitn(3, '/').collect();
     let (start, grain) = words[1].split_once('+').unwrap();
+    let (table, own_key) = table.split_once('/').unwrap_or((table, ""));
     let row = tables.rows.iter().find(|row| {
-        row.table == table
+        (row.table, &*row.own_key) == (table, own_key)
             && [&*row.model, &*row.version, &*row.segment] == *names
             && (row.start, row.grain) == (ms(start), ms(grain))
     });
