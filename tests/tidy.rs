@@ -72,14 +72,84 @@ impl Source {
         below.split('/').next().unwrap_or(below).trim_end_matches(".rs")
     }
 
-    /// Lines of code before the unit tests, without comments.
+    /// Lines of code, without comments and without the items that are for unit tests only.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let end = self.text.find("#[cfg(test)]").unwrap_or(self.text.len());
-        let lines = self.text[..end].lines().enumerate();
-        lines
-            .map(|(i, line)| (i + 1, line.trim_start()))
-            .filter(|(_, line)| !line.starts_with("//"))
+        // How far the item is indented that is being left out.
+        let mut left_out = None;
+        self.text.lines().enumerate().filter_map(move |(i, line)| {
+            let code = line.trim_start();
+            let indent = line.len() - code.len();
+            let ends_an_item = code.ends_with([';', '}', ',']);
+            if let Some(of) = left_out {
+                let is_beside = code.starts_with("#[") || code.starts_with("//");
+                if indent == of && ends_an_item && !is_beside {
+                    left_out = None;
+                }
+                return None;
+            }
+            if code.starts_with("#[cfg(test)]") {
+                left_out = (!ends_an_item).then_some(indent);
+                return None;
+            }
+            (!code.starts_with("//")).then_some((i + 1, code))
+        })
     }
+
+    /// The names right behind a head such as `crate::`, those of a group in braces too, each with the head's line.
+    fn named(&self, head: &str) -> Vec<(usize, String)> {
+        let (numbers, lines): (Vec<usize>, Vec<&str>) = self.code().unzip();
+        let text = lines.join("\n");
+        let mut found = Vec::new();
+        for (at, _) in text.match_indices(head) {
+            let line = numbers[text[..at].matches('\n').count()];
+            let names = first_names(&text[at + head.len()..]).into_iter();
+            found.extend(names.map(|name| (line, name)));
+        }
+        found
+    }
+}
+
+/// The first name of a path, or of each path in a group.
+fn first_names(rest: &str) -> Vec<String> {
+    let name = |path: &str| -> String {
+        path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let Some(group) = rest.strip_prefix('{') else { return vec![name(rest)] };
+    let (mut names, mut depth) = (vec![name(group)], 1);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => names.push(name(&group[at + 1..])),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+fn planted(path: &str, text: &str) -> Source {
+    Source { path: path.to_owned(), text: text.to_owned() }
+}
+
+#[test]
+fn code_goes_on_behind_unit_tests() {
+    let text = "a\n#[cfg(test)]\nmod tests {\n    b;\n}\n// c\nd\n#[cfg(test)]\n#[e]\nfn f(\n    g: G,\n) {\n    h\n}\n\
+                #[cfg(test)]\nuse i;\nj {\n    #[cfg(test)]\n    k,\n    l,\n}\n#[cfg(test)] use m;\nn";
+    let source = planted("src/x.rs", text);
+    let code: Vec<&str> = source.code().map(|(_, code)| code).collect();
+    assert_eq!(code, ["a", "d", "j {", "l,", "}", "n"]);
+    assert_eq!(source.code().last(), Some((23, "n")));
+}
+
+#[test]
+fn names_of_groups_are_found() {
+    let text = "use x::{a, b::{c, d},\n    e::f as g,\n};\nx::h::i();";
+    let owned = planted("src/x.rs", text).named("x::");
+    let names: Vec<(usize, &str)> = owned.iter().map(|(line, name)| (*line, &**name)).collect();
+    assert_eq!(names, [(1, "a"), (1, "b"), (1, "e"), (1, ""), (4, "h")]);
 }
 
 fn sources() -> Vec<Source> {
@@ -116,20 +186,11 @@ fn level_offences(source: &Source) -> Vec<String> {
         return vec![format!("{}: has no level: add it to the map", source.path)];
     };
     let mut offences = Vec::new();
-    for (line, code) in source.code() {
-        for prefix in ["crate::", "tidegauge::"] {
-            for (at, _) in code.match_indices(prefix) {
-                let rest = &code[at + prefix.len()..];
-                let part: String =
-                    rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                let Some(level) = levels.get(part.as_str()) else { continue };
-                if part != source.part() && level >= own {
-                    offences.push(format!(
-                        "{}:{line}: level {own} imports {part}, level {level}",
-                        source.path
-                    ));
-                }
-            }
+    for (line, part) in ["crate::", "tidegauge::"].iter().flat_map(|head| source.named(head)) {
+        let Some(level) = levels.get(part.as_str()) else { continue };
+        if part != source.part() && level >= own {
+            let place = format!("{}:{line}", source.path);
+            offences.push(format!("{place}: level {own} imports {part}, level {level}"));
         }
     }
     offences
@@ -139,11 +200,15 @@ fn level_offences(source: &Source) -> Vec<String> {
 fn a_file_imports_only_lower_levels() {
     let offences: Vec<String> = sources().iter().flat_map(level_offences).collect();
     assert_none(&offences);
-    let planted = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
-    assert_eq!(level_offences(&planted("src/decode/json.rs", "use crate::sink::Sink;")).len(), 1);
-    assert_eq!(level_offences(&planted("src/decode/json.rs", "use crate::source::x;")).len(), 1);
-    assert_eq!(level_offences(&planted("src/decode/json.rs", "use crate::engine::x;")).len(), 0);
-    assert_eq!(level_offences(&planted("src/novel.rs", "")).len(), 1);
+    let of = |path: &str, text: &str| level_offences(&planted(path, text)).len();
+    assert_eq!(of("src/decode/json.rs", "use crate::sink::Sink;"), 1);
+    assert_eq!(of("src/decode/json.rs", "use crate::source::x;"), 1);
+    assert_eq!(of("src/decode/json.rs", "use crate::engine::x;"), 0);
+    assert_eq!(of("src/decode/json.rs", "use crate::{engine::{self, x}, sink};"), 1);
+    assert_eq!(of("src/decode/json.rs", "use crate::{\n    sink::Sink,\n    source::x,\n};"), 2);
+    let behind = "#[cfg(test)]\nmod tests {\n    use crate::sink::x;\n}\nuse crate::sink::y;";
+    assert_eq!(of("src/decode/json.rs", behind), 1);
+    assert_eq!(of("src/novel.rs", ""), 1);
 }
 
 /// In a folder's `mod.rs` the modules stand in import order: a file uses `super::x` of earlier ones only.
@@ -157,14 +222,9 @@ fn order_offences(folder: &str, list: &str, files: &[Source]) -> Vec<String> {
     for file in files.iter().filter(|f| f.path.starts_with(folder)) {
         let name = file.path[folder.len()..].trim_end_matches(".rs");
         let Some(own) = modules.iter().position(|m| *m == name) else { continue };
-        for (line, code) in file.code() {
-            for (at, _) in code.match_indices("super::") {
-                let rest = &code[at + 7..];
-                let used: String =
-                    rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if modules.iter().position(|m| *m == used).is_some_and(|i| i >= own) {
-                    offences.push(format!("{}:{line}: uses {used}, which stands later", file.path));
-                }
+        for (line, used) in file.named("super::") {
+            if modules.iter().position(|m| *m == used).is_some_and(|i| i >= own) {
+                offences.push(format!("{}:{line}: uses {used}, which stands later", file.path));
             }
         }
     }
@@ -180,20 +240,27 @@ fn modules_stand_in_import_order() {
         offences.extend(order_offences(folder, &file.text, &files));
     }
     assert_none(&offences);
-    let planted = [Source { path: "src/x/a.rs".into(), text: "use super::b::B;".into() }];
-    assert_eq!(order_offences("src/x/", "pub mod a;\npub mod b;", &planted).len(), 1);
-    assert_eq!(order_offences("src/x/", "pub mod b;\npub mod a;", &planted).len(), 0);
+    for text in ["use super::b::B;", "use super::{C, b::B};"] {
+        let user = [planted("src/x/a.rs", text)];
+        assert_eq!(order_offences("src/x/", "pub mod a;\npub mod b;", &user).len(), 1);
+        assert_eq!(order_offences("src/x/", "pub mod b;\npub mod a;", &user).len(), 0);
+    }
 }
 
 fn engine_offences(source: &Source) -> Vec<String> {
-    let in_engine = source.path.starts_with("src/engine/");
+    if !source.path.starts_with("src/engine/") {
+        return Vec::new();
+    }
+    let of_std = source.named("std::");
     let mut offences = Vec::new();
-    for (line, code) in source.code().filter(|_| in_engine) {
-        for ban in ENGINE_BANS {
-            if code.contains(ban) {
-                offences.push(format!("{}:{line}: `{ban}` in the engine", source.path));
-            }
-        }
+    for ban in ENGINE_BANS {
+        let lines: Vec<usize> = if let Some(module) = ban.strip_prefix("std::") {
+            of_std.iter().filter(|(_, name)| name == module).map(|(line, _)| *line).collect()
+        } else {
+            source.code().filter(|(_, code)| code.contains(ban)).map(|(line, _)| line).collect()
+        };
+        let told = |line: usize| format!("{}:{line}: `{ban}` in the engine", source.path);
+        offences.extend(lines.into_iter().map(told));
     }
     offences
 }
@@ -202,10 +269,12 @@ fn engine_offences(source: &Source) -> Vec<String> {
 fn the_engine_is_pure() {
     let offences: Vec<String> = sources().iter().flat_map(engine_offences).collect();
     assert_none(&offences);
+    let of = |text: &str| engine_offences(&planted("src/engine/x.rs", text)).len();
     for ban in ENGINE_BANS {
-        let planted = Source { path: "src/engine/x.rs".into(), text: format!("let _ = {ban};") };
-        assert!(!engine_offences(&planted).is_empty(), "{ban}");
+        assert_eq!(of(&format!("let _ = {ban};")), 1, "{ban}");
     }
+    assert_eq!(of("use std::{\n    sync::Arc,\n    time::{Duration, Instant},\n};"), 1);
+    assert_eq!(of("#[cfg(test)]\nuse std::time;\nuse std::{cmp, fs};"), 1);
 }
 
 fn unsafe_offences(source: &Source) -> Vec<String> {
@@ -229,8 +298,17 @@ fn unsafe_stands_in_the_listed_files_only() {
         let file = file.unwrap_or_else(|| panic!("{path} is listed but not there ({reason})"));
         assert!(file.text.contains("unsafe "), "{path} needs no exception any more");
     }
-    let planted = Source { path: "src/x.rs".into(), text: "unsafe { x() }".into() };
-    assert_eq!(unsafe_offences(&planted).len(), 1);
+    assert_eq!(unsafe_offences(&planted("src/x.rs", "unsafe { x() }")).len(), 1);
+}
+
+/// Whether a function begins here, whatever stands before its `fn`.
+fn is_function(code: &str) -> bool {
+    let Some((before, _)) = code.split_once("fn ") else { return false };
+    let inside = before.strip_prefix("pub(").and_then(|rest| rest.split_once(')'));
+    let before = inside.map_or(before, |(_, rest)| rest);
+    before.split_whitespace().all(|word| {
+        ["pub", "const", "async", "unsafe", "extern"].contains(&word) || word.starts_with('"')
+    })
 }
 
 /// Functions longer than a screen, and files longer than a sitting.
@@ -244,10 +322,7 @@ fn length_offences(source: &Source) -> Vec<String> {
     for (i, line) in source.text.lines().enumerate() {
         let indent = line.len() - line.trim_start().len();
         let code = line.trim_start();
-        let is_function = ["fn ", "pub fn ", "async fn ", "pub async fn ", "const fn "]
-            .iter()
-            .any(|f| code.starts_with(f));
-        if is_function && start.is_none() && !code.ends_with(';') {
+        if is_function(code) && start.is_none() && !code.ends_with([';', '}']) {
             start = Some((i, indent));
         }
         let Some((first, at)) = start else { continue };
@@ -268,8 +343,23 @@ fn length_offences(source: &Source) -> Vec<String> {
 fn functions_fit_a_screen_and_files_a_sitting() {
     let offences: Vec<String> = sources().iter().flat_map(length_offences).collect();
     assert_none(&offences);
-    let long = format!("fn long() {{\n{}}}\n", "    work();\n".repeat(80));
-    assert_eq!(length_offences(&Source { path: "src/x.rs".into(), text: long }).len(), 1);
+    for head in [
+        "fn",
+        "pub fn",
+        "pub(super) fn",
+        "pub(crate) async fn",
+        "pub(in crate::x) const fn",
+        "unsafe fn",
+        "pub unsafe extern \"C\" fn",
+    ] {
+        let body = "    work();\n".repeat(80);
+        let long = format!("fn short() {{}}\n\n{head} long() {{\n{body}}}\n");
+        let offences = length_offences(&planted("src/x.rs", &long));
+        assert_eq!(offences, ["src/x.rs:3: a function of 82 lines"], "{head}");
+    }
+    for no_function in ["let f = fn x;", "type F = fn (u8);", "// fn x() {", "pub(crate) fnord "] {
+        assert!(!is_function(no_function), "{no_function}");
+    }
 }
 
 /// What is built for use has no failpoints; what cargo builds for these tests, the program included, has them.

@@ -8,7 +8,12 @@ use tidegauge::engine::window::Window;
 use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
 use tidegauge::sink::{RowBatch, Sink, SinkError, row};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// For an answer that comes, however loaded the machine is.
+const PATIENT: Duration = Duration::from_secs(60);
+/// For one that does not come.
+const IMPATIENT: Duration = Duration::from_millis(500);
 
 /// What a test server sends once it has read the whole request, and whether it then hangs or hangs up.
 struct Script {
@@ -51,17 +56,18 @@ async fn write_to(script: Script) -> (Result<(), SinkError>, Vec<u8>) {
         // Held open until the client has given up, whether or not it then closes its end.
         (request, script.hangs.then_some(stream))
     };
-    let mut sink = client(&format!("http://{address}"));
+    let timeout = if script.hangs { IMPATIENT } else { PATIENT };
+    let mut sink = client(&format!("http://{address}"), timeout);
     let batch = batch();
     let (outcome, (request, _held_open)) = tokio::join!(sink.write(&batch), server);
     (outcome, request)
 }
 
-fn client(url: &str) -> ClickHouse {
+fn client(url: &str, timeout: Duration) -> ClickHouse {
     let mut settings = ClickHouseSettings::new(url, "tidegauge", "job");
     settings.user = "writer".into();
     settings.password = "secret-word".into();
-    settings.timeout = Duration::from_millis(500);
+    settings.timeout = timeout;
     settings.insert_settings = vec![("insert_quorum".into(), "2".into())];
     ClickHouse::new(settings)
 }
@@ -151,17 +157,17 @@ async fn a_cut_half_or_missing_answer_is_no_acknowledgement() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        listener.local_addr().expect("it is bound")
-    };
-    let mut sink = client(&format!("http://{address}"));
+    // Bound, so that nobody else can listen there.
+    let held = TcpSocket::new_v4().expect("a socket");
+    held.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = held.local_addr().expect("it is bound");
+    let mut sink = client(&format!("http://{address}"), PATIENT);
     let error = sink.write(&batch()).await.expect_err("nobody listens");
     assert_eq!(error.code(), "clickhouse_unavailable");
     assert!(error.to_string().to_lowercase().contains("refused"), "the cause is named: {error}");
     let span = Window { start: EventTime(0), end: EventTime(1) };
     assert_eq!(sink.state_versions(span).await.expect_err("read").code(), "clickhouse_unavailable");
-    let mut nowhere = client("not a url");
+    let mut nowhere = client("not a url", PATIENT);
     assert_eq!(nowhere.write(&batch()).await.expect_err("url").code(), "clickhouse_refused");
 }
 
@@ -169,7 +175,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
 async fn an_answer_with_other_columns_or_cut_rows_is_never_taken_for_rows() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
-    let mut sink = client(&format!("http://{address}"));
+    let mut sink = client(&format!("http://{address}"), PATIENT);
     let server = async {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
         request(&mut stream).await;

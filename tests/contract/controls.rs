@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tidegauge::engine::event::{PartitionId, Stream};
 use tidegauge::engine::floor::Mark;
+use tidegauge::engine::metrics::accumulator::Value;
+use tidegauge::engine::metrics::state_columns;
 use tidegauge::engine::state::{Frozen, Version};
 use tidegauge::engine::time::RecordTime;
 use tidegauge::sink::StateVersion;
@@ -177,6 +179,30 @@ impl Tamper for OtherTopicsProgress {
 fn lateness_by_the_other_topics_progress_is_caught() {
     let by = ["I1 rows", "I2 accounts", "I3 state rows", "I3 metric rows", "I4 beyond the truth"];
     must_be_caught("lateness by the other topic", &by, || OtherTopicsProgress);
+}
+
+/// A sum that is another one each time, by no more than doubles round.
+struct SumsByTheStep;
+
+impl Tamper for SumsByTheStep {
+    fn frozen(&self, frozen: &mut [Frozen], step: u64) {
+        // No figure tells whether this one is exact: what is caught are rows of one version that differ.
+        let mut columns = state_columns();
+        let at = columns.position(|column| column.name == "calibration_variance_sum").unwrap();
+        let ulps = f64::from(u32::try_from(step % 97).unwrap());
+        for row in frozen.iter_mut().flat_map(|shard| &mut shard.states) {
+            let mut values = row.values.to_vec();
+            let Value::Sum(sum) = &mut values[at] else { panic!("an exact sum") };
+            let nudge = sum.value() * ulps * f64::EPSILON;
+            sum.add(nudge);
+            row.values = values.into();
+        }
+    }
+}
+
+#[test]
+fn sums_that_depend_on_how_they_came_about_are_caught() {
+    must_be_caught("a sum nudged by some ulps", &["I7 one row of a version"], || SumsByTheStep);
 }
 
 struct OlderMarksAreHidden;

@@ -1,6 +1,7 @@
 //! The pipeline's ends in memory: a source that plays vectors, tables that keep the row of the greatest version,
 //! letters and commits. What was called is kept in one list, in order.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -59,6 +60,9 @@ pub(crate) struct Tables {
     pub marks: BTreeMap<PartitionId, Mark>,
     /// Whole rows by table and the bytes of their key.
     pub metrics: BTreeMap<(&'static str, Vec<u8>), Versioned>,
+    /// Keys whose greatest version has come with different rows.
+    pub rival_states: BTreeSet<(Key, PartitionId)>,
+    pub rival_metrics: BTreeSet<(&'static str, Vec<u8>)>,
     pub letters: Vec<DeadLetter>,
     pub bodies: Vec<RowBatch>,
     /// How far each partition was committed.
@@ -99,6 +103,20 @@ impl Memory {
                 (Err(SinkError::Refused("disk full".into())), false, false)
             }
         }
+    }
+}
+
+/// Notes whether a key's greatest version has come with different rows, as a row comes to the one that is there.
+fn note_rivals<K: Ord + Clone>(
+    rivals: &mut BTreeSet<K>,
+    key: &K,
+    version: Ordering,
+    is_same_row: bool,
+) {
+    if version == Ordering::Greater {
+        rivals.remove(key);
+    } else if version == Ordering::Equal && !is_same_row {
+        rivals.insert(key.clone());
     }
 }
 
@@ -226,6 +244,8 @@ impl Tables {
             seals: BTreeMap::new(),
             marks: BTreeMap::new(),
             metrics: BTreeMap::new(),
+            rival_states: BTreeSet::new(),
+            rival_metrics: BTreeSet::new(),
             letters: Vec::new(),
             bodies: Vec::new(),
             committed: BTreeMap::new(),
@@ -309,9 +329,14 @@ impl Tables {
             })
             .collect();
         let row = StateRow { key: key.clone(), partition, version: Version(at.u64()), values };
-        let old = self.states.get(&(key.clone(), partition)).map(|old| old.version);
-        if old.is_none_or(|old| self.replaces(row.version, old)) {
-            self.states.insert((key, partition), row);
+        let place = (key, partition);
+        let old = self.states.get(&place);
+        if let Some(old) = old {
+            let version = row.version.cmp(&old.version);
+            note_rivals(&mut self.rival_states, &place, version, row == *old);
+        }
+        if old.is_none_or(|old| self.replaces(row.version, old.version)) {
+            self.states.insert(place, row);
         }
     }
 
@@ -356,9 +381,13 @@ impl Tables {
 
     fn apply_metric(&mut self, table: &'static str, types: &[String], at: &mut Cursor<'_>) {
         let (key, row, version) = at.metric_row(table_of(table), types);
-        let old = self.metrics.get(&(table, key.clone())).map(|old| old.0);
-        if old.is_none_or(|old| self.replaces(version, old)) {
-            self.metrics.insert((table, key), (version, row));
+        let place = (table, key);
+        let old = self.metrics.get(&place);
+        if let Some((old, body)) = old {
+            note_rivals(&mut self.rival_metrics, &place, version.cmp(old), row == *body);
+        }
+        if old.is_none_or(|(old, _)| self.replaces(version, *old)) {
+            self.metrics.insert(place, (version, row));
         }
     }
 }

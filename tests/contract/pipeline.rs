@@ -389,7 +389,11 @@ fn history_loaded_later_is_told_by_log_time_and_measured_by_event_time() {
             format!(r#"{{"request_id":"r{i}","model":"m","timestamp":{event},"score":0.5}}"#);
         add(&mut log, Stream::Inferences, 0, loaded, payload);
     }
-    for (progress, told, late) in [(Progress::Log, 1, 1499), (Progress::Event, 0, 0)] {
+    // Accepted, duplicate, late.
+    let (all_late, all_accepted) = ([0, 0, 1500_u64], [1500_u64, 0, 0]);
+    for (progress, told, outcomes) in
+        [(Progress::Log, 1, all_late), (Progress::Event, 0, all_accepted)]
+    {
         let mut settings = settings(1);
         settings.shard = Arc::new(ShardSettings { progress, ..(*settings.shard).clone() });
         let (totals, telemetry) = block_on(async {
@@ -397,7 +401,7 @@ fn history_loaded_later_is_told_by_log_time_and_measured_by_event_time() {
             let telemetry = running.telemetry.clone();
             (running.end().await.unwrap(), telemetry)
         });
-        assert!(totals.outcomes[0][2] >= late, "{totals:?}");
+        assert_eq!(totals.outcomes[0][..3], outcomes, "{totals:?}");
         assert!(telemetry.encode().contains(&format!("tidegauge_mostly_late {told}\n")));
     }
 }
@@ -726,8 +730,9 @@ fn a_revocation_is_answered_in_time_while_clickhouse_hangs() {
     let log = traffic(1, 300, 700);
     let memory = Memory::new();
     memory.lock().mode = Mode::Hangs;
-    let mut settings = settings(1);
-    settings.drain_budget = Duration::from_millis(400);
+    // It is answered when four fifths of the budget are over: the rest is for a loaded machine.
+    let (budget, load) = (Duration::from_secs(3), Duration::from_secs(20));
+    let settings = PipelineSettings { drain_budget: budget, ..settings(1) };
     block_on(async {
         let mut running = start(settings, &shared(&log), &[&[0]], false, &memory);
         running.until("a write hangs", || !memory.lock().bodies.is_empty()).await;
@@ -739,11 +744,11 @@ fn a_revocation_is_answered_in_time_while_clickhouse_hangs() {
                 answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
             })
             .await;
-        assert!(from.elapsed() < Duration::from_millis(400), "{:?}", from.elapsed());
+        assert!(from.elapsed() < budget, "{:?}", from.elapsed());
         let from = Instant::now();
         let totals = running.stop().await.unwrap();
         assert!(!totals.is_drained, "nothing was acknowledged");
-        assert!(from.elapsed() < Duration::from_secs(3), "{:?}", from.elapsed());
+        assert!(from.elapsed() < budget + load, "{:?}", from.elapsed());
     });
     assert!(memory.lock().marks.is_empty());
 }

@@ -10,9 +10,12 @@ use tidegauge::decode::registry::{Lookup, RegistrySettings, Schemas};
 use tidegauge::decode::{Decoder, Format, NotDecoded, SchemaId};
 use tidegauge::engine::event::Stream;
 use tidegauge::engine::names::Names;
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Of a request that is never answered. Longer than any answer takes: the number of requests counts.
+const SILENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 enum Reply {
@@ -72,11 +75,11 @@ impl Server {
 
 fn quick(url: &str) -> RegistrySettings {
     let mut settings = RegistrySettings::new(url);
-    settings.request_timeout = Duration::from_millis(300);
+    settings.request_timeout = PATIENCE;
     settings.pause_min = Duration::from_millis(5);
     settings.pause_max = Duration::from_millis(50);
     settings.behind_for = Duration::ZERO;
-    settings.miss_for = Duration::from_millis(50);
+    settings.miss_for = Duration::from_secs(1);
     settings
 }
 
@@ -183,8 +186,13 @@ fn an_outage_is_waited_out() {
         Reply::Hangup,
         Reply::Silence,
     ] {
+        let is_silent = matches!(trouble, Reply::Silence);
         let replies = [trouble.clone(), trouble, schema(r#""string""#)];
-        let server = Server::new(&[(ID_1, &replies)]);
+        let server = Server::with(&[(ID_1, &replies)], |settings| {
+            if is_silent {
+                settings.request_timeout = SILENCE;
+            }
+        });
         assert!(server.known(1));
         assert_eq!(server.requests(), 3);
     }
@@ -192,8 +200,11 @@ fn an_outage_is_waited_out() {
 
 #[test]
 fn a_refused_connection_is_waited_out_with_its_reason() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (schemas, _runtime) = serve(quick(&format!("http://127.0.0.1:{port}")));
+    // Bound, so that nobody else can listen there.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
+    let (schemas, _runtime) = serve(quick(&format!("http://{address}")));
     assert!(matches!(schemas.lookup(SchemaId(3)), Lookup::Waiting));
     assert!(!wait_for_reason(&schemas, "refused"));
 }
@@ -312,7 +323,8 @@ fn references_are_followed() {
 
 #[test]
 fn a_decoder_waits_for_its_schema() {
-    let server = Server::new(&[(ID_1, &[Reply::Silence, schema(crate::decode::LABEL)])]);
+    let replies = [Reply::Silence, schema(crate::decode::LABEL)];
+    let server = Server::with(&[(ID_1, &replies)], |settings| settings.request_timeout = SILENCE);
     let settings = crate::decode::settings(Stream::Labels, Format::AvroRegistry);
     let mut decoder = Decoder::new(&settings, Arc::clone(&server.schemas)).unwrap();
     let mut names = Names::default();

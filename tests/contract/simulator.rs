@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tidegauge::engine::metrics::MetricTable;
 use tidegauge::pipeline::{PipelineError, PipelineSettings};
 use tidegauge::sink::StateVersion;
 use tidegauge::source::Record;
@@ -150,7 +151,7 @@ struct Simulation<'a> {
 
 /// A run that held.
 pub(crate) struct Held {
-    /// Metric rows by table and key.
+    /// Metric rows by table and key, without those that are gone: some runs write them and some don't.
     metrics: BTreeMap<(&'static str, Vec<u8>), Versioned>,
     /// How often each kind of thing has happened.
     counts: BTreeMap<&'static str, u64>,
@@ -189,10 +190,11 @@ pub(crate) fn run(
     });
     let mut world = world.lock();
     match ended {
-        Ok(()) => Ok(Held {
-            metrics: std::mem::take(&mut world.tables.metrics),
-            counts: std::mem::take(&mut world.counts),
-        }),
+        Ok(()) => {
+            let mut metrics = std::mem::take(&mut world.tables.metrics);
+            metrics.retain(|row, _| world.truth.has(row));
+            Ok(Held { metrics, counts: std::mem::take(&mut world.counts) })
+        }
         Err(violation) => Err(Failure { violation, events: world.take_events() }),
     }
 }
@@ -450,6 +452,9 @@ fn hold(share: u64) {
                 for (what, count) in held.counts {
                     *counts.entry(what).or_default() += count;
                 }
+                for (table, _) in held.metrics.into_keys() {
+                    *counts.entry(table).or_default() += 1;
+                }
             }
             Err(Failure { violation, events }) => panic!(
                 "SEED={seed} breaks {}: {}\nthe last events:\n{}",
@@ -464,9 +469,18 @@ fn hold(share: u64) {
         *happened.0.entry(what).or_default() += count;
     }
     happened.1 += 1;
-    let missing = MUST_HAPPEN.iter().find(|what| !happened.0.contains_key(*what));
+    let mut needed = MUST_HAPPEN.into_iter().chain(tables());
+    let missing = needed.find(|what| !happened.0.contains_key(what));
     let is_whole = happened.1 == SHARES && count >= SEEDS;
     assert!(!is_whole || missing.is_none(), "{missing:?} never happened");
+}
+
+/// Metric tables that must have rows: the others need a profile or a metric of the configuration.
+fn tables() -> impl Iterator<Item = &'static str> {
+    use MetricTable::{Custom, Drift, QualityEstimated};
+    let tables = MetricTable::ALL.into_iter();
+    let has_rows = |table: &MetricTable| !matches!(table, Custom | Drift | QualityEstimated);
+    tables.filter(has_rows).map(MetricTable::name)
 }
 
 #[test]

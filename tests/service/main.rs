@@ -23,4 +23,5 @@ mod reference;
 mod refusals;
 mod rolling;
 mod services;
+mod transactions;
 mod watch;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use tokio::net::TcpSocket;
 
 use crate::support::proxy::front::Reply;
 use crate::support::proxy::{Aim, Coordinator, Did, Fault, Kind, Proxy, Way};
@@ -16,7 +17,7 @@ use crate::support::services::Kafka;
 use crate::support::{http, wait_for, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Longer than anything takes that is not held up.
+/// How long what is held up takes at least, and how long nothing is waited for.
 const A_WHILE: Duration = Duration::from_millis(300);
 
 /// A server whose connections run `serve`, for as long as the test program does.
@@ -92,8 +93,8 @@ fn delay_holds_bytes_back_and_loses_none() {
     assert!(time >= A_WHILE * 2, "{time:?}");
     assert_eq!(proxy.did(Did::Delay), 2);
     proxy.pass();
-    let (time, _) = took(|| say(&mut stream, b"at once again").unwrap());
-    assert!(time < A_WHILE, "{time:?}");
+    say(&mut stream, b"at once again").unwrap();
+    assert_eq!(proxy.did(Did::Delay), 2, "nothing is held back any more");
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn trickle_gives_so_many_bytes_a_second() {
     let text = [7; 500];
     let (time, back) = took(|| say(&mut stream, &text));
     assert_eq!(back.unwrap(), text);
-    assert!(time > Duration::from_millis(400) && time < Duration::from_secs(5), "{time:?}");
+    assert!(time > Duration::from_millis(400) && time < Duration::from_secs(20), "{time:?}");
     assert!(proxy.did(Did::Trickle) > 0);
 }
 
@@ -162,10 +163,10 @@ fn refused_connections_leave_open_ones_and_the_port_alone() {
 
 #[test]
 fn server_that_is_away_is_away_behind_the_proxy_too() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let proxy = Proxy::start(Kind::Bytes, port);
+    // Bound, so that nobody else can listen there.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let proxy = Proxy::start(Kind::Bytes, held.local_addr().unwrap().port());
     assert!(say(&mut connect(&proxy), b"hello").is_err());
     assert_eq!(proxy.did(Did::NotConnect), 1);
     proxy.aim_at(echo());

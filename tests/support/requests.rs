@@ -1,5 +1,6 @@
 //! Seeded requests of a fraud team, with the faults that real topics have: duplicates, late and missing and corrected
-//! labels, labels before their inference, broken records, wrong timestamps, shadow models.
+//! labels, labels before their inference, broken records, wrong timestamps, shadow models; some of these sort into
+//! classes or say a number.
 
 use super::log::{Message, json_payload};
 use super::oracle::{Body, Given, Held, Inference, Label, ModelRule, Settings, Task};
@@ -18,6 +19,11 @@ const CORRECTED_EVERY: u64 = 30;
 const REPEATED_LABEL_EVERY: u64 = 40;
 const EARLY_LABEL_EVERY: u64 = 60;
 const BROKEN_EVERY: u64 = 200;
+/// Of how many requests one is also for the model that sorts, and for the one that says a number.
+const ROUTE_EVERY: u64 = 11;
+const AMOUNT_EVERY: u64 = 13;
+/// The classes of the model that sorts. Labels say the first two, and now and then `true` or `false`.
+const ROUTES: [&str; 3] = ["0", "1", "2"];
 /// Rare: a clock forgives seven of them in its topic partition.
 const WRONG_STAMP_EVERY: u64 = 20_000;
 /// Producers' clocks differ by up to two minutes.
@@ -34,6 +40,13 @@ pub fn settings() -> Settings {
         thresholds: vec![0.25, 0.9],
         ..ModelRule::default()
     };
+    let route = ModelRule {
+        pattern: "route".to_owned(),
+        task: Some(Task::Multiclass),
+        dimensions: region.clone(),
+        ..ModelRule::default()
+    };
+    // That `amount` predicts numbers is seen from its records.
     let rest =
         ModelRule { threshold: 0.25, dimensions: region, weighted: true, ..ModelRule::default() };
     Settings {
@@ -46,7 +59,7 @@ pub fn settings() -> Settings {
         caps: [256, 64, 256],
         most_features: 256,
         class_caps: [256, 32],
-        models: vec![fraud, rest],
+        models: vec![fraud, route, rest],
         grains: vec![60 * MINUTE_MS, 24 * 60 * MINUTE_MS],
         has_labels: true,
         event_progress: false,
@@ -145,9 +158,54 @@ impl Request<'_> {
             churn.prediction = Some(Given::Boolean(self.random.one_in(3)));
             self.send_inference(churn);
         }
+        self.other_tasks(&id, score);
         let inferences = self.out.len() - before;
         self.labels(&id, score);
         inferences
+    }
+
+    /// Inferences of models of other tasks, which the request's label is for as well. By chance of their own, so that
+    /// they move nothing else of a seed.
+    fn other_tasks(&mut self, id: &str, score: f64) {
+        let mut own = Random(self.number ^ u64::try_from(self.at).expect("after 1970"));
+        let (number, partition, at) = (self.number, self.partition, self.at);
+        let mut request = Request { number, partition, at, random: &mut own, out: self.out };
+        if number.is_multiple_of(ROUTE_EVERY) {
+            let route = request.route(id, score);
+            request.send_inference(route);
+        }
+        if number.is_multiple_of(AMOUNT_EVERY) {
+            let amount = request.amount(id, score);
+            request.send_inference(amount);
+        }
+    }
+
+    /// Three scores, of which the second goes with the truth, and at times a class beside them.
+    fn route(&mut self, id: &str, score: f64) -> Inference {
+        let route = self.inference(id, "route", "", score);
+        let shares = [1.01 - score, 0.01 + score, 0.01 + self.random.share() / 2.0];
+        let sum: f64 = shares.iter().sum();
+        let scores = ROUTES.iter().zip(shares);
+        let class = f64::from(u8::try_from(self.random.below(3)).expect("small"));
+        Inference {
+            score: None,
+            scores: scores.map(|(class, share)| ((*class).to_owned(), share / sum)).collect(),
+            prediction: self.random.one_in(4).then_some(Given::Number(class)),
+            features: Vec::new(),
+            ..route
+        }
+    }
+
+    /// A number about as great as the label, now and then below zero.
+    fn amount(&mut self, id: &str, score: f64) -> Inference {
+        let amount = self.inference(id, "amount", "", score);
+        let said = score * 1.5 - 0.5 * self.random.share();
+        Inference {
+            score: None,
+            prediction: Some(Given::Number(said)),
+            features: Vec::new(),
+            ..amount
+        }
     }
 
     fn inference(&mut self, id: &str, model: &str, version: &str, score: f64) -> Inference {

@@ -134,6 +134,12 @@ fn settings(random: &mut Random) -> Settings {
         distinct: true,
         ..ModelRule::default()
     };
+    let route = ModelRule {
+        pattern: "route".to_owned(),
+        task: Some(Task::Multiclass),
+        dimensions: region,
+        ..ModelRule::default()
+    };
     let rest = ModelRule { threshold: 0.45, ..ModelRule::default() };
     let caps = *random.pick(&[[100, 100, 100], [100, 100, 100], [2, 1, 2]]);
     Settings {
@@ -146,7 +152,7 @@ fn settings(random: &mut Random) -> Settings {
         caps,
         most_features: *random.pick(&[100, 3]),
         class_caps: *random.pick(&[[256, 32], [2, 1]]),
-        models: vec![binary, rest],
+        models: vec![binary, route, rest],
         grains: vec![20 * UNIT, 60 * UNIT],
         has_labels: !random.one_in(12),
         event_progress: random.one_in(8),
@@ -226,6 +232,12 @@ impl PartitionLog<'_> {
         for model in models {
             self.inference(time, id, model);
         }
+        // Shadows of other tasks.
+        for (model, every) in [("route", 5), ("amount", 7)] {
+            if self.random.one_in(every) {
+                self.inference(time, id, model);
+            }
+        }
         if !self.random.one_in(6) {
             self.labels(time, id);
         }
@@ -253,7 +265,7 @@ impl PartitionLog<'_> {
     }
 
     fn inference(&mut self, time: i64, id: &str, model: &str) {
-        let said = Inference {
+        let mut said = Inference {
             id: id.to_owned(),
             model: model.to_owned(),
             version: (*self.random.pick(&["", "v1", "v1", "v2"])).to_owned(),
@@ -271,6 +283,15 @@ impl PartitionLog<'_> {
             },
             features: self.features(),
         };
+        match model {
+            "route" => self.choose_class(&mut said),
+            "amount" => {
+                let amount = *self.random.pick(&[-0.5, 0.0, 0.25, 1.0, 7.5]);
+                said.prediction = Some(Given::Number(amount));
+                said.score = None;
+            }
+            _ => {}
+        }
         let mut at = time + self.random.range(0, 3);
         if self.random.one_in(20) {
             at += self.random.range(-4, 12);
@@ -288,11 +309,23 @@ impl PartitionLog<'_> {
         self.out.push((at, Stream::Inferences, Body::Inference(said)));
     }
 
+    /// By scores, and at times by itself; two of the three classes are those that most labels say.
+    fn choose_class(&mut self, said: &mut Inference) {
+        for class in ["0", "1", "2"] {
+            let score = *self.random.pick(&[0.0, 0.1, 0.3, 0.6]);
+            said.scores.push((class.to_owned(), score));
+        }
+        let class = *self.random.pick(&[0.0, 1.0, 2.0]);
+        said.prediction = self.random.one_in(4).then_some(Given::Number(class));
+        said.score = None;
+    }
+
     fn labels(&mut self, time: i64, id: &str) {
         let id = if self.random.one_in(15) { "unknown" } else { id };
         let mut at = time + self.random.range(-2, 14);
         let labels = 1 + self.random.below(3) / 2 + self.random.below(6) / 5;
         for _ in 0..labels {
+            let truth = self.random.one_in(2);
             let said = Label {
                 id: id.to_owned(),
                 model: self
@@ -300,7 +333,11 @@ impl PartitionLog<'_> {
                     .one_in(6)
                     .then(|| (*self.random.pick(&["a", "b", "absent"])).to_owned()),
                 time: (START + at + self.random.range(-2, 3)) * UNIT,
-                value: Given::Number(f64::from(u8::from(self.random.one_in(2)))),
+                value: if self.random.one_in(9) {
+                    Given::Boolean(truth)
+                } else {
+                    Given::Number(f64::from(u8::from(truth)))
+                },
                 weight: 1.0,
             };
             self.out.push((at, Stream::Labels, Body::Label(said)));

@@ -237,6 +237,11 @@ impl Truth {
             && newest.is_some_and(|row| version.is_none_or(|version| version < row.row_version))
     }
 
+    /// Whether a metric row is there at the end.
+    pub(crate) fn has(&self, row: &(&'static str, Vec<u8>)) -> bool {
+        self.rows.contains_key(row)
+    }
+
     fn decoded(&self, table: &str, row: &[u8]) -> Vec<(&str, Shown)> {
         let columns = &self.columns[table];
         let types: Vec<&str> = columns.iter().map(|(_, of)| &**of).collect();
@@ -278,7 +283,27 @@ impl Truth {
             let text = format!("{count} differences, the first are\n{}", some.join("\n"));
             return Err(Violation::new("I1 rows", text));
         }
+        if with_versions {
+            self.check_bodies(tables)?;
+        }
         self.check_accounts(tables)
+    }
+
+    /// I7: whichever of several rows of the last version a server keeps, it is the same. (Two of an earlier version may
+    /// differ: as many records in another mixture of both topics. So may rows that are gone at the end.)
+    fn check_bodies(&self, tables: &Tables) -> Result<(), Violation> {
+        let states = tables.rival_states.iter().map(|key| format!("state row {key:?}"));
+        let shown = |(table, key): &(&'static str, Vec<u8>)| {
+            format!("{table} {:?}", String::from_utf8_lossy(&key[16..]))
+        };
+        let metrics = tables.rival_metrics.iter().filter(|row| self.has(row)).map(shown);
+        let all: Vec<String> = states.chain(metrics).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let some = all.iter().take(DIFFERENCES_TOLD).map(String::as_str).collect::<Vec<_>>();
+        let text = format!("{} last versions differ, such as\n{}", all.len(), some.join("\n"));
+        Err(Violation::new("I7 one row of a version", text))
     }
 
     fn check_accounts(&self, tables: &Tables) -> Result<(), Violation> {

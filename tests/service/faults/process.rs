@@ -1,12 +1,13 @@
 //! Faults of processes: the program's instances, the broker, ClickHouse. And those that the standard traffic holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
-use super::matrix::Fault;
+use super::matrix::{Fault, LOOSE};
+use super::rolling::meter;
 use super::trial::{Plan, State, Trial, now};
-use crate::support::oracle::Body;
+use crate::support::oracle::{Body, Partition, Record};
 
 pub const AFTER_PROCESS: Duration = Duration::from_secs(10);
 pub const AFTER_SERVICE: Duration = Duration::from_secs(30);
@@ -18,6 +19,10 @@ const MOST_INSTANCES: usize = 3;
 /// An instance that lives so long without a further page is killed instead.
 const NEEDS_NO_PAGE: Duration = Duration::from_secs(6);
 const MEMORY_DEADLINE: Duration = Duration::from_secs(90);
+/// For an instance to say what a fault has done to it.
+const SHOWN_WITHIN: Duration = LOOSE;
+/// So many by an instance that was held, and it has heard from the group too.
+const FLUSHES: u64 = 3;
 /// Of address space: less than any instance has, so that it gets no further page from the system.
 const TOO_LITTLE_BYTES: usize = 48 << 20;
 
@@ -42,7 +47,7 @@ pub const ROWS: &[Fault] = &[
         prepare: as_it_is,
         begin: |trial| hold_one(trial, "P3"),
         lasts_ms: (7000, 12_000),
-        end: |trial| trial.go_on("P3"),
+        end: |trial| wake(trial, "P3", has_lost_partitions),
         recovers_within: AFTER_PROCESS,
         injections: None,
     },
@@ -53,8 +58,8 @@ pub const ROWS: &[Fault] = &[
         in_ci: false,
         prepare: as_it_is,
         begin: |trial| hold_one(trial, "P4"),
-        lasts_ms: (1000, 4500),
-        end: |trial| trial.go_on("P4"),
+        lasts_ms: (1000, 4000),
+        end: |trial| wake(trial, "P4", has_kept_partitions),
         recovers_within: AFTER_PROCESS,
         injections: None,
     },
@@ -126,7 +131,7 @@ pub const ROWS: &[Fault] = &[
         in_ci: true,
         prepare: |plan| plan.environment.push(("TIDEGAUGE__CLICKHOUSE__TIMEOUT", "2s".to_owned())),
         begin: hold_clickhouse,
-        lasts_ms: (3000, 6000),
+        lasts_ms: (500, 3500),
         end: resume_clickhouse,
         recovers_within: AFTER_SERVICE,
         injections: None,
@@ -136,7 +141,7 @@ pub const ROWS: &[Fault] = &[
     of_traffic("D3", "records that cannot be used", broken),
 ];
 
-/// What the log holds anyhow: nothing else is injected. (Every trial's log is held against these rows' counts.)
+/// What the log holds anyhow: nothing else is injected. (A soak's log is held against these rows' counts too.)
 const fn of_traffic(
     id: &'static str,
     title: &'static str,
@@ -173,11 +178,74 @@ pub fn start_missing(trial: &mut Trial) {
     }
 }
 
+/// Whether a trial is of this row alone. Beside another fault what the row does need not show.
+fn is_alone(trial: &Trial, row: &str) -> bool {
+    trial.plan.name == row
+}
+
+fn owned(trial: &Trial, number: usize) -> Option<u64> {
+    let runner = trial.runners.iter().find(|runner| runner.number == number)?;
+    meter(runner, "tidegauge_partitions")
+}
+
+/// Only who has partitions can lose them.
 fn hold_one(trial: &mut Trial, by: &'static str) {
+    if is_alone(trial, by) {
+        trial.flow_until("each instance to own partitions", SHOWN_WITHIN, |trial| {
+            let mut numbers = trial.runners.iter().map(|runner| runner.number);
+            numbers.all(|number| owned(trial, number) > Some(0))
+        });
+    }
     if let Some(at) = trial.any_running() {
         trial.hold(at, by);
-        trial.injected("SIGSTOP");
+        if !is_alone(trial, by) {
+            trial.injected("SIGSTOP");
+        }
     }
+}
+
+/// Lets an instance go on. It counts if it was held as the row says: `is_shown` looks at the instance of a number.
+fn wake(trial: &mut Trial, by: &'static str, is_shown: fn(&mut Trial, usize) -> bool) {
+    let held = trial.runners.iter().filter(|runner| runner.state == State::Held(by));
+    let held: Vec<usize> = held.map(|runner| runner.number).collect();
+    trial.go_on(by);
+    if !is_alone(trial, by) {
+        return;
+    }
+    for number in held {
+        if is_shown(trial, number) {
+            trial.injected("SIGSTOP");
+        } else {
+            trial.note(&format!("{number} was not held as {by} wants it"));
+        }
+    }
+}
+
+/// How often an instance has lost its partitions since it was held.
+fn lost_since(trial: &Trial, number: usize) -> usize {
+    let runner = trial.runners.iter().find(|runner| runner.number == number);
+    runner.map_or(0, |runner| runner.times_lost() - runner.lost_before)
+}
+
+/// It wakes up and owns nothing any more.
+fn has_lost_partitions(trial: &mut Trial, number: usize) -> bool {
+    trial.flow_until(
+        "an instance to be told that its partitions are lost",
+        SHOWN_WITHIN,
+        |trial| lost_since(trial, number) > 0,
+    );
+    true
+}
+
+/// It goes on with what it had.
+fn has_kept_partitions(trial: &mut Trial, number: usize) -> bool {
+    let mut before = None;
+    trial.flow_until("an instance to flush again", SHOWN_WITHIN, |trial| {
+        let runner = trial.runners.iter().find(|runner| runner.number == number);
+        let flushes = runner.and_then(|runner| meter(runner, "tidegauge_flushes_total"));
+        flushes.is_some_and(|flushes| flushes >= *before.get_or_insert(flushes) + FLUSHES)
+    });
+    lost_since(trial, number) == 0 && owned(trial, number) > Some(0)
 }
 
 fn scale_up(trial: &mut Trial) {
@@ -268,8 +336,20 @@ fn start_clickhouse(trial: &mut Trial) {
 
 fn hold_clickhouse(trial: &mut Trial) {
     trial.away(CLICKHOUSE);
+    let before = retries(trial);
     trial.clickhouse.pause();
+    if is_alone(trial, "C2") {
+        trial.flow_until("a call to ClickHouse to run out of time", SHOWN_WITHIN, |trial| {
+            retries(trial) > before
+        });
+    }
     trial.injected("SIGSTOP of ClickHouse");
+}
+
+/// Of all instances.
+fn retries(trial: &Trial) -> u64 {
+    let of = |runner| meter(runner, "tidegauge_retries_total");
+    trial.runners.iter().filter_map(of).sum()
 }
 
 fn resume_clickhouse(trial: &mut Trial) {
@@ -277,41 +357,80 @@ fn resume_clickhouse(trial: &mut Trial) {
     trial.back(CLICKHOUSE);
 }
 
-/// Further records of the same request, in both topics.
+/// How often the rarer of several kinds is in the log: each is to be there as often as the row asks for.
+fn least(counts: &[usize]) -> usize {
+    counts.iter().copied().min().unwrap_or_default()
+}
+
+/// Further records of the same request: of inferences and of labels, whichever are fewer.
 pub fn duplicates(trial: &Trial) -> usize {
-    let mut more = 0;
+    let mut more = [0; 2];
     for log in trial.logs() {
         let mut seen = BTreeSet::new();
         for record in log.inferences.iter().chain(&log.labels) {
-            more += usize::from(match &record.body {
-                Body::Inference(said) => !seen.insert([&*said.id, &*said.model, &*said.version]),
-                Body::Label(said) => !seen.insert([&*said.id, "", "label"]),
-                Body::Dead => false,
-            });
+            let (topic, identity) = match &record.body {
+                Body::Inference(said) => (0, [&*said.id, &*said.model, &*said.version]),
+                Body::Label(said) => (1, [&*said.id, "", "label"]),
+                Body::Dead => continue,
+            };
+            more[topic] += usize::from(!seen.insert(identity));
         }
     }
-    more
+    least(&more)
 }
 
-/// Records behind later ones by more than a minute, and labels stamped before their inference.
+/// The fewest of: inferences, and labels, behind later ones by more than a minute; requests with a label before their
+/// inference, with one when none is waited for any more, with none at all.
 pub fn out_of_order(trial: &Trial) -> usize {
-    const MINUTE_MS: i64 = 60_000;
-    let mut count = 0;
+    let mut counts = [0; 5];
     for log in trial.logs() {
-        for topic in [&log.inferences, &log.labels] {
-            let mut newest = i64::MIN;
-            for record in topic {
-                let time = match &record.body {
-                    Body::Inference(said) => said.time,
-                    Body::Label(said) => said.time,
-                    Body::Dead => continue,
-                };
-                count += usize::from(time < newest.saturating_sub(MINUTE_MS));
-                newest = newest.max(time);
-            }
+        let order = [&log.inferences, &log.labels].map(|topic| behind(topic));
+        let requests = by_label(log, trial.plan.settings.label_wait);
+        for (sum, count) in counts.iter_mut().zip(order.into_iter().chain(requests)) {
+            *sum += count;
         }
     }
+    least(&counts)
+}
+
+/// Records behind later ones by more than a minute.
+fn behind(topic: &[Record]) -> usize {
+    const MINUTE_MS: i64 = 60_000;
+    let (mut count, mut newest) = (0, i64::MIN);
+    for record in topic {
+        let time = match &record.body {
+            Body::Inference(said) => said.time,
+            Body::Label(said) => said.time,
+            Body::Dead => continue,
+        };
+        count += usize::from(time < newest.saturating_sub(MINUTE_MS));
+        newest = newest.max(time);
+    }
     count
+}
+
+/// Requests with a label stamped before their first inference, with one stamped after the wait, without any.
+fn by_label(log: &Partition, label_wait: i64) -> [usize; 3] {
+    let mut inferences: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for record in &log.inferences {
+        if let Body::Inference(said) = &record.body {
+            let first = inferences.entry(&said.id).or_insert((record.stamp, said.time));
+            first.0 = first.0.min(record.stamp);
+        }
+    }
+    let (mut early, mut late, mut labelled) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for record in &log.labels {
+        let Body::Label(said) = &record.body else { continue };
+        let Some((first, time)) = inferences.get(&*said.id) else { continue };
+        labelled.insert(&*said.id);
+        if record.stamp < *first {
+            early.insert(&*said.id);
+        }
+        if record.stamp > time + label_wait {
+            late.insert(&*said.id);
+        }
+    }
+    [early.len(), late.len(), inferences.len() - labelled.len()]
 }
 
 /// Tombstones, halves, other types, missing fields.

@@ -26,8 +26,8 @@ const MOST_ROWS: usize = 20_000;
 pub struct Samples {
     consumer: BaseConsumer,
     partitions: usize,
-    /// The greatest counts ever read, by table and key.
-    greatest: BTreeMap<(&'static str, String), u64>,
+    /// The greatest counts ever read, by table and key: of each of two columns, whatever the other said then.
+    greatest: BTreeMap<(&'static str, String), [u64; 2]>,
     /// Whole metric rows by table, key and version.
     rows: BTreeMap<(&'static str, RowKey, u64), Map<String, Json>>,
     /// How often marks were held against rows.
@@ -74,14 +74,10 @@ impl Samples {
     pub fn invented(&self, expected: &Tables) -> (usize, Vec<String>) {
         let mut failures = Vec::new();
         let last = most(expected);
-        for (key, &greatest) in &self.greatest {
+        for (key, is) in &self.greatest {
             let Some(most) = last.get(key) else {
                 failures.push(format!("{key:?} was read and was never to be"));
                 continue;
-            };
-            let is = match key.0 {
-                "quality_binary" => [greatest, 0],
-                _ => [greatest % 1_000_000, greatest / 1_000_000],
             };
             if is[0] > most[0] || is[1] > most[1] {
                 failures.push(format!("{key:?} was {is:?}, ends as {most:?}"));
@@ -240,18 +236,20 @@ fn marks_are_behind_rows(trial: &Trial) -> Option<()> {
 fn remember(trial: &mut Trial) -> Option<()> {
     let table = METRICS[trial.samples.turn % METRICS.len()];
     trial.samples.turn += 1;
-    let column = match table {
-        "serving" => "inferences + 1000000 * errors",
-        "labels" => "inferences + 1000000 * labelled",
-        _ => "row_version",
+    let columns = match table {
+        "serving" => "inferences, errors",
+        "labels" => "inferences, labelled",
+        _ => "row_version, 0",
     };
     let key = "concat(grain, ' ', model, ' ', version, ' ', segment, ' ', \
                toString(toUnixTimestamp64Milli(window_start)))";
     let from = format!("FROM tidegauge.{table} FINAL WHERE job = '{JOB}'");
-    let counts = pairs(&trial.clickhouse, &format!("SELECT {key}, toUInt64({column}) {from}"))?;
-    for (key, count) in counts {
-        let greatest = trial.samples.greatest.entry((table, key)).or_default();
-        *greatest = count.max(*greatest);
+    for line in ask(&trial.clickhouse, &format!("SELECT {key}, {columns} {from}"))?.lines() {
+        let mut parts = line.rsplitn(3, '\t');
+        let mut part = || parts.next().expect("three columns");
+        let [second, first] = [part(), part()].map(|count| count.parse::<u64>().expect("a count"));
+        let greatest = trial.samples.greatest.entry((table, part().to_owned())).or_default();
+        *greatest = [greatest[0].max(first), greatest[1].max(second)];
     }
     if trial.samples.rows.len() >= MOST_ROWS {
         return Some(());

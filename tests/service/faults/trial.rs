@@ -133,6 +133,15 @@ pub struct Runner {
     pub slot: usize,
     pub instance: Instance,
     pub state: State,
+    /// How often the group had taken its partitions away when it was last held.
+    pub lost_before: usize,
+}
+
+impl Runner {
+    /// How often the group took its partitions away because it was not there to be asked, as it tells itself.
+    pub fn times_lost(&self) -> usize {
+        self.instance.log_text().matches("the group took the partitions away").count()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -215,8 +224,8 @@ impl Trial {
         let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &plan.settings, &more);
         job.create_topics(&kafka, i32::try_from(plan.partitions).expect("few"));
         job.run(&["init"], 0, DEADLINE);
-        // Somewhat more than half of the records are inferences.
-        let inferences = plan.records_per_second * plan.seconds / 100 * 58;
+        // About three of five records are inferences.
+        let inferences = plan.records_per_second * plan.seconds / 100 * 61;
         let messages = (plan.traffic)(plan.seed, inferences, plan.partitions, plan.hours);
         let producer = Producer::new(kafka.client_config(), TOPICS, plan.partitions);
         let mut trial = Self {
@@ -344,7 +353,8 @@ impl Trial {
         environment.extend(self.plan.environment.iter().map(|(name, value)| (*name, &**value)));
         let instance = self.job.start_with(&["run"], &environment);
         self.note(&format!("start of {number}"));
-        self.runners.push(Runner { number, slot, instance, state: State::Runs });
+        let (state, lost_before) = (State::Runs, 0);
+        self.runners.push(Runner { number, slot, instance, state, lost_before });
         self.runners.len() - 1
     }
 
@@ -383,6 +393,7 @@ impl Trial {
         let runner = &mut self.runners[at];
         runner.instance.signal(Signal::SIGSTOP);
         runner.state = State::Held(by);
+        runner.lost_before = runner.times_lost();
         let number = runner.number;
         self.note(&format!("{number} is held"));
     }

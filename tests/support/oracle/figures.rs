@@ -483,7 +483,8 @@ fn areas(cells: &mut Cells, scored: &[Scored], weighted: bool) {
     let both = if positives == 0 || negatives == 0 { Err("one_class") } else { Ok(()) };
     let (p, n) = (positives as f64, negatives as f64);
     let pairs = positives * negatives;
-    let few = pairs <= PAIRS_LIMIT;
+    // Where there is no pair, nothing is to be counted.
+    let few = (1..=PAIRS_LIMIT).contains(&pairs);
     let placements = if few { placements_by_pairs(scored) } else { placements_by_cells(scored) };
     let wins: u128 = placements[0].iter().sum();
     let auroc = both.map(|()| wins as f64 / 2.0 / pairs as f64);
