@@ -66,8 +66,8 @@ pub struct Args {
     /// The format, where the name does not say it; by default a table
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// The most rows, the newest ones
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// The most rows, the newest ones; standard error says where there may be more
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -82,8 +82,7 @@ enum Format {
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut settings = args.config.load()?;
-    let table = MetricTable::ALL.into_iter().find(|table| table.name() == args.table);
-    let table = table.expect("the parser knows the names");
+    let table = MetricTable::named(&args.table).expect("the parser knows the names");
     let format = format(args)?;
     let columns = columns(table, args, format)?;
     if let Some(job) = &args.select.job {
@@ -100,6 +99,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         let hint = instead(&jobs, "--model, --version, --segment, --since, --until and --grain");
         let (job, table) = (&settings.job, &args.table);
         terminal::note(&format!("no rows of job {job} and grain {grain} in {table}{hint}\n"));
+    }
+    if let Some(said) = cut(rows.len(), args.limit) {
+        terminal::note(&said);
     }
     let all = |cell: fn(&Row, &str) -> Json| -> Vec<Vec<Json>> {
         rows.iter().map(|row| columns.iter().map(|name| cell(row, name)).collect()).collect()
@@ -121,6 +123,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         })?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said where the limit may have left rows out.
+fn cut(rows: usize, limit: u32) -> Option<String> {
+    usize::try_from(limit).is_ok_and(|limit| rows >= limit).then(|| {
+        format!("only the newest {limit} rows: there may be more, which a greater --limit shows\n")
+    })
 }
 
 /// What is behind `no rows of job …`: where there are some, and which options choose others.
@@ -172,8 +181,7 @@ fn columns(table: MetricTable, args: &Args, format: Format) -> Result<Vec<String
     }
     let names: Vec<&str> = match format {
         Format::Table => {
-            let is_limit = |name: &&str| name.ends_with("_lower") || name.ends_with("_upper");
-            let short = figures().filter(|name| !is_limit(name)).take(SHORT_FIGURES);
+            let short = figures().filter(|name| !table.is_limit(name)).take(SHORT_FIGURES);
             let short: Vec<&str> = SHORT_KEYS.into_iter().chain(short).collect();
             let headlines = figures().filter(|name| ["accuracy", "auroc"].contains(name));
             let more: Vec<&str> = headlines.filter(|name| !short.contains(name)).collect();
@@ -324,6 +332,29 @@ mod tests {
         assert_eq!(kind(MetricTable::Serving, "sealed"), Kind::Count);
         let raw = shown(raw);
         assert_eq!([&raw[0][2], &raw[1][2]], [&json!(1), &json!(0)]);
+    }
+
+    #[test]
+    fn a_table_shows_figures_without_their_limits_and_bins_with_their_edges() {
+        let shown = |table: &str| {
+            let Query { args } = Query::parse_from(["query", table]);
+            columns(MetricTable::named(table).unwrap(), &args, Format::Table).unwrap()
+        };
+        let bins = shown("calibration_bins");
+        assert_eq!(bins[5..8], ["bin", "bin_lower", "bin_upper"]);
+        assert!(bins.iter().all(|name| name != "positive_rate_lower"), "{bins:?}");
+        let quality = shown("quality_binary");
+        assert!(quality.iter().all(|name| !name.ends_with("_lower")), "{quality:?}");
+    }
+
+    #[test]
+    fn rows_that_a_limit_may_have_left_out_are_told() {
+        assert_eq!(cut(999, 1000), None);
+        let said = cut(1000, 1000).unwrap();
+        assert!(said.contains("only the newest 1000 rows") && said.contains("--limit"), "{said}");
+        let limit = |given| Query::try_parse_from(["query", "serving", "--limit", given]);
+        assert_eq!(limit("1").map(|Query { args }| args.limit).ok(), Some(1));
+        assert!(limit("0").is_err_and(|error| error.to_string().contains("1..")), "no row at all");
     }
 
     #[test]

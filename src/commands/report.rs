@@ -24,7 +24,7 @@ use crate::engine::time::{EventTime, Millis, RecordTime};
 use crate::engine::window::Window;
 use crate::evaluate;
 use crate::pipeline::PipelineError;
-use crate::report::{Form, References, Report, Row, count, instant};
+use crate::report::{Form, References, Report, Row, count, instant, left_out};
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rows::{self, RowFilter};
@@ -168,7 +168,7 @@ fn stored(args: &Args) -> Result<Found, Failure> {
             };
             let found = clickhouse.metric_rows(table, &of_table).await?;
             if found.len() >= usize::try_from(of_table.limit).unwrap_or(usize::MAX) {
-                full.push(table.name());
+                full.push(table.name().to_owned());
             }
             rows.extend(found);
         }
@@ -180,7 +180,7 @@ fn stored(args: &Args) -> Result<Found, Failure> {
         let hint = instead(&jobs, "--model, --version, --since and --until");
         terminal::note(&format!("no rows of job {}{hint}\n", settings.job));
     }
-    let source = format!("Rows of job {}{}", settings.job, left_out(&full));
+    let source = source(&settings.job, &full);
     let references = settings.shard.references().collect();
     Ok(Found { source, rows, references, remark: None })
 }
@@ -204,12 +204,11 @@ fn of_table(table: MetricTable, mut filter: RowFilter) -> Option<RowFilter> {
     Some(filter)
 }
 
-/// What stands behind the source of the rows where some tables have more of them than are read.
-fn left_out(full: &[&str]) -> String {
-    if full.is_empty() {
-        return String::new();
-    }
-    format!("; of {} only the newest {} rows were read", full.join(", "), count(MOST_ROWS.into()))
+/// Where the rows come from, and which tables have more of them than are read.
+fn source(job: &str, full: &[String]) -> String {
+    let more = left_out(full, MOST_ROWS);
+    let parted = if more.is_empty() { "" } else { "; " };
+    format!("Rows of job {job}{parted}{more}")
 }
 
 /// The rows of the whole time, made of stored states; none where there are too many of them, and then the newest window
@@ -395,12 +394,13 @@ mod tests {
 
     #[test]
     fn a_report_says_of_which_tables_it_has_not_all_rows() {
-        let source = format!("Rows of job a{}", left_out(&["serving", "labels"]));
+        let source = source("a", &["serving", "labels"].map(str::to_owned));
         let report = Report::new(String::new(), source, &[], &References::default());
-        let said = "of serving, labels only the newest 200\u{202f}000 rows were read";
+        let said =
+            "Rows of job a; of serving, labels only the newest 200\u{202f}000 rows were read";
         for form in [Form::Html, Form::Markdown, Form::Json] {
             assert!(report.render(form).contains(said), "{form:?}");
         }
-        assert_eq!(left_out(&[]), "");
+        assert_eq!(super::source("a", &[]), "Rows of job a");
     }
 }

@@ -41,8 +41,8 @@ impl SelectArgs {
             grain,
             since_ms: time(&self.since)?,
             until_ms: time(&self.until)?,
-            exact: Vec::new(),
             limit,
+            ..RowFilter::default()
         })
     }
 }

@@ -2,11 +2,18 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::{ConfigFile, Failure, runtime, terminal};
 use crate::overview::{Overview, OverviewSettings};
 use crate::sink::clickhouse::ClickHouse;
 use crate::telemetry::{LogFormat, set_up_log};
+
+/// How long pages may take that are being made when the first signal comes: a client that reads nothing, or says
+/// nothing, would hold the end for ever.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serve web pages about all models: traffic, quality, drift, alerts; one page for each model and feature
 ///
@@ -17,6 +24,9 @@ use crate::telemetry::{LogFormat, set_up_log};
 /// Others than this machine's own users are let in with a token only: without one, another address than 127.0.0.1 is
 /// refused. The token goes in the address once (?token=...) or in a header (Authorization: Bearer ...). Put a proxy
 /// with TLS before it where others can read along.
+///
+/// The first SIGTERM or Ctrl-C ends it once the pages that are being made are done, after five seconds at most; a
+/// second one ends it at once.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -51,7 +61,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(job) = &args.job {
         settings.job.clone_from(job);
     }
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let exit = runtime.block_on(async {
         let mut signals = terminal::Signals::catch()?;
         let overview = Overview::bind(OverviewSettings {
             listen: args.listen,
@@ -63,7 +74,26 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         })
         .await?;
         terminal::print(&format!("overview at http://{}/ (Ctrl-C ends it)\n", overview.address()));
-        overview.serve(async move { signals.next().await }).await;
-        Ok(ExitCode::SUCCESS)
-    })
+        Ok::<_, Failure>(until_signalled(overview, &mut signals).await)
+    })?;
+    // What a page still waits for ends with the runtime.
+    runtime.shutdown_background();
+    Ok(exit)
+}
+
+/// Serves until the first signal, and then what is being answered.
+async fn until_signalled(overview: Overview, signals: &mut terminal::Signals) -> ExitCode {
+    let (say_stop, stop) = oneshot::channel::<()>();
+    let serving = overview.serve(async { drop(stop.await) });
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => return ExitCode::SUCCESS,
+        () = signals.next() => {}
+    }
+    say_stop.send(()).ok();
+    tokio::select! {
+        () = serving => ExitCode::SUCCESS,
+        () = tokio::time::sleep(LEAVE_WITHIN) => ExitCode::SUCCESS,
+        () = signals.next() => ExitCode::from(130),
+    }
 }

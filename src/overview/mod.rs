@@ -24,19 +24,18 @@ use tokio::task::JoinSet;
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::state::ALL;
-use crate::report::{References, Row};
+use crate::report::{References, Row, left_out};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rows::{self, RowFilter};
 use crate::sink::summary::Grain;
 use access::Access;
 use address::View;
-use page::Choices;
+use page::{Choices, NO_CHOICE};
 
-/// Rows of one table that a page reads at most, the newest.
+/// Rows of one table that a page reads at most, the newest: more than the categories of one window, while its features
+/// are within the default cap on them.
 const MOST_ROWS: u32 = 20_000;
-/// Rows of categories: enough for those of one window.
-const MOST_CATEGORIES: u32 = 1000;
 /// Seconds between two loads of a page that is live, or that says that the database is away.
 const REFRESH: &str = "10";
 /// Characters of a token: fewer can be guessed.
@@ -284,15 +283,19 @@ impl App {
         if is_empty { Ok(self.clickhouse.jobs().await?.named()) } else { Ok(String::new()) }
     }
 
-    async fn all_models(&self, view: &View) -> Result<String, SinkError> {
+    async fn all_models(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
         let now = (self.clock)();
         let mut filter = view.models(now, MOST_ROWS);
         let (grains, grain) = self.grains(view, &filter).await?;
         filter.grain = Some(grain.clone());
         let models = self.clickhouse.models(&filter).await?;
         let jobs = self.other_jobs(models.is_empty()).await?;
-        let choices = Choices { grains: &grains, grain: &grain, segments: &[], jobs: &jobs };
-        Ok(models::render(view, choices, models, &self.about, now))
+        let (app, view) = (Arc::clone(self), view.clone());
+        let page = made(move || {
+            let choices = Choices { grains: &grains, grain: &grain, jobs: &jobs, ..NO_CHOICE };
+            models::render(&view, choices, models, &app.about, now)
+        });
+        Ok(page.await)
     }
 
     async fn one_model(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
@@ -301,63 +304,149 @@ impl App {
         filter.grain = Some(grain.clone());
         // At once: most of the time of each is the server's.
         let mut reads = JoinSet::new();
-        for (place, table) in MetricTable::ALL.into_iter().enumerate() {
-            let mut filter = filter.clone();
-            match table {
-                // No section shows them.
-                MetricTable::QualityThreshold
-                | MetricTable::QualityClasses
-                | MetricTable::Confusion => continue,
-                // Only those of the newest window are drawn.
-                MetricTable::Categories => filter.limit = MOST_CATEGORIES,
-                MetricTable::Drift => {
-                    filter.exact.push(rows::of_main_method());
-                }
-                // What the table of segments, and the choice of one, is made of.
-                MetricTable::Serving => filter.exact.retain(|(column, _)| *column != "segment"),
-                MetricTable::Labels
-                | MetricTable::QualityBinary
-                | MetricTable::QualityMulticlass
-                | MetricTable::QualityRegression
-                    if view.segment == ALL =>
-                {
-                    filter.exact.retain(|(column, _)| *column != "segment");
-                }
-                _ => {}
-            }
+        for (place, read) in reads_of_model(&filter, &view.segment).into_iter().enumerate() {
             let app = Arc::clone(self);
-            reads.spawn(async move { (place, app.clickhouse.metric_rows(table, &filter).await) });
+            reads.spawn(async move {
+                let rows = app.clickhouse.metric_rows(read.table, &read.filter).await;
+                (place, read, rows)
+            });
         }
-        let mut found = reads.join_all().await;
-        found.sort_by_key(|&(place, _)| place);
-        let mut rows = Vec::new();
-        for (_, of_table) in found {
-            rows.extend(of_table?);
+        let mut read = reads.join_all().await;
+        read.sort_by_key(|&(place, ..)| place);
+        let mut found = Found::default();
+        for (_, read, rows) in read {
+            found.add(&read, rows?, &view.segment);
         }
-        let segments = model::segments(&rows, &view.segment);
-        let jobs = self.other_jobs(rows.is_empty()).await?;
-        let choices = Choices { grains: &grains, grain: &grain, segments: &segments, jobs: &jobs };
-        Ok(model::render(view, choices, rows, &self.about, &self.references))
+        let jobs = self.other_jobs(found.rows.is_empty()).await?;
+        let (app, view) = (Arc::clone(self), view.clone());
+        let page = made(move || {
+            let segments = model::segments(&found.rows, &view.segment);
+            let left_out = left_out(&found.full, MOST_ROWS);
+            let choices = Choices {
+                grains: &grains,
+                grain: &grain,
+                segments: &segments,
+                jobs: &jobs,
+                left_out: &left_out,
+            };
+            model::render(&view, choices, found.rows, &app.about, &app.references)
+        });
+        Ok(page.await)
     }
 
-    async fn one_feature(&self, view: &View) -> Result<String, SinkError> {
+    async fn one_feature(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
         let filter = view.one_model((self.clock)(), MOST_ROWS);
         let (grains, grain) = self.grains(view, &filter).await?;
-        let of_grain = RowFilter { grain: Some(grain.clone()), ..filter };
-        let mut filter = of_grain.clone();
-        // Drift of scores, predictions and labels has no feature, and stands under its kind.
-        let is_kind = ["score", "prediction", "label"].contains(&view.feature.as_str());
-        let compared = if is_kind { "if(kind = 'feature', feature, kind)" } else { "feature" };
-        filter.exact.push((compared, view.feature.clone()));
-        let mut rows: Vec<Row> = self.clickhouse.metric_rows(MetricTable::Drift, &filter).await?;
-        let mut filter = of_grain;
-        filter.exact.push(("feature", view.feature.clone()));
-        rows.extend(self.clickhouse.metric_rows(MetricTable::DataQuality, &filter).await?);
-        filter.limit = MOST_CATEGORIES;
-        rows.extend(self.clickhouse.metric_rows(MetricTable::Categories, &filter).await?);
-        let jobs = self.other_jobs(rows.is_empty()).await?;
-        let choices = Choices { grains: &grains, grain: &grain, segments: &[], jobs: &jobs };
-        Ok(model::render_feature(view, choices, rows, &self.about, &self.references))
+        let filter = RowFilter { grain: Some(grain.clone()), ..filter };
+        let mut found = Found::default();
+        for read in reads_of_feature(&filter, &view.feature) {
+            let rows = self.clickhouse.metric_rows(read.table, &read.filter).await?;
+            found.add(&read, rows, &view.segment);
+        }
+        let jobs = self.other_jobs(found.rows.is_empty()).await?;
+        let (app, view) = (Arc::clone(self), view.clone());
+        let page = made(move || {
+            let left_out = left_out(&found.full, MOST_ROWS);
+            let choices = Choices {
+                grains: &grains,
+                grain: &grain,
+                jobs: &jobs,
+                left_out: &left_out,
+                ..NO_CHOICE
+            };
+            model::render_feature(&view, choices, found.rows, &app.about, &app.references)
+        });
+        Ok(page.await)
+    }
+}
+
+/// Makes a page beside the tasks that answer: of many rows it takes a while.
+async fn made(page: impl FnOnce() -> String + Send + 'static) -> String {
+    tokio::task::spawn_blocking(page).await.expect("a page can be made of any rows")
+}
+
+/// Rows of one table that a page is made of.
+#[derive(Clone, Debug, PartialEq)]
+struct Read {
+    table: MetricTable,
+    filter: RowFilter,
+    /// Whether it is of all segments, beside what is read of the chosen one.
+    of_all_segments: bool,
+}
+
+/// What the page of one model reads: every window of the chosen segment, where they are drawn, and of the others what
+/// the table of segments and the choice of one are made of.
+fn reads_of_model(chosen: &RowFilter, segment: &str) -> Vec<Read> {
+    let mut reads = Vec::new();
+    for table in MetricTable::ALL {
+        let mut filter = chosen.clone();
+        match table {
+            // No section shows them.
+            MetricTable::QualityThreshold
+            | MetricTable::QualityClasses
+            | MetricTable::Confusion => continue,
+            MetricTable::CalibrationBins | MetricTable::DataQuality | MetricTable::Categories => {
+                filter.only_newest = true;
+            }
+            MetricTable::Drift => filter.exact.push(rows::of_main_method()),
+            _ => {}
+        }
+        reads.push(Read { table, filter, of_all_segments: false });
+    }
+    let mut others = chosen.clone();
+    others.exact.retain(|(column, _)| *column != "segment");
+    // A segment can be chosen that the newest window has not.
+    reads.push(Read { table: MetricTable::Serving, filter: others.clone(), of_all_segments: true });
+    if segment == ALL {
+        others.only_newest = true;
+        let shown = [
+            MetricTable::Labels,
+            MetricTable::QualityBinary,
+            MetricTable::QualityMulticlass,
+            MetricTable::QualityRegression,
+        ];
+        let of = |table| Read { table, filter: others.clone(), of_all_segments: true };
+        reads.extend(shown.map(of));
+    }
+    reads
+}
+
+/// What the page of one feature reads; of its categories only the newest window is drawn.
+fn reads_of_feature(chosen: &RowFilter, feature: &str) -> [Read; 3] {
+    // Drift of scores, predictions and labels has no feature, and stands under its kind.
+    let is_kind = ["score", "prediction", "label"].contains(&feature);
+    let compared = if is_kind { "if(kind = 'feature', feature, kind)" } else { "feature" };
+    let of = |table, column, only_newest| {
+        let mut filter = RowFilter { only_newest, ..chosen.clone() };
+        filter.exact.push((column, feature.to_owned()));
+        Read { table, filter, of_all_segments: false }
+    };
+    [
+        of(MetricTable::Drift, compared, false),
+        of(MetricTable::DataQuality, "feature", false),
+        of(MetricTable::Categories, "feature", true),
+    ]
+}
+
+/// The rows that a page is made of.
+#[derive(Default)]
+struct Found {
+    rows: Vec<Row>,
+    /// The tables that have more.
+    full: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, read: &Read, mut rows: Vec<Row>, segment: &str) {
+        let of = if read.of_all_segments { " of all segments" } else { "" };
+        if usize::try_from(read.filter.limit).is_ok_and(|most| rows.len() >= most) {
+            self.full.push(format!("{}{of}", read.table.name()));
+        }
+        if read.of_all_segments {
+            // Those of the chosen one are there already.
+            rows.retain(|row| row.segment != segment);
+        }
+        self.rows.extend(rows);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::address::View;
-use super::page::{Choices, filters, nothing, page};
+use super::page::{Choices, filters, missing, nothing, page};
 use crate::engine::state::ALL;
 use crate::report::{References, Report, Row, of_feature, section, verdicts};
 
@@ -55,6 +55,7 @@ pub(super) fn render(
     let report = Report::new(title(view), about.to_owned(), &rows, references);
     let body = html! {
         (filters("/model", view, choices))
+        (missing(choices))
         @match report.models.first() {
             None => (nothing(view, "/model", choices.jobs)),
             Some(model) => {
@@ -98,6 +99,7 @@ pub(super) fn render_feature(
     let sections = of_feature(&of_segment(rows, &view.segment), references);
     let body = html! {
         (filters("/feature", view, choices))
+        (missing(choices))
         @if sections.is_empty() { (nothing(view, "/feature", choices.jobs)) }
         @for one in &sections { (section(one)) }
     };

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::address::View;
 use super::page::{Choices, age, filters, nothing, page};
-use crate::report::{count, instant, number, percent, sparkline};
+use crate::report::{count, instant, number, share, sparkline};
 use crate::sink::summary::{DriftCount, MOST_MODELS, ModelSummary, Quality};
 
 /// The page, the models in trouble first.
@@ -154,9 +154,4 @@ fn said(name: &str, points: &[(i64, f64)]) -> String {
         number(greatest),
         number(newest)
     )
-}
-
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a figure for people")]
-fn share(part: u64, whole: u64) -> String {
-    if whole == 0 { "–".to_owned() } else { percent(part as f64 / whole as f64) }
 }

@@ -80,7 +80,13 @@ pub(super) struct Choices<'a> {
     pub(super) segments: &'a [String],
     /// Other jobs that have rows, in words; empty where there are none, or nobody has to know.
     pub(super) jobs: &'a str,
+    /// Rows that were not read, in words; empty where all were.
+    pub(super) left_out: &'a str,
 }
+
+/// Of which nothing is known.
+pub(super) const NO_CHOICE: Choices<'static> =
+    Choices { grains: &[], grain: "", segments: &[], jobs: "", left_out: "" };
 
 /// The filters, as a form that leads to the same page.
 pub(super) fn filters(path: &str, view: &View, choices: Choices<'_>) -> Markup {
@@ -135,6 +141,15 @@ fn segment(view: &View, known: &[String]) -> Markup {
                     @for name in known { option value=(name) selected[*name == view.segment] { (name) } }
                 }
             }
+        }
+    }
+}
+
+/// A paragraph that says which rows are missing on the page, and what to do.
+pub(super) fn missing(choices: Choices<'_>) -> Markup {
+    html! {
+        @if !choices.left_out.is_empty() {
+            p.notice { "Not all is shown: " (choices.left_out) ". Choose a shorter range or a coarser grain." }
         }
     }
 }

@@ -156,14 +156,81 @@ fn of(query: &str) -> View {
     View::parse(query).expect("it is read")
 }
 
-const NO_CHOICE: Choices<'static> = Choices { grains: &[], grain: "1h", segments: &[], jobs: "" };
+const HOURLY: Choices<'static> = Choices { grain: "1h", ..NO_CHOICE };
 
 fn model_page(view: &str, rows: Vec<Row>) -> String {
-    model::render(&of(view), NO_CHOICE, rows, "Job fraud", &References::default())
+    model::render(&of(view), HOURLY, rows, "Job fraud", &References::default())
 }
 
 fn feature_page(view: &str, rows: Vec<Row>) -> String {
-    model::render_feature(&of(view), NO_CHOICE, rows, "Job fraud", &References::default())
+    model::render_feature(&of(view), HOURLY, rows, "Job fraud", &References::default())
+}
+
+#[test]
+fn every_window_is_read_of_what_is_drawn_over_time_and_the_newest_of_all_else() {
+    let reads = |view: &str| {
+        let view = of(view);
+        reads_of_model(&view.one_model(NOW_MS, MOST_ROWS), &view.segment)
+    };
+    let names = |reads: &[Read], of_all_segments: bool, only_newest: bool| -> Vec<&str> {
+        let of = reads.iter().filter(|read| read.of_all_segments == of_all_segments);
+        let of = of.filter(|read| read.filter.only_newest == only_newest);
+        of.map(|read| read.table.name()).collect()
+    };
+    let all = reads("model=m&version=v1");
+    let newest = ["calibration_bins", "data_quality", "categories"];
+    assert_eq!(names(&all, false, true), newest);
+    let drawn = names(&all, false, false);
+    for table in ["serving", "labels", "quality_binary", "quality_estimated", "drift", "custom"] {
+        assert!(drawn.contains(&table), "{table}: {drawn:?}");
+    }
+    assert!(!drawn.contains(&"confusion") && !drawn.contains(&"quality_threshold"), "{drawn:?}");
+    let by_segment = ["labels", "quality_binary", "quality_multiclass", "quality_regression"];
+    assert_eq!(names(&all, true, true), by_segment);
+    assert_eq!(names(&all, true, false), ["serving"], "what can be chosen");
+    for read in &all {
+        let is_of_one = read.filter.exact.iter().any(|(column, _)| *column == "segment");
+        assert_ne!(is_of_one, read.of_all_segments, "{read:?}");
+        assert_eq!(read.filter.limit, MOST_ROWS);
+    }
+    let one = reads("model=m&version=v1&segment=region%3Deu");
+    assert_eq!(names(&one, true, true), [""; 0], "a segment has no segments");
+    assert_eq!(names(&one, true, false), ["serving"]);
+    // The default cap on features, each with its categories and one row for all others.
+    let categories = 256 * (crate::engine::metrics::categories::MOST_ROWS + 1);
+    assert!(usize::try_from(MOST_ROWS).is_ok_and(|most| most > categories));
+}
+
+#[test]
+fn a_page_says_which_rows_it_lacks() {
+    let read = |table, of_all_segments| {
+        let filter = RowFilter { limit: 3, ..RowFilter::default() };
+        Read { table, filter, of_all_segments }
+    };
+    let rows = |table: &str, segments: &[&str]| -> Vec<Row> {
+        segments.iter().map(|segment| row(table, segment, &json!({"inferences": 1}))).collect()
+    };
+    let mut found = Found::default();
+    found.add(&read(MetricTable::Labels, false), rows("labels", &[ALL; 2]), ALL);
+    assert_eq!(found.full, [""; 0]);
+    found.add(&read(MetricTable::Drift, false), rows("drift", &[ALL; 3]), ALL);
+    found.add(&read(MetricTable::Serving, true), rows("serving", &[ALL, "a=b", "a=c"]), ALL);
+    assert_eq!(found.full, ["drift", "serving of all segments"]);
+    let segments: Vec<_> = found.rows.iter().map(|row| &*row.segment).collect();
+    assert_eq!(segments, [ALL, ALL, ALL, ALL, ALL, "a=b", "a=c"], "the chosen one once");
+
+    let left_out = left_out(&found.full, MOST_ROWS);
+    let said = "of drift, serving of all segments only the newest 20\u{202f}000 rows were read";
+    for left_out in [&*left_out, ""] {
+        let choices = Choices { left_out, ..HOURLY };
+        let references = References::default();
+        let model = model::render(&of("model=m"), choices, Vec::new(), "", &references);
+        let feature = model::render_feature(&of("model=m"), choices, Vec::new(), "", &references);
+        for page in [model, feature] {
+            assert_eq!(page.contains(said), !left_out.is_empty(), "{page}");
+            assert_eq!(page.contains("Not all is shown"), !left_out.is_empty(), "{page}");
+        }
+    }
 }
 
 #[test]

@@ -1,21 +1,25 @@
 //! One feature, or the score, of one model: how it drifts and what its values are.
 
+use std::collections::BTreeSet;
+
 use super::rows::{ModelRows, References, Row, chart_grain};
-use super::sections::{chart_of, compared, drawn, fact, verdicts_now};
+use super::sections::{chart_of, compared, comparisons, drawn, fact, verdict, verdicts_now};
 use super::spread::{EXPLAINED, shares, spread};
-use super::text::{about, count, count_cell, figure_cell, words};
-use super::{Block, Fact, Figure, Grid, Point, Section};
+use super::text::{about, count, figure_cell, words};
+use super::{Block, Fact, Figure, Point, Section};
 use crate::engine::state::ALL;
 
 /// Each feature, and whatever else is compared with the reference, with its verdict, the worst first.
 pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<(String, String)> {
     let grain = chart_grain(rows);
     let none = References::default();
-    let of = ModelRows::new(rows, model, version, &grain, &none);
-    let named = |row: &Row| (compared(row), row.text("verdict").replace('_', " "));
+    let of_model = rows.iter().filter(|row| row.model == model && row.version == version);
+    let of = ModelRows::new(of_model.collect(), &grain, &none);
+    let named = |row: &Row| (compared(row), verdict(row));
     let mut found: Vec<_> = verdicts_now(&of).into_iter().map(named).collect();
+    let judged: BTreeSet<String> = found.iter().map(|(name, _)| name.clone()).collect();
     for row in of.now("data_quality").into_iter().filter(|row| row.segment == ALL) {
-        if found.iter().all(|(name, _)| name != row.text("feature")) {
+        if !judged.contains(row.text("feature")) {
             found.push((row.text("feature").to_owned(), String::new()));
         }
     }
@@ -40,23 +44,11 @@ pub(crate) fn of_feature(rows: &[Row], references: &References) -> Vec<Section> 
 
 fn drifted(rows: &[&Row]) -> Option<Section> {
     let newest = rows.iter().map(|row| row.start_ms).max()?;
-    let now: Vec<&&Row> = rows.iter().filter(|row| row.start_ms == newest).collect();
-    let header =
-        ["Method", "Verdict", "Value", "Effect", "Drift from", "Adjusted p", "n", "Reference n"];
-    let line = |row: &&&Row| {
+    let now: Vec<&Row> = rows.iter().copied().filter(|row| row.start_ms == newest).collect();
+    let grid = comparisons(&now, ["Method", "Value"], |row| {
         let main = if row.count("is_primary") > 0 { " (main)" } else { "" };
-        vec![
-            words(format!("{}{main}", row.text("method"))),
-            words(row.text("verdict").replace('_', " ")),
-            figure_cell(row, "value"),
-            figure_cell(row, "effect"),
-            figure_cell(row, "drift_at"),
-            figure_cell(row, "p_adjusted"),
-            count_cell(row.count("n")),
-            count_cell(row.count("reference_n")),
-        ]
-    };
-    let grid = Grid::new(header.map(str::to_owned).into(), now.iter().map(line).collect());
+        [words(format!("{}{main}", row.text("method"))), figure_cell(row, "value")]
+    });
     let reference = now[0].text("reference_id");
     let mut blocks = vec![
         Block::Text(format!("{}, against reference {reference}.", about(now[0]))),
@@ -65,7 +57,7 @@ fn drifted(rows: &[&Row]) -> Option<Section> {
     for row in &now {
         let method = row.text("method");
         let of_method = rows.iter().copied().filter(|row| row.text("method") == method);
-        blocks.extend(chart_of(of_method, "value", &format!("Drift by {method}"), "n"));
+        blocks.extend(chart_of(of_method, "value", &format!("Drift by {method}")));
     }
     Some(Section { title: "Drift", blocks })
 }
@@ -125,12 +117,12 @@ fn missing(rows: &[&Row]) -> Option<Section> {
     let facts = facts.map(|(column, name)| fact(now, column, name));
     let mut blocks = vec![Block::Facts(facts.into())];
     let charts = [
-        ("missing_rate", "Missing rate", "inferences"),
-        ("out_of_range_rate", "Out-of-range rate", "values"),
-        ("new_categories", "New categories", "values"),
+        ("missing_rate", "Missing rate"),
+        ("out_of_range_rate", "Out-of-range rate"),
+        ("new_categories", "New categories"),
     ];
-    for (column, title, n) in charts {
-        blocks.extend(chart_of(rows.iter().copied(), column, title, n));
+    for (column, title) in charts {
+        blocks.extend(chart_of(rows.iter().copied(), column, title));
     }
     Some(Section { title: "Data quality", blocks })
 }

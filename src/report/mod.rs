@@ -18,12 +18,12 @@ use serde_json::Number;
 
 pub use rows::{References, Row};
 pub use spread::{CategoryShare, Quantiles, Shares, Spread};
-pub use text::{count, instant};
+pub use text::{count, instant, left_out};
 
 pub(crate) use feature::{of_feature, verdicts};
 pub(crate) use html::{STYLE, section};
 pub(crate) use svg::sparkline;
-pub(crate) use text::{number, percent};
+pub(crate) use text::{number, share};
 
 /// A whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -198,8 +198,8 @@ impl Report {
     /// not drawn.
     pub fn new(title: String, source: String, rows: &[Row], references: &References) -> Self {
         let grain = rows::chart_grain(rows);
-        let models = rows::models(rows).into_iter().map(|(model, version)| {
-            let of = rows::ModelRows::new(rows, model, version, &grain, references);
+        let models = rows::models(rows).into_iter().map(|((model, version), of_model)| {
+            let of = rows::ModelRows::new(of_model, &grain, references);
             let (model, version) = (model.to_owned(), version.to_owned());
             ModelReport { model, version, sections: sections::all(&of) }
         });

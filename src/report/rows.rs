@@ -12,6 +12,8 @@ use crate::evaluate::{MetricRow, WHOLE};
 
 /// More points than this are no easier to read.
 pub const MOST_POINTS: usize = 120;
+/// Columns that count the records behind a row: a window where they are 0 does not say how things stand.
+pub const MEASURED: [&str; 2] = ["n", "labelled"];
 
 /// One metric row with its columns by name.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,9 +116,13 @@ impl References {
     }
 }
 
-/// Models and versions, by name.
-pub(super) fn models(rows: &[Row]) -> BTreeSet<(&str, &str)> {
-    rows.iter().map(|row| (row.model.as_str(), row.version.as_str())).collect()
+/// The rows of each model and version, by name.
+pub(super) fn models(rows: &[Row]) -> BTreeMap<(&str, &str), Vec<&Row>> {
+    let mut models: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        models.entry((row.model.as_str(), row.version.as_str())).or_default().push(row);
+    }
+    models
 }
 
 /// The finest grain of which no model has more windows than a chart has room for; else the coarsest.
@@ -133,23 +139,20 @@ pub(super) fn chart_grain(rows: &[Row]) -> String {
 
 /// The rows of one model and version.
 pub(super) struct ModelRows<'a> {
-    rows: Vec<&'a Row>,
+    /// By table; of each by start of the window, then by segment.
+    tables: BTreeMap<&'a str, Vec<&'a Row>>,
     grain: &'a str,
     references: &'a References,
 }
 
 impl<'a> ModelRows<'a> {
-    pub(super) fn new(
-        rows: &'a [Row],
-        model: &str,
-        version: &str,
-        grain: &'a str,
-        references: &'a References,
-    ) -> Self {
-        let of_model = rows.iter().filter(|row| row.model == model && row.version == version);
-        let mut rows: Vec<&Row> = of_model.collect();
+    pub(super) fn new(mut rows: Vec<&'a Row>, grain: &'a str, references: &'a References) -> Self {
         rows.sort_by(|a, b| (a.start_ms, &a.segment).cmp(&(b.start_ms, &b.segment)));
-        Self { rows, grain, references }
+        let mut tables: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+        for row in rows {
+            tables.entry(row.table.as_str()).or_default().push(row);
+        }
+        Self { tables, grain, references }
     }
 
     /// What the rows were compared with.
@@ -158,7 +161,7 @@ impl<'a> ModelRows<'a> {
     }
 
     fn table(&self, table: &str) -> impl Iterator<Item = &'a Row> {
-        self.rows.iter().copied().filter(move |row| row.table == table)
+        self.tables.get(table).into_iter().flatten().copied()
     }
 
     /// The rows of all inferences in a table, window by window of the charts' grain.
@@ -168,15 +171,15 @@ impl<'a> ModelRows<'a> {
     }
 
     /// The rows that say how things stand: those of the whole time, else of the newest window with labelled records
-    /// (`n`), else of the newest window.
+    /// ([`MEASURED`]), else of the newest window.
     pub(super) fn now(&self, table: &str) -> Vec<&'a Row> {
         let whole: Vec<&Row> = self.table(table).filter(|row| row.grain == WHOLE).collect();
         if !whole.is_empty() {
             return whole;
         }
         let of_grain = || self.table(table).filter(|row| row.grain == self.grain);
-        let measured = of_grain().filter(|row| row.count("n") + row.count("labelled") > 0);
-        let newest = measured.map(|row| row.start_ms).max();
+        let is_measured = |row: &&Row| MEASURED.iter().any(|column| row.count(column) > 0);
+        let newest = of_grain().filter(is_measured).map(|row| row.start_ms).max();
         let newest = newest.or_else(|| of_grain().map(|row| row.start_ms).max());
         of_grain().filter(|row| Some(row.start_ms) == newest).collect()
     }
@@ -184,5 +187,10 @@ impl<'a> ModelRows<'a> {
     /// Of [`now`](Self::now) the row of all inferences.
     pub(super) fn now_all(&self, table: &str) -> Option<&'a Row> {
         self.now(table).into_iter().find(|row| row.segment == ALL)
+    }
+
+    /// Of [`now`](Self::now) the row of each segment, of a table that has one.
+    pub(super) fn now_by_segment(&self, table: &str) -> BTreeMap<&'a str, &'a Row> {
+        self.now(table).into_iter().map(|row| (row.segment.as_str(), row)).collect()
     }
 }

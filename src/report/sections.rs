@@ -4,7 +4,7 @@ use super::rows::{ModelRows, Row};
 use super::spread::distributions;
 use super::text::{
     about, count, count_cell, counted, figure, figure_cell, interval, number, numbers, percent,
-    time, words,
+    records, share, time, words,
 };
 use super::{Bin, Block, Cell, Chart, Fact, Grid, ModelReport, Point, Section};
 use crate::engine::state::ALL;
@@ -172,14 +172,9 @@ fn verdicts(rows: &ModelRows<'_>, labelled: u64, n: Option<u64>) -> Vec<String> 
     texts
 }
 
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a figure for people")]
-fn share(part: u64, whole: u64) -> String {
-    if whole == 0 { "–".to_owned() } else { percent(part as f64 / whole as f64) }
-}
-
 /// A figure of a table over time; none where no window has it.
-fn chart(rows: &ModelRows<'_>, table: &str, column: &str, title: &str, n: &str) -> Option<Block> {
-    chart_of(rows.over_time(table), column, title, n)
+fn chart(rows: &ModelRows<'_>, table: &str, column: &str, title: &str) -> Option<Block> {
+    chart_of(rows.over_time(table), column, title)
 }
 
 /// A figure of rows by time.
@@ -187,7 +182,6 @@ pub(super) fn chart_of<'a>(
     rows: impl Iterator<Item = &'a Row>,
     column: &str,
     title: &str,
-    n: &str,
 ) -> Option<Block> {
     let points: Vec<Point> = rows
         .map(|row| Point {
@@ -195,7 +189,7 @@ pub(super) fn chart_of<'a>(
             end_ms: row.end_ms,
             value: row.figure(column),
             interval: row.interval(column),
-            n: row.count(n),
+            n: records(row, column).unwrap_or(0),
         })
         .collect();
     drawn(title, points)
@@ -231,11 +225,13 @@ fn binary(rows: &ModelRows<'_>) -> Option<Section> {
         Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
         Block::Table(confusion(now)),
     ];
-    let charts = [("auroc", "AUROC", "n_scored"), ("accuracy", "Accuracy", "n")];
-    let more =
-        [("precision", "Precision", "predicted_positive"), ("recall", "Recall", "positives")];
-    let charts = charts.into_iter().chain(more);
-    blocks.extend(charts.filter_map(|(column, name, n)| chart(rows, table, column, name, n)));
+    let charts = [
+        ("auroc", "AUROC"),
+        ("accuracy", "Accuracy"),
+        ("precision", "Precision"),
+        ("recall", "Recall"),
+    ];
+    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
     Some(Section { title: "Quality", blocks })
 }
 
@@ -267,7 +263,7 @@ fn regression(rows: &ModelRows<'_>) -> Option<Section> {
         Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
     ];
     let charts = [("mae", "Mean absolute error"), ("mean_error", "Mean error"), ("rmse", "RMSE")];
-    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name, "n")));
+    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
     Some(Section { title: "Quality", blocks })
 }
 
@@ -287,7 +283,7 @@ fn multiclass(rows: &ModelRows<'_>) -> Option<Section> {
         Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
     ];
     let charts = [("accuracy", "Accuracy"), ("macro_f1", "Macro F1")];
-    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name, "n")));
+    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
     Some(Section { title: "Quality", blocks })
 }
 
@@ -304,7 +300,7 @@ fn custom(rows: &ModelRows<'_>) -> Option<Section> {
     for row in &now {
         let name = row.text("metric");
         let of_metric = rows.over_time("custom").filter(|row| row.text("metric") == name);
-        blocks.extend(chart_of(of_metric, "value", name, "n"));
+        blocks.extend(chart_of(of_metric, "value", name));
     }
     Some(Section { title: "Custom metrics", blocks })
 }
@@ -324,12 +320,9 @@ fn estimated(rows: &ModelRows<'_>) -> Option<Section> {
         Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
         Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
     ];
-    let charts = [
-        ("est_accuracy", "Estimated accuracy", "n"),
-        ("realized_accuracy", "Realised accuracy", "n_labelled"),
-    ];
-    blocks
-        .extend(charts.iter().filter_map(|(column, name, n)| chart(rows, table, column, name, n)));
+    let charts =
+        [("est_accuracy", "Estimated accuracy"), ("realized_accuracy", "Realised accuracy")];
+    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
     Some(Section { title: "Estimated against realised quality", blocks })
 }
 
@@ -374,13 +367,27 @@ fn drift(rows: &ModelRows<'_>) -> Option<Section> {
     } else {
         format!("{drifting} of {judged} drift")
     };
-    let header =
-        ["Compared", "Verdict", "Method", "Effect", "Drift from", "Adjusted p", "n", "Reference n"];
+    let grid = comparisons(&now, ["Compared", "Method"], |row| {
+        [words(compared(row)), words(row.text("method"))]
+    });
+    let mut blocks = vec![Block::Text(format!("{}: {said}.", about(first))), Block::Table(grid)];
+    blocks.extend(drawn("Features and scores that drift", drifting_over_time(rows)));
+    Some(Section { title: "Drift", blocks })
+}
+
+/// A table of rows of `drift`: what names each, its verdict, what else is told of it, and what the verdict rests on.
+pub(super) fn comparisons(
+    rows: &[&Row],
+    [name, told]: [&str; 2],
+    own: impl Fn(&Row) -> [Cell; 2],
+) -> Grid {
+    let header = [name, "Verdict", told, "Effect", "Drift from", "Adjusted p", "n", "Reference n"];
     let line = |row: &&Row| {
+        let [name, told] = own(row);
         vec![
-            words(compared(row)),
-            words(row.text("verdict").replace('_', " ")),
-            words(row.text("method")),
+            name,
+            words(verdict(row)),
+            told,
             figure_cell(row, "effect"),
             figure_cell(row, "drift_at"),
             figure_cell(row, "p_adjusted"),
@@ -388,10 +395,12 @@ fn drift(rows: &ModelRows<'_>) -> Option<Section> {
             count_cell(row.count("reference_n")),
         ]
     };
-    let grid = Grid::new(header.map(str::to_owned).into(), now.iter().map(line).collect());
-    let mut blocks = vec![Block::Text(format!("{}: {said}.", about(first))), Block::Table(grid)];
-    blocks.extend(drawn("Features and scores that drift", drifting_over_time(rows)));
-    Some(Section { title: "Drift", blocks })
+    Grid::new(header.map(str::to_owned).into(), rows.iter().map(line).collect())
+}
+
+/// What a row of `drift` comes to, in words.
+pub(super) fn verdict(row: &Row) -> String {
+    row.text("verdict").replace('_', " ")
 }
 
 /// How many drift, window by window; no value where no verdict is known.
@@ -482,7 +491,7 @@ fn labels(rows: &ModelRows<'_>) -> Option<Section> {
         facts.push(plain(name, now.count(column), String::new()));
     }
     let mut blocks = vec![Block::Text(format!("{}.", about(now))), Block::Facts(facts)];
-    blocks.extend(chart(rows, "labels", "coverage", "Coverage", "inferences"));
+    blocks.extend(chart(rows, "labels", "coverage", "Coverage"));
     Some(Section { title: "Label coverage", blocks })
 }
 
@@ -499,38 +508,37 @@ fn serving(rows: &ModelRows<'_>) -> Option<Section> {
         Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
     ];
     let charts = [
-        ("inferences", "Inferences", "inferences"),
-        ("error_rate", "Error rate", "inferences"),
-        ("latency_p99_ms", "99 % quantile of latency, ms", "latency_n"),
+        ("inferences", "Inferences"),
+        ("error_rate", "Error rate"),
+        ("latency_p99_ms", "99 % quantile of latency, ms"),
     ];
-    let charts =
-        charts.iter().filter_map(|(column, name, n)| chart(rows, "serving", column, name, n));
-    blocks.extend(charts);
+    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, "serving", column, name)));
     Some(Section { title: "Service", blocks })
 }
 
 fn segments(rows: &ModelRows<'_>) -> Option<Section> {
-    let of =
-        |table: &str, segment: &str| rows.now(table).into_iter().find(|row| row.segment == segment);
     let known = rows.now("serving");
     if known.iter().all(|row| row.segment == ALL) {
         return None;
     }
-    let shown: Vec<_> =
-        HEADLINES.iter().filter(|(table, _, _)| !rows.now(table).is_empty()).collect();
+    let labels = rows.now_by_segment("labels");
+    let headlines =
+        HEADLINES.iter().map(|&(table, column, name)| (column, name, rows.now_by_segment(table)));
+    let headlines: Vec<_> = headlines.filter(|(.., now)| !now.is_empty()).collect();
     let mut header: Vec<String> =
         ["Segment", "Inferences", "Error rate", "Coverage"].map(str::to_owned).into();
-    header.extend(shown.iter().map(|(_, _, name)| format!("{name} (95 % interval, n)")));
+    header.extend(headlines.iter().map(|(_, name, _)| format!("{name} (95 % interval, n)")));
     let lines = known.iter().map(|row| {
-        let coverage = of("labels", &row.segment);
+        let segment = row.segment.as_str();
+        let coverage = labels.get(segment);
         let mut line = vec![
-            words(row.segment.as_str()),
+            words(segment),
             count_cell(row.count("inferences")),
             figure_cell(row, "error_rate"),
             coverage.map_or_else(none, |row| figure_cell(row, "coverage")),
         ];
-        line.extend(shown.iter().map(|(table, column, _)| {
-            of(table, &row.segment).map_or_else(none, |row| with_interval(row, column))
+        line.extend(headlines.iter().map(|(column, _, now)| {
+            now.get(segment).map_or_else(none, |row| with_interval(row, column))
         }));
         line
     });

@@ -1,5 +1,7 @@
 //! How the values of each feature are distributed, beside those of the reference.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::rows::{ModelRows, References, Row};
@@ -109,19 +111,26 @@ pub(super) fn spread(row: &Row, drift: Option<&Row>, references: &References) ->
     })
 }
 
+/// The rows of all inferences, by feature.
+fn by_feature(rows: Vec<&Row>) -> BTreeMap<&str, Vec<&Row>> {
+    let mut features: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows.into_iter().filter(|row| row.segment == ALL) {
+        features.entry(row.text("feature")).or_default().push(row);
+    }
+    features
+}
+
 /// The features of a model.
 pub(super) fn distributions(rows: &ModelRows<'_>) -> Option<Section> {
-    let is_all = |row: &&Row| row.segment == ALL;
-    let drift = rows.now("drift");
-    let quality: Vec<&Row> = rows.now("data_quality").into_iter().filter(is_all).collect();
-    let counted: Vec<&Row> = rows.now("categories").into_iter().filter(is_all).collect();
+    let quality: Vec<&Row> =
+        rows.now("data_quality").into_iter().filter(|row| row.segment == ALL).collect();
+    let [drift, counted] = ["drift", "categories"].map(|table| by_feature(rows.now(table)));
     let drawn = quality.iter().filter_map(|row| {
         let feature = row.text("feature");
-        let compared =
-            drift.iter().copied().filter(is_all).find(|row| row.text("feature") == feature);
+        let compared = drift.get(feature).map(|of_feature| of_feature[0]);
         spread(row, compared, rows.references())
             .map(Block::Spread)
-            .or_else(|| shares(&counted, feature).map(Block::Shares))
+            .or_else(|| shares(counted.get(feature)?, feature).map(Block::Shares))
     });
     let drawn: Vec<Block> = drawn.collect();
     let more = match drawn.len().checked_sub(MOST_DRAWN) {

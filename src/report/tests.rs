@@ -188,6 +188,51 @@ fn json_has_the_number_beside_the_text_of_every_figure() {
 }
 
 #[test]
+fn a_figure_says_over_how_many_records_it_is() {
+    let rows = rows();
+    let row = rows.iter().find(|row| row.table == "quality_binary").unwrap();
+    for (column, n) in [
+        ("accuracy", Some(200)),
+        ("npv", Some(90 + 30)),
+        ("f1", Some(60 + 20 + 30)),
+        ("f1_upper", Some(60 + 20 + 30)),
+        ("recall", None),
+        ("unknown", None),
+    ] {
+        assert_eq!(text::records(row, column), n, "{column}");
+    }
+}
+
+#[test]
+fn comparisons_of_a_model_and_of_a_feature_rest_on_the_same_columns() {
+    let mut rows = rows();
+    let values = json!({"feature": "amount", "kind": "feature", "method": "psi", "is_primary": 1, "value": 0.4,
+        "effect": 0.3, "drift_at": 0.25, "p_adjusted": 0.01, "verdict": "insufficient_data", "n": 70,
+        "reference_n": 200, "reference_id": "r"});
+    let compared = Row {
+        table: "drift".to_owned(),
+        segment: "all".to_owned(),
+        values: values.as_object().unwrap().clone(),
+        ..rows[0].clone()
+    };
+    rows.push(compared.clone());
+    let table = |sections: &[Section]| -> Vec<String> {
+        let section = sections.iter().find(|section| section.title == "Drift").unwrap();
+        let Block::Table(grid) = &section.blocks[1] else { panic!("what is compared") };
+        assert_eq!(grid.header.len(), grid.rows[0].len());
+        assert_eq!(grid.header[3..6], ["Effect", "Drift from", "Adjusted p"]);
+        grid.rows[0].clone()
+    };
+    let verdict = "insufficient data";
+    let rest = ["0.3000", "0.2500", "0.0100", "70", "200"];
+    let of_model = table(&report(&rows).models[0].sections);
+    assert_eq!(of_model[..3], ["amount", verdict, "psi"]);
+    let of_one = table(&of_feature(&[compared], &References::default()));
+    assert_eq!(of_one[..3], ["psi (main)", verdict, "0.4000"]);
+    assert_eq!([&of_model[3..], &of_one[3..]], [rest, rest]);
+}
+
+#[test]
 fn the_period_is_that_of_the_records_that_are_counted() {
     let mut rows = rows();
     let mut whole = rows[0].clone();

@@ -4,7 +4,7 @@ use serde_json::Number;
 
 use super::rows::Row;
 use super::{Cell, Figure};
-use crate::engine::metrics::estimate::is_of_labelled;
+use crate::engine::metrics::MetricTable;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -36,8 +36,22 @@ pub fn count(value: u64) -> String {
 }
 
 /// A share in percent.
-pub(crate) fn percent(value: f64) -> String {
+pub(super) fn percent(value: f64) -> String {
     format!("{:.2} %", value * 100.0)
+}
+
+/// A share of counts in percent; none of nothing.
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a figure for people")]
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    if whole == 0 { "–".to_owned() } else { percent(part as f64 / whole as f64) }
+}
+
+/// What is said of tables that have more rows than were read; empty where there are none.
+pub fn left_out(tables: &[String], most: u32) -> String {
+    if tables.is_empty() {
+        return String::new();
+    }
+    format!("of {} only the newest {} rows were read", tables.join(", "), count(most.into()))
 }
 
 /// A figure of a row, or why there is none.
@@ -61,28 +75,10 @@ pub(super) fn numbers(row: &Row, column: &str) -> Figure {
 }
 
 /// Records that a figure of a row was computed from; none where the row has no such count.
-fn records(row: &Row, column: &str) -> Option<u64> {
-    let name = match (&*row.table, column) {
-        (_, "drift_at") => return None,
-        ("quality_binary", "precision") => "predicted_positive",
-        ("quality_binary", "recall") => "positives",
-        ("quality_binary", "specificity") => "negatives",
-        ("quality_binary", "auroc" | "average_precision" | "log_loss" | "brier")
-        | ("quality_multiclass", "log_loss")
-        | ("calibration", _) => "n_scored",
-        ("quality_regression", "mape") => "mape_n",
-        ("quality_estimated", _) if is_of_labelled(column) => "n_labelled",
-        ("labels", "coverage_positive") => "inferences_positive",
-        ("labels", "coverage_negative") => "inferences_negative",
-        ("labels", _) if column.starts_with("label_delay_") => "labelled",
-        ("serving", _) if column.starts_with("latency_") => "latency_n",
-        ("serving" | "labels", _) | ("data_quality", "missing_rate" | "type_error_rate") => {
-            "inferences"
-        }
-        ("data_quality", _) => "values",
-        _ => "n",
-    };
-    row.values.get(name)?.as_u64()
+pub(super) fn records(row: &Row, column: &str) -> Option<u64> {
+    let counts = MetricTable::named(&row.table)?.denominator(column);
+    let found = counts.iter().map(|name| row.values.get(*name)?.as_u64());
+    (!counts.is_empty()).then(|| found.sum::<Option<u64>>()).flatten()
 }
 
 /// The numbers behind a count.

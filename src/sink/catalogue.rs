@@ -39,7 +39,8 @@ const KNOWN: [(&str, &str, &str); 19] = [
         "higher",
     ),
     (
-        "prevalence predicted_positive_rate positive_rate mean_score is_constant share reference_share",
+        "prevalence predicted_positive_rate positive_rate mean_score bin_lower bin_upper is_constant share \
+         reference_share",
         "ratio",
         "none",
     ),
@@ -102,15 +103,9 @@ fn of_table(table: MetricTable) -> Vec<Entry> {
         let column = spec.columns.iter().find(|column| column.name == name);
         column.expect("the table has it").comment.clone()
     };
-    let columns = table.columns();
-    let has = |name: String| columns.iter().any(|column| column.name == name);
-    let is_limit = |column: &Column| {
-        ["_lower", "_upper"]
-            .iter()
-            .any(|end| column.name.strip_suffix(end).is_some_and(|of| has(of.to_owned())))
-    };
     let is_figure = |column: &&Column| {
-        matches!(column.kind, Kind::Count | Kind::Number | Kind::Figure) && !is_limit(column)
+        matches!(column.kind, Kind::Count | Kind::Number | Kind::Figure)
+            && !table.is_limit(column.name)
     };
     let entry = |column: &Column| {
         let (unit, better) = known(column)
@@ -120,12 +115,12 @@ fn of_table(table: MetricTable) -> Vec<Entry> {
             metric: column.name.to_owned(),
             unit,
             better,
-            has_interval: has(format!("{}_lower", column.name)),
+            has_interval: table.has(&format!("{}_lower", column.name)),
             description: comment(column.name),
         }
     };
     // Keys name a row; they measure nothing.
-    columns.iter().skip(table.keys()).filter(is_figure).map(entry).collect()
+    table.columns().iter().skip(table.keys()).filter(is_figure).map(entry).collect()
 }
 
 #[cfg(test)]
@@ -157,6 +152,7 @@ mod tests {
             ("quality_binary", "auroc", "1", "higher", true),
             ("quality_regression", "mean_error", "label", "zero", true),
             ("quality_estimated", "est_f1", "ratio", "higher", true),
+            ("calibration_bins", "bin_lower", "ratio", "none", false),
             ("drift", "effect", "1", "lower", false),
         ] {
             let mut of = entries.iter().filter(|e| e.family == family && e.metric == metric);

@@ -7,6 +7,7 @@ use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
 use crate::engine::state::Key;
 use crate::report::Row;
+use crate::report::rows::MEASURED;
 
 use super::connection::{Connection, Parameter};
 use super::read;
@@ -31,6 +32,9 @@ pub struct RowFilter {
     pub until_ms: Option<i64>,
     /// Columns, or expressions of them, that must be this text: at most four.
     pub exact: Vec<(&'static str, String)>,
+    /// Only rows of the window by which a report says how things stand: the newest with labelled records, where the
+    /// table counts them, else the newest.
+    pub only_newest: bool,
     /// The most rows.
     pub limit: u32,
 }
@@ -77,6 +81,9 @@ pub(super) async fn select(
     let columns: Vec<String> = KEYS.into_iter().map(str::to_owned).chain(figures).collect();
     let (conditions, parameters) = conditions(connection, filter);
     let mut from = format!("{} FINAL {conditions}", connection.table(table.name()));
+    if filter.only_newest {
+        from = format!("{from} AND window_start = ({})", newest_window(table, &from));
+    }
     if table.rows_can_go() {
         // All rows of a window are written at once: an older one is of what has gone.
         from = format!(
@@ -85,9 +92,9 @@ pub(super) async fn select(
         );
     }
     let sql = format!(
-        "SELECT formatRow('JSONCompactEachRow', {}) AS line FROM {from} \
-         ORDER BY window_start DESC, model DESC, version DESC, segment DESC LIMIT {}",
+        "SELECT formatRow('JSONCompactEachRow', {}) AS line FROM {from} ORDER BY {} LIMIT {}",
         columns.join(", "),
+        order(table),
         filter.limit
     );
     let body = connection.fetch(&sql, &parameters).await?;
@@ -98,6 +105,21 @@ pub(super) async fn select(
     }
     rows.reverse();
     Ok(rows)
+}
+
+/// The start of the window that [`RowFilter::only_newest`] means.
+fn newest_window(table: MetricTable, from: &str) -> String {
+    let counts: Vec<&str> = MEASURED.into_iter().filter(|count| table.has(count)).collect();
+    let is_measured =
+        if counts.is_empty() { "true".to_owned() } else { format!("{} > 0", counts.join(" + ")) };
+    format!("SELECT argMax(window_start, ({is_measured}, window_start)) FROM {from}")
+}
+
+/// The newest rows first, and of a window always the same ones, wherever a limit cuts it.
+fn order(table: MetricTable) -> String {
+    let own = table.columns().iter().take(table.keys()).map(|column| column.name);
+    let all = ["window_start", "model", "version", "segment", "grain"].into_iter().chain(own);
+    all.map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ")
 }
 
 /// The greatest version of every state row that the filter, which names no grain, lets pass. Of more than its limit
@@ -217,7 +239,26 @@ fn whole(value: Json) -> Json {
 
 #[cfg(test)]
 mod tests {
-    use super::like;
+    use super::*;
+
+    #[test]
+    fn rows_have_one_order_by_all_of_their_keys() {
+        let of_window = "window_start DESC, model DESC, version DESC, segment DESC, grain DESC";
+        assert_eq!(order(MetricTable::Serving), of_window);
+        let categories = format!("{of_window}, feature DESC, category DESC");
+        assert_eq!(order(MetricTable::Categories), categories);
+    }
+
+    #[test]
+    fn the_newest_window_is_the_newest_with_labelled_records_where_they_are_counted() {
+        let of = |table| newest_window(table, "t");
+        let newest = |measured: &str| {
+            format!("SELECT argMax(window_start, ({measured}, window_start)) FROM t")
+        };
+        assert_eq!(of(MetricTable::DataQuality), newest("true"));
+        assert_eq!(of(MetricTable::Labels), newest("labelled > 0"));
+        assert_eq!(of(MetricTable::QualityBinary), newest("n > 0"));
+    }
 
     #[test]
     fn only_a_star_is_special_in_a_glob() {

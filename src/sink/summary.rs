@@ -15,11 +15,11 @@ use super::rows::{RowFilter, conditions};
 /// Models and versions that one overview has.
 pub const MOST_MODELS: usize = 1000;
 
-/// The figure that stands for a kind of model: table, column, what it was computed from, name.
-const HEADLINES: [(MetricTable, &str, &str, &str); 3] = [
-    (MetricTable::QualityBinary, "auroc", "n_scored", "AUROC"),
-    (MetricTable::QualityMulticlass, "accuracy", "n", "Accuracy"),
-    (MetricTable::QualityRegression, "mae", "n", "Mean absolute error"),
+/// The figure that stands for a kind of model: table, column, name.
+const HEADLINES: [(MetricTable, &str, &str); 3] = [
+    (MetricTable::QualityBinary, "auroc", "AUROC"),
+    (MetricTable::QualityMulticlass, "accuracy", "Accuracy"),
+    (MetricTable::QualityRegression, "mae", "Mean absolute error"),
 ];
 
 /// A grain that there are rows of.
@@ -54,7 +54,7 @@ pub struct ModelSummary {
     pub labelled: u64,
     /// Greatest event time, in milliseconds since 1970-01-01 UTC.
     pub latest_ms: Option<i64>,
-    /// Inferences by start of the window, by time.
+    /// Inferences by start of the window, by time: the newest that a chart has room for.
     pub traffic: Vec<(i64, f64)>,
     /// The figure that stands for its quality; none without labels.
     pub quality: Option<Quality>,
@@ -75,7 +75,7 @@ pub struct Quality {
     pub interval: Option<[f64; 2]>,
     /// Labelled records that it was computed from.
     pub n: u64,
-    /// Values by start of the window, by time.
+    /// Values by start of the window, by time: the newest that a chart has room for.
     pub points: Vec<(i64, f64)>,
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn models(
         traffic(connection, filter),
         labelled(connection, filter),
         drift(connection, filter),
-        alerts(connection),
+        alerts(connection, filter),
         quality(connection, filter, binary),
         quality(connection, filter, multiclass),
         quality(connection, filter, regression),
@@ -156,11 +156,13 @@ async fn traffic(
     filter: &RowFilter,
 ) -> Result<Vec<ModelSummary>, SinkError> {
     type Line = (String, String, f64, f64, Option<f64>, Vec<[f64; 2]>);
-    let columns = "model, version, toFloat64(sum(inferences)), toFloat64(sum(errors)), \
-        toFloat64(toUnixTimestamp64Milli(max(latest_event_time))), \
-        groupArray([toFloat64(toUnixTimestamp64Milli(window_start)), toFloat64(inferences)])";
+    let columns = format!(
+        "model, version, toFloat64(sum(inferences)), toFloat64(sum(errors)), \
+         toFloat64(toUnixTimestamp64Milli(max(latest_event_time))), {}",
+        newest_points("toFloat64(inferences)")
+    );
     let lines: Vec<Line> =
-        ask(connection, "serving", filter, columns, "", &most_models(OF_MODEL)).await?;
+        ask(connection, "serving", filter, &columns, "", &most_models(OF_MODEL)).await?;
     Ok(lines
         .into_iter()
         .map(|(model, version, inferences, errors, latest, points)| ModelSummary {
@@ -186,13 +188,12 @@ async fn labelled(
 async fn quality(
     connection: &Connection,
     filter: &RowFilter,
-    (table, column, n, name): (MetricTable, &str, &str, &'static str),
+    (table, column, name): (MetricTable, &str, &'static str),
 ) -> Result<Vec<((String, String), Quality)>, SinkError> {
     type Line = (String, String, Vec<[Option<f64>; 5]>);
-    let columns = format!(
-        "model, version, groupArray([toFloat64(toUnixTimestamp64Milli(window_start)), {column}, {column}_lower, \
-         {column}_upper, toFloat64({n})])"
-    );
+    let n = table.denominator(column).join(" + ");
+    let point = format!("{column}, {column}_lower, {column}_upper, toFloat64({n})");
+    let columns = format!("model, version, {}", newest_points(&point));
     let only = format!("AND {column} IS NOT NULL");
     let lines: Vec<Line> =
         ask(connection, table.name(), filter, &columns, &only, &most_models(OF_MODEL)).await?;
@@ -232,8 +233,11 @@ async fn drift(
     lines(connection, "drift", &sql, &parameters).await
 }
 
-/// Open alerts by model and version; none where there is no such table.
-async fn alerts(connection: &Connection) -> Result<Option<Vec<(String, String, f64)>>, SinkError> {
+/// Open alerts by model and version, whenever they were opened; none where there is no such table.
+async fn alerts(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Option<Vec<(String, String, f64)>>, SinkError> {
     let database = Parameter::Text(connection.databases.tables.clone());
     let sql = "SELECT formatRow('JSONCompactEachRow', toFloat64(count())) AS line FROM system.tables \
                WHERE database = {database:String} AND name = 'alerts'";
@@ -244,8 +248,18 @@ async fn alerts(connection: &Connection) -> Result<Option<Vec<(String, String, f
     }
     let columns = "model, version, toFloat64(count())";
     let open = "AND state = 'opened'";
-    let none = RowFilter::default();
-    Ok(Some(ask(connection, "alerts", &none, columns, open, &most_models(OF_MODEL)).await?))
+    let RowFilter { model, version, .. } = filter.clone();
+    let of_models = RowFilter { model, version, ..RowFilter::default() };
+    Ok(Some(ask(connection, "alerts", &of_models, columns, open, &most_models(OF_MODEL)).await?))
+}
+
+/// What is drawn of each window, behind its start: of the newest windows only, so that an answer is bounded however
+/// long the range is.
+fn newest_points(point: &str) -> String {
+    format!(
+        "arraySlice(arrayReverseSort(point -> point[1], \
+         groupArray([toFloat64(toUnixTimestamp64Milli(window_start)), {point}])), 1, {MOST_POINTS})"
+    )
 }
 
 fn most_models(order: &str) -> String {

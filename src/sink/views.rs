@@ -2,7 +2,6 @@
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
-use crate::engine::metrics::estimate::is_of_labelled;
 
 use super::catalogue::entries;
 use super::ddl::{Databases, Engine, create_database, literal, quoted};
@@ -444,71 +443,16 @@ fn metric_catalogue(databases: &Databases) -> ViewSpec {
     }
 }
 
-/// The number of records that a figure was computed over, from columns of the same table.
-fn denominator(table: MetricTable, metric: &str) -> &'static str {
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| metric.starts_with(prefix));
-    match table {
-        MetricTable::Serving if metric.starts_with("latency_") => "latency_n",
-        MetricTable::Labels if starts(&["label_delay_"]) => "labelled",
-        MetricTable::Labels if metric == "coverage_positive" => "inferences_positive",
-        MetricTable::Labels if metric == "coverage_negative" => "inferences_negative",
-        MetricTable::QualityBinary if starts(&["npv"]) => "tn + fn",
-        MetricTable::QualityBinary if metric == "precision" => "predicted_positive",
-        MetricTable::QualityBinary if metric == "recall" => "positives",
-        MetricTable::QualityBinary if metric == "specificity" => "negatives",
-        MetricTable::QualityBinary
-            if starts(&[
-                "auroc",
-                "average_precision",
-                "log_loss",
-                "brier",
-                "scored_",
-                "n_scored",
-            ]) =>
-        {
-            "n_scored"
-        }
-        MetricTable::QualityRegression if starts(&["mape"]) => "mape_n",
-        MetricTable::QualityRegression if starts(&["rmsle"]) => "rmsle_n",
-        MetricTable::QualityMulticlass
-            if starts(&["log_loss", "brier", "top_", "auroc", "n_scored"]) =>
-        {
-            "n_scored"
-        }
-        MetricTable::Calibration => "n_scored",
-        MetricTable::QualityEstimated if is_of_labelled(metric) => "n_labelled",
-        MetricTable::QualityClasses => "support",
-        MetricTable::QualityBinary
-        | MetricTable::QualityThreshold
-        | MetricTable::CalibrationBins
-        | MetricTable::Drift
-        | MetricTable::QualityEstimated
-        | MetricTable::QualityRegression
-        | MetricTable::QualityMulticlass
-        | MetricTable::Confusion
-        | MetricTable::Categories
-        | MetricTable::Custom => "n",
-        MetricTable::Serving | MetricTable::Labels | MetricTable::DataQuality => "inferences",
-    }
-}
-
-/// Whether a column is the limit of another's interval, which stands beside it in the long view.
-fn is_limit(columns: &[Column], column: &Column) -> bool {
-    ["_lower", "_upper"].iter().any(|suffix| {
-        column.name.strip_suffix(suffix).is_some_and(|of| columns.iter().any(|c| c.name == of))
-    })
-}
-
 fn long_half(table: MetricTable, databases: &Databases) -> String {
-    let columns = table.columns();
     let limit = |of: &Column, suffix: &str| {
         let name = format!("{}{suffix}", of.name);
-        if columns.iter().any(|c| c.name == name) { name } else { "NULL".to_owned() }
+        if table.has(&name) { name } else { "NULL".to_owned() }
     };
-    let tuples: Vec<_> = columns
+    let tuples: Vec<_> = table
+        .columns()
         .iter()
         .filter(|column| match column.kind {
-            Kind::Count | Kind::Number | Kind::Figure => !is_limit(columns, column),
+            Kind::Count | Kind::Number | Kind::Figure => !table.is_limit(column.name),
             Kind::Time | Kind::Text | Kind::Names | Kind::Sum | Kind::Sums | Kind::Cells => false,
         })
         .map(|column| {
@@ -516,7 +460,7 @@ fn long_half(table: MetricTable, databases: &Databases) -> String {
                 "            ('{name}', {name}, {}, {}, {})",
                 limit(column, "_lower"),
                 limit(column, "_upper"),
-                denominator(table, column.name),
+                table.denominator(column.name).join(" + "),
                 name = column.name,
             )
         })

@@ -1,8 +1,12 @@
 //! The command line: texts and exit codes.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Child;
 
 use assert_cmd::Command;
+use nix::sys::signal::Signal;
 
 fn tidegauge() -> Command {
     let mut command = Command::cargo_bin("tidegauge").unwrap();
@@ -134,6 +138,28 @@ fn a_taken_port_ends_with_1() {
 }
 
 #[test]
+fn without_ca_certificates_https_is_refused_and_http_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let remedy = "install the system's CA certificates";
+    for (command, option, code, says) in [
+        ("init", "clickhouse.url = \"https://127.0.0.1:1\"", "clickhouse_refused", remedy),
+        ("init", "clickhouse.url = \"http://127.0.0.1:1\"", "clickhouse_unavailable", "at http://"),
+        ("run", "schema_registry.url = \"https://127.0.0.1:1\"", "registry_client", remedy),
+    ] {
+        let text = format!("{option}\n[inferences]\ntopic = \"i\"\n");
+        fs::write(folder.path().join("tidegauge.toml"), text).unwrap();
+        let mut tidegauge = tidegauge();
+        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+            tidegauge.env(variable, folder.path().join("none"));
+        }
+        let output = tidegauge.current_dir(&folder).arg(command).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(&format!("error[{code}]: ")) && error.contains(says), "{error}");
+    }
+}
+
+#[test]
 fn init_prints_the_sql_without_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let output = tidegauge().current_dir(&folder).args(["init", "--print"]).output().unwrap();
@@ -171,6 +197,14 @@ fn the_overview_is_not_opened_to_others_without_a_token_and_ends_when_asked() {
             "{error}"
         );
     }
+    let (mut serving, said) = overview(file);
+    assert!(said.starts_with("overview at http://127.0.0.1:"), "{said}");
+    signal(&serving, Signal::SIGTERM);
+    assert!(serving.wait().unwrap().success());
+}
+
+/// The overview on a free port, and what it says at its start.
+fn overview(file: &str) -> (Child, String) {
     let mut serving = std::process::Command::new(env!("CARGO_BIN_EXE_tidegauge"))
         .args(["serve", "-c", file, "--listen", "127.0.0.1:0"])
         .stdout(std::process::Stdio::piped())
@@ -179,8 +213,39 @@ fn the_overview_is_not_opened_to_others_without_a_token_and_ends_when_asked() {
     let mut said = String::new();
     let mut out = std::io::BufReader::new(serving.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut said).unwrap();
-    assert!(said.starts_with("overview at http://127.0.0.1:"), "{said}");
-    let process = nix::unistd::Pid::from_raw(i32::try_from(serving.id()).unwrap());
-    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert!(serving.wait().unwrap().success());
+    (serving, said)
+}
+
+fn signal(process: &Child, signal: Signal) {
+    let process = nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap());
+    nix::sys::signal::kill(process, signal).unwrap();
+}
+
+#[test]
+fn a_page_that_does_not_come_holds_the_end_of_the_overview_for_seconds_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegauge.toml");
+    // It takes the question and never answers: a page would wait for half a minute.
+    let database = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", database.local_addr().unwrap());
+    let config = format!("clickhouse.url = \"{url}\"\n[inferences]\ntopic = \"i\"\n");
+    fs::write(&file, config).unwrap();
+    for (signals, expected) in
+        [(&[Signal::SIGTERM, Signal::SIGINT][..], 130), (&[Signal::SIGTERM][..], 0)]
+    {
+        let (mut serving, said) = overview(file.to_str().unwrap());
+        let address = said.split('/').nth(2).unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let asked = database.accept().unwrap();
+        for &one in signals {
+            signal(&serving, one);
+        }
+        assert_eq!(serving.wait().unwrap().code(), Some(expected), "{signals:?}");
+        let mut answer = String::new();
+        // The connection may end in an error.
+        client.read_to_string(&mut answer).ok();
+        assert_eq!(answer, "", "the page was not waited for");
+        drop(asked);
+    }
 }

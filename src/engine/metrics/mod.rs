@@ -31,6 +31,7 @@ pub mod data_quality;
 pub mod categories;
 pub mod drift;
 pub mod custom;
+mod denominator;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -502,6 +503,29 @@ impl MetricTable {
             Self::Drift => drift::table::DRIFT_FIGURES,
             Self::Custom => custom::CUSTOM_FIGURES,
         }
+    }
+
+    /// The table of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    /// Whether it has a column of this name.
+    pub fn has(self, column: &str) -> bool {
+        self.columns().iter().any(|known| known.name == column)
+    }
+
+    /// Whether a column is a limit of another's interval, which stands beside it: the edges of a bin are limits of
+    /// nothing.
+    pub fn is_limit(self, column: &str) -> bool {
+        self.limited(column).is_some()
+    }
+
+    /// The column that another is a limit of.
+    fn limited(self, column: &str) -> Option<&str> {
+        let of = column.strip_suffix("_lower").or_else(|| column.strip_suffix("_upper"));
+        let mut figures = self.columns().iter().skip(self.keys());
+        of.filter(|of| figures.any(|figure| figure.name == *of))
     }
 
     /// Whether a column is computed from labels, so that it says little while few have come; of drift only rows of the

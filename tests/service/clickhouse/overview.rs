@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use tidegauge::overview::{Overview, OverviewSettings};
 use tidegauge::report::{References, count};
+use tidegauge::sink::summary::MOST_MODELS;
 
 use super::charts::{NAMES, fill, rows_of};
 use super::*;
@@ -177,4 +178,46 @@ async fn open_alerts_are_counted(server: &services::ClickHouse, at: &str) {
     let page = good(at, "/").await;
     assert!(line(&page, "two words").contains("2 open"), "{page}");
     assert!(line(&page, "plain").contains(">none<") && page.contains(column), "{page}");
+    // As many models as are counted at once, all of them before it by name.
+    server.query(&format!(
+        "INSERT INTO {DATABASE}.alerts SELECT '{job}', 'd', concat('a', toString(number)), 'v1', 'opened', 1 \
+         FROM numbers({MOST_MODELS})"
+    ));
+    let chosen = good(at, "/?model=two*").await;
+    assert!(line(&chosen, "two words").contains("2 open"), "{chosen}");
+}
+
+#[tokio::test]
+async fn lines_over_time_have_the_newest_windows_and_sums_all_of_them() {
+    let mut sink = ready("points").await;
+    let mut rows = Vec::new();
+    for hour in 0..130 {
+        for table in [MetricTable::Serving, MetricTable::QualityBinary] {
+            let mut row = metric_row(table, 1);
+            row.key = key("m", "v1", "all", hour).into();
+            let count = u64::try_from(hour).unwrap() + 1;
+            for (column, value) in table.columns().iter().zip(&mut row.values) {
+                match column.name {
+                    "inferences" | "n_scored" => *value = Value::Count(count),
+                    "errors" => *value = Value::Count(0),
+                    "auroc" => *value = Value::Figure(Ok(0.5)),
+                    _ => {}
+                }
+            }
+            rows.push(row);
+        }
+    }
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    let exact = vec![("segment", "all".to_owned())];
+    let filter = RowFilter { grain: Some("1h".to_owned()), exact, ..RowFilter::default() };
+    let models = sink.models(&filter).await.unwrap();
+    let [model] = &models[..] else { panic!("one model: {models:?}") };
+    assert_eq!((model.inferences, model.errors), ((1..=130).sum::<u64>(), 0));
+    let newest = 10..130_i32;
+    let start = |hour: i32| START_MS + i64::from(hour) * HOUR_MS;
+    let traffic = newest.clone().map(|hour| (start(hour), f64::from(hour + 1)));
+    assert_eq!(model.traffic, traffic.collect::<Vec<_>>());
+    let quality = model.quality.as_ref().unwrap();
+    assert_eq!(quality.points, newest.map(|hour| (start(hour), 0.5)).collect::<Vec<_>>());
+    assert_eq!(quality.n, 130, "scored, in the newest window");
 }

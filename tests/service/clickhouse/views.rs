@@ -125,6 +125,62 @@ async fn views_with_own_keys_show_the_newest_rows_of_a_window_only() {
 }
 
 #[tokio::test]
+async fn a_limit_leaves_of_a_window_always_the_same_rows() {
+    let mut sink = ready("limited").await;
+    let rows = ["c", "a", "e", "b", "d"].map(|feature| {
+        let mut row = metric_row(MetricTable::DataQuality, 1);
+        row.values[0] = Value::Text(feature.into());
+        row
+    });
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    for limit in 1..=5 {
+        let filter = RowFilter { limit, ..RowFilter::default() };
+        let read = sink.metric_rows(MetricTable::DataQuality, &filter).await.unwrap();
+        let read: Vec<_> = read.iter().map(|row| row.text("feature")).collect();
+        let left_out = usize::try_from(5 - limit).unwrap();
+        assert_eq!(read, ["a", "b", "c", "d", "e"][left_out..]);
+    }
+}
+
+#[tokio::test]
+async fn the_newest_window_of_all_segments_is_that_with_labelled_records() {
+    const TABLES: [MetricTable; 4] = [
+        MetricTable::Serving,
+        MetricTable::Labels,
+        MetricTable::QualityBinary,
+        MetricTable::Categories,
+    ];
+    const SEGMENTS: [&str; 2] = ["all", "region=eu"];
+    let mut sink = ready("newest_window").await;
+    let mut rows = Vec::new();
+    for (model, counts) in [("labelled", [3, 2, 0]), ("unlabelled", [0; 3])] {
+        for (hour, count) in (0..).zip(counts) {
+            for (table, segment) in TABLES.into_iter().flat_map(|t| SEGMENTS.map(|s| (t, s))) {
+                let mut row = metric_row(table, 1);
+                row.key = key(model, "v1", segment, hour).into();
+                for (column, value) in table.columns().iter().zip(&mut row.values) {
+                    if ["n", "labelled"].contains(&column.name) {
+                        *value = Value::Count(count);
+                    }
+                }
+                rows.push(row);
+            }
+        }
+    }
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    for (model, hours) in [("labelled", [2, 1, 1, 1]), ("unlabelled", [2; 4])] {
+        for (table, hour) in TABLES.into_iter().zip(hours) {
+            let (model, limit) = (model.to_owned(), 100);
+            let filter = RowFilter { model, only_newest: true, limit, ..RowFilter::default() };
+            let read = sink.metric_rows(table, &filter).await.unwrap();
+            let read: Vec<_> = read.iter().map(|row| (&*row.segment, row.start_ms)).collect();
+            let expected = SEGMENTS.map(|segment| (segment, window(hour).start.0));
+            assert_eq!(read, expected, "{} of {}", table.name(), filter.model);
+        }
+    }
+}
+
+#[tokio::test]
 async fn models_now_has_one_row_for_each_model_and_version() {
     let mut sink = ready("models_now").await;
     let mut rows = Vec::new();
