@@ -305,8 +305,10 @@ impl Telemetry {
     /// Says why the program is not ready. Logged when the cause is new, or now has another reason.
     pub fn not_ready(&self, cause: Cause, reason: impl Into<String>) {
         let reason = reason.into();
-        let before = self.reasons_lock().insert(cause, reason.clone());
-        self.meters().not_ready.get_or_create(&[("cause", cause.name())]).set(1);
+        let mut reasons = self.reasons_lock();
+        let before = reasons.insert(cause, reason.clone());
+        self.set_not_ready(&reasons, cause);
+        drop(reasons);
         let is_expected = matches!(cause, Cause::Starting | Cause::Stopping);
         if before.is_none() && is_expected {
             info!(cause = cause.name(), %reason, "not ready");
@@ -319,12 +321,19 @@ impl Telemetry {
 
     /// The cause is gone.
     pub fn ready(&self, cause: Cause) {
-        let before = self.reasons_lock().remove(&cause);
-        if before.is_some() {
-            self.meters().not_ready.get_or_create(&[("cause", cause.name())]).set(0);
-            let is_ready = self.reasons_lock().is_empty();
+        let mut reasons = self.reasons_lock();
+        if reasons.remove(&cause).is_some() {
+            self.set_not_ready(&reasons, cause);
+            let is_ready = reasons.is_empty();
+            drop(reasons);
             info!(cause = cause.name(), is_ready, "cause is gone");
         }
+    }
+
+    /// Takes the locked reasons: set after the lock is gone, the gauge could keep what another thread has changed since.
+    fn set_not_ready(&self, reasons: &BTreeMap<Cause, String>, cause: Cause) {
+        let gauge = self.meters().not_ready.get_or_create(&[("cause", cause.name())]);
+        gauge.set(i64::from(reasons.contains_key(&cause)));
     }
 
     /// Why the program is not ready; empty when it is.
@@ -602,6 +611,32 @@ mod tests {
         telemetry.ready(Cause::Kafka);
         assert_eq!(telemetry.reasons(), [(Cause::StateBudget, "full".to_owned())]);
         assert!(telemetry.encode().contains("tidegauge_not_ready{cause=\"clickhouse\"} 0"));
+    }
+
+    #[test]
+    fn the_gauge_of_a_cause_that_threads_share_says_what_the_reasons_say() {
+        const ROUNDS: usize = 2000;
+        let (telemetry, both) = (Telemetry::new(), std::sync::Barrier::new(2));
+        let mut differing = 0;
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for _ in 0..ROUNDS {
+                    both.wait();
+                    telemetry.ready(Cause::SchemaRegistry);
+                    both.wait();
+                }
+            });
+            // Counted first: a panic in here would leave the other waiting.
+            for _ in 0..ROUNDS {
+                both.wait();
+                telemetry.not_ready(Cause::SchemaRegistry, "no answer");
+                both.wait();
+                let reasons = telemetry.reasons().len();
+                let line = format!("tidegauge_not_ready{{cause=\"schema_registry\"}} {reasons}\n");
+                differing += usize::from(!telemetry.encode().contains(&line));
+            }
+        });
+        assert_eq!(differing, 0, "of {ROUNDS}");
     }
 
     #[test]

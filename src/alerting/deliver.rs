@@ -14,11 +14,18 @@ use crate::sink::alerts::{Notification, Status, notification_rows};
 use crate::sink::clickhouse::ClickHouse;
 use crate::telemetry::Telemetry;
 
-/// Keys of the changes that this process noted: it tells of them at once.
-pub(super) type Own = Arc<Mutex<BTreeSet<String>>>;
+/// Keys of the changes that this process noted and that are still to be told, by target: it tells of them at once.
+pub(super) type Own = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
 
-pub(super) fn own_keys(own: &Own) -> MutexGuard<'_, BTreeSet<String>> {
+pub(super) fn own_keys(own: &Own) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
     own.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes out of a target's keys those that are no longer pending, whoever told them. What was noted while it was read
+/// what is pending stays: `before` are the keys of the time before.
+fn forget(keys: &mut BTreeSet<String>, before: &BTreeSet<String>, pending: &[Notification]) {
+    let pending: BTreeSet<&str> = pending.iter().map(|pending| &*pending.key).collect();
+    keys.retain(|key| !before.contains(key) || pending.contains(&**key));
 }
 
 /// A change that another instance noted is left to it for so long.
@@ -87,10 +94,15 @@ impl Deliverer {
     async fn round(&mut self) -> Result<bool, SinkError> {
         let begun = now();
         let name = self.target.name().to_owned();
-        let pending = self.clickhouse.pending_notifications().await?;
-        for notification in pending.into_iter().filter(|pending| pending.target == name) {
+        let own = own_keys(&self.own).get(&name).cloned().unwrap_or_default();
+        let mut pending = self.clickhouse.pending_notifications().await?;
+        pending.retain(|pending| pending.target == name);
+        if let Some(keys) = own_keys(&self.own).get_mut(&name) {
+            forget(keys, &own, &pending);
+        }
+        for notification in pending {
             let refused = self.refused.get(alert_of(&notification.key));
-            let is_own = own_keys(&self.own).contains(&notification.key);
+            let is_own = own.contains(&notification.key);
             if refused.is_some_and(|(again, _)| *again > begun)
                 || (!is_own && notification.age_ms < OTHERS_MS)
             {
@@ -140,4 +152,26 @@ fn now() -> Instant {
 /// Waits until the sender is gone.
 async fn closed(mut woken: watch::Receiver<u64>) {
     while woken.changed().await.is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_forgotten_and_what_was_noted_meanwhile_is_not() {
+        let keys = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<BTreeSet<_>>();
+        let pending = ["waits", "of another instance"].map(|key| Notification {
+            key: key.to_owned(),
+            target: "hook".to_owned(),
+            payload: String::new(),
+            answer: String::new(),
+            status: Status::Pending,
+            age_ms: 0,
+        });
+        let before = keys(&["told", "waits"]);
+        let mut own = keys(&["told", "waits", "noted meanwhile"]);
+        forget(&mut own, &before, &pending);
+        assert_eq!(own, keys(&["noted meanwhile", "waits"]));
+    }
 }

@@ -39,6 +39,14 @@ struct Found {
     newest: EventTime,
 }
 
+/// What a pass over all rules came to.
+pub(super) struct Pass {
+    /// How many alerts are open.
+    pub(super) open: usize,
+    /// Why rules were not judged, each with its rule's name.
+    pub(super) failed: Vec<SinkError>,
+}
+
 /// All rules, each with its checkpoint. The checkpoints spare reading; a process without them finds the same.
 #[derive(Debug)]
 pub(super) struct Evaluator {
@@ -54,12 +62,12 @@ impl Evaluator {
         Self { rules, targets, partitions, looked_for_left: None }
     }
 
-    /// Writes what has changed; how many alerts are open. Keys of changes that it notes are added to `own`.
+    /// Writes what has changed. Keys of changes that it notes are added to `own`.
     pub(super) async fn pass(
         &mut self,
         clickhouse: &ClickHouse,
         own: &Own,
-    ) -> Result<usize, SinkError> {
+    ) -> Result<Pass, SinkError> {
         let sealed = clickhouse.sealed_until(self.partitions).await?;
         let mut stored = clickhouse.alerts().await?;
         // What an earlier pass wrote and did not come to note.
@@ -75,15 +83,15 @@ impl Evaluator {
             judged.push(self.judge(clickhouse, (rule, checkpoint), sealed, &mut stored, own).await);
         }
         // One rule that fails, as on too many rows, does not hold up the others.
-        let mut failed = None;
+        let mut failed = Vec::new();
         for ((rule, checkpoint), next) in self.rules.iter_mut().zip(judged) {
             match next {
                 Ok(next) => *checkpoint = next,
-                Err(error) => failed = Some(error.about(&format!("rule {}", rule.name))),
+                Err(error) => failed.push(error.about(&format!("rule {}", rule.name))),
             }
         }
         let is_open = |row: &&AlertRow| row.alert.state == State::Opened;
-        failed.map_or_else(|| Ok(stored.iter().filter(is_open).count()), Err)
+        Ok(Pass { open: stored.iter().filter(is_open).count(), failed })
     }
 
     /// Writes what has changed for one rule; how far it has got.
@@ -168,7 +176,12 @@ impl Evaluator {
         if !notifications.is_empty() {
             failpoint::hit(Point::NotificationsWritten);
         }
-        own_keys(own).extend(notifications.into_iter().map(|notification| notification.key));
+        let mut own = own_keys(own);
+        for Notification { target, key, .. } in notifications {
+            if !target.is_empty() {
+                own.entry(target).or_default().insert(key);
+            }
+        }
         Ok(())
     }
 }

@@ -70,16 +70,17 @@ impl Alerting {
         loop {
             let changed = tokio::time::timeout(pause, flushed.changed()).await;
             let is_last = matches!(changed, Ok(Err(_)));
-            pause = match self.evaluator.pass(&self.clickhouse, &self.own).await {
-                Ok(open) => {
-                    self.telemetry.alerts_open(open);
-                    EVALUATE_EVERY
+            let failed = match self.evaluator.pass(&self.clickhouse, &self.own).await {
+                Ok(pass) => {
+                    self.telemetry.alerts_open(pass.open);
+                    pass.failed
                 }
-                Err(error) => {
-                    tracing::warn!(code = error.code(), %error, "rules are not evaluated; trying again");
-                    PAUSE
-                }
+                Err(error) => vec![error],
             };
+            for error in &failed {
+                tracing::warn!(code = error.code(), %error, "rules are not evaluated; trying again");
+            }
+            pause = if failed.is_empty() { EVALUATE_EVERY } else { PAUSE };
             // Also after a failure: other rules may have changes.
             wake.send_modify(|passes| *passes += 1);
             if is_last {

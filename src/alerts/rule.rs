@@ -25,7 +25,7 @@ pub struct Metric {
 /// The column of `drift` that holds a word instead of a number.
 const VERDICT: &str = "verdict";
 /// Columns that say how many records a row's figures are made of; the first that a table has counts.
-const COUNTS: [&str; 4] = ["n", "n_scored", "inferences", "labelled"];
+const COUNTS: [&str; 4] = ["n", "n_scored", "inferences", "support"];
 
 impl Metric {
     /// The metric of this name, as `quality_binary.precision`.
@@ -77,10 +77,17 @@ impl Metric {
 
     /// The column with the number of records behind the figure, if the table has one.
     pub fn count_column(self) -> Option<&'static str> {
-        if self.table == MetricTable::QualityEstimated && is_of_labelled(self.column) {
-            return Some("n_labelled");
+        match self.table {
+            MetricTable::QualityEstimated if is_of_labelled(self.column) => Some("n_labelled"),
+            // Its n is that of the category alone: what has become rare would never be judged.
+            MetricTable::Categories => Some("values"),
+            _ => COUNTS.into_iter().find(|name| self.has(name)),
         }
-        COUNTS.into_iter().find(|name| self.has(name))
+    }
+
+    /// Whether it is that number itself, of which few are news and no doubt.
+    pub fn is_count(self) -> bool {
+        self.count_column() == Some(self.column)
     }
 
     /// Whether a reference can say what to expect of it.

@@ -54,7 +54,8 @@ fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
     let is_shown = |row: &&AlertRow| args.all || row.alert.state == State::Opened;
     let lines: Vec<_> = rows.iter().filter(is_shown).map(line).collect();
     if lines.is_empty() {
-        terminal::note(&format!("no alert of job {} is open\n", settings.job));
+        let said = if args.all { "has had no alert yet" } else { "has no open alert" };
+        terminal::note(&format!("job {} {said}\n", settings.job));
     }
     terminal::print(&lines.concat());
     Ok(ExitCode::SUCCESS)
@@ -91,14 +92,16 @@ fn test(config: &ConfigFile) -> Result<ExitCode, Failure> {
     let key = format!("test-{}-{now_ms}", settings.job);
     let message = test_message(&settings.job, &key, now_ms);
     let (mut text, mut failed) = (String::new(), Vec::new());
-    for target in &settings.targets {
-        let target = Target::new(target)?;
-        let answer = runtime.block_on(target.send(&message)).map_err(|error| error.to_string());
+    for settings in &settings.targets {
+        let answer = match Target::new(settings) {
+            Ok(target) => runtime.block_on(target.send(&message)).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
         let (Ok(said) | Err(said)) = &answer;
         let verdict = if answer.is_ok() { "ok" } else { "failed" };
-        writeln!(text, "{verdict:<6}  {}  {said}", target.name()).expect("a String takes all");
+        writeln!(text, "{verdict:<6}  {}  {said}", settings.name).expect("a String takes all");
         if answer.is_err() {
-            failed.push(target.name().to_owned());
+            failed.push(settings.name.as_str());
         }
     }
     terminal::print(&text);

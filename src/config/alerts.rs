@@ -72,7 +72,7 @@ fn rule(
         Ok(u32::try_from(given).expect("at most a million"))
     };
     let min_n = match section.entry("min_n").map(|entry| entry.value.as_integer()) {
-        None if metric.counts_silence() => 0,
+        None if metric.is_count() => 0,
         None => MIN_N,
         Some(given) => u64::try_from(given.expect("the type was checked"))
             .map_err(|_| section.wrong("min_n", "must be 0 or more records"))?,

@@ -1,16 +1,26 @@
 //! Rules: what the configuration may say, and what follows from a row of windows.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
+use assert_cmd::Command;
 use proptest::prelude::*;
 use tidegauge::alerts::{
     Alert, AlertKey, AlertRow, Bound, Judgement, Machine, Metric, Recent, Rule, Seen, State,
     changes,
 };
 use tidegauge::config::{ConfigError, Environment, Settings};
+use tidegauge::engine::metrics::MetricTable;
+use tidegauge::engine::metrics::accumulator::Kind;
 use tidegauge::engine::state::Version;
 use tidegauge::engine::time::{EventTime, Millis};
 use tidegauge::engine::window::Window;
+
+#[path = "../support/receiver.rs"]
+#[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
+mod receiver;
 
 const SIZE: Millis = Millis(300_000);
 
@@ -118,6 +128,89 @@ fn rules_on_what_reads_labels_wait_for_them() {
         let own = own.ok().map(|settings| settings.rules[0].min_coverage);
         assert_eq!(own, reads_labels.then_some(0.2), "{metric}");
     }
+}
+
+/// Where a table has no count `min_n` would be held against nothing, and one record could open an alert.
+#[test]
+fn every_table_that_rules_may_name_counts_the_records_behind_its_figures() {
+    let counts = BTreeMap::from([
+        ("serving", "inferences"),
+        ("labels", "inferences"),
+        ("quality_binary", "n"),
+        ("quality_threshold", "n"),
+        ("calibration", "n_scored"),
+        ("calibration_bins", "n"),
+        ("quality_regression", "n"),
+        ("quality_multiclass", "n"),
+        ("quality_classes", "support"),
+        ("confusion", "n"),
+        ("quality_estimated", "n"),
+        ("data_quality", "inferences"),
+        ("categories", "values"),
+        ("drift", "n"),
+        ("custom", "n"),
+    ]);
+    let mut met = BTreeMap::new();
+    for metric in Metric::all().chain([Metric::CUSTOM]) {
+        let (name, table) = (metric.name(), metric.table);
+        let count = metric.count_column().unwrap_or_else(|| panic!("{name} has none"));
+        let is_stored = |column: &str, kind| column == count && kind == Kind::Count;
+        assert!(table.columns().iter().any(|c| is_stored(c.name, c.kind)), "{name}: {count}");
+        // Realised figures and gaps are of the labelled alone.
+        if (table, count) != (MetricTable::QualityEstimated, "n_labelled") {
+            met.insert(table.name(), count);
+            assert_eq!(Some(&count), counts.get(table.name()), "{name}");
+        }
+    }
+    assert_eq!(met, counts);
+}
+
+#[test]
+fn a_count_is_not_held_against_itself() {
+    for (metric, min_n) in [
+        ("serving.inferences", 0),
+        ("labels.inferences", 0),
+        ("quality_binary.n", 0),
+        ("quality_classes.support", 0),
+        ("confusion.n", 0),
+        ("categories.values", 0),
+        ("labels.labelled", 100),
+        ("quality_binary.tp", 100),
+        ("quality_classes.recall", 100),
+        ("categories.n", 100),
+        ("quality_estimated.n_labelled", 100),
+    ] {
+        let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nbelow = 50\n");
+        assert_eq!(parse(&text).unwrap().rules[0].min_n, min_n, "{metric}");
+        let own = format!("{text}min_n = 7\n");
+        assert_eq!(parse(&own).unwrap().rules[0].min_n, 7, "{metric}");
+    }
+}
+
+#[test]
+fn a_target_that_cannot_be_made_is_one_line_and_the_others_are_tried() {
+    let hook = receiver::Receiver::start(200);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    let text = format!(
+        "kafka.properties = {{ \"no.such.property\" = \"1\" }}\n[inferences]\ntopic = \"i\"\n\
+         [[notify]]\nname = \"topic\"\ntype = \"kafka\"\ntopic = \"told\"\n\
+         [[notify]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\n",
+        hook.url()
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::cargo_bin("tidegauge").unwrap();
+    command.timeout(Duration::from_secs(60)).args(["alerts", "test", "-c"]).arg(&file);
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (said, error) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{said}{error}");
+    let lines: Vec<_> = said.lines().collect();
+    let [topic, hooked] = lines[..] else { panic!("{said}{error}") };
+    assert!(topic.starts_with("failed  topic  ") && topic.contains("no.such.property"), "{topic}");
+    assert_eq!(hooked, "ok      hook  200 OK");
+    assert_eq!(hook.received().len(), 1);
+    assert!(error.contains("error[notify_failed]") && error.contains("not told: topic"), "{error}");
 }
 
 #[test]

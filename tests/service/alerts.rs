@@ -121,6 +121,7 @@ fn hook(url: &str) -> TargetSettings {
 struct Instance {
     flushed: Option<watch::Sender<u64>>,
     task: JoinSet<()>,
+    telemetry: Telemetry,
 }
 
 impl Setup {
@@ -172,11 +173,12 @@ impl Setup {
 
     fn instance_telling(&self, text: &str, target: TargetSettings) -> Instance {
         let (clickhouse, telemetry) = (self.clickhouse.clone(), Telemetry::new());
-        let alerting = Alerting::new(rules(text), &[target], 2, clickhouse, telemetry).unwrap();
+        let said = telemetry.clone();
+        let alerting = Alerting::new(rules(text), &[target], 2, clickhouse, said).unwrap();
         let (flushed, said) = watch::channel(0);
         let mut task = JoinSet::new();
         task.spawn_on(alerting.run(said), self.runtime.handle());
-        Instance { flushed: Some(flushed), task }
+        Instance { flushed: Some(flushed), task, telemetry }
     }
 
     fn alerts(&self) -> String {
@@ -246,6 +248,8 @@ fn an_alert_opens_resolves_and_late_labels_retract_another() {
     let opened = "\"precision low\",\"2026-01-05 00:15:00.000\",\"opened\",\"-\",0.78,0.8,500,1\n";
     assert_eq!(setup.alerts(), opened);
     wait_until("the first notification", DEADLINE, || receiver.received().len() == 1);
+    let is_open = || instance.telemetry.encode().contains("tidegauge_alerts_open 1\n");
+    wait_until("the gauge", DEADLINE, is_open);
     setup.write(&GOLDEN, 0.9, 3);
     setup.seal(4);
     instance.flush();
@@ -421,9 +425,65 @@ fn windows_with_few_labels_say_nothing() {
     assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
 }
 
+/// The table's count is in another column than that of other tables.
+#[test]
+fn a_class_with_few_labels_says_nothing() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    let rule = "[[alerts]]\nname = \"recall\"\nmetric = \"quality_classes.recall\"\nbelow = 0.8\n";
+    let alerts_after = |rule: &str, labels, version| {
+        let rows = (1..=2).flat_map(|i| {
+            let of_class = |class: &'static str, support| {
+                let row = metric_row(MetricTable::QualityClasses, i, &[("recall", 0.1)], version);
+                let row = with(row, "class", Value::Text(class.into()));
+                with(row, "support", Value::Count(support))
+            };
+            let coverage = metric_row(MetricTable::Labels, i, &[("coverage", 0.9)], version);
+            [coverage, of_class("cat", labels), of_class("dog", 1)]
+        });
+        setup.insert(&rows.collect::<Vec<_>>());
+        setup.instance_with(rule, receiver.url()).end(&setup);
+        setup.server.query("SELECT feature, n FROM tidegauge.alerts FINAL ORDER BY feature")
+    };
+    assert_eq!(alerts_after(rule, 99, 1), "");
+    assert_eq!(alerts_after(rule, 100, 2), "cat\t100\n");
+    assert_eq!(alerts_after(&format!("{rule}min_n = 1\n"), 100, 3), "cat\t100\ndog\t1\n");
+}
+
+#[test]
+fn the_records_behind_a_figure_are_read_from_every_table() {
+    let setup = Setup::start();
+    for (metric, count) in [
+        ("serving.error_rate", "inferences"),
+        ("labels.coverage", "inferences"),
+        ("quality_binary.precision", "n"),
+        ("quality_threshold.precision", "n"),
+        ("calibration.ece", "n_scored"),
+        ("calibration_bins.positive_rate", "n"),
+        ("quality_regression.mae", "n"),
+        ("quality_multiclass.accuracy", "n"),
+        ("quality_classes.precision", "support"),
+        ("confusion.n", "n"),
+        ("quality_estimated.est_accuracy", "n"),
+        ("quality_estimated.accuracy_gap", "n_labelled"),
+        ("data_quality.missing_rate", "inferences"),
+        ("categories.share", "values"),
+        ("drift.value", "n"),
+    ] {
+        let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nabove = 0.5\n");
+        let rule = rules(&text).remove(0);
+        let version = if metric.ends_with("_gap") { 2 } else { 1 };
+        let row = with(metric_row(rule.metric.table, 1, &[], version), count, Value::Count(7));
+        let span = row.key.window;
+        setup.insert(&[row]);
+        let seen = setup.runtime.block_on(setup.clickhouse.rule_windows(&rule, span)).unwrap();
+        let found: Vec<_> = seen.iter().map(|row| row.seen.n).collect();
+        assert_eq!(found, [Some(7)], "{metric}");
+    }
+}
+
 /// The server refuses answers of more than 12 rows here, and each model has 10.
 #[test]
-fn a_rule_reads_its_own_keys_and_one_that_fails_holds_up_no_other() {
+fn a_rule_reads_its_own_keys_and_those_that_fail_hold_up_no_other() {
     let (mut setup, receiver) = (Setup::start(), Receiver::start(200));
     let models = ["a_b", "a%b", "a\\b", "axb", "fraud-cards"];
     for model in models {
@@ -445,6 +505,7 @@ fn a_rule_reads_its_own_keys_and_one_that_fails_holds_up_no_other() {
         rule("none", ""),
         rule("one of two", "'fraud-*', 'churn'"),
         rule("percent", "'*%*'"),
+        rule("two", "'a_b', 'a%b'"),
     ];
     setup.instance_with(&rules.concat(), receiver.url()).end(&setup);
     let found = "SELECT rule, model FROM tidegauge.alerts FINAL ORDER BY rule FORMAT CSV";
