@@ -25,6 +25,7 @@ mod restart;
 mod scale;
 mod sets;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -70,6 +71,9 @@ struct Args {
     /// Programs beside: streams, flink, clickhouse, for sets of JSON; `.ci/fetch peers` brings what they run on.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
+    /// Another build of the program, to be measured in place of the one that belongs to this benchmark.
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -112,6 +116,9 @@ fn main() {
     let args = Args::parse();
     if let Some(bare) = &args.bare {
         return bare::run(bare);
+    }
+    if let Some(program) = &args.program {
+        measured::measure_other(program.clone());
     }
     if let Some(peer) = &args.peer {
         return println!("{}", peer::run(peer));

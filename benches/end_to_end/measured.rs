@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::slice;
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,19 @@ pub struct Measured {
 const TICKS_PER_S: f64 = 100.0;
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Another build of the program, which is then measured.
+static OTHER: OnceLock<PathBuf> = OnceLock::new();
+
+/// Measures this build instead of the one that belongs to the benchmark.
+pub fn measure_other(program: PathBuf) {
+    OTHER.set(program).expect("once, before anything is started");
+}
+
+/// The program.
+pub fn program() -> Command {
+    Command::new(OTHER.get().map_or(Path::new(env!("CARGO_BIN_EXE_tidegauge")), PathBuf::as_path))
+}
 
 /// Runs it to its end, which must be a success.
 pub fn run(command: &mut Command, log: &Path) -> Measured {

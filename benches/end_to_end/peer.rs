@@ -1,7 +1,6 @@
 //! The program as one of several that do the same job, for a harness that gives the topics and takes the rows back.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -31,7 +30,7 @@ pub fn run(args: &[String]) -> serde_json::Value {
     );
     fs::write(&file, configuration).expect("the folder is ours");
     let program = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
+        let mut command = measured::program();
         command.args(arguments).arg("-c").arg(&file);
         measured::run(&mut command, &folder.path().join("log"))
     };

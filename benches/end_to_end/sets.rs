@@ -221,7 +221,7 @@ impl Stage {
         let out = self.path(&format!("references.{features}"));
         fs::create_dir(&out).expect("the folder is ours");
         for model in MODELS {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
+            let mut command = measured::program();
             command.args(["profile", "--name", model, "--model", model, "--inferences"]);
             command.arg(&inferences).arg("--labels").arg(&labels);
             command.arg("--output").arg(out.join(format!("{model}.json"))).arg("-c").arg(&file);
@@ -422,7 +422,7 @@ impl Job {
 
     /// The program with these arguments and the job's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
+        let mut command = measured::program();
         command.args(arguments).arg("-c").arg(&self.file);
         command
     }
