@@ -41,16 +41,6 @@ impl Merged {
         Ok(())
     }
 
-    /// Folds in all parts of `other`, of which this holds none yet.
-    pub fn add_merged(&mut self, other: &Self) {
-        match (&mut self.families, &other.families) {
-            (Some(all), Some(families)) => all.merge(families),
-            (None, families) => self.families.clone_from(families),
-            (Some(_), None) => {}
-        }
-        self.versions = Version::sum(0, [self.versions, other.versions].into_iter(), false);
-    }
-
     /// The metric rows of a key, whose window is that of the row's grain.
     pub fn rows(&self, key: &Key, about: &RowContext) -> Vec<MetricRow> {
         let context = FigureContext {
@@ -101,6 +91,24 @@ pub struct RowContext {
     pub drift: Options,
     /// The custom metrics of the key.
     pub custom: Vec<Arc<CustomMetric>>,
+}
+
+impl RowContext {
+    /// What the settings say of the rows of a key.
+    pub fn of(settings: &ShardSettings, key: &Key, grain: &Arc<str>, sealed: bool) -> Self {
+        let model = settings.model(&key.model);
+        Self {
+            grain: Arc::clone(grain),
+            generation: settings.generation,
+            sealed,
+            value: model.value,
+            thresholds: model.thresholds,
+            weighted: model.weighted,
+            reference: model.reference,
+            drift: model.drift,
+            custom: settings.custom_of(&key.model, &key.segment),
+        }
+    }
 }
 
 /// One row of one metric table.
@@ -181,22 +189,8 @@ fn merged_rows(
             .add(row, settings.caps.classes())?;
     }
     let grain: Arc<str> = grain.into();
-    let rows = merged.iter().flat_map(|(key, merged)| {
-        let model = settings.model(&key.model);
-        let about = RowContext {
-            grain: Arc::clone(&grain),
-            generation: settings.generation,
-            sealed: true,
-            value: model.value,
-            thresholds: model.thresholds,
-            weighted: model.weighted,
-            reference: model.reference,
-            drift: model.drift,
-            custom: settings.custom_of(&key.model, &key.segment),
-        };
-        merged.rows(key, &about)
-    });
-    Ok(rows.collect())
+    let about = |key: &Key| RowContext::of(settings, key, &grain, true);
+    Ok(merged.iter().flat_map(|(key, merged)| merged.rows(key, &about(key))).collect())
 }
 
 /// The text of column `undefined`.

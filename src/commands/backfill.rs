@@ -144,7 +144,7 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     let refusal = Refusal::default();
     let alerting = file_job::alerting(&settings, args.alerts, 1, &clickhouse, &telemetry)?;
     let sink = Guarded::of_files(clickhouse, binding, settings.shard.generation, refusal.clone());
-    let pipeline_settings = file_job::pipeline_settings(&settings, 1)?;
+    let pipeline_settings = settings.pipeline(1)?;
     let source = Feed::new(feeds, progress.clone());
     let shown = file_job::show(inputs.bytes(), "{total_bytes}", has_bar, || {
         (progress.bytes(), progress.records())
@@ -169,7 +169,7 @@ fn check_some(stream: Stream, all: u64, bad: u64) -> Result<(), Failure> {
 
 /// Reads and decodes all files, and writes nothing. Fails where filling the tables would.
 fn dry_run(inputs: &Inputs, as_json: bool) -> Result<ExitCode, Failure> {
-    let limit = file_job::pipeline_settings(&inputs.settings, 1)?.dead_letter_limit;
+    let limit = inputs.settings.dead_letter_limit();
     let mut refused = Ok(());
     let mut streams = serde_json::Map::new();
     for feed in &inputs.feeds {

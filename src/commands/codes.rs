@@ -4,7 +4,7 @@
 use crate::alerting::AlertingError;
 use crate::config::ConfigError;
 use crate::dashboards::chart::DefinitionError;
-use crate::decode::registry::RegistryError;
+use crate::decode::registry::{RegistryError, with_sources};
 use crate::decode::{DecoderError, fields::FieldError};
 use crate::embedded::broker::BrokerError;
 use crate::embedded::clickhouse::ClickHouseError;
@@ -509,26 +509,11 @@ pub(super) fn remedy(code: &str) -> &'static str {
     find(code).map_or("", |code| code.remedy)
 }
 
-/// The message of an error with those of its causes that it does not repeat itself.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
-}
-
 macro_rules! failures {
     ($($error:ty),* $(,)?) => {
         $(impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Self::new(error.code(), chain(&error))
+                Self::new(error.code(), with_sources(&error))
             }
         })*
     };

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use super::{Failure, terminal};
 use crate::dashboards::chart::{DefinitionError, Definitions};
-use crate::dashboards::{FOLDERS, Files, generate, page_charts};
-use crate::embedded::clickhouse::{Chart, dashboard_link};
+use crate::dashboards::{FOLDERS, Files, generate, page_charts, page_link};
 use crate::sink::tables::{DEFAULT_DATABASE, Databases};
 
 /// Write the dashboards of Superset, Grafana, Metabase and ClickHouse's own page
@@ -65,11 +64,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn print_links(definitions: &Definitions, url: &str, database: &str) {
     for dashboard in &definitions.dashboards {
-        let charts: Vec<_> = page_charts(definitions, &dashboard.name, database)
-            .into_iter()
-            .map(|(title, query)| Chart { title, query })
-            .collect();
-        let link = dashboard_link(url, "tidegauge_bi", &charts);
+        let charts = page_charts(definitions, &dashboard.name, database);
+        let link = page_link(url, "tidegauge_bi", &charts);
         terminal::print(&format!("{}\n{link}\n", dashboard.title));
     }
 }

@@ -1,14 +1,13 @@
 //! A job over files or ranges of topics: how it is bound, what its pipeline goes by, and what is said at its end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::Failure;
 use super::guard::{Guarded, Refusal};
-use super::processor::{Rules, bind_in_time, dead_letter_limit, define_in_time};
+use super::processor::{Rules, bind_in_time, define_in_time};
 use super::{processor, terminal};
 use crate::alerting::Alerting;
 use crate::config::Settings;
@@ -77,25 +76,6 @@ pub(super) fn alerting(
     Ok(None)
 }
 
-/// So many partitions, and all else as configured.
-pub(super) fn pipeline_settings(
-    settings: &Settings,
-    partitions: i32,
-) -> Result<PipelineSettings, Failure> {
-    Ok(PipelineSettings {
-        decoders: settings.decoders(),
-        schemas: settings.schemas()?,
-        job: settings.job.clone(),
-        partitions,
-        grains: settings.grains.clone(),
-        flush_interval: settings.clickhouse.flush_interval,
-        state_budget_bytes: settings.state_budget_bytes,
-        drain_budget: settings.drain_budget,
-        dead_letter_limit: dead_letter_limit(settings),
-        shard: Arc::new(settings.shard.clone()),
-    })
-}
-
 /// Runs the pipeline to the end of its sources, or until a signal, while `shown` goes on.
 pub(super) async fn run<S: Source + 'static>(
     settings: PipelineSettings,
@@ -130,11 +110,7 @@ pub(super) async fn show(
     has_bar: bool,
     look: impl Fn() -> (u64, u64),
 ) {
-    let bar = if has_bar { ProgressBar::new(total) } else { ProgressBar::hidden() };
-    let style = format!(
-        "{{bar:30}} {{percent:>3}} % of {total_style}  {{msg}}  {{elapsed}} gone, {{eta}} left"
-    );
-    bar.set_style(ProgressStyle::with_template(&style).expect("the template is right"));
+    let bar = if has_bar { terminal::bar(total, total_style) } else { ProgressBar::hidden() };
     let (mut tick, started) = (tokio::time::interval(TICK), terminal::start());
     let mut ticks: u32 = 0;
     loop {

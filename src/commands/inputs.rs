@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use indicatif::ProgressBar;
+
 use super::{Failure, terminal};
 use crate::config::{Settings, TopicSettings};
 use crate::decode::fields::{Field, FieldPaths};
 use crate::decode::registry::Schemas;
-use crate::decode::{Decoder, Format, NotDecoded};
+use crate::decode::{DecodeError, Decoder, Format, NotDecoded};
 use crate::engine::Progress;
 use crate::engine::event::{Event, Stream};
 use crate::engine::names::Names;
@@ -119,6 +121,22 @@ pub(super) struct Counts {
     pub(super) bad: u64,
 }
 
+impl Counts {
+    /// One more that can't be used; the first ones are told.
+    pub(super) fn reject(
+        &mut self,
+        bar: &ProgressBar,
+        reason: &DecodeError,
+        place: impl FnOnce() -> String,
+    ) {
+        self.bad += 1;
+        if self.bad <= SHOWN {
+            let line = format!("{}: {reason}\n", place());
+            bar.suspend(|| terminal::note(&line));
+        }
+    }
+}
+
 impl Inputs {
     /// Hands every record of a stream that can be used, with its offset, to `take`; the first others are told on
     /// standard error.
@@ -127,6 +145,19 @@ impl Inputs {
         feed: &FeedFiles,
         names: &mut Names,
         mut take: impl FnMut(i64, &Event<'_>, &mut Names),
+    ) -> Result<Counts, Failure> {
+        self.try_decode(feed, names, |offset, event, names| {
+            take(offset, event, names);
+            Ok(())
+        })
+    }
+
+    /// The same until `take` fails.
+    pub(super) fn try_decode(
+        &self,
+        feed: &FeedFiles,
+        names: &mut Names,
+        mut take: impl FnMut(i64, &Event<'_>, &mut Names) -> Result<(), Failure>,
     ) -> Result<Counts, Failure> {
         let settings = self.settings.decoders()[feed.stream.index()].clone();
         let settings = settings.expect("files are found only of what is decoded");
@@ -139,15 +170,11 @@ impl Inputs {
                 match decoder.decode(Some(object), names) {
                     Ok(event) => {
                         counts.good += 1;
-                        take(offset, &event, names);
+                        take(offset, &event, names)?;
                     }
                     Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
                     Err(NotDecoded::Bad(reason)) => {
-                        counts.bad += 1;
-                        if counts.bad <= SHOWN {
-                            let line = format!("{}: {reason}\n", place(feed, batch, offset));
-                            bar.suspend(|| terminal::note(&line));
-                        }
+                        counts.reject(&bar, &reason, || place(feed, batch, offset));
                     }
                 }
             }
@@ -160,7 +187,7 @@ impl Inputs {
 }
 
 /// Where a record stands, for messages.
-pub(super) fn place(feed: &FeedFiles, batch: &FileBatch, offset: i64) -> String {
+fn place(feed: &FeedFiles, batch: &FileBatch, offset: i64) -> String {
     let path = feed.files.files()[batch.file].path.display();
     format!("{path}, record {}", offset - batch.first_offset + 1)
 }

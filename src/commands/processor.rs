@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::decode::Decoder;
 use crate::engine::Progress;
 use crate::http::Endpoints;
-use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
+use crate::pipeline::{self, Totals};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::dead_letter::KafkaLetters;
@@ -75,12 +75,7 @@ impl Processor {
         let kafka_settings = settings.kafka(until_end);
         let topics = inspect(&kafka_settings, &telemetry)?;
         // A dead-letter topic that is not there would show at the first bad record only.
-        let letters_settings = KafkaSettings {
-            inferences: settings.dead_letters.topic.clone(),
-            labels: None,
-            ..kafka_settings.clone()
-        };
-        inspect(&letters_settings, &telemetry).map_err(of_dead_letters)?;
+        inspect(&settings.kafka_of_letters(), &telemetry).map_err(of_dead_letters)?;
         check_retention(&settings, &topics)?;
         if topics.append_time && settings.shard.progress == Progress::Log {
             // The broker's stamps are never wrong, so one of them makes the clock. The records' own times can be.
@@ -118,7 +113,7 @@ impl Processor {
 
     /// Reads until `stop` is ready or the bounded topics have ended.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<Totals, Failure> {
-        let settings = self.pipeline_settings()?;
+        let settings = self.settings.pipeline(self.topics.partitions)?;
         self.tasks.spawn(watch_kafka(self.opened.health.clone(), self.telemetry.clone()));
         let refusal = Refusal::default();
         let sink = Guarded::new(
@@ -136,22 +131,6 @@ impl Processor {
         rules.end().await;
         self.tasks.shutdown().await;
         Ok(totals)
-    }
-
-    fn pipeline_settings(&self) -> Result<PipelineSettings, Failure> {
-        let settings = &self.settings;
-        Ok(PipelineSettings {
-            shard: Arc::new(settings.shard.clone()),
-            decoders: settings.decoders(),
-            schemas: settings.schemas()?,
-            job: settings.job.clone(),
-            partitions: self.topics.partitions,
-            grains: settings.grains.clone(),
-            flush_interval: settings.clickhouse.flush_interval,
-            state_budget_bytes: settings.state_budget_bytes,
-            drain_budget: settings.drain_budget,
-            dead_letter_limit: dead_letter_limit(settings),
-        })
     }
 }
 
@@ -204,14 +183,6 @@ pub(super) fn alerting(
     let (rules, clickhouse, telemetry) =
         (settings.rules.clone(), clickhouse.clone(), telemetry.clone());
     Ok(Some(Alerting::new(rules, &settings.targets, partitions, clickhouse, telemetry)?))
-}
-
-/// When records that can't be used stop the process.
-pub(super) fn dead_letter_limit(settings: &Settings) -> DeadLetterLimit {
-    DeadLetterLimit {
-        share: settings.dead_letters.limit,
-        at_least: settings.dead_letters.limit_after,
-    }
 }
 
 /// Says that it is the topic of the dead letters, which newcomers have never heard of.

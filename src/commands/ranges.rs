@@ -1,12 +1,15 @@
 //! A bounded range of the configured topics, in place of files: what `profile` and `backfill` read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Failure;
+use super::inputs::Counts;
+use super::{Failure, terminal};
 use crate::config::Settings;
 use crate::decode::registry::Schemas;
-use crate::decode::{DecoderSettings, SchemaId, rfc3339};
-use crate::engine::event::{Offset, Stream};
+use crate::decode::{Decoder, DecoderSettings, NotDecoded, SchemaId, rfc3339};
+use crate::engine::event::{Event, Offset, Stream};
+use crate::engine::names::Names;
 use crate::engine::time::RecordTime;
 use crate::source::kafka::{KafkaSettings, Topics};
 use crate::source::range::{Bound, TopicRange};
@@ -37,6 +40,17 @@ pub(super) struct TopicArgs {
     /// Leave the label topic unread
     #[arg(long, conflicts_with_all = FILES)]
     pub(super) without_labels: bool,
+}
+
+impl TopicArgs {
+    /// The settings of a job that reads what is asked for.
+    pub(super) fn apply(&self, mut settings: Settings) -> Settings {
+        if self.without_labels {
+            settings.labels = None;
+            settings.shard.has_labels = false;
+        }
+        settings
+    }
 }
 
 pub(super) fn bound(text: &str) -> Result<Bound, String> {
@@ -83,19 +97,59 @@ pub(super) fn find(
     Ok(parts)
 }
 
+/// Hands every record of a range that can be used to `take`, until it fails; the first others are told on standard
+/// error. Waits for schemas, which somebody serves.
+pub(super) fn decode(
+    (settings, range): &(DecoderSettings, TopicRange),
+    schemas: &Arc<Schemas>,
+    names: &mut Names,
+    mut take: impl FnMut(&Event<'_>, &mut Names) -> Result<(), Failure>,
+) -> Result<Counts, Failure> {
+    let mut decoder = Decoder::new(settings, Arc::clone(schemas))?;
+    let bar = terminal::bar(range.len(), "{len} records");
+    bar.set_message(settings.stream.name());
+    let mut counts = Counts::default();
+    range.read(|record| {
+        let mut waiting = SchemaWait::new(schemas);
+        loop {
+            match decoder.decode(record.payload, names) {
+                Ok(event) => {
+                    counts.good += 1;
+                    take(&event, names)?;
+                    break;
+                }
+                Err(NotDecoded::Bad(reason)) => {
+                    let (partition, offset) = (record.partition.0, record.offset.0);
+                    counts.reject(&bar, &reason, || {
+                        format!("topic {}, partition {partition}, offset {offset}", range.topic())
+                    });
+                    break;
+                }
+                Err(NotDecoded::Waiting(schema)) => {
+                    waiting.look(schema, |line| bar.suspend(|| terminal::note(line)));
+                }
+            }
+        }
+        bar.inc(1);
+        Ok::<_, Failure>(())
+    })?;
+    bar.finish_and_clear();
+    Ok(counts)
+}
+
 /// Waits for a schema, for the reading of one record.
-pub(super) struct SchemaWait<'a> {
+struct SchemaWait<'a> {
     schemas: &'a Schemas,
     looks: u32,
 }
 
 impl<'a> SchemaWait<'a> {
-    pub(super) fn new(schemas: &'a Schemas) -> Self {
+    fn new(schemas: &'a Schemas) -> Self {
         Self { schemas, looks: 0 }
     }
 
     /// One look; tells, once, what is waited for.
-    pub(super) fn look(&mut self, schema: SchemaId, tell: impl FnOnce(&str)) {
+    fn look(&mut self, schema: SchemaId, tell: impl FnOnce(&str)) {
         self.looks += 1;
         if self.looks == LOOKS {
             let why = self.schemas.waiting().into_iter().find(|it| it.id == schema);

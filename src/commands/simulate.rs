@@ -10,9 +10,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::codes::chain;
 use super::{Failure, runtime, terminal};
 use crate::config;
+use crate::decode::registry::{RegistryError, http_client, with_sources};
 use crate::engine::time::Millis;
 use crate::source::kafka::{client_config, without_values};
 use crate::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};
@@ -316,13 +316,15 @@ async fn register(registry: &str, topic: &str, schema: &str) -> Result<u32, Fail
     let url = format!("{}/subjects/{topic}-value/versions", registry.trim_end_matches('/'));
     let refused = |reason: String| Failure::new("registry_refused", format!("{url}: {reason}"));
     let body = serde_json::json!({ "schema": schema }).to_string();
-    let answer = reqwest::Client::new()
+    let client = http_client(&url, |builder| builder);
+    let answer = client
+        .map_err(|reason| RegistryError::Client { reason })?
         .post(&url)
         .header("Content-Type", "application/vnd.schemaregistry.v1+json")
         .body(body)
         .send()
         .await
-        .map_err(|error| refused(chain(&error.without_url())))?;
+        .map_err(|error| refused(with_sources(&error.without_url())))?;
     let status = answer.status();
     let text = answer.text().await.map_err(|error| refused(error.to_string()))?;
     let id = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|v| v["id"].as_u64());

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
 use super::inputs::{Counts, default_job};
-use super::ranges::{self, SchemaWait, TopicArgs};
+use super::ranges::{self, TopicArgs};
 use super::{Failure, runtime, terminal};
 use crate::config::Settings;
-use crate::decode::registry::Schemas;
-use crate::decode::{Decoder, DecoderSettings, NotDecoded};
+use crate::decode::DecoderSettings;
 use crate::engine::Progress;
 use crate::engine::event::Stream;
 use crate::engine::names::Names;
@@ -26,8 +25,6 @@ use crate::telemetry::Telemetry;
 
 /// What is said at the end.
 const END: &str = "all rows are written; windows that later labels may change are not sealed";
-/// So many records that can't be used are told in a dry run.
-const SHOWN: u64 = 10;
 
 /// What the command line says.
 pub(super) struct Asked<'a> {
@@ -49,14 +46,11 @@ struct Found {
 impl Asked<'_> {
     pub(super) fn run(
         &self,
-        mut settings: Settings,
+        settings: Settings,
         is_dry: bool,
         has_bar: bool,
     ) -> Result<ExitCode, Failure> {
-        if self.topic.without_labels {
-            settings.labels = None;
-            settings.shard.has_labels = false;
-        }
+        let mut settings = self.topic.apply(settings);
         let found = self.find(&settings)?;
         if is_dry {
             return self.dry_run(&settings, &found);
@@ -148,7 +142,7 @@ impl Asked<'_> {
         let count = Arc::<AtomicU64>::default();
         let counted = |source| Counted::new(source, Arc::clone(&count));
         let sources: Vec<_> = opened.sources.into_iter().map(counted).collect();
-        let pipeline_settings = file_job::pipeline_settings(&settings, partitions)?;
+        let pipeline_settings = settings.pipeline(partitions)?;
         let shown = file_job::show(found.offsets(), "{len} records", has_bar, || {
             let records = count.load(Ordering::Relaxed);
             (records, records)
@@ -163,11 +157,13 @@ impl Asked<'_> {
         let runtime = runtime()?;
         let asking = runtime.spawn(Arc::clone(&schemas).serve());
         let mut streams = serde_json::Map::new();
-        for (decoder, range) in &found.parts {
+        for part in &found.parts {
+            let (decoder, range) = part;
             if let Some((_, gone)) = range.trimmed().next() {
                 return Err(gone.into());
             }
-            let Counts { good, bad } = count(decoder, &schemas, range)?;
+            let Counts { good, bad } =
+                ranges::decode(part, &schemas, &mut Names::default(), |_, _| Ok(()))?;
             let name = decoder.stream.name();
             if !self.as_json {
                 let topic = range.topic();
@@ -206,37 +202,4 @@ async fn check_whole(mut clickhouse: ClickHouse, found: &Found) -> Result<(), Fa
         Some((_, gone)) => Err(gone.into()),
         None => Ok(()),
     }
-}
-
-fn count(
-    settings: &DecoderSettings,
-    schemas: &Arc<Schemas>,
-    range: &TopicRange,
-) -> Result<Counts, Failure> {
-    let mut decoder = Decoder::new(settings, Arc::clone(schemas))?;
-    let (mut names, mut counts) = (Names::default(), Counts::default());
-    range.read(|record| {
-        let mut waiting = SchemaWait::new(schemas);
-        loop {
-            match decoder.decode(record.payload, &mut names) {
-                Ok(_) => counts.good += 1,
-                Err(NotDecoded::Bad(reason)) => {
-                    counts.bad += 1;
-                    if counts.bad <= SHOWN {
-                        let (partition, offset) = (record.partition.0, record.offset.0);
-                        terminal::note(&format!(
-                            "topic {}, partition {partition}, offset {offset}: {reason}\n",
-                            range.topic()
-                        ));
-                    }
-                }
-                Err(NotDecoded::Waiting(schema)) => {
-                    waiting.look(schema, terminal::note);
-                    continue;
-                }
-            }
-            return Ok::<(), Failure>(());
-        }
-    })?;
-    Ok(counts)
 }

@@ -102,18 +102,19 @@ pub(super) fn run(
     let runtime = runtime()?;
     let filled = runtime.block_on(follow(settings, &folder, patterns, args, named));
     runtime.shutdown_background();
-    let filled = filled?;
-    terminal::print(&file_job::summary(&job, Some(0), &filled, "", true));
+    let (filled, bytes) = filled?;
+    terminal::print(&file_job::summary(&job, Some(bytes), &filled, "", true));
     Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
 }
 
+/// What was done, and how many bytes of files were read.
 async fn follow(
     mut settings: Settings,
     folder: &Path,
     patterns: &InputArgs,
     args: &WatchArgs,
     named: &Named,
-) -> Result<Filled, Failure> {
+) -> Result<(Filled, u64), Failure> {
     let telemetry = Telemetry::new();
     let clickhouse = ClickHouse::new(settings.clickhouse());
     let binding = binding(&settings, patterns);
@@ -131,9 +132,8 @@ async fn follow(
     let (sink, rules) = Rules::beside(sink, alerting, &telemetry);
     // Each file was held against the limit when it was taken.
     let dead_letter_limit = DeadLetterLimit { share: 1.0, at_least: u64::MAX };
-    let pipeline_settings =
-        PipelineSettings { dead_letter_limit, ..file_job::pipeline_settings(&settings, 1)? };
-    let source = Feed::new(watcher.feeds(), progress);
+    let pipeline_settings = PipelineSettings { dead_letter_limit, ..settings.pipeline(1)? };
+    let source = Feed::new(watcher.feeds(), progress.clone());
     let done = watcher.done.clone();
     let mut failure = None;
     let stop = async {
@@ -148,7 +148,7 @@ async fn follow(
     rules.end().await;
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(Filled { is_complete: totals.is_drained, totals }),
+        None => Ok((Filled { is_complete: totals.is_drained, totals }, progress.bytes())),
     }
 }
 
@@ -249,7 +249,7 @@ impl Watcher {
             streams,
             clickhouse,
             generation: settings.shard.generation,
-            limit: file_job::pipeline_settings(settings, 1)?.dead_letter_limit,
+            limit: settings.dead_letter_limit(),
             every,
             finishes: args.finish,
             fails_fast: args.fail_fast,

@@ -6,6 +6,7 @@ use super::{Secret, Settings, TopicSettings};
 use crate::decode::DecoderSettings;
 use crate::decode::registry::{RegistryError, RegistrySettings, Schemas};
 use crate::engine::event::Stream;
+use crate::pipeline::{DeadLetterLimit, PipelineSettings};
 use crate::sink::clickhouse::ClickHouseSettings;
 use crate::sink::job::{BoundTopic, JobBinding};
 use crate::source::kafka::{KafkaSettings, TopicIdentity, Topics};
@@ -24,6 +25,12 @@ impl Settings {
             until_end,
             drain_budget: self.drain_budget,
         }
+    }
+
+    /// The same for a look at the topic of the dead letters.
+    pub fn kafka_of_letters(&self) -> KafkaSettings {
+        let inferences = self.dead_letters.topic.clone();
+        KafkaSettings { inferences, labels: None, ..self.kafka(true) }
     }
 
     /// librdkafka properties with their secrets.
@@ -70,6 +77,28 @@ impl Settings {
         settings.read_settings.clone_from(&database.read_settings);
         settings.timeout = database.timeout;
         settings
+    }
+
+    /// What the pipeline goes by, for so many partitions of each topic.
+    pub fn pipeline(&self, partitions: i32) -> Result<PipelineSettings, RegistryError> {
+        Ok(PipelineSettings {
+            shard: Arc::new(self.shard.clone()),
+            decoders: self.decoders(),
+            schemas: self.schemas()?,
+            job: self.job.clone(),
+            partitions,
+            grains: self.grains.clone(),
+            flush_interval: self.clickhouse.flush_interval,
+            state_budget_bytes: self.state_budget_bytes,
+            drain_budget: self.drain_budget,
+            dead_letter_limit: self.dead_letter_limit(),
+        })
+    }
+
+    /// When records that can't be used stop the process.
+    pub fn dead_letter_limit(&self) -> DeadLetterLimit {
+        let letters = &self.dead_letters;
+        DeadLetterLimit { share: letters.limit, at_least: letters.limit_after }
     }
 
     /// What the job's name is bound to.

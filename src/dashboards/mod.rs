@@ -12,7 +12,7 @@ mod superset;
 use std::collections::BTreeMap;
 
 use chart::Definitions;
-pub use clickhouse_page::charts as page_charts;
+pub use clickhouse_page::{charts as page_charts, link as page_link, play_link};
 
 /// Where each generated file lies below the output folder, and its text.
 pub type Files = BTreeMap<String, String>;

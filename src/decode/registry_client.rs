@@ -3,10 +3,9 @@
 use super::SchemaId;
 use apache_avro::Schema;
 use reqwest::header::ACCEPT;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, StatusCode, Url};
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::time::Duration;
 
 const MEDIA_TYPES: &str =
@@ -73,9 +72,9 @@ pub enum RegistryError {
         reason: String,
     },
     /// No client can be made.
-    #[error("no HTTPS client can be made ({reason}): install the system's CA certificates")]
+    #[error("{reason}")]
     Client {
-        /// What is wrong.
+        /// What is wrong, with the remedy.
         reason: String,
     },
 }
@@ -193,14 +192,9 @@ impl Registry {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             return Err(bad("no host, or another scheme".to_owned()));
         }
-        // Fails where another part has installed a provider already, which serves as well.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let builder = || Client::builder().timeout(settings.request_timeout);
-        let client = builder().build().or_else(|error| {
-            // A machine without CA certificates can still talk plain http.
-            if base.scheme() == "https" { Err(error) } else { builder().tls_certs_only([]).build() }
-        });
-        let client = client.map_err(|error| RegistryError::Client { reason: causes(&error) })?;
+        let within = settings.request_timeout;
+        let client = http_client(base.as_str(), |builder| builder.timeout(within));
+        let client = client.map_err(|reason| RegistryError::Client { reason })?;
         Ok(Self { settings, base, client })
     }
 
@@ -297,15 +291,60 @@ fn wrong_url() -> Trouble {
 #[cold]
 fn unanswered(error: reqwest::Error) -> Trouble {
     // The URL may hold a password.
-    Trouble::passing(&causes(&error.without_url()))
+    Trouble::passing(&with_sources(&error.without_url()))
 }
 
-fn causes(error: &reqwest::Error) -> String {
+/// A client for the server at `url`, with what `ask` adds. Where there is none, why, with the remedy: reqwest's own
+/// short way panics then.
+pub(crate) fn http_client(
+    url: &str,
+    ask: impl Fn(ClientBuilder) -> ClientBuilder,
+) -> Result<Client, String> {
+    // Fails where another part has installed a provider already, which serves as well.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let builder = || ask(Client::builder());
+    let client = builder().build().or_else(|error| {
+        // A machine without CA certificates can still talk plain http.
+        if url.starts_with("https:") { Err(error) } else { builder().tls_certs_only([]).build() }
+    });
+    client.map_err(|error| {
+        let reason = with_sources(&error);
+        format!("no HTTPS client can be made ({reason}): install the system's CA certificates")
+    })
+}
+
+/// The message of an error with those of its causes that it does not repeat itself: "network error" alone tells nobody
+/// that the port is closed.
+pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{said}")]
+    struct Layer {
+        said: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_none_twice() {
+        let layer = |said, source: Option<Layer>| Layer { said, source: source.map(Box::new) };
+        let connect = layer("connect: closed", Some(layer("closed", None)));
+        let error = layer("no answer", Some(layer("no answer", Some(connect))));
+        assert_eq!(with_sources(&error), "no answer: connect: closed");
+    }
 }

@@ -45,53 +45,6 @@ pub struct EmbeddedOptions {
     pub environment: Vec<(String, String)>,
 }
 
-/// One chart of ClickHouse's own `/dashboard` page.
-#[derive(Debug, Clone)]
-pub struct Chart {
-    /// Stands above the chart.
-    pub title: String,
-    /// First column: seconds since 1970 as a number, ascending; each further one is a line.
-    pub query: String,
-}
-
-/// Link to the `/dashboard` page of the ClickHouse at `url` that opens with these charts: the page
-/// keeps its state, as JSON in base64, behind the `#`.
-pub fn dashboard_link(url: &str, user: &str, charts: &[Chart]) -> String {
-    let queries: Vec<_> = charts
-        .iter()
-        .map(|chart| serde_json::json!({ "title": chart.title, "query": chart.query }))
-        .collect();
-    let state = serde_json::json!({ "host": url, "user": user, "queries": queries, "params": {} });
-    format!("{url}/dashboard#{}", base64(ascii(&state.to_string()).as_bytes()))
-}
-
-/// JSON without any character that the page's `atob` would misread.
-fn ascii(json: &str) -> String {
-    let mut plain = String::with_capacity(json.len());
-    for unit in json.encode_utf16() {
-        match u8::try_from(unit) {
-            Ok(byte) if byte.is_ascii() => plain.push(char::from(byte)),
-            _ => plain.extend(format!("\\u{unit:04x}").chars()),
-        }
-    }
-    plain
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| usize::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let shown = digit <= group.len();
-            let value = bits >> (18 - 6 * digit) & 0x3f;
-            text.push(if shown { char::from(DIGITS[value]) } else { '=' });
-        }
-    }
-    text
-}
-
 /// Why the embedded ClickHouse is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum ClickHouseError {
@@ -530,19 +483,6 @@ mod tests {
         assert_eq!(error.code(), "clickhouse_missing");
         let text = error.to_string();
         assert!(text.contains("/nowhere/libchdb.so") && text.contains("make clickhouse"), "{text}");
-    }
-
-    #[test]
-    fn dashboard_link_is_what_the_page_reads() {
-        assert_eq!(base64(b""), "");
-        assert_eq!(base64(b"f"), "Zg==");
-        assert_eq!(base64(b"fo"), "Zm8=");
-        assert_eq!(base64(b"foobar"), "Zm9vYmFy");
-        assert_eq!(ascii("\"a µ 😀\""), r#""a \u00b5 \ud83d\ude00""#);
-        let link = dashboard_link("http://127.0.0.1:1", "default", &[]);
-        let expected =
-            base64(br#"{"host":"http://127.0.0.1:1","params":{},"queries":[],"user":"default"}"#);
-        assert_eq!(link, format!("http://127.0.0.1:1/dashboard#{expected}"));
     }
 
     #[test]

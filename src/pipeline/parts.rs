@@ -324,18 +324,8 @@ impl Parts {
                 }
             }
         }
-        let model = self.settings.model(&key.model);
-        let about = RowContext {
-            grain: Arc::clone(&self.names[&window.size().0]),
-            generation: self.settings.generation,
-            sealed: window.end <= plan.common,
-            value: model.value,
-            thresholds: model.thresholds,
-            weighted: model.weighted,
-            reference: model.reference,
-            drift: model.drift,
-            custom: self.settings.custom_of(&key.model, &key.segment),
-        };
+        let grain = &self.names[&window.size().0];
+        let about = RowContext::of(&self.settings, key, grain, window.end <= plan.common);
         Ok(merged.rows(key, &about))
     }
 

@@ -96,11 +96,11 @@ const INSERT_SETTINGS: [(&str, &str); 7] = [
 pub(super) const REBUILD_ROWS: &str = "To have all rows made again from the topics, stop every instance, drop the tables \
                                        marks and seals too, run `tidegauge init` and start again";
 
-/// A connection pool; clones share it.
+/// Connection pools; clones share them.
 #[derive(Clone)]
 pub(super) struct Connection {
-    client: Client,
-    inserts: Inserts,
+    /// For statements and for inserts. Without CA certificates there is neither for `https`: then why.
+    clients: Result<(Client, Inserts), String>,
     pub(super) settings: ClickHouseSettings,
     pub(super) databases: Databases,
     /// The server's ids of the tables as they were at the start, by name; empty where that is not watched.
@@ -109,15 +109,13 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(settings: ClickHouseSettings) -> Self {
-        let mut client = client(&settings.url).with_url(&settings.url).with_user(&settings.user);
-        if !settings.password.is_empty() {
-            client = client.with_password(&settings.password);
-        }
-        // With it a failure is in the status and not behind the first rows of an answer.
-        let client = client.with_setting("wait_end_of_query", "1");
+        let clients = Inserts::new(&settings.url).map(|inserts| (client(&settings), inserts));
         let databases = Databases::of(&settings.database);
-        let inserts = Inserts::new(&settings.url);
-        Self { client, inserts, settings, databases, identities: Arc::default() }
+        Self { clients, settings, databases, identities: Arc::default() }
+    }
+
+    fn clients(&self) -> Result<&(Client, Inserts), SinkError> {
+        self.clients.as_ref().map_err(|reason| SinkError::Refused(reason.clone()))
     }
 
     /// A table's name with its database's.
@@ -146,7 +144,7 @@ impl Connection {
             self.check_identities().await?;
         }
         let settings = owned(&INSERT_SETTINGS);
-        let sent = self.send(batch.table.name(), "", &batch.body, &settings).await;
+        let sent = self.send(batch.table.name(), &batch.body, &settings).await;
         // The server names the column only.
         sent.map_err(|error| match error {
             SinkError::Schema(reason) => {
@@ -164,8 +162,9 @@ impl Connection {
         parameters: &[(&str, Parameter)],
         settings: &[(&str, &str)],
     ) -> Result<(), SinkError> {
+        let (client, _) = self.clients()?;
         let mut query =
-            self.client.query(&format!("INSERT INTO {} {columns_and_values}", self.table(table)));
+            client.query(&format!("INSERT INTO {} {columns_and_values}", self.table(table)));
         let fixed = owned(settings);
         for (name, value) in fixed.iter().chain(&self.settings.insert_settings) {
             query = query.with_setting(name, value);
@@ -179,16 +178,16 @@ impl Connection {
     async fn send(
         &self,
         table: &str,
-        columns: &str,
         body: &Bytes,
         settings: &[(String, String)],
     ) -> Result<(), SinkError> {
-        let sql = format!("INSERT INTO {}{columns} FORMAT {FORMAT}", self.table(table));
+        let (_, inserts) = self.clients()?;
+        let sql = format!("INSERT INTO {} FORMAT {FORMAT}", self.table(table));
         let settings = settings.iter().chain(&self.settings.insert_settings);
         let settings = settings.map(|(name, value)| (&**name, &**value));
         let (user, password) = (&*self.settings.user, &*self.settings.password);
         let login = Login { url: &self.settings.url, user, password };
-        let sent = self.inserts.send(login, &sql, body, settings);
+        let sent = inserts.send(login, &sql, body, settings);
         let sent = self.within(failpoint::reply(Point::InsertSent, sent)).await;
         if sent.is_err() && failpoint::is_broken(Point::FailedInsertDropped) {
             return Ok(());
@@ -245,8 +244,9 @@ impl Connection {
 
     /// Runs a statement without an answer.
     pub(super) async fn execute(&self, sql: &str) -> Result<(), SinkError> {
+        let (client, _) = self.clients()?;
         // The crate takes a question mark for a place to bind at.
-        self.within(self.client.query(&sql.replace('?', "??")).execute()).await
+        self.within(client.query(&sql.replace('?', "??")).execute()).await
     }
 
     /// Runs a query; values come as parameters only.
@@ -255,7 +255,8 @@ impl Connection {
         sql: &str,
         parameters: &[(&str, Parameter)],
     ) -> Result<Bytes, SinkError> {
-        let mut query = self.client.query(&sql.replace('?', "??"));
+        let (client, _) = self.clients()?;
+        let mut query = client.query(&sql.replace('?', "??"));
         for (name, value) in &self.settings.read_settings {
             query = query.with_setting(name, value);
         }
@@ -295,17 +296,22 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// A client for one server. The crate's own loads the machine's CA certificates even for plain HTTP, and panics where
-/// there are none, as in a slim container: so plain HTTP gets a connector without TLS.
-fn client(url: &str) -> Client {
-    if url.starts_with("https:") {
-        return Client::default();
-    }
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let http =
-        HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector);
-    Client::with_http_client(http)
+/// A client for statements. The crate's own loads the machine's CA certificates even for plain HTTP, and panics where
+/// there are none, as in a slim container: so plain HTTP gets a connector without TLS, and `https` comes here after
+/// [`Inserts::new`] only, which has found some in the same places.
+fn client(settings: &ClickHouseSettings) -> Client {
+    let client = if settings.url.starts_with("https:") {
+        Client::default()
+    } else {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let mut http = HttpClient::builder(TokioExecutor::new());
+        Client::with_http_client(http.pool_idle_timeout(IDLE_TIMEOUT).build(connector))
+    };
+    let client = client.with_url(&settings.url).with_user(&settings.user);
+    // With it a failure is in the status and not behind the first rows of an answer.
+    let client = client.with_setting("wait_end_of_query", "1");
+    if settings.password.is_empty() { client } else { client.with_password(&settings.password) }
 }
 
 /// A value for `{name:Type}` in a query.

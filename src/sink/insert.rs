@@ -14,6 +14,9 @@ use clickhouse::error::Error;
 use http_body::{Body, Frame};
 use reqwest::{Client, Response, Url};
 
+use crate::decode::registry::http_client;
+pub(crate) use crate::decode::registry::with_sources;
+
 /// A server that does not even take a connection is tried again soon.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below the 3 s after which older servers hang up, so that no insert meets a closing connection.
@@ -36,28 +39,21 @@ pub(super) struct Login<'a> {
     pub(super) password: &'a str,
 }
 
-/// A pool of connections for inserts; clones share it. Without CA certificates there is none for `https`.
+/// A pool of connections for inserts; clones share it.
 #[derive(Clone)]
 pub(super) struct Inserts {
-    client: Result<Client, String>,
+    client: Client,
 }
 
 impl Inserts {
-    pub(super) fn new(url: &str) -> Self {
-        // Fails where another part has installed a provider already, which serves as well.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let builder = || {
-            let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT);
-            let builder = builder.pool_idle_timeout(IDLE_TIMEOUT);
+    /// Where there is none, why: `https` needs CA certificates.
+    pub(super) fn new(url: &str) -> Result<Self, String> {
+        let client = http_client(url, |builder| {
+            let builder = builder.connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(IDLE_TIMEOUT);
             // An insert that a redirect makes a GET of does nothing, and may be answered with 200.
             builder.redirect(reqwest::redirect::Policy::none()).no_proxy()
-        };
-        let client = builder().build().or_else(|error| {
-            // A machine without CA certificates can still talk plain http.
-            let is_plain = !url.starts_with("https:");
-            if is_plain { builder().tls_certs_only([]).build() } else { Err(error) }
-        });
-        Self { client: client.map_err(|error| with_sources(&error)) }
+        })?;
+        Ok(Self { client })
     }
 
     /// Sends the rows, compressed piece by piece, and waits for the acknowledgement.
@@ -68,14 +64,13 @@ impl Inserts {
         rows: &Bytes,
         settings: impl Iterator<Item = (&str, &str)>,
     ) -> Result<(), Error> {
-        let client = self.client.as_ref().map_err(|said| Error::Network(said.clone().into()))?;
         let mut url = Url::parse(login.url).map_err(|error| Error::InvalidParams(error.into()))?;
         url.query_pairs_mut()
             .clear()
             .append_pair("query", sql)
             .append_pair("decompress", "1")
             .extend_pairs(settings);
-        let mut request = client.post(url).header("X-ClickHouse-User", login.user);
+        let mut request = self.client.post(url).header("X-ClickHouse-User", login.user);
         if !login.password.is_empty() {
             request = request.header("X-ClickHouse-Key", login.password);
         }
@@ -159,20 +154,6 @@ fn compressed(piece: &[u8]) -> Bytes {
     let hash = cityhash_rs::cityhash_102_128(&frame[16..]).rotate_right(64);
     frame[..16].copy_from_slice(&hash.to_le_bytes());
     frame.freeze()
-}
-
-/// An error and what caused it: "network error" alone tells nobody that the port is closed.
-pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -102,11 +102,6 @@ impl BindError {
             Self::Sink(error) => error.code(),
         }
     }
-
-    /// Whether the process must stop with exit code 3; otherwise the [`SinkError`]'s class says what to do.
-    pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Sink(_))
-    }
 }
 
 /// The cluster of what is read from files.
@@ -395,7 +390,7 @@ mod tests {
         let mut now = binding();
         change(&mut now);
         now.compare("fraud", &binding()).map_err(|error| {
-            assert!(error.is_refusal());
+            assert!(!matches!(error, BindError::Sink(_)));
             assert!(error.to_string().contains("'fraud'"), "{error}");
             error.code()
         })

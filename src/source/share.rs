@@ -99,11 +99,6 @@ impl KafkaSource {
         }
     }
 
-    /// The state of the Kafka client, shared by all sources of the instance.
-    pub fn health(&self) -> &KafkaHealth {
-        &self.link.health
-    }
-
     fn ask(&self, about: About) -> Result<(), SourceError> {
         let request = Request { assignment: self.assignment, about };
         let ended = |_| SourceError::Client("its control thread has ended".to_owned());

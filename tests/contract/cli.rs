@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Child;
 
 use assert_cmd::Command;
@@ -148,15 +149,27 @@ fn without_ca_certificates_https_is_refused_and_http_goes_on() {
     ] {
         let text = format!("{option}\n[inferences]\ntopic = \"i\"\n");
         fs::write(folder.path().join("tidegauge.toml"), text).unwrap();
-        let mut tidegauge = tidegauge();
-        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-            tidegauge.env(variable, folder.path().join("none"));
-        }
-        let output = tidegauge.current_dir(&folder).arg(command).output().unwrap();
+        let output = without_certificates(folder.path()).arg(command).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains(&format!("error[{code}]: ")) && error.contains(says), "{error}");
     }
+    // The last configuration; files are JSON, so that nobody asks the registry.
+    let line = r#"{"request_id": "1", "model": "m", "timestamp": 1700000000000, "score": 0.5}"#;
+    fs::write(folder.path().join("a.jsonl"), line).unwrap();
+    let arguments = ["profile", "--name", "n", "--inferences", "a.jsonl"];
+    let output = without_certificates(folder.path()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// To be run in this folder, on a machine without CA certificates.
+fn without_certificates(folder: &Path) -> Command {
+    let mut command = tidegauge();
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        command.env(variable, folder.join("none"));
+    }
+    command.current_dir(folder);
+    command
 }
 
 #[test]

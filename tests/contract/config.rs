@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use tidegauge::config::options::OPTIONS;
 use tidegauge::config::{ConfigError, Environment, Settings};
@@ -11,6 +12,7 @@ use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::{Limits, Method, Options as DriftOptions};
 use tidegauge::engine::metrics::reference::FeatureKind;
 use tidegauge::engine::time::Millis;
+use tidegauge::pipeline::DeadLetterLimit;
 use tidegauge::profile::builder::{Options, Record};
 use tidegauge::profile::{ProfileBuilder, write};
 
@@ -49,6 +51,20 @@ fn two_topics_are_enough() {
     assert!(settings.workers >= 1);
     assert!(settings.shard.has_labels);
     assert!(!parse("[inferences]\ntopic = \"i\"\n").unwrap().shard.has_labels);
+}
+
+#[test]
+fn the_pipeline_and_the_topic_of_dead_letters_go_by_the_options() {
+    let options = "job = \"j\"\nclickhouse.flush_interval = \"2s\"\n\
+                   dead_letters = { topic = \"d\", limit = 0.25, limit_after = 7 }\n";
+    let settings = parse(&format!("{options}{SMALLEST}")).unwrap();
+    let pipeline = settings.pipeline(3).unwrap();
+    assert_eq!((&*pipeline.job, pipeline.partitions), ("j", 3));
+    assert_eq!(pipeline.flush_interval, Duration::from_secs(2));
+    assert_eq!(pipeline.dead_letter_limit, DeadLetterLimit { share: 0.25, at_least: 7 });
+    assert!(pipeline.decoders.iter().all(Option::is_some));
+    let letters = settings.kafka_of_letters();
+    assert_eq!((&*letters.group, &*letters.inferences, letters.labels), ("j", "d", None));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -135,6 +136,7 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
     land(11);
     let log = job.run(&finish, 0, DEADLINE);
     assert!(log.contains("\"file\":\"labels-11.jsonl\""), "{log}");
+    must_tell_what_was_read(&log, &drop_folder);
     let refused = job.run(&arguments, 3, DEADLINE);
     assert!(refused.contains("error[job_finished]"), "{refused}");
 
@@ -150,6 +152,20 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
         ))
     };
     assert_eq!(accounts("watched"), accounts("batch"), "every record is counted once");
+}
+
+/// The summary of a last run has its bytes: those of the last files at least, and not more than there are.
+fn must_tell_what_was_read(log: &str, folder: &Path) {
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+    let summary = lines.rfind(|line| line["complete"] == true).unwrap();
+    let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let sizes = files.map(|file| (file.file_name(), file.metadata().unwrap().len()));
+    let sizes: Vec<_> = sizes.collect();
+    let is_last = |name: &OsStr| name.to_string_lossy().ends_with("-11.jsonl");
+    let last = sizes.iter().filter(|(name, _)| is_last(name)).map(|(_, size)| size).sum::<u64>();
+    let all = sizes.iter().map(|(_, size)| size).sum::<u64>();
+    let read = summary["bytes"].as_u64().unwrap();
+    assert!(last > 0 && (last..=all).contains(&read), "{read} of {last} to {all}");
 }
 
 /// A file that can't be read is told once, and nothing is sealed without it.

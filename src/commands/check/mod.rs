@@ -18,7 +18,7 @@ use crate::decode::{Decoder, SchemaId};
 use crate::engine::Progress;
 use crate::engine::event::Stream;
 use crate::sink::clickhouse::ClickHouse;
-use crate::source::kafka::{self, KafkaSettings, Topics};
+use crate::source::kafka::{self, Topics};
 use crate::source::sample::{self, Newest};
 use finding::{Finding, Level};
 use records::{Looked, ahead, partitioning};
@@ -107,11 +107,6 @@ impl Report {
     /// The topics and how long they keep records; none where they can't be read.
     fn topics(&mut self, settings: &Settings) -> Option<Topics> {
         let of_job = settings.kafka(true);
-        let letters = KafkaSettings {
-            inferences: settings.dead_letters.topic.clone(),
-            labels: None,
-            ..of_job.clone()
-        };
         let topics = match kafka::inspect(&of_job) {
             Ok(topics) => topics,
             Err(error) => {
@@ -129,9 +124,9 @@ impl Report {
             "topics",
             format!("{what} at {}, {} partitions each", settings.brokers, topics.partitions),
         ));
-        match kafka::inspect(&letters) {
+        match kafka::inspect(&settings.kafka_of_letters()) {
             Ok(_) => {
-                let what = format!("topic {} takes dead letters", letters.inferences);
+                let what = format!("topic {} takes dead letters", settings.dead_letters.topic);
                 self.add(Finding::good("topics", what));
             }
             Err(error) => self.add(Finding::of(of_dead_letters(error))),

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::commands::Failure;
+use crate::decode::registry::http_client;
 use crate::sink::SinkError;
 
 /// The demo's ClickHouse, over HTTP.
@@ -13,8 +14,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn new(url: String) -> Self {
-        Self { url, client: reqwest::Client::new() }
+    pub(super) fn new(url: String) -> Result<Self, Failure> {
+        let client = http_client(&url, |builder| builder).map_err(SinkError::Refused)?;
+        Ok(Self { url, client })
     }
 
     /// The rows of a query, each a JSON object.

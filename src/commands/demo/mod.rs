@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let processor = Processor::connect(settings, false, &runtime)?;
     welcome(&clickhouse.url(), &processor, overview.address(), args);
     let pages = runtime.spawn(overview.serve(std::future::pending()));
-    let database = Database::new(clickhouse.url());
+    let database = Database::new(clickhouse.url())?;
     let ended =
         demonstrate(args, &runtime, processor, broker.bootstrap_servers(), &database, &mut signals);
     terminal::print("stopping ...\n");

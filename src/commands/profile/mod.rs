@@ -10,16 +10,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::inputs::{InputArgs, Inputs, place};
+use super::inputs::{InputArgs, Inputs};
 use super::ranges::TopicArgs;
 use super::{ConfigFile, Failure, terminal};
 use crate::config::Settings;
-use crate::decode::{Decoder, NotDecoded};
 use crate::engine::metrics::expected::FEWEST_WINDOWS;
 use crate::engine::metrics::reference::{CalibrationMap, FeatureKind};
+use crate::engine::names::Names;
 use crate::profile::calibrate::Choice;
 use crate::profile::{Built, write};
-use crate::source::files::ahead;
 pub(super) use reading::Read;
 use reading::Reading;
 
@@ -167,12 +166,14 @@ pub(super) fn of_files(
     files: &InputArgs,
 ) -> Result<Read, Failure> {
     let inputs = Inputs::find(settings, files)?;
-    let bar = terminal::bar(inputs.bytes(), "{total_bytes}");
-    let mut reading = Reading::new(wanted, &inputs.settings, "files", bar);
-    for index in (0..inputs.feeds.len()).rev() {
-        read(&mut reading, &inputs, index)?;
+    let mut reading = Reading::new(wanted, &inputs.settings, "files");
+    let mut names = Names::default();
+    for feed in inputs.feeds.iter().rev() {
+        let counts =
+            inputs.try_decode(feed, &mut names, |_, event, names| reading.event(event, names))?;
+        reading.rejected += counts.bad;
     }
-    reading.finish()
+    reading.finish(&names)
 }
 
 fn exists(output: &Path) -> Failure {
@@ -232,29 +233,6 @@ fn filled(mut file: File, text: &str) -> io::Result<()> {
 /// Writes the text to a new file, or leaves none.
 fn copied(output: &Path, text: &str) -> io::Result<()> {
     filled(File::create_new(output)?, text).inspect_err(|_| drop(std::fs::remove_file(output)))
-}
-
-/// Reads all files of one stream.
-fn read(reading: &mut Reading<'_>, inputs: &Inputs, index: usize) -> Result<(), Failure> {
-    let feed = &inputs.feeds[index];
-    let settings = inputs.settings.decoders()[feed.stream.index()].clone();
-    let settings = settings.expect("files are found only of what is decoded");
-    let mut decoder = Decoder::new(&settings, inputs.settings.schemas()?)?;
-    let bytes_before = if index == 0 { inputs.bytes() - feed.files.bytes() } else { 0 };
-    ahead::read(&feed.files, &feed.columns, |batch| {
-        for (offset, object) in batch.records() {
-            match decoder.decode(Some(object), &mut reading.names) {
-                Ok(event) => reading.event(&event)?,
-                Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
-                Err(NotDecoded::Bad(reason)) => {
-                    reading.reject(&reason, || place(feed, batch, offset));
-                }
-            }
-        }
-        reading.bar.set_position(bytes_before + batch.bytes_read);
-        reading.bar.set_message(format!("{} records", reading.records));
-        Ok(())
-    })
 }
 
 fn map_name(map: &CalibrationMap) -> &'static str {

@@ -4,22 +4,17 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use indicatif::ProgressBar;
 
 use super::Wanted;
 use super::windows::{Found, Windows};
-use crate::commands::{Failure, terminal};
+use crate::commands::Failure;
 use crate::config::Settings;
-use crate::decode::DecodeError;
 use crate::engine::event::{Event, FeatureValue, Inference, Label, RequestId, Target};
 use crate::engine::names::{ModelId, Names};
 use crate::engine::settings::{ModelSettings, Positive, Task};
 use crate::engine::time::EventTime;
 use crate::profile::builder::{Built, Options, ProfileBuilder, Record, Targets};
 use crate::profile::target::{Predictions, value_of};
-
-/// Rejected records that are shown.
-const SHOWN: u64 = 10;
 
 /// Whose label, and of which model if it names one.
 type LabelKey = (RequestId, Option<ModelId>);
@@ -30,7 +25,6 @@ pub(super) struct Reading<'a> {
     settings: &'a Settings,
     /// What they are read from, for messages.
     source: &'static str,
-    pub(super) names: Names,
     /// The model that the profile is of, once one is found.
     model: Option<(ModelId, ModelSettings, Predictions)>,
     /// The winning label of each request, with its rank: time, then place.
@@ -38,9 +32,10 @@ pub(super) struct Reading<'a> {
     builder: Option<ProfileBuilder>,
     windows: Windows,
     labelled: u64,
-    rejected: u64,
-    pub(super) records: u64,
-    pub(super) bar: ProgressBar,
+    /// Records that could not be decoded: the caller counts them.
+    pub(super) rejected: u64,
+    /// All others.
+    records: u64,
 }
 
 /// What came of all records.
@@ -53,17 +48,11 @@ pub(in crate::commands) struct Read {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
-        wanted: &'a Wanted,
-        settings: &'a Settings,
-        source: &'static str,
-        bar: ProgressBar,
-    ) -> Self {
+    pub(super) fn new(wanted: &'a Wanted, settings: &'a Settings, source: &'static str) -> Self {
         Self {
             wanted,
             settings,
             source,
-            names: Names::default(),
             model: None,
             labels: HashMap::with_hasher(FixedState::default()),
             builder: None,
@@ -71,35 +60,23 @@ impl<'a> Reading<'a> {
             labelled: 0,
             rejected: 0,
             records: 0,
-            bar,
         }
     }
 
-    /// Takes in the next record.
-    pub(super) fn event(&mut self, event: &Event<'_>) -> Result<(), Failure> {
+    /// Takes in the next record; all have their names from the same table.
+    pub(super) fn event(&mut self, event: &Event<'_>, names: &mut Names) -> Result<(), Failure> {
         self.records += 1;
         match event {
-            Event::Inference(inference) => self.inference(inference),
+            Event::Inference(inference) => self.inference(inference, names),
             Event::Label(label) => {
-                self.label(label);
+                self.label(label, names);
                 Ok(())
             }
         }
     }
 
-    /// Counts a record that can't be used; the first ones are told.
-    pub(super) fn reject(&mut self, reason: &DecodeError, place: impl FnOnce() -> String) {
-        self.records += 1;
-        self.rejected += 1;
-        if self.rejected <= SHOWN {
-            let line = format!("{}: {reason}\n", place());
-            self.bar.suspend(|| terminal::note(&line));
-        }
-    }
-
     /// The profile of all records.
-    pub(super) fn finish(self) -> Result<Read, Failure> {
-        self.bar.finish_and_clear();
+    pub(super) fn finish(self, names: &Names) -> Result<Read, Failure> {
         let source = self.source;
         let nothing = || {
             let message = match &self.wanted.model {
@@ -111,28 +88,28 @@ impl<'a> Reading<'a> {
             Failure::new("profile_without_records", message)
         };
         let mut builder = self.builder.ok_or_else(nothing)?;
-        let Found { expected, windows } = self.windows.finish(&self.names);
+        let Found { expected, windows } = self.windows.finish(names);
         builder.expect(expected);
         let built = builder.finish()?;
         Ok(Read { built, labelled: self.labelled, rejected: self.rejected, windows })
     }
 
     /// Of several labels the one with the greatest time wins, of those the last.
-    fn label(&mut self, label: &Label) {
+    fn label(&mut self, label: &Label, names: &mut Names) {
         let rank = (label.time, self.records);
         let kept = self.labels.entry((label.id, label.model)).or_insert((rank, label.value));
         if rank > kept.0 {
             *kept = (rank, label.value);
         }
-        self.windows.add(&Event::Label(*label), &mut self.names);
+        self.windows.add(&Event::Label(*label), names);
     }
 
-    fn inference(&mut self, inference: &Inference<'_>) -> Result<(), Failure> {
-        let model = self.names.text(inference.model.0);
+    fn inference(&mut self, inference: &Inference<'_>, names: &mut Names) -> Result<(), Failure> {
+        let model = names.text(inference.model.0);
         let is_other = |one: &Option<String>, found: &Arc<str>| {
             one.as_ref().is_some_and(|one| **one != **found)
         };
-        let version = self.names.text(inference.version.0);
+        let version = names.text(inference.version.0);
         if is_other(&self.wanted.model, model) || is_other(&self.wanted.version, version) {
             return Ok(());
         }
@@ -144,23 +121,23 @@ impl<'a> Reading<'a> {
             }
             Some((known, ..)) if *known == inference.model => {}
             Some((known, ..)) => {
-                let (known, source) = (self.names.text(known.0), self.source);
+                let (known, source) = (names.text(known.0), self.source);
                 let message =
                     format!("the {source} hold models `{known}` and `{model}`, and maybe more");
                 return Err(Failure::new("profile_several_models", message));
             }
         }
-        self.add(inference)?;
-        self.windows.add(&Event::Inference(*inference), &mut self.names);
+        self.add(inference, names)?;
+        self.windows.add(&Event::Inference(*inference), names);
         Ok(())
     }
 
-    fn add(&mut self, inference: &Inference<'_>) -> Result<(), Failure> {
+    fn add(&mut self, inference: &Inference<'_>, names: &Names) -> Result<(), Failure> {
         let (_, settings, predictions) = self.model.as_ref().expect("it was found above");
         let builder = match &mut self.builder {
             Some(builder) => builder,
             none => {
-                let declared = self.settings.declared(self.names.text(inference.model.0));
+                let declared = self.settings.declared(names.text(inference.model.0));
                 let options = Options { declared, ..options(self.wanted, settings, inference) };
                 none.insert(ProfileBuilder::new(options)?)
             }
@@ -172,7 +149,6 @@ impl<'a> Reading<'a> {
         let is_labelled = label != Target::Absent;
         self.labelled += u64::from(is_labelled);
         let is_binary = settings.task.or_else(|| Task::of(inference)) == Some(Task::Binary);
-        let names = &self.names;
         let features: Vec<(&str, FeatureValue<'_>)> = inference
             .features
             .iter()

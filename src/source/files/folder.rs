@@ -4,7 +4,7 @@
 //! as whole when two looks find it with the same size and time of change; and names that writers give to what is not
 //! finished are not looked at. Who renames a finished file into the folder is safe whatever his pauses are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -90,16 +90,17 @@ impl Folder {
         self.seen.get(path).is_some_and(|seen| stamp(path) == Some(seen.stamp))
     }
 
-    fn matching(&self) -> Result<Vec<PathBuf>, FileError> {
-        let mut found = Vec::new();
+    /// Each once, also where several patterns fit it.
+    fn matching(&self) -> Result<BTreeSet<PathBuf>, FileError> {
+        let mut found = BTreeSet::new();
         for pattern in &self.patterns {
             let folder = glob::Pattern::escape(&self.path.to_string_lossy());
             let unusable = |reason: String| FileError::Unreadable { file: pattern.into(), reason };
             let paths = glob::glob(&format!("{folder}/{pattern}"));
             for path in paths.map_err(|error| unusable(error.to_string()))? {
                 let path = path.map_err(|error| unusable(error.to_string()))?;
-                if !is_unfinished(&self.name(&path)) && !found.contains(&path) {
-                    found.push(path);
+                if !is_unfinished(&self.name(&path)) {
+                    found.insert(path);
                 }
             }
         }

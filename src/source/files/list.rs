@@ -1,5 +1,6 @@
 //! Which files: paths and patterns, each file once, in the order of the names.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -88,12 +89,12 @@ impl From<File> for FileList {
 impl FileList {
     /// All files that fit the paths and patterns (`*`, `?`, `[ab]`, `**` for folders), pattern by pattern, by name.
     pub fn find(patterns: &[String]) -> Result<Self, FileError> {
-        let mut files: Vec<File> = Vec::new();
+        let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
         for pattern in patterns {
             let mut found = matching(pattern)?;
             found.sort();
             for path in found {
-                if !files.iter().any(|file| file.path == path) {
+                if seen.insert(path.clone()) {
                     files.push(File::find(path)?);
                 }
             }

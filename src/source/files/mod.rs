@@ -220,6 +220,8 @@ pub struct FileReader {
     columns: Columns,
     /// Which file is read, or comes next.
     index: usize,
+    /// Bytes of the files before it.
+    bytes_before: u64,
     current: Option<Box<dyn Rows>>,
     /// The offset of the current file's first record.
     first_offset: i64,
@@ -255,6 +257,7 @@ impl FileReader {
             files,
             columns,
             index: 0,
+            bytes_before: 0,
             current: None,
             first_offset: 0,
             record: 0,
@@ -299,6 +302,7 @@ impl FileReader {
             file.check_unchanged()?;
             self.current = None;
             self.index += 1;
+            self.bytes_before += file.bytes;
             self.first_offset += signed(self.record);
             self.record = 0;
         }
@@ -332,11 +336,9 @@ impl FileReader {
         reason = "a figure for people"
     )]
     pub fn bytes_read(&self) -> u64 {
-        let files = self.files.files();
-        let done: u64 = files.iter().take(self.index).map(|file| file.bytes).sum();
+        let file = self.files.files().get(self.index);
         let share = self.current.as_ref().map_or(0.0, |rows| rows.share());
-        let current = files.get(self.index).map_or(0.0, |file| file.bytes as f64 * share);
-        done + current as u64
+        self.bytes_before + file.map_or(0.0, |file| file.bytes as f64 * share) as u64
     }
 }
 
