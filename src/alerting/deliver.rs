@@ -95,8 +95,7 @@ impl Deliverer {
         let begun = now();
         let name = self.target.name().to_owned();
         let own = own_keys(&self.own).get(&name).cloned().unwrap_or_default();
-        let mut pending = self.clickhouse.pending_notifications().await?;
-        pending.retain(|pending| pending.target == name);
+        let pending = self.clickhouse.pending_notifications(&name).await?;
         if let Some(keys) = own_keys(&self.own).get_mut(&name) {
             forget(keys, &own, &pending);
         }

@@ -311,12 +311,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("alerts.*.for", Kind::Integer, "2", "one window alone is often chance"),
     opt("alerts.*.clear_for", Kind::Integer, "2", "one good window alone is often chance, too"),
     opt("alerts.*.certain", Kind::Flag, "false", "the figure itself counts, not its interval"),
-    opt(
-        "alerts.*.min_n",
-        Kind::Integer,
-        "",
-        "100 records; 0 for serving.inferences, which counts them",
-    ),
+    opt("alerts.*.min_n", Kind::Integer, "", "100 records; 0 for a rule about that count itself"),
     opt(
         "alerts.*.min_coverage",
         Kind::Number,

@@ -366,16 +366,20 @@ fn put_optional(out: &mut Vec<u8>, bytes: Option<[u8; 8]>) {
 const NOTIFICATION_COLUMNS: [(&str, &str); 4] =
     [("idempotency_key", "String"), ("target", NAME), ("payload", "String"), ("age_ms", "Int64")];
 
-/// What is still to be sent, the oldest first.
-pub(super) async fn pending(connection: &Connection) -> Result<Vec<Notification>, SinkError> {
+/// What is still to be sent to one target, the oldest first.
+pub(super) async fn pending(
+    connection: &Connection,
+    target: &str,
+) -> Result<Vec<Notification>, SinkError> {
     let sql = format!(
         "SELECT idempotency_key, target, payload, \
          toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(created) AS age_ms \
-         FROM {} FINAL WHERE job = {{job:String}} AND status = 'pending' AND target != '' \
-         ORDER BY created, idempotency_key, target",
+         FROM {} FINAL WHERE job = {{job:String}} AND status = 'pending' AND target = {{target:String}} \
+         ORDER BY created, idempotency_key",
         connection.table("notifications")
     );
-    let body = connection.fetch(&sql, &[job(connection)]).await?;
+    let target = ("target", Parameter::Text(target.to_owned()));
+    let body = connection.fetch(&sql, &[job(connection), target]).await?;
     let mut rows = Rows::new(body, "table notifications", &NOTIFICATION_COLUMNS)?;
     let mut found = Vec::new();
     while !rows.is_empty() {

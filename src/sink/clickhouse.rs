@@ -187,9 +187,12 @@ impl ClickHouse {
         alerts::stored(&self.connection).await
     }
 
-    /// Notifications that are still to be sent, the oldest first.
-    pub async fn pending_notifications(&self) -> Result<Vec<Notification>, SinkError> {
-        alerts::pending(&self.connection).await
+    /// Notifications that are still to be sent to one target, the oldest first.
+    pub async fn pending_notifications(
+        &self,
+        target: &str,
+    ) -> Result<Vec<Notification>, SinkError> {
+        alerts::pending(&self.connection, target).await
     }
 
     /// Keys of all changes that have been written down as notifications.

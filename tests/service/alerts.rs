@@ -507,11 +507,16 @@ fn a_rule_reads_its_own_keys_and_those_that_fail_hold_up_no_other() {
         rule("percent", "'*%*'"),
         rule("two", "'a_b', 'a%b'"),
     ];
-    setup.instance_with(&rules.concat(), receiver.url()).end(&setup);
+    let instance = setup.instance_with(&rules.concat(), receiver.url());
+    let telemetry = instance.telemetry.clone();
+    instance.end(&setup);
     let found = "SELECT rule, model FROM tidegauge.alerts FINAL ORDER BY rule FORMAT CSV";
     let expected = "\"backslash\",\"a\\b\"\n\"line\",\"a_b\"\n\"one of two\",\"fraud-cards\"\n\
                     \"percent\",\"a%b\"\n";
     assert_eq!(setup.server.query(found), expected);
+    // What the others have open is known all the same.
+    let gauge = "tidegauge_alerts_open 4\n";
+    assert!(telemetry.encode().contains(gauge), "{}", telemetry.encode());
 }
 
 /// Nothing else would end it: neither in the table nor for whoever was told.
@@ -682,6 +687,10 @@ fn a_topic_gets_each_change_in_order_once_its_broker_is_back() {
     let said = job.run(&["alerts", "test"], 0, DEADLINE);
     assert!(said.contains("topic  topic tried has it"), "{said}");
     assert_eq!(told_in(&kafka, "tried", 1)[0].3["state"], "test");
+    let listed = job.run(&["alerts", "list"], 0, DEADLINE);
+    assert!(listed.contains("job tried has no open alert"), "{listed}");
+    let listed = job.run(&["alerts", "list", "--all"], 0, DEADLINE);
+    assert!(listed.contains("job tried has had no alert yet"), "{listed}");
 }
 
 /// The whole program, killed once the row of a change is acknowledged, and once more when its note is.
