@@ -91,7 +91,7 @@ check: packages ## the quick part: lints, tests without services
 	cargo clippy --all-targets -- -D warnings
 	$(quick_tests)
 
-optimized: services ## target/optimized/tidegauge: built with a profile of its own run, a tenth less CPU; a quarter of an hour
+optimized: services ## target/optimized/tidegauge: built with a profile of its own run, 6 to 8 % less CPU; 20 minutes
 	@.ci/optimize
 
 bench: services ## the benchmarks, by name with ARGS="--bench decode"
