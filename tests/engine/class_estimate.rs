@@ -426,26 +426,16 @@ pub(crate) fn must_equal(
     naive: impl Fn(&[&Folded]) -> Option<Naive>,
 ) {
     let (_, folded) = fold(settings, logs);
-    for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
-        let mut groups: BTreeMap<_, Vec<&Folded>> = BTreeMap::new();
-        for one in &folded {
-            for key in &one.keys {
-                let start = one.time.div_euclid(grain) * grain;
-                groups.entry((key.clone(), start)).or_default().push(one);
-            }
-        }
-        for ((key, start), members) in groups {
-            let row = found.remove(&(key, start, grain));
-            match (row, naive(&members)) {
-                (Some(row), Some(expected)) => {
-                    for (name, expected) in expected {
-                        let is = &row[name];
-                        assert!(is_same(is, expected), "{name} is {is:?}, not {expected:?}");
-                    }
+    for (at, members) in drive::groups(settings, &folded) {
+        match (found.remove(&at), naive(&members)) {
+            (Some(row), Some(expected)) => {
+                for (name, expected) in expected {
+                    let is = &row[name];
+                    assert!(is_same(is, expected), "{name} is {is:?}, not {expected:?}");
                 }
-                (None, None) => {}
-                (row, expected) => panic!("{row:?} {expected:?}"),
             }
+            (None, None) => {}
+            (row, expected) => panic!("{row:?} {expected:?}"),
         }
     }
     let left: Vec<_> = found.into_iter().collect();

@@ -22,7 +22,7 @@ use tidegauge::engine::window::Window;
 use tidegauge::engine::{Shard, ShardSettings};
 use tidegauge::evaluate::{Merged, MetricRow, RowContext, grain_name};
 
-use crate::oracle::{self, Account, Body, Cell, Given, Held, Record};
+use crate::oracle::{self, Account, Body, Cell, Folded, Given, Held, Record};
 use crate::shard;
 
 /// What a run does next with one partition.
@@ -418,4 +418,24 @@ fn segments(
         }
     }
     segments
+}
+
+/// Model, version and segment; the start of the window and its length.
+pub(crate) type Group = ([String; 3], i64, i64);
+
+/// The inferences of each key and window, of every grain.
+pub(crate) fn groups<'a>(
+    settings: &oracle::Settings,
+    folded: &'a [Folded],
+) -> BTreeMap<Group, Vec<&'a Folded>> {
+    let mut groups: BTreeMap<Group, Vec<&Folded>> = BTreeMap::new();
+    for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
+        for one in folded {
+            for key in &one.keys {
+                let start = one.time.div_euclid(grain) * grain;
+                groups.entry((key.clone(), start, grain)).or_default().push(one);
+            }
+        }
+    }
+    groups
 }

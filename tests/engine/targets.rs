@@ -370,25 +370,16 @@ proptest! {
             }
         }
         let (_, folded) = fold(&settings, &logs);
-        for grain in std::iter::once(settings.window).chain(settings.grains.iter().copied()) {
-            let mut groups: BTreeMap<_, Vec<&Folded>> = BTreeMap::new();
-            for one in &folded {
-                for key in &one.keys {
-                    let start = one.time.div_euclid(grain) * grain;
-                    groups.entry((key.clone(), start)).or_default().push(one);
-                }
+        for ((key, start, grain), members) in drive::groups(&settings, &folded) {
+            for expected in expected(&reference, &members) {
+                let own = [expected.kind.name(), expected.measure.method.name()];
+                let at = (key.clone(), start, grain, own.map(str::to_owned));
+                let row = found.remove(&at);
+                compare(&row.unwrap_or_else(|| panic!("no row {at:?}")), &expected);
             }
-            for ((key, start), members) in groups {
-                for expected in expected(&reference, &members) {
-                    let own = [expected.kind.name(), expected.measure.method.name()];
-                    let at = (key.clone(), start, grain, own.map(str::to_owned));
-                    let row = found.remove(&at);
-                    compare(&row.unwrap_or_else(|| panic!("no row {at:?}")), &expected);
-                }
-                let missing = ["label", "missing_rate"].map(str::to_owned);
-                let row = found.remove(&(key, start, grain, missing)).unwrap();
-                prop_assert_eq!(text(&row, "reason"), "not_applicable");
-            }
+            let missing = ["label", "missing_rate"].map(str::to_owned);
+            let row = found.remove(&(key, start, grain, missing)).unwrap();
+            prop_assert_eq!(text(&row, "reason"), "not_applicable");
         }
         prop_assert!(found.is_empty(), "{:?}", found);
     }
