@@ -70,6 +70,12 @@ fn check(estimate: f64, exact: usize) {
     assert!(error < 0.05, "{estimate} of {exact}");
 }
 
+/// How many of 4,096 registers these texts choose by the low bits of their XXH3-64.
+fn chosen<'a>(texts: impl IntoIterator<Item = &'a String>) -> usize {
+    let choices = texts.into_iter().map(|text| xxh3_64(text.as_bytes()) % 4096);
+    choices.collect::<BTreeSet<u64>>().len()
+}
+
 #[test]
 fn many_are_estimated_within_five_in_a_hundred() {
     for n in [101, 150, 384, 1000, 5000, 10_000, 12_288, 20_000, 100_000, 1_000_000] {
@@ -118,6 +124,15 @@ fn the_estimate_is_that_of_the_library() {
         assert_eq!(registers.estimate(), sketch.composite_estimate().round());
         assert_eq!(registers.words().collect::<Vec<_>>(), words);
     }
+}
+
+/// `(other)` may stand for many texts, so that all are estimated beside it; `t23` and `t101` choose the same register.
+#[test]
+fn texts_of_one_register_are_one_beside_other() {
+    let texts = ["t23", "t101", OTHER].map(str::to_owned);
+    assert_eq!(chosen(&texts), 2);
+    assert_eq!(distinct(&of_texts(&texts)), Ok(2.0));
+    assert_eq!(distinct(&of_texts(&texts[..2])), Ok(2.0));
 }
 
 /// A version before registers were kept wrote states without them: what they leave open stays open.
@@ -200,8 +215,12 @@ proptest! {
         prop_assert_eq!(stored(&merged(parts)), stored(&whole));
         if !values.is_empty() {
             prop_assert_eq!(distinct(&whole), distinct(&of_texts(&in_order)));
-            let exact = f64::from(u32::try_from(sorted.len()).unwrap());
-            prop_assert!((distinct(&whole).unwrap() - exact).abs() <= exact * 0.05);
+            let [exact, registers] = [sorted.len(), chosen(&in_order)].map(|n| u32::try_from(n).unwrap());
+            let is_counted = exact <= 100 && !(with_other && sorted.contains(&7));
+            // Two texts that choose one register are one to the estimate: of few texts that is more than its error.
+            let most = if is_counted { 0.0 } else { f64::from(exact) * 0.05 + f64::from(exact - registers) };
+            let off = distinct(&whole).unwrap() - f64::from(exact);
+            prop_assert!(off.abs() <= most, "{} off, {} texts, {} registers", off, exact, registers);
         }
     }
 }
