@@ -1,7 +1,7 @@
 # `make help` lists the targets. Everything fetched is pinned, checked and kept in .cache/.
 .DEFAULT_GOAL := help
 .PHONY: help demo dashboards packages test-packages clickhouse services lint test faults soak check bench schemas fuzz \
-  superset superset-check superset-browser overview-check optimized
+  superset superset-check superset-browser overview-check optimized targets
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -76,6 +76,7 @@ ROWS ?= all
 SEED ?= 1
 JOBS ?= 2
 HOURS ?= 1
+ROUNDS ?= 3
 
 # Built as the demo is. With JOBS=1 recovery times are held against their limits.
 faults: services ## the fault matrix, and target/faults/report.md; ROWS=P1,C2 SEED=1,2,3 JOBS=1
@@ -96,6 +97,11 @@ optimized: services ## target/optimized/tidegauge: built with a profile of its o
 
 bench: services ## the benchmarks, by name with ARGS="--bench decode"
 	cargo bench $(ARGS)
+
+targets: services ## what the program aims at in speed, measured in one run beside other systems; 15 minutes
+	@.ci/fetch peers
+	cargo bench --bench end_to_end -- targets --sets avro,json --peers clickhouse,streams,flink --rate 100000 --rounds $(ROUNDS)
+	cargo bench --bench memory
 
 schemas: packages ## writes schemas/clickhouse/ anew from the tables in the source
 	cargo test --test contract --no-run

@@ -14,6 +14,7 @@ use tidegauge::traffic::{Shares, Traffic};
 
 use super::restart::Running;
 use super::sets::{Case, Stage, float};
+use super::targets::Figure;
 
 /// The program's default.
 const FLUSH_INTERVAL_S: f64 = 5.0;
@@ -24,8 +25,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// When how many records were sent, or shown.
 type Counts = Vec<(Instant, u64)>;
 
-/// Sends so many records (inferences and labels) a second for so long.
-pub fn run(stage: &mut Stage, base: Case, records_per_s: f64, length: Duration) {
+/// Sends so many records (inferences and labels) a second for so long. Gives the 99th percentile of either's age.
+pub fn run(stage: &mut Stage, base: Case, records_per_s: f64, length: Duration) -> Vec<Figure> {
     let mut case = base;
     case.shape.label_delay_ms = Some(LABEL_DELAY_MS);
     let (topics, sender, encoding) = stage.topics(case, 5);
@@ -96,14 +97,16 @@ pub fn run(stage: &mut Stage, base: Case, records_per_s: f64, length: Duration) 
         wanted[0] + wanted[1],
         records_per_s.round()
     );
-    for (name, (sent, shown)) in ["inferences", "labels"].iter().zip(sent.iter().zip(&shown)) {
+    let of_each = |(name, (sent, shown)): (&&str, (&Counts, &Counts))| {
         let mut lags = lags(begun, sent, shown);
         let [p50, p99, most] = [0.5, 0.99, 1.0].map(|of| quantile(&mut lags, of));
         println!(
             "freshness/{name}: p50 {p50:.2} s, p99 {p99:.2} s, maximum {most:.2} s (target p99 <= {target:.0} s: flush \
              interval {FLUSH_INTERVAL_S:.0} s and one)"
         );
-    }
+        Figure::at_most(target, p99, format!("freshness of {name} at {records_per_s:.0}/s, p99, s"))
+    };
+    ["inferences", "labels"].iter().zip(sent.iter().zip(&shown)).map(of_each).collect()
 }
 
 /// Seconds until each count was shown, and how many records have this lag. What was sent since the note before counts

@@ -9,6 +9,8 @@
 //! - `scale`: how cost grows with partitions, instances, models, label delay and features, one axis at a time.
 //! - `restart --inferences 10000000`: a job that holds so many is killed, or stopped; how long until its rows move again.
 //! - `freshness --rate 200000`: how old what the rows show is, at half of what was measured before if no rate is given.
+//! - `targets --peers streams,flink,clickhouse`: cost, restart and freshness after each other, and one table of what is
+//!   aimed at.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![expect(unreachable_pub, reason = "modules of one program")]
@@ -17,6 +19,7 @@
 mod support;
 
 mod bare;
+mod cost;
 mod freshness;
 mod measured;
 mod peer;
@@ -24,6 +27,7 @@ mod peers;
 mod restart;
 mod scale;
 mod sets;
+mod targets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,9 +35,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use tidegauge::traffic::Shape;
 
-use measured::{Measured, median};
 use peers::Peer;
-use sets::{Case, Made, Set, Stage};
+use sets::{Case, Set, Stage};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -97,20 +100,14 @@ enum What {
     Restart,
     /// How old rows are.
     Freshness,
+    /// All of these but how it grows, held against their targets.
+    Targets,
 }
 
-/// What is started in each round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Program {
-    Bare(&'static str),
-    Tidegauge,
-    Peer(Peer),
-}
-
-/// The floor, which the others are held against.
-const FLOOR: Program = Program::Bare("batch");
 /// Less than a flush holds, so that its run is starting and stopping.
 const SMALL: u64 = 1000;
+/// By a job that is restarted, where all targets are measured.
+const HELD: u64 = 10_000_000;
 
 fn main() {
     let args = Args::parse();
@@ -129,22 +126,35 @@ fn main() {
     // Only `cargo bench` says what it is: as a test it shows that it runs.
     if !args.bench {
         let few = 2 * SMALL;
-        cost(&mut stage, &args, &[Set::Avro, Set::JsonLz4], few, 1);
+        let mut reached = cost::run(&mut stage, &args, &[Set::Avro, Set::JsonLz4], few, 1);
         scale::run(&mut stage, &[scale::widest(base)], few, SMALL, 1);
-        restart::run(&mut stage, base, few);
-        return freshness::run(&mut stage, base, 1e3, Duration::from_secs(2));
+        reached.push(restart::run(&mut stage, base, few));
+        reached.extend(freshness::run(&mut stage, base, 1e3, Duration::from_secs(2)));
+        return targets::print(&reached);
     }
     let inferences = args.inferences.unwrap_or(1_000_000);
+    let length = Duration::from_secs(args.seconds);
     match args.what {
-        What::Cost => cost(&mut stage, &args, &args.sets, inferences, args.rounds),
+        What::Cost => {
+            cost::run(&mut stage, &args, &args.sets, inferences, args.rounds);
+        }
         What::Scale => {
             println!("{inferences} inferences with a label each, {}; base: {base:?}\n", set.name());
             scale::run(&mut stage, &scale::cases(base), inferences, SMALL, args.rounds);
         }
-        What::Restart => restart::run(&mut stage, base, inferences),
+        What::Restart => {
+            restart::run(&mut stage, base, inferences);
+        }
         What::Freshness => {
             let rate = args.rate.unwrap_or_else(|| most(&mut stage, base, inferences) / 2.0);
-            freshness::run(&mut stage, base, rate, Duration::from_secs(args.seconds));
+            freshness::run(&mut stage, base, rate, length);
+        }
+        What::Targets => {
+            let rate = args.rate.unwrap_or_else(|| most(&mut stage, base, inferences) / 2.0);
+            let mut reached = cost::run(&mut stage, &args, &args.sets, inferences, args.rounds);
+            reached.push(restart::run(&mut stage, base, HELD));
+            reached.extend(freshness::run(&mut stage, base, rate, length));
+            targets::print(&reached);
         }
     }
 }
@@ -156,73 +166,4 @@ fn most(stage: &mut Stage, case: Case, inferences: u64) -> f64 {
         (stage.run_program(&made).wall_s, made.records())
     });
     whole.1 / (whole.0 - small.0)
-}
-
-/// Each set by each program.
-fn cost(stage: &mut Stage, args: &Args, kinds: &[Set], inferences: u64, rounds: usize) {
-    println!("{inferences} inferences with a label each, {} partitions", args.partitions);
-    for &set in kinds {
-        let case = Case { set, partitions: args.partitions, instances: 1, shape: Shape::USUAL };
-        let [small, whole] = [SMALL, inferences].map(|count| stage.make(case, count));
-        println!("\n## {}: {:.0} bytes a record\n", set.name(), whole.bytes_per_record());
-        let peers = args.peers.iter().filter(|_| set.is_json()).map(|&peer| Program::Peer(peer));
-        let own = [Program::Bare("poll"), FLOOR, Program::Tidegauge];
-        let programs: Vec<_> = own.into_iter().chain(peers).collect();
-        let [base, runs]: [Rounds; 2] = [&small, &whole].map(|made| {
-            let round = |_| programs.iter().map(|program| program.run(stage, made)).collect();
-            (0..rounds).map(round).collect()
-        });
-        report(&whole, &programs, &base, &runs);
-    }
-}
-
-impl Program {
-    fn name(self) -> String {
-        match self {
-            Self::Bare(how) => format!("bare consumer, {how}"),
-            Self::Tidegauge => "tidegauge".to_owned(),
-            Self::Peer(peer) => peer.name().to_owned(),
-        }
-    }
-
-    fn run(self, stage: &mut Stage, made: &Made) -> Measured {
-        match self {
-            Self::Bare(how) => stage.run_bare(how, made),
-            Self::Tidegauge => stage.run_program(made),
-            Self::Peer(peer) => stage.run_peer(peer, made),
-        }
-    }
-}
-
-/// Runs of each program, round by round.
-type Rounds = Vec<Vec<Measured>>;
-
-fn report(made: &Made, programs: &[Program], base: &Rounds, rounds: &Rounds) {
-    println!(
-        "| program | seconds | M records/s | CPU s per M records | of bare batch | peak MiB | ClickHouse CPU s per M |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    let of = |runs: &Rounds, program: usize, figure: fn(&Measured) -> f64| {
-        median(runs.iter().map(|round| figure(&round[program])).collect())
-    };
-    let more = |program, figure| of(rounds, program, figure) - of(base, program, figure);
-    let place = |wanted| programs.iter().position(|&it| it == wanted).expect("it always runs");
-    let millions = made.records() / 1e6;
-    let floor = more(place(FLOOR), |run| run.cpu_s);
-    for (at, program) in programs.iter().enumerate() {
-        let (wall, cpu) = (more(at, |run| run.wall_s), more(at, |run| run.cpu_s));
-        println!(
-            "| {} | {wall:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2} |",
-            program.name(),
-            millions / wall,
-            cpu / millions,
-            cpu / floor,
-            of(rounds, at, |run| run.peak_mib),
-            more(at, |run| run.clickhouse_s) / millions,
-        );
-    }
-    let last = &rounds.last().expect("at least one round")[place(Program::Tidegauge)];
-    let threads = last.threads.iter().map(|(name, s)| format!("{name} {:.2}", s / millions));
-    println!("\nCPU s per M records by threads: {}", threads.collect::<Vec<_>>().join(", "));
-    println!("rows written: {}; every count equals the truth", last.rows);
 }
