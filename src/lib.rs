@@ -24,7 +24,7 @@
 //! | 4 | [`sink`] | rows and dead letters out |
 //! | 3 | [`report`] | metric rows → a page for people |
 //! | 2 | [`evaluate`], [`alerts`], [`decode`], [`source`], [`traffic`], [`embedded`], [`dashboards`] | states → metric rows; metric rows → alerts; bytes → events; Kafka in; seeded traffic; real services beside the process; chart definitions → files of BI tools |
-//! | 1 | [`telemetry`], [`failpoint`], [`profile`] | the program's own counters, readiness, logs; where tests break it; reference profiles as documents |
+//! | 1 | [`telemetry`], [`failpoint`], [`profile`], [`calendar`], [`client`] | the program's own counters, readiness, logs; where tests break it; reference profiles as documents; times ↔ text; how servers are asked over HTTP |
 //! | 0 | [`engine`] | pure and deterministic: join, windows, metrics |
 //!
 //! # What always holds
@@ -37,6 +37,8 @@ pub mod engine;
 pub mod failpoint;
 pub mod telemetry;
 pub mod profile;
+pub mod calendar;
+pub mod client;
 pub mod evaluate;
 pub mod alerts;
 pub mod decode;

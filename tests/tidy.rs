@@ -28,6 +28,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("telemetry", 1),
     ("failpoint", 1),
     ("profile", 1),
+    ("calendar", 1),
+    ("client", 1),
     ("engine", 0),
 ];
 

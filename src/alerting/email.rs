@@ -11,7 +11,7 @@ use reqwest::Url;
 use serde_json::Value as Json;
 
 use super::message::{NotTaken, sentence, text};
-use crate::sink::with_sources;
+use crate::client::with_sources;
 
 /// As with webhooks: whoever has seen it drops the repetition. The letter's ID says the same to mail programs.
 #[derive(Clone)]

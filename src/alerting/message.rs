@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use crate::alerts::AlertRow;
+use crate::calendar::instant;
 use crate::engine::window::Window;
-use crate::report::instant;
 
 /// Alertmanager takes an alert without an end for over after some minutes, unless it is sent again and again.
 const OPEN_FOR_MS: i64 = 366 * 86_400_000;

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::email::{Letter, Post};
 use super::kafka::{Publisher, Topic};
 use super::message::{NotTaken, alertmanager, slack};
-use crate::sink::with_sources;
+use crate::client::with_sources;
 
 /// So much of an answer is kept.
 const ANSWER_CHARS: usize = 200;

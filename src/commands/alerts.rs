@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{ConfigFile, Failure, runtime, terminal};
 use crate::alerting::{Target, test_message};
 use crate::alerts::{AlertRow, State};
-use crate::report::instant;
+use crate::calendar::instant;
 use crate::sink::clickhouse::ClickHouse;
 
 /// List open alerts, or send a test notification

@@ -2,9 +2,10 @@
 //! table; a test holds both together and finds codes that are missing.
 
 use crate::alerting::AlertingError;
+use crate::client::with_sources;
 use crate::config::ConfigError;
 use crate::dashboards::chart::DefinitionError;
-use crate::decode::registry::{RegistryError, with_sources};
+use crate::decode::registry::RegistryError;
 use crate::decode::{DecoderError, fields::FieldError};
 use crate::embedded::broker::BrokerError;
 use crate::embedded::clickhouse::ClickHouseError;

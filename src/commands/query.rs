@@ -10,9 +10,10 @@ use serde_json::Value as Json;
 
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, parquet, runtime, terminal};
+use crate::calendar::instant;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
-use crate::report::{Row, instant};
+use crate::report::Row;
 use crate::sink::clickhouse::{ClickHouse, Jobs};
 
 /// The columns that stand before the figures.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::inputs::Counts;
 use super::{Failure, terminal};
+use crate::calendar;
 use crate::config::Settings;
 use crate::decode::registry::Schemas;
-use crate::decode::{Decoder, DecoderSettings, NotDecoded, SchemaId, rfc3339};
+use crate::decode::{Decoder, DecoderSettings, NotDecoded, SchemaId};
 use crate::engine::event::{Event, Offset, Stream};
 use crate::engine::names::Names;
 use crate::engine::time::RecordTime;
@@ -59,8 +60,8 @@ pub(super) fn bound(text: &str) -> Result<Bound, String> {
         let offset = offset.ok_or("an offset is a whole number, like offset:1000")?;
         return Ok(Bound::Offset(Offset(offset)));
     }
-    let day = || rfc3339::milliseconds(&format!("{text}T00:00:00Z"));
-    let time = rfc3339::milliseconds(text).or_else(day).ok_or(
+    let day = || calendar::milliseconds(&format!("{text}T00:00:00Z"));
+    let time = calendar::milliseconds(text).or_else(day).ok_or(
         "write a time, like 2026-11-27 or 2026-11-27T08:00:00Z, or an offset, like offset:1000",
     )?;
     Ok(Bound::Time(RecordTime(time)))

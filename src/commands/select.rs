@@ -1,8 +1,8 @@
 //! Which metric rows: the options that `query` and `report` have in common.
 
 use super::{Failure, terminal};
+use crate::calendar;
 use crate::config::values::duration;
-use crate::decode::rfc3339;
 use crate::sink::rows::RowFilter;
 
 /// Which metric rows.
@@ -49,8 +49,8 @@ impl SelectArgs {
 
 fn time(text: &str) -> Result<i64, Failure> {
     let before_now = duration(text).map(|ago| terminal::now_ms().saturating_sub(ago.0));
-    let day = || rfc3339::milliseconds(&format!("{text}T00:00:00Z"));
-    before_now.or_else(|| rfc3339::milliseconds(text)).or_else(day).ok_or_else(|| {
+    let day = || calendar::milliseconds(&format!("{text}T00:00:00Z"));
+    before_now.or_else(|| calendar::milliseconds(text)).or_else(day).ok_or_else(|| {
         let message = format!(
             "`{text}` is no time: write how long ago (90m, 12h, 7d), a day (2026-11-27) or 2026-11-27T08:00:00Z"
         );

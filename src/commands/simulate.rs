@@ -11,8 +11,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::{Failure, runtime, terminal};
+use crate::client::{http_client, with_sources};
 use crate::config;
-use crate::decode::registry::{RegistryError, http_client, with_sources};
+use crate::decode::registry::RegistryError;
 use crate::engine::time::Millis;
 use crate::source::kafka::{client_config, without_values};
 use crate::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA};

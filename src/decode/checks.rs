@@ -1,8 +1,8 @@
 //! Every check of an id, range and unit, and the error of a record that fails one.
 
 use super::fields::Field;
-use super::rfc3339;
 use super::scalar::{Digits, Scalar, Unit};
+use crate::calendar;
 use crate::engine::event::{RequestId, Target, WEIGHT_ONE};
 use crate::engine::names::{ClassId, NameId};
 use crate::engine::time::EventTime;
@@ -335,7 +335,7 @@ pub(super) fn time(value: Scalar<'_>) -> Result<EventTime, DecodeError> {
             None => return Err(out_of_years(x, "send milliseconds since 1970")),
         },
         Scalar::Unsigned(x) => return Err(out_of_years(x, "send milliseconds since 1970")),
-        Scalar::Text(text) => match rfc3339::milliseconds(text) {
+        Scalar::Text(text) => match calendar::milliseconds(text) {
             Some(x) => x,
             None => {
                 return Err(wrong(Field::Timestamp, EXPECTED, Scalar::Other("other text")));

@@ -6,7 +6,6 @@ pub mod fields;
 mod scalar;
 mod registry_client;
 pub mod registry;
-pub(crate) mod rfc3339;
 pub mod checks;
 mod found;
 mod json_shape;

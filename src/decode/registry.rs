@@ -3,7 +3,6 @@
 use super::SchemaId;
 use super::registry_client::{Answer, Missing, Registry, Trouble};
 pub use super::registry_client::{RegistryError, RegistrySettings, WriterSchema};
-pub(crate) use super::registry_client::{http_client, with_sources};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};

@@ -2,7 +2,7 @@
 
 use form_urlencoded::{Serializer, parse};
 
-use crate::decode::rfc3339;
+use crate::calendar;
 use crate::engine::state::ALL;
 use crate::sink::rows::RowFilter;
 
@@ -85,8 +85,8 @@ impl View {
             return Err(format!("range is `{}`; it must be one of {known}", view.range));
         }
         if !view.until.is_empty() {
-            let day = || rfc3339::milliseconds(&format!("{}T00:00:00Z", view.until));
-            view.until_ms = rfc3339::milliseconds(&view.until).or_else(day);
+            let day = || calendar::milliseconds(&format!("{}T00:00:00Z", view.until));
+            view.until_ms = calendar::milliseconds(&view.until).or_else(day);
             if view.until_ms.is_none() {
                 let until = &view.until;
                 return Err(format!(

@@ -317,21 +317,7 @@ impl App {
         for (_, read, rows) in read {
             found.add(&read, rows?, &view.segment);
         }
-        let jobs = self.other_jobs(found.rows.is_empty()).await?;
-        let (app, view) = (Arc::clone(self), view.clone());
-        let page = made(move || {
-            let segments = model::segments(&found.rows, &view.segment);
-            let left_out = left_out(&found.full, MOST_ROWS);
-            let choices = Choices {
-                grains: &grains,
-                grain: &grain,
-                segments: &segments,
-                jobs: &jobs,
-                left_out: &left_out,
-            };
-            model::render(&view, choices, found.rows, &app.about, &app.references)
-        });
-        Ok(page.await)
+        self.page_of(view, (grains, grain), found, model::render).await
     }
 
     async fn one_feature(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
@@ -343,18 +329,24 @@ impl App {
             let rows = self.clickhouse.metric_rows(read.table, &read.filter).await?;
             found.add(&read, rows, &view.segment);
         }
+        self.page_of(view, (grains, grain), found, model::render_feature).await
+    }
+
+    /// The page that `render` makes of what was found, with these grains and the shown one.
+    async fn page_of(
+        self: &Arc<Self>,
+        view: &View,
+        grains: (Vec<String>, String),
+        found: Found,
+        render: fn(&View, Choices<'_>, Vec<Row>, &str, &References) -> String,
+    ) -> Result<String, SinkError> {
         let jobs = self.other_jobs(found.rows.is_empty()).await?;
+        let left_out = left_out(&found.full, MOST_ROWS);
         let (app, view) = (Arc::clone(self), view.clone());
         let page = made(move || {
-            let left_out = left_out(&found.full, MOST_ROWS);
-            let choices = Choices {
-                grains: &grains,
-                grain: &grain,
-                jobs: &jobs,
-                left_out: &left_out,
-                ..NO_CHOICE
-            };
-            model::render_feature(&view, choices, found.rows, &app.about, &app.references)
+            let (grains, grain) = &grains;
+            let choices = Choices { grains, grain, jobs: &jobs, left_out: &left_out, ..NO_CHOICE };
+            render(&view, choices, found.rows, &app.about, &app.references)
         });
         Ok(page.await)
     }

@@ -27,7 +27,7 @@ fn title(view: &View) -> String {
 }
 
 /// The segments that rows have, `all` first.
-pub(super) fn segments(rows: &[Row], chosen: &str) -> Vec<String> {
+fn segments(rows: &[Row], chosen: &str) -> Vec<String> {
     let known: BTreeSet<&str> = rows.iter().map(|row| &*row.segment).chain([chosen]).collect();
     let others = known.into_iter().filter(|segment| *segment != ALL);
     std::iter::once(ALL).chain(others).map(str::to_owned).collect()
@@ -50,6 +50,8 @@ pub(super) fn render(
     about: &str,
     references: &References,
 ) -> String {
+    let segments = segments(&rows, &view.segment);
+    let choices = Choices { segments: &segments, ..choices };
     let rows = of_segment(rows, &view.segment);
     let features = verdicts(&rows, &view.model, view.version.as_deref().unwrap_or_default());
     let report = Report::new(title(view), about.to_owned(), &rows, references);

@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use super::address::View;
 use super::page::{Choices, age, filters, nothing, page};
-use crate::report::{count, instant, number, share, sparkline};
+use crate::calendar::instant;
+use crate::report::{count, number, share, sparkline};
 use crate::sink::summary::{DriftCount, MOST_MODELS, ModelSummary, Quality};
 
 /// The page, the models in trouble first.

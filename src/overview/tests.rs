@@ -241,7 +241,9 @@ fn the_page_of_a_model_has_the_reports_sections_and_leads_to_each_feature() {
     let links = ["amount&lt;/b&gt;: drift", ">score: ok", ">age<"];
     assert!(places(&page, &links).is_sorted(), "{page}");
     assert!(page.contains("href=\"/feature?model=m&amp;feature=age&amp;version=v1\""), "{page}");
-    assert!(page.contains("region=&lt;eu&gt;"), "the table of segments");
+    for said in ["<td>region=&lt;eu&gt;</td>", "<option value=\"region=&lt;eu&gt;\">"] {
+        assert!(page.contains(said), "the table and the choice of segments: {page}");
+    }
     let segment = model_page("model=m&version=v1&segment=region%3D<eu>", rows());
     assert!(segment.contains(">77<") && !segment.contains("1\u{202f}234"), "{segment}");
 }

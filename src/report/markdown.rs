@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::text::{count, number, percent, time};
+use super::text::{count, number, percent};
 use super::{Block, Chart, Quantiles, Report, Shares, Spread};
+use crate::calendar::time;
 
 /// A longer chart shows its newest windows.
 const MOST_WINDOWS: usize = 24;

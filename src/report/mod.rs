@@ -18,7 +18,7 @@ use serde_json::Number;
 
 pub use rows::{References, Row};
 pub use spread::{CategoryShare, Quantiles, Shares, Spread};
-pub use text::{count, instant, left_out};
+pub use text::{count, left_out};
 
 pub(crate) use feature::{of_feature, verdicts};
 pub(crate) use html::{STYLE, section};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value as Json};
 
+use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Value;
 use crate::engine::metrics::reference::{FeatureProfile, Profile};
 use crate::engine::state::ALL;
@@ -12,8 +13,6 @@ use crate::evaluate::{MetricRow, WHOLE};
 
 /// More points than this are no easier to read.
 pub const MOST_POINTS: usize = 120;
-/// Columns that count the records behind a row: a window where they are 0 does not say how things stand.
-pub const MEASURED: [&str; 2] = ["n", "labelled"];
 
 /// One metric row with its columns by name.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,14 +170,15 @@ impl<'a> ModelRows<'a> {
     }
 
     /// The rows that say how things stand: those of the whole time, else of the newest window with labelled records
-    /// ([`MEASURED`]), else of the newest window.
+    /// ([`MetricTable::MEASURED`]), else of the newest window.
     pub(super) fn now(&self, table: &str) -> Vec<&'a Row> {
         let whole: Vec<&Row> = self.table(table).filter(|row| row.grain == WHOLE).collect();
         if !whole.is_empty() {
             return whole;
         }
         let of_grain = || self.table(table).filter(|row| row.grain == self.grain);
-        let is_measured = |row: &&Row| MEASURED.iter().any(|column| row.count(column) > 0);
+        let is_measured =
+            |row: &&Row| MetricTable::MEASURED.iter().any(|column| row.count(column) > 0);
         let newest = of_grain().filter(is_measured).map(|row| row.start_ms).max();
         let newest = newest.or_else(|| of_grain().map(|row| row.start_ms).max());
         of_grain().filter(|row| Some(row.start_ms) == newest).collect()

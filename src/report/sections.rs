@@ -4,9 +4,10 @@ use super::rows::{ModelRows, Row};
 use super::spread::distributions;
 use super::text::{
     about, count, count_cell, counted, figure, figure_cell, interval, number, numbers, percent,
-    records, share, time, words,
+    records, share, words,
 };
 use super::{Bin, Block, Cell, Chart, Fact, Grid, ModelReport, Point, Section};
+use crate::calendar::time;
 use crate::engine::state::ALL;
 use crate::evaluate::WHOLE;
 

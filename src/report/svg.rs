@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::text::{count, number, percent, time};
+use super::text::{count, number, percent};
 use super::{Bin, CategoryShare, Chart, Point, Shares, Spread};
+use crate::calendar::time;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 170.0;

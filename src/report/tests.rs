@@ -417,17 +417,3 @@ fn no_rows_make_a_page_that_says_so() {
     assert!(empty.render(Form::Html).contains("No rows."));
     assert!(empty.models.is_empty());
 }
-
-#[test]
-fn days_are_those_of_the_calendar() {
-    for (ms, expected) in [
-        (0, "1970-01-01T00:00:00.000Z"),
-        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-        (1_709_164_800_001, "2024-02-29T00:00:00.001Z"),
-        (-1, "1969-12-31T23:59:59.999Z"),
-        (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
-        (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-    ] {
-        assert_eq!(instant(ms), expected);
-    }
-}

@@ -1,12 +1,11 @@
-//! Numbers and times as people write them.
+//! Figures, counts and the time that a row covers, as people write them.
 
 use serde_json::Number;
 
 use super::rows::Row;
 use super::{Cell, Figure};
+use crate::calendar::time;
 use crate::engine::metrics::MetricTable;
-
-const DAY_MS: i64 = 86_400_000;
 
 /// A figure with about four digits.
 pub(crate) fn number(value: f64) -> String {
@@ -111,38 +110,4 @@ pub(super) fn interval(row: &Row, column: &str) -> String {
 /// Which time a row covers.
 pub(super) fn about(row: &Row) -> String {
     format!("{} to {} UTC", time(row.start_ms), time(row.end_ms))
-}
-
-/// `2026-11-27 15:04` of milliseconds since 1970-01-01 UTC; without the time of day at midnight.
-pub(super) fn time(ms: i64) -> String {
-    let (days, within) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
-    let (year, month, day) = date(days);
-    let minutes = within / 60_000;
-    if within == 0 {
-        format!("{year:04}-{month:02}-{day:02}")
-    } else {
-        format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
-    }
-}
-
-/// `2026-11-27T15:04:05.678Z` of milliseconds since 1970-01-01 UTC.
-pub fn instant(ms: i64) -> String {
-    let (year, month, day) = date(ms.div_euclid(DAY_MS));
-    let (seconds, millis) = (ms.rem_euclid(DAY_MS) / 1000, ms.rem_euclid(1000));
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar, counted in eras of 400 years that begin on
-/// the first of March.
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }

@@ -13,10 +13,11 @@ use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
 use super::ddl::{Databases, Engine, quoted};
-use super::insert::{CONNECT_TIMEOUT, IDLE_TIMEOUT, Inserts, Login, with_sources};
+use super::insert::{CONNECT_TIMEOUT, IDLE_TIMEOUT, Inserts, Login};
 use super::rowbinary::Rows;
 use super::tables::Table;
 use super::{RowBatch, SinkError};
+use crate::client::with_sources;
 use crate::failpoint::{self, Point};
 
 /// How to reach ClickHouse, and as which job.

@@ -14,8 +14,7 @@ use clickhouse::error::Error;
 use http_body::{Body, Frame};
 use reqwest::{Client, Response, Url};
 
-use crate::decode::registry::http_client;
-pub(crate) use crate::decode::registry::with_sources;
+use crate::client::http_client;
 
 /// A server that does not even take a connection is tried again soon.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

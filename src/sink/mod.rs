@@ -22,7 +22,6 @@ pub mod rejected;
 
 use bytes::Bytes;
 
-pub(crate) use insert::with_sources;
 #[doc(hidden)] // for the fuzz targets
 pub use read::{marks_in, states_in};
 

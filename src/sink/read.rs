@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hashbrown::HashSet;
 
+use crate::calendar::instant;
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::{Floor, Mark};
 use crate::engine::log_time::LogClock;
@@ -13,7 +14,6 @@ use crate::engine::outcome::{Outcomes, Tally};
 use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
-use crate::report::instant;
 
 use super::connection::{Connection, Parameter};
 use super::row::Texts;

@@ -7,7 +7,6 @@ use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
 use crate::engine::state::Key;
 use crate::report::Row;
-use crate::report::rows::MEASURED;
 
 use super::connection::{Connection, Parameter};
 use super::read;
@@ -109,7 +108,8 @@ pub(super) async fn select(
 
 /// The start of the window that [`RowFilter::only_newest`] means.
 fn newest_window(table: MetricTable, from: &str) -> String {
-    let counts: Vec<&str> = MEASURED.into_iter().filter(|count| table.has(count)).collect();
+    let counts = MetricTable::MEASURED.into_iter().filter(|count| table.has(count));
+    let counts: Vec<&str> = counts.collect();
     let is_measured =
         if counts.is_empty() { "true".to_owned() } else { format!("{} > 0", counts.join(" + ")) };
     format!("SELECT argMax(window_start, ({is_measured}, window_start)) FROM {from}")

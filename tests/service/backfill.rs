@@ -10,7 +10,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use tidegauge::report::instant;
+use tidegauge::calendar::instant;
 
 use super::end_to_end::sections;
 use crate::support::job::{Job, METRIC_TABLES, newest_rows};

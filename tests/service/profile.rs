@@ -89,7 +89,7 @@ fn a_topic_gives_the_profile_of_a_file_with_the_same_records() {
     let (said, of_files) =
         build("range-files.json", &["--inferences", &inferences, "--labels", &labels]);
     assert_eq!(said["windows"]["1h"], 5);
-    let [from, to] = [from, to].map(tidegauge::report::instant);
+    let [from, to] = [from, to].map(tidegauge::calendar::instant);
     let (_, of_topics) = build("range-topics.json", &["--topics", "--from", &from, "--to", &to]);
     assert!(of_files == of_topics, "the documents of a range differ");
 

@@ -8,7 +8,7 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
-use tidegauge::report::instant;
+use tidegauge::calendar::instant;
 
 use super::backfill::{must_be_equal, rows};
 use super::end_to_end::sections;

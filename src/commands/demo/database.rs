@@ -2,8 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::client::http_client;
 use crate::commands::Failure;
-use crate::decode::registry::http_client;
 use crate::sink::SinkError;
 
 /// The demo's ClickHouse, over HTTP.

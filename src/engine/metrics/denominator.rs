@@ -14,6 +14,10 @@ const SCORED: Columns = &["n_scored"];
 const VALUES: Columns = &["values"];
 
 impl MetricTable {
+    /// Columns that count the records behind a row, in the tables that have them: a window where they are 0 does not
+    /// say how things stand.
+    pub const MEASURED: [&'static str; 2] = ["n", "labelled"];
+
     /// The columns of the same row whose sum is the number of records that a column was computed over: what a ratio is
     /// divided by, and what a count is part of. Empty for keys, texts and times, for what is set and not measured, and
     /// where the table does not count those records.
