@@ -1202,7 +1202,7 @@ FROM
             ('categories', 'share', 'ratio', 'none', true, 'n / values'),
             ('categories', 'reference_n', 'count', 'none', false, 'Values of the reference that are it'),
             ('categories', 'reference_share', 'ratio', 'none', false, 'reference_n / values of the reference'),
-            ('drift', 'value', '1', 'lower', true, 'Distance, statistic or rate, by method'),
+            ('drift', 'value', '1', 'lower', false, 'Distance, statistic or rate, by method'),
             ('drift', 'effect', '1', 'lower', false, 'What thresholds are held against'),
             ('drift', 'p_value', '1', 'none', false, 'How likely chance alone makes as much'),
             ('drift', 'p_adjusted', '1', 'none', false, 'p_value, adjusted for all comparisons of the window by the same method, labels by themselves (Benjamini-Hochberg)'),

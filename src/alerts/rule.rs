@@ -6,7 +6,6 @@ use crate::engine::glob::fits;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
 use crate::engine::metrics::custom::CustomMetric;
-use crate::engine::metrics::estimate::is_of_labelled;
 use crate::engine::metrics::expected::{is_expected, name_of};
 use crate::engine::metrics::reference::Profile;
 use crate::engine::state::Version;
@@ -24,8 +23,6 @@ pub struct Metric {
 
 /// The column of `drift` that holds a word instead of a number.
 const VERDICT: &str = "verdict";
-/// Columns that say how many records a row's figures are made of; the first that a table has counts.
-const COUNTS: [&str; 4] = ["n", "n_scored", "inferences", "support"];
 
 impl Metric {
     /// The metric of this name, as `quality_binary.precision`.
@@ -42,7 +39,7 @@ impl Metric {
         built_in.flat_map(|table| {
             let own = table.columns().iter().skip(table.keys());
             let is_known = move |kind: Kind, name: &str| match kind {
-                Kind::Count | Kind::Number | Kind::Figure => !is_limit(name),
+                Kind::Count | Kind::Number | Kind::Figure => !table.is_limit(name),
                 _ => table == MetricTable::Drift && name == VERDICT,
             };
             own.filter(move |column| is_known(column.kind, column.name))
@@ -57,7 +54,7 @@ impl Metric {
 
     /// Whether the table has a 95 % interval of it.
     pub fn has_interval(self) -> bool {
-        self.has(&format!("{}_lower", self.column)) && self.has(&format!("{}_upper", self.column))
+        self.table.has_interval(self.column)
     }
 
     /// Whether it is `drift.verdict`.
@@ -75,13 +72,22 @@ impl Metric {
         self.table == MetricTable::Serving && self.column == "inferences"
     }
 
-    /// The column with the number of records behind the figure, if the table has one.
+    /// The column of its row that is held against `min_n`: the row's own `n` where it has one, else the records that the
+    /// figure is made of. Where the table does not count those, what the first of the table's other figures stands on,
+    /// as the support of a class for its AUROC.
     pub fn count_column(self) -> Option<&'static str> {
         match self.table {
-            MetricTable::QualityEstimated if is_of_labelled(self.column) => Some("n_labelled"),
-            // Its n is that of the category alone: what has become rare would never be judged.
-            MetricTable::Categories => Some("values"),
-            _ => COUNTS.into_iter().find(|name| self.has(name)),
+            // Of the few that are positive alone a rare class would never be judged; `certain` asks for enough of them.
+            MetricTable::QualityBinary
+            | MetricTable::QualityThreshold
+            | MetricTable::QualityRegression
+            | MetricTable::QualityMulticlass
+            | MetricTable::Drift => Some("n"),
+            table => {
+                let others = table.columns().iter().map(|column| column.name);
+                let mut all = std::iter::once(self.column).chain(others);
+                all.find_map(|column| table.denominator(column).first().copied())
+            }
         }
     }
 
@@ -94,14 +100,6 @@ impl Metric {
     pub fn can_be_learned(self) -> bool {
         is_expected(self.table, self.column)
     }
-
-    fn has(self, name: &str) -> bool {
-        self.table.columns().iter().any(|column| column.name == name)
-    }
-}
-
-fn is_limit(name: &str) -> bool {
-    name.ends_with("_lower") || name.ends_with("_upper")
 }
 
 /// Where the good side ends, and where it begins again.

@@ -62,7 +62,8 @@ fn rule(
     };
     let certain = section.flag("certain");
     if certain && !metric.has_interval() {
-        let reason = format!("needs an interval, and {} has none: leave it out", metric.name());
+        let name = metric.name();
+        let reason = format!("needs an interval of 95 %, and {name} has none: leave it out");
         return Err(section.wrong("certain", &reason));
     }
     let (grain, size) = grain(section, windows)?;

@@ -259,7 +259,8 @@ fn seen_query(connection: &Connection, rule: &Rule, about: &str) -> String {
     }
     // Rows of a window are written at once: one of an older version is of a class or cell that is empty now.
     sql += "WHERE m.own_version = m.newest ";
-    if metric.is_verdict() {
+    // The other methods are there to look closer: without drift statistics are great, and so may rates be.
+    if table == MetricTable::Drift {
         sql += "AND m.is_primary = 1 ";
     }
     if rule.custom.is_some() {

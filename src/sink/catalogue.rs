@@ -115,7 +115,7 @@ fn of_table(table: MetricTable) -> Vec<Entry> {
             metric: column.name.to_owned(),
             unit,
             better,
-            has_interval: table.has(&format!("{}_lower", column.name)),
+            has_interval: table.has_interval(column.name),
             description: comment(column.name),
         }
     };
@@ -154,6 +154,7 @@ mod tests {
             ("quality_estimated", "est_f1", "ratio", "higher", true),
             ("calibration_bins", "bin_lower", "ratio", "none", false),
             ("drift", "effect", "1", "lower", false),
+            ("drift", "value", "1", "lower", false),
         ] {
             let mut of = entries.iter().filter(|e| e.family == family && e.metric == metric);
             let found = of.next().expect(metric);

@@ -445,8 +445,7 @@ fn metric_catalogue(databases: &Databases) -> ViewSpec {
 
 fn long_half(table: MetricTable, databases: &Databases) -> String {
     let limit = |of: &Column, suffix: &str| {
-        let name = format!("{}{suffix}", of.name);
-        if table.has(&name) { name } else { "NULL".to_owned() }
+        if table.has_interval(of.name) { format!("{}{suffix}", of.name) } else { "NULL".to_owned() }
     };
     let tuples: Vec<_> = table
         .columns()

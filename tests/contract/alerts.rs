@@ -1,6 +1,6 @@
 //! Rules: what the configuration may say, and what follows from a row of windows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use tidegauge::alerts::{
     changes,
 };
 use tidegauge::config::{ConfigError, Environment, Settings};
-use tidegauge::engine::metrics::MetricTable;
 use tidegauge::engine::metrics::accumulator::Kind;
 use tidegauge::engine::state::Version;
 use tidegauge::engine::time::{EventTime, Millis};
@@ -73,6 +72,10 @@ fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
         ("metric = \"serving.error_rate\"\nabove = 0.1\nclear = 0.2", "must be at most `above`"),
         ("metric = \"quality_binary.f1\"\nbelow = 0.8\nclear = 0.7", "must be at least `below`"),
         ("metric = \"quality_binary.mcc\"\nbelow = 0.8\ncertain = true", "needs an interval"),
+        (
+            "metric = \"drift.value\"\nabove = 0.25\ncertain = true",
+            "needs an interval of 95 %, and drift.value has none: leave it out",
+        ),
         ("metric = \"drift.verdict\"\nabove = 1", "`drift` is bad"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nfor = 0", "1 or more windows"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nmin_n = -1", "0 or more records"),
@@ -106,7 +109,7 @@ fn rules_on_what_reads_labels_wait_for_them() {
         ("quality_estimated.est_tp", false, "n"),
         ("quality_estimated.est_accuracy", false, "n"),
         ("quality_estimated.est_auroc_error_bound", false, "n"),
-        ("quality_estimated.n_labelled", true, "n"),
+        ("quality_estimated.n_labelled", true, "n_labelled"),
         ("quality_estimated.realized_accuracy", true, "n_labelled"),
         ("quality_estimated.realized_auroc", true, "n_labelled"),
         ("quality_estimated.est_labelled_f1", true, "n_labelled"),
@@ -130,39 +133,40 @@ fn rules_on_what_reads_labels_wait_for_them() {
     }
 }
 
-/// Where a table has no count `min_n` would be held against nothing, and one record could open an alert.
+/// Where nothing is counted `min_n` would be held against nothing, and one record could open an alert.
 #[test]
-fn every_table_that_rules_may_name_counts_the_records_behind_its_figures() {
-    let counts = BTreeMap::from([
-        ("serving", "inferences"),
-        ("labels", "inferences"),
+fn every_figure_that_rules_may_name_has_counts_of_its_row_behind_it() {
+    let expected = [
+        ("serving", "inferences, latency_n"),
+        (
+            "labels",
+            "inferences, inferences_negative, inferences_positive, labelled, labels_matched",
+        ),
         ("quality_binary", "n"),
         ("quality_threshold", "n"),
         ("calibration", "n_scored"),
         ("calibration_bins", "n"),
         ("quality_regression", "n"),
         ("quality_multiclass", "n"),
-        ("quality_classes", "support"),
+        ("quality_classes", "predicted, support"),
         ("confusion", "n"),
-        ("quality_estimated", "n"),
-        ("data_quality", "inferences"),
+        ("quality_estimated", "n, n_labelled"),
+        ("data_quality", "inferences, values"),
         ("categories", "values"),
         ("drift", "n"),
         ("custom", "n"),
-    ]);
-    let mut met = BTreeMap::new();
+    ];
+    let mut met: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for metric in Metric::all().chain([Metric::CUSTOM]) {
         let (name, table) = (metric.name(), metric.table);
         let count = metric.count_column().unwrap_or_else(|| panic!("{name} has none"));
         let is_stored = |column: &str, kind| column == count && kind == Kind::Count;
         assert!(table.columns().iter().any(|c| is_stored(c.name, c.kind)), "{name}: {count}");
-        // Realised figures and gaps are of the labelled alone.
-        if (table, count) != (MetricTable::QualityEstimated, "n_labelled") {
-            met.insert(table.name(), count);
-            assert_eq!(Some(&count), counts.get(table.name()), "{name}");
-        }
+        met.entry(table.name()).or_default().insert(count);
     }
-    assert_eq!(met, counts);
+    let expected = expected.map(|(table, counts)| (table, counts.split(", ").collect()));
+    let expected = BTreeMap::from(expected);
+    assert_eq!(met, expected);
 }
 
 #[test]
@@ -174,11 +178,16 @@ fn a_count_is_not_held_against_itself() {
         ("quality_classes.support", 0),
         ("confusion.n", 0),
         ("categories.values", 0),
+        ("serving.latency_n", 0),
+        ("quality_classes.predicted", 0),
+        ("quality_estimated.n_labelled", 0),
         ("labels.labelled", 100),
         ("quality_binary.tp", 100),
+        ("quality_binary.n", 0),
+        ("quality_binary.n_scored", 100),
         ("quality_classes.recall", 100),
+        ("quality_classes.tp", 100),
         ("categories.n", 100),
-        ("quality_estimated.n_labelled", 100),
     ] {
         let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nbelow = 50\n");
         assert_eq!(parse(&text).unwrap().rules[0].min_n, min_n, "{metric}");
@@ -237,7 +246,10 @@ fn every_figure_can_be_watched_and_no_limit() {
     {
         assert!(names.iter().any(|known| known == name), "{name}");
     }
-    assert!(names.iter().all(|name| !name.ends_with("_lower") && !name.ends_with("_upper")));
+    let is_like_a_limit = |name: &&String| name.ends_with("_lower") || name.ends_with("_upper");
+    let like_limits: Vec<_> = names.iter().filter(is_like_a_limit).collect();
+    // The edges of a bin, which are limits of nothing.
+    assert_eq!(like_limits, ["calibration_bins.bin_lower", "calibration_bins.bin_upper"]);
     for metric in Metric::all() {
         assert_eq!(Metric::named(&metric.name()), Some(metric));
     }

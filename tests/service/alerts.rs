@@ -95,6 +95,32 @@ fn low(model: &str, windows: usize) -> Vec<MetricRow> {
     rows.collect()
 }
 
+/// Of one class, with one of its counts.
+fn of_class(
+    i: usize,
+    class: &'static str,
+    figure: (&str, f64),
+    (column, count): (&str, u64),
+    version: u64,
+) -> MetricRow {
+    let row = metric_row(MetricTable::QualityClasses, i, &[figure], version);
+    let row = with(row, "class", Value::Text(class.into()));
+    with(row, column, Value::Count(count))
+}
+
+/// Of one comparison; psi is the primary method.
+fn of_drift(
+    i: usize,
+    [kind, method]: [&'static str; 2],
+    figure: (&str, f64),
+    version: u64,
+) -> MetricRow {
+    let row = metric_row(MetricTable::Drift, i, &[figure], version);
+    let row = with(row, "kind", Value::Text(kind.into()));
+    let row = with(row, "method", Value::Text(method.into()));
+    with(row, "is_primary", Value::Count(u64::from(method == "psi")))
+}
+
 fn with(mut row: MetricRow, column: &str, value: Value) -> MetricRow {
     let at = row.table.columns().iter().position(|known| known.name == column).unwrap();
     row.values[at] = value;
@@ -432,13 +458,10 @@ fn a_class_with_few_labels_says_nothing() {
     let rule = "[[alerts]]\nname = \"recall\"\nmetric = \"quality_classes.recall\"\nbelow = 0.8\n";
     let alerts_after = |rule: &str, labels, version| {
         let rows = (1..=2).flat_map(|i| {
-            let of_class = |class: &'static str, support| {
-                let row = metric_row(MetricTable::QualityClasses, i, &[("recall", 0.1)], version);
-                let row = with(row, "class", Value::Text(class.into()));
-                with(row, "support", Value::Count(support))
-            };
+            let recall =
+                |class, support| of_class(i, class, ("recall", 0.1), ("support", support), version);
             let coverage = metric_row(MetricTable::Labels, i, &[("coverage", 0.9)], version);
-            [coverage, of_class("cat", labels), of_class("dog", 1)]
+            [coverage, recall("cat", labels), recall("dog", 1)]
         });
         setup.insert(&rows.collect::<Vec<_>>());
         setup.instance_with(rule, receiver.url()).end(&setup);
@@ -449,11 +472,32 @@ fn a_class_with_few_labels_says_nothing() {
     assert_eq!(alerts_after(&format!("{rule}min_n = 1\n"), 100, 3), "cat\t100\ndog\t1\n");
 }
 
+/// However many are of the class: a rare one that is often said, and a frequent one that hardly ever is.
+#[test]
+fn the_precision_of_a_class_is_judged_where_it_is_said_often_enough() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    let rule = "[[alerts]]\nname = \"a\"\nmetric = \"quality_classes.precision\"\nbelow = 0.5\n";
+    let rows = (1..=2).flat_map(|i| {
+        let precision = |class, precision, predicted, support| {
+            let row = of_class(i, class, ("precision", precision), ("predicted", predicted), 1);
+            with(row, "support", Value::Count(support))
+        };
+        let coverage = metric_row(MetricTable::Labels, i, &[("coverage", 0.9)], 1);
+        [coverage, precision("rare", 0.002, 5000, 20), precision("shy", 0.0, 2, 500)]
+    });
+    setup.insert(&rows.collect::<Vec<_>>());
+    setup.instance_with(rule, receiver.url()).end(&setup);
+    let found = setup.server.query("SELECT feature, n FROM tidegauge.alerts FINAL");
+    assert_eq!(found, "rare\t5000\n");
+}
+
 #[test]
 fn the_records_behind_a_figure_are_read_from_every_table() {
     let setup = Setup::start();
-    for (metric, count) in [
+    // It holds 7, all others 500.
+    let counted = [
         ("serving.error_rate", "inferences"),
+        ("serving.latency_p99_ms", "latency_n"),
         ("labels.coverage", "inferences"),
         ("quality_binary.precision", "n"),
         ("quality_threshold.precision", "n"),
@@ -461,18 +505,25 @@ fn the_records_behind_a_figure_are_read_from_every_table() {
         ("calibration_bins.positive_rate", "n"),
         ("quality_regression.mae", "n"),
         ("quality_multiclass.accuracy", "n"),
-        ("quality_classes.precision", "support"),
+        ("quality_classes.precision", "predicted"),
+        ("quality_classes.recall", "support"),
+        ("quality_classes.auroc", "support"),
         ("confusion.n", "n"),
         ("quality_estimated.est_accuracy", "n"),
         ("quality_estimated.accuracy_gap", "n_labelled"),
         ("data_quality.missing_rate", "inferences"),
+        ("data_quality.mean", "values"),
         ("categories.share", "values"),
         ("drift.value", "n"),
-    ] {
+    ];
+    for (version, (metric, count)) in (1..).zip(counted) {
         let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nabove = 0.5\n");
         let rule = rules(&text).remove(0);
-        let version = if metric.ends_with("_gap") { 2 } else { 1 };
-        let row = with(metric_row(rule.metric.table, 1, &[], version), count, Value::Count(7));
+        let row = match rule.metric.table {
+            MetricTable::Drift => of_drift(1, ["score", "psi"], ("value", 1.0), version),
+            table => metric_row(table, 1, &[], version),
+        };
+        let row = with(row, count, Value::Count(7));
         let span = row.key.window;
         setup.insert(&[row]);
         let seen = setup.runtime.block_on(setup.clickhouse.rule_windows(&rule, span)).unwrap();
@@ -549,12 +600,9 @@ fn gaps_and_drift_of_labels_wait_for_labels() {
     let (setup, receiver) = (Setup::start(), Receiver::start(200));
     let rules = "[[alerts]]\nname = \"drifts\"\nmetric = \"drift.verdict\"\n\
                  [[alerts]]\nname = \"gap\"\nmetric = \"quality_estimated.accuracy_gap\"\nbelow = -0.1\n";
-    let drift = |i, kind: &'static str, version| {
-        let mut row = metric_row(MetricTable::Drift, i, &[("effect", 0.5)], version);
-        for (column, text) in [("kind", kind), ("method", "psi"), ("verdict", "drift")] {
-            row = with(row, column, Value::Text(text.into()));
-        }
-        with(row, "is_primary", Value::Count(1))
+    let drift = |i, kind, version| {
+        let row = of_drift(i, [kind, "psi"], ("effect", 0.5), version);
+        with(row, "verdict", Value::Text("drift".into()))
     };
     let alerts_after = |coverage, labelled, version| {
         let rows = (1..=2).flat_map(|i| {
@@ -575,6 +623,24 @@ fn gaps_and_drift_of_labels_wait_for_labels() {
     assert_eq!(alerts_after(0.1, 200, 1), "score/psi\n");
     assert_eq!(alerts_after(0.9, 30, 2), "label/psi\nscore/psi\n");
     assert_eq!(alerts_after(0.9, 200, 3), "label/psi\nscore/psi\n\n");
+}
+
+/// Without drift the statistics of tests are great, and so may the rate of missing values be.
+#[test]
+fn of_the_methods_of_drift_rules_read_the_primary_one() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    let rule = "[[alerts]]\nname = \"a\"\nmetric = \"drift.value\"\nabove = 0.25\n";
+    let alerts_after = |psi, version| {
+        let rows = (1..=2).flat_map(|i| {
+            [("psi", psi), ("chi2", 9.0), ("missing_rate", 0.3)]
+                .map(|(method, value)| of_drift(i, ["feature", method], ("value", value), version))
+        });
+        setup.insert(&rows.collect::<Vec<_>>());
+        setup.instance_with(rule, receiver.url()).end(&setup);
+        setup.server.query("SELECT feature, value FROM tidegauge.alerts FINAL")
+    };
+    assert_eq!(alerts_after(0.05, 1), "");
+    assert_eq!(alerts_after(0.5, 2), "feature/psi\t0.5\n");
 }
 
 /// Between two tables of a flush a key is not judged. Windows that seal meanwhile are not forgotten.

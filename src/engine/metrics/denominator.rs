@@ -1,4 +1,4 @@
-//! How many records stand behind a figure: the one list that views, pages and charts go by.
+//! How many records stand behind a figure: the one list that views, pages, charts and rules go by.
 
 use super::MetricTable;
 use super::accumulator::Kind;
@@ -239,5 +239,22 @@ mod tests {
             assert!(!is_limit(MetricTable::CalibrationBins, edge), "{edge}");
         }
         assert!(!is_limit(MetricTable::Serving, "auroc_upper"), "of another table");
+    }
+
+    #[test]
+    fn an_interval_is_of_a_figure_and_never_what_binning_may_have_changed() {
+        for (table, column, expected) in [
+            (MetricTable::QualityBinary, "auroc", true),
+            (MetricTable::CalibrationBins, "positive_rate", true),
+            (MetricTable::DataQuality, "missing_rate", true),
+            (MetricTable::QualityBinary, "mcc", false),
+            (MetricTable::QualityBinary, "auroc_lower", false),
+            (MetricTable::QualityEstimated, "realized_auroc", false),
+            (MetricTable::CalibrationBins, "bin", false),
+            (MetricTable::Serving, "auroc", false),
+            (MetricTable::Drift, "value", false),
+        ] {
+            assert_eq!(table.has_interval(column), expected, "{}.{column}", table.name());
+        }
     }
 }

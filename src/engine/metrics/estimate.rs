@@ -401,7 +401,7 @@ impl Accumulator for Estimate {
 }
 
 /// Whether a column is over the labelled alone, of which there are `n_labelled`.
-pub fn is_of_labelled(column: &str) -> bool {
+pub(super) fn is_of_labelled(column: &str) -> bool {
     column.starts_with("realized_")
         || column.starts_with("est_labelled_")
         || column.contains("_gap")
