@@ -114,6 +114,13 @@ pub(super) fn of_files(mut settings: Settings, has_labels: bool) -> Settings {
     settings
 }
 
+/// Settings that leave the label topic unread.
+pub(super) fn without_labels(mut settings: Settings) -> Settings {
+    settings.labels = None;
+    settings.shard.has_labels = false;
+    settings
+}
+
 /// Records of one stream that were decoded, and those that could not be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {

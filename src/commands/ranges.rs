@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inputs::Counts;
+use super::inputs::{Counts, without_labels};
 use super::{Failure, terminal};
 use crate::calendar;
 use crate::config::Settings;
@@ -45,12 +45,8 @@ pub(super) struct TopicArgs {
 
 impl TopicArgs {
     /// The settings of a job that reads what is asked for.
-    pub(super) fn apply(&self, mut settings: Settings) -> Settings {
-        if self.without_labels {
-            settings.labels = None;
-            settings.shard.has_labels = false;
-        }
-        settings
+    pub(super) fn apply(&self, settings: Settings) -> Settings {
+        if self.without_labels { without_labels(settings) } else { settings }
     }
 }
 

@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::inputs::{Counts, InputArgs, Inputs};
+use super::inputs::{Counts, InputArgs, Inputs, of_files, without_labels};
 use super::query::instead;
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, profile, runtime, terminal};
 use crate::calendar::instant;
 use crate::config::{Environment, Settings};
-use crate::engine::ModelSettings;
-use crate::engine::Shard;
 use crate::engine::event::{Arrival, Offset, Positions, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
@@ -23,11 +21,13 @@ use crate::engine::outcome::Outcome;
 use crate::engine::state::ALL;
 use crate::engine::time::{EventTime, Millis, RecordTime};
 use crate::engine::window::Window;
+use crate::engine::{ModelSettings, Progress, Shard};
 use crate::evaluate;
 use crate::pipeline::PipelineError;
 use crate::report::{Form, References, Report, Row, count, left_out};
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
+use crate::sink::job::JobBinding;
 use crate::sink::rows::{self, RowFilter};
 use crate::sink::summary::Grain;
 use crate::source::feed::PARTITION;
@@ -157,7 +157,7 @@ fn stored(args: &Args) -> Result<Found, Failure> {
     }
     let filter = args.select.filter("", None, MOST_ROWS)?;
     let clickhouse = ClickHouse::new(settings.clickhouse());
-    let (rows, full, jobs) = runtime()?.block_on(async {
+    let (rows, full, remark, jobs) = runtime()?.block_on(async {
         let grains = clickhouse.grains(&filter).await?;
         let grain = Grain::of_charts(&grains).map(|grain| grain.name.clone());
         let (mut rows, mut full) = (Vec::new(), Vec::new());
@@ -173,9 +173,10 @@ fn stored(args: &Args) -> Result<Found, Failure> {
             }
             rows.extend(found);
         }
-        rows.extend(whole(clickhouse.clone(), &settings, &filter).await?);
+        let (of_whole, remark) = whole(clickhouse.clone(), &settings, &filter).await?;
+        rows.extend(of_whole);
         let jobs = if rows.is_empty() { Some(clickhouse.jobs().await?) } else { None };
-        Ok::<_, Failure>((rows, full, jobs))
+        Ok::<_, Failure>((rows, full, remark, jobs))
     })?;
     if let Some(jobs) = jobs {
         let hint = instead(&jobs, "--model, --version, --since and --until");
@@ -183,7 +184,7 @@ fn stored(args: &Args) -> Result<Found, Failure> {
     }
     let source = source(&settings.job, &full);
     let references = settings.shard.references().collect();
-    Ok(Found { source, rows, references, remark: None })
+    Ok(Found { source, rows, references, remark })
 }
 
 /// Of the filter's rows those of one table that the report shows; none where no section shows the table.
@@ -213,20 +214,28 @@ fn source(job: &str, full: &[String]) -> String {
 }
 
 /// The rows of the whole time, made of stored states; none where there are too many of them, and then the newest window
-/// says how things stand.
+/// says how things stand. None either where the job ran with other settings, by which a state means something else, and
+/// then what is said of that.
 async fn whole(
     mut clickhouse: ClickHouse,
     settings: &Settings,
     filter: &RowFilter,
-) -> Result<Vec<Row>, Failure> {
+) -> Result<(Vec<Row>, Option<String>), Failure> {
     // One more than can be merged says that there are too many.
     let limit = u32::try_from(MOST_STATES + 1).expect("it is small");
     let mut versions = clickhouse.filtered_versions(&RowFilter { limit, ..filter.clone() }).await?;
+    if versions.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let is_ours = clickhouse.bound().await?.is_some_and(|bound| is_of(&bound, settings));
+    if !is_ours {
+        return Ok((Vec::new(), Some(misread(&settings.job))));
+    }
     // States of different generations are never merged.
     let newest = versions.iter().map(|state| state.version.generation()).max();
     versions.retain(|state| Some(state.version.generation()) == newest);
     if versions.len() > MOST_STATES {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let keys: Vec<_> = versions.into_iter().map(|state| (state.key, state.partition)).collect();
     let mut states = Vec::with_capacity(keys.len());
@@ -234,7 +243,33 @@ async fn whole(
         states.extend(clickhouse.states(some).await?);
     }
     let rows = evaluate::whole(&settings.shard, &states).map_err(PipelineError::from)?;
-    Ok(rows.iter().map(Row::from).collect())
+    Ok((rows.iter().map(Row::from).collect(), None))
+}
+
+/// Whether a job that is bound like this was started with these settings, by `run` or by `backfill`: each changes what
+/// files, a range without labels, or a broker's own timestamps ask for.
+fn is_of(bound: &JobBinding, settings: &Settings) -> bool {
+    let (settings, has_labels) = (settings.clone(), bound.labels.is_some());
+    let plain = match (bound.is_of_files(), has_labels) {
+        (true, _) => of_files(settings, has_labels),
+        (false, true) => settings,
+        (false, false) => without_labels(settings),
+    };
+    let mut changed = plain.clone();
+    if bound.is_of_files() {
+        changed.shard.progress = Progress::End;
+    } else {
+        changed.shard.clock_stamps = 1;
+    }
+    [plain, changed].iter().any(|settings| settings.digest() == bound.configuration)
+}
+
+/// What is said where the job did not run with the settings that are given.
+fn misread(job: &str) -> String {
+    format!(
+        "job {job} did not run with this configuration, which would misread its stored states: figures of the whole \
+         time are left out. Give the configuration that the job ran with (-c)."
+    )
 }
 
 /// The rows of files: the engine in memory, no service.
@@ -366,6 +401,45 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::job::{BoundTopic, FILES};
+
+    #[test]
+    fn a_job_is_known_by_its_settings_however_it_was_started() {
+        let parse = |text: &str| Settings::parse("t", text, &Environment::default()).unwrap();
+        let settings = parse(FILES_ONLY);
+        let bound = |cluster: &str, has_labels: bool, by: &Settings| JobBinding {
+            cluster: cluster.to_owned(),
+            inferences: BoundTopic::default(),
+            labels: has_labels.then(BoundTopic::default),
+            partitions: 1,
+            configuration: by.digest(),
+            window: by.shard.window,
+        };
+        let is_known = |cluster: &str, has_labels: bool, by: &Settings| {
+            is_of(&bound(cluster, has_labels, by), &settings)
+        };
+        let stamped = parse(&format!("{FILES_ONLY}clock_stamps = 1\n"));
+        let without = parse(&FILES_ONLY.replace("[labels]\ntopic = \"labels\"\n", ""));
+        for (has_labels, by) in [(true, &settings), (true, &stamped), (false, &without)] {
+            assert!(is_known("c1", has_labels, by));
+        }
+        assert!(!is_known("c1", true, &without), "settings without labels");
+        let weighted = parse(&format!("{FILES_ONLY}[models.\"*\"]\nweights = \"use\"\n"));
+        assert!(!is_known("c1", true, &weighted));
+        for has_labels in [true, false] {
+            let filled = |settings: &Settings| {
+                let mut settings = of_files(settings.clone(), has_labels);
+                settings.shard.progress = Progress::End;
+                settings
+            };
+            assert!(is_known(FILES, has_labels, &filled(&settings)));
+            assert!(!is_known(FILES, has_labels, &filled(&weighted)));
+            assert!(!is_known("c1", has_labels, &filled(&settings)), "no topic ends");
+        }
+        let by_event = parse(&format!("{FILES_ONLY}progress = \"event\"\n"));
+        let watched = bound(FILES, true, &of_files(by_event.clone(), true));
+        assert!(is_of(&watched, &by_event) && !is_of(&watched, &settings));
+    }
 
     #[test]
     fn of_each_table_only_what_is_shown_is_read() {

@@ -189,8 +189,9 @@ impl<'a> ModelRows<'a> {
         self.now(table).into_iter().find(|row| row.segment == ALL)
     }
 
-    /// Of [`now`](Self::now) the row of each segment, of a table that has one.
-    pub(super) fn now_by_segment(&self, table: &str) -> BTreeMap<&'a str, &'a Row> {
-        self.now(table).into_iter().map(|row| (row.segment.as_str(), row)).collect()
+    /// The row of each segment in the window of this row, of a table that has one.
+    pub(super) fn by_segment(&self, table: &str, of: &Row) -> BTreeMap<&'a str, &'a Row> {
+        let is_beside = |row: &&Row| row.grain == of.grain && row.start_ms == of.start_ms;
+        self.table(table).filter(is_beside).map(|row| (row.segment.as_str(), row)).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! What a report shows of a model: one function for each section, in the order of the report.
 
+use std::collections::BTreeSet;
+
 use super::rows::{ModelRows, Row};
 use super::spread::distributions;
 use super::text::{
@@ -43,8 +45,9 @@ pub(super) const METHODS: &[&str] = &[
      Windows are aligned to 1970-01-01 UTC; a record belongs to the window of its inference's event time.",
     "Quality is that of the labelled inferences (n) only. Where labels come for some decisions more often than for \
      others (see label coverage), it does not describe the rest.",
-    "Intervals cover 95 %: Wilson for shares (accuracy, precision, recall, coverage), DeLong for AUROC, normal for \
-     means (Brier score, log loss, errors). They treat records as independent. Bands in charts are these intervals.",
+    "Intervals cover 95 %: Wilson for shares (accuracy, precision, recall), DeLong for AUROC, normal for means (Brier \
+     score, log loss, errors). They treat records as independent. Bands in charts are these intervals. Label coverage \
+     has none: it counts all inferences.",
     "Calibration compares the mean score of each tenth of the scores with the share of positive labels in it. ECE is \
      the mean distance, biased upward for few records.",
     "A figure that is not defined is shown as –, with the reason, never as 0.",
@@ -62,6 +65,17 @@ const HEADLINES: &[(&str, &str, &str)] = &[
 pub(super) fn fact(row: &Row, column: &str, name: &str) -> Fact {
     let (value, note) = (figure(row, column), interval(row, column));
     Fact { name: name.to_owned(), value, note, figure: numbers(row, column) }
+}
+
+/// A fact beside counts of the whole time: of one window it says of which, and over how many records.
+fn dated(row: &Row, column: &str, name: &str) -> Fact {
+    let mut fact = fact(row, column, name);
+    if row.grain != WHOLE {
+        let parted = if fact.note.is_empty() { "" } else { "; " };
+        let n = fact.figure.n.map_or_else(String::new, |n| format!(", n = {}", count(n)));
+        fact.note = format!("{}{parted}{}{n}", fact.note, about(row));
+    }
+    fact
 }
 
 fn plain(name: &str, value: u64, note: String) -> Fact {
@@ -87,12 +101,12 @@ fn summary(rows: &ModelRows<'_>) -> Option<Section> {
     let mut n = None;
     for &(table, column, name) in HEADLINES {
         if let Some(row) = rows.now_all(table) {
-            facts.push(fact(row, column, name));
+            facts.push(dated(row, column, name));
             n = Some(row.count("n"));
         }
     }
     if let Some(row) = rows.now_all("calibration") {
-        facts.push(fact(row, "calibration_bias", "Calibration bias"));
+        facts.push(dated(row, "calibration_bias", "Calibration bias"));
     }
     let mut blocks = vec![Block::Facts(facts)];
     blocks.extend(verdicts(rows, labelled, n).into_iter().map(Block::Text));
@@ -518,33 +532,36 @@ fn serving(rows: &ModelRows<'_>) -> Option<Section> {
 }
 
 fn segments(rows: &ModelRows<'_>) -> Option<Section> {
-    let known = rows.now("serving");
-    if known.iter().all(|row| row.segment == ALL) {
+    // All columns are of one window: that of the newest labels, where there are any.
+    let now = rows.now("labels").into_iter().chain(rows.now("serving")).next()?;
+    let [serving, labels] = ["serving", "labels"].map(|table| rows.by_segment(table, now));
+    let known: BTreeSet<&str> = serving.keys().chain(labels.keys()).copied().collect();
+    if known.iter().all(|segment| *segment == ALL) {
         return None;
     }
-    let labels = rows.now_by_segment("labels");
     let headlines =
-        HEADLINES.iter().map(|&(table, column, name)| (column, name, rows.now_by_segment(table)));
-    let headlines: Vec<_> = headlines.filter(|(.., now)| !now.is_empty()).collect();
+        HEADLINES.iter().map(|&(table, column, name)| (column, name, rows.by_segment(table, now)));
+    let headlines: Vec<_> = headlines.filter(|(.., found)| !found.is_empty()).collect();
     let mut header: Vec<String> =
         ["Segment", "Inferences", "Error rate", "Coverage"].map(str::to_owned).into();
     header.extend(headlines.iter().map(|(_, name, _)| format!("{name} (95 % interval, n)")));
-    let lines = known.iter().map(|row| {
-        let segment = row.segment.as_str();
-        let coverage = labels.get(segment);
+    let lines = known.iter().map(|&segment| {
+        let [served, covered] = [&serving, &labels].map(|found| found.get(segment).copied());
+        let inferences = served.or(covered).map_or(0, |row| row.count("inferences"));
         let mut line = vec![
             words(segment),
-            count_cell(row.count("inferences")),
-            figure_cell(row, "error_rate"),
-            coverage.map_or_else(none, |row| figure_cell(row, "coverage")),
+            count_cell(inferences),
+            served.map_or_else(none, |row| figure_cell(row, "error_rate")),
+            covered.map_or_else(none, |row| figure_cell(row, "coverage")),
         ];
-        line.extend(headlines.iter().map(|(column, _, now)| {
-            now.get(segment).map_or_else(none, |row| with_interval(row, column))
+        line.extend(headlines.iter().map(|(column, _, found)| {
+            found.get(segment).map_or_else(none, |row| with_interval(row, column))
         }));
         line
     });
     let grid = Grid::new(header, lines.collect());
-    Some(Section { title: "Segments", blocks: vec![Block::Table(grid)] })
+    let blocks = vec![Block::Text(format!("{}.", about(now))), Block::Table(grid)];
+    Some(Section { title: "Segments", blocks })
 }
 
 fn with_interval(row: &Row, column: &str) -> Cell {

@@ -63,7 +63,8 @@ fn the_summary_adds_up_counts_and_takes_quality_from_the_newest_labelled_window(
     };
     assert_eq!(of("Inferences"), ("4\u{202f}936", "2026-01-05 to 2026-01-05 06:00 UTC"));
     assert_eq!(of("Labelled"), ("750", "coverage 15.19 %"));
-    assert_eq!(of("AUROC"), ("0.8125", "95 %: 0.7500 to 0.8750"));
+    let note = "95 %: 0.7500 to 0.8750; 2026-01-05 05:00 to 2026-01-05 06:00 UTC, n = 250";
+    assert_eq!(of("AUROC"), ("0.8125", note));
     let Block::Text(about) = &model.sections[1].blocks[0] else { panic!("it says of when") };
     assert_eq!(about, "2026-01-05 05:00 to 2026-01-05 06:00 UTC, n = 250.");
 }
@@ -180,7 +181,7 @@ fn json_has_the_number_beside_the_text_of_every_figure() {
     let mcc = quality.iter().find(|fact| fact["name"] == "Matthews correlation").unwrap();
     assert_eq!((&mcc["value"], &mcc["number"]), (&json!("– (one class)"), &json!(null)));
 
-    let segments = &sections[4]["blocks"][0]["table"];
+    let segments = &sections[4]["blocks"][1]["table"];
     assert_eq!(segments["rows"][0][4], "0.8125 (0.7500 to 0.8750, 250)");
     assert_eq!(segments["figures"][0][4], auroc);
     let error_rate = figure(json!(0.0097), None, Some(1234));
@@ -270,7 +271,44 @@ fn figures_of_the_whole_time_come_before_those_of_a_window() {
     rows.push(whole);
     let report = report(&rows);
     let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
-    assert!(facts.iter().any(|fact| fact.name == "AUROC" && fact.value == "0.5000"));
+    let auroc = facts.iter().find(|fact| fact.name == "AUROC").unwrap();
+    assert_eq!((&*auroc.value, &*auroc.note), ("0.5000", "95 %: 0.7500 to 0.8750"));
+}
+
+#[test]
+fn where_the_newest_window_has_no_labels_all_say_of_which_window_they_are() {
+    let mut rows = rows();
+    let [first, second] = [1, 2].map(|hour| 1_767_571_200_000_i64 + hour * 3_600_000);
+    // The newest has a few inferences, none of them of the region.
+    rows.retain(|row| row.start_ms == first || (row.start_ms == second && row.segment == "all"));
+    for row in rows.iter_mut().filter(|row| row.start_ms == second) {
+        row.values.insert("inferences".to_owned(), json!(3));
+    }
+    let report = report(&rows);
+    let sections = &report.models[0].sections;
+    let Block::Facts(facts) = &sections[0].blocks[0] else { panic!("facts come first") };
+    let note = |name: &str| &*facts.iter().find(|fact| fact.name == name).unwrap().note;
+    assert_eq!(note("Inferences"), "2026-01-05 01:00 to 2026-01-05 03:00 UTC");
+    let window = "2026-01-05 01:00 to 2026-01-05 02:00 UTC";
+    assert_eq!(note("AUROC"), format!("95 %: 0.7500 to 0.8750; {window}, n = 300"));
+    assert_eq!(note("Accuracy"), format!("95 %: 0.6900 to 0.8100; {window}, n = 300"));
+
+    let segments = sections.iter().find(|section| section.title == "Segments").unwrap();
+    let [Block::Text(about), Block::Table(grid)] = &segments.blocks[..] else { panic!("a table") };
+    assert_eq!(*about, format!("{window}."));
+    let [auroc, accuracy] = ["0.8125 (0.7500 to 0.8750, 300)", "0.7500 (0.6900 to 0.8100, 300)"];
+    let line = |segment| [segment, "1\u{202f}234", "0.0097", "0.2000", auroc, accuracy];
+    assert_eq!(grid.rows, [line("all"), line("region=<eu>|x")]);
+}
+
+#[test]
+fn a_segment_stands_in_the_table_though_the_rows_of_its_traffic_were_not_read() {
+    let mut rows = rows();
+    rows.retain(|row| row.table != "serving" || row.segment == "all");
+    let report = report(&rows);
+    let section = report.models[0].sections.iter().find(|it| it.title == "Segments").unwrap();
+    let Block::Table(grid) = &section.blocks[1] else { panic!("a table") };
+    assert_eq!(grid.rows[1][..4], ["region=<eu>|x", "1\u{202f}234", "–", "0.2000"]);
 }
 
 /// A profile of a feature with the numbers 1 to 200 once each.

@@ -97,6 +97,11 @@ impl ClickHouse {
         job::bind(&self.connection, binding).await
     }
 
+    /// What the job is bound to, whatever this configuration says; none where it has not begun.
+    pub async fn bound(&self) -> Result<Option<JobBinding>, SinkError> {
+        job::recorded(&self.connection).await
+    }
+
     /// Whether the job may be bound to another configuration, if no instance of it runs.
     pub async fn unused(&self, binding: &JobBinding) -> Result<Option<Unused>, BindError> {
         job::unused(&self.connection, binding).await

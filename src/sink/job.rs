@@ -109,7 +109,7 @@ pub const FILES: &str = "files";
 
 impl JobBinding {
     /// Whether it reads files.
-    fn is_of_files(&self) -> bool {
+    pub fn is_of_files(&self) -> bool {
         self.cluster == FILES
     }
 
@@ -209,6 +209,11 @@ impl Bound {
     fn next_token(&self, job: &str) -> String {
         format!("bind after {}.{} {job}", self.generation, self.rows)
     }
+}
+
+/// What the job is bound to; none where it has not begun.
+pub(super) async fn recorded(connection: &Connection) -> Result<Option<JobBinding>, SinkError> {
+    Ok(bound(connection).await?.map(|bound| bound.binding))
 }
 
 /// Says that rows of this configuration follow; called before the first of them. From then on nobody else takes the

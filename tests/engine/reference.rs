@@ -105,6 +105,11 @@ fn profile() -> Profile {
 
 /// The state of all inferences, folded in several parts that were written and read back.
 fn folded(all: &[Said], profile: &Profile) -> Families {
+    folded_with(all, Some(profile))
+}
+
+/// The same with or without a reference.
+fn folded_with(all: &[Said], reference: Option<&Profile>) -> Families {
     let mut names = Names::default();
     let ids = ["amount", "country"].map(|name| FeatureId(names.intern(name)));
     let mut merged = Families::default();
@@ -124,7 +129,7 @@ fn folded(all: &[Said], profile: &Profile) -> Families {
             families.features.get_mut().add(&FeaturesInput {
                 features: &features,
                 names: &names,
-                reference: Some(profile),
+                reference,
                 most: 10,
                 distinct: &[],
             });
@@ -274,6 +279,25 @@ fn values_beyond_the_cap_are_counted_in_the_cells_of_their_own_profile() {
     };
     assert!(!of("amount").is_empty());
     assert_eq!(of("(other)"), of("amount"));
+}
+
+/// As whoever gives a job's states a reference that they were not counted with would read them.
+#[test]
+fn numbers_that_were_counted_without_the_reference_are_not_compared_with_it() {
+    let (profile, all) = (profile(), inferences(3000, 7));
+    let drift = |families: &Families, feature: &str| -> Vec<Value> {
+        let rows = rows(families, &profile, MetricTable::Drift);
+        let of_feature = cells_of(MetricTable::Drift, rows, feature).into_iter();
+        of_feature.map(|row| row["value"].clone()).collect()
+    };
+    let [without, with] = [None, Some(&profile)].map(|reference| folded_with(&all, reference));
+    let none = Value::Figure(Err(Undefined::NotApplicable));
+    let found = drift(&without, "amount");
+    assert!(found.len() == 11 && found.iter().all(|value| *value == none), "{found:?}");
+    // Texts and scores are counted alike whatever they are compared with.
+    for other in ["country", ""] {
+        assert_eq!(drift(&without, other), drift(&with, other), "{other}");
+    }
 }
 
 #[test]

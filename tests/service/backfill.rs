@@ -258,7 +258,59 @@ fn must_show(job: &mut Job, clickhouse: &ClickHouse, folder: &Path) {
     let stored = ["report", "--job", "history", "--format", "json"];
     let files = ["report", "--format", "json", "--inferences", &inferences, "--labels", &labels];
     let (stored, files) = (job.run(&stored, 0, DEADLINE), job.run(&files, 0, DEADLINE));
-    assert_eq!(report(stored), report(files));
+    let stored = report(stored);
+    assert_eq!(stored, report(files));
+    // Nothing is said of a job of topics either.
+    report(job.run(&["report", "--format", "json"], 0, DEADLINE));
+    must_not_misread(job, clickhouse, folder, &stored);
+}
+
+/// How many scores stand behind the AUROC of each model that has one, in the order of their names.
+fn scored(report: &Json) -> Vec<u64> {
+    let models = report["models"].as_array().unwrap().iter();
+    let facts =
+        models.flat_map(|model| model["sections"][0]["blocks"][0]["facts"].as_array().unwrap());
+    let aurocs = facts.filter(|fact| fact["name"] == "AUROC");
+    aurocs.map(|fact| fact["n"].as_u64().unwrap()).collect()
+}
+
+/// By another configuration than the one that made them, stored states are left alone: the figures are those of the
+/// newest windows, and that is said. `whole` is the report by the right one.
+fn must_not_misread(job: &mut Job, clickhouse: &ClickHouse, folder: &Path, whole: &Json) {
+    let grain = whole["grain"].as_str().unwrap();
+    let counted = |sum: &str| -> Vec<u64> {
+        let sql = format!(
+            "SELECT {sum} FROM tidegauge.quality_binary FINAL WHERE job = 'history' AND segment = 'all' \
+             AND grain = '{grain}' GROUP BY model, version ORDER BY model, version"
+        );
+        clickhouse.query(&sql).lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let (of_all, of_newest) =
+        (counted("sum(n_scored)"), counted("argMax(n_scored, (n > 0, window_start))"));
+    assert_ne!(of_all, of_newest, "else it shows nothing");
+    assert_eq!(scored(whole), of_all);
+
+    let [profile, inferences] = ["then.json", "inferences.jsonl"].map(|name| folder.join(name));
+    let [profile, inferences] = [&profile, &inferences].map(|path| path.to_str().unwrap());
+    let build = ["profile", "--name", "then", "--model", "fraud-cards", "--output", profile];
+    job.run(&[&build[..], &["--inferences", inferences]].concat(), 0, DEADLINE);
+    let of_models = "[models.\"fraud-*\"]\n";
+    let with_reference = format!("{of_models}reference = \"{profile}\"\n");
+    for (from, to) in [(of_models, &*with_reference), ("weights = \"ignore\"", "weights = \"use\"")]
+    {
+        job.edit(from, to);
+        let said = job.run(&["report", "--job", "history", "--format", "json"], 0, DEADLINE);
+        job.edit(to, from);
+        let (note, text) = said.split_once('\n').unwrap();
+        let remark = "job history did not run with this configuration";
+        assert!(note.starts_with(remark) && note.contains("(-c)"), "{said}");
+        let report: Json = serde_json::from_str(text).unwrap();
+        assert_eq!(scored(&report), of_newest, "after {to}");
+        for model in report["models"].as_array().unwrap() {
+            let summary = model["sections"][0]["blocks"].as_array().unwrap();
+            assert!(summary.contains(&serde_json::json!({"text": note})), "{summary:?}");
+        }
+    }
 }
 
 /// One table of inferences, of which three of four have their label by now.
