@@ -17,8 +17,11 @@ use crate::golden::is_near;
 
 /// Categories A, B and C.
 fn named() -> FeatureProfile {
-    let categories = [("A", 500), ("B", 300), ("C", 200)];
-    let categories = categories.map(|(name, count)| (Arc::from(name), count)).to_vec();
+    listed(&[("A", 500), ("B", 300), ("C", 200)])
+}
+
+fn listed(categories: &[(&str, u64)]) -> FeatureProfile {
+    let categories = categories.iter().map(|(name, count)| (Arc::from(*name), *count)).collect();
     let values = Values::Categorical(CategoricalProfile { categories, other: 0 });
     FeatureProfile { missing: 10, type_errors: 0, values }
 }
@@ -79,7 +82,10 @@ fn example_of_categories() {
         check(measure.p_value.unwrap(), p_value, 0.51e-3 * p_value);
         assert_eq!((measure.n, measure.reference_n), (200, 1000));
     }
-    // The test merges the new category with C.
+    // The test merges the new category with C, so that the distances are judged by it.
+    for method in [Method::Psi, Method::Js, Method::Hellinger] {
+        check(of(&measures, method).judged_p.unwrap(), 9.079e-7, 0.51e-10);
+    }
     assert_eq!(of(&measures, Method::Chi2).bins, 3);
     assert_eq!(of(&measures, Method::Psi).bins, 4);
     check(of(&measures, Method::Chi2).effect.unwrap(), 0.166_945_054_9, 0.51e-10);
@@ -204,6 +210,40 @@ fn few_values_give_no_verdict() {
     assert_eq!(verdict_of(&rows, Method::Linf), expected);
 }
 
+/// The distances have a law that does not hold where names are rare: there a test that merges them must agree.
+#[test]
+fn distances_of_rare_names_are_judged_by_the_table_test_too() {
+    let compared = |reference: &[(&str, u64)], names: &[(&str, u64)]| {
+        drift(&listed(reference), &CurrentCounts::Names { names, other: 0, missing: 0 })
+    };
+    let distances = [Method::Psi, Method::Js, Method::Hellinger];
+    // Of 2 in 1,000 and 100 in 20,000 the reference is expected to have 4.86, and the window 97: nothing is merged.
+    // With one degree of freedom the p-value is erfc(√(chi2/2)).
+    let measures = compared(&[("A", 998), ("B", 2)], &[("A", 19_900), ("B", 100)]);
+    assert_eq!(of(&measures, Method::Chi2).bins, 2);
+    for method in distances {
+        let measure = of(&measures, method);
+        assert!(measure.p_value.unwrap() < 0.15, "by its own law");
+        check(measure.judged_p.unwrap(), 0.182_971_841_4, 0.51e-10);
+    }
+    // 8 are enough for the distance's own law.
+    let measures = compared(&[("A", 992), ("B", 8)], &[("A", 19_900), ("B", 100)]);
+    let psi = of(&measures, Method::Psi);
+    check(psi.p_value.unwrap(), 0.245_016_924_3, 0.51e-10);
+    assert_eq!(psi.judged_p, psi.p_value);
+    check(of(&measures, Method::Chi2).p_value.unwrap(), 0.195_552_491_2, 0.51e-10);
+    // Of 10 in 1,000 and 5 in 200 the window is expected to have 2.5: all is one cell, there is no test to agree.
+    let measures = compared(&[("A", 990), ("B", 10)], &[("A", 195), ("B", 5)]);
+    assert_eq!(of(&measures, Method::Chi2).judged_p, Err(Undefined::TooFewSamples));
+    for method in distances {
+        let measure = of(&measures, method);
+        assert_eq!(measure.judged_p, measure.p_value, "{}", method.name());
+    }
+    // A flag that hardly ever was set and now often is.
+    let measures = compared(&[("A", 990), ("B", 10)], &[("A", 160), ("B", 40)]);
+    assert_eq!(verdict_of(&judged(Kind::Feature, measures), Method::Psi).0, Verdict::Drift);
+}
+
 /// Category A so often, and so many without one.
 fn of_a(count: u64, missing: u64) -> Vec<Measure> {
     let names = [("A", count)];
@@ -296,6 +336,22 @@ fn values_of_another_kind_are_not_compared() {
     let cells = CurrentCounts::Cells { cells: CELLS, missing: 0 };
     for measure in drift(&named(), &cells) {
         assert_eq!(measure.value, Err(Undefined::NotApplicable), "{}", measure.method.name());
+    }
+}
+
+/// As of counts that were made without the reference, or with another one.
+#[test]
+fn cells_that_the_reference_does_not_have_are_not_compared() {
+    // Five between its edges, and two outermost ones.
+    assert!(of(&of_cells(&[(3, 50), (6, 1)]), Method::Psi).value.is_ok());
+    for cell in [7, 6217, u64::MAX] {
+        let measures = of_cells(&[(3, 50), (cell, 1)]);
+        assert_eq!(measures.len(), 11, "one of each method");
+        for measure in measures {
+            let found = (measure.value, measure.effect, measure.p_value);
+            let none = Err(Undefined::NotApplicable);
+            assert_eq!(found, (none, none, none), "{}", measure.method.name());
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! How often windows that did not drift get a verdict that they did, and how often a planted shift is found: the
 //! figures of the README's table, from seeded samples.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tidegauge::engine::event::FeatureValue;
 use tidegauge::engine::metrics::drift::method::{Method, Options as DriftOptions};
@@ -22,6 +23,10 @@ const REFERENCES: u64 = 4;
 const SHIFTS: [f64; 4] = [0.05, 0.1, 0.25, 0.35];
 const SHIFTED_N: usize = 1000;
 const SHIFTED_WINDOWS: u32 = 25;
+/// Sizes of the windows in which each column is judged by itself: ten values for each of 30 names, and of 100.
+const SIZES_ALONE: [usize; 2] = [320, 1000];
+const REFERENCES_ALONE: u32 = 8;
+const WINDOWS_ALONE: u32 = 40;
 
 /// `SplitMix64` (Steele, Lea and Flood 2014).
 struct Random(u64);
@@ -42,15 +47,36 @@ impl Random {
     }
 }
 
-/// One inference: five numbers of different shapes, three with names, and a score that decides.
+/// How often the first of so many names come, one more of them at each place, if the k-th comes as often as 1/(k √k)
+/// says (Zipf's law with the exponent 1.5).
+fn zipf(names: u32) -> Vec<f64> {
+    let weights = (1..=names).map(|k| 1.0 / (f64::from(k) * f64::from(k).sqrt()));
+    let sums = weights.scan(0.0_f64, |sum, weight| {
+        *sum += weight;
+        Some(*sum)
+    });
+    sums.collect()
+}
+
+/// Few names that make up most values, and 30 or 100 in all: the rarest come in one value of 370, or of 2,400.
+static ZIPF: LazyLock<[Vec<f64>; 2]> = LazyLock::new(|| [30, 100].map(zipf));
+
+/// A name by how often it or an earlier one comes.
+fn drawn(random: &mut Random, sums: &[f64]) -> String {
+    let at = random.unit() * sums[sums.len() - 1];
+    format!("n{}", sums.partition_point(|sum| *sum <= at))
+}
+
+/// One inference: five numbers of different shapes, four with names, a flag, and a score that decides.
 struct Sample {
     numbers: [f64; 5],
-    names: [String; 2],
+    names: [String; 4],
     truth: bool,
     score: f64,
 }
 
 const NUMBERS: [&str; 5] = ["shifted", "amount", "count", "mostly_zero", "share"];
+const NAMES: [&str; 4] = ["even", "skewed", "zipf_30", "zipf_100"];
 
 fn sample(random: &mut Random, shift: f64) -> Sample {
     let numbers = [
@@ -61,9 +87,12 @@ fn sample(random: &mut Random, shift: f64) -> Sample {
         random.unit(),
     ];
     // Five names of one frequency; and about thirty, each rarer than the one before.
+    let [of_30, of_100] = &*ZIPF;
     let names = [
         format!("n{}", (random.unit() * 5.0).floor()),
         format!("n{}", (-libm::log(random.unit()) * 4.0).floor()),
+        drawn(random, of_30),
+        drawn(random, of_100),
     ];
     let score = random.unit() * random.unit();
     Sample { numbers, names, truth: random.unit() < 0.02, score }
@@ -80,8 +109,8 @@ fn reference(random: &mut Random) -> Profile {
         let mut features: Vec<(&str, FeatureValue<'_>)> =
             NUMBERS.into_iter().zip(numbers.map(FeatureValue::Number)).collect();
         features.push(("flag", FeatureValue::Boolean(truth)));
-        features.push(("even", FeatureValue::Text(&names[0])));
-        features.push(("skewed", FeatureValue::Text(&names[1])));
+        let texts = names.iter().map(|name| FeatureValue::Text(name.as_str()));
+        features.extend(NAMES.into_iter().zip(texts));
         let prediction = FeatureValue::Text(class(score));
         builder
             .add(&Record { features: &features, score: Some(score), prediction, ..NOTHING })
@@ -90,8 +119,8 @@ fn reference(random: &mut Random) -> Profile {
     builder.finish().unwrap().profile
 }
 
-/// The verdicts on a window of n records.
-fn window(profile: &Profile, random: &mut Random, n: usize, shift: f64) -> Vec<Judged> {
+/// The measures of each column of a window of n records.
+fn measured(profile: &Profile, random: &mut Random, n: usize, shift: f64) -> Vec<Measured> {
     let samples: Vec<Sample> = (0..n).map(|_| sample(random, shift)).collect();
     let numeric = |kind, name: &str, profile: &FeatureProfile, values: Vec<f64>| {
         let cells = profile.numeric().unwrap().gather(values.into_iter().map(|x| (x, 1)));
@@ -99,7 +128,7 @@ fn window(profile: &Profile, random: &mut Random, n: usize, shift: f64) -> Vec<J
         Measured { kind, feature: Arc::from(name), measures }
     };
     let named = |kind, name: &str, profile: &FeatureProfile, values: Vec<&str>| {
-        let mut counts = std::collections::BTreeMap::new();
+        let mut counts = BTreeMap::new();
         for value in values {
             *counts.entry(value).or_insert(0) += 1;
         }
@@ -112,7 +141,7 @@ fn window(profile: &Profile, random: &mut Random, n: usize, shift: f64) -> Vec<J
         let values = samples.iter().map(|sample| sample.numbers[i]).collect();
         measured.push(numeric(Kind::Feature, name, &profile.features[name], values));
     }
-    for (i, name) in ["even", "skewed"].into_iter().enumerate() {
+    for (i, name) in NAMES.into_iter().enumerate() {
         let values = samples.iter().map(|sample| &*sample.names[i]).collect();
         measured.push(named(Kind::Feature, name, &profile.features[name], values));
     }
@@ -122,7 +151,12 @@ fn window(profile: &Profile, random: &mut Random, n: usize, shift: f64) -> Vec<J
     measured.push(numeric(Kind::Score, "", profile.score.as_ref().unwrap(), scores));
     let classes = samples.iter().map(|sample| class(sample.score)).collect();
     measured.push(named(Kind::Prediction, "", profile.prediction.as_ref().unwrap(), classes));
-    judge(measured, &DriftOptions::default())
+    measured
+}
+
+/// The verdicts on a window of n records.
+fn window(profile: &Profile, random: &mut Random, n: usize, shift: f64) -> Vec<Judged> {
+    judge(measured(profile, random, n, shift), &DriftOptions::default())
 }
 
 /// The standard normal distribution function.
@@ -175,6 +209,12 @@ impl Share {
     fn percent(self) -> f64 {
         100.0 * f64::from(self.hits) / f64::from(self.of)
     }
+
+    /// Mean and standard deviation of the hits if each is one by a chance of 1 in 20.
+    fn by_chance(self) -> (f64, f64) {
+        let of = f64::from(self.of);
+        (0.05 * of, (0.05 * 0.95 * of).sqrt())
+    }
 }
 
 fn is_drift(row: &Judged) -> bool {
@@ -222,7 +262,7 @@ fn table(still: &[Vec<Judged>], shifted: &[Vec<Judged>]) -> String {
         for rows in still {
             write!(text, " {:.1} % |", Share::of(rows, is_meant, is_drift).percent()).unwrap();
         }
-        let is_unlikely = |row: &Judged| row.measure.p_value.is_ok_and(|p| p <= 0.05);
+        let is_unlikely = |row: &Judged| row.measure.judged_p.is_ok_and(|p| p <= 0.05);
         if method.is_rate() {
             text.push_str(" – | – | – | – | – |\n");
             continue;
@@ -236,6 +276,54 @@ fn table(still: &[Vec<Judged>], shifted: &[Vec<Judged>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Rows of windows of one size without a shift, each column judged by itself, so that no p-value is adjusted.
+fn alone(n: usize) -> Vec<Judged> {
+    let mut random = Random(20_260_106);
+    let mut rows = Vec::new();
+    for _ in 0..REFERENCES_ALONE {
+        let profile = reference(&mut random);
+        for _ in 0..WINDOWS_ALONE {
+            for column in measured(&profile, &mut random, n, 0.0) {
+                rows.extend(judge(vec![column], &DriftOptions::default()));
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn no_column_is_flagged_by_chance_more_often_than_alpha_says() {
+    for n in SIZES_ALONE {
+        let rows = alone(n);
+        let mut columns: BTreeMap<_, Vec<&Judged>> = BTreeMap::new();
+        for row in rows.iter().filter(|row| !row.measure.method.is_rate()) {
+            let column = (row.kind.name(), &*row.feature, row.measure.method);
+            columns.entry(column).or_default().push(row);
+        }
+        for ((kind, name, method), rows) in columns {
+            let column = format!("{kind} {name} by {} at {n}", method.name());
+            let share = |is_hit: &dyn Fn(&Judged) -> bool| {
+                Share::of(rows.iter().copied(), |_| true, is_hit)
+            };
+            let flagged = share(&is_flagged);
+            let unlikely = share(&|row| row.measure.judged_p.is_ok_and(|p| p <= 0.05));
+            // One in twenty, give or take some standard deviations of so many windows.
+            let (mean, deviation) = unlikely.by_chance();
+            let [flagged, unlikely] = [flagged.hits, unlikely.hits].map(f64::from);
+            let most = mean + 4.0 * deviation;
+            assert!(flagged <= most, "{flagged} of {mean}: {column}");
+            // The likelihood ratio is somewhat too great where many cells are expected to hold hardly more than five.
+            assert!(unlikely <= most || method == Method::G, "{unlikely} of {mean}: {column}");
+            // Nor is it never: where both tests have to agree it is somewhat less often.
+            if name.starts_with("zipf") && method == Method::Chi2 {
+                assert!(unlikely >= mean - 3.0 * deviation, "{unlikely} of {mean}: {column}");
+            }
+            let has_verdicts = rows.iter().any(|row| row.verdict != Verdict::InsufficientData);
+            assert!(has_verdicts || (name, n) == ("zipf_100", 320), "{column}");
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,10 @@ use crate::engine::names::OTHER;
 /// The columns of `categories`; feature and category are its keys.
 pub const CATEGORY_FIGURES: &[Column] = &[
     text("feature", "The feature's name."),
-    text("category", "A text, true or false; (other) holds all but the 20 most frequent."),
+    text(
+        "category",
+        "A text, true or false; (other) holds all but the 20 most frequent, and texts beyond the cap, which may be more frequent.",
+    ),
     count("n", "Values that are it."),
     count("values", "Values of the feature's kind."),
     figure("share", "n / values."),
@@ -29,7 +32,8 @@ pub const CATEGORY_FIGURES: &[Column] = &[
 pub const MOST_ROWS: usize = 20;
 
 /// The rows of a feature that holds texts or booleans: of the categories with the greatest share in the window or in
-/// the reference, then of all others together, where there are any.
+/// the reference, then of all others together, where there are any. Texts that the state does not tell apart are among
+/// the others, however often they came.
 pub fn rows(
     name: &Arc<str>,
     state: &FeatureState,

@@ -49,8 +49,11 @@ pub const DATA_QUALITY_FIGURES: &[Column] = &[
     figure("p50", "Median of the numbers, alike."),
     figure("p75", "75 % quantile of the numbers, alike."),
     figure("p99", "99 % quantile of the numbers, alike."),
-    text("top_category", "Most frequent text, of several the first; empty where there is none."),
-    count("top_category_n", "How often it came."),
+    text(
+        "top_category",
+        "Most frequent text, of several the first; empty where there is none, or where one beyond the cap on texts may be as frequent.",
+    ),
+    count("top_category_n", "How often it came; 0 where there is none, or it is not known."),
 ];
 
 /// The row of a feature of so many inferences, beside its profile where the model's reference has one. Where features
@@ -171,13 +174,14 @@ impl Of<'_> {
         }
     }
 
-    /// The most frequent text, of several the first.
+    /// The most frequent text, of several the first; none where a text that is not told apart may have come as often.
     fn top(&self) -> Option<(&Arc<str>, u64)> {
         if self.kind != FeatureKind::Categorical {
             return None;
         }
         let tops = [self.state.known.top(), self.state.texts.top()];
-        tops.into_iter().flatten().min_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)))
+        let top = tops.into_iter().flatten().min_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)));
+        top.filter(|&(_, n)| n > self.state.texts.other())
     }
 }
 
@@ -209,8 +213,8 @@ fn quantile(state: &FeatureState, reference: Option<&FeatureProfile>, percent: u
     })
 }
 
-/// The quantile if the values of each cell of the reference lay at equal distances; the outermost cells end at the
-/// extremes.
+/// The quantile if those values of each cell of the reference that may lie [below its upper edge](below_edge) lay at
+/// equal distances, and the others on it; the outermost cells end at the extremes.
 fn inside_cell(state: &FeatureState, numeric: &NumericProfile, percent: u64) -> Option<f64> {
     let (least, greatest) = state.range?;
     let rank = (u128::from(percent) * u128::from(state.numbers)).div_ceil(100).max(1);
@@ -221,14 +225,36 @@ fn inside_cell(state: &FeatureState, numeric: &NumericProfile, percent: u64) -> 
             continue;
         }
         let edge = |at: usize| numeric.fine_edges.get(at).copied().unwrap_or(numeric.max);
-        let (lower, upper) = match usize::from(cell).checked_sub(1) {
-            None => (least, numeric.min),
-            Some(_) if cell + 1 == numeric.cells() => (numeric.max, greatest),
-            Some(0) => (numeric.min, edge(0)),
-            Some(inner) => (edge(inner - 1), edge(inner)),
+        let (lower, upper, below_upper) = match usize::from(cell).checked_sub(1) {
+            None => (least, numeric.min, 1.0),
+            Some(_) if cell + 1 == numeric.cells() => (numeric.max, greatest, 1.0),
+            Some(0) => (numeric.min, edge(0), below_edge(numeric, 0)),
+            Some(inner) => (edge(inner - 1), edge(inner), below_edge(numeric, inner)),
         };
         let within = u64::try_from(rank - below).ok()?;
-        return Some(lower + (upper - lower) * (number(within) / number(count)));
+        let way = number(within) / number(count) / below_upper;
+        return Some(if way < 1.0 { lower + (upper - lower) * way } else { upper });
     }
     None
+}
+
+/// Which share of the values in one of the cells between minimum and maximum may lie below its upper edge, as far as the
+/// reference tells.
+///
+/// Where the edges are its percentiles, this one is the first of them above the edge before. So at that percentile's
+/// rank the reference has reached the edge, and what more the cell holds lies on the edge: of a flag or a whole number
+/// nearly all. Where that is half of the cell or more the value stands for all of it.
+fn below_edge(numeric: &NumericProfile, cell: usize) -> f64 {
+    let Some(&held) = numeric.counts.get(cell) else { return 1.0 };
+    let (before, total): (u64, u64) = (numeric.counts[..cell].iter().sum(), numeric.total());
+    // A checked profile has 2^53 values at most.
+    let percent = 100 * before / total + 1;
+    let spread = (percent * total).div_ceil(100) - before;
+    if numeric.has_given_edges || held <= spread {
+        1.0
+    } else if held - spread >= spread {
+        0.0
+    } else {
+        number(spread) / number(held)
+    }
 }

@@ -310,7 +310,8 @@ impl Dictionary {
         self.names.iter().map(|(_, count)| count).sum::<u64>() + self.other
     }
 
-    /// The most frequent of the names that are kept, of several the first by its bytes.
+    /// The most frequent of the names that are kept, of several the first by its bytes. One of those that are not kept
+    /// may have come up to [`other`](Self::other) times.
     pub fn top(&self) -> Option<(&Arc<str>, u64)> {
         self.iter().min_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)))
     }

@@ -9,7 +9,8 @@ use super::histogram::{Cells, FEATURE};
 use super::reference::{FeatureKind, FeatureProfile};
 use crate::engine::event::FeatureValue;
 
-/// How many distinct texts one feature keeps that the reference does not have; the others are counted together.
+/// How many distinct texts one feature keeps that the reference does not have; the others are counted together. Which
+/// they are goes by a hash of the text and not by how often it comes.
 pub static CATEGORIES: Cap = Cap::of(100);
 /// Those that the reference has are all kept, but for one that is called `(other)`.
 pub static KNOWN: Cap = Cap::of(usize::MAX);

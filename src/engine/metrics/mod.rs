@@ -521,6 +521,16 @@ impl MetricTable {
         self.limited(column).is_some()
     }
 
+    /// Whether a column's 95 % interval stands beside it. The limits in `drift` are none: those of distances say what
+    /// binning may have changed.
+    pub fn has_interval(self, column: &str) -> bool {
+        self != Self::Drift
+            && ["lower", "upper"].into_iter().all(|end| {
+                let limit = format!("{column}_{end}");
+                self.has(&limit) && self.is_limit(&limit)
+            })
+    }
+
     /// The column that another is a limit of.
     fn limited(self, column: &str) -> Option<&str> {
         let of = column.strip_suffix("_lower").or_else(|| column.strip_suffix("_upper"));

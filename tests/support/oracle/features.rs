@@ -41,14 +41,10 @@ pub fn categories(most: usize, members: &[&Folded]) -> Vec<(String, Cells)> {
         } else {
             booleans
         };
-        // Of more names those with the least hashes are told apart.
-        let mut names: Vec<&String> = of_kind.iter().filter(|name| *name != OTHER).collect();
-        names.sort_by_key(|name| (xxhash_rust::xxh3::xxh3_64(name.as_bytes()), *name));
-        names.dedup();
-        names.truncate(TOLD_APART);
+        let names = told_apart(of_kind.iter().map(String::as_str));
         let mut counts: Vec<(usize, &str)> = names
-            .iter()
-            .map(|name| (of_kind.iter().filter(|value| value == name).count(), name.as_str()))
+            .into_iter()
+            .map(|name| (of_kind.iter().filter(|value| value.as_str() == name).count(), name))
             .collect();
         counts.sort_by(|(n, a), (m, b)| m.cmp(n).then(a.cmp(b)));
         counts.truncate(CATEGORY_ROWS);
@@ -68,6 +64,15 @@ pub fn categories(most: usize, members: &[&Folded]) -> Vec<(String, Cells)> {
         }
     }
     rows
+}
+
+/// Of the names those that have counts of their own: of many the ones with the least hashes.
+fn told_apart<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = names.filter(|name| *name != OTHER).collect();
+    names.sort_by_key(|name| (xxhash_rust::xxh3::xxh3_64(name.as_bytes()), *name));
+    names.dedup();
+    names.truncate(TOLD_APART);
+    names
 }
 
 /// All values of each feature. Each partition's state of each window keeps the features that came first.
@@ -166,7 +171,7 @@ fn row(
     let constant = f64::from(u8::from(all_equal && of_kind > 1));
     figure(&mut cells, "is_constant", if of_kind == 0 { Err("no_values") } else { Ok(constant) });
     numeric(&mut cells, is_numeric.then_some(numbers));
-    top(&mut cells, if kind == "categorical" { texts } else { BTreeMap::new() });
+    top(&mut cells, &if kind == "categorical" { texts } else { BTreeMap::new() });
     cells
 }
 
@@ -212,12 +217,19 @@ fn middle(x: f64) -> f64 {
     x.signum() * (floor + (((x.abs() - floor) / step).floor() + 0.5) * step)
 }
 
-fn top(cells: &mut Cells, texts: BTreeMap<&str, usize>) {
+/// The most frequent of all texts, if those that are not told apart came less often than it, all of them together.
+fn top(cells: &mut Cells, texts: &BTreeMap<&str, usize>) {
     let mut best = ("", 0);
-    for (text, n) in texts {
+    for (&text, &n) in texts {
         if n > best.1 {
             best = (text, n);
         }
+    }
+    let told = told_apart(texts.keys().copied());
+    let hidden = texts.iter().filter(|(text, _)| !told.contains(*text));
+    let hidden: usize = hidden.map(|(_, n)| n).sum();
+    if !told.contains(&best.0) || best.1 <= hidden {
+        best = ("", 0);
     }
     put(cells, "top_category", Cell::Text(best.0.to_owned()));
     count(cells, "top_category_n", best.1);

@@ -6,7 +6,7 @@ use crate::engine::metrics::interval::{Figure, number};
 
 /// Shares below this one count as it in the population stability index.
 const LEAST_SHARE: f64 = 1e-4;
-/// A test merges cells that are expected to hold fewer current values.
+/// Bins that are expected to hold fewer values are sparse: a test merges those that do so in the window.
 const LEAST_EXPECTED: f64 = 5.0;
 
 /// One bin: how many values of the reference and of the window.
@@ -14,6 +14,12 @@ const LEAST_EXPECTED: f64 = 5.0;
 struct Bin {
     reference: u64,
     current: u64,
+}
+
+impl Bin {
+    fn size(self) -> u64 {
+        self.reference + self.current
+    }
 }
 
 /// Two samples, each with at least one value, in the bins that hold any.
@@ -39,6 +45,8 @@ pub struct Tested {
     pub effect: f64,
     /// The p-value.
     pub p_value: Figure,
+    /// What of it is judged.
+    pub judged_p: Figure,
     /// B: bins, as far as the test did not merge them.
     pub bins: usize,
 }
@@ -49,7 +57,7 @@ impl Bins {
         let filled: Vec<Bin> = counts
             .into_iter()
             .map(|(reference, current)| Bin { reference, current })
-            .filter(|bin| bin.reference + bin.current > 0)
+            .filter(|bin| bin.size() > 0)
             .collect();
         let reference_n = filled.iter().map(|bin| bin.reference).sum();
         let n = filled.iter().map(|bin| bin.current).sum();
@@ -82,10 +90,23 @@ impl Bins {
             .map(move |bin| (number(bin.reference) / reference_n, number(bin.current) / n))
     }
 
-    /// A distance whose square or self, times this factor and over h, is about chi-square.
+    /// Whether one of the two samples is expected to have too few values in some bin for the laws of
+    /// [`divergence`](Self::divergence): with a few rare names these would call every second window unlikely.
+    fn is_sparse(&self) -> bool {
+        let (n, reference_n) = (number(self.n), number(self.reference_n));
+        let share = n.min(reference_n) / (n + reference_n);
+        self.filled.iter().any(|bin| number(bin.size()) * share < LEAST_EXPECTED)
+    }
+
+    /// A distance with this statistic, which, over h, is about chi-square: the first-order law of an f-divergence. Where
+    /// bins are sparse it is judged by a p-value not below that of [`chi2`](Self::chi2), which merges them, if there is
+    /// one.
     fn divergence(&self, value: f64, statistic: f64) -> Tested {
         let p_value = chi_square_tail(statistic / self.spread(), self.filled.len() - 1);
-        Tested { value, effect: value, p_value: Ok(p_value), bins: self.filled.len() }
+        let merged = self.chi2.and_then(|chi2| chi2.p_value);
+        let judged_p = merged.map_or(p_value, |merged| p_value.max(merged));
+        let judged_p = Ok(if self.is_sparse() { judged_p } else { p_value });
+        Tested { value, effect: value, p_value: Ok(p_value), judged_p, bins: self.filled.len() }
     }
 
     /// Population stability index: Σ (q - p) ln(q/p), shares raised to at least 1e-4 (law: Yurdakul 2018).
@@ -118,24 +139,24 @@ impl Bins {
         self.divergence(square.sqrt(), 8.0 * square)
     }
 
-    /// A distance of shares, which has the p-value of [`chi2`](Self::chi2).
-    fn of_shares(&self, value: f64) -> Tested {
+    /// A distance that has the p-value of [`chi2`](Self::chi2): none where the test has merged all bins into one.
+    fn with_p_value_of_chi2(&self, value: f64) -> Tested {
         let p_value = match self.chi2 {
             Ok(chi2) => chi2.p_value,
             Err(_) if self.filled.len() == 1 => Ok(1.0),
             Err(reason) => Err(reason),
         };
-        Tested { value, effect: value, p_value, bins: self.filled.len() }
+        Tested { value, effect: value, p_value, judged_p: p_value, bins: self.filled.len() }
     }
 
     /// Greatest difference of shares: max |q - p|.
     pub fn linf(&self) -> Tested {
-        self.of_shares(self.shares().map(|(p, q)| (q - p).abs()).fold(0.0, f64::max))
+        self.with_p_value_of_chi2(self.shares().map(|(p, q)| (q - p).abs()).fold(0.0, f64::max))
     }
 
     /// Total variation: ½ Σ |q - p|.
     pub fn tv(&self) -> Tested {
-        self.of_shares(self.shares().map(|(p, q)| (q - p).abs()).sum::<f64>() / 2.0)
+        self.with_p_value_of_chi2(self.shares().map(|(p, q)| (q - p).abs()).sum::<f64>() / 2.0)
     }
 
     /// Pearson's statistic of the 2 × B table, Σ (O - E)²/E, without continuity correction.
@@ -157,27 +178,27 @@ impl Bins {
         }
         let (n, reference_n) = (number(self.n), number(self.reference_n));
         let of_bin = |bin: &Bin| {
-            let both = number(bin.reference + bin.current) / (n + reference_n);
+            let both = number(bin.size()) / (n + reference_n);
             term(number(bin.reference), both * reference_n) + term(number(bin.current), both * n)
         };
         // Rounding may leave a likelihood ratio of equal samples a little below 0.
         let value = bins.iter().map(of_bin).sum::<f64>().max(0.0);
-        let p_value = chi_square_tail(value, bins.len() - 1);
-        Ok(Tested { value, effect: value * self.spread(), p_value: Ok(p_value), bins: bins.len() })
+        let p_value = Ok(chi_square_tail(value, bins.len() - 1));
+        let effect = value * self.spread();
+        Ok(Tested { value, effect, p_value, judged_p: p_value, bins: bins.len() })
     }
 }
 
 /// The bins of a test: while the least expected current count is below 5, the two least are merged at the place of the
 /// first of them; of equal ones the first is less. The current sample is expected to be this share of both.
 fn merged(mut bins: Vec<Bin>, share: f64) -> Vec<Bin> {
-    let size = |bin: &Bin| bin.reference + bin.current;
     while bins.len() > 1 {
         let least_but = |taken: usize| {
             let places = (0..bins.len()).filter(|&place| place != taken);
-            places.min_by_key(|&place| size(&bins[place])).expect("there are two at least")
+            places.min_by_key(|&place| bins[place].size()).expect("there are two at least")
         };
         let least = least_but(bins.len());
-        if number(size(&bins[least])) * share >= LEAST_EXPECTED {
+        if number(bins[least].size()) * share >= LEAST_EXPECTED {
             break;
         }
         let next = least_but(least);

@@ -22,7 +22,7 @@ use crate::engine::names::OTHER;
 pub enum CurrentCounts<'a> {
     /// Numbers.
     Cells {
-        /// Counts by fine cell of the profile, each cell once and below [`NumericProfile::cells`].
+        /// Counts by fine cell of the profile, each cell once; by cells that it does not have nothing is compared.
         cells: &'a [(u64, u64)],
         /// Records without a value.
         missing: u64,
@@ -53,6 +53,9 @@ pub struct Measure {
     pub effect: Figure,
     /// How likely chance alone makes as much.
     pub p_value: Figure,
+    /// What of it is adjusted and judged: the same, but where bins are so sparse that the law of the p-value does not
+    /// hold, at least that of the test that merges them.
+    pub judged_p: Figure,
     /// Values of the window; of the missing rate its records.
     pub n: u64,
     /// Those of the reference.
@@ -74,8 +77,18 @@ impl Measure {
         bins: u64,
     ) -> Self {
         let (value, value_lower, value_upper) = (Err(reason), Err(reason), Err(reason));
-        let (effect, p_value) = (Err(reason), Err(reason));
-        Self { method, value, value_lower, value_upper, effect, p_value, n, reference_n, bins }
+        Self {
+            method,
+            value,
+            value_lower,
+            value_upper,
+            effect: Err(reason),
+            p_value: Err(reason),
+            judged_p: Err(reason),
+            n,
+            reference_n,
+            bins,
+        }
     }
 
     /// A rate `part / n` against that of the reference.
@@ -90,6 +103,7 @@ impl Measure {
             value_upper: limits.map(|(_, upper)| upper),
             effect: value.and_then(|value| expected.map(|expected| value - expected)),
             p_value: Err(Undefined::NotApplicable),
+            judged_p: Err(Undefined::NotApplicable),
             n,
             reference_n: reference.1,
             bins: 0,
@@ -98,7 +112,7 @@ impl Measure {
 
     /// A distance or test over bins.
     fn tested(method: Method, tested: Result<Tested, Undefined>, sizes: (u64, u64)) -> Self {
-        let Tested { value, effect, p_value, bins } = match tested {
+        let Tested { value, effect, p_value, judged_p, bins } = match tested {
             Ok(tested) => tested,
             Err(reason) => return Self::undefined(method, reason, sizes, 1),
         };
@@ -110,6 +124,7 @@ impl Measure {
             value_upper: Err(Undefined::NotApplicable),
             effect: Ok(effect),
             p_value,
+            judged_p,
             n,
             reference_n,
             bins: wide(bins),
@@ -136,6 +151,7 @@ impl Measure {
             value_upper: upper,
             effect: Ok(value),
             p_value,
+            judged_p: p_value,
             n,
             reference_n,
             bins,
@@ -156,13 +172,16 @@ pub fn drift(reference: &FeatureProfile, current: &CurrentCounts<'_>) -> Vec<Mea
         ) => of_names(reference, names, current, *other, *missing),
         (Values::Numeric(_), CurrentCounts::Names { .. })
         | (Values::Categorical(_) | Values::Boolean(_), CurrentCounts::Cells { .. }) => {
-            let sizes = (0, reference.total());
-            let methods = Method::ALL.into_iter().filter(|it| it.applies_to(reference.kind()));
-            methods
-                .map(|method| Measure::undefined(method, Undefined::NotApplicable, sizes, 0))
-                .collect()
+            not_applicable(reference)
         }
     }
+}
+
+/// Where values can't be compared with those of the reference.
+fn not_applicable(reference: &FeatureProfile) -> Vec<Measure> {
+    let sizes = (0, reference.total());
+    let methods = Method::ALL.into_iter().filter(|it| it.applies_to(reference.kind()));
+    methods.map(|method| Measure::undefined(method, Undefined::NotApplicable, sizes, 0)).collect()
 }
 
 fn of_numbers(
@@ -171,9 +190,12 @@ fn of_numbers(
     cells: &[(u64, u64)],
     missing: u64,
 ) -> Vec<Measure> {
-    let mut counts = vec![0; usize::from(numeric.cells())];
+    let mut counts = vec![0_u64; usize::from(numeric.cells())];
     for &(cell, count) in cells {
-        counts[usize::try_from(cell).expect("cells are numbered by u16")] += count;
+        let place = usize::try_from(cell).unwrap_or(usize::MAX);
+        // It was counted by the cells of something else.
+        let Some(counted) = counts.get_mut(place) else { return not_applicable(reference) };
+        *counted += count;
     }
     let mut pairs = vec![(0, 0); numeric.bins()];
     let of_reference = std::iter::once(&0).chain(&numeric.counts).chain(std::iter::once(&0));

@@ -31,7 +31,7 @@ pub const DRIFT_FIGURES: &[Column] = &[
     figure("p_value", "How likely chance alone makes as much."),
     figure(
         "p_adjusted",
-        "p_value, adjusted for all comparisons of the window by the same method, labels by themselves (Benjamini-Hochberg).",
+        "p_value (with rare bins or names not below that of chi2), adjusted for all comparisons of the window by the same method, labels by themselves (Benjamini-Hochberg).",
     ),
     figure("warn_at", "The least effect that is worth a warning."),
     plain("drift_at", "The least effect that is drift."),

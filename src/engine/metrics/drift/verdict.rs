@@ -76,7 +76,7 @@ pub struct Judged {
     pub feature: Arc<str>,
     /// What was measured.
     pub measure: Measure,
-    /// The p-value, adjusted for all comparisons of the key and window by the same method (Benjamini-Hochberg).
+    /// The p-value that is judged, adjusted for all comparisons of the key and window by the same method (Benjamini-Hochberg).
     pub p_adjusted: Result<f64, Undefined>,
     /// What it was held against.
     pub limits: Limits,
@@ -96,7 +96,7 @@ pub fn judge(measured: Vec<Measured>, options: &Options) -> Vec<Judged> {
         rows.extend(measures.into_iter().map(|measure| Judged {
             kind,
             feature: Arc::clone(&feature),
-            p_adjusted: measure.p_value,
+            p_adjusted: measure.judged_p,
             limits: options.limits(measure.method),
             verdict: Verdict::InsufficientData,
             reason: None,
@@ -106,10 +106,10 @@ pub fn judge(measured: Vec<Measured>, options: &Options) -> Vec<Judged> {
     }
     let family = |row: &Judged| (row.kind == Kind::Label, row.measure.method);
     let mut tests: Vec<&mut Judged> =
-        rows.iter_mut().filter(|row| row.measure.p_value.is_ok()).collect();
+        rows.iter_mut().filter(|row| row.measure.judged_p.is_ok()).collect();
     tests.sort_by_key(|row| family(row));
     for tests in tests.chunk_by_mut(|a, b| family(a) == family(b)) {
-        let p_values: Vec<f64> = tests.iter().filter_map(|row| row.measure.p_value.ok()).collect();
+        let p_values: Vec<f64> = tests.iter().filter_map(|row| row.measure.judged_p.ok()).collect();
         for (row, adjusted) in tests.iter_mut().zip(false_discovery(&p_values)) {
             row.p_adjusted = Ok(adjusted);
         }
