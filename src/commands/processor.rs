@@ -77,14 +77,9 @@ impl Processor {
         // A dead-letter topic that is not there would show at the first bad record only.
         inspect(&settings.kafka_of_letters(), &telemetry).map_err(of_dead_letters)?;
         check_retention(&settings, &topics)?;
-        if topics.append_time && settings.shard.progress == Progress::Log {
-            // The broker's stamps are never wrong, so one of them makes the clock. The records' own times can be.
-            settings.shard.clock_stamps = 1;
-        }
         let clickhouse = ClickHouse::new(settings.clickhouse());
-        let binding = settings.binding(&topics);
-        settings.shard.generation =
-            bind(&clickhouse, &binding, &kafka_settings, &telemetry, runtime)?;
+        let of_kafka = (&topics, &kafka_settings);
+        let binding = bind(&clickhouse, &mut settings, of_kafka, &telemetry, runtime)?;
         runtime.block_on(define_in_time(&clickhouse, &settings, &telemetry))?;
         let alerting = alerting(&settings, topics.partitions, &clickhouse, &telemetry)?;
         let config = client_config(&settings.brokers, &settings.exposed_properties());
@@ -250,26 +245,72 @@ pub(super) fn check_retention(settings: &Settings, topics: &Topics) -> Result<()
     Ok(())
 }
 
-/// Checks the tables and binds the job's name to its topics; the job's generation.
+/// Checks the tables and binds the job's name to its topics; sets the clocks and the generation that go with it.
 fn bind(
     clickhouse: &ClickHouse,
-    binding: &JobBinding,
-    kafka_settings: &KafkaSettings,
+    settings: &mut Settings,
+    (topics, kafka_settings): (&Topics, &KafkaSettings),
     telemetry: &Telemetry,
     runtime: &Runtime,
-) -> Result<u16, Failure> {
-    match runtime.block_on(bind_in_time(clickhouse, binding, telemetry)) {
-        // A first start with a wrong format ends before anything is written: then it may be mended.
-        Err(refused @ BindError::OtherConfiguration { .. }) => {
-            let unused = runtime.block_on(clickhouse.unused(binding))?;
-            let Some(unused) = unused else { return Err(refused.into()) };
-            if kafka::has_members(kafka_settings)? {
-                return Err(refused.into());
-            }
-            Ok(runtime.block_on(clickhouse.rebind(binding, &unused))?)
-        }
-        bound => Ok(bound?),
+) -> Result<JobBinding, Failure> {
+    let configured = settings.shard.clock_stamps;
+    let is_by_broker = topics.append_time && settings.shard.progress == Progress::Log;
+    if is_by_broker {
+        // The broker's stamps are never wrong, so one of them makes the clock. The records' own times can be.
+        settings.shard.clock_stamps = 1;
     }
+    let binding = settings.binding(topics);
+    let refused = match runtime.block_on(bind_in_time(clickhouse, &binding, telemetry)) {
+        Err(refused @ BindError::OtherConfiguration { .. }) => refused,
+        bound => {
+            settings.shard.generation = bound?;
+            return Ok(binding);
+        }
+    };
+    // Perhaps the topics were stamped otherwise when the job began.
+    let before = of_clocks(settings, if is_by_broker { configured } else { 1 }, topics);
+    let bound = runtime.block_on(clickhouse.bound())?;
+    let is_restamped = bound.is_some_and(|bound| before.compare(&settings.job, &bound).is_ok());
+    if is_restamped && is_by_broker {
+        // Several stamps of the broker's are as good as one.
+        tracing::info!(
+            clock_stamps = configured,
+            "the broker stamps the topics now (message.timestamp.type): the job's clocks go on as they began"
+        );
+        settings.shard.clock_stamps = configured;
+        settings.shard.generation = runtime.block_on(clickhouse.bind(&before))?;
+        return Ok(before);
+    }
+    // A first start with a wrong format ends before anything is written: then it may be mended.
+    let unused = runtime.block_on(clickhouse.unused(&binding))?;
+    let is_free = unused.is_some() && !kafka::has_members(kafka_settings)?;
+    let Some(unused) = unused.filter(|_| is_free) else {
+        return Err(if is_restamped {
+            stamped_no_more(&refused, settings)
+        } else {
+            refused.into()
+        });
+    };
+    settings.shard.generation = runtime.block_on(clickhouse.rebind(&binding, &unused))?;
+    Ok(binding)
+}
+
+/// The binding where so many stamps make a clock.
+fn of_clocks(settings: &Settings, clock_stamps: usize, topics: &Topics) -> JobBinding {
+    let mut settings = settings.clone();
+    settings.shard.clock_stamps = clock_stamps;
+    settings.binding(topics)
+}
+
+/// Refuses topics that the broker stamped when the job began: a clock of one stamp is no longer safe.
+fn stamped_no_more(refused: &BindError, settings: &Settings) -> Failure {
+    let message = format!(
+        "job '{}' began with clocks of one stamp: by `windows.clock_stamps = 1`, or since the broker stamped the topics \
+         (message.timestamp.type=LogAppendTime), which it says of them no more. Put that back, or set \
+         `windows.clock_stamps = 1`: then the job goes on, and one record with a wrong timestamp can move its clocks",
+        settings.job
+    );
+    Failure::new(refused.code(), message)
 }
 
 /// Checks the tables and binds the job's name; its generation.

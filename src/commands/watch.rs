@@ -403,6 +403,13 @@ impl Watcher {
                 return Ok(false);
             }
         };
+        if rows.is_empty() {
+            tracing::warn!(
+                file = row.name,
+                "not taken: its row does not appear in table files. Where rows were deleted there, delete those of the \
+                 job from every table, or watch under another --job"
+            );
+        }
         // Another process of the job may have taken others meanwhile.
         let is_ours = rows.iter().any(|taken| taken.name == row.name);
         for row in rows {

@@ -85,8 +85,11 @@ impl Row {
         self.values.get(column).and_then(Json::as_str).unwrap_or_default()
     }
 
-    /// A figure's 95 % interval.
+    /// A figure's 95 % interval; none where the limits beside it say something else.
     pub fn interval(&self, column: &str) -> Option<[f64; 2]> {
+        if !MetricTable::named(&self.table)?.has_interval(column) {
+            return None;
+        }
         let limit = |end: &str| self.figure(&format!("{column}_{end}"));
         Some([limit("lower")?, limit("upper")?])
     }

@@ -234,6 +234,25 @@ fn comparisons_of_a_model_and_of_a_feature_rest_on_the_same_columns() {
 }
 
 #[test]
+fn what_binning_may_have_changed_is_shown_as_no_interval() {
+    let values = json!({"feature": "amount", "kind": "feature", "method": "ks", "is_primary": 1, "value": 0.25,
+        "value_lower": 0.15, "value_upper": 0.35, "n": 70, "reference_n": 200, "reference_id": "r"});
+    let compared = Row {
+        table: "drift".to_owned(),
+        segment: "all".to_owned(),
+        values: values.as_object().unwrap().clone(),
+        ..rows()[0].clone()
+    };
+    let sections = of_feature(&[compared], &References::default());
+    let [Block::Text(_), Block::Table(grid), Block::Chart(chart)] = &sections[0].blocks[..] else {
+        panic!("a table and a chart")
+    };
+    let figure = grid.figures[0][2].as_ref().unwrap();
+    assert_eq!((&*grid.rows[0][2], figure.lower, figure.upper), ("0.2500", None, None));
+    assert_eq!((chart.points[0].value, chart.points[0].interval), (Some(0.25), None));
+}
+
+#[test]
 fn the_period_is_that_of_the_records_that_are_counted() {
     let mut rows = rows();
     let mut whole = rows[0].clone();

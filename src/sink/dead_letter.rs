@@ -146,16 +146,6 @@ impl DeadLetters for KafkaLetters {
     }
 }
 
-/// Without a topic for them the pipeline only counts and logs dead letters.
-impl DeadLetters for Option<KafkaLetters> {
-    async fn send(&mut self, letters: &[DeadLetter]) -> Result<(), SinkError> {
-        match self {
-            Some(kafka) => kafka.send(letters).await,
-            None => Ok(()),
-        }
-    }
-}
-
 pub(crate) async fn acknowledged(acknowledgement: Acknowledgement) -> Result<(), KafkaError> {
     acknowledgement.await.unwrap_or(Err(KafkaError::Canceled))
 }
@@ -290,10 +280,5 @@ mod tests {
         let mut letters = KafkaLetters::new(config, "dead", ["in", "la"]).unwrap();
         let error = letters.send(&[letter(1, Some(b"{"))]).await.unwrap_err();
         assert_eq!(error.code(), "dead_letters_unavailable");
-    }
-
-    #[tokio::test]
-    async fn without_a_topic_letters_are_accepted() {
-        None::<KafkaLetters>.send(&[letter(1, None)]).await.unwrap();
     }
 }

@@ -3,6 +3,7 @@
 
 use super::SinkError;
 use super::connection::{Connection, Parameter};
+use super::job::created_ms;
 use super::rowbinary::Rows;
 use crate::engine::event::Stream;
 
@@ -21,7 +22,7 @@ pub struct FileRow {
     pub digest: String,
     /// The offset of its first record.
     pub first_offset: i64,
-    /// Offsets that it takes up, those of blank lines included.
+    /// Offsets that it takes up, up to its last record: those of blank lines and of rows that are left out included.
     pub offsets: i64,
     /// Records that can be used.
     pub records: u64,
@@ -57,7 +58,8 @@ pub(super) async fn taken(
 }
 
 /// Writes that the file is the next of its stream, and reads back whether it is: the number's token lets the server
-/// drop the second of two. A repeated attempt is dropped likewise.
+/// drop the second of two. A repeated attempt is dropped likewise. In the token stands when the job was bound, so that
+/// files of a job of this name that was forgotten are others.
 pub(super) async fn take(
     connection: &Connection,
     generation: u16,
@@ -65,7 +67,8 @@ pub(super) async fn take(
 ) -> Result<Vec<FileRow>, SinkError> {
     let job = &connection.settings.job;
     let stream = file.stream.name();
-    let token = format!("file {} {generation} {stream} {job}", file.number);
+    let created_ms = created_ms(connection).await?;
+    let token = format!("file {} {generation} {stream} {created_ms} {job}", file.number);
     let text = |text: &str| Parameter::Text(text.to_owned());
     let count = |count: u64| Parameter::Number(i64::try_from(count).unwrap_or(i64::MAX));
     let parameters = [

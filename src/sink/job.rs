@@ -170,8 +170,9 @@ impl JobBinding {
     }
 }
 
-/// Times that a first start writes its row before it gives up.
-const MAX_ATTEMPTS: i64 = 3;
+/// Times that a first start writes its row before it gives up. Each time that a name was forgotten costs the next first
+/// start one more, some milliseconds.
+const MAX_ATTEMPTS: i64 = 100;
 
 /// Binds the job's name at its first start, compares at later ones; the job's generation.
 ///
@@ -184,13 +185,16 @@ pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Resul
             binding.compare(job, &bound.binding)?;
             return Ok(bound.generation);
         }
-        // A row that was deleted by hand leaves its token behind: the next attempt has another.
+        // A row that was deleted by hand leaves its token behind: the next attempt has another. Whoever starts at the
+        // same time goes through the same ones, and stops where the other was the first.
         insert(connection, binding, 0, &format!("bind {attempt} {job}")).await?;
     }
     match bound(connection).await? {
         Some(bound) => binding.compare(job, &bound.binding).map(|()| bound.generation),
         None => Err(SinkError::Unavailable(
-            "the job's row in table jobs does not appear after it was written".to_owned(),
+            "the job's row in table jobs does not appear after it was written. Several replicas need `insert_settings` \
+             and `read_settings`, as deploy/tidegauge.toml says"
+                .to_owned(),
         )
         .into()),
     }
@@ -199,6 +203,9 @@ pub(super) async fn bind(connection: &Connection, binding: &JobBinding) -> Resul
 /// What the job's name is bound to at present.
 pub(super) struct Bound {
     generation: u16,
+    /// When the server wrote the row, in milliseconds since 1970-01-01 UTC. It stands in each token, since tokens outlive
+    /// their rows: those of a job of this name that was forgotten are others.
+    created_ms: i64,
     /// Rows of this generation. Whoever adds one puts their number into the token, so that of several at once only one
     /// succeeds: a first flush that says "rows follow", or another configuration that takes the next generation.
     rows: u64,
@@ -207,13 +214,25 @@ pub(super) struct Bound {
 
 impl Bound {
     fn next_token(&self, job: &str) -> String {
-        format!("bind after {}.{} {job}", self.generation, self.rows)
+        format!("bind after {}.{} of {} {job}", self.generation, self.rows, self.created_ms)
     }
 }
 
 /// What the job is bound to; none where it has not begun.
 pub(super) async fn recorded(connection: &Connection) -> Result<Option<JobBinding>, SinkError> {
     Ok(bound(connection).await?.map(|bound| bound.binding))
+}
+
+/// When the server wrote the row that binds the job, for tokens of other tables.
+pub(super) async fn created_ms(connection: &Connection) -> Result<i64, SinkError> {
+    Ok(present(connection).await?.created_ms)
+}
+
+/// What the job is bound to, as it has begun.
+async fn present(connection: &Connection) -> Result<Bound, SinkError> {
+    let job = &connection.settings.job;
+    let gone = || SinkError::Unreadable(format!("the row of job '{job}' in table jobs is gone"));
+    bound(connection).await?.ok_or_else(gone)
 }
 
 /// Says that rows of this configuration follow; called before the first of them. From then on nobody else takes the
@@ -240,11 +259,7 @@ pub(super) async fn still_bound(
     generation: u16,
 ) -> Result<Bound, BindError> {
     let job = &connection.settings.job;
-    let Some(bound) = bound(connection).await? else {
-        return Err(
-            SinkError::Unreadable(format!("the row of job '{job}' in table jobs is gone")).into()
-        );
-    };
+    let bound = present(connection).await?;
     binding.compare(job, &bound.binding)?;
     let is_ours = bound.generation == generation;
     is_ours.then_some(bound).ok_or(BindError::OtherConfiguration { job: job.clone() })
@@ -347,13 +362,15 @@ const JOB_COLUMNS: [(&str, &str); 9] = [
 async fn bound(connection: &Connection) -> Result<Option<Bound>, SinkError> {
     let names = JOB_COLUMNS.map(|(name, _)| name).join(", ");
     let sql = format!(
-        "SELECT {names}, count() OVER (PARTITION BY generation) AS rows FROM {} WHERE job = {{job:String}} \
+        "SELECT {names}, toUnixTimestamp64Milli(created) AS created_ms, \
+         count() OVER (PARTITION BY generation) AS rows FROM {} WHERE job = {{job:String}} \
          ORDER BY generation DESC, created, {names} LIMIT 1",
         connection.table("jobs")
     );
     let job = Parameter::Text(connection.settings.job.clone());
     let body = connection.fetch(&sql, &[("job", job)]).await?;
-    let columns: Vec<_> = JOB_COLUMNS.into_iter().chain([("rows", "UInt64")]).collect();
+    let more = [("created_ms", "Int64"), ("rows", "UInt64")];
+    let columns: Vec<_> = JOB_COLUMNS.into_iter().chain(more).collect();
     let mut rows = Rows::new(body, "table jobs", &columns)?;
     if rows.is_empty() {
         return Ok(None);
@@ -368,7 +385,7 @@ async fn bound(connection: &Connection) -> Result<Option<Bound>, SinkError> {
     let window = Millis(rows.i64()?);
     let labels = (!labels.name.is_empty()).then_some(labels);
     let binding = JobBinding { cluster, inferences, labels, partitions, configuration, window };
-    Ok(Some(Bound { generation, rows: rows.u64()?, binding }))
+    Ok(Some(Bound { generation, created_ms: rows.i64()?, rows: rows.u64()?, binding }))
 }
 
 fn unknown_or_equal(a: &str, b: &str) -> bool {

@@ -137,7 +137,7 @@ impl ConsumerContext for GroupContext {
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         if let Err(error) = result {
-            tracing::debug!(%error, "offsets for lag tools were not committed; the next flush commits again");
+            tracing::debug!(%error, "offsets for lag tools were not committed; a partition's next mark brings its own");
         }
     }
 }

@@ -335,12 +335,12 @@ impl Reading {
             next = taken.next(number, FILE_WAIT);
         }
         if let Next::File(file) = &next {
-            let (was, is) = (file.first_offset, self.reader.position());
-            if was != is {
+            let was = file.first_offset;
+            if !self.reader.ends_at(was) {
                 let file = self.reader.last_path().unwrap_or_default();
-                return Err(FileError::OtherRecords { file, was, is });
+                return Err(FileError::OtherRecords { file, was, is: self.reader.position() });
             }
-            self.reader.push(file.file.clone());
+            self.reader.push(file.file.clone(), was);
             self.more = Some((taken, number + 1));
         }
         Ok(next)
@@ -378,11 +378,15 @@ mod tests {
     }
 
     fn feed(taken: &Taken, from: i64) -> (Feed, FeedProgress) {
+        feed_of(taken, Columns::default(), from)
+    }
+
+    fn feed_of(taken: &Taken, columns: Columns, from: i64) -> (Feed, FeedProgress) {
         let progress = FeedProgress::default();
         let files = FeedFiles {
             stream: Stream::Labels,
             files: FileList::default(),
-            columns: Columns::default(),
+            columns,
             more: Some(taken.clone()),
         };
         let mut feed = Feed::new(vec![files], progress.clone());
@@ -440,6 +444,34 @@ mod tests {
         assert_eq!(read(&mut feed(&rest, 3).0, 9), (vec![of(3), of(4)], Some(5)));
         // The tables went back behind a list that they no longer hold.
         assert_eq!(second.reassign().unwrap_err().code(), "files_went_back");
+    }
+
+    #[test]
+    fn rows_left_out_at_the_end_of_a_file_take_up_offsets_only_where_they_were_counted() {
+        let folder = TempDir::new().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            File::find(path).unwrap()
+        };
+        let first = file("a.jsonl", "{\"y\":0}\n{}\n{\"y\":2}\n{}\n");
+        let second = file("b.jsonl", "{\"y\":3}\n");
+        let read_to_the_end = |ends: i64| {
+            let taken = Taken::starting_at(0);
+            taken.push(TakenFile { file: first.clone(), first_offset: 0, offsets: ends });
+            taken.push(TakenFile { file: second.clone(), first_offset: ends, offsets: 1 });
+            taken.finish();
+            let columns = Columns { given: vec!["y".to_owned()], ..Columns::default() };
+            let (mut feed, progress) = feed_of(&taken, columns, 0);
+            let (records, end) = read(&mut feed, 9);
+            let offsets: Vec<i64> = records.into_iter().map(|(offset, _)| offset).collect();
+            let place = progress.place(Stream::Labels, ends).unwrap();
+            assert_eq!(place, (second.path.clone(), 1));
+            (offsets, end)
+        };
+        assert_eq!(read_to_the_end(3), (vec![0, 2, 3], Some(4)));
+        // As an earlier version took it.
+        assert_eq!(read_to_the_end(4), (vec![0, 2, 4], Some(5)));
     }
 
     #[test]

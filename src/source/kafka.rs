@@ -77,14 +77,8 @@ pub fn open_ranges(
     ranges: [Option<&TopicRange>; 2],
 ) -> Result<Opened, SourceError> {
     let link = connect(settings, topics)?;
-    // Watermarks count records of open transactions, which nobody can read yet.
-    let mut ends = ends(settings, &link, topics)?;
-    for (ends, range) in ends.iter_mut().zip(ranges) {
-        for (end, to) in ends.iter_mut().zip(range.iter().flat_map(|range| range.ends())) {
-            *end = to.min(*end);
-        }
-    }
     let starts = ranges.map(|range| range.map_or_else(Vec::new, |range| range.starts().collect()));
+    let ends = ranges.map(|range| range.map_or_else(Vec::new, |range| range.ends().collect()));
     let span = (Begin::At(Arc::new(starts)), Some(Arc::new(ends)));
     start_workers(settings, topics.partitions, &link, &span, true)
 }

@@ -46,7 +46,8 @@ pub trait Source: Send {
 
 /// Offsets in Kafka's group: for lag tools and people only. What counts is the mark.
 pub trait Commits: Send {
-    /// Commits the positions of these marks. A failure harms nothing: the next flush commits again.
+    /// Commits the positions of these marks. A failure harms nothing. One that is told here is tried again with the next
+    /// flush; one that shows later only with a newer mark of the partition.
     fn commit(&self, marks: &[Mark]) -> Result<(), SourceError>;
 }
 

@@ -92,6 +92,7 @@ impl TopicRange {
         let is_by_time = matches!(from, Some(Bound::Time(_)));
         let mut range = Self { client, brokers, topic, parts: Vec::new(), is_by_time };
         for partition in 0..partitions {
+            // The client reads what is committed: an end lies before the first open transaction.
             let ends = range.client.fetch_watermarks(&range.topic, partition, PATIENCE);
             let what = || format!("where partition {partition} of topic {} ends", range.topic);
             let (first, end) = ends.map_err(|error| range.unreachable(&what(), &error))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rdkafka::admin::{AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -177,6 +177,31 @@ impl<'a> Case<'a> {
     pub(crate) fn create_topic(&self, topic: usize) {
         let partitions = i32::try_from(PARTITIONS).expect("few");
         self.kafka.create_topic(&self.topics[topic], partitions, &[("retention.ms", "-1")]);
+    }
+
+    /// Who stamps the records of both topics from now on: `CreateTime` or `LogAppendTime`.
+    fn stamp_by(&self, kind: &str) {
+        let (admin, options) = (self.kafka.admin(), AdminOptions::new());
+        let topics = self.topics.each_ref().map(|topic| ResourceSpecifier::Topic(topic));
+        // What is not named here gets its default.
+        let wanted = topics.map(|topic| {
+            AlterConfig::new(topic)
+                .set("retention.ms", "-1")
+                .set("message.timestamp.after.max.ms", "9223372036854775807")
+                .set("message.timestamp.type", kind)
+        });
+        let altered = block_on(admin.alter_configs(&wanted, &options));
+        for one in altered.expect("the broker answers") {
+            one.expect("the topic is there");
+        }
+        wait_until(&format!("topics stamped by {kind}"), DEADLINE, || {
+            let described = block_on(admin.describe_configs(&topics, &options));
+            described.expect("the broker answers").into_iter().all(|topic| {
+                let topic = topic.expect("the topic is there");
+                let found = topic.get("message.timestamp.type");
+                found.and_then(|entry| entry.value.as_deref()) == Some(kind)
+            })
+        });
     }
 
     /// Sends so many other records to these topics that every offset that was read is there again.
@@ -462,6 +487,30 @@ fn a_second_configuration_of_a_running_job_is_refused() {
     instance.stop();
     case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
     case.must_equal();
+}
+
+#[test]
+fn clocks_go_on_where_the_broker_stamps_from_now_on_and_need_a_word_where_it_does_no_more() {
+    let services = shared();
+    let mut case = Case::new("stamped", &services, 21);
+    case.send(2000);
+    case.process();
+    case.stamp_by("LogAppendTime");
+    let log = case.job.run(&["run", "--until-end"], 0, DEADLINE);
+    assert!(log.contains("clocks go on as they began"), "{log}");
+    case.must_equal();
+
+    let mut case = Case::new("unstamped", &services, 21);
+    case.stamp_by("LogAppendTime");
+    case.send(500);
+    case.job.run(&["run", "--until-end"], 0, DEADLINE);
+    case.stamp_by("CreateTime");
+    let words = ["'unstamped'", "message.timestamp.type=LogAppendTime", "clock_stamps = 1"];
+    case.refuses(&[], "job_other_configuration", &words);
+    let before = case.contents();
+    let one_stamp = [("TIDEGAUGE__WINDOWS__CLOCK_STAMPS", "1")];
+    case.job.run_with(&["run", "--until-end"], &one_stamp, 0, DEADLINE);
+    case.must_be(&before, "the end of what was counted before");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::backfill::{must_be_equal, punctual, rows};
@@ -21,6 +21,8 @@ use crate::support::{requests, wait_until};
 const DEADLINE: Duration = Duration::from_secs(300);
 const CHUNKS: usize = 12;
 const STREAMS: [&str; 2] = ["inferences", "labels"];
+/// 2026-01-05 00:00 UTC.
+const FIRST_MS: i64 = 1_767_571_200_000;
 
 /// The lines of each stream, cut into as many files as there are chunks of time.
 fn chunks(messages: &[Message]) -> Vec<[String; 2]> {
@@ -71,17 +73,24 @@ fn taken(clickhouse: &ClickHouse) -> String {
     )
 }
 
+/// A job of this name, and a folder for it to watch.
+fn job(name: &str, services: &Services) -> (Job, TempDir) {
+    let Services { kafka, clickhouse } = services;
+    let topics = STREAMS.map(|stream| format!("{name}.{stream}"));
+    let topics = topics.each_ref().map(String::as_str);
+    let more = sections(topics, "json");
+    let mut job = Job::new(name, kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    (job, TempDir::new().unwrap())
+}
+
 #[test]
 fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
     let services = services::shared();
-    let Services { kafka, clickhouse } = &*services;
-    let folder = TempDir::new().unwrap();
+    let clickhouse = &services.clickhouse;
+    let (mut job, folder) = job("watched", &services);
     let drop_folder = folder.path().join("drop");
     fs::create_dir(&drop_folder).unwrap();
-    let topics = ["watched.inferences", "watched.labels"];
-    let more = sections(topics, "json");
-    let mut job = Job::new("watched", kafka, clickhouse, topics, &requests::settings(), &more);
-    job.run(&["init"], 0, DEADLINE);
     let chunks = chunks(&punctual(33));
     let path = drop_folder.to_str().unwrap().to_owned();
     let watch = |more: &[&'static str]| {
@@ -152,6 +161,71 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
         ))
     };
     assert_eq!(accounts("watched"), accounts("batch"), "every record is counted once");
+}
+
+/// A line of a file that holds an inference and its label.
+fn line(id: &str, label: Option<bool>) -> String {
+    let row = json!({"request_id": id, "model": "fraud-cards", "timestamp": FIRST_MS, "score": 0.25,
+                     "label": label});
+    format!("{row}\n")
+}
+
+#[test]
+fn a_file_of_both_whose_last_rows_have_no_label_yet_is_done_for_both() {
+    let services = services::shared();
+    let (mut job, folder) = job("half-labelled", &services);
+    let path = folder.path().to_str().unwrap();
+    let fixed = ["backfill", "--job", "half-labelled", "--every", "100ms", "--watch", path];
+    let patterns = ["--inferences", "*.jsonl", "--labels", "*.jsonl"];
+    let arguments = [&fixed[..], &patterns].concat();
+    let instance = job.start(&arguments);
+    let files: [&[Option<bool>]; 3] =
+        [&[Some(true), Some(false), None], &[None], &[None, Some(true), None]];
+    for (number, labels) in files.into_iter().enumerate() {
+        let rows = labels.iter().enumerate();
+        let text: String =
+            rows.map(|(row, label)| line(&format!("{number}-{row}"), *label)).collect();
+        fs::write(folder.path().join(format!("{number}.jsonl")), text).unwrap();
+        wait_for_files(&instance, 2 * (number + 1));
+    }
+    let told = said(&instance).into_iter().filter(|line| line["records"].is_u64());
+    let told = told.map(|line| json!([line["file"], line["stream"], line["records"]]).to_string());
+    let expected = [
+        r#"["0.jsonl","inferences",3]"#,
+        r#"["0.jsonl","labels",2]"#,
+        r#"["1.jsonl","inferences",1]"#,
+        r#"["1.jsonl","labels",0]"#,
+        r#"["2.jsonl","inferences",3]"#,
+        r#"["2.jsonl","labels",1]"#,
+    ];
+    assert_eq!(told.collect::<BTreeSet<_>>(), BTreeSet::from(expected.map(str::to_owned)));
+    instance.stop();
+
+    job.run(&[&arguments[..], &["--finish"]].concat(), 0, DEADLINE);
+    let accounts = "SELECT sum(records), sum(accepted), sum(matched) FROM tidegauge.stream_health \
+                    WHERE job = 'half-labelled'";
+    assert_eq!(services.clickhouse.query(accounts), "10\t7\t3\n");
+}
+
+#[test]
+fn a_file_whose_row_the_server_drops_is_told_of() {
+    let services = services::shared();
+    let (mut job, folder) = job("half-forgotten", &services);
+    fs::write(folder.path().join("a.jsonl"), line("a", None)).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let fixed = ["backfill", "--job", "half-forgotten", "--every", "100ms", "--watch", path];
+    let arguments = [&fixed[..], &["--inferences", "*.jsonl"]].concat();
+    let first = job.start(&arguments);
+    wait_for_files(&first, 1);
+    first.stop();
+    // The rows of table jobs stay, and with them the token of the file.
+    services.clickhouse.query("DELETE FROM tidegauge.files WHERE job = 'half-forgotten'");
+    let second = job.start(&arguments);
+    wait_until("a word about the file", DEADLINE, || {
+        second.log_text().contains("its row does not appear in table files")
+    });
+    assert_eq!(done(&second), [""; 0]);
+    second.kill();
 }
 
 /// The summary of a last run has its bytes: those of the last files at least, and not more than there are.

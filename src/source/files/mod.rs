@@ -225,8 +225,10 @@ pub struct FileReader {
     current: Option<Box<dyn Rows>>,
     /// The offset of the current file's first record.
     first_offset: i64,
-    /// Records of the current file so far, gaps included.
-    record: u64,
+    /// Rows of the current file so far, gaps and those that are left out included.
+    row: u64,
+    /// The offset after the last record that was given.
+    position: i64,
     object: Vec<u8>,
 }
 
@@ -260,7 +262,8 @@ impl FileReader {
             bytes_before: 0,
             current: None,
             first_offset: 0,
-            record: 0,
+            row: 0,
+            position: 0,
             object: Vec::new(),
         }
     }
@@ -268,12 +271,19 @@ impl FileReader {
     /// The same, where the first record has this offset.
     #[must_use]
     pub fn starting_at(self, first_offset: i64) -> Self {
-        Self { first_offset, ..self }
+        Self { first_offset, position: first_offset, ..self }
     }
 
-    /// Adds a file that is read after the last.
-    pub fn push(&mut self, file: File) {
+    /// Adds a file that is read after the last, where its first record has this offset.
+    pub fn push(&mut self, file: File, first_offset: i64) {
         self.files.push(file);
+        (self.first_offset, self.position) = (first_offset, first_offset);
+    }
+
+    /// Whether all that was read ends there: behind the last record, or behind the rows that were left out after it,
+    /// which earlier versions counted when they took a file.
+    pub fn ends_at(&self, offset: i64) -> bool {
+        [self.position, self.first_offset].contains(&offset)
     }
 
     /// Opens every file: what is wrong with its format or columns shows before anything is read.
@@ -290,10 +300,9 @@ impl FileReader {
                 current => current.insert(open(file, &self.columns)?),
             };
             self.object.clear();
-            let next =
-                rows.next(&mut self.object).map_err(|fault| fault.at(file, self.record + 1))?;
-            if let Some(record) = next {
-                self.record = record;
+            let next = rows.next(&mut self.object).map_err(|fault| fault.at(file, self.row + 1))?;
+            if let Some(row) = next {
+                self.row = row;
                 if self.columns.leaves_out(&self.object) {
                     continue;
                 }
@@ -303,16 +312,16 @@ impl FileReader {
             self.current = None;
             self.index += 1;
             self.bytes_before += file.bytes;
-            self.first_offset += signed(self.record);
-            self.record = 0;
+            self.first_offset += signed(self.row);
+            self.row = 0;
         }
-        let offset = self.first_offset + signed(self.record) - 1;
-        Ok(Some(FileRecord { offset, object: &self.object }))
+        self.position = self.first_offset + signed(self.row);
+        Ok(Some(FileRecord { offset: self.position - 1, object: &self.object }))
     }
 
-    /// The offset after the last record that was read.
+    /// The offset after the last record that was read. Rows that are left out after it take up none.
     pub fn position(&self) -> i64 {
-        self.first_offset + signed(self.record)
+        self.position
     }
 
     /// The file that was read to its end last; none before the first.

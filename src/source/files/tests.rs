@@ -312,3 +312,23 @@ fn rows_without_what_must_be_given_are_left_out_and_the_others_keep_their_places
     assert_eq!(offsets, [1, 3, 6, 7]);
     assert_eq!(reader.position(), 8);
 }
+
+#[test]
+fn rows_left_out_count_for_messages_and_not_for_where_the_records_end() {
+    let folder = TempDir::new().unwrap();
+    let of = |name: &str, text: &str| {
+        let file = File::find(write(&folder, name, text)).unwrap();
+        let label = vec!["y".to_owned()];
+        let columns = Columns { wanted: label.clone(), given: label, ..Columns::default() };
+        FileReader::new(file.into(), columns)
+    };
+    let mut reader = of("a.csv", "x,y\n1,\n2,0\n3,\n4,\n");
+    assert_eq!(reader.next_record().unwrap().unwrap().offset, 1);
+    assert_eq!(reader.next_record().unwrap(), None);
+    assert_eq!(reader.position(), 2);
+    assert_eq!([1, 2, 3, 4].map(|offset| reader.ends_at(offset)), [false, true, false, true]);
+
+    let mut reader = of("b.csv", "x,y\n1,\n2,\n3\n");
+    let error = reader.next_record().unwrap_err();
+    assert!(error.to_string().contains("b.csv, record 3: "), "{error}");
+}

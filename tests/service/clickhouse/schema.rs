@@ -1,5 +1,7 @@
 //! Tables and views in place, other ones refused, a job's name bound.
 
+use tidegauge::sink::files::FileRow;
+
 use super::*;
 
 #[tokio::test]
@@ -135,6 +137,45 @@ async fn a_job_is_bound_once_and_refuses_what_differs() {
     server().query("DELETE FROM binding.jobs WHERE 1");
     assert_eq!(sink.bind(&labelled).await.unwrap(), 0);
     assert_eq!(server().query("SELECT count() FROM binding.jobs"), "1\n");
+}
+
+/// The server remembers tokens of rows that are gone.
+#[tokio::test]
+async fn a_name_that_was_forgotten_begins_anew_every_time() {
+    let sink = ready("forgotten").await;
+    let first = binding("inferences");
+    let changed = JobBinding { configuration: "other".into(), ..first.clone() };
+    let file = |name: &str| FileRow {
+        stream: Stream::Labels,
+        number: 0,
+        name: name.into(),
+        bytes: 3,
+        digest: "d".into(),
+        first_offset: 0,
+        offsets: 2,
+        records: 1,
+        rejected: 1,
+    };
+    for life in 0..5 {
+        assert_eq!(sink.bind(&first).await.unwrap(), 0, "life {life}");
+        let unused = sink.unused(&changed).await.unwrap().unwrap();
+        assert_eq!(sink.rebind(&changed, &unused).await.unwrap(), 1, "life {life}");
+        sink.confirm(&changed, 1).await.unwrap();
+        let rows = "SELECT generation, count() FROM forgotten.jobs GROUP BY ALL ORDER BY ALL";
+        assert_eq!(server().query(rows), "0\t1\n1\t2\n", "life {life}");
+        // Of two that take a file as the same number the first has it.
+        let taken = file(&format!("{life}.csv"));
+        for file in [&taken, &file("other.csv")] {
+            let found = sink.take_file(1, file).await.unwrap();
+            assert_eq!(found, std::slice::from_ref(&taken), "life {life}");
+        }
+        for table in ["jobs", "files"] {
+            server().query(&format!("DELETE FROM forgotten.{table} WHERE 1"));
+        }
+    }
+    let unbound = sink.take_file(1, &file("late.csv")).await.unwrap_err();
+    assert_eq!(unbound.code(), "clickhouse_unreadable", "{unbound}");
+    assert_eq!(server().query("SELECT count() FROM forgotten.files"), "0\n");
 }
 
 #[tokio::test]
