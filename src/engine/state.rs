@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::event::PartitionId;
+use super::floor::Mark;
 use super::metrics::accumulator::Value;
 use super::window::Window;
 
@@ -77,8 +78,10 @@ pub struct StateRow {
 /// What a shard hands to the writer at a flush.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frozen {
+    /// The mark that the shard began from.
+    pub began: Mark,
     /// Where the shard stands.
-    pub mark: super::floor::Mark,
+    pub mark: Mark,
     /// The rows of all keys that changed since they were last clean.
     pub states: Vec<StateRow>,
 }

@@ -12,7 +12,7 @@ use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::evaluate::MetricRow;
-use crate::sink::MetricVersion;
+use crate::sink::{MetricVersion, StateVersion};
 
 /// What a flush has written and its marks will vouch for.
 #[derive(Debug, Default)]
@@ -32,12 +32,14 @@ pub(super) struct Written {
     pub(super) marks: Vec<Mark>,
     /// Calls that had failed when the flush began.
     pub(super) calm: u64,
+    /// The state rows of sealed windows were read back whole, and were as they were written.
+    pub(super) is_compared: bool,
 }
 
 impl Written {
-    /// The state rows to read back: those of sealed windows, or all.
-    pub(super) fn states_to_audit(&self, all: bool) -> Vec<&StateRow> {
-        self.states.iter().filter(|row| all || row.version.is_sealed()).collect()
+    /// The state rows of sealed windows.
+    pub(super) fn sealed_states(&self) -> Vec<&StateRow> {
+        self.states.iter().filter(|row| row.version.is_sealed()).collect()
     }
 
     /// The keys whose metric rows to read back: those of sealed windows, or all.
@@ -97,15 +99,24 @@ pub(super) fn windows(keys: &[&Evaluated]) -> Vec<Window> {
 
 /// The rows that are not stored as they were written. A stored row of a greater version is another instance's, which
 /// has read further.
-pub(super) fn lost_states(written: &[&StateRow], stored: &[StateRow]) -> Vec<StateRow> {
+pub(super) fn changed_states(written: &[&StateRow], stored: &[StateRow]) -> Vec<StateRow> {
     let stored: BTreeMap<(&Key, PartitionId), &StateRow> =
         stored.iter().map(|row| ((&row.key, row.partition), row)).collect();
-    let is_lost = |row: &&&StateRow| {
+    let is_changed = |row: &&&StateRow| {
         stored.get(&(&row.key, row.partition)).is_none_or(|is| {
             is.version < row.version || (is.version == row.version && is.values != row.values)
         })
     };
-    written.iter().filter(is_lost).map(|row| (*row).clone()).collect()
+    written.iter().filter(is_changed).map(|row| (*row).clone()).collect()
+}
+
+/// The rows that are not stored in this or a greater version.
+pub(super) fn lost_states(written: &[StateRow], stored: &[StateVersion]) -> Vec<StateRow> {
+    let stored: BTreeMap<(&Key, PartitionId), Version> =
+        stored.iter().map(|row| ((&row.key, row.partition), row.version)).collect();
+    let is_lost =
+        |row: &&StateRow| stored.get(&(&row.key, row.partition)).is_none_or(|is| *is < row.version);
+    written.iter().filter(is_lost).cloned().collect()
 }
 
 /// The keys that lack rows of this or a greater version in a table. (A row's version and the states decide what it

@@ -239,6 +239,18 @@ impl Parts {
         span
     }
 
+    /// The windows of these rows as spans to ask for versions of, each within one piece: an answer about weeks would
+    /// be too large.
+    pub(super) fn spans(&self, rows: &[StateRow]) -> Vec<Window> {
+        let mut spans: BTreeMap<Window, Window> = BTreeMap::new();
+        for window in rows.iter().map(|row| row.key.window) {
+            let span = spans.entry(Window::of(window.start, self.piece())).or_insert(window);
+            span.start = span.start.min(window.start);
+            span.end = span.end.max(window.end);
+        }
+        spans.into_values().collect()
+    }
+
     /// Whether the flush needs the row of this key.
     fn needs(&self, plan: &Plan, key: &Key) -> bool {
         let slot = Slot::of(key);

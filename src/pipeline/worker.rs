@@ -54,7 +54,8 @@ pub enum ToWorker {
         /// What is known of the partitions.
         known: Known,
     },
-    /// The tables have lost rows: give all partitions up and begin them again from the newest marks.
+    /// The tables have lost rows, or another instance has begun a partition: give all partitions up and begin them
+    /// again from the newest marks.
     BeginAgain,
     /// Read nothing more; go on to answer.
     Stop,
@@ -119,6 +120,8 @@ pub struct Worker<S> {
     pub(super) leaving: Vec<Leaving>,
     /// Shards of partitions that were given up: they go on from where they stand if the partition comes back.
     pub(super) kept: BTreeMap<PartitionId, Shard>,
+    /// Where partitions began that had no mark, until a mark of theirs is known to be written.
+    begun: BTreeMap<PartitionId, Mark>,
     /// Assigned partitions whose marks have been asked for, with the request.
     pub(super) awaiting: BTreeMap<PartitionId, u64>,
     requests: u64,
@@ -167,6 +170,7 @@ impl<S: Source> Worker<S> {
             intake,
             leaving: Vec::new(),
             kept: BTreeMap::new(),
+            begun: BTreeMap::new(),
             awaiting: BTreeMap::new(),
             requests: 0,
             rebuilding: BTreeMap::new(),
@@ -243,13 +247,7 @@ impl<S: Source> Worker<S> {
         // Also where the group was faster than what this worker had asked for.
         self.is_beginning_again = false;
         // A revocation that the control thread no longer waits for: the partitions are back already.
-        let is_back = |leaving: &Leaving| partitions.iter().any(|p| leaving.shards.contains_key(p));
-        let (back, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_back);
-        self.leaving = leaving;
-        let back: Vec<Leaving> = back;
-        for leaving in back {
-            self.put_aside(leaving);
-        }
+        self.put_aside_where(|leaving| partitions.iter().any(|p| leaving.shards.contains_key(p)));
         self.requests += 1;
         for &partition in &partitions {
             self.awaiting.insert(partition, self.requests);
@@ -261,8 +259,8 @@ impl<S: Source> Worker<S> {
         }
     }
 
-    /// The marks are there: shards that were kept go on from where they stand, unless the floor has
-    /// passed them; the others are rebuilt.
+    /// The marks are there: shards that were kept go on from where they stand, unless the floor has passed them or
+    /// another instance has begun their partition; the others are rebuilt.
     fn begin(&mut self, request: u64, known: &Known) -> Result<(), PipelineError> {
         let awaited: Vec<PartitionId> =
             self.awaiting.iter().filter(|&(_, &of)| of == request).map(|(&p, _)| p).collect();
@@ -273,24 +271,28 @@ impl<S: Source> Worker<S> {
         }
         let marks = &known.marks;
         let mark_of = |partition| marks.iter().find(|mark| mark.partition == partition);
-        let fresh: Vec<PartitionId> =
-            awaited.iter().copied().filter(|&p| mark_of(p).is_none()).collect();
-        let fresh: Vec<PartitionId> =
-            fresh.into_iter().filter(|p| !self.kept.contains_key(p)).collect();
+        let is_fresh = |p: &PartitionId| mark_of(*p).is_none() && !self.kept.contains_key(p);
+        let fresh: Vec<PartitionId> = awaited.iter().copied().filter(is_fresh).collect();
         let mut starts =
             if fresh.is_empty() { Vec::new() } else { self.source.beginning(&fresh)? };
         for &(partition, positions) in &starts {
             let mark = Mark::start(partition, positions, self.settings.shard.clock_stamps);
             self.insert(Shard::new(Arc::clone(&self.settings.shard), &mark), None);
+            self.begun.insert(partition, mark);
         }
         for &partition in awaited.iter().filter(|p| !fresh.contains(p)) {
             let mark = mark_of(partition);
+            let begun = mark.and_then(|_| self.begun.remove(&partition));
+            // Two instances that find no mark may begin at two places, and the tables hold what the first has counted.
             // Where the floor has passed a kept shard, less is to be read from the floor, and before it the log may end.
             let kept = self.kept.remove(&partition).filter(|shard| {
                 let is_past = |mark: &Mark, stream| {
                     shard.positions().of(stream) >= mark.floor.positions.of(stream)
                 };
-                mark.is_none_or(|mark| Stream::BOTH.iter().all(|&stream| is_past(mark, stream)))
+                mark.is_none_or(|mark| {
+                    begun.is_none_or(|begun| begun == *mark)
+                        && Stream::BOTH.iter().all(|&stream| is_past(mark, stream))
+                })
             });
             let (shard, target) = match (kept, mark) {
                 (Some(mut shard), Some(mark)) => {
@@ -318,9 +320,7 @@ impl<S: Source> Worker<S> {
         if std::mem::replace(&mut self.is_beginning_again, true) {
             return Ok(());
         }
-        for leaving in std::mem::take(&mut self.leaving) {
-            self.put_aside(leaving);
-        }
+        self.put_aside_where(|_| true);
         Ok(self.source.reassign()?)
     }
 
@@ -333,14 +333,14 @@ impl<S: Source> Worker<S> {
 
     /// The shards are written down once more before the control thread is answered, if that succeeds in time.
     fn revoked(&mut self, partitions: &[PartitionId], reply: Reply, now: Duration) {
-        let shards: BTreeMap<PartitionId, Shard> = self.take_out(partitions);
-        let deadline = now.saturating_add(self.settings.drain_budget.mul_f64(0.8));
-        let leaving = Leaving { shards, reply, deadline, frozen_in: None };
-        if leaving.shards.values().any(Shard::has_caught_up) {
-            self.leaving.push(leaving);
+        let shards = self.take_out(partitions);
+        if shards.values().any(Shard::has_caught_up) {
+            let deadline = now.saturating_add(self.settings.drain_budget.mul_f64(0.8));
+            self.leaving.push(Leaving { shards, reply, deadline, frozen_in: None });
             self.ask_for_flush();
         } else {
-            self.put_aside(leaving);
+            self.kept.extend(shards);
+            drop(reply);
         }
         self.tell_partitions("revoked", partitions);
     }
@@ -389,25 +389,22 @@ impl<S: Source> Worker<S> {
         partitions.iter().filter_map(|&p| Some((p, self.intake.remove(p)?))).collect()
     }
 
-    fn put_aside(&mut self, leaving: Leaving) {
-        let Leaving { shards, reply, .. } = leaving;
-        self.kept.extend(shards);
-        drop(reply);
+    /// Keeps the shards of these revocations, and answers them.
+    fn put_aside_where(&mut self, is: impl Fn(&Leaving) -> bool) {
+        for Leaving { shards, reply, .. } in self.leaving.extract_if(.., |leaving| is(leaving)) {
+            self.kept.extend(shards);
+            drop(reply);
+        }
     }
 
     /// Answers revocations whose time is up: what is not written is read again by whoever is next.
     fn answer_in_time(&mut self, now: Duration) {
-        if self.leaving.iter().any(|leaving| leaving.deadline <= now) {
-            let leaving = std::mem::take(&mut self.leaving);
-            let (late, waiting) = leaving.into_iter().partition(|l| l.deadline <= now);
-            self.leaving = waiting;
-            let late: Vec<Leaving> = late;
-            for leaving in late {
-                let partitions: Vec<i32> = leaving.shards.keys().map(|p| p.0).collect();
-                tracing::warn!(?partitions, "given up without a flush: it did not end in time");
-                self.put_aside(leaving);
-            }
+        let is_late = |leaving: &Leaving| leaving.deadline <= now;
+        for leaving in self.leaving.iter().filter(|&leaving| is_late(leaving)) {
+            let partitions: Vec<i32> = leaving.shards.keys().map(|p| p.0).collect();
+            tracing::warn!(?partitions, "given up without a flush: it did not end in time");
         }
+        self.put_aside_where(is_late);
     }
 
     // The flush.
@@ -430,19 +427,14 @@ impl<S: Source> Worker<S> {
 
     fn clean(&mut self, flush: u64, marks: &[Mark]) -> Result<(), PipelineError> {
         for mark in marks {
+            self.begun.remove(&mark.partition);
             let going = self.leaving.iter_mut().find_map(|l| l.shards.get_mut(&mark.partition));
             let shard = self.intake.shards.get_mut(&mark.partition).or(going);
             if let Some(shard) = shard.or_else(|| self.kept.get_mut(&mark.partition)) {
                 shard.clean(mark);
             }
         }
-        let is_done = |leaving: &Leaving| leaving.frozen_in.is_some_and(|of| of <= flush);
-        let (done, leaving) = std::mem::take(&mut self.leaving).into_iter().partition(is_done);
-        self.leaving = leaving;
-        let done: Vec<Leaving> = done;
-        for leaving in done {
-            self.put_aside(leaving);
-        }
+        self.put_aside_where(|leaving| leaving.frozen_in.is_some_and(|of| of <= flush));
         self.account();
         self.hope(flush)
     }

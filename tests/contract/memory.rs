@@ -38,6 +38,20 @@ pub(crate) enum Mode {
     Unreadable,
     /// No answer comes.
     Hangs,
+    /// The same of writes to this table; others are as they should.
+    HangsAt(Table),
+}
+
+/// How the tables answer questions for state rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// As they should.
+    Good,
+    /// One of so many is not answered.
+    FailsEvery(usize),
+    /// In the place of the answer to this one, the first being 1, the connection is cut, and the server comes back
+    /// without the rows that it has shown before.
+    LosesAt(usize),
 }
 
 /// A row's version and all its bytes.
@@ -48,6 +62,9 @@ pub(crate) struct Tables {
     pub mode: Mode,
     /// Of two rows of one version, whether the one that was there stays.
     pub keeps_first: bool,
+    pub reads: Reads,
+    /// The state rows asked for so far, while not all reads are good.
+    shown: Vec<(Key, PartitionId)>,
     /// More state rows than these are not read in time.
     pub most_states: usize,
     /// So many inserts into a table are acknowledged and gone: those that hold a row of a sealed window, since only these
@@ -82,11 +99,12 @@ impl Memory {
         self.0.lock().unwrap()
     }
 
-    fn before_write(&self) -> (Result<(), SinkError>, bool, bool) {
+    fn before_write(&self, table: Table) -> (Result<(), SinkError>, bool, bool) {
         let mut tables = self.lock();
         match tables.mode {
+            Mode::HangsAt(at) if at != table => (Ok(()), true, false),
             Mode::Good => (Ok(()), true, false),
-            Mode::Hangs => (Ok(()), false, true),
+            Mode::Hangs | Mode::HangsAt(_) => (Ok(()), false, true),
             Mode::Unreadable => {
                 (Err(SinkError::Unreadable("a stranger's row".into())), false, false)
             }
@@ -133,7 +151,7 @@ fn holds_sealed(batch: &RowBatch) -> bool {
 
 impl Sink for Memory {
     async fn write(&mut self, batch: &RowBatch) -> Result<(), SinkError> {
-        let (answer, is_applied, hangs) = self.before_write();
+        let (answer, is_applied, hangs) = self.before_write(batch.table);
         self.lock().bodies.push(batch.clone());
         if hangs {
             std::future::pending::<()>().await;
@@ -179,6 +197,7 @@ impl Sink for Memory {
         if wanted.len() > tables.most_states {
             return Err(SinkError::Unavailable("not in time".into()));
         }
+        tables.before_states(wanted)?;
         Ok(wanted.iter().filter_map(|key| tables.states.get(key).cloned()).collect())
     }
 
@@ -237,6 +256,8 @@ impl Tables {
         Self {
             mode: Mode::Good,
             keeps_first: false,
+            reads: Reads::Good,
+            shown: Vec::new(),
             most_states: usize::MAX,
             forgets: None,
             calls: Vec::new(),
@@ -250,6 +271,26 @@ impl Tables {
             bodies: Vec::new(),
             committed: BTreeMap::new(),
         }
+    }
+
+    fn before_states(&mut self, wanted: &[(Key, PartitionId)]) -> Result<(), SinkError> {
+        let question = self.calls.iter().filter(|call| *call == "read states").count();
+        let is_answered = match self.reads {
+            Reads::Good => return Ok(()),
+            Reads::FailsEvery(some) => !question.is_multiple_of(some),
+            Reads::LosesAt(at) => question != at,
+        };
+        if is_answered {
+            self.shown.extend_from_slice(wanted);
+            return Ok(());
+        }
+        if let Reads::LosesAt(_) = self.reads {
+            self.reads = Reads::Good;
+            for shown in std::mem::take(&mut self.shown) {
+                self.states.remove(&shown);
+            }
+        }
+        Err(SinkError::Unavailable("cut".into()))
     }
 
     /// Whether a row of version `new` takes the place of one of version `old`.
@@ -561,6 +602,8 @@ pub(crate) struct Player {
     pub control: Arc<Mutex<VecDeque<Control>>>,
     /// Whether it says where the log ends.
     pub is_bounded: bool,
+    /// Where a partition without a mark begins.
+    pub begin: Positions,
     next: BTreeMap<(Stream, PartitionId), i64>,
     told: Vec<(Stream, PartitionId)>,
     batch: Vec<Record<'static>>,
@@ -574,6 +617,7 @@ impl Player {
             log: Arc::clone(log),
             control: Arc::new(Mutex::new(VecDeque::from([assign]))),
             is_bounded,
+            begin: Positions::default(),
             next: BTreeMap::new(),
             told: Vec::new(),
             batch: Vec::new(),
@@ -651,7 +695,7 @@ impl Source for Player {
         &mut self,
         partitions: &[PartitionId],
     ) -> Result<Vec<(PartitionId, Positions)>, SourceError> {
-        Ok(partitions.iter().map(|&p| (p, Positions::default())).collect())
+        Ok(partitions.iter().map(|&p| (p, self.begin)).collect())
     }
 
     fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError> {

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the end of a wait is a matter of the wall clock")]
 
 mod audit;
+mod begin;
 mod budget;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +24,7 @@ use tidegauge::engine::metrics::custom::{CustomMetric, Expression, Input, Operat
 use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::names::Names;
 use tidegauge::engine::outcome::Outcome;
-use tidegauge::engine::state::{Key, StateRow};
+use tidegauge::engine::state::{Frozen, Key, StateRow};
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::window::Window;
 use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
@@ -198,30 +199,34 @@ fn traffic(partitions: i32, steps: i64, spacing_ms: i64) -> Log {
 
 type States = BTreeMap<(Key, PartitionId), StateRow>;
 
-/// Shards that are fed directly: all inferences, then all labels, and frozen once.
+/// A shard that is fed directly: all inferences, then all labels, and frozen once.
+fn fed(settings: &PipelineSettings, log: &Log, begin: &Mark) -> Frozen {
+    let mut names = Names::default();
+    let mut shard = Shard::new(Arc::clone(&settings.shard), begin);
+    for stream in Stream::BOTH {
+        let of = settings.decoders[stream.index()].as_ref().unwrap();
+        let mut decoder = Decoder::new(of, Arc::clone(&settings.schemas)).unwrap();
+        for record in log.get(&(stream, begin.partition)).into_iter().flatten() {
+            let at = Arrival { stream, offset: record.offset, time: record.time };
+            let outcome = match decoder.decode(record.payload, &mut names) {
+                Ok(event) => shard.observe(at, &event, &mut names),
+                Err(NotDecoded::Bad(_)) => shard.dead(at),
+                Err(NotDecoded::Waiting(_)) => panic!("no registry"),
+            };
+            let is_label = matches!(outcome, Outcome::Matched | Outcome::Kept | Outcome::Orphan);
+            assert!(!is_label || stream == Stream::Labels);
+        }
+    }
+    shard.freeze(&names)
+}
+
+/// The rows and marks of shards that are fed directly.
 fn direct(settings: &PipelineSettings, log: &Log) -> (States, Vec<Mark>) {
     let mut states = States::new();
     let mut marks = Vec::new();
     for partition in 0..settings.partitions {
-        let mut names = Names::default();
-        let mark = Mark::start(PartitionId(partition), Positions::default(), 2);
-        let mut shard = Shard::new(Arc::clone(&settings.shard), &mark);
-        for stream in Stream::BOTH {
-            let of = settings.decoders[stream.index()].as_ref().unwrap();
-            let mut decoder = Decoder::new(of, Arc::clone(&settings.schemas)).unwrap();
-            for record in log.get(&(stream, PartitionId(partition))).into_iter().flatten() {
-                let at = Arrival { stream, offset: record.offset, time: record.time };
-                let outcome = match decoder.decode(record.payload, &mut names) {
-                    Ok(event) => shard.observe(at, &event, &mut names),
-                    Err(NotDecoded::Bad(_)) => shard.dead(at),
-                    Err(NotDecoded::Waiting(_)) => panic!("no registry"),
-                };
-                let is_label =
-                    matches!(outcome, Outcome::Matched | Outcome::Kept | Outcome::Orphan);
-                assert!(!is_label || stream == Stream::Labels);
-            }
-        }
-        let frozen = shard.freeze(&names);
+        let begin = Mark::start(PartitionId(partition), Positions::default(), 2);
+        let frozen = fed(settings, log, &begin);
         marks.push(frozen.mark);
         for row in frozen.states {
             states.insert((row.key.clone(), row.partition), row);
@@ -301,7 +306,12 @@ fn start(
     bounded: bool,
     memory: &Memory,
 ) -> Running {
-    let players: Vec<Player> = workers.iter().map(|of| Player::new(log, of, bounded)).collect();
+    let players = workers.iter().map(|of| Player::new(log, of, bounded)).collect();
+    start_with(settings, players, memory)
+}
+
+/// Starts an instance with one worker for each player.
+fn start_with(settings: PipelineSettings, players: Vec<Player>, memory: &Memory) -> Running {
     let controls = players.iter().map(|player| Arc::clone(&player.control)).collect();
     let (stop, stopped) = oneshot::channel::<()>();
     let telemetry = Telemetry::new();
@@ -417,7 +427,9 @@ fn a_flush_calls_in_the_documented_order() {
     let memory = Memory::new();
     block_on(async { start(settings(2), &shared(&log), &[&[0, 1]], true, &memory).end().await })
         .unwrap();
-    let rank = |call: &str, last: u32| match call {
+    let rank = |call: &str, last: u32, has_states: bool| match call {
+        // Where a partition begins is written before its first rows.
+        "write marks" if !has_states => 0,
         // What was written is read back before the seal marks and before the marks.
         "read mark orders" | "read states" if last == 0 => 0,
         "read mark orders" | "read metric versions" => 7,
@@ -434,18 +446,21 @@ fn a_flush_calls_in_the_documented_order() {
         other => panic!("{other}"),
     };
     let tables = memory.lock();
-    let (mut last, mut before) = (0, "");
+    let (mut last, mut before, mut has_states) = (0, "", false);
     for call in &tables.calls {
         if call == "read versions" && before == "read seals" && last == 7 {
             // The next piece of a long span that was sealed at once.
             last = 2;
         }
         before = call;
-        let now = rank(call, last);
+        has_states |= call == "write window_state";
+        let now = rank(call, last, has_states);
         assert!(now >= last, "{call} comes too late in {:?}", tables.calls);
         last = if now == 9 { 0 } else { now };
     }
     assert_eq!(last, 0, "the last flush was committed");
+    let first = |call: &str| tables.calls.iter().position(|it| it == call);
+    assert!(first("write marks").unwrap() < first("write window_state").unwrap());
     for call in [
         "write seals",
         "write window_state",
@@ -469,7 +484,8 @@ fn a_long_span_that_is_sealed_at_once_is_written_once() {
     .unwrap();
     assert_complete(&settings, &log, &memory);
     let tables = memory.lock();
-    assert_eq!(tables.calls.iter().filter(|call| *call == "write marks").count(), 1);
+    let marks = tables.calls.iter().filter(|call| *call == "write marks").count();
+    assert_eq!(marks, 2, "where the partitions begin, and where they stand in the end");
     let plans = tables.calls.iter().filter(|call| *call == "read versions").count();
     assert!(plans > 2, "{plans} pieces");
     let is_metric = |table: Table| MetricTable::ALL.iter().any(|&m| table == Table::Metric(m));

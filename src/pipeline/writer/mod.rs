@@ -152,7 +152,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     /// One flush, from freeze to clean. Whatever crashes in between: a restart begins at a mark whose rows are all
-    /// acknowledged, and rows written twice are the same or of a lower version.
+    /// acknowledged, and rows written twice are the same or of a lower version. That holds for the first flush of a
+    /// partition too, since the mark that it began from is written before its rows.
     pub async fn flush(
         &mut self,
         workers: &mut impl Workers,
@@ -161,6 +162,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let gathered = workers.freeze().await?;
         self.step.set(At::States);
         let all: Vec<Mark> = gathered.frozen.iter().map(|shard| shard.mark.clone()).collect();
+        let began = self.unmarked(&gathered.frozen);
         let (states, marks) = self.changed(gathered.frozen);
         let calm = self.failures;
         let passes = Passes { is_asked: !marks.is_empty() };
@@ -168,6 +170,10 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             self.write_all(self.mark_rows(&marks)).await?;
         }
         passes.by(Point::BeforeInsert);
+        if !self.begin(began).await? {
+            self.send(&gathered.letters).await?;
+            return begin_again(workers).await;
+        }
         self.write_states(&states).await?;
         passes.by(Point::StatesAcknowledged);
         let (seals, advanced) = self.moved_seals(&marks);
@@ -191,8 +197,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         if !gone_back.is_empty() {
             self.telemetry.tables_went_back(&gone_back);
             self.forget();
-            workers.begin_again().await?;
-            return Ok(FlushReport { has_marked: false, ..FlushReport::default() });
+            return begin_again(workers).await;
         }
         passes.by(Point::MarkAcknowledged);
         self.commit(&written.all);
@@ -243,6 +248,34 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             evaluated.append(&mut self.write_metrics(&due, plan).await?);
         }
         Ok(plan)
+    }
+
+    /// The marks from which shards began that have no mark yet and have read something since.
+    fn unmarked(&self, frozen: &[Frozen]) -> Vec<Mark> {
+        let is_unmarked = |shard: &&Frozen| {
+            !self.marks.contains_key(&shard.mark.partition)
+                && shard.began.order() < shard.mark.order()
+        };
+        frozen.iter().filter(is_unmarked).map(|shard| shard.began.clone()).collect()
+    }
+
+    /// Writes these before any row of their partitions. Without them whoever starts after a crash would begin where the
+    /// log begins or ends by then, and its rows, of fewer records, would never win over those of before. Each has counted
+    /// nothing and vouches for nothing, and every later mark from the same place is greater. Whether it did so: not where
+    /// another instance has begun one of them meanwhile, perhaps elsewhere, and has written so.
+    async fn begin(&mut self, began: Vec<Mark>) -> Result<bool, PipelineError> {
+        if began.is_empty() {
+            return Ok(true);
+        }
+        let partitions: Vec<PartitionId> = began.iter().map(|mark| mark.partition).collect();
+        let stored = persist!(self, self.sink.marks(&partitions));
+        if stored.iter().any(|mark| !began.contains(mark)) {
+            tracing::info!(?partitions, "another instance has begun them: they begin at its marks");
+            return Ok(false);
+        }
+        self.write_all(self.mark_rows(&began)).await?;
+        self.marks.extend(began.into_iter().map(|mark| (mark.partition, mark)));
+        Ok(true)
     }
 
     fn mark_rows(&self, marks: &[Mark]) -> Option<RowBatch> {
@@ -415,6 +448,12 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             has_marked: true,
         }
     }
+}
+
+/// Has all partitions begun again, from the newest marks.
+async fn begin_again(workers: &mut impl Workers) -> Result<FlushReport, PipelineError> {
+    workers.begin_again().await?;
+    Ok(FlushReport { has_marked: false, ..FlushReport::default() })
 }
 
 /// The steps of a flush, as the failpoints see them: only of flushes that mark something.

@@ -23,9 +23,14 @@ const STATES_AT_ONCE: usize = 500;
 
 impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     /// Writes the seal marks or the marks, once nothing can be missing that they vouch for: no mark of before is
-    /// missing, and the rows of sealed windows are as they were written; all rows, when a call has failed since the
-    /// flush began, since then ClickHouse may have been away and have come back without them. Gives the partitions
-    /// whose marks are missing: then nothing was written.
+    /// missing, the rows of sealed windows are as they were written, and when a call has failed since the flush began,
+    /// all rows are there, since then ClickHouse may have been away and have come back without them. Gives the
+    /// partitions whose marks are missing: then nothing was written.
+    ///
+    /// Any failure may hide that ClickHouse came back without what it has shown before, so from the question for the
+    /// marks of before to the mark itself no call may fail, else all is asked again. That takes few questions, however
+    /// many rows there are: what is asked in many parts is to see what the rows say, and that is asked once (see
+    /// [`audit_states`](Self::audit_states)).
     pub(super) async fn vouch(
         &mut self,
         written: &mut Written,
@@ -51,7 +56,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             }
             let is_shaken = before != written.calm;
             let lost = match what {
-                Vouch::Seals => self.audit_states(&written.states_to_audit(is_shaken)).await?,
+                Vouch::Seals => self.audit_states(written, is_shaken).await?,
                 Vouch::Marks => self.audit(written, is_shaken).await?,
             };
             if lost == 0 && self.failures != before {
@@ -91,11 +96,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
 
     /// Reads back what was written and writes again what is not there; how many rows that were.
     async fn audit(&mut self, written: &mut Written, all: bool) -> Result<usize, PipelineError> {
-        let mut lost = 0;
-        // Before seal marks they were read back already.
-        if all || written.seals.is_empty() {
-            lost += self.audit_states(&written.states_to_audit(all)).await?;
-        }
+        let mut lost = self.audit_states(written, all).await?;
         if !written.seals.is_empty() {
             let stored = persist!(self, self.sink.seals());
             let seals = written.lost_seals(&stored);
@@ -111,14 +112,32 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         Ok(lost)
     }
 
-    async fn audit_states(&mut self, rows: &[&StateRow]) -> Result<usize, PipelineError> {
-        if rows.is_empty() {
-            return Ok(0);
+    /// Reads state rows back and writes again what is not there; how many rows that were. What the rows of sealed
+    /// windows say is compared once, in as many questions as it takes, whichever of them fail: a server that comes back
+    /// without rows in between lacks them or has them in lower versions. So when a call has failed the versions of all
+    /// rows are left to ask for, in a few questions.
+    async fn audit_states(
+        &mut self,
+        written: &mut Written,
+        all: bool,
+    ) -> Result<usize, PipelineError> {
+        let mut lost = Vec::new();
+        if !written.is_compared {
+            let sealed = written.sealed_states();
+            let keys: Vec<_> = sealed.iter().map(|row| (row.key.clone(), row.partition)).collect();
+            let stored = self.stored_states(&keys).await?;
+            lost = audit::changed_states(&sealed, &stored);
+            self.telemetry.audited("window_state", sealed.len(), lost.len());
         }
-        let keys: Vec<_> = rows.iter().map(|row| (row.key.clone(), row.partition)).collect();
-        let stored = self.stored_states(&keys).await?;
-        let lost = audit::lost_states(rows, &stored);
-        self.telemetry.audited("window_state", rows.len(), lost.len());
+        if all && lost.is_empty() {
+            let mut stored = Vec::new();
+            for span in self.parts.spans(&written.states) {
+                stored.extend(persist!(self, self.sink.state_versions(span)));
+            }
+            lost = audit::lost_states(&written.states, &stored);
+            self.telemetry.audited("window_state", written.states.len(), lost.len());
+        }
+        written.is_compared = lost.is_empty();
         self.write_states(&lost).await?;
         Ok(lost.len())
     }

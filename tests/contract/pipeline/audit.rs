@@ -1,6 +1,7 @@
 //! Tables that lose what they have acknowledged, under a running instance.
 
 use super::*;
+use crate::memory::Reads;
 use tidegauge::engine::metrics::MetricTable;
 use tidegauge::pipeline::Shared;
 use tidegauge::pipeline::worker::{FromWorker, Known, ToWorker, Worker};
@@ -102,13 +103,53 @@ fn a_server_that_can_only_answer_for_some_states_at_a_time_is_asked_for_some() {
     assert_complete(&settings(4), &log, &memory);
 }
 
+/// As many state rows as take several questions are written in one flush and are read back.
+#[test]
+fn a_server_that_fails_now_and_then_while_rows_are_read_back_holds_no_flush_up() {
+    let log = traffic(4, 800, 700);
+    let settings = PipelineSettings { flush_interval: Duration::from_secs(3600), ..settings(4) };
+    let memory = Memory::new();
+    memory.lock().reads = Reads::FailsEvery(3);
+    block_on(async {
+        let partitions: &[&[i32]] = &[&[0, 1, 2, 3]];
+        start(settings.clone(), &shared(&log), partitions, true, &memory).end().await.unwrap();
+    });
+    let questions = memory.lock().calls.iter().filter(|call| *call == "read states").count();
+    assert!(questions > 3, "{questions} questions: none failed");
+    assert_complete(&settings, &log, &memory);
+}
+
+#[test]
+fn rows_that_are_lost_behind_a_cut_connection_after_they_were_compared_are_written_again() {
+    let log = traffic(4, 800, 700);
+    let settings = PipelineSettings { flush_interval: Duration::from_secs(3600), ..settings(4) };
+    for question in [2, 3] {
+        let memory = Memory::new();
+        memory.lock().reads = Reads::LosesAt(question);
+        let telemetry = block_on(async {
+            let partitions: &[&[i32]] = &[&[0, 1, 2, 3]];
+            let running = start(settings.clone(), &shared(&log), partitions, true, &memory);
+            let telemetry = running.telemetry.clone();
+            running.end().await.unwrap();
+            telemetry
+        });
+        assert_eq!(memory.lock().reads, Reads::Good, "question {question} came");
+        assert!(counter(&telemetry, "tidegauge_audit_mismatches_total") > 0);
+        assert_complete(&settings, &log, &memory);
+    }
+}
+
 /// Steps until all group events are served, and answers what the worker asks for.
-fn settle(worker: &mut Worker<Player>, control: &Mutex<VecDeque<Control>>) {
+pub(super) fn settle(
+    worker: &mut Worker<Player>,
+    control: &Mutex<VecDeque<Control>>,
+    known: &Known,
+) {
     for second in 0.. {
         worker.step(Duration::from_secs(second), Duration::ZERO).unwrap();
         while let Some(message) = worker.outbox().pop_front() {
             if let FromWorker::MarksWanted { request, .. } = message {
-                worker.receive(ToWorker::Marks { request, known: Known::default() }).unwrap();
+                worker.receive(ToWorker::Marks { request, known: known.clone() }).unwrap();
             }
         }
         if control.lock().unwrap().is_empty() {
@@ -124,21 +165,22 @@ fn partitions_are_begun_again_also_where_the_group_took_them_away_in_between() {
     let control = Arc::clone(&player.control);
     let (telemetry, all) = (Telemetry::new(), Arc::<Shared>::default());
     let mut worker = Worker::new(0, player, Arc::new(settings(1)), all, telemetry).unwrap();
-    settle(&mut worker, &control);
+    let nothing = Known::default();
+    settle(&mut worker, &control, &nothing);
     // Twice at once is once.
     for _ in 0..2 {
         worker.receive(ToWorker::BeginAgain).unwrap();
         assert_eq!(control.lock().unwrap().len(), 2, "one loss and one assignment");
     }
-    settle(&mut worker, &control);
+    settle(&mut worker, &control, &nothing);
     // The partition has gone before the worker asks, so nothing comes of that; then the group gives it back.
     let (reply, _answered) = sync_channel(1);
     control.lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
-    settle(&mut worker, &control);
+    settle(&mut worker, &control, &nothing);
     worker.receive(ToWorker::BeginAgain).unwrap();
     assert!(control.lock().unwrap().is_empty(), "there is nothing to begin again");
     control.lock().unwrap().push_back(Control::Assign(vec![PartitionId(0)]));
-    settle(&mut worker, &control);
+    settle(&mut worker, &control, &nothing);
     worker.receive(ToWorker::BeginAgain).unwrap();
     assert_eq!(control.lock().unwrap().len(), 2, "it asks anew");
 }
