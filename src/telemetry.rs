@@ -131,7 +131,7 @@ pub struct FlushReport {
     pub metrics: usize,
     /// Dead letters sent.
     pub letters: usize,
-    /// Whether its marks were written: not if the tables were found to have lost earlier ones.
+    /// Whether its marks were written: not if partitions have to begin again from the marks that there are.
     pub has_marked: bool,
 }
 

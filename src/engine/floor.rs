@@ -1,6 +1,6 @@
 //! What a job knows of a partition, and where a replay of it must start: one row of table `marks`.
 
-use super::event::{PartitionId, Positions};
+use super::event::{PartitionId, Positions, Stream};
 use super::log_time::LogClock;
 use super::outcome::Tally;
 use super::time::EventTime;
@@ -49,6 +49,14 @@ impl Mark {
             clocks: [clock.clone(), clock],
             tally: Tally::default(),
         }
+    }
+
+    /// Whether the records that were counted up to it begin there. Where offsets without records lie between, as the
+    /// markers of transactions, this says no.
+    pub fn has_begun_at(&self, begin: Positions) -> bool {
+        let is_begin =
+            |stream| self.positions.of(stream) - self.tally.records(stream) == begin.of(stream);
+        Stream::BOTH.into_iter().all(is_begin)
     }
 
     /// Of several marks of a partition the one with the greatest sum is the newest.

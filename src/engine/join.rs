@@ -224,7 +224,7 @@ impl Join {
             Some(_) => Outcome::Matched,
             None if has_passed(context.clock, limit) => Outcome::Orphan,
             None => {
-                self.kept.push(*placed, limit);
+                self.kept.push(*placed);
                 Outcome::Kept
             }
         };
@@ -259,7 +259,9 @@ impl Join {
 
     /// Labels that nothing can match any more become orphans. `offset` is that of the inference that moved the clock.
     pub fn expire(&mut self, context: &Context<'_>, offset: i64, moves: &mut Vec<Move>) {
-        while let Some(placed) = self.kept.expire(|limit| has_passed(context.clock, limit)) {
+        let limits = &context.settings.limits;
+        let is_over = |arrival| has_passed(context.clock, limits.kept_until(arrival));
+        while let Some(placed) = self.kept.expire(is_over) {
             let was_counted = placed.offset < context.counted.labels;
             if !was_counted || offset >= context.counted.inferences {
                 moves.push(Move {

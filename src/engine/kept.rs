@@ -2,9 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
-use smallvec::SmallVec;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::event::{Label, RequestId, Target, WEIGHT_ONE};
 use super::names::{ClassId, ModelId, NameId};
@@ -164,25 +166,71 @@ impl LabelRecord {
     }
 }
 
-/// Labels of one ID by number: nearly always one, which needs no memory of its own.
-#[derive(Debug, Default)]
-struct Numbers {
-    list: SmallVec<[u64; 2]>,
-    /// How many of them are gone by now: a producer may give all labels one ID, and to close each hole at once would
-    /// cost as much as there are labels.
-    gone: usize,
+/// A label that is kept, or the hole that it left.
+#[derive(Debug)]
+struct Slot {
+    placed: Option<Placed>,
+    /// The number of the one before it with the same ID, which may be gone; 0 if there was none.
+    older: u64,
 }
+
+/// Numbered labels in the order of offsets.
+#[derive(Debug, Default)]
+struct Queue {
+    /// A label that is gone leaves a hole until the front or a clean-up reaches it.
+    slots: VecDeque<Slot>,
+    /// Numbers begin at 1. So many have left at the front.
+    passed: u64,
+}
+
+impl Queue {
+    fn at(&self, number: u64) -> Option<usize> {
+        let at = number.checked_sub(self.passed + 1)?;
+        Some(usize::try_from(at).expect("an index into memory"))
+    }
+
+    /// The label of a number, unless it is gone.
+    fn placed(&self, number: u64) -> Option<&Placed> {
+        self.slots[self.at(number)?].placed.as_ref()
+    }
+
+    /// The ID of a label that is not gone.
+    fn id(&self, number: u64) -> RequestId {
+        self.placed(number).expect("the newest of an ID is there").label.id
+    }
+
+    /// The number of the next older label of the same ID that is not gone; 0 if there is none.
+    fn older(&self, mut number: u64) -> u64 {
+        while let Some(at) = self.at(number) {
+            number = self.slots[at].older;
+            if self.placed(number).is_some() {
+                return number;
+            }
+        }
+        0
+    }
+
+    /// The numbers in it, those of holes too.
+    fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
+        (self.passed + 1..).take(self.slots.len())
+    }
+}
+
+/// Full lists grow by one in so many places: to double them could lead from well below the byte budget beyond it.
+const GROWTH: usize = 8;
+/// Fewer holes are not worth closing, and less room is not worth giving back.
+const FEW: usize = 1024;
 
 /// Labels that matched nothing yet and may still match: until the inference clock has passed their limit.
 #[derive(Debug, Default)]
 pub struct KeptLabels {
-    /// In the order of offsets; a label that is gone leaves a hole until the front or a clean-up reaches it.
-    labels: VecDeque<Option<Placed>>,
-    /// The number of the first of `labels`.
-    first: u64,
+    queue: Queue,
     alive: usize,
-    by_id: HashMap<RequestId, Numbers, foldhash::fast::FixedState>,
-    limits: BinaryHeap<Reverse<(LogTime, u64)>>,
+    /// The number of the newest label of each ID. It is never gone: the others hang on it.
+    newest: HashTable<u64>,
+    hasher: FixedState,
+    /// By arrival; some are gone.
+    arrivals: BinaryHeap<Reverse<(LogTime, u64)>>,
 }
 
 impl KeptLabels {
@@ -196,130 +244,161 @@ impl KeptLabels {
         self.alive == 0
     }
 
-    /// Memory held, in bytes, nearly.
+    /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        self.labels.capacity() * size_of::<Option<Placed>>()
-            + self.by_id.capacity() * (size_of::<(RequestId, Numbers)>() + 1)
-            + self.limits.capacity() * size_of::<(LogTime, u64)>()
+        self.queue.slots.capacity() * size_of::<Slot>()
+            + self.newest.allocation_size()
+            + self.arrivals.capacity() * size_of::<Reverse<(LogTime, u64)>>()
     }
 
     /// The offset of the oldest.
     pub fn oldest_offset(&self) -> Option<i64> {
-        self.labels
-            .front()
-            .map(|label| label.as_ref().expect("holes at the front are removed").offset)
+        let front = self.queue.slots.front()?.placed.as_ref();
+        Some(front.expect("holes at the front are removed").offset)
     }
 
-    /// Adds one; offsets ascend. It is kept until a clock has passed `limit`.
-    pub fn push(&mut self, placed: Placed, limit: LogTime) {
-        let number = self.first + u64::try_from(self.labels.len()).expect("a length fits u64");
-        self.labels.push_back(Some(placed));
-        self.by_id.entry(placed.label.id).or_default().list.push(number);
-        self.limits.push(Reverse((limit, number)));
+    /// Adds one; offsets ascend.
+    pub fn push(&mut self, placed: Placed) {
+        let Self { queue: Queue { slots, passed }, arrivals, .. } = self;
+        if slots.len() == slots.capacity() {
+            slots.reserve_exact(slots.len() / GROWTH + GROWTH);
+        }
+        if arrivals.len() == arrivals.capacity() {
+            arrivals.reserve_exact(arrivals.len() / GROWTH + GROWTH);
+        }
+        slots.push_back(Slot { placed: Some(placed), older: 0 });
+        let number = *passed + u64::try_from(slots.len()).expect("a length fits u64");
+        arrivals.push(Reverse((placed.arrival, number)));
         self.alive += 1;
+        self.link(number);
     }
 
-    /// Takes out those of an ID that `wanted` says yes to, in the order of offsets.
-    pub fn take(
-        &mut self,
-        id: RequestId,
-        mut wanted: impl FnMut(&Placed) -> bool,
-        out: &mut Vec<Placed>,
-    ) {
-        let Some(numbers) = self.by_id.get_mut(&id) else { return };
-        let (labels, first, alive) = (&mut self.labels, self.first, &mut self.alive);
-        numbers.list.retain(|&mut number| {
-            if number < first {
-                return false;
+    /// Makes a label the newest of its ID.
+    fn link(&mut self, number: u64) {
+        let Self { queue, newest, hasher, .. } = self;
+        let id = queue.id(number);
+        let is_same = |&other: &u64| queue.id(other) == id;
+        let hash = |&other: &u64| hasher.hash_one(queue.id(other));
+        let older = match newest.entry(hasher.hash_one(id), is_same, hash) {
+            Entry::Occupied(mut known) => std::mem::replace(known.get_mut(), number),
+            Entry::Vacant(place) => {
+                place.insert(number);
+                0
             }
-            let slot = &mut labels[index(number, first)];
-            let take = slot.as_ref().is_some_and(&mut wanted);
-            if take {
-                out.extend(slot.take());
+        };
+        let at = queue.at(number).expect("its ID was read");
+        queue.slots[at].older = older;
+    }
+
+    /// Takes out those of an ID that are `wanted`, in the order of offsets.
+    pub fn take(&mut self, id: RequestId, wanted: impl Fn(&Placed) -> bool, out: &mut Vec<Placed>) {
+        if self.is_empty() {
+            return;
+        }
+        let Self { queue, newest, hasher, alive, .. } = self;
+        let found = newest.find_entry(hasher.hash_one(id), |&number| queue.id(number) == id);
+        let Ok(mut entry) = found else { return };
+        let from = out.len();
+        // From the newest to the oldest; those that stay are linked anew, past the holes between them.
+        let (mut number, mut head, mut newer) = (*entry.get(), 0, None);
+        while let Some(at) = queue.at(number) {
+            let Slot { placed, older } = &mut queue.slots[at];
+            let next = std::mem::take(older);
+            if placed.as_ref().is_some_and(&wanted) {
+                out.extend(placed.take());
                 *alive -= 1;
+            } else if placed.is_some() {
+                match newer.replace(at) {
+                    Some(newer) => queue.slots[newer].older = number,
+                    None => head = number,
+                }
             }
-            slot.is_some()
-        });
-        numbers.gone = 0;
-        if numbers.list.is_empty() {
-            self.by_id.remove(&id);
+            number = next;
+        }
+        out[from..].reverse();
+        if head == 0 {
+            entry.remove();
+        } else {
+            *entry.get_mut() = head;
         }
         self.tidy();
     }
 
-    /// Takes out one whose limit `has_passed`.
-    pub fn expire(&mut self, has_passed: impl Fn(LogTime) -> bool) -> Option<Placed> {
-        while let Some(&Reverse((limit, number))) = self.limits.peek() {
-            let is_gone = number < self.first || self.labels[index(number, self.first)].is_none();
-            if !is_gone && !has_passed(limit) {
+    /// Takes out one for whose arrival it `is_over`: in the order of arrivals.
+    pub fn expire(&mut self, is_over: impl Fn(LogTime) -> bool) -> Option<Placed> {
+        while let Some(&Reverse((arrival, number))) = self.arrivals.peek() {
+            let is_kept = self.queue.placed(number).is_some();
+            if is_kept && !is_over(arrival) {
                 return None;
             }
-            self.limits.pop();
-            if is_gone {
-                continue;
+            self.arrivals.pop();
+            if is_kept {
+                return self.remove(number);
             }
-            let placed = self.labels[index(number, self.first)].take()?;
-            self.alive -= 1;
-            let numbers = self.by_id.get_mut(&placed.label.id).expect("a kept label has its ID");
-            numbers.gone += 1;
-            let left = numbers.list.len() - numbers.gone;
-            if left == 0 {
-                self.by_id.remove(&placed.label.id);
-            } else if numbers.gone > left {
-                let (labels, first) = (&self.labels, self.first);
-                numbers.list.retain(|&mut n| n >= first && labels[index(n, first)].is_some());
-                numbers.gone = 0;
-            }
-            self.tidy();
-            return Some(placed);
         }
         None
     }
 
-    fn tidy(&mut self) {
-        while let Some(None) = self.labels.front() {
-            self.labels.pop_front();
-            self.first += 1;
+    fn remove(&mut self, number: u64) -> Option<Placed> {
+        let Self { queue, newest, hasher, alive, .. } = self;
+        let id = queue.id(number);
+        let found = newest.find_entry(hasher.hash_one(id), |&other| queue.id(other) == id);
+        if let Ok(mut entry) = found
+            && *entry.get() == number
+        {
+            let older = queue.older(number);
+            if older == 0 {
+                entry.remove();
+            } else {
+                *entry.get_mut() = older;
+            }
         }
-        if self.labels.len() > 1024 && self.alive * 2 < self.labels.len() {
+        let at = queue.at(number)?;
+        let placed = queue.slots[at].placed.take();
+        *alive -= 1;
+        self.tidy();
+        placed
+    }
+
+    fn tidy(&mut self) {
+        let Queue { slots, passed } = &mut self.queue;
+        while slots.front().is_some_and(|slot| slot.placed.is_none()) {
+            slots.pop_front();
+            *passed += 1;
+        }
+        if slots.len() > FEW && self.alive * 2 < slots.len() {
             self.renumber();
         }
-        if self.limits.len() > 1024 && self.alive * 2 < self.limits.len() {
-            let (labels, first) = (&self.labels, self.first);
-            self.limits.retain(|Reverse((_, n))| *n >= first && labels[index(*n, first)].is_some());
+        if self.arrivals.len() > FEW && self.alive * 2 < self.arrivals.len() {
+            let queue = &self.queue;
+            self.arrivals.retain(|Reverse((_, number))| queue.placed(*number).is_some());
         }
+        self.shrink();
     }
 
     /// Closes the holes behind a label that stays long.
     fn renumber(&mut self) {
-        let first = self.first;
-        let mut moved = vec![None; self.labels.len()];
-        let mut next = first;
-        for (slot, label) in moved.iter_mut().zip(&self.labels) {
-            if label.is_some() {
-                *slot = Some(next);
-                next += 1;
-            }
-        }
-        self.labels.retain(Option::is_some);
-        for numbers in self.by_id.values_mut() {
-            numbers.list.retain(|number| {
-                let place = (*number >= first).then(|| moved[index(*number, first)]).flatten();
-                place.inspect(|&place| *number = place).is_some()
-            });
-            numbers.gone = 0;
-        }
-        let limits = std::mem::take(&mut self.limits);
-        self.limits = limits
-            .into_iter()
-            .filter(|Reverse((_, n))| *n >= first)
-            .filter_map(|Reverse((limit, n))| Some(Reverse((limit, moved[index(n, first)]?))))
-            .collect();
+        self.queue.slots.retain(|slot| slot.placed.is_some());
+        self.newest.clear();
+        self.queue.numbers().for_each(|number| self.link(number));
+        let arrival = |number| Some(Reverse((self.queue.placed(number)?.arrival, number)));
+        self.arrivals = self.queue.numbers().filter_map(arrival).collect();
     }
-}
 
-fn index(number: u64, first: u64) -> usize {
-    usize::try_from(number - first).expect("an index into memory")
+    /// Gives back what many more labels took: what is allocated counts for the byte budget.
+    fn shrink(&mut self) {
+        let (most, enough) = (self.alive * 3 + FEW, self.alive + self.alive / 2);
+        let Self { queue, newest, hasher, arrivals, .. } = self;
+        if queue.slots.capacity() > most {
+            queue.slots.shrink_to(enough);
+        }
+        if newest.capacity() > most {
+            newest.shrink_to(enough, |&number| hasher.hash_one(queue.id(number)));
+        }
+        if arrivals.capacity() > most {
+            arrivals.shrink_to(enough);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -368,7 +447,7 @@ mod tests {
             let id = next(3);
             let limit = LogTime(offset + i64::try_from(next(4000)).unwrap());
             let label = label(id, None, Target::Boolean(true), WEIGHT_ONE);
-            kept.push(Placed { label, offset, arrival: LogTime(0) }, limit);
+            kept.push(Placed { label, offset, arrival: limit });
             list.push((offset, id, limit));
             while let Some(gone) = kept.expire(|limit| limit.0 < offset) {
                 let least =
@@ -398,14 +477,10 @@ mod tests {
         let mut left: std::collections::BTreeMap<i64, u64> = std::collections::BTreeMap::new();
         for offset in 0..10_000_i64 {
             let id = u64::try_from(offset % 3001).unwrap();
-            let placed = Placed {
-                label: label(id, None, Target::Boolean(true), 1),
-                offset,
-                arrival: LogTime(offset),
-            };
             // The first stays for ever, as a label with a timestamp far ahead does.
-            let limit = if offset == 0 { i64::MAX } else { offset + 500 };
-            kept.push(placed, LogTime(limit));
+            let limit = LogTime(if offset == 0 { i64::MAX } else { offset + 500 });
+            let label = label(id, None, Target::Boolean(true), 1);
+            kept.push(Placed { label, offset, arrival: limit });
             left.insert(offset, id);
             if offset % 7 == 0 {
                 let wanted = u64::try_from((offset * 31) % 3001).unwrap();
@@ -424,6 +499,35 @@ mod tests {
             assert_eq!(kept.oldest_offset(), left.keys().next().copied());
         }
         assert!(left.keys().all(|&o| o == 0 || o + 500 >= 9_999), "{left:?}");
-        assert!(kept.labels.len() < 2048, "holes are closed");
+        assert!(kept.queue.slots.len() < 2048, "holes are closed");
+    }
+
+    /// The byte budget goes by what is allocated: it grows in small steps, and falls once the labels are gone.
+    #[test]
+    fn memory_follows_the_labels() {
+        for expires in [true, false] {
+            let mut kept = KeptLabels::default();
+            for offset in 0..100_000 {
+                let id = u64::try_from(offset).unwrap();
+                let label = label(id, None, Target::Boolean(true), WEIGHT_ONE);
+                let before = kept.bytes();
+                kept.push(Placed { label, offset, arrival: LogTime(offset) });
+                let grown = kept.bytes() - before;
+                assert!(offset < 10_000 || grown < before / 6, "{grown} more than {before}");
+            }
+            let full = kept.bytes();
+            assert!(full > 100_000 * size_of::<Placed>(), "{full} bytes");
+            for number in 0..99_000 {
+                let mut out = Vec::new();
+                if expires {
+                    out.extend(kept.expire(|arrival| arrival.0 < 99_000));
+                } else {
+                    kept.take(RequestId { high: number, low: number }, |_| true, &mut out);
+                }
+                assert_eq!(out.len(), 1);
+            }
+            assert_eq!((kept.len(), kept.oldest_offset()), (1000, Some(99_000)));
+            assert!(kept.bytes() < full / 20, "{} of {full} bytes", kept.bytes());
+        }
     }
 }

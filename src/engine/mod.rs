@@ -38,8 +38,10 @@ use event::{Arrival, Event, Inference, Label, PartitionId, Positions, RequestId,
 use floor::{Floor, Mark};
 use join::{Context, Join, Move};
 use kept::Placed;
+use lateness::has_passed;
 use log_time::LogClock;
 use names::{NameId, Names};
+use open::OpenWindow;
 use outcome::{Outcome, Outcomes};
 use state::{Frozen, Key, StateRow, Version};
 use time::{EventTime, LogTime, RecordTime};
@@ -47,7 +49,10 @@ use time::{EventTime, LogTime, RecordTime};
 /// Records between two looks at the memory of the states, and one more for each state.
 const WEIGH_EVERY: usize = 128;
 /// Records between two steps of a sweep.
-const SWEEP_EVERY: u32 = 16;
+const SWEEP_EVERY: usize = 16;
+/// Remembered windows are dropped after one record for so many slots of the join's table: to sweep out their entries
+/// costs as much as there are slots.
+const SLOTS_A_RECORD: usize = 8;
 
 /// One partition number of both topics. Synchronous, deterministic, infallible: whatever can be wrong was refused
 /// before.
@@ -72,7 +77,9 @@ pub struct Shard {
     epoch: u64,
     clean_epoch: u64,
     frozen: Vec<(Positions, u64)>,
-    records: u32,
+    records: usize,
+    /// `records` when remembered windows were last dropped.
+    forgot_at: usize,
     state_bytes: usize,
     /// Records until the states are weighed again.
     until_weighed: usize,
@@ -116,6 +123,7 @@ impl Shard {
             clean_epoch: 0,
             frozen: Vec::new(),
             records: 0,
+            forgot_at: 0,
             state_bytes: 0,
             until_weighed: 0,
             began: mark.clone(),
@@ -328,7 +336,7 @@ impl Shard {
         self.frozen.push((mark.positions, self.epoch));
         self.epoch += 1;
         self.weigh();
-        Frozen { mark, states }
+        Frozen { began: self.began.clone(), mark, states }
     }
 
     /// Seals the windows whose horizon both clocks have passed.
@@ -410,10 +418,8 @@ impl Shard {
         let (_, epoch) = self.frozen[at];
         self.frozen.drain(..=at);
         self.clean_epoch = self.clean_epoch.max(epoch);
-        let is_done = |window: &open::OpenWindow| window.sealed.is_some_and(|s| s <= epoch);
-        for (end, first_offset) in self.join.drop_windows(is_done) {
-            self.first_offsets.insert(end, first_offset);
-        }
+        let is_done = |window: &OpenWindow| window.sealed.is_some_and(|s| s <= epoch);
+        self.first_offsets.extend(self.join.drop_windows(is_done));
         self.weigh();
     }
 
@@ -423,7 +429,24 @@ impl Shard {
         self.weigh();
     }
 
+    /// Drops the windows that a replay only remembers and whose horizon the inference clock has passed: what comes
+    /// from then on arrives later, so that nothing is a duplicate of theirs any more. Else all identities since the
+    /// floor would be held at once, and one record with a time far ahead holds the floor back for days.
+    fn forget(&mut self) {
+        let clock = self.clocks[Stream::Inferences.index()].now();
+        let limits = self.settings.limits;
+        let is_done = |window: &OpenWindow| {
+            !window.is_folded && has_passed(clock, limits.horizon(window.window))
+        };
+        let since = self.records.wrapping_sub(self.forgot_at);
+        if self.join.open.iter().any(is_done) && since >= self.join.held.slots() / SLOTS_A_RECORD {
+            self.forgot_at = self.records;
+            self.first_offsets.extend(self.join.drop_windows(is_done));
+        }
+    }
+
     fn weigh(&mut self) {
+        self.forget();
         self.state_bytes = self.join.open.state_bytes()
             + self.checkpoints.iter().map(Checkpoints::bytes).sum::<usize>();
         let states: usize = self.join.open.iter().map(|window| window.states.len()).sum();

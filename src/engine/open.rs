@@ -1,5 +1,6 @@
 //! What is not sealed yet: open windows, the states of their keys, and the groups that held inferences point to.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -400,9 +401,17 @@ impl Open {
         dropped
     }
 
-    /// No entry points to a dead group any more: their numbers may be used again.
+    /// No entry points to a dead group any more: their numbers may be used again. The lowest first, so that those at
+    /// the end go unused and what many groups took is given back.
     pub fn free_retired(&mut self) {
+        let last = self.groups.iter().rposition(|group| group.window.is_some());
+        let alive = last.map_or(0, |last| last + 1);
+        self.groups.truncate(alive);
+        self.groups.shrink_to(alive * 2);
         self.free_groups.append(&mut self.retired_groups);
+        self.free_groups.retain(|&number| at(number) < alive);
+        self.free_groups.shrink_to(alive);
+        self.free_groups.sort_unstable_by_key(|&number| Reverse(number));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::PipelineError;
-use super::budget::{self, Clocks, Pressure};
+use super::budget::{self, Clocks, ManyNames, Pressure};
 use super::worker::{FromWorker, Worker};
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::time::EventTime;
@@ -184,12 +184,19 @@ impl<S: Source> Worker<S> {
         (stream, budget::least(&clocks, stream).map_or(PartitionId(-1), |(partition, _)| partition))
     }
 
+    fn many_names(&self) -> Option<ManyNames> {
+        ManyNames::filling(self.holding.bytes / (BESIDE + 1) * BESIDE, &self.intake.names)
+    }
+
     fn pressure_reason(&self, bytes: usize) -> String {
+        let budget = self.settings.state_budget_bytes;
+        if let Some(names) = self.many_names() {
+            return format!("state holds {bytes} of {budget} bytes: {names}");
+        }
         let (stream, partition) = self.held_up_by();
         format!(
-            "state holds {bytes} of {} bytes: partition {} of topic {} holds it up, the other topic is left unread \
-             until it moves on",
-            self.settings.state_budget_bytes,
+            "state holds {bytes} of {budget} bytes: partition {} of topic {} holds it up, the other topic is left \
+             unread until it moves on",
             partition.0,
             stream.name()
         )
@@ -208,14 +215,18 @@ impl<S: Source> Worker<S> {
     }
 
     fn exhausted(&self) -> PipelineError {
+        let budget = self.settings.state_budget_bytes;
+        if let Some(names) = self.many_names() {
+            return PipelineError::Names { names, budget };
+        }
         let (stream, partition) = self.held_up_by();
         let bytes = self.shared.memory.bytes();
         PipelineError::StateBudget {
             partition: partition.0,
             topic: stream.name(),
             bytes,
-            budget: self.settings.state_budget_bytes,
-            enough: bytes.max(self.settings.state_budget_bytes).saturating_mul(2),
+            budget,
+            enough: bytes.max(budget).saturating_mul(2),
         }
     }
 

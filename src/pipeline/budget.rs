@@ -1,9 +1,11 @@
 //! Which topic to read: near the byte budget, while memory is rebuilt, and to keep the topics in step.
 
+use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::lateness::Limits;
+use crate::engine::names::Names;
 use crate::engine::time::LogTime;
 
 /// Above this share of the budget one topic is left unread.
@@ -77,6 +79,34 @@ impl Pressure {
         } else {
             Self::Free
         }
+    }
+}
+
+/// The names that a worker holds, where they fill its memory: no topic frees them, however far it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ManyNames {
+    /// How many.
+    pub count: usize,
+    /// The memory that they take.
+    pub bytes: usize,
+}
+
+impl ManyNames {
+    /// Those that take more than half of what a worker holds.
+    pub(super) fn filling(held: usize, names: &Names) -> Option<Self> {
+        let names = Self { count: names.len(), bytes: names.bytes() };
+        (names.bytes > held / 2).then_some(names)
+    }
+}
+
+impl Display for ManyNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} names take {} bytes, and they are kept until the process ends: free text or an ID comes as a model, \
+             version, segment, class, label or name of a feature; let it be one of a few values, or leave it out",
+            self.count, self.bytes
+        )
     }
 }
 
@@ -157,6 +187,21 @@ mod tests {
         assert_eq!(behind(&clocks(Some(600_001), Some(0)), &LIMITS), Some(Stream::Labels));
         assert_eq!(behind(&clocks(Some(0), Some(600_001)), &LIMITS), Some(Stream::Inferences));
         assert_eq!(behind(&clocks(Some(0), None), &LIMITS), None);
+    }
+
+    #[test]
+    fn names_fill_the_memory_where_they_are_most_of_it() {
+        let mut names = Names::default();
+        for n in 0..100 {
+            names.intern(&format!("{n:060}"));
+        }
+        let bytes = names.bytes();
+        assert!(bytes > 100 * 60, "{bytes}");
+        assert_eq!(ManyNames::filling(bytes * 2, &names), None);
+        // The empty name is always there.
+        let many = ManyNames { count: 101, bytes };
+        assert_eq!(ManyNames::filling(bytes * 2 - 1, &names), Some(many));
+        assert!(many.to_string().contains(&format!("101 names take {bytes} bytes")), "{many}");
     }
 
     #[test]

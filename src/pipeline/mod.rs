@@ -35,6 +35,7 @@ use crate::sink::{DeadLetters, Sink, SinkError};
 use crate::source::{Commits, Source, SourceError};
 use crate::telemetry::{BatchCounts, Cause, OUTCOMES, Telemetry};
 
+pub use budget::ManyNames;
 use crew::{Crew, now};
 pub use letters::DeadLetterLimit;
 pub use worker::Worker;
@@ -98,6 +99,14 @@ pub enum PipelineError {
         /// A budget to try next: how much is to come, nobody knows.
         enough: usize,
     },
+    /// Memory is exhausted, most of it by names.
+    #[error("state takes all of the budget of {budget} bytes: {names}")]
+    Names {
+        /// What fills it.
+        names: ManyNames,
+        /// The configured budget.
+        budget: usize,
+    },
     /// Too many records can't be used.
     #[error(
         "{dead} of the last {records} records can't be used, the newest at topic {topic}, partition {partition}, \
@@ -137,7 +146,7 @@ impl PipelineError {
             Self::Sink(error) => error.code(),
             Self::Decoder(error) => error.code(),
             Self::State(error) => error.code(),
-            Self::StateBudget { .. } => "state_budget_exceeded",
+            Self::StateBudget { .. } | Self::Names { .. } => "state_budget_exceeded",
             Self::DeadLetterLimit { .. } => "dead_letter_limit",
             Self::Worker { .. } => "worker_failed",
         }

@@ -121,7 +121,7 @@ pub struct Worker<S> {
     /// Shards of partitions that were given up: they go on from where they stand if the partition comes back.
     pub(super) kept: BTreeMap<PartitionId, Shard>,
     /// Where partitions began that had no mark, until a mark of theirs is known to be written.
-    begun: BTreeMap<PartitionId, Mark>,
+    begun: BTreeMap<PartitionId, Positions>,
     /// Assigned partitions whose marks have been asked for, with the request.
     pub(super) awaiting: BTreeMap<PartitionId, u64>,
     requests: u64,
@@ -260,7 +260,7 @@ impl<S: Source> Worker<S> {
     }
 
     /// The marks are there: shards that were kept go on from where they stand, unless the floor has passed them or
-    /// another instance has begun their partition; the others are rebuilt.
+    /// another instance has begun their partition elsewhere; the others are rebuilt.
     fn begin(&mut self, request: u64, known: &Known) -> Result<(), PipelineError> {
         let awaited: Vec<PartitionId> =
             self.awaiting.iter().filter(|&(_, &of)| of == request).map(|(&p, _)| p).collect();
@@ -278,7 +278,7 @@ impl<S: Source> Worker<S> {
         for &(partition, positions) in &starts {
             let mark = Mark::start(partition, positions, self.settings.shard.clock_stamps);
             self.insert(Shard::new(Arc::clone(&self.settings.shard), &mark), None);
-            self.begun.insert(partition, mark);
+            self.begun.insert(partition, positions);
         }
         for &partition in awaited.iter().filter(|p| !fresh.contains(p)) {
             let mark = mark_of(partition);
@@ -290,7 +290,7 @@ impl<S: Source> Worker<S> {
                     shard.positions().of(stream) >= mark.floor.positions.of(stream)
                 };
                 mark.is_none_or(|mark| {
-                    begun.is_none_or(|begun| begun == *mark)
+                    begun.is_none_or(|begun| mark.has_begun_at(begun))
                         && Stream::BOTH.iter().all(|&stream| is_past(mark, stream))
                 })
             });

@@ -28,10 +28,14 @@ use crate::shard;
 /// What a run does next with one partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// Reads the next record of a topic; of the other one where this one has no more or must wait.
+    /// Reads the next record of a topic; of the other one where this one has no more.
     Read(Stream),
     /// Writes what changed, and calls it clean if told.
     Freeze { clean: bool },
+    /// Gives back what memory it can, as a worker does near the byte budget.
+    Settle,
+    /// Reads on until nothing is read again any more, and gives back what it can after each record.
+    CatchUp,
     /// Goes on from an earlier mark in a new shard: the number is taken modulo the marks there are.
     Restart(usize),
 }
@@ -65,6 +69,7 @@ pub(crate) fn run_with(
         for step in &steps[number] {
             driver.step(*step, &mut written);
         }
+        driver.step(Step::CatchUp, &mut written);
         while driver.read(Stream::Labels) {}
         driver.freeze(true, &mut written);
         written.last.push(driver.marks.last().unwrap().clone());
@@ -78,8 +83,6 @@ struct Driver<'a> {
     marks: Vec<Mark>,
     shard: Shard,
     names: Names,
-    /// Where the mark stands that this shard began from.
-    goal: Positions,
     /// Versions that this shard has written.
     versions: BTreeMap<Key, Version>,
 }
@@ -92,8 +95,8 @@ impl<'a> Driver<'a> {
     ) -> Self {
         let mark = Mark::start(partition, Positions::default(), settings.clock_stamps);
         let shard = Shard::new(Arc::clone(settings), &mark);
-        let (goal, marks, names) = (mark.positions, vec![mark], Names::default());
-        Self { settings, log, marks, shard, names, goal, versions: BTreeMap::new() }
+        let (marks, names) = (vec![mark], Names::default());
+        Self { settings, log, marks, shard, names, versions: BTreeMap::new() }
     }
 
     fn step(&mut self, step: Step, written: &mut Written) {
@@ -106,9 +109,14 @@ impl<'a> Driver<'a> {
                     self.freeze(clean, written);
                 }
             }
+            Step::Settle => self.shard.settle(),
+            Step::CatchUp => {
+                while !self.shard.has_caught_up() && self.read(Stream::Labels) {
+                    self.shard.settle();
+                }
+            }
             Step::Restart(which) => {
                 let mark = &self.marks[which % self.marks.len()];
-                self.goal = mark.positions;
                 self.shard = Shard::new(Arc::clone(self.settings), mark);
                 self.names = Names::default();
                 self.versions.clear();
@@ -125,17 +133,11 @@ impl<'a> Driver<'a> {
         log.get(log.partition_point(|record| record.offset < position))
     }
 
-    /// Whether a topic has reached the mark's position, and so waits for the other.
-    fn waits(&self, stream: Stream) -> bool {
-        !self.shard.has_caught_up() && self.shard.positions().of(stream) >= self.goal.of(stream)
-    }
-
     /// Reads one record; false when both topics have no more.
     fn read(&mut self, wanted: Stream) -> bool {
         let other = Stream::BOTH[1 - wanted.index()];
         let found = [wanted, other]
             .into_iter()
-            .filter(|&stream| !self.waits(stream))
             .find_map(|stream| self.next(stream).map(|record| (stream, record)));
         let Some((stream, record)) = found else {
             assert!(self.shard.has_caught_up(), "nothing left to read, and not caught up");
@@ -200,7 +202,7 @@ impl<'a> Driver<'a> {
     }
 
     fn freeze(&mut self, clean: bool, written: &mut Written) {
-        let Frozen { mark, states } = self.shard.freeze(&self.names);
+        let Frozen { mark, states, .. } = self.shard.freeze(&self.names);
         assert_eq!(mark.positions, self.shard.positions());
         for stream in Stream::BOTH {
             assert!(mark.floor.positions.of(stream) <= mark.positions.of(stream), "{mark:?}");

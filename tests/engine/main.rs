@@ -26,6 +26,7 @@ mod golden;
 mod growing;
 mod histogram;
 mod laws;
+mod memory;
 mod multiclass;
 mod profile;
 mod properties;

@@ -244,6 +244,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Read(Stream::Inferences)),
         10 => Just(Step::Read(Stream::Labels)),
         2 => any::<bool>().prop_map(|clean| Step::Freeze { clean }),
+        1 => Just(Step::Settle),
+        1 => Just(Step::CatchUp),
         1 => (0..50_usize).prop_map(Step::Restart),
     ]
 }

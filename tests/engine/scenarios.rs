@@ -60,7 +60,8 @@ fn each(hold: impl Fn(&Scenario<'_>) + std::panic::RefUnwindSafe) {
     assert!(failed.is_empty(), "failed: {failed:?}");
 }
 
-/// As written, inferences first, labels first; and each with a flush after every record, and a restart after some.
+/// As written, inferences first, labels first; and each with all settled and a flush after every record, and a restart
+/// after some.
 pub(crate) fn interleavings(logs: &[Partition], written: &[Vec<Step>]) -> Vec<Vec<Vec<Step>>> {
     let first = |stream| {
         let whole =
@@ -72,7 +73,7 @@ pub(crate) fn interleavings(logs: &[Partition], written: &[Vec<Step>]) -> Vec<Ve
         let disturb = |steps: Vec<Step>| {
             let mut disturbed = Vec::new();
             for (at, step) in steps.into_iter().enumerate() {
-                disturbed.extend([step, Step::Freeze { clean: at % 3 > 0 }]);
+                disturbed.extend([step, Step::Settle, Step::Freeze { clean: at % 3 > 0 }]);
                 if at % 4 == 3 {
                     disturbed.push(Step::Restart(at));
                 }
@@ -127,6 +128,7 @@ pub(crate) fn parse(text: &str) -> Scenario<'_> {
                 scenario.steps[at].push(Step::Read(Stream::Labels));
             }
             "flush" => scenario.steps[at].push(Step::Freeze { clean: true }),
+            "catch_up" => scenario.steps[at].push(Step::CatchUp),
             "restart" => scenario.steps[at].push(Step::Restart(words[1].parse().unwrap())),
             "expect" => scenario.expected.push(line),
             other => panic!("unknown line {other:?}"),

@@ -135,3 +135,21 @@ fn a_shard_that_began_without_a_mark_is_given_up_where_another_instance_has_begu
     assert_eq!(back(own, &beginning(own)).began, beginning(own));
     assert_eq!(back(own, &beginning(other)).began, beginning(other));
 }
+
+/// Then a shard that was kept need not be rebuilt. Holes in the log make it say no.
+#[test]
+fn a_mark_says_where_its_partition_began() {
+    let log = traffic(1, 300, 700);
+    let mut whole = log.clone();
+    for records in whole.values_mut() {
+        (0..).zip(records).for_each(|(offset, record)| record.offset = Offset(offset));
+    }
+    let settings = settings(1);
+    let read = |log: &Log, begin| fed(&settings, &from(log, begin), &beginning(begin)).mark;
+    let [one, two] = [1, 2].map(|n| end(&part(&whole, n)));
+    let mark = read(&whole, one);
+    assert!(mark.order() > two.inferences + two.labels, "it has read on");
+    assert!(mark.has_begun_at(one) && beginning(one).has_begun_at(one));
+    assert!(!mark.has_begun_at(two) && !mark.has_begun_at(Positions::default()));
+    assert!(!read(&log, one).has_begun_at(one));
+}

@@ -9,6 +9,21 @@ fn state_bytes(telemetry: &Telemetry) -> usize {
     line.map_or(0, |bytes| bytes.parse().unwrap())
 }
 
+fn inference(log: &mut Log, partition: i32, id: &str, time: i64) {
+    let payload = format!(r#"{{"request_id":"{id}","model":"m0","timestamp":{time},"score":0.5}}"#);
+    add(log, Stream::Inferences, partition, time, payload);
+}
+
+fn label(log: &mut Log, id: &str, time: i64) {
+    let payload = format!(r#"{{"request_id":"{id}","timestamp":{time},"label":1}}"#);
+    add(log, Stream::Labels, 0, time, payload);
+}
+
+/// The sum of the positions once all is read.
+fn ends(log: &Log) -> i64 {
+    log.values().map(|all| all.last().unwrap().offset.0 + 1).sum()
+}
+
 #[test]
 fn silent_labels_leave_the_inferences_unread_at_the_byte_budget() {
     let log = traffic(1, 20_000, 20);
@@ -31,12 +46,11 @@ fn silent_labels_leave_the_inferences_unread_at_the_byte_budget() {
         assert!(counted(&telemetry) < 20_000, "some are left unread");
         let labels = log[&(Stream::Labels, PartitionId(0))].clone();
         first.lock().unwrap().insert((Stream::Labels, PartitionId(0)), labels);
-        let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
         running
             .until("all is marked", || {
                 let held = state_bytes(&telemetry);
                 assert!(held <= 4_800_000, "{held} bytes are over the budget by more than a fifth");
-                written(&memory) == all
+                written(&memory) == ends(&log)
             })
             .await;
         running.stop().await.unwrap();
@@ -103,24 +117,116 @@ fn a_partition_that_holds_next_to_nothing_holds_up_no_other() {
     for idle in [0, 40] {
         let mut log = traffic(1, 20_000, 20);
         for step in 0..idle {
-            let time = START + step * 10_000;
-            let payload = format!(
-                r#"{{"request_id":"idle-{step}","model":"m0","timestamp":{time},"score":0.5}}"#
-            );
-            add(&mut log, Stream::Inferences, 1, time, payload);
+            inference(&mut log, 1, &format!("idle-{step}"), START + step * 10_000);
         }
         let mut settings = settings(2);
         settings.state_budget_bytes = 4_000_000;
         let memory = Memory::new();
-        let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
         block_on(async {
             let mut running = start(settings, &shared(&log), &[&[0, 1]], false, &memory);
-            running.until("all is marked", || written(&memory) == all).await;
+            running.until("all is marked", || written(&memory) == ends(&log)).await;
             running.stop().await.unwrap();
         });
         let (read, _) = direct(&self::settings(2), &log);
         assert_eq!(memory.lock().states.len(), read.len(), "state rows");
     }
+}
+
+/// An inference every other millisecond of the first 140 s, its label two seconds later. One of them may be stamped so
+/// far ahead that its window stays open: then a restart reads all again that came after it.
+fn steady(skewed: bool) -> Log {
+    let mut log = Log::new();
+    for n in 0..70_000 {
+        let (time, lag) = (START + n * 2, 1_000);
+        let ahead = if skewed && n == 10_000 { 600_000 } else { 0 };
+        inference(&mut log, 0, &format!("r{n}"), time + ahead);
+        if n >= lag {
+            label(&mut log, &format!("r{}", n - lag), time);
+        }
+    }
+    log
+}
+
+#[test]
+fn a_restart_needs_hardly_more_memory_than_the_run_before_held() {
+    for skewed in [false, true] {
+        let log = steady(skewed);
+        let before = |all: &Vec<Record<'static>>| all[..all.len() / 14 * 13].to_vec();
+        let part: Log = log.iter().map(|(&key, all)| (key, before(all))).collect();
+        let memory = Memory::new();
+        let mut settings = settings(1);
+        block_on(async {
+            let first = start(settings.clone(), &shared(&part), &[&[0]], true, &memory);
+            let telemetry = first.telemetry.clone();
+            first.end().await.unwrap();
+            assert_eq!(written(&memory), ends(&part));
+            settings.state_budget_bytes = state_bytes(&telemetry) / 10 * 13;
+            let second = start(settings.clone(), &shared(&log), &[&[0]], true, &memory);
+            second.end().await.unwrap();
+        });
+        assert_complete(&settings, &log, &memory);
+    }
+}
+
+/// Labels fill the memory; what they took is free again when they are orphans, so that all that comes then is read.
+#[test]
+fn labels_that_come_first_give_their_memory_back() {
+    let mut log = Log::new();
+    for n in 0..30_000 {
+        label(&mut log, &format!("none{n}"), START + n);
+    }
+    let memory = Memory::new();
+    let mut settings = settings(1);
+    settings.state_budget_bytes = 3_000_000;
+    let growing = shared(&log);
+    block_on(async {
+        let mut running = start(settings.clone(), &growing, &[&[0]], false, &memory);
+        let telemetry = running.telemetry.clone();
+        let reason = || telemetry.reasons().into_iter().find(|(c, _)| *c == Cause::StateBudget);
+        running
+            .until("the reason is given", || {
+                reason().is_some_and(|(_, why)| why.contains("partition 0 of topic inferences"))
+            })
+            .await;
+        assert!(counted(&telemetry) < 30_000, "some are left unread");
+        for n in 0..6_000 {
+            inference(&mut log, 0, &format!("r{n}"), START + 60_000 + n * 10);
+            label(&mut log, &format!("r{n}"), START + 61_000 + n * 10);
+        }
+        growing.lock().unwrap().clone_from(&log);
+        running.until("all is marked", || written(&memory) == ends(&log)).await;
+        running.until("there is room again", || reason().is_none()).await;
+        running.stop().await.unwrap();
+    });
+    assert_complete(&settings, &log, &memory);
+}
+
+#[test]
+fn names_that_fill_the_memory_are_named() {
+    let mut log = Log::new();
+    for n in 0..30_000 {
+        let (time, id) = (START + n * 10, format!("r{n}"));
+        let text = format!("a sentence of the model's own, which is never the same: {n}");
+        let payload = format!(
+            r#"{{"request_id":"{id}","model":"m0","timestamp":{time},"prediction":"{text}"}}"#
+        );
+        add(&mut log, Stream::Inferences, 0, time, payload);
+        label(&mut log, &id, time);
+    }
+    let mut settings = settings(1);
+    settings.state_budget_bytes = 3_000_000;
+    let (error, reasons) = block_on(async {
+        let running = start(settings, &shared(&log), &[&[0]], true, &Memory::new());
+        let telemetry = running.telemetry.clone();
+        (running.end().await.unwrap_err(), telemetry.reasons())
+    });
+    assert_eq!(error.code(), "state_budget_exceeded");
+    let names = error.to_string();
+    let count = names.split_once(" names take ").unwrap().0.rsplit(' ').next().unwrap();
+    assert!((5_000..=30_100).contains(&count.parse::<usize>().unwrap()), "{names}");
+    assert!(names.contains("free text or an ID comes as a model, version"), "{names}");
+    let reason = &reasons.iter().find(|(cause, _)| *cause == Cause::StateBudget).unwrap().1;
+    assert!(reason.contains(" names take "), "{reason}");
 }
 
 /// What is gathered for a group is weighed once, however often a correction had it added to the states before.
