@@ -184,8 +184,10 @@ fn memory_of_registers_is_counted() {
     let texts: Vec<String> = (0..101).map(|i| format!("t{i:03}")).collect();
     let (few, many) = (of_texts(&texts[..100]).heap_bytes(), of_texts(&texts).heap_bytes());
     assert!(many >= few + 4096, "{few} {many}");
-    let numbers: Vec<f64> = (0..101).map(f64::from).collect();
-    assert!(of_numbers(&numbers).heap_bytes() >= of_numbers(&numbers[..2]).heap_bytes() + 3000);
+    // Some of them wait to be folded in.
+    let numbers: Vec<f64> = (0..120).map(f64::from).collect();
+    let (few, many) = (of_numbers(&numbers[..96]).heap_bytes(), of_numbers(&numbers).heap_bytes());
+    assert!(many >= few + 4096 - 1024, "{few} {many}");
 }
 
 proptest! {

@@ -24,7 +24,57 @@ fn indices() -> impl Strategy<Value = Vec<u16>> {
     prop_oneof![prop::collection::vec(index(), 0..20), prop::collection::vec(index(), 0..400)]
 }
 
+/// Counts on both sides of what each form of the cells can hold, in few and in many cells.
+fn counts() -> impl Strategy<Value = Vec<(u16, u64)>> {
+    let edges = [1, 0xffff, 1 << 16, 1 << 20, (1 << 48) - 1, 1 << 48];
+    let by = prop_oneof![
+        4 => Just(1_u64),
+        2 => 0xff00_u64..0x1_0100,
+        1 => prop::sample::select(edges.to_vec()),
+    ];
+    prop_oneof![
+        prop::collection::vec((index(), by.clone()), 0..20),
+        prop::collection::vec((0_u16..100, by), 0..400),
+    ]
+}
+
+fn counted(counts: &[(u16, u64)]) -> Cells {
+    let mut cells = Cells::default();
+    for &(index, by) in counts {
+        if by == 1 {
+            cells.add(index);
+        } else {
+            cells.add_count(index, by);
+        }
+    }
+    cells
+}
+
 proptest! {
+    #[test]
+    fn counts_of_every_size_are_those_of_a_map(
+        kept in counts(),
+        taken in counts(),
+        merged in counts(),
+    ) {
+        let mut map = BTreeMap::<u64, u64>::new();
+        for &(index, by) in kept.iter().chain(&merged) {
+            *map.entry(u64::from(index)).or_default() += by;
+        }
+        let mut cells = counted(&[taken.clone(), kept.clone()].concat());
+        for &(index, by) in &taken {
+            cells.remove_count(index, by);
+        }
+        prop_assert_eq!(&cells, &counted(&kept));
+        cells.merge(&counted(&merged));
+        let pairs: Vec<_> = map.into_iter().collect();
+        prop_assert_eq!(cells.to_pairs(), pairs.clone());
+        prop_assert_eq!(Cells::from_pairs(&pairs, SCORE_CELLS), Some(cells.clone()));
+        let mut other = counted(&merged);
+        other.merge(&counted(&kept));
+        prop_assert_eq!(other, cells);
+    }
+
     #[test]
     fn cells_count_as_a_map_does(kept in indices(), taken in indices(), merged in indices()) {
         let mut map = BTreeMap::<u64, u64>::new();
@@ -169,4 +219,22 @@ fn few_records_take_little_memory() {
         cells.add(index * 700);
     }
     assert!(cells.heap_bytes() <= 128, "{} bytes", cells.heap_bytes());
+}
+
+#[test]
+fn a_count_grows_past_what_small_ones_hold() {
+    let mut cells = cells_of(&(0..200).collect::<Vec<_>>());
+    let small = cells.heap_bytes();
+    for _ in 0..70_000 {
+        cells.add(3);
+    }
+    assert!(cells.heap_bytes() > 2 * small, "{} and {small} bytes", cells.heap_bytes());
+    assert_eq!(cells.to_pairs()[2..5], [(2, 1), (3, 70_001), (4, 1)]);
+    assert_eq!(cells.total(), 70_200);
+}
+
+#[test]
+#[should_panic(expected = "what is taken back was added")]
+fn no_more_is_taken_back_than_was_added() {
+    cells_of(&(0..200).collect::<Vec<_>>()).remove_count(3, 2);
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::missing_panics_doc, reason = "each `expect` says why it holds")]
 
+use std::ops::AddAssign;
+
 /// How many cells a sorted list may have before it becomes pages.
 const LIST_LIMIT: usize = 48;
 const PAGE_BITS: u32 = 4;
@@ -18,16 +20,36 @@ pub struct Cells(Form);
 enum Form {
     /// Few cells: index and count in one u64 each, by ascending index, no count of 0.
     List(Vec<u64>),
+    /// Many cells of small counts, which nearly all are: a quarter of the memory to touch.
+    Small(Box<Pages<u16>>),
     /// Many cells.
-    Pages(Box<Pages>),
+    Large(Box<Pages<u64>>),
 }
 
 #[derive(Clone, Debug, Default)]
-struct Pages {
+struct Pages<N> {
     /// For each page of cells one more than its place in `counts`; 0 for a page without counts.
     places: Vec<u16>,
-    counts: Vec<[u64; PAGE_CELLS]>,
+    counts: Vec<[N; PAGE_CELLS]>,
 }
+
+/// A count of one width.
+trait Count: Copy + Default + AddAssign + Into<u64> + TryFrom<u64> {
+    /// None where it is too much.
+    #[inline]
+    fn plus(self, by: u64) -> Option<Self> {
+        self.into().checked_add(by).and_then(|sum| Self::try_from(sum).ok())
+    }
+
+    /// None where it is too little.
+    #[inline]
+    fn minus(self, by: u64) -> Option<Self> {
+        self.into().checked_sub(by).and_then(|rest| Self::try_from(rest).ok())
+    }
+}
+
+impl Count for u16 {}
+impl Count for u64 {}
 
 impl Default for Cells {
     fn default() -> Self {
@@ -39,30 +61,19 @@ impl Cells {
     /// Adds one to a cell.
     #[inline]
     pub fn add(&mut self, index: u16) {
-        if let Form::Pages(pages) = &mut self.0
-            && let Some(count) = pages.count_mut(index)
-        {
-            *count += 1;
-        } else {
+        let is_added = match &mut self.0 {
+            Form::List(_) => false,
+            Form::Small(pages) => pages.add_one(index),
+            Form::Large(pages) => pages.add_one(index),
+        };
+        if !is_added {
             self.add_count(index, 1);
         }
     }
 
     /// Takes one from a cell that has at least one.
     pub fn remove(&mut self, index: u16) {
-        match &mut self.0 {
-            Form::List(list) => {
-                let at = find(list, index).expect("what is taken back was added");
-                list[at] -= 1;
-                if list[at] & COUNT_MASK == 0 {
-                    list.remove(at);
-                }
-            }
-            Form::Pages(pages) => {
-                let count = pages.count_mut(index).expect("what is taken back was added");
-                *count = count.checked_sub(1).expect("what is taken back was added");
-            }
-        }
+        self.remove_count(index, 1);
     }
 
     /// Takes `by` from a cell that has at least as much.
@@ -70,20 +81,12 @@ impl Cells {
         if by == 0 {
             return;
         }
-        match &mut self.0 {
-            Form::List(list) => {
-                let at = find(list, index).expect("what is taken back was added");
-                debug_assert!(list[at] & COUNT_MASK >= by, "what is taken back was added");
-                list[at] -= by;
-                if list[at] & COUNT_MASK == 0 {
-                    list.remove(at);
-                }
-            }
-            Form::Pages(pages) => {
-                let count = pages.count_mut(index).expect("what is taken back was added");
-                *count = count.checked_sub(by).expect("what is taken back was added");
-            }
-        }
+        let is_taken = match &mut self.0 {
+            Form::List(list) => take(list, index, by),
+            Form::Small(pages) => pages.take(index, by),
+            Form::Large(pages) => pages.take(index, by),
+        };
+        assert!(is_taken, "what is taken back was added");
     }
 
     /// Adds `by` to a cell.
@@ -98,25 +101,43 @@ impl Cells {
             }
             self.turn_into_pages();
         }
-        if let Form::Pages(pages) = &mut self.0 {
-            *pages.make(index) += by;
+        if let Form::Small(pages) = &mut self.0 {
+            if pages.put(index, by) {
+                return;
+            }
+            self.widen();
+        }
+        if let Form::Large(pages) = &mut self.0 {
+            assert!(pages.put(index, by), "fewer than 2^64 values");
         }
     }
 
+    /// The list as pages.
     #[cold]
     fn turn_into_pages(&mut self) {
-        let mut pages = Pages::default();
-        for (index, count) in self.iter() {
-            *pages.make(index) += count;
+        let pages = Self(Form::Small(Box::default()));
+        let Form::List(list) = std::mem::replace(self, pages).0 else {
+            unreachable!("only a list is turned into pages")
+        };
+        self.add_entries(&list);
+    }
+
+    /// Small counts as large ones.
+    #[cold]
+    fn widen(&mut self) {
+        if let Form::Small(pages) = &mut self.0 {
+            let places = std::mem::take(&mut pages.places);
+            let counts = pages.counts.iter().map(|page| page.map(u64::from)).collect();
+            self.0 = Form::Large(Box::new(Pages { places, counts }));
         }
-        self.0 = Form::Pages(Box::new(pages));
     }
 
     /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         match &other.0 {
             Form::List(theirs) => self.merge_list(theirs),
-            Form::Pages(theirs) => self.merge_pages(theirs),
+            Form::Small(theirs) => self.merge_small(theirs),
+            Form::Large(theirs) => self.merge_pages(theirs),
         }
     }
 
@@ -143,40 +164,49 @@ impl Cells {
         }
     }
 
-    /// Page by page, since a merge reads every cell of every part of a key.
-    fn merge_pages(&mut self, theirs: &Pages) {
+    /// Adds small counts where they stay small, else as large ones.
+    fn merge_small(&mut self, theirs: &Pages<u16>) {
         if matches!(self.0, Form::List(_)) {
             self.turn_into_pages();
         }
-        let Form::Pages(pages) = &mut self.0 else { unreachable!("they were made above") };
-        for (page, counts) in theirs.iter() {
-            for (ours, theirs) in pages.make_page(page).iter_mut().zip(counts) {
-                *ours += theirs;
-            }
+        match &mut self.0 {
+            Form::Small(ours) if ours.have_room_for(theirs) => ours.merge(theirs),
+            Form::List(_) | Form::Small(_) | Form::Large(_) => self.merge_pages(theirs),
         }
+    }
+
+    /// Page by page, since a merge reads every cell of every part of a key.
+    fn merge_pages<N: Count>(&mut self, theirs: &Pages<N>)
+    where
+        u64: From<N>,
+    {
+        if matches!(self.0, Form::List(_)) {
+            self.turn_into_pages();
+        }
+        self.widen();
+        let Form::Large(ours) = &mut self.0 else { unreachable!("they were made above") };
+        ours.merge(theirs);
     }
 
     /// Cells with a count other than 0, by ascending index.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
-        let (list, pages): (&[u64], Option<&Pages>) = match &self.0 {
-            Form::List(list) => (list, None),
-            Form::Pages(pages) => (&[], Some(pages)),
+        let (list, small, large): (&[u64], _, _) = match &self.0 {
+            Form::List(list) => (list, None, None),
+            Form::Small(pages) => (&[], Some(pages), None),
+            Form::Large(pages) => (&[], None, Some(pages)),
         };
         let from_list = list.iter().map(|&entry| (index_of(entry), entry & COUNT_MASK));
-        let from_pages = pages.into_iter().flat_map(Pages::iter).flat_map(|(page, counts)| {
-            let first = page << PAGE_BITS;
-            counts.iter().enumerate().map(move |(i, &count)| {
-                (u16::try_from(first + i).expect("cells are numbered by u16"), count)
-            })
-        });
-        from_list.chain(from_pages.filter(|&(_, count)| count > 0))
+        let from_small = small.into_iter().flat_map(|pages| pages.cells());
+        let from_large = large.into_iter().flat_map(|pages| pages.cells());
+        from_list.chain(from_small).chain(from_large)
     }
 
     /// How many cells have a count other than 0.
     fn len(&self) -> usize {
         match &self.0 {
             Form::List(list) => list.len(),
-            Form::Pages(pages) => pages.counts.as_flattened().iter().filter(|n| **n > 0).count(),
+            Form::Small(pages) => pages.len(),
+            Form::Large(pages) => pages.len(),
         }
     }
 
@@ -230,11 +260,8 @@ impl Cells {
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::List(list) => list.capacity() * size_of::<u64>(),
-            Form::Pages(pages) => {
-                size_of::<Pages>()
-                    + pages.places.capacity() * size_of::<u16>()
-                    + pages.counts.capacity() * size_of::<[u64; PAGE_CELLS]>()
-            }
+            Form::Small(pages) => pages.bytes(),
+            Form::Large(pages) => pages.bytes(),
         }
     }
 }
@@ -247,26 +274,68 @@ impl PartialEq for Cells {
 
 impl Eq for Cells {}
 
-impl Pages {
+impl<N: Count> Pages<N> {
     #[inline]
-    fn count_mut(&mut self, index: u16) -> Option<&mut u64> {
+    fn count_mut(&mut self, index: u16) -> Option<&mut N> {
         let place =
             usize::from(*self.places.get(usize::from(index >> PAGE_BITS))?).checked_sub(1)?;
         Some(&mut self.counts[place][usize::from(index) % PAGE_CELLS])
     }
 
+    /// Adds one to a cell; false, with nothing done, if its page is not there or its count can't hold that.
+    #[inline]
+    fn add_one(&mut self, index: u16) -> bool {
+        let Some(count) = self.count_mut(index) else { return false };
+        count.plus(1).map(|sum| *count = sum).is_some()
+    }
+
+    /// Adds to a cell; false, with nothing done, if its count can't hold that.
+    fn put(&mut self, index: u16, by: u64) -> bool {
+        let page = self.make_page(usize::from(index >> PAGE_BITS));
+        let count = &mut page[usize::from(index) % PAGE_CELLS];
+        count.plus(by).map(|sum| *count = sum).is_some()
+    }
+
+    /// Takes from a cell; false, with nothing done, if it has less.
+    fn take(&mut self, index: u16, by: u64) -> bool {
+        let Some(count) = self.count_mut(index) else { return false };
+        count.minus(by).map(|rest| *count = rest).is_some()
+    }
+
     /// The pages with counts, by ascending number.
-    fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, &[u64; PAGE_CELLS])> {
+    fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, &[N; PAGE_CELLS])> {
         let places = self.places.iter().enumerate().filter(|&(_, &place)| place > 0);
         places.map(|(page, &place)| (page, &self.counts[usize::from(place) - 1]))
     }
 
-    fn make(&mut self, index: u16) -> &mut u64 {
-        let page = self.make_page(usize::from(index >> PAGE_BITS));
-        &mut page[usize::from(index) % PAGE_CELLS]
+    /// Cells with a count other than 0, by ascending index.
+    fn cells(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
+        let all = self.iter().flat_map(|(page, counts)| {
+            let first = page << PAGE_BITS;
+            counts.iter().enumerate().map(move |(i, &count)| {
+                (u16::try_from(first + i).expect("cells are numbered by u16"), count.into())
+            })
+        });
+        all.filter(|&(_, count)| count > 0)
     }
 
-    fn make_page(&mut self, page: usize) -> &mut [u64; PAGE_CELLS] {
+    fn len(&self) -> usize {
+        self.counts.as_flattened().iter().filter(|&&count| count.into() > 0).count()
+    }
+
+    /// Adds counts that fit.
+    fn merge<M: Count>(&mut self, theirs: &Pages<M>)
+    where
+        N: From<M>,
+    {
+        for (page, counts) in theirs.iter() {
+            for (ours, theirs) in self.make_page(page).iter_mut().zip(counts) {
+                *ours += N::from(*theirs);
+            }
+        }
+    }
+
+    fn make_page(&mut self, page: usize) -> &mut [N; PAGE_CELLS] {
         if page >= self.places.len() {
             self.places.reserve_exact(page + 1 - self.places.len());
             self.places.resize(page + 1, 0);
@@ -276,10 +345,30 @@ impl Pages {
                 // A quarter more at a time: pages stay, so doubling would leave much unused.
                 self.counts.reserve_exact(self.counts.len() / 4 + 4);
             }
-            self.counts.push([0; PAGE_CELLS]);
+            self.counts.push([N::default(); PAGE_CELLS]);
             self.places[page] = u16::try_from(self.counts.len()).expect("at most 4096 pages");
         }
         &mut self.counts[usize::from(self.places[page]) - 1]
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.places.capacity() * size_of::<u16>()
+            + self.counts.capacity() * size_of::<[N; PAGE_CELLS]>()
+    }
+}
+
+impl Pages<u16> {
+    /// Whether no count grows too large if those of `theirs` are added.
+    fn have_room_for(&self, theirs: &Self) -> bool {
+        theirs.iter().all(|(page, counts)| {
+            let place = self.places.get(page).and_then(|&place| usize::from(place).checked_sub(1));
+            place.is_none_or(|place| {
+                let both = self.counts[place].iter().zip(counts);
+                // All of a page at once: one comparison after the other costs several times as much.
+                !both.fold(false, |over, (ours, theirs)| over | ours.overflowing_add(*theirs).1)
+            })
+        })
     }
 }
 
@@ -307,8 +396,17 @@ fn put(list: &mut Vec<u64>, at: usize, index: u16, by: u64) -> bool {
     has_room
 }
 
-fn find(list: &[u64], index: u16) -> Result<usize, usize> {
-    list.binary_search_by_key(&index, |&entry| index_of(entry))
+/// Takes from the entry of this index, which goes with its last value. False, with nothing done, if it has less.
+fn take(list: &mut Vec<u64>, index: u16, by: u64) -> bool {
+    let Ok(at) = list.binary_search_by_key(&index, |&entry| index_of(entry)) else { return false };
+    let has_as_much = list[at] & COUNT_MASK >= by;
+    if has_as_much {
+        list[at] -= by;
+        if list[at] & COUNT_MASK == 0 {
+            list.remove(at);
+        }
+    }
+    has_as_much
 }
 
 /// Durations as whole microseconds or milliseconds: the cells of an HDR histogram with two significant digits
