@@ -18,6 +18,7 @@ use super::metrics::labels::LabelsInput;
 use super::metrics::multiclass::MulticlassInput;
 use super::metrics::regression::RegressionInput;
 use super::metrics::serving::ServingInput;
+use super::metrics::sign::{Minus, Plus, Sign};
 use super::metrics::targets::TargetsInput;
 use super::metrics::weights::Weight;
 use super::names::{ClassId, ModelId, Names};
@@ -248,51 +249,27 @@ impl<'a> Terms<'a> {
         terms
     }
 
-    fn add_to(&self, families: &mut Families) {
+    fn fold(&self, families: &mut Families, sign: impl Sign) {
         if let Some(input) = &self.binary {
-            families.binary.get_mut().add(input);
+            families.binary.get_mut().fold(input, sign);
         }
         if let Some(input) = &self.calibration {
-            families.calibration.get_mut().add(input);
+            families.calibration.get_mut().fold(input, sign);
         }
         if let Some(input) = &self.estimate {
-            families.estimate.get_mut().add(input);
+            families.estimate.get_mut().fold(input, sign);
         }
         if let Some(input) = &self.regression {
-            families.regression.get_mut().add(input);
+            families.regression.get_mut().fold(input, sign);
         }
         if let Some(terms) = &self.multiclass {
-            families.multiclass.get_mut().go_by(terms.caps).add(&terms.input());
+            families.multiclass.get_mut().go_by(terms.caps).fold(&terms.input(), sign);
             if let Some(input) = terms.estimate() {
-                families.class_estimate.get_mut().go_by(terms.caps).add(&input);
+                families.class_estimate.get_mut().go_by(terms.caps).fold(&input, sign);
             }
         }
         if let Some(input) = &self.target {
-            families.targets.get_mut().add(input);
-        }
-    }
-
-    fn take_from(&self, families: &mut Families) {
-        if let Some(input) = &self.binary {
-            families.binary.get_mut().remove(input);
-        }
-        if let Some(input) = &self.calibration {
-            families.calibration.get_mut().remove(input);
-        }
-        if let Some(input) = &self.estimate {
-            families.estimate.get_mut().remove(input);
-        }
-        if let Some(input) = &self.regression {
-            families.regression.get_mut().remove(input);
-        }
-        if let Some(terms) = &self.multiclass {
-            families.multiclass.get_mut().remove(&terms.input());
-            if let Some(input) = terms.estimate() {
-                families.class_estimate.get_mut().remove(&input);
-            }
-        }
-        if let Some(input) = &self.target {
-            families.targets.get_mut().remove(input);
+            families.targets.get_mut().fold(input, sign);
         }
     }
 }
@@ -338,10 +315,10 @@ pub(super) fn fold_label(
             Effect::Duplicate { conflict } => LabelsInput::Duplicate { conflict },
         });
         if let Some(earlier) = &earlier {
-            earlier.take_from(families);
+            earlier.fold(families, Minus);
         }
         if !matches!(effect, Effect::Duplicate { .. }) {
-            terms.add_to(families);
+            terms.fold(families, Plus);
         }
     });
 }

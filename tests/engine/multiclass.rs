@@ -11,6 +11,7 @@ use tidegauge::engine::metrics::confusion::Confusion;
 use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::multiclass::{CLASS_FIGURES, Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::one_vs_rest::OneVsRest;
+use tidegauge::engine::metrics::sign::{Minus, Plus};
 use tidegauge::engine::metrics::weights::{Mass, Weights};
 use tidegauge::engine::metrics::{Families, Optional};
 use tidegauge::engine::names::OTHER;
@@ -56,7 +57,7 @@ fn naive(seen: &[Pair], left: &[Pair], cap: usize) -> Vec<(Pair, Mass)> {
     let mass = |(pair, weights): (Pair, Vec<u64>)| {
         let mut sums = Weights::default();
         for weight in &weights {
-            sums.add(0, Some(*weight));
+            sums.fold(0, Some(*weight), Plus);
         }
         (pair, sums.mass(0, u64::try_from(weights.len()).unwrap(), true))
     };
@@ -73,7 +74,7 @@ fn confusion_of(pairs: &[Pair], cap: usize) -> Confusion {
     let mut confusion = Confusion::default();
     confusion.go_by(cap);
     for pair in pairs {
-        confusion.add(&pair.0, &pair.1, Some(weight(pair)));
+        confusion.fold(&pair.0, &pair.1, Some(weight(pair)), Plus);
     }
     confusion
 }
@@ -112,7 +113,7 @@ proptest! {
         prop_assert_eq!(restored, Some(whole.clone()));
         let mut less = whole;
         for pair in left {
-            less.remove(&pair.0, &pair.1, Some(weight(pair)));
+            less.fold(&pair.0, &pair.1, Some(weight(pair)), Minus);
         }
         prop_assert_eq!(shown(&less), naive(&pairs, right, cap));
     }
@@ -131,7 +132,7 @@ proptest! {
             let mut all = OneVsRest::default();
             all.go_by(caps.scored);
             for (class, score, positive) in scores {
-                all.add(class, *score, *positive, 1);
+                all.fold(class, *score, *positive, 1, Plus);
             }
             all
         };
@@ -167,7 +168,7 @@ fn any_weight_of_scores_kept_out_can_be_counted() {
     let classes: Vec<String> =
         (0..ClassCaps::DEFAULT.scored + 9).map(|i| format!("c{i}")).collect();
     for class in &classes {
-        all.add(class, 0.5, false, 1 << 62);
+        all.fold(class, 0.5, false, 1 << 62, Plus);
     }
     let both = |other: &OneVsRest| {
         let mut both = all.clone();

@@ -6,6 +6,7 @@ use super::method::Options;
 use super::reference::Profile;
 
 use super::exact_sum::ExactSum;
+use super::sign::{Minus, Plus, Sign};
 
 /// One additive family of metrics. Laws, to the bit: `Default` is the identity of `merge`; `merge` commutes and
 /// associates; `remove` undoes `add` (families that read no label are never asked to); `restore(state(x)) == x`;
@@ -17,10 +18,18 @@ pub trait Accumulator: Default + Clone + PartialEq {
     const STATE: &'static [Column];
     /// Columns of the wide table, in the order of [`figures`](Self::figures).
     const FIGURES: &'static [Column];
+    /// Folds one record in, or takes it back.
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign);
     /// Folds one record in.
-    fn add(&mut self, input: &Self::Input<'_>);
+    #[inline]
+    fn add(&mut self, input: &Self::Input<'_>) {
+        self.fold(input, Plus);
+    }
     /// Takes one record back.
-    fn remove(&mut self, input: &Self::Input<'_>);
+    #[inline]
+    fn remove(&mut self, input: &Self::Input<'_>) {
+        self.fold(input, Minus);
+    }
     /// Folds in all that `other` holds.
     fn merge(&mut self, other: &Self);
     /// Appends the state, one value for each column of `STATE`. Equal states give equal values.

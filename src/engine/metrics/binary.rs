@@ -10,6 +10,7 @@ use super::interval::{
     normal, number, plain, put, put_with_limits, ratio, sum, wide_number, wilson_limits,
 };
 use super::ranking::Ranking;
+use super::sign::Sign;
 use super::stored::Stored;
 use super::weights::{Mass, Weight, Weights, one, times};
 
@@ -254,30 +255,17 @@ impl Binary {
         if positive { &mut self.scored_positives } else { &mut self.scored_negatives }
     }
 
-    fn add_score(&mut self, score: f64, positive: bool, weight: Weight) {
+    fn fold_score(&mut self, score: f64, positive: bool, weight: Weight, sign: impl Sign) {
         let (losses, times) = (Losses::of(score, positive), times(weight));
         let cell = score_cell(score);
-        self.scored_mut(positive).add(cell);
-        self.weights.add(places::SCORED, weight);
-        self.weights.add(score_place(cell, positive), weight);
-        self.brier.add_times(losses.brier, times);
-        self.brier_squares.add_product_times(losses.brier, losses.brier, times);
-        self.log_loss.add_times(losses.log, times);
-        self.log_loss_squares.add_product_times(losses.log, losses.log, times);
-        self.log_loss_clipped += u64::from(losses.is_clipped);
-    }
-
-    fn remove_score(&mut self, score: f64, positive: bool, weight: Weight) {
-        let (losses, times) = (Losses::of(score, positive), times(weight));
-        let cell = score_cell(score);
-        self.scored_mut(positive).remove(cell);
-        self.weights.remove(places::SCORED, weight);
-        self.weights.remove(score_place(cell, positive), weight);
-        self.brier.remove_times(losses.brier, times);
-        self.brier_squares.remove_product_times(losses.brier, losses.brier, times);
-        self.log_loss.remove_times(losses.log, times);
-        self.log_loss_squares.remove_product_times(losses.log, losses.log, times);
-        self.log_loss_clipped -= u64::from(losses.is_clipped);
+        sign.cell(self.scored_mut(positive), cell);
+        self.weights.fold(places::SCORED, weight, sign);
+        self.weights.fold(score_place(cell, positive), weight, sign);
+        self.brier.add_times(sign.of(losses.brier), times);
+        self.brier_squares.add_product_times(sign.of(losses.brier), losses.brier, times);
+        self.log_loss.add_times(sign.of(losses.log), times);
+        self.log_loss_squares.add_product_times(sign.of(losses.log), losses.log, times);
+        sign.count(&mut self.log_loss_clipped, u64::from(losses.is_clipped));
     }
 
     /// The cells of labelled scores, as their weights count them.
@@ -509,12 +497,12 @@ impl Accumulator for Binary {
         { DECISIONS.len() + SCORES.len() + VALUES.len() + WEIGHTS.len() + SCORE_WEIGHTS.len() },
     >(&[DECISIONS, SCORES, VALUES, WEIGHTS, SCORE_WEIGHTS]);
 
-    fn add(&mut self, input: &Self::Input<'_>) {
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
         match *input {
             BinaryInput::Inference { score } => {
-                self.inferences += 1;
+                sign.count(&mut self.inferences, 1);
                 if let Some(score) = score {
-                    self.scores.add(score_cell(score));
+                    sign.cell(&mut self.scores, score_cell(score));
                 }
             }
             BinaryInput::Labelled {
@@ -526,47 +514,15 @@ impl Accumulator for Binary {
                 weight,
             } => {
                 if let Some(decision) = decision {
-                    *self.confusion_mut(decision, positive) += 1;
-                    self.weights.add(decision_place(decision, positive), weight);
+                    sign.count(self.confusion_mut(decision, positive), 1);
+                    self.weights.fold(decision_place(decision, positive), weight, sign);
                 }
-                self.off_threshold += u64::from(off_threshold);
+                sign.count(&mut self.off_threshold, u64::from(off_threshold));
                 if let Some(score) = score {
-                    self.add_score(score, positive, weight);
+                    self.fold_score(score, positive, weight, sign);
                     for cell in threshold_cells(thresholds, score, positive) {
-                        self.at_thresholds.add(cell);
-                        self.weights.add(places::THRESHOLDS + u32::from(cell), weight);
-                    }
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        match *input {
-            BinaryInput::Inference { score } => {
-                self.inferences -= 1;
-                if let Some(score) = score {
-                    self.scores.remove(score_cell(score));
-                }
-            }
-            BinaryInput::Labelled {
-                decision,
-                off_threshold,
-                score,
-                positive,
-                thresholds,
-                weight,
-            } => {
-                if let Some(decision) = decision {
-                    *self.confusion_mut(decision, positive) -= 1;
-                    self.weights.remove(decision_place(decision, positive), weight);
-                }
-                self.off_threshold -= u64::from(off_threshold);
-                if let Some(score) = score {
-                    self.remove_score(score, positive, weight);
-                    for cell in threshold_cells(thresholds, score, positive) {
-                        self.at_thresholds.remove(cell);
-                        self.weights.remove(places::THRESHOLDS + u32::from(cell), weight);
+                        sign.cell(&mut self.at_thresholds, cell);
+                        self.weights.fold(places::THRESHOLDS + u32::from(cell), weight, sign);
                     }
                 }
             }

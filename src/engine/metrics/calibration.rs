@@ -7,6 +7,7 @@ use super::interval::{
     Figure, cells, count, figure, mean, number, plain, put, put_with_limits, ratio, sum, sums,
     whole, wilson_limits,
 };
+use super::sign::Sign;
 use super::stored::Stored;
 use super::weights::{Mass, Weight, Weights, one, times};
 
@@ -218,34 +219,19 @@ impl Accumulator for Calibration {
         plain("positives_weight", "Sum of the label weights over positives."),
     ];
 
-    fn add(&mut self, input: &Self::Input<'_>) {
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
         let (CalibrationInput { score, positive, weight }, bin) = (*input, bin_of(input.score));
         let (distance, times) = (if positive { score - 1.0 } else { score }, times(weight));
-        self.n.add(bin);
-        self.weights.add(u32::from(bin), weight);
+        sign.cell(&mut self.n, bin);
+        self.weights.fold(u32::from(bin), weight, sign);
         if positive {
-            self.positives.add(bin);
-            self.weights.add(POSITIVES + u32::from(bin), weight);
+            sign.cell(&mut self.positives, bin);
+            self.weights.fold(POSITIVES + u32::from(bin), weight, sign);
         }
-        self.scores[usize::from(bin)].add_times(score, times);
+        self.scores[usize::from(bin)].add_times(sign.of(score), times);
         let size = number(times);
-        self.variance.add_product(size * score, size * (1.0 - score));
-        self.brier.add_times(distance * distance, times);
-    }
-
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        let (CalibrationInput { score, positive, weight }, bin) = (*input, bin_of(input.score));
-        let (distance, times) = (if positive { score - 1.0 } else { score }, times(weight));
-        self.n.remove(bin);
-        self.weights.remove(u32::from(bin), weight);
-        if positive {
-            self.positives.remove(bin);
-            self.weights.remove(POSITIVES + u32::from(bin), weight);
-        }
-        self.scores[usize::from(bin)].remove_times(score, times);
-        let size = number(times);
-        self.variance.remove_product(size * score, size * (1.0 - score));
-        self.brier.remove_times(distance * distance, times);
+        self.variance.add_product(sign.of(size * score), size * (1.0 - score));
+        self.brier.add_times(sign.of(distance * distance), times);
     }
 
     fn merge(&mut self, other: &Self) {

@@ -12,6 +12,7 @@ use super::interval::{Figure, cells, names, number, put, put_with_limits, ratio,
 use super::one_vs_rest::{MOST_SCORED_CLASSES, by_class};
 use super::ranking::Ranking;
 use super::reference::Calibrator;
+use super::sign::Sign;
 use super::stored::Stored;
 
 /// What one inference says about one class.
@@ -96,16 +97,10 @@ struct Decisions {
 }
 
 impl Decisions {
-    fn add(&mut self, p: f64) {
-        self.n += 1;
-        self.probability.add(p);
-        self.variance.add(p * (1.0 - p));
-    }
-
-    fn remove(&mut self, p: f64) {
-        self.n -= 1;
-        self.probability.remove(p);
-        self.variance.remove(p * (1.0 - p));
+    fn fold(&mut self, p: f64, sign: impl Sign) {
+        sign.count(&mut self.n, 1);
+        self.probability.add(sign.of(p));
+        self.variance.add(sign.of(p * (1.0 - p)));
     }
 
     fn merge(&mut self, other: &Self) {
@@ -186,29 +181,6 @@ pub struct ClassEstimate {
     kept_out: u64,
 }
 
-/// Whether something is added or taken back.
-#[derive(Clone, Copy, PartialEq)]
-enum Sign {
-    Plus,
-    Minus,
-}
-
-impl Sign {
-    fn apply(self, cells: &mut Cells, cell: u16, by: u64) {
-        match self {
-            Self::Plus => cells.add_count(cell, by),
-            Self::Minus => cells.remove_count(cell, by),
-        }
-    }
-
-    fn count(self, sum: &mut u64, by: u64) {
-        match self {
-            Self::Plus => *sum += by,
-            Self::Minus => *sum -= by,
-        }
-    }
-}
-
 impl ClassEstimate {
     /// Keeps so many classes from now on: said before the first record.
     pub fn go_by(&mut self, caps: ClassCaps) -> &mut Self {
@@ -223,7 +195,7 @@ impl ClassEstimate {
     }
 
     /// Adds or takes back the score of one class; `positive` of a labelled inference says that it is the true one.
-    fn fold(&mut self, chance: &Chance<'_>, positive: Option<bool>, sign: Sign) {
+    fn fold_chance(&mut self, chance: &Chance<'_>, positive: Option<bool>, sign: impl Sign) {
         let Self { cap, classes, kept_out, .. } = self;
         let mut fallen = 0;
         let (cell, units) = (score_cell(chance.score), units(chance.probability));
@@ -231,37 +203,16 @@ impl ClassEstimate {
             None => sign.count(kept_out, 1),
             Some(scores) => match positive {
                 None => {
-                    sign.apply(&mut scores.n, cell, 1);
-                    sign.apply(&mut scores.probability, cell, units);
+                    sign.cell(&mut scores.n, cell);
+                    sign.cell_count(&mut scores.probability, cell, units);
                 }
                 Some(positive) => {
-                    sign.apply(&mut scores.labelled_probability, cell, units);
-                    sign.apply(scores.labels(positive), cell, 1);
+                    sign.cell_count(&mut scores.labelled_probability, cell, units);
+                    sign.cell(scores.labels(positive), cell);
                 }
             },
         }
         *kept_out += fallen;
-    }
-
-    fn fold_all(&mut self, input: &ClassEstimateInput<'_>, sign: Sign) {
-        match *input {
-            ClassEstimateInput::Inference(of) => {
-                for chance in of.chances {
-                    self.fold(chance, None, sign);
-                }
-            }
-            ClassEstimateInput::Labelled { of, actual } => {
-                sign.count(&mut self.right, u64::from(of.predicted == actual));
-                let is_true = |chance: &Chance<'_>| chance.class == actual;
-                for chance in of.chances {
-                    self.fold(chance, Some(is_true(chance)), sign);
-                }
-                if !of.chances.iter().any(is_true) {
-                    let chance = Chance { class: actual, score: 0.0, probability: 0.0 };
-                    self.fold(&chance, Some(true), sign);
-                }
-            }
-        }
     }
 
     /// The mean over classes of an area, over those that have one.
@@ -325,21 +276,28 @@ impl Accumulator for ClassEstimate {
     /// In the same table.
     const FIGURES: &'static [Column] = Estimate::FIGURES;
 
-    fn add(&mut self, input: &Self::Input<'_>) {
-        match input {
-            ClassEstimateInput::Inference(of) => self.all.add(of.probability()),
-            ClassEstimateInput::Labelled { of, .. } => self.labelled.add(of.probability()),
+    /// The classes of what is taken back stay known.
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
+        match *input {
+            ClassEstimateInput::Inference(of) => {
+                self.all.fold(of.probability(), sign);
+                for chance in of.chances {
+                    self.fold_chance(chance, None, sign);
+                }
+            }
+            ClassEstimateInput::Labelled { of, actual } => {
+                self.labelled.fold(of.probability(), sign);
+                sign.count(&mut self.right, u64::from(of.predicted == actual));
+                let is_true = |chance: &Chance<'_>| chance.class == actual;
+                for chance in of.chances {
+                    self.fold_chance(chance, Some(is_true(chance)), sign);
+                }
+                if !of.chances.iter().any(is_true) {
+                    let chance = Chance { class: actual, score: 0.0, probability: 0.0 };
+                    self.fold_chance(&chance, Some(true), sign);
+                }
+            }
         }
-        self.fold_all(input, Sign::Plus);
-    }
-
-    /// The classes stay known.
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        match input {
-            ClassEstimateInput::Inference(of) => self.all.remove(of.probability()),
-            ClassEstimateInput::Labelled { of, .. } => self.labelled.remove(of.probability()),
-        }
-        self.fold_all(input, Sign::Minus);
     }
 
     fn merge(&mut self, other: &Self) {

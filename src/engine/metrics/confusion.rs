@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::accumulator::Value;
 use super::dictionary::{ClassCap, ClassCaps, Kept};
+use super::sign::Sign;
 use super::weights::{Mass, Weight, Weights};
 
 /// Classes that may at most have counts of their own: beyond it nobody reads the matrix, and their numbers fit 16 bits.
@@ -64,22 +65,15 @@ impl Confusion {
         self.classes.len() <= self.cap.classes()
     }
 
-    /// Counts one record.
-    pub fn add(&mut self, actual: &str, predicted: &str, weight: Weight) {
+    /// Counts one record, or takes one back that was counted, whose classes stay known.
+    pub fn fold(&mut self, actual: &str, predicted: &str, weight: Weight, sign: impl Sign) {
         let cell = self.cell(actual, predicted);
-        *self.counts.entry(cell).or_default() += 1;
-        self.weights.add(place(cell.0, cell.1), weight);
-    }
-
-    /// Takes back one record, which was added. Its classes stay known.
-    pub fn remove(&mut self, actual: &str, predicted: &str, weight: Weight) {
-        let cell = self.cell(actual, predicted);
-        let count = self.counts.get_mut(&cell).expect("what is taken back was added");
-        *count -= 1;
+        let count = self.counts.entry(cell).or_default();
+        sign.count(count, 1);
         if *count == 0 {
             self.counts.remove(&cell);
         }
-        self.weights.remove(place(cell.0, cell.1), weight);
+        self.weights.fold(place(cell.0, cell.1), weight, sign);
     }
 
     fn cell(&mut self, actual: &str, predicted: &str) -> (u16, u16) {

@@ -8,6 +8,7 @@ use super::interval::{
     Figure, Limits, Z, cells, count, figure, number, put, put_with_limits, ratio, sums,
 };
 use super::ranking::Ranking;
+use super::sign::Sign;
 use super::stored::Stored;
 
 /// A score with what its model decided.
@@ -71,20 +72,12 @@ pub(super) fn units(probability: f64) -> u64 {
 }
 
 impl Sums {
-    fn add(&mut self, of: &Estimated) {
+    fn fold(&mut self, of: &Estimated, sign: impl Sign) {
         let (at, p) = (usize::from(of.decision), of.probability);
-        self.n[at] += 1;
-        self.probability[at].add(p);
-        self.variance[at].add(p * (1.0 - p));
-        self.cells.add_count(score_cell(of.score), units(p));
-    }
-
-    fn remove(&mut self, of: &Estimated) {
-        let (at, p) = (usize::from(of.decision), of.probability);
-        self.n[at] -= 1;
-        self.probability[at].remove(p);
-        self.variance[at].remove(p * (1.0 - p));
-        self.cells.remove_count(score_cell(of.score), units(p));
+        sign.count(&mut self.n[at], 1);
+        self.probability[at].add(sign.of(p));
+        self.variance[at].add(sign.of(p * (1.0 - p)));
+        sign.cell_count(&mut self.cells, score_cell(of.score), units(p));
     }
 
     fn merge(&mut self, other: &Self) {
@@ -294,30 +287,17 @@ impl Accumulator for Estimate {
         figure("blended_accuracy", "Realised where labels are in, estimated for the rest."),
     ];
 
-    fn add(&mut self, input: &Self::Input<'_>) {
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
         match input {
             EstimateInput::Inference(of) => {
-                self.all.add(of);
-                self.scores.add(score_cell(of.score));
+                self.all.fold(of, sign);
+                sign.cell(&mut self.scores, score_cell(of.score));
             }
             EstimateInput::Labelled { of, positive } => {
-                self.labelled.add(of);
-                self.labels[usize::from(*positive)].add(score_cell(of.score));
-                self.right[usize::from(*positive)] += u64::from(of.decision == *positive);
-            }
-        }
-    }
-
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        match input {
-            EstimateInput::Inference(of) => {
-                self.all.remove(of);
-                self.scores.remove(score_cell(of.score));
-            }
-            EstimateInput::Labelled { of, positive } => {
-                self.labelled.remove(of);
-                self.labels[usize::from(*positive)].remove(score_cell(of.score));
-                self.right[usize::from(*positive)] -= u64::from(of.decision == *positive);
+                let at = usize::from(*positive);
+                self.labelled.fold(of, sign);
+                sign.cell(&mut self.labels[at], score_cell(of.score));
+                sign.count(&mut self.right[at], u64::from(of.decision == *positive));
             }
         }
     }

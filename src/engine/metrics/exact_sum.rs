@@ -124,12 +124,6 @@ impl ExactSum {
         }
     }
 
-    /// Takes back what [`add_times`](Self::add_times) added.
-    #[inline]
-    pub fn remove_times(&mut self, number: f64, times: u64) {
-        self.add_times(-number, times);
-    }
-
     /// Adds `a` times `b` so many times, as [`add_product`](Self::add_product) does once.
     #[inline]
     pub fn add_product_times(&mut self, a: f64, b: f64, times: u64) {
@@ -140,12 +134,6 @@ impl ExactSum {
                 parts.iter().flatten().for_each(|term| self.add_term_times(term, times));
             }
         }
-    }
-
-    /// Takes back what [`add_product_times`](Self::add_product_times) added.
-    #[inline]
-    pub fn remove_product_times(&mut self, a: f64, b: f64, times: u64) {
-        self.add_product_times(-a, b, times);
     }
 
     /// Adds a term so many times, digit by digit: each is then three digits long.

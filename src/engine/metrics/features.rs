@@ -12,6 +12,7 @@ use super::growing::Growing;
 use super::histogram::{Cells, FEATURE};
 use super::interval::{cells, names, sums};
 use super::reference::Profile;
+use super::sign::Sign;
 use super::stored::Stored;
 use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::glob::fits;
@@ -184,14 +185,11 @@ impl Accumulator for Features {
     const FIGURES: &'static [Column] = &[];
 
     #[inline]
-    fn add(&mut self, input: &Self::Input<'_>) {
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
+        assert!(sign.adds(), "no label is read here, so nothing is taken back: {input:?}");
         for (at, feature) in input.features.iter().enumerate() {
             self.add_value(at, feature.name, &feature.value, input);
         }
-    }
-
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        unreachable!("no label is read here, so nothing is taken back: {input:?}");
     }
 
     fn merge(&mut self, other: &Self) {

@@ -3,6 +3,7 @@
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefined, Value};
 use super::histogram::{Cells, DELAY_MS};
 use super::interval::{Figure, cells, count, figure, number, put, ratio};
+use super::sign::Sign;
 use super::stored::Stored;
 
 /// What one accepted inference, or one label that matches it, adds.
@@ -150,7 +151,9 @@ impl Accumulator for Labels {
         count("labelled_negative", "Inferences decided negative, with a label."),
     ];
 
-    fn add(&mut self, input: &Self::Input<'_>) {
+    /// Never asked to take back: a correction is counted here, and leaves the first label's delay as it is.
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
+        assert!(sign.adds(), "accounts of labels only grow, so nothing is taken back: {input:?}");
         match *input {
             LabelsInput::Inference { decision } => {
                 self.inferences += 1;
@@ -167,11 +170,6 @@ impl Accumulator for Labels {
                 self.conflicts += u64::from(conflict);
             }
         }
-    }
-
-    /// Never asked for: a correction is counted here, and leaves the first label's delay as it is.
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        unreachable!("accounts of labels only grow, so nothing is taken back: {input:?}");
     }
 
     fn merge(&mut self, other: &Self) {

@@ -3,6 +3,7 @@
 pub mod edges;
 pub mod exact_sum;
 pub mod histogram;
+pub mod sign;
 pub mod expected;
 pub mod reference;
 pub mod method;

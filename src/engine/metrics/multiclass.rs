@@ -13,6 +13,7 @@ use super::interval::{
 };
 use super::one_vs_rest::OneVsRest;
 use super::ranking::Ranking;
+use super::sign::Sign;
 use super::stored::Stored;
 use super::weights::{Mass, Weight, Weights, times};
 use crate::engine::names::OTHER;
@@ -109,45 +110,30 @@ impl Multiclass {
         self.inferences
     }
 
-    fn add_scores(&mut self, actual: &str, scores: &[(&str, f64)], weight: Weight) {
+    fn fold_scores(
+        &mut self,
+        actual: &str,
+        scores: &[(&str, f64)],
+        weight: Weight,
+        sign: impl Sign,
+    ) {
         let (losses, times) = (Losses::of(actual, scores), times(weight));
-        self.scored += 1;
-        self.weights.add(SCORED, weight);
-        self.log_loss.add_times(losses.log, times);
-        self.log_loss_squares.add_product_times(losses.log, losses.log, times);
-        self.log_loss_clipped += u64::from(losses.is_clipped);
+        sign.count(&mut self.scored, 1);
+        self.weights.fold(SCORED, weight, sign);
+        self.log_loss.add_times(sign.of(losses.log), times);
+        self.log_loss_squares.add_product_times(sign.of(losses.log), losses.log, times);
+        sign.count(&mut self.log_loss_clipped, u64::from(losses.is_clipped));
         for ((hits, place), top) in self.hits.iter_mut().zip(HITS..).zip(TOP) {
             if losses.rank <= top {
-                *hits += 1;
-                self.weights.add(place, weight);
+                sign.count(hits, 1);
+                self.weights.fold(place, weight, sign);
             }
         }
         for (class, score) in with_actual(scores, actual, &losses) {
             let positive = class == actual;
             let distance = score - f64::from(u8::from(positive));
-            self.brier.add_product_times(distance, distance, times);
-            self.one_vs_rest.add(class, score, positive, times);
-        }
-    }
-
-    fn remove_scores(&mut self, actual: &str, scores: &[(&str, f64)], weight: Weight) {
-        let (losses, times) = (Losses::of(actual, scores), times(weight));
-        self.scored -= 1;
-        self.weights.remove(SCORED, weight);
-        self.log_loss.remove_times(losses.log, times);
-        self.log_loss_squares.remove_product_times(losses.log, losses.log, times);
-        self.log_loss_clipped -= u64::from(losses.is_clipped);
-        for ((hits, place), top) in self.hits.iter_mut().zip(HITS..).zip(TOP) {
-            if losses.rank <= top {
-                *hits -= 1;
-                self.weights.remove(place, weight);
-            }
-        }
-        for (class, score) in with_actual(scores, actual, &losses) {
-            let positive = class == actual;
-            let distance = score - f64::from(u8::from(positive));
-            self.brier.remove_product_times(distance, distance, times);
-            self.one_vs_rest.remove(class, score, positive, times);
+            self.brier.add_product_times(sign.of(distance), distance, times);
+            self.one_vs_rest.fold(class, score, positive, times, sign);
         }
     }
 
@@ -476,37 +462,19 @@ impl Accumulator for Multiclass {
         plain("n_eff", "Effective sample size (Kish): n_weight^2 / sum of the squared weights."),
     ];
 
-    fn add(&mut self, input: &Self::Input<'_>) {
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
         match *input {
-            MulticlassInput::Inference => self.inferences += 1,
+            MulticlassInput::Inference => sign.count(&mut self.inferences, 1),
             MulticlassInput::Labelled { predicted, actual, scores, weight } => {
                 if let Some(predicted) = predicted {
-                    self.confusion.add(actual, predicted, weight);
+                    self.confusion.fold(actual, predicted, weight, sign);
                     if actual == predicted {
-                        self.correct += 1;
-                        self.weights.add(CORRECT, weight);
+                        sign.count(&mut self.correct, 1);
+                        self.weights.fold(CORRECT, weight, sign);
                     }
                 }
                 if !scores.is_empty() {
-                    self.add_scores(actual, scores, weight);
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        match *input {
-            MulticlassInput::Inference => self.inferences -= 1,
-            MulticlassInput::Labelled { predicted, actual, scores, weight } => {
-                if let Some(predicted) = predicted {
-                    self.confusion.remove(actual, predicted, weight);
-                    if actual == predicted {
-                        self.correct -= 1;
-                        self.weights.remove(CORRECT, weight);
-                    }
-                }
-                if !scores.is_empty() {
-                    self.remove_scores(actual, scores, weight);
+                    self.fold_scores(actual, scores, weight, sign);
                 }
             }
         }

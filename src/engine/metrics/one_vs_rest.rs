@@ -7,6 +7,7 @@ use super::accumulator::{Undefined, Value};
 use super::dictionary::{ClassCap, ClassCaps, Kept};
 use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::ranking::Ranking;
+use super::sign::Sign;
 
 /// Classes whose scores may at most be kept: each can take 300 kB in each key.
 pub const MOST_SCORED_CLASSES: usize = 1000;
@@ -51,24 +52,21 @@ impl OneVsRest {
         self.classes.len() <= self.cap.classes()
     }
 
-    /// Adds the score that so many equal labelled records give a class; `positive` says that it is the true one.
-    pub fn add(&mut self, class: &str, score: f64, positive: bool, times: u64) {
+    /// Adds the score that so many equal labelled records give a class, or takes it back; `positive` says that it is the
+    /// true one. The class stays known.
+    pub fn fold(&mut self, class: &str, score: f64, positive: bool, times: u64, sign: impl Sign) {
         let Self { cap, classes, other } = self;
         let mut fallen = 0;
-        match classes.at(&cap.cap(), class, |scored| fallen = scored.total()) {
-            Some(scored) => scored.of(positive).add_count(score_cell(score), times),
-            None => *other = other.wrapping_add(times),
-        }
-        *other = other.wrapping_add(fallen);
-    }
-
-    /// Takes back what was added. The class stays known.
-    pub fn remove(&mut self, class: &str, score: f64, positive: bool, times: u64) {
-        let Self { cap, classes, other } = self;
-        match classes.at(&cap.cap(), class, |_| unreachable!("what is taken back was added")) {
-            Some(scored) => scored.of(positive).remove_count(score_cell(score), times),
+        let at = classes.at(&cap.cap(), class, |scored| {
+            assert!(sign.adds(), "what is taken back was added");
+            fallen = scored.total();
+        });
+        match at {
+            Some(scored) => sign.cell_count(scored.of(positive), score_cell(score), times),
+            None if sign.adds() => *other = other.wrapping_add(times),
             None => *other = other.wrapping_sub(times),
         }
+        *other = other.wrapping_add(fallen);
     }
 
     /// Adds all of `from`.

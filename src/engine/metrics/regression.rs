@@ -6,6 +6,7 @@ use super::histogram::{ABS_ERROR, Cells};
 use super::interval::{
     Figure, cells, count, figure, mean, mean_limits, plain, put, put_with_limits, sum, whole,
 };
+use super::sign::Sign;
 use super::stored::Stored;
 use super::weights::{Mass, Weight, Weights, one, times};
 
@@ -83,53 +84,28 @@ impl Regression {
         self.inferences
     }
 
-    fn add_pair(&mut self, predicted: f64, actual: f64, weight: Weight) {
+    fn fold_pair(&mut self, predicted: f64, actual: f64, weight: Weight, sign: impl Sign) {
         let (terms, times) = (Terms::of(predicted, actual), times(weight));
-        self.n += 1;
-        self.weights.add(ALL, weight);
-        self.label.add_times(actual, times);
-        self.label_squares.add_product_times(actual, actual, times);
-        self.prediction.add_times(predicted, times);
-        self.prediction_squares.add_product_times(predicted, predicted, times);
-        self.products.add_product_times(predicted, actual, times);
-        self.error.add_times(terms.error, times);
-        self.error_squares.add_product_times(terms.error, terms.error, times);
-        self.abs_error.add_times(terms.error.abs(), times);
-        self.abs_error_cells.add_count(ABS_ERROR.cell(terms.error), times);
+        sign.count(&mut self.n, 1);
+        self.weights.fold(ALL, weight, sign);
+        self.label.add_times(sign.of(actual), times);
+        self.label_squares.add_product_times(sign.of(actual), actual, times);
+        self.prediction.add_times(sign.of(predicted), times);
+        self.prediction_squares.add_product_times(sign.of(predicted), predicted, times);
+        self.products.add_product_times(sign.of(predicted), actual, times);
+        self.error.add_times(sign.of(terms.error), times);
+        self.error_squares.add_product_times(sign.of(terms.error), terms.error, times);
+        self.abs_error.add_times(sign.of(terms.error.abs()), times);
+        sign.cell_count(&mut self.abs_error_cells, ABS_ERROR.cell(terms.error), times);
         if let Some(error) = terms.relative_error {
-            self.relative_error.add_times(error, times);
-            self.relative_n += 1;
-            self.weights.add(RELATIVE, weight);
+            self.relative_error.add_times(sign.of(error), times);
+            sign.count(&mut self.relative_n, 1);
+            self.weights.fold(RELATIVE, weight, sign);
         }
         if let Some(error) = terms.log_error {
-            self.log_error_squares.add_product_times(error, error, times);
-            self.log_n += 1;
-            self.weights.add(LOGARITHMIC, weight);
-        }
-    }
-
-    fn remove_pair(&mut self, predicted: f64, actual: f64, weight: Weight) {
-        let (terms, times) = (Terms::of(predicted, actual), times(weight));
-        self.n -= 1;
-        self.weights.remove(ALL, weight);
-        self.label.remove_times(actual, times);
-        self.label_squares.remove_product_times(actual, actual, times);
-        self.prediction.remove_times(predicted, times);
-        self.prediction_squares.remove_product_times(predicted, predicted, times);
-        self.products.remove_product_times(predicted, actual, times);
-        self.error.remove_times(terms.error, times);
-        self.error_squares.remove_product_times(terms.error, terms.error, times);
-        self.abs_error.remove_times(terms.error.abs(), times);
-        self.abs_error_cells.remove_count(ABS_ERROR.cell(terms.error), times);
-        if let Some(error) = terms.relative_error {
-            self.relative_error.remove_times(error, times);
-            self.relative_n -= 1;
-            self.weights.remove(RELATIVE, weight);
-        }
-        if let Some(error) = terms.log_error {
-            self.log_error_squares.remove_product_times(error, error, times);
-            self.log_n -= 1;
-            self.weights.remove(LOGARITHMIC, weight);
+            self.log_error_squares.add_product_times(sign.of(error), error, times);
+            sign.count(&mut self.log_n, 1);
+            self.weights.fold(LOGARITHMIC, weight, sign);
         }
     }
 
@@ -250,20 +226,11 @@ impl Accumulator for Regression {
         plain("n_eff", "Effective sample size (Kish): n_weight^2 / sum of the squared weights."),
     ];
 
-    fn add(&mut self, input: &Self::Input<'_>) {
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
         match *input {
-            RegressionInput::Inference => self.inferences += 1,
+            RegressionInput::Inference => sign.count(&mut self.inferences, 1),
             RegressionInput::Labelled { predicted, actual, weight } => {
-                self.add_pair(predicted, actual, weight);
-            }
-        }
-    }
-
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        match *input {
-            RegressionInput::Inference => self.inferences -= 1,
-            RegressionInput::Labelled { predicted, actual, weight } => {
-                self.remove_pair(predicted, actual, weight);
+                self.fold_pair(predicted, actual, weight, sign);
             }
         }
     }

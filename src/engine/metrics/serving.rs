@@ -5,6 +5,7 @@ use super::histogram::{Cells, DELAY_MS, LATENCY_US};
 use super::interval::{
     Figure, cells, count, figure, number, put, put_with_limits, ratio, wilson_limits,
 };
+use super::sign::Sign;
 use super::stored::Stored;
 use crate::engine::time::EventTime;
 
@@ -114,7 +115,9 @@ impl Accumulator for Serving {
         },
     ];
 
-    fn add(&mut self, input: &Self::Input<'_>) {
+    /// Never asked to take back: no label changes what an inference adds here, and a maximum cannot be taken back.
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
+        assert!(sign.adds(), "no label is read here, so nothing is taken back: {input:?}");
         self.inferences += 1;
         self.errors += u64::from(input.failed);
         if let Some(latency_us) = input.latency_us.map(u64::from) {
@@ -125,11 +128,6 @@ impl Accumulator for Serving {
         self.freshness_max_ms = self.freshness_max_ms.max(input.freshness_ms);
         self.freshness.add(DELAY_MS.cell(input.freshness_ms));
         self.latest = self.latest.max(Some(input.time.0));
-    }
-
-    /// Never asked for: no label changes what an inference adds here, and a maximum cannot be taken back.
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        unreachable!("no label is read here, so nothing is taken back: {input:?}");
     }
 
     fn merge(&mut self, other: &Self) {

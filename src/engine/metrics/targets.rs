@@ -9,6 +9,7 @@ use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
 use super::histogram::Cells;
 use super::interval::cells;
 use super::reference::{FeatureProfile, Profile, Values};
+use super::sign::Sign;
 use super::stored::Stored;
 use crate::engine::event::Target;
 use crate::engine::names::{ClassId, Names};
@@ -145,13 +146,6 @@ impl Targets {
     pub fn labels(&self) -> TargetCounts {
         counts(&self.labels)
     }
-
-    fn cells_mut(&mut self, input: TargetsInput) -> (&mut Cells, u16) {
-        match input {
-            TargetsInput::Prediction(place) => (&mut self.predictions, place),
-            TargetsInput::Label(place) => (&mut self.labels, place),
-        }
-    }
 }
 
 fn counts(all: &Cells) -> TargetCounts {
@@ -178,14 +172,11 @@ impl Accumulator for Targets {
     const FIGURES: &'static [Column] = &[];
 
     #[inline]
-    fn add(&mut self, input: &Self::Input<'_>) {
-        let (cells, place) = self.cells_mut(*input);
-        cells.add(place);
-    }
-
-    fn remove(&mut self, input: &Self::Input<'_>) {
-        let (cells, place) = self.cells_mut(*input);
-        cells.remove(place);
+    fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
+        match *input {
+            TargetsInput::Prediction(place) => sign.cell(&mut self.predictions, place),
+            TargetsInput::Label(place) => sign.cell(&mut self.labels, place),
+        }
     }
 
     fn merge(&mut self, other: &Self) {

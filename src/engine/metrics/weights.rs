@@ -8,6 +8,7 @@ use std::iter::Sum;
 use std::ops::{Add, Sub};
 
 use super::accumulator::Value;
+use super::sign::Sign;
 
 /// The double nearest to a count.
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "rounded to nearest")]
@@ -122,32 +123,25 @@ struct Tally {
 pub struct Weights(BTreeMap<u32, Tally>);
 
 impl Weights {
-    /// Adds a record's weight at a place.
+    /// Adds a record's weight at a place, or takes one back that was added there.
     #[inline]
-    pub fn add(&mut self, place: u32, weight: Weight) {
-        if let Some(units) = weight {
-            self.add_tally(place, Tally { units, squares: square(units) });
-        }
-    }
-
-    fn add_tally(&mut self, place: u32, more: Tally) {
-        if more.units > 0 {
-            let tally = self.0.entry(place).or_default();
-            tally.units = tally.units.checked_add(more.units).expect(TOO_HEAVY);
-            tally.squares += more.squares;
-        }
-    }
-
-    /// Takes back a weight that was added at a place.
-    #[inline]
-    pub fn remove(&mut self, place: u32, weight: Weight) {
+    pub fn fold(&mut self, place: u32, weight: Weight, sign: impl Sign) {
         let Some(units @ 1..) = weight else { return };
+        if sign.adds() {
+            return self.add_tally(place, Tally { units, squares: square(units) });
+        }
         let tally = self.0.get_mut(&place).expect("what is taken back was added");
         tally.units -= units;
         tally.squares -= square(units);
         if tally.squares == 0 {
             self.0.remove(&place);
         }
+    }
+
+    fn add_tally(&mut self, place: u32, more: Tally) {
+        let tally = self.0.entry(place).or_default();
+        tally.units = tally.units.checked_add(more.units).expect(TOO_HEAVY);
+        tally.squares += more.squares;
     }
 
     /// Adds all that `other` holds.
@@ -236,6 +230,7 @@ fn square(units: u64) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::metrics::sign::{Minus, Plus};
 
     fn pairs(weights: &Weights) -> Vec<(u64, u64)> {
         let Value::Cells(pairs) = weights.to_value() else { panic!("cells") };
@@ -247,16 +242,16 @@ mod tests {
         let mut weights = Weights::default();
         let greatest = 1 << 40;
         for (place, units) in [(0, 0), (0, 1), (7, greatest), (7, greatest), (9, 3)] {
-            weights.add(place, Some(units));
+            weights.fold(place, Some(units), Plus);
         }
-        weights.add(5, None);
+        weights.fold(5, None, Plus);
         assert_eq!(Weights::from_pairs(&pairs(&weights), 10), Some(weights.clone()));
         assert_eq!(Weights::from_pairs(&pairs(&weights), 9), None);
         let mass = weights.mass(7, 2, true);
         assert_eq!((mass.units, mass.weight()), (2 * greatest, 2.0 * 1_048_576.0));
         assert!((mass.effective() - 2.0).abs() < 1e-15);
         for (place, units) in [(7, greatest), (0, 1), (9, 3), (7, greatest), (0, 0)] {
-            weights.remove(place, Some(units));
+            weights.fold(place, Some(units), Minus);
         }
         assert_eq!(weights, Weights::default());
     }
@@ -273,7 +268,7 @@ mod tests {
         let of = |all: &[u64]| {
             let mut weights = Weights::default();
             for weight in all {
-                weights.add(0, Some(*weight));
+                weights.fold(0, Some(*weight), Plus);
             }
             weights.are_equal(0, u64::try_from(all.len()).unwrap())
         };
@@ -285,8 +280,8 @@ mod tests {
     fn one_heavy_record_among_light_ones_is_hardly_more_than_one() {
         // 7 records of weight 1 and one of 3: 10^2 / 16 = 6.25.
         let mut weights = Weights::default();
-        (0..7).for_each(|_| weights.add(0, Some(1 << 20)));
-        weights.add(0, Some(3 << 20));
+        (0..7).for_each(|_| weights.fold(0, Some(1 << 20), Plus));
+        weights.fold(0, Some(3 << 20), Plus);
         assert!((weights.mass(0, 8, true).effective() - 6.25).abs() < 1e-12);
         assert_eq!(weights.mass(0, 8, false), Mass::from(8));
     }
