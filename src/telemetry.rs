@@ -91,6 +91,8 @@ pub struct BatchCounts {
     pub replayed: [u64; 2],
     /// Those of them that this process itself had read before: it gave the partition up and got it back.
     pub reread: [u64; 2],
+    /// Labels that were kept and are orphans now.
+    pub orphaned: u64,
 }
 
 impl BatchCounts {
@@ -145,6 +147,7 @@ struct Meters {
     records: Family<Pair, Counter>,
     replayed: Family<Single, Counter>,
     reread: Family<Single, Counter>,
+    orphaned: Counter,
     dead_letters: Family<Pair, Counter>,
     rows: Family<Single, Counter>,
     audited: Family<Single, Counter>,
@@ -186,6 +189,10 @@ impl Meters {
             records: meter!("records", "Records read, by topic and first outcome"),
             replayed: meter!("replayed_records", "Records read again after a start"),
             reread: meter!("reread_records", "Records read again that this process had read"),
+            orphaned: meter!(
+                "labels_orphaned",
+                "Kept labels that matched nothing until none could come; after a rebalance some twice"
+            ),
             dead_letters: meter!("dead_letters", "Dead letters, by topic and code"),
             rows: meter!("rows_written", "Rows acknowledged by ClickHouse, by table"),
             audited: meter!(
@@ -358,6 +365,7 @@ impl Telemetry {
             let reread = counts.reread[stream.index()];
             self.meters().reread.get_or_create(&[topic]).inc_by(reread);
         }
+        self.meters().orphaned.inc_by(counts.orphaned);
     }
 
     /// What a worker holds after a batch.
@@ -578,6 +586,7 @@ mod tests {
         counts.count(Stream::Inferences, Outcome::Accepted, false);
         counts.count(Stream::Labels, Outcome::Dead, false);
         counts.count(Stream::Labels, Outcome::Matched, true);
+        counts.orphaned = 4;
         telemetry.batch(&counts);
         telemetry.rows_written("window_state", 3);
         let text = telemetry.encode();
@@ -586,6 +595,7 @@ mod tests {
             "tidegauge_records_total{topic=\"labels\",outcome=\"dead\"} 1",
             "tidegauge_replayed_records_total{topic=\"labels\"} 1",
             "tidegauge_reread_records_total{topic=\"labels\"} 0",
+            "tidegauge_labels_orphaned_total 4",
             "tidegauge_rows_written_total{table=\"window_state\"} 3",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -16,6 +16,15 @@ impl Stream {
     /// Both, inferences first.
     pub const BOTH: [Self; 2] = [Self::Inferences, Self::Labels];
 
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Inferences => Self::Labels,
+            Self::Labels => Self::Inferences,
+        }
+    }
+
     /// 0 for inferences, 1 for labels: an index into arrays of two.
     pub fn index(self) -> usize {
         match self {

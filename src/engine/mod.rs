@@ -73,6 +73,8 @@ pub struct Shard {
     first_offsets: BTreeMap<EventTime, i64>,
     tally: HashMap<(Stream, NameId), Outcomes, foldhash::fast::FixedState>,
     moves: Vec<Move>,
+    /// Kept labels that have become orphans since [`take_orphaned`](Self::take_orphaned).
+    orphaned: u64,
     /// Each freeze ends an epoch; keys touched after `clean_epoch` are dirty.
     epoch: u64,
     clean_epoch: u64,
@@ -119,6 +121,7 @@ impl Shard {
             first_offsets: BTreeMap::new(),
             tally: HashMap::default(),
             moves: Vec::new(),
+            orphaned: 0,
             epoch: 1,
             clean_epoch: 0,
             frozen: Vec::new(),
@@ -270,10 +273,16 @@ impl Shard {
         let named = moved.named.map_or(Names::EMPTY, |model| model.0);
         if moved.was_kept {
             self.count(Stream::Labels, named, Outcome::Kept, -1);
+            self.orphaned += u64::from(moved.outcome == Outcome::Orphan);
         }
         let matched = moved.matched.map_or(named, |model| model.0);
         let model = if named == Names::EMPTY { matched } else { named };
         self.count(Stream::Labels, model, moved.outcome, 1);
+    }
+
+    /// How many kept labels have become orphans since the last call, those left out that a mark counted as such.
+    pub fn take_orphaned(&mut self) -> u64 {
+        std::mem::take(&mut self.orphaned)
     }
 
     /// Whether the tally of the mark that the shard began from holds the record.

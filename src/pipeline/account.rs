@@ -1,6 +1,7 @@
 //! A worker's accounts: what it read and holds, how near memory is to the budget, and so what it reads next.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::PipelineError;
 use super::budget::{self, Clocks, ManyNames, Pressure};
@@ -14,6 +15,10 @@ use crate::telemetry::{Cause, Holding};
 /// One more byte for so many held: what the allocator keeps beside them, and a flush while it lasts. Measured: resident
 /// memory grows by 1.2 to 1.4 times what is held.
 const BESIDE: usize = 4;
+/// How long a preferred topic is waited for before the other is read too.
+const PREFERENCE_WAIT: Duration = Duration::from_millis(20);
+/// After so many batches of a topic that is behind the other has one.
+const PREFERRED_TURNS: u32 = 7;
 
 impl<S: Source> Worker<S> {
     /// The shards that hold their share of the memory or more: one that holds next to nothing frees nothing either, and
@@ -30,8 +35,23 @@ impl<S: Source> Worker<S> {
         self.holders().map(|(partition, standing)| (partition, standing.clocks)).collect()
     }
 
-    /// What to read next, and whether that is only a preference.
-    pub(super) fn take(&self) -> (Take, Option<Stream>) {
+    /// What to read next, whether that is only a preference, and how long to wait for it, at most `wait`.
+    pub(super) fn take(&mut self, wait: Duration) -> (Take, Option<Stream>, Duration) {
+        let (take, preferred) = self.next();
+        let Some(stream) = preferred else {
+            self.preferred_turns = 0;
+            return (take, None, wait);
+        };
+        // Where records of the one that is behind never end, rows of the other would stand still. A replay ends.
+        if self.preferred_turns >= PREFERRED_TURNS && self.rebuilding.is_empty() {
+            self.preferred_turns = 0;
+            return (Take::Only(stream.other()), None, Duration::ZERO);
+        }
+        self.preferred_turns = self.preferred_turns.saturating_add(1);
+        (take, preferred, wait.min(PREFERENCE_WAIT))
+    }
+
+    fn next(&self) -> (Take, Option<Stream>) {
         let must_wait = self.is_stopping
             || self.intake.waits_for().is_some()
             || self.intake.letters.is_full()

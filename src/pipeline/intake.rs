@@ -120,7 +120,8 @@ impl Intake {
 
     /// What was counted since the last call.
     pub(super) fn take_counts(&mut self) -> BatchCounts {
-        std::mem::take(&mut self.counts)
+        let orphaned = self.shards.values_mut().map(Shard::take_orphaned).sum();
+        BatchCounts { orphaned, ..std::mem::take(&mut self.counts) }
     }
 
     /// Bytes beside those of the shards.

@@ -12,6 +12,8 @@ const LETTERS_MAX: usize = 10_000;
 const LETTER_BYTES_MAX: usize = 64 << 20;
 /// The sliding window of the limit moves on in this many parts.
 const PARTS: u64 = 16;
+/// So many of a file are no accident any more: one bad row of three says little about the file, and five of forty much.
+const A_HANDFUL: u64 = 5;
 
 /// When dead letters stop the process instead of draining the topic.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,10 +25,24 @@ pub struct DeadLetterLimit {
 }
 
 impl DeadLetterLimit {
-    /// Whether so many of some records are too many.
+    /// None stop it: for records that are judged elsewhere.
+    pub const NONE: Self = Self { share: 1.0, at_least: u64::MAX };
+
+    /// Whether so many of the last records of a stream are too many.
+    fn is_exceeded(&self, records: u64, dead: u64) -> bool {
+        dead >= self.at_least && self.is_beyond_share(records, dead)
+    }
+
+    /// Whether so many are too many where all records are known, as at the end of a file. There the share decides: it
+    /// has to be a handful that can't be used, or all.
+    pub fn is_exceeded_at_end(&self, records: u64, dead: u64) -> bool {
+        let is_many = dead >= self.at_least.min(A_HANDFUL) || dead == records;
+        is_many && self.is_beyond_share(records, dead)
+    }
+
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a share of counts")]
-    pub fn is_exceeded(&self, records: u64, dead: u64) -> bool {
-        dead >= self.at_least && dead as f64 > records as f64 * self.share
+    fn is_beyond_share(&self, records: u64, dead: u64) -> bool {
+        dead as f64 > records as f64 * self.share
     }
 }
 
@@ -197,5 +213,19 @@ mod tests {
             recent.count(i % 20 == 0);
             assert_eq!(recent.exceeded(), None);
         }
+    }
+
+    #[test]
+    fn at_the_end_of_a_file_the_share_decides_from_a_handful_on() {
+        let limit = DeadLetterLimit::default();
+        for (records, dead) in [(1000, 999), (1000, 101), (50, 6), (40, 5), (3, 3), (1, 1)] {
+            assert!(limit.is_exceeded_at_end(records, dead), "{dead} of {records}");
+        }
+        for (records, dead) in [(1000, 100), (50, 5), (5, 4), (3, 1), (3, 0), (0, 0)] {
+            assert!(!limit.is_exceeded_at_end(records, dead), "{dead} of {records}");
+        }
+        let strict = DeadLetterLimit { share: 0.0, at_least: 1 };
+        assert!(strict.is_exceeded_at_end(1000, 1) && !strict.is_exceeded_at_end(1000, 0));
+        assert!(!DeadLetterLimit::NONE.is_exceeded(1000, 1000));
     }
 }

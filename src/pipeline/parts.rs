@@ -1,7 +1,7 @@
 //! What the writer remembers of state rows: for each key and partition the row of the greatest version seen, while
 //! its base window is open; and for each coarser window in use the merge of its base windows that are done.
 //!
-//! Pure: [`Parts::span`] says which versions to ask for, [`Parts::missing`] which rows; then [`Parts::due`] gives the
+//! Pure: [`Parts::spans`] says which versions to ask for, [`Parts::missing`] which rows; then [`Parts::due`] gives the
 //! keys, and [`Parts::rows`] the metric rows of one, so that those of all are never held at once. The effects are the
 //! writer's.
 
@@ -212,12 +212,12 @@ impl Parts {
         self.coarse.get(&coarse).map_or(coarse.start, |cached| cached.folded_until)
     }
 
-    /// The base windows whose versions have to be known, as one span.
-    pub(super) fn span(&self, plan: &Plan) -> Window {
-        let mut span = Window { start: LATEST, end: EARLIEST };
+    /// The base windows whose versions have to be known, as spans that lie apart: one partition may be weeks behind
+    /// the others, and what lies between them is not asked for.
+    pub(super) fn spans(&self, plan: &Plan) -> Vec<Window> {
+        let mut spans = Vec::new();
         let mut cover = |start: EventTime, end: EventTime| {
-            span.start = span.start.min(start.max(EARLIEST));
-            span.end = span.end.max(end.min(LATEST));
+            spans.push(Window { start: start.max(EARLIEST), end: end.min(LATEST) });
         };
         for &window in plan.touched.keys() {
             if self.is_base(window) {
@@ -236,12 +236,23 @@ impl Parts {
                 }
             }
         }
-        span
+        spans.retain(|span| span.start < span.end);
+        spans.sort_unstable();
+        // Each is a question, so those that lie near each other are one.
+        let near = self.piece().0;
+        spans.dedup_by(|next, last| {
+            let meets = next.start.0 <= last.end.0.saturating_add(near);
+            if meets {
+                last.end = last.end.max(next.end);
+            }
+            meets
+        });
+        spans
     }
 
     /// The windows of these rows as spans to ask for versions of, each within one piece: an answer about weeks would
     /// be too large.
-    pub(super) fn spans(&self, rows: &[StateRow]) -> Vec<Window> {
+    pub(super) fn spans_of(&self, rows: &[StateRow]) -> Vec<Window> {
         let mut spans: BTreeMap<Window, Window> = BTreeMap::new();
         for window in rows.iter().map(|row| row.key.window) {
             let span = spans.entry(Window::of(window.start, self.piece())).or_insert(window);
@@ -472,8 +483,9 @@ mod tests {
             table.push(row.clone());
             parts.take_in([row.clone()]);
             let plan = parts.plan(&[row], None, nobody);
-            let span = parts.span(&plan);
-            let stored = table.iter().filter(|row| span.holds(row.key.window));
+            let spans = parts.spans(&plan);
+            let stored =
+                table.iter().filter(|row| spans.iter().any(|span| span.holds(row.key.window)));
             let versions: Vec<StateVersion> = stored
                 .map(|row| StateVersion {
                     key: row.key.clone(),
@@ -505,6 +517,21 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_between_windows_far_apart_is_not_asked_for() {
+        let mut parts = parts();
+        let rows = [state(3), state(130), state(10_000)];
+        parts.take_in(rows.clone());
+        let spans = parts.spans(&parts.plan(&rows, None, EventTime(i64::MIN)));
+        let holding = |minute| {
+            let window = state(minute).key.window;
+            spans.iter().filter(|span| span.holds(window)).count()
+        };
+        assert_eq!([0, 3, 59, 60, 179, 9_960, 10_000].map(holding), [1; 7], "whole hours, once");
+        assert_eq!([180, 5_000, 9_959, 10_020].map(holding), [0; 4]);
+        assert_eq!(spans.len(), 2, "near hours are one span");
+    }
+
+    #[test]
     fn a_long_span_that_is_sealed_at_once_is_evaluated_with_memory_of_a_piece() {
         let mut parts = parts();
         let table: Vec<StateRow> = (30..1500).map(state).collect();
@@ -516,9 +543,12 @@ mod tests {
         let mut sealed = BTreeMap::new();
         for piece in parts.pieces(advanced, &starts) {
             let plan = parts.plan(&[], Some(piece), until);
-            let span = parts.span(&plan);
-            let stored: Vec<_> =
-                table.iter().filter(|row| span.holds(row.key.window)).cloned().collect();
+            let spans = parts.spans(&plan);
+            let stored: Vec<_> = table
+                .iter()
+                .filter(|row| spans.iter().any(|span| span.holds(row.key.window)))
+                .cloned()
+                .collect();
             assert!(stored.len() <= 60, "{} rows for {piece:?}", stored.len());
             parts.take_in(stored);
             for key in parts.due(&plan).unwrap() {

@@ -17,8 +17,6 @@ use crate::sink::DeadLetter;
 use crate::source::{Reply, Source, SourceEvent};
 use crate::telemetry::{Cause, Holding, Telemetry};
 
-/// How long a preferred topic is waited for before the other is read too.
-const PREFERENCE_WAIT: Duration = Duration::from_millis(20);
 /// How long group events are waited for while records wait for a schema.
 const SCHEMA_WAIT: Duration = Duration::from_millis(20);
 
@@ -27,8 +25,8 @@ const SCHEMA_WAIT: Duration = Duration::from_millis(20);
 pub struct Known {
     /// The newest mark of each; one that has none is left out.
     pub marks: Vec<Mark>,
-    /// Those whose newest mark is older than one that this process has written or read: rows were lost, and a shard
-    /// that was kept does not know that.
+    /// Those whose newest mark is behind one that this process has written or read, in a topic at least: rows were lost,
+    /// and a shard that was kept does not know that.
     pub gone_back: Vec<PartitionId>,
 }
 
@@ -144,6 +142,8 @@ pub struct Worker<S> {
     pub(super) has_read: bool,
     /// A preferred topic had nothing: until it has, both are read.
     pub(super) quiet: Option<Stream>,
+    /// Steps in a row that a topic was preferred.
+    pub(super) preferred_turns: u32,
     pub(super) holding: Holding,
     pub(super) is_waiting_for_schema: bool,
     /// It has asked for its assignment anew.
@@ -186,6 +186,7 @@ impl<S: Source> Worker<S> {
             has_ration: false,
             has_read: false,
             quiet: None,
+            preferred_turns: 0,
             holding: Holding::default(),
             is_waiting_for_schema: false,
             is_beginning_again: false,
@@ -218,8 +219,7 @@ impl<S: Source> Worker<S> {
             self.account();
         }
         self.tell_schema();
-        let (take, preferred) = self.take();
-        let wait = if preferred.is_some() { wait.min(PREFERENCE_WAIT) } else { wait };
+        let (take, preferred, wait) = self.take(wait);
         let wait = if self.intake.waits_for().is_some() { wait.min(SCHEMA_WAIT) } else { wait };
         match self.source.poll(take, wait)? {
             SourceEvent::Records(records) => {

@@ -350,6 +350,15 @@ impl Running {
     }
 }
 
+/// The group takes partition 0 away, which is answered.
+async fn give_up(owner: &mut Running) {
+    let (reply, answered) = sync_channel::<()>(0);
+    let revoke = Control::Revoke(vec![PartitionId(0)], reply);
+    owner.controls[0].lock().unwrap().push_back(revoke);
+    let is_answered = || answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected);
+    owner.until("the revocation is answered", is_answered).await;
+}
+
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !is() {
@@ -714,14 +723,7 @@ fn a_partition_that_was_elsewhere_meanwhile_is_read_on_and_not_again() {
             *growing.lock().unwrap() = now;
             let (owner, next) = if one_has_it { (&mut one, &two) } else { (&mut two, &one) };
             owner.until("all that is there is marked", || written(&memory) == all).await;
-            let (reply, answered) = sync_channel::<()>(0);
-            let revoke = Control::Revoke(vec![PartitionId(0)], reply);
-            owner.controls[0].lock().unwrap().push_back(revoke);
-            owner
-                .until("the revocation is answered", || {
-                    answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
-                })
-                .await;
+            give_up(owner).await;
             let assign = Control::Assign(vec![PartitionId(0)]);
             next.controls[0].lock().unwrap().push_back(assign);
         }
@@ -791,4 +793,33 @@ fn a_stop_writes_what_was_read() {
     });
     let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
     assert_eq!(written(&memory), all);
+}
+
+#[test]
+fn labels_that_waited_in_vain_are_counted_once_though_the_process_starts_again() {
+    let log = traffic(2, 300, 700);
+    let memory = Memory::new();
+    let mut counted = 0;
+    block_on(async {
+        for log in [part(&log, 3), log.clone()] {
+            let end: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
+            let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
+            running.until("all is marked", || written(&memory) == end).await;
+            let text = running.telemetry.encode();
+            let waited = text.lines().find(|it| it.starts_with("tidegauge_labels_orphaned_total "));
+            let at_once = r#"tidegauge_records_total{topic="labels",outcome="orphan"} "#;
+            let at_once = text.lines().find(|it| it.starts_with(at_once));
+            assert!(
+                waited.is_some_and(|line| !line.ends_with(" 0")),
+                "none waited in vain: {text}"
+            );
+            for line in waited.into_iter().chain(at_once) {
+                counted += line.rsplit_once(' ').unwrap().1.parse::<i64>().unwrap();
+            }
+            running.stop().await.unwrap();
+        }
+    });
+    let marks = &memory.lock().marks;
+    let tallies = marks.values().flat_map(|mark| mark.tally.of(Stream::Labels));
+    assert_eq!(counted, tallies.map(|(_, outcomes)| outcomes.third).sum::<i64>());
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use attempts::persist;
 use vouch::Vouch;
 
-use super::audit::{self, Evaluated, Written};
+use super::audit::{Evaluated, Written};
 use super::parts::{Parts, Plan, ends_in};
 use super::step::{At, Step};
 use super::worker::Known;
@@ -128,7 +128,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let stored = persist!(self, self.sink.marks(partitions));
         // A commit of the owner before may not have reached the group in the middle of a rebalance.
         self.committed.retain(|partition, _| !partitions.contains(partition));
-        let known = partitions.iter().filter_map(|p| Some((*p, self.marks.remove(p)?.order())));
+        let known: Vec<Mark> = partitions.iter().filter_map(|p| self.marks.remove(p)).collect();
         // Of several the newest counts.
         let mut marks: BTreeMap<PartitionId, Mark> = BTreeMap::new();
         for mark in stored {
@@ -137,8 +137,14 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 *place = mark;
             }
         }
-        let orders: Vec<_> = marks.values().map(|mark| (mark.partition, mark.order())).collect();
-        let gone_back = audit::gone_back(known, &orders);
+        // Another owner that began from an older mark may have gone further in all, but not in each topic.
+        let is_behind = |known: &&Mark| {
+            let is = marks.get(&known.partition).map(|stored| stored.positions);
+            let was = known.positions;
+            is.is_none_or(|is| Stream::BOTH.iter().any(|&stream| is.of(stream) < was.of(stream)))
+        };
+        let gone_back: Vec<PartitionId> =
+            known.iter().filter(is_behind).map(|mark| mark.partition).collect();
         if !gone_back.is_empty() {
             self.forget();
         }
@@ -361,8 +367,10 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             if plan.is_empty() {
                 return Ok(None);
             }
-            let span = self.parts.span(&plan);
-            let versions = persist!(self, self.sink.state_versions(span));
+            let mut versions = Vec::new();
+            for span in self.parts.spans(&plan) {
+                versions.extend(persist!(self, self.sink.state_versions(span)));
+            }
             let missing = self.parts.missing(&plan, &versions);
             let rows = self.stored_states(&missing).await?;
             self.parts.take_in(rows);

@@ -131,7 +131,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         }
         if all && lost.is_empty() {
             let mut stored = Vec::new();
-            for span in self.parts.spans(&written.states) {
+            for span in self.parts.spans_of(&written.states) {
                 stored.extend(persist!(self, self.sink.state_versions(span)));
             }
             lost = audit::lost_states(&written.states, &stored);

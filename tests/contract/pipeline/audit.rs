@@ -83,6 +83,40 @@ fn tables_put_back_to_an_older_state_are_noticed_and_made_whole_by_replay() {
     assert_complete(&settings(2), &log, &memory);
 }
 
+/// The tables go back while the partition is elsewhere, and its other owner goes on from there: further in all, but not
+/// in each topic. What the first owner keeps in memory was sealed before, and its rows are gone.
+#[test]
+fn a_shard_that_was_kept_is_not_taken_for_what_the_tables_have_lost() {
+    let log = traffic(1, 3_000, 100);
+    let part = |inferences: usize, labels: usize| -> Log {
+        let share = |stream| if stream == Stream::Inferences { inferences } else { labels };
+        log.iter().map(|(&key, all)| (key, all[..all.len() * share(key.0) / 30].to_vec())).collect()
+    };
+    let end = |log: &Log| -> i64 { log.values().map(|all| all.last().unwrap().offset.0 + 1).sum() };
+    let memory = Memory::new();
+    block_on(async {
+        let (mine, theirs) = (shared(&part(5, 5)), shared(&part(12, 30)));
+        let mut one = start(settings(1), &mine, &[&[0]], false, &memory);
+        let mut two = start(settings(1), &theirs, &[&[]], false, &memory);
+        one.until("the beginning", || written(&memory) == end(&part(5, 5))).await;
+        let older = memory.lock().clone();
+        *mine.lock().unwrap() = part(20, 20);
+        one.until("more is marked", || written(&memory) == end(&part(20, 20))).await;
+        give_up(&mut one).await;
+        *memory.lock() = older;
+        assert!(end(&part(12, 30)) > end(&part(20, 20)), "further in all");
+        two.controls[0].lock().unwrap().push_back(Control::Assign(vec![PartitionId(0)]));
+        two.until("the other owner", || written(&memory) == end(&part(12, 30))).await;
+        give_up(&mut two).await;
+        *mine.lock().unwrap() = log.clone();
+        one.controls[0].lock().unwrap().push_back(Control::Assign(vec![PartitionId(0)]));
+        one.until("all is marked", || written(&memory) == end(&log)).await;
+        one.stop().await.unwrap();
+        two.stop().await.unwrap();
+    });
+    assert_complete(&settings(1), &log, &memory);
+}
+
 #[test]
 fn a_server_that_can_only_answer_for_some_states_at_a_time_is_asked_for_some() {
     let log = traffic(4, 800, 700);
