@@ -20,8 +20,9 @@ const WINDOWS_AT_ONCE: i64 = 2016;
 /// An alert that is first seen when it has been over for longer than this is written, and nobody is told.
 const NEWS_MS: i64 = 86_400_000;
 
-/// Alerts that no rule is about are looked for at the start and this often. More often, an instance that still has other
-/// rules, as while a new configuration is rolled out, would take back again and again what the others say.
+/// Alerts that no rule is about, or only with another metric, are looked for at the start and this often. More often, an
+/// instance that still has other rules, as while a new configuration is rolled out, would take back again and again what
+/// the others say.
 const LEFT_EVERY: Duration = Duration::from_secs(3600);
 
 /// How far a rule has got: windows that end by `until` are sealed and judged.
@@ -73,8 +74,10 @@ impl Evaluator {
         // What an earlier pass wrote and did not come to note.
         self.note(clickhouse, &stored, own).await?;
         if self.looked_for_left.is_none_or(|at| at.elapsed() >= LEFT_EVERY) {
-            let is_owned = |key: &AlertKey| self.rules.iter().any(|(rule, _)| rule.owns(key));
-            let left = left_behind(&stored, is_owned);
+            let left = left_behind(&stored, |row| {
+                let is_of = |rule: &Rule| rule.owns(&row.key) && rule.about() == *row.metric;
+                self.rules.iter().any(|(rule, _)| is_of(rule))
+            });
             self.write(clickhouse, left, &mut stored, own).await?;
             self.looked_for_left = Some(Instant::now());
         }
@@ -270,7 +273,14 @@ fn fill(rule: &Rule, machine: &mut Machine, end: EventTime) {
 
 fn differences(rule: &Rule, found: &Found, stored: &[AlertRow]) -> Vec<AlertRow> {
     let mut by_key: BTreeMap<&AlertKey, Vec<AlertRow>> = BTreeMap::new();
-    for row in stored.iter().filter(|row| row.key.rule == rule.name) {
+    // Someone may have dropped old rows: what had ended in them stays as it is written.
+    let is_of_dropped = |row: &AlertRow| {
+        let first = found.machines.get(&row.key).and_then(Machine::first);
+        row.alert.state != State::Opened
+            && first.is_some_and(|first| row.alert.opened.start < first.start)
+    };
+    let of_rule = stored.iter().filter(|row| row.key.rule == rule.name);
+    for row in of_rule.filter(|row| !is_of_dropped(row)) {
         by_key.entry(&row.key).or_default().push(row.clone());
     }
     let news_after = EventTime(found.newest.0.saturating_sub(NEWS_MS));

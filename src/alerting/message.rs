@@ -125,3 +125,67 @@ pub(super) fn alertmanager(change: &Json) -> Json {
         "endsAt": instant(end),
     }])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::alerts::{Alert, AlertKey, State};
+    use crate::engine::state::Version;
+    use crate::engine::time::{EventTime, Millis};
+
+    /// The example of a change in the README.
+    fn example() -> Json {
+        let readme = include_str!("../../README.md");
+        let (_, text) = readme.split_once("**What targets get.**").unwrap();
+        let (_, text) = text.split_once("```json\n").unwrap();
+        serde_json::from_str(text.split_once("```").unwrap().0).unwrap()
+    }
+
+    fn names(object: &Json) -> BTreeSet<&String> {
+        object.as_object().unwrap().keys().collect()
+    }
+
+    #[test]
+    fn the_readme_shows_a_change_as_it_is_sent() {
+        let window = |start| Window::of(EventTime(start), Millis(300_000));
+        let row = AlertRow {
+            key: AlertKey {
+                rule: "precision low".into(),
+                model: "fraud-cards".into(),
+                version: "v3".into(),
+                segment: "all".into(),
+                feature: "".into(),
+                grain: "5m".into(),
+            },
+            alert: Alert {
+                opened: window(1_767_572_100_000),
+                state: State::Resolved,
+                resolved: Some(window(1_767_573_600_000)),
+                value: Some(0.88),
+                lower: Some(0.848),
+                upper: Some(0.906),
+                threshold: Some(0.8),
+                n: Some(412),
+            },
+            metric: "quality_binary.precision".into(),
+            severity: "warning".into(),
+            announced: 2,
+            version: Version(1),
+        };
+        assert_eq!(example(), payload("fraud", &row));
+        let open = Alert { resolved: None, ..row.alert.clone() };
+        let open = payload("fraud", &AlertRow { alert: open, ..row });
+        assert_eq!(open["resolved_window"], Json::Null);
+    }
+
+    #[test]
+    fn a_test_has_the_fields_of_a_change() {
+        let (change, test) = (example(), test_message("fraud", "k", 0));
+        assert_eq!(names(&test), names(&change));
+        for window in ["opened_window", "resolved_window"] {
+            assert_eq!(names(&test[window]), names(&change[window]));
+        }
+    }
+}

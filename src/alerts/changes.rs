@@ -17,9 +17,9 @@ pub struct AlertRow {
     pub key: AlertKey,
     /// The alert.
     pub alert: Alert,
-    /// The column that the rule is about, as `quality_binary.precision`.
+    /// The column that the rule was about when it opened, as `quality_binary.precision`.
     pub metric: Arc<str>,
-    /// The rule's severity.
+    /// The severity that the rule had then.
     pub severity: Arc<str>,
     /// Changes of state that were announced so far.
     pub announced: u32,
@@ -52,6 +52,11 @@ pub struct Recent {
 
 /// The rows to write so that `stored` becomes what was found. Each change of state is counted in
 /// [`AlertRow::announced`]; a row that only has another figure is not.
+///
+/// An alert keeps the severity and the metric that it was opened with: targets may know it by them. Where the rule has
+/// another metric now, one that is open and found again is left alone until [`left_behind`] takes it back: an instance
+/// that has the rule as it was may have written it. Then it is opened anew. A row is never older than the one it
+/// replaces, also where rows of windows are gone: of rows of one version the last one written counts.
 pub fn changes(
     rule: &Rule,
     key: &AlertKey,
@@ -60,14 +65,7 @@ pub fn changes(
     recent: Recent,
 ) -> Vec<AlertRow> {
     let metric: Arc<str> = rule.about().into();
-    let row = |alert: &Alert, announced: u32| AlertRow {
-        key: key.clone(),
-        alert: alert.clone(),
-        metric: Arc::clone(&metric),
-        severity: Arc::clone(&rule.severity),
-        announced,
-        version,
-    };
+    let is_of_other = |row: &AlertRow| row.alert.state == State::Opened && row.metric != metric;
     let is_news = |alert: &Alert, before: Option<&AlertRow>| {
         alert.changed().end > recent.news_after
             || before.is_some_and(|row| row.alert.state == State::Opened && row.announced > 0)
@@ -75,10 +73,22 @@ pub fn changes(
     let mut rows = Vec::new();
     for alert in found {
         let before = stored.iter().find(|row| row.alert.opened == alert.opened);
+        if before.is_some_and(is_of_other) {
+            continue;
+        }
+        let is_kept = |row: &&AlertRow| row.alert.state != State::Retracted && row.metric == metric;
+        let severity = before.filter(is_kept).map_or(&rule.severity, |before| &before.severity);
         let is_change = before.is_none_or(|before| before.alert.state != alert.state);
         let announced = before.map_or(0, |before| before.announced);
         let is_told = is_change && (alert.state == State::Opened || is_news(alert, before));
-        let new = row(alert, announced + u32::from(is_told));
+        let new = AlertRow {
+            key: key.clone(),
+            alert: alert.clone(),
+            metric: Arc::clone(&metric),
+            severity: Arc::clone(severity),
+            announced: announced + u32::from(is_told),
+            version: before.map_or(version, |before| version.max(before.version)),
+        };
         if before.is_none_or(|before| !before.says_the_same(&new)) {
             rows.push(new);
         }
@@ -89,16 +99,21 @@ pub fn changes(
             && found.iter().all(|alert| alert.opened != before.alert.opened);
         if is_gone {
             let is_told = before.announced > 0 && is_news(&before.alert, Some(before));
-            rows.push(row(&before.alert.retracted(), before.announced + u32::from(is_told)));
+            rows.push(AlertRow {
+                alert: before.alert.retracted(),
+                announced: before.announced + u32::from(is_told),
+                version: version.max(before.version),
+                ..before.clone()
+            });
         }
     }
     rows
 }
 
-/// The rows to write so that no alert stays open that no rule can end any more: its own is gone, has another name or
-/// another grain, or is about others now.
-pub fn left_behind(stored: &[AlertRow], is_owned: impl Fn(&AlertKey) -> bool) -> Vec<AlertRow> {
-    let is_left = |row: &&AlertRow| row.alert.state == State::Opened && !is_owned(&row.key);
+/// The rows to write so that no alert stays open that no rule can end any more: its own is gone, has another name,
+/// another grain or another metric, or is about others now.
+pub fn left_behind(stored: &[AlertRow], is_owned: impl Fn(&AlertRow) -> bool) -> Vec<AlertRow> {
+    let is_left = |row: &&AlertRow| row.alert.state == State::Opened && !is_owned(row);
     let retracted = |row: &AlertRow| AlertRow {
         alert: row.alert.retracted(),
         announced: row.announced + u32::from(row.announced > 0),

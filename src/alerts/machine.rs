@@ -97,6 +97,7 @@ pub struct Machine {
     clears: u32,
     alerts: Vec<Alert>,
     version: Version,
+    first: Option<Window>,
     until: Option<Window>,
     settled: EventTime,
 }
@@ -110,6 +111,7 @@ impl Machine {
             clears: 0,
             alerts: Vec::new(),
             version: Version(0),
+            first: None,
             until: None,
             settled: EventTime(i64::MIN),
         }
@@ -120,6 +122,7 @@ impl Machine {
         let generation = self.version.generation().max(seen.version.generation());
         let parts = [self.version, seen.version, Version(1)];
         self.version = Version::sum(generation, parts.into_iter(), false);
+        self.first = self.first.or(Some(seen.window));
         self.until = Some(seen.window);
         match rule.judge(self.bound, seen) {
             Judgement::Unknown => {}
@@ -150,6 +153,11 @@ impl Machine {
     /// Alerts in time order: all since the last [`settle`](Self::settle), and before them one that was open then.
     pub fn alerts(&self) -> &[Alert] {
         &self.alerts
+    }
+
+    /// The first window judged. What opened before it was found in rows that are gone.
+    pub fn first(&self) -> Option<Window> {
+        self.first
     }
 
     /// The last window judged.

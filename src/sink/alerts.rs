@@ -308,6 +308,55 @@ pub(super) async fn stored(connection: &Connection) -> Result<Vec<AlertRow>, Sin
     Ok(found)
 }
 
+/// Jobs that are named at most.
+const MOST_JOBS: usize = 5;
+
+/// Other jobs that have alerts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertJobs {
+    /// A few of them, those whose newest alert opened last first, and how many alerts each has.
+    pub named: Vec<(String, u64)>,
+    /// How many more jobs there are.
+    pub more: u64,
+}
+
+impl AlertJobs {
+    /// These jobs in words; empty where there are none.
+    pub fn in_words(&self) -> String {
+        let one = |(job, count): &(String, u64)| format!("{job} ({count})");
+        let mut names: Vec<String> = self.named.iter().map(one).collect();
+        if self.more > 0 {
+            names.push(format!("{} more", self.more));
+        }
+        names.join(", ")
+    }
+}
+
+/// The other jobs that have alerts, in this state where one is given.
+pub(super) async fn other_jobs(
+    connection: &Connection,
+    state: Option<State>,
+) -> Result<AlertJobs, SinkError> {
+    let only = state.map_or(String::new(), |state| format!(" AND state = '{}'", state.name()));
+    let sql = format!(
+        "SELECT job, found, count() OVER () AS jobs FROM \
+         (SELECT job, count() AS found, max(opened_window) AS newest FROM {} FINAL \
+         WHERE job != {{job:String}}{only} GROUP BY job) \
+         ORDER BY newest DESC, job LIMIT {MOST_JOBS}",
+        connection.table("alerts")
+    );
+    let body = connection.fetch(&sql, &[job(connection)]).await?;
+    let columns = [("job", NAME), ("found", "UInt64"), ("jobs", "UInt64")];
+    let mut rows = Rows::new(body, "table alerts", &columns)?;
+    let (mut named, mut all) = (Vec::new(), 0_u64);
+    while !rows.is_empty() {
+        named.push((rows.text()?.to_string(), rows.u64()?));
+        all = rows.u64()?;
+    }
+    let more = all.saturating_sub(u64::try_from(named.len()).expect("it is small"));
+    Ok(AlertJobs { named, more })
+}
+
 fn alert_row(rows: &mut Rows, texts: &mut Texts) -> Result<AlertRow, SinkError> {
     let mut text = || Ok::<_, SinkError>(texts.share(rows.text()?));
     let [rule, metric, severity] = [text()?, text()?, text()?];
@@ -367,7 +416,7 @@ fn put_optional(out: &mut Vec<u8>, bytes: Option<[u8; 8]>) {
 const NOTIFICATION_COLUMNS: [(&str, &str); 4] =
     [("idempotency_key", "String"), ("target", NAME), ("payload", "String"), ("age_ms", "Int64")];
 
-/// What is still to be sent to one target, the oldest first.
+/// What is still to be sent to one target, the oldest first; changes of one time by their number, which ends the key.
 pub(super) async fn pending(
     connection: &Connection,
     target: &str,
@@ -376,7 +425,7 @@ pub(super) async fn pending(
         "SELECT idempotency_key, target, payload, \
          toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(created) AS age_ms \
          FROM {} FINAL WHERE job = {{job:String}} AND status = 'pending' AND target = {{target:String}} \
-         ORDER BY created, idempotency_key",
+         ORDER BY created, length(idempotency_key), idempotency_key",
         connection.table("notifications")
     );
     let target = ("target", Parameter::Text(target.to_owned()));

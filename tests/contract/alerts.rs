@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use proptest::prelude::*;
+use tidegauge::alerting::{Alerting, Medium, TargetSettings};
 use tidegauge::alerts::{
     Alert, AlertKey, AlertRow, Bound, Judgement, Machine, Metric, Recent, Rule, Seen, State,
-    changes,
+    changes, left_behind,
 };
 use tidegauge::config::{ConfigError, Environment, Settings};
 use tidegauge::engine::metrics::accumulator::Kind;
 use tidegauge::engine::state::Version;
 use tidegauge::engine::time::{EventTime, Millis};
 use tidegauge::engine::window::Window;
+use tidegauge::sink::SinkError;
+use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
+use tidegauge::telemetry::Telemetry;
+use tokio::sync::watch;
 
 #[path = "../support/receiver.rs"]
 #[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
@@ -307,10 +312,16 @@ fn key() -> AlertKey {
 
 /// What a pass over these windows writes after what is stored.
 fn pass(values: &[f64], stored: &[AlertRow]) -> Vec<AlertRow> {
-    let machine = run(&rule(), values);
-    let recent = Recent { after: EventTime(i64::MIN), news_after: EventTime(0) };
-    changes(&rule(), &key(), (machine.alerts(), machine.version()), stored, recent)
+    pass_of(&rule(), values, stored)
 }
+
+fn pass_of(rule: &Rule, values: &[f64], stored: &[AlertRow]) -> Vec<AlertRow> {
+    let machine = run(rule, values);
+    changes(rule, &key(), (machine.alerts(), machine.version()), stored, ALL)
+}
+
+/// Everything is looked at, and is news.
+const ALL: Recent = Recent { after: EventTime(i64::MIN), news_after: EventTime(0) };
 
 #[test]
 fn late_labels_retract_an_alert_and_each_change_is_counted_once() {
@@ -370,6 +381,86 @@ fn nobody_is_told_again_of_alerts_that_are_long_over() {
     assert_eq!((row.alert.state, row.announced), (State::Retracted, 2));
     let row = change(&GOLDEN, &opened, window(8));
     assert_eq!((row.alert.state, row.announced), (State::Resolved, 2));
+}
+
+/// Alertmanager knows an alert by them: an end with others would end nothing.
+#[test]
+fn an_alert_ends_with_the_severity_and_the_metric_that_it_was_opened_with() {
+    let said = |rows: &[AlertRow]| {
+        let [row] = rows else { panic!("{rows:?}") };
+        (row.alert.state, row.severity.to_string(), row.metric.to_string(), row.announced)
+    };
+    let expected = |state, severity: &str, column: &str, announced| {
+        (state, severity.to_owned(), format!("quality_binary.{column}"), announced)
+    };
+    let opened = pass(&GOLDEN[..3], &[]);
+    assert_eq!(said(&opened), expected(State::Opened, "warning", "precision", 1));
+    let graver = Rule { severity: "critical".into(), ..rule() };
+    assert_eq!(pass_of(&graver, &GOLDEN[..3], &opened), [], "it goes on as it was");
+    let resolved = pass_of(&graver, &GOLDEN, &opened);
+    assert_eq!(said(&resolved), expected(State::Resolved, "warning", "precision", 2));
+    assert_eq!(pass_of(&graver, &GOLDEN, &resolved), []);
+    let good = [0.9; 8];
+    let retracted = pass_of(&graver, &good, &opened);
+    assert_eq!(said(&retracted), expected(State::Retracted, "warning", "precision", 2));
+    // What opens by then, opens as the rule says by then.
+    let again = pass_of(&graver, &GOLDEN[..3], &retracted);
+    assert_eq!(said(&again), expected(State::Opened, "critical", "precision", 3));
+    // Of another metric it is another alert: the one is taken back, then the other opens.
+    let recall = Metric::named("quality_binary.recall").unwrap();
+    let of_recall = Rule { metric: recall, ..rule() };
+    let left = |stored: &[AlertRow]| {
+        left_behind(stored, |row| of_recall.owns(&row.key) && of_recall.about() == *row.metric)
+    };
+    // While a new configuration is rolled out, another instance has the rule as it was.
+    assert_eq!(pass_of(&of_recall, &GOLDEN[..3], &opened), [], "it is not looked at every time");
+    let retracted = left(&opened);
+    assert_eq!(said(&retracted), expected(State::Retracted, "warning", "precision", 2));
+    let again = pass_of(&of_recall, &GOLDEN[..3], &retracted);
+    assert_eq!(said(&again), expected(State::Opened, "warning", "recall", 3));
+    assert_eq!(left(&again), []);
+    // Where it is not found for the other metric, nothing has to wait.
+    let retracted = pass_of(&of_recall, &good, &opened);
+    assert_eq!(said(&retracted), expected(State::Retracted, "warning", "precision", 2));
+}
+
+/// The windows that are there now may sum up to less: someone dropped old rows.
+#[test]
+fn a_row_is_never_older_than_the_one_it_replaces() {
+    let opened = pass(&GOLDEN[..3], &[]);
+    let stored = opened[0].version;
+    let (machine, none) = (run(&rule(), &GOLDEN), Vec::<Alert>::new());
+    for (found, state) in [(machine.alerts(), State::Resolved), (&none[..], State::Retracted)] {
+        let rows = changes(&rule(), &key(), (found, Version(1)), &opened, ALL);
+        assert_eq!((rows[0].alert.state, rows[0].version), (state, stored));
+        let newer = Version(stored.0 + 1);
+        let rows = changes(&rule(), &key(), (found, newer), &opened, ALL);
+        assert_eq!((rows[0].alert.state, rows[0].version), (state, newer));
+    }
+    assert_eq!(machine.first(), Some(window(1)));
+}
+
+/// Neither the rules nor the target were done with: the next start has to follow.
+#[tokio::test]
+async fn an_end_without_clickhouse_says_what_is_left() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let settings = ClickHouseSettings::new("http://127.0.0.1:1", "tidegauge", "fraud");
+    let clickhouse = ClickHouse::new(settings);
+    let target = TargetSettings {
+        name: "hook".to_owned(),
+        medium: Medium::Webhook,
+        url: "http://127.0.0.1:1/".to_owned(),
+        secret: None,
+        timeout: Duration::from_secs(1),
+    };
+    let alerting = Alerting::new(vec![rule()], &[target], 1, clickhouse, Telemetry::new());
+    // Its sender is gone from the start on.
+    let (_, flushed) = watch::channel(0);
+    let left = alerting.unwrap().insisting(Duration::from_millis(10)).run(flushed).await;
+    let codes: Vec<_> = left.failed.iter().map(SinkError::code).collect();
+    assert_eq!(codes, ["clickhouse_unavailable"]);
+    let [untold] = &left.untold[..] else { panic!("{left:?}") };
+    assert!(untold.starts_with("hook (ClickHouse does not answer"), "{untold}");
 }
 
 #[test]

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
-use tidegauge::alerting::{Alerting, Medium, NotTaken, Target, TargetSettings, Topic};
+use tidegauge::alerting::{Alerting, Left, Medium, NotTaken, Target, TargetSettings, Topic};
 use tidegauge::alerts::Rule;
 use tidegauge::config::{Environment, Settings};
 use tidegauge::engine::event::{PartitionId, Positions};
@@ -146,7 +147,7 @@ fn hook(url: &str) -> TargetSettings {
 
 struct Instance {
     flushed: Option<watch::Sender<u64>>,
-    task: JoinSet<()>,
+    task: JoinSet<Left>,
     telemetry: Telemetry,
 }
 
@@ -198,12 +199,23 @@ impl Setup {
     }
 
     fn instance_telling(&self, text: &str, target: TargetSettings) -> Instance {
+        self.start_instance(text, target, Duration::ZERO)
+    }
+
+    /// Of a job that is done: nothing but an end, which goes on for so long while nothing succeeds.
+    fn ending(&self, url: &str, patience: Duration) -> Instance {
+        let mut instance = self.start_instance(RULE, hook(url), patience);
+        instance.flushed.take();
+        instance
+    }
+
+    fn start_instance(&self, text: &str, target: TargetSettings, patience: Duration) -> Instance {
         let (clickhouse, telemetry) = (self.clickhouse.clone(), Telemetry::new());
         let said = telemetry.clone();
         let alerting = Alerting::new(rules(text), &[target], 2, clickhouse, said).unwrap();
         let (flushed, said) = watch::channel(0);
         let mut task = JoinSet::new();
-        task.spawn_on(alerting.run(said), self.runtime.handle());
+        task.spawn_on(alerting.insisting(patience).run(said), self.runtime.handle());
         Instance { flushed: Some(flushed), task, telemetry }
     }
 
@@ -225,10 +237,19 @@ impl Instance {
     }
 
     /// As at the end of a run: the last pass and the last deliveries.
-    fn end(mut self, setup: &Setup) {
-        self.flushed.take();
-        setup.runtime.block_on(self.task.join_next());
+    fn end(self, setup: &Setup) {
+        drop(self.left(setup));
     }
+
+    /// The same; what could not be done.
+    fn left(mut self, setup: &Setup) -> Left {
+        self.flushed.take();
+        setup.runtime.block_on(self.task.join_next()).unwrap().unwrap()
+    }
+}
+
+fn must_be_done(left: &Left) {
+    assert!(left.failed.is_empty() && left.untold.is_empty(), "{left:?}");
 }
 
 fn mark(partition: i32, sealed_until: i64) -> Mark {
@@ -395,6 +416,66 @@ fn a_refused_change_holds_up_its_own_alert_alone() {
     let keys: Vec<_> = asked.map(|r| r.header("idempotency-key").to_owned()).collect();
     assert!(keys.iter().all(|key| *key == keys[0] || key == keys.last().unwrap()), "{keys:?}");
     assert_eq!(keys.iter().filter(|key| **key != keys[0]).count(), 1, "{keys:?}");
+}
+
+/// Another instance leaves a change to the one that noted it, for a while, and must not tell a later one meanwhile.
+#[test]
+fn a_change_does_not_overtake_the_one_before_it() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(0));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let mut ended = setup.instance(receiver.url());
+    wait_until("an attempt", DEADLINE, || !receiver.received().is_empty());
+    setup.runtime.block_on(ended.task.shutdown());
+    receiver.answer(200);
+    setup.write(&GOLDEN, 0.9, 2);
+    let instance = setup.instance(receiver.url());
+    wait_until("both changes", DEADLINE, || states(&receiver.received()).len() == 2);
+    instance.end(&setup);
+    let first = "2026-01-05T00:15:00.000Z";
+    assert_eq!(
+        states(&receiver.received()),
+        [format!("opened {first}"), format!("resolved {first}")]
+    );
+}
+
+/// An end that another start follows asks a target twice at most.
+#[test]
+fn a_job_that_is_done_goes_on_asking_a_target_that_hangs() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(0));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let instance = setup.ending(receiver.url(), DEADLINE);
+    wait_until("three attempts", DEADLINE, || receiver.received().len() >= 3);
+    receiver.answer(200);
+    must_be_done(&instance.left(&setup));
+    assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:15:00.000Z"]);
+}
+
+#[test]
+fn a_job_that_is_done_says_who_is_not_told_and_its_next_start_tells() {
+    for (status, said) in [(503, "503"), (422, "422")] {
+        let (setup, receiver) = (Setup::start(), Receiver::start(status));
+        setup.write(&GOLDEN[..3], 0.9, 1);
+        let left = setup.ending(receiver.url(), Duration::from_secs(2)).left(&setup);
+        let [untold] = &left.untold[..] else { panic!("{left:?}") };
+        assert!(untold.starts_with("hook (changes not taken: 1, "), "{untold}");
+        assert!(untold.contains(said) && left.failed.is_empty(), "{left:?}");
+        assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+        receiver.answer(200);
+        must_be_done(&setup.ending(receiver.url(), DEADLINE).left(&setup));
+        assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:15:00.000Z"]);
+    }
+}
+
+#[test]
+fn a_last_evaluation_that_fails_is_repeated() {
+    let (mut setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    setup.server.kill();
+    let instance = setup.ending(receiver.url(), DEADLINE);
+    setup.server.start_again();
+    must_be_done(&instance.left(&setup));
+    assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+    assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:15:00.000Z"]);
 }
 
 /// It is asked of one change in each round, however many there are.
@@ -594,6 +675,48 @@ fn an_open_alert_that_no_rule_is_about_any_more_is_retracted() {
     }
 }
 
+/// Someone drops old rows: what has ended stays as it is, and what is open can end.
+#[test]
+fn alerts_outlive_the_rows_that_they_were_found_in() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN, 0.9, 9);
+    setup.insert(&low("fraud-loans", 3));
+    setup.instance(receiver.url()).end(&setup);
+    let first = [
+        "opened 2026-01-05T00:10:00.000Z".to_owned(),
+        "resolved 2026-01-05T00:15:00.000Z".to_owned(),
+    ];
+    let told = || {
+        let mut told = states(&receiver.received());
+        told.sort();
+        told
+    };
+    assert_eq!(told(), first);
+    for table in ["labels", "quality_binary"] {
+        setup.server.query(&format!("TRUNCATE TABLE tidegauge.{table}"));
+    }
+    let good = [9, 10].into_iter().flat_map(|i| {
+        [(MetricTable::Labels, "coverage"), (MetricTable::QualityBinary, "precision")]
+            .map(|(table, name)| metric_row(table, i, &[(name, 0.9)], 1))
+    });
+    let good: Vec<_> = good.collect();
+    let of_loans = good.iter().map(|row| of_model("fraud-loans", row.clone()));
+    let of_loans: Vec<_> = of_loans.collect();
+    setup.insert(&[good, of_loans].concat());
+    let rows = "\"precision low\",\"2026-01-05 00:10:00.000\",\"retracted\",\"-\",0.7,0.8,500,2\n\
+                \"precision low\",\"2026-01-05 00:15:00.000\",\"resolved\",\"2026-01-05 00:40:00.000\",0.88,0.8,500,1\n";
+    setup.instance(receiver.url()).end(&setup);
+    assert_eq!(setup.alerts(), rows);
+    let [opened, resolved] = first;
+    let expected = [opened, resolved, "retracted 2026-01-05T00:10:00.000Z".to_owned()];
+    assert_eq!(told(), expected);
+    // The next pass has nothing to write.
+    setup.server.query("OPTIMIZE TABLE tidegauge.alerts FINAL");
+    setup.instance(receiver.url()).end(&setup);
+    assert_eq!(setup.server.query("SELECT count() FROM tidegauge.alerts"), "2\n");
+    assert_eq!(told(), expected);
+}
+
 /// Gaps are over the labelled, however many inferences there are; of drift only the rows of labels wait for them.
 #[test]
 fn gaps_and_drift_of_labels_wait_for_labels() {
@@ -756,7 +879,8 @@ fn a_topic_gets_each_change_in_order_once_its_broker_is_back() {
     let listed = job.run(&["alerts", "list"], 0, DEADLINE);
     assert!(listed.contains("job tried has no open alert"), "{listed}");
     let listed = job.run(&["alerts", "list", "--all"], 0, DEADLINE);
-    assert!(listed.contains("job tried has had no alert yet"), "{listed}");
+    let others = "; jobs with alerts: fraud (1): choose one with --job\n";
+    assert!(listed.contains(&format!("job tried has had no alert yet{others}")), "{listed}");
 }
 
 /// The whole program, killed once the row of a change is acknowledged, and once more when its note is.
@@ -805,4 +929,63 @@ fn a_killed_processor_tells_each_change_once_it_is_back() {
     assert_eq!(states(&receiver.received()), ["opened 2026-01-05T00:05:00.000Z"]);
     let changes = "SELECT uniqExact(opened_window, state) FROM tidegauge.alerts WHERE job = 'told'";
     assert_eq!(clickhouse.query(changes), "1\n");
+
+    // It is listed under the job's name, and under another one that is said to have it.
+    let open = "opened     2026-01-05T00:05:00.000Z  traffic  fraud-cards";
+    for more in [&[][..], &["--job", "told"]] {
+        let listed = job.run(&[&["alerts", "list"], more].concat(), 0, DEADLINE);
+        assert!(listed.contains(open), "{listed}");
+    }
+    let other = ["alerts", "list", "--job", "untold"];
+    for (more, said) in [
+        (&[][..], "job untold has no open alert; jobs with open alerts: "),
+        (&["--all"][..], "job untold has had no alert yet; jobs with alerts: "),
+    ] {
+        let listed = job.run(&[&other[..], more].concat(), 0, DEADLINE);
+        assert!(listed.contains(said) && listed.contains("told (1)"), "{listed}");
+        assert!(listed.contains("choose one with --job"), "{listed}");
+    }
+}
+
+/// The whole program over files: its end waits for a target that is down, until a signal comes; the next start tells.
+#[test]
+fn a_backfill_ends_well_once_everybody_is_told() {
+    let services = services::shared();
+    let services::Services { kafka, clickhouse } = &*services;
+    let (receiver, folder) = (Receiver::start(503), tempfile::tempdir().unwrap());
+    let path = folder.path().join("scored.csv");
+    let rows = (0..40).map(|i| {
+        let time = START_MS + i * 60_000;
+        format!("r-{i},fraud-cards,{time},0.9,0\n")
+    });
+    let head = "request_id,model,timestamp,score,label\n".to_owned();
+    std::fs::write(&path, head + &rows.collect::<String>()).unwrap();
+    let topics = ["nightly.inferences", "nightly.labels"];
+    let more = format!(
+        "{}\n[[alerts]]\nname = \"wrong\"\nmetric = \"quality_binary.accuracy\"\nbelow = 0.9\nmin_n = 1\n\
+         for = 1\nsealed_only = true\n\
+         [[notify]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\nsecret = \"s3cret\"\n",
+        sections(topics, "json"),
+        receiver.url()
+    );
+    let mut job = Job::new("nightly", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    let file = path.to_str().unwrap();
+    let files = ["--inferences", file, "--labels", file];
+    let arguments = [&["backfill", "--job", "nightly-1", "--alerts"], &files[..]].concat();
+    let mut first = job.start(&arguments);
+    // An end that does not insist comes to two.
+    wait_until("five attempts", DEADLINE, || receiver.received().len() >= 5);
+    first.signal(Signal::SIGTERM);
+    let code = first.wait("its end", DEADLINE);
+    assert_eq!(code, Some(130), "{}", first.log_text());
+    assert!(first.log_text().contains("interrupted: start it again"), "{}", first.log_text());
+    receiver.answer(200);
+    let said = job.run(&arguments, 0, DEADLINE);
+    assert!(said.contains("all rows are written and sealed"), "{said}");
+    let told = states(&receiver.received());
+    assert!(told.len() == 1 && told[0].starts_with("opened "), "{told:?}");
+    let pending = "SELECT count() FROM tidegauge.notifications FINAL \
+                   WHERE job = 'nightly-1' AND target != '' AND status != 'delivered'";
+    assert_eq!(clickhouse.query(pending), "0\n");
 }
