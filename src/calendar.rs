@@ -32,6 +32,11 @@ pub(crate) fn milliseconds(text: &str) -> Option<i64> {
     Some((minutes * 60 + second) * 1000 + millis)
 }
 
+/// The same of a time, or of the start (UTC) of a day that stands alone, as `2026-11-27`.
+pub(crate) fn time_or_day(text: &str) -> Option<i64> {
+    milliseconds(text).or_else(|| milliseconds(&format!("{text}T00:00:00Z")))
+}
+
 fn pair(tens: u8, ones: u8) -> Option<i64> {
     let digit = |c: u8| c.is_ascii_digit().then(|| i64::from(c - b'0'));
     Some(digit(tens)? * 10 + digit(ones)?)
@@ -127,5 +132,20 @@ mod tests {
             assert_eq!(instant(ms), expected);
             assert_eq!(milliseconds(expected), Some(ms), "{expected}");
         }
+    }
+
+    #[test]
+    fn a_day_stands_for_its_start() {
+        for (text, expected) in [
+            ("2024-02-29", 1_709_164_800_000),
+            ("2024-02-29T00:00:00.001Z", 1_709_164_800_001),
+            ("2024-02-29 02:00:00+02:00", 1_709_164_800_000),
+        ] {
+            assert_eq!(time_or_day(text), Some(expected), "{text}");
+        }
+        for wrong in ["", "2023-02-29", "2024-2-29", "2024-02", "2024-02-29T", " 2024-02-29"] {
+            assert_eq!(time_or_day(wrong), None, "{wrong}");
+        }
+        assert_eq!(milliseconds("2024-02-29"), None);
     }
 }

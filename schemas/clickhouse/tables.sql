@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`files`
     `number` Int64 COMMENT 'Place among the files of the stream, from 0 on',
     `name` String COMMENT 'Path within the folder',
     `bytes` UInt64 COMMENT 'Its size',
-    `digest` String COMMENT 'Of its name, its size and both its ends',
+    `digest` String COMMENT 'Of its name, its size and all its bytes',
     `first_offset` Int64 COMMENT 'Position of its first record',
     `offsets` Int64 COMMENT 'Positions that it takes up, those of blank lines included',
     `records` UInt64 COMMENT 'Records of it that can be used',

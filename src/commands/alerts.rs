@@ -9,13 +9,15 @@ use super::{ConfigFile, Failure, runtime, terminal};
 use crate::alerting::{Target, test_message};
 use crate::alerts::{AlertRow, State};
 use crate::calendar::instant;
-use crate::sink::clickhouse::ClickHouse;
+use crate::sink::clickhouse::{AlertJobs, ClickHouse};
 
 /// List open alerts, or send a test notification
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   tidegauge alerts list -c fraud.toml     the open alerts of the job
+  tidegauge alerts list -c fraud.toml --job fraud-nightly-2026-11-27
+                                          those of another one, such as `backfill --alerts` writes
   tidegauge alerts test -c fraud.toml     one test notification to each [[notify]] target, and what it answers")]
 pub struct Args {
     #[command(subcommand)]
@@ -34,6 +36,9 @@ enum Command {
 struct ListArgs {
     #[command(flatten)]
     config: ConfigFile,
+    /// Owner of the alerts; by default the configured job
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
     /// Resolved and retracted ones too
     #[arg(long)]
     all: bool,
@@ -48,17 +53,35 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
-    let settings = args.config.load()?;
+    let mut settings = args.config.load()?;
+    if let Some(job) = &args.job {
+        settings.job.clone_from(job);
+    }
     let clickhouse = ClickHouse::new(settings.clickhouse());
-    let rows = runtime()?.block_on(clickhouse.alerts())?;
+    let runtime = runtime()?;
+    let rows = runtime.block_on(clickhouse.alerts())?;
     let is_shown = |row: &&AlertRow| args.all || row.alert.state == State::Opened;
     let lines: Vec<_> = rows.iter().filter(is_shown).map(line).collect();
     if lines.is_empty() {
-        let said = if args.all { "has had no alert yet" } else { "has no open alert" };
-        terminal::note(&format!("job {} {said}\n", settings.job));
+        let state = (!args.all).then_some(State::Opened);
+        let others = runtime.block_on(clickhouse.jobs_with_alerts(state))?;
+        terminal::note(&format!("job {} {}\n", settings.job, none(args.all, &others)));
     }
     terminal::print(&lines.concat());
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said of a job without alerts: others may have some.
+fn none(all: bool, others: &AlertJobs) -> String {
+    let (none, some) = if all {
+        ("has had no alert yet", "jobs with alerts")
+    } else {
+        ("has no open alert", "jobs with open alerts")
+    };
+    match others.in_words() {
+        named if named.is_empty() => none.to_owned(),
+        named => format!("{none}; {some}: {named}: choose one with --job"),
+    }
 }
 
 fn line(row: &AlertRow) -> String {
@@ -109,4 +132,21 @@ fn test(config: &ConfigFile) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::new("notify_failed", format!("not told: {}", failed.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_job_has_no_alerts_those_that_have_some_are_named() {
+        assert_eq!(none(false, &AlertJobs::default()), "has no open alert");
+        assert_eq!(none(true, &AlertJobs::default()), "has had no alert yet");
+        let named = vec![("fraud.files-67e0".to_owned(), 2), ("night".to_owned(), 1)];
+        let others = AlertJobs { named, more: 3 };
+        let expected = "has no open alert; jobs with open alerts: fraud.files-67e0 (2), night (1), 3 more: choose one \
+                        with --job";
+        assert_eq!(none(false, &others), expected);
+        assert!(none(true, &others).contains("no alert yet; jobs with alerts: fraud.files-67e0"));
+    }
 }

@@ -1,19 +1,21 @@
 //! `tidegauge backfill`: the same rows from files, or from a range of the topics.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::file_job::{self, Filled};
+use super::file_job::{self, DryRun, Filled, Judge};
 use super::guard::{Guarded, Refusal};
-use super::inputs::{Counts, InputArgs, Inputs};
+use super::inputs::{InputArgs, Inputs};
+use super::processor;
 use super::ranges::{self, TopicArgs};
 use super::watch::{self, WatchArgs};
 use super::{ConfigFile, Failure, runtime, terminal, topic_job};
-use crate::config;
-use crate::engine::event::Stream;
+use crate::config::{self, Settings};
 use crate::engine::names::Names;
+use crate::pipeline::{DeadLetterLimit, PipelineSettings};
 use crate::sink::clickhouse::ClickHouse;
-use crate::sink::rejected::Rejected;
+use crate::sink::job::{BindError, JobBinding};
+use crate::sink::rejected::{Rejected, RejectedFile};
 use crate::source::feed::{Feed, FeedProgress};
 use crate::source::range::Bound;
 use crate::telemetry::{Telemetry, set_up_log};
@@ -41,7 +43,7 @@ const END: &str = "all rows are written and sealed";
 #[command(after_long_help = "\
 Examples:
   tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
-  tidegauge backfill -c fraud.toml --inferences a.jsonl --labels b.jsonl --dry-run
+  tidegauge backfill -c fraud.toml --inferences a.jsonl --labels b.jsonl --dry-run --rejected bad.jsonl
   tidegauge backfill -c fraud.toml --inferences day.parquet --job fraud-nightly-2026-11-27 --json
   tidegauge backfill -c fraud.toml --watch /mnt/scored --inferences 'scored-*.parquet' --labels 'labels-*.csv'
   tidegauge backfill -c fraud.toml --topics --from 2026-01-01 --to 2026-02-01 --labels-to 2026-03-01
@@ -53,6 +55,9 @@ is read through first: one that is broken gives nothing, is told with its reason
 line of JSON says which files are done. What was taken is remembered in ClickHouse (table `files`), under the job's name.
 Files stay where they are: a start reads those again that are not sealed, which are all, unless `windows.progress` is
 \"event\": then windows seal as event time passes, and records can be late. SIGTERM ends it cleanly.
+
+Where more records of a kind than `dead_letters.limit` can't be used, five at least, or not one can, it ends with 1 once
+all are read. --dry-run says so before a row is written; with --watch such a file is not taken.
 
 From cron, a systemd timer or a Kubernetes CronJob: the exit code says whether all rows are written, --json what was
 done. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused, 130 interrupted (start it again).")]
@@ -69,7 +74,7 @@ pub struct Args {
     /// Owner of the rows; by default the configured job with a digest of what is read and the settings
     #[arg(long, value_name = "NAME", value_parser = config::job_name)]
     job: Option<String>,
-    /// Add records that can't be used, each with its place and reason, to this file (JSON Lines)
+    /// Add records that can't be used, each with its place and reason, to this file (JSON Lines); in a dry run too
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
     /// Evaluate the rules of the configuration (`alerts`) over the rows, and tell its targets (`notify`)
@@ -112,39 +117,95 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         };
         return asked.run(settings, args.dry_run, has_bar);
     }
-    let mut inputs = Inputs::find(settings, &args.inputs)?;
+    let inputs = Inputs::find(settings, &args.inputs)?;
+    let judge = judge(&inputs.settings);
     if args.dry_run {
-        return dry_run(&inputs, args.json);
+        return dry_run(&inputs, DryRun::new(judge, args.json), args.rejected.as_deref());
     }
-    inputs.settings.job = args.job.clone().unwrap_or_else(|| inputs.default_job());
-    let (job, bytes) = (inputs.settings.job.clone(), inputs.bytes());
-    tracing::info!(%job, bytes, "starting");
+    let bytes = inputs.bytes();
+    let of = |digests: Vec<String>| FileJob::new(&inputs, &digests, args.job.as_ref());
+    let former = of(inputs.former_digests()?);
     let runtime = runtime()?;
+    // Asked first: what is wrong with ClickHouse shows before all files are read.
+    let has_begun = runtime.block_on(former.has_begun()).map_err(|failure| match &args.job {
+        Some(job) => file_job::failed(job, failure),
+        None => failure,
+    })?;
+    let chosen = if has_begun {
+        former
+    } else {
+        tracing::info!(bytes, "hashing the files");
+        of(inputs.digests()?)
+    };
+    let job = chosen.name().to_owned();
+    tracing::info!(%job, bytes, "starting");
     let label_wait = inputs.settings.shard.limits.label_wait;
-    let filled = runtime.block_on(fill(inputs, args, has_bar));
+    let filled = runtime.block_on(fill(chosen, args, has_bar));
     runtime.shutdown_background();
     let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
     terminal::print(&file_job::summary(&job, Some(bytes), &filled, END, args.json));
     file_job::note_orphans(&filled, label_wait);
-    for (stream, accounts) in Stream::BOTH.into_iter().zip(filled.totals.accounts) {
-        check_some(stream, count(accounts.records()), count(accounts.dead))
-            .map_err(|failure| file_job::failed(&job, failure))?;
-    }
-    Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
+    judge.of_job(&job, &filled)?;
+    filled.exit().map_err(|failure| file_job::failed(&job, failure))
 }
 
-async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Failure> {
-    let Inputs { mut settings, feeds, .. } = inputs.clone();
+/// Files, with the name of their job in the settings, and what it is bound to.
+struct FileJob {
+    inputs: Inputs,
+    binding: JobBinding,
+}
+
+impl FileJob {
+    /// The job of the files of these digests, which by default are in its name too.
+    fn new(inputs: &Inputs, digests: &[String], name: Option<&String>) -> Self {
+        let binding = inputs.binding(digests);
+        let mut inputs = inputs.clone();
+        inputs.settings.job = name.cloned().unwrap_or_else(|| inputs.default_job(digests));
+        Self { inputs, binding }
+    }
+
+    fn name(&self) -> &str {
+        &self.inputs.settings.job
+    }
+
+    /// Whether a job of this name was begun over files of these digests, by an earlier version that is: says so.
+    async fn has_begun(&self) -> Result<bool, Failure> {
+        let clickhouse = ClickHouse::new(self.inputs.settings.clickhouse());
+        let bound = processor::bound_in_time(&clickhouse, &Telemetry::new()).await?;
+        let Some(bound) = bound else { return Ok(false) };
+        let job = self.name();
+        match self.binding.compare(job, &bound) {
+            Ok(()) => {
+                tracing::warn!(
+                    %job,
+                    "an earlier version began this job, and knew files by name, size and both ends: a change between \
+                     them does not show. Where there is one, give the run another name (--job)"
+                );
+                Ok(true)
+            }
+            // Refused for that, and not for other files. One that has counted nothing takes the new digests.
+            Err(BindError::OtherConfiguration { .. }) => {
+                Ok(clickhouse.unused(&self.binding).await?.is_none())
+            }
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+async fn fill(chosen: FileJob, args: &Args, has_bar: bool) -> Result<Filled, Failure> {
+    let FileJob { inputs, binding } = chosen;
+    let Inputs { mut settings, feeds } = inputs.clone();
     let telemetry = Telemetry::new();
     let clickhouse = ClickHouse::new(settings.clickhouse());
-    let binding = inputs.binding();
     file_job::bind(&clickhouse, &mut settings, &binding, &telemetry).await?;
     let progress = FeedProgress::default();
     let letters = Rejected::new(progress.clone(), args.rejected.as_deref())?;
     let refusal = Refusal::default();
     let alerting = file_job::alerting(&settings, args.alerts, 1, &clickhouse, &telemetry)?;
     let sink = Guarded::of_files(clickhouse, binding, settings.shard.generation, refusal.clone());
-    let pipeline_settings = settings.pipeline(1)?;
+    // All records are known at the end: they are judged there.
+    let dead_letter_limit = DeadLetterLimit::NONE;
+    let pipeline_settings = PipelineSettings { dead_letter_limit, ..settings.pipeline(1)? };
     let source = Feed::new(feeds, progress.clone());
     let shown = file_job::show(inputs.bytes(), "{total_bytes}", has_bar, || {
         (progress.bytes(), progress.records())
@@ -154,41 +215,24 @@ async fn fill(inputs: Inputs, args: &Args, has_bar: bool) -> Result<Filled, Fail
     file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await
 }
 
-fn count(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
+fn judge(settings: &Settings) -> Judge {
+    Judge { code: "file_unusable", limit: settings.dead_letter_limit() }
 }
 
-/// Refused where there are records of a stream and none can be used.
-fn check_some(stream: Stream, all: u64, bad: u64) -> Result<(), Failure> {
-    if all == 0 || bad < all {
-        return Ok(());
-    }
-    let message = format!("none of {all} records of {} can be used", stream.name());
-    Err(Failure::new("file_unusable", message))
-}
-
-/// Reads and decodes all files, and writes nothing. Fails where filling the tables would.
-fn dry_run(inputs: &Inputs, as_json: bool) -> Result<ExitCode, Failure> {
-    let limit = inputs.settings.dead_letter_limit();
-    let mut refused = Ok(());
-    let mut streams = serde_json::Map::new();
+/// Reads and decodes all files, and writes nothing but the records that can't be used.
+fn dry_run(
+    inputs: &Inputs,
+    mut found: DryRun,
+    rejected: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    let mut kept = RejectedFile::open(rejected)?;
     for feed in &inputs.feeds {
-        let Counts { good, bad } = inputs.decode(feed, &mut Names::default(), |_, _, _| ())?;
-        let (name, files) = (feed.stream.name(), feed.files.files().len());
-        let about = serde_json::json!({"files": files, "records": good, "rejected": bad});
-        if !as_json {
-            let text = format!("{name}: {files} files, {good} records, {bad} can't be used\n");
-            terminal::print(&text);
-        }
-        if refused.is_ok() && limit.is_exceeded(good + bad, bad) {
-            let message = format!("{bad} of {} records of {name} can't be used", good + bad);
-            refused = Err(Failure::new("file_unusable", message));
-        }
-        refused = refused.and_then(|()| check_some(feed.stream, good + bad, bad));
-        streams.insert(name.to_owned(), about);
+        let counts =
+            inputs.decode_and_keep(feed, &mut Names::default(), &mut kept, |_, _, _| Ok(()));
+        // Those before a fault too.
+        kept.write()?;
+        let files = feed.files.files().len();
+        found.tell(feed.stream, &format!("{files} files"), Some(files), counts?);
     }
-    if as_json {
-        terminal::print(&format!("{}\n", serde_json::Value::Object(streams)));
-    }
-    refused.map(|()| ExitCode::SUCCESS)
+    found.end()
 }

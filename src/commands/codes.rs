@@ -197,7 +197,8 @@ pub const CODES: &[Code] = &[
     code(
         "file_unusable",
         FAILED,
-        "correct its records, or fields in the configuration, and write the file again; or raise `dead_letters.limit`",
+        "correct its records, or fields in the configuration, and write the file again (where rows are written by then, \
+         run it under another `--job`); or raise `dead_letters.limit`",
     ),
     code(
         "file_not_as_taken",

@@ -1,5 +1,6 @@
 //! A job over files or ranges of topics: how it is bound, what its pipeline goes by, and what is said at its end.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,12 +8,14 @@ use indicatif::ProgressBar;
 
 use super::Failure;
 use super::guard::{Guarded, Refusal};
+use super::inputs::Counts;
 use super::processor::{Rules, bind_in_time, define_in_time};
 use super::{processor, terminal};
 use crate::alerting::Alerting;
 use crate::config::Settings;
+use crate::engine::event::Stream;
 use crate::engine::time::Millis;
-use crate::pipeline::{self, PipelineSettings, Totals};
+use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::DeadLetters;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BindError, JobBinding};
@@ -23,11 +26,38 @@ use crate::telemetry::Telemetry;
 /// How often the bar moves, and how often a log line says how far it is where there is none.
 const TICK: Duration = Duration::from_millis(200);
 const TICKS_A_LINE: u32 = 50;
+/// How long an end goes on asking a ClickHouse or a target that fails: about as long as one takes to be started again.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What was done, and whether that was all.
 pub(super) struct Filled {
     pub(super) totals: Totals,
     pub(super) is_complete: bool,
+    /// What the rules left, where all rows are written.
+    failure: Option<Failure>,
+}
+
+impl Filled {
+    /// `finished` is whether all is done, or what the rules left.
+    pub(super) fn new(totals: Totals, finished: Result<bool, Failure>) -> Self {
+        match finished {
+            Ok(is_complete) => Self { totals, is_complete, failure: None },
+            Err(mut failure) => {
+                failure.message +=
+                    "; start it again with the same arguments, and it goes on from there";
+                Self { totals, is_complete: false, failure: Some(failure) }
+            }
+        }
+    }
+
+    /// How the command ends, after its summary.
+    pub(super) fn exit(self) -> Result<ExitCode, Failure> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None if self.is_complete => Ok(ExitCode::SUCCESS),
+            None => Ok(ExitCode::from(130)),
+        }
+    }
 }
 
 /// Binds the job's name, which gives the generation, and writes down what the configuration defines.
@@ -68,7 +98,8 @@ pub(super) fn alerting(
 ) -> Result<Option<Alerting>, Failure> {
     if is_asked {
         settings.check_rules()?;
-        return processor::alerting(settings, partitions, clickhouse, telemetry);
+        let alerting = processor::alerting(settings, partitions, clickhouse, telemetry)?;
+        return Ok(alerting.map(|alerting| alerting.insisting(PATIENCE)));
     }
     if !settings.rules.is_empty() {
         tracing::warn!("the configuration's alerts are not evaluated: --alerts does");
@@ -76,7 +107,7 @@ pub(super) fn alerting(
     Ok(None)
 }
 
-/// Runs the pipeline to the end of its sources, or until a signal, while `shown` goes on.
+/// Runs the pipeline to the end of its sources, or until a signal, while `shown` goes on; then rules until all is told.
 pub(super) async fn run<S: Source + 'static>(
     settings: PipelineSettings,
     sources: Vec<S>,
@@ -98,9 +129,12 @@ pub(super) async fn run<S: Source + 'static>(
         () = shown => unreachable!("it is shown until the end"),
     };
     let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
-    rules.end().await;
-    let is_complete = totals.is_drained && !was_stopped.load(Ordering::Relaxed);
-    Ok(Filled { totals, is_complete })
+    if !totals.is_drained || was_stopped.load(Ordering::Relaxed) {
+        rules.end().await;
+        return Ok(Filled::new(totals, Ok(false)));
+    }
+    let finished = rules.finish(signals.next()).await;
+    Ok(Filled::new(totals, finished))
 }
 
 /// Shows how far it is, until dropped: `look` says how much of `total` is read, and how many records.
@@ -151,6 +185,96 @@ pub(super) fn note_orphans(filled: &Filled, wait: Millis) {
     }
 }
 
+/// Judges the records of a job once all of them are read: they can't be used where none of a stream can, or where so
+/// many can't that the limit is exceeded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judge {
+    /// The code of the refusal.
+    pub(super) code: &'static str,
+    pub(super) limit: DeadLetterLimit,
+}
+
+impl Judge {
+    fn judge(self, stream: Stream, Counts { good, bad }: Counts) -> Result<(), Failure> {
+        let (all, name, share) = (good + bad, stream.name(), self.limit.share);
+        let message = if good == 0 && bad > 0 {
+            format!("none of {all} records of {name} can be used")
+        } else if self.limit.is_exceeded_at_end(all, bad) {
+            format!(
+                "{bad} of {all} records of {name} can't be used, more than a share of {share} \
+                 (`dead_letters.limit`)"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(self.code, message))
+    }
+
+    /// The same of a job whose rows are written. One that was interrupted has not read all: it is started again.
+    pub(super) fn of_job(self, job: &str, filled: &Filled) -> Result<(), Failure> {
+        if !filled.is_complete {
+            return Ok(());
+        }
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        for (stream, accounts) in Stream::BOTH.into_iter().zip(filled.totals.accounts) {
+            let (all, bad) = (count(accounts.records()), count(accounts.dead));
+            let counts = Counts { good: all.saturating_sub(bad), bad };
+            self.judge(stream, counts).map_err(|mut failure| {
+                if counts.good > 0 {
+                    failure.message += "; the rows of the others are written";
+                }
+                failed(job, failure)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a dry run finds, stream by stream. It fails where the job would.
+pub(super) struct DryRun {
+    judge: Judge,
+    as_json: bool,
+    streams: serde_json::Map<String, serde_json::Value>,
+    judged: Result<(), Failure>,
+}
+
+impl DryRun {
+    pub(super) fn new(judge: Judge, as_json: bool) -> Self {
+        Self { judge, as_json, streams: serde_json::Map::new(), judged: Ok(()) }
+    }
+
+    /// Tells what a stream has, read from a topic, or from so many `files`.
+    pub(super) fn tell(
+        &mut self,
+        stream: Stream,
+        from: &str,
+        files: Option<usize>,
+        counts: Counts,
+    ) {
+        let (name, Counts { good, bad }) = (stream.name(), counts);
+        if !self.as_json {
+            let text = format!("{name}: {from}, {good} records, {bad} can't be used\n");
+            terminal::print(&text);
+        }
+        let mut about = serde_json::json!({"records": good, "rejected": bad});
+        if let Some(files) = files {
+            about["files"] = files.into();
+        }
+        self.streams.insert(name.to_owned(), about);
+        if self.judged.is_ok() {
+            self.judged = self.judge.judge(stream, counts);
+        }
+    }
+
+    /// The end, after the last stream.
+    pub(super) fn end(self) -> Result<ExitCode, Failure> {
+        if self.as_json {
+            terminal::print(&format!("{}\n", serde_json::Value::Object(self.streams)));
+        }
+        self.judged.map(|()| ExitCode::SUCCESS)
+    }
+}
+
 /// Of a job, with the name that its rows stand under.
 pub(super) fn failed(job: &str, mut failure: Failure) -> Failure {
     failure.message = format!("job {job}: {}", failure.message);
@@ -165,7 +289,7 @@ pub(super) fn summary(
     end: &str,
     as_json: bool,
 ) -> String {
-    let Filled { totals, is_complete } = filled;
+    let Filled { totals, is_complete, failure } = filled;
     let [inferences, labels] = totals.accounts;
     let (accepted, duplicates, late) = (inferences.first, inferences.second, inferences.third);
     let (matched, kept, orphans) = (labels.first, labels.second, labels.third);
@@ -186,7 +310,7 @@ pub(super) fn summary(
         }
         return format!("{object}\n");
     }
-    let end = if *is_complete {
+    let end = if *is_complete || failure.is_some() {
         end
     } else {
         "interrupted: start it again with the same arguments, nothing is lost"
@@ -197,4 +321,25 @@ pub(super) fn summary(
          labels: {matched} matched, {kept} waiting, {orphans} orphans; {rejected} rejected\n\
          {rows} rows written\n{end}\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_rules_left_is_told_after_the_summary() {
+        let failure = Failure::new("notify_failed", "all rows are written, but".to_owned());
+        let filled = Filled::new(Totals::default(), Err(failure));
+        let said = summary("night", None, &filled, "all rows are written and sealed", false);
+        assert!(said.ends_with(" rows written\nall rows are written and sealed\n"), "{said}");
+        let said = summary("night", Some(7), &filled, "", true);
+        assert!(said.contains("\"complete\":false") && said.contains("\"bytes\":7"), "{said}");
+        let failure = filled.exit().unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("notify_failed", 1));
+        assert!(failure.message.contains("start it again"), "{failure:?}");
+        let interrupted = Filled::new(Totals::default(), Ok(false));
+        let said = summary("night", None, &interrupted, "all rows are written", false);
+        assert!(said.contains("\ninterrupted: ") && interrupted.exit().is_ok(), "{said}");
+    }
 }

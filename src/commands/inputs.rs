@@ -14,6 +14,7 @@ use crate::engine::Progress;
 use crate::engine::event::{Event, Stream};
 use crate::engine::names::Names;
 use crate::sink::job::{BoundTopic, FILES, JobBinding};
+use crate::sink::rejected::{Place, RejectedFile};
 use crate::source::feed::FeedFiles;
 use crate::source::files::ahead::{self, FileBatch};
 use crate::source::files::{Columns, FileList, FileReader};
@@ -39,8 +40,6 @@ pub(super) struct InputArgs {
 pub(super) struct Inputs {
     pub(super) settings: Settings,
     pub(super) feeds: Vec<FeedFiles>,
-    /// Short digests of the files of each stream.
-    digests: Vec<String>,
 }
 
 impl Inputs {
@@ -59,9 +58,7 @@ impl Inputs {
                 feeds.push(FeedFiles { stream, files, columns, more: None });
             }
         }
-        let digests = feeds.iter().map(|feed| feed.files.digest());
-        let digests = digests.collect::<Result<_, _>>()?;
-        Ok(Self { settings, feeds, digests })
+        Ok(Self { settings, feeds })
     }
 
     /// Bytes of all files.
@@ -69,15 +66,31 @@ impl Inputs {
         self.feeds.iter().map(|feed| feed.files.bytes()).sum()
     }
 
-    /// A name that other files, another configuration and any live job do not have.
-    pub(super) fn default_job(&self) -> String {
-        default_job(&self.settings, "files", &format!("{:?}", self.digests))
+    /// The digest of the files of each stream, which are read through for it.
+    pub(super) fn digests(&self) -> Result<Vec<String>, Failure> {
+        let bar = terminal::bar(self.bytes(), "{total_bytes}");
+        bar.set_message("to tell them from other files");
+        let digests = self.feeds.iter().map(|feed| feed.files.digest(|bytes| bar.inc(bytes)));
+        let digests = digests.collect::<Result<_, _>>()?;
+        bar.finish_and_clear();
+        Ok(digests)
     }
 
-    /// What the job's name is bound to: these very files.
-    pub(super) fn binding(&self) -> JobBinding {
+    /// The digests that earlier versions gave them.
+    pub(super) fn former_digests(&self) -> Result<Vec<String>, Failure> {
+        let digests = self.feeds.iter().map(|feed| feed.files.digest_of_ends());
+        Ok(digests.collect::<Result<_, _>>()?)
+    }
+
+    /// A name that files of other digests, another configuration and any live job do not have.
+    pub(super) fn default_job(&self, digests: &[String]) -> String {
+        default_job(&self.settings, "files", &format!("{digests:?}"))
+    }
+
+    /// What the job's name is bound to: the files of these digests.
+    pub(super) fn binding(&self, digests: &[String]) -> JobBinding {
         let bound = |index: usize| {
-            let (feed, digest) = (self.feeds.get(index)?, self.digests.get(index)?);
+            let (feed, digest) = (self.feeds.get(index)?, digests.get(index)?);
             let name = format!("{} files {digest}", feed.files.files().len());
             Some(BoundTopic { name, id: String::new() })
         };
@@ -130,15 +143,10 @@ pub(super) struct Counts {
 
 impl Counts {
     /// One more that can't be used; the first ones are told.
-    pub(super) fn reject(
-        &mut self,
-        bar: &ProgressBar,
-        reason: &DecodeError,
-        place: impl FnOnce() -> String,
-    ) {
+    pub(super) fn reject(&mut self, bar: &ProgressBar, place: &Place<'_>, reason: &DecodeError) {
         self.bad += 1;
         if self.bad <= SHOWN {
-            let line = format!("{}: {reason}\n", place());
+            let line = format!("{place}: {reason}\n");
             bar.suspend(|| terminal::note(&line));
         }
     }
@@ -164,6 +172,17 @@ impl Inputs {
         &self,
         feed: &FeedFiles,
         names: &mut Names,
+        take: impl FnMut(i64, &Event<'_>, &mut Names) -> Result<(), Failure>,
+    ) -> Result<Counts, Failure> {
+        self.decode_and_keep(feed, names, &mut RejectedFile::default(), take)
+    }
+
+    /// The same, and adds all records that can't be used to `kept`.
+    pub(super) fn decode_and_keep(
+        &self,
+        feed: &FeedFiles,
+        names: &mut Names,
+        kept: &mut RejectedFile,
         mut take: impl FnMut(i64, &Event<'_>, &mut Names) -> Result<(), Failure>,
     ) -> Result<Counts, Failure> {
         let settings = self.settings.decoders()[feed.stream.index()].clone();
@@ -181,7 +200,9 @@ impl Inputs {
                     }
                     Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
                     Err(NotDecoded::Bad(reason)) => {
-                        counts.reject(&bar, &reason, || place(feed, batch, offset));
+                        let place = place(feed, batch, offset);
+                        counts.reject(&bar, &place, &reason);
+                        kept.add(&place, reason.code(), &reason, Some(object))?;
                     }
                 }
             }
@@ -193,10 +214,10 @@ impl Inputs {
     }
 }
 
-/// Where a record stands, for messages.
-fn place(feed: &FeedFiles, batch: &FileBatch, offset: i64) -> String {
-    let path = feed.files.files()[batch.file].path.display();
-    format!("{path}, record {}", offset - batch.first_offset + 1)
+/// Where a record stands.
+fn place(feed: &FeedFiles, batch: &FileBatch, offset: i64) -> Place<'static> {
+    let file = &feed.files.files()[batch.file];
+    Place::File(file.path.clone(), offset - batch.first_offset + 1)
 }
 
 impl InputArgs {

@@ -13,6 +13,7 @@ mod inputs;
 mod ranges;
 mod file_job;
 mod topic_job;
+mod done;
 mod watch;
 mod select;
 mod parquet;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::guard::{Guarded, Refusal};
 use super::{Failure, terminal};
-use crate::alerting::Alerting;
+use crate::alerting::{Alerting, Left};
 use crate::config::Settings;
 use crate::decode::Decoder;
 use crate::engine::Progress;
@@ -32,8 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two questions to a service that does not answer yet.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long an end waits for the last rules to be evaluated and told; what is not told then is told by the next start.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long an end that another start follows waits for the last rules to be evaluated and told: that start tells what
+/// is not told then.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often the state of the Kafka client reaches `/readyz` and the meters.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -130,7 +131,7 @@ impl Processor {
 }
 
 /// The rules at work beside a pipeline.
-pub(super) struct Rules(JoinSet<()>);
+pub(super) struct Rules(JoinSet<Result<Left, Failure>>);
 
 impl Rules {
     /// Evaluates after each flush of the sink.
@@ -147,21 +148,63 @@ impl Rules {
         (sink.telling(say_flushed), Self(task))
     }
 
-    /// Waits for the last evaluation, and for what is to be sent. The sink is gone by then.
+    /// Waits a while for the last evaluation, and for what is to be sent. The sink is gone by then.
     pub(super) async fn end(mut self) {
         tokio::time::timeout(LAST_WORDS, self.0.join_next()).await.ok();
+    }
+
+    /// The same where all is read, and no other start need follow: waits until it is done; false where `stop` was ready
+    /// before. Fails where rules are not evaluated over all rows, or people not told.
+    pub(super) async fn finish(mut self, stop: impl Future<Output = ()>) -> Result<bool, Failure> {
+        let ended = tokio::select! {
+            biased;
+            ended = self.0.join_next() => ended,
+            () = stop => return Ok(false),
+        };
+        // Without rules there is no task.
+        let Some(ended) = ended else { return Ok(true) };
+        let left = ended.unwrap_or_else(|error| Err(fault(&error)))?;
+        check_done(&left)?;
+        Ok(true)
     }
 }
 
 /// A panic in rules ends them alone, not the stream, so it has to be told.
-async fn watched(rules: impl Future<Output = ()> + Send + 'static, telemetry: Telemetry) {
+async fn watched(
+    rules: impl Future<Output = Left> + Send + 'static,
+    telemetry: Telemetry,
+) -> Result<Left, Failure> {
     let mut task = JoinSet::new();
     task.spawn(rules);
-    if let Some(Err(error)) = task.join_next().await {
+    let ended = task.join_next().await.expect("it was spawned");
+    ended.map_err(|error| {
         tracing::error!(%error, "rules are not evaluated any more: start the process again");
         let reason = "rules ended by a fault of the program: start the process again, and tell its developers";
         telemetry.not_ready(Cause::Alerting, reason);
+        fault(&error)
+    })
+}
+
+fn fault(error: &JoinError) -> Failure {
+    Failure::new("worker_failed", format!("all rows are written, but the rules failed: {error}"))
+}
+
+/// Fails where something is left.
+fn check_done(left: &Left) -> Result<(), Failure> {
+    let Left { failed, untold } = left;
+    let mut said = Vec::new();
+    if !failed.is_empty() {
+        let reasons: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        said.push(format!("not all rules are evaluated over them ({})", reasons.join("; ")));
     }
+    if !untold.is_empty() {
+        said.push(format!("not all changes of alerts are told: {}", untold.join(", ")));
+    }
+    if said.is_empty() {
+        return Ok(());
+    }
+    let code = failed.first().map_or("notify_failed", SinkError::code);
+    Err(Failure::new(code, format!("all rows are written, but {}", said.join("; "))))
 }
 
 /// The rules and targets of the configuration; none where there are neither.
@@ -326,6 +369,18 @@ pub(super) async fn bind_in_time(
     in_time(telemetry, bind).await
 }
 
+/// Checks the tables; what the job's name is bound to.
+pub(super) async fn bound_in_time(
+    clickhouse: &ClickHouse,
+    telemetry: &Telemetry,
+) -> Result<Option<JobBinding>, BindError> {
+    let bound = async || {
+        clickhouse.check_schema().await?;
+        clickhouse.bound().await.map_err(BindError::from)
+    };
+    in_time(telemetry, bound).await
+}
+
 /// Writes down what the configuration of a job that is bound defines.
 pub(super) async fn define_in_time(
     clickhouse: &ClickHouse,
@@ -381,10 +436,46 @@ mod tests {
     #[tokio::test]
     async fn rules_that_end_by_a_fault_make_the_process_unready() {
         let telemetry = Telemetry::default();
-        watched(async {}, telemetry.clone()).await;
+        assert!(watched(async { Left::default() }, telemetry.clone()).await.is_ok());
         assert_eq!(telemetry.reasons(), []);
-        watched(async { panic!("a fault in rules") }, telemetry.clone()).await;
+        let ended = watched(async { faulty() }, telemetry.clone()).await;
+        assert_eq!(ended.unwrap_err().code, "worker_failed");
         let causes: Vec<Cause> = telemetry.reasons().iter().map(|(cause, _)| *cause).collect();
         assert_eq!(causes, [Cause::Alerting]);
+    }
+
+    fn faulty() -> Left {
+        panic!("a fault in rules")
+    }
+
+    async fn finished(ended: impl Future<Output = Left> + Send + 'static) -> Result<bool, Failure> {
+        let mut task = JoinSet::new();
+        task.spawn(watched(ended, Telemetry::default()));
+        Rules(task).finish(std::future::pending()).await
+    }
+
+    #[tokio::test]
+    async fn a_job_fails_where_rules_or_people_are_left() {
+        assert!(finished(async { Left::default() }).await.unwrap());
+        assert!(Rules(JoinSet::new()).finish(async {}).await.unwrap(), "without rules");
+        assert_eq!(finished(async { faulty() }).await.unwrap_err().code, "worker_failed");
+        let untold = vec!["hook (changes not taken: 2, 503)".to_owned()];
+        let left = Left { failed: Vec::new(), untold: untold.clone() };
+        let failure = finished(async { left }).await.unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("notify_failed", 1));
+        assert!(failure.message.contains("told: hook (changes not taken: 2, 503)"), "{failure:?}");
+        let failed = vec![SinkError::Unavailable("rule low: no answer".to_owned())];
+        let failure = finished(async { Left { failed, untold } }).await.unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("clickhouse_unavailable", 1));
+        for part in ["rule low: no answer", "told: hook"] {
+            assert!(failure.message.contains(part), "{failure:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signal_ends_the_wait_for_rules() {
+        let mut task = JoinSet::new();
+        task.spawn(watched(std::future::pending(), Telemetry::default()));
+        assert!(!Rules(task).finish(async {}).await.unwrap());
     }
 }

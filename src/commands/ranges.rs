@@ -12,6 +12,7 @@ use crate::decode::{Decoder, DecoderSettings, NotDecoded, SchemaId};
 use crate::engine::event::{Event, Offset, Stream};
 use crate::engine::names::Names;
 use crate::engine::time::RecordTime;
+use crate::sink::rejected::{Place, RejectedFile};
 use crate::source::kafka::{KafkaSettings, Topics};
 use crate::source::range::{Bound, TopicRange};
 
@@ -56,8 +57,7 @@ pub(super) fn bound(text: &str) -> Result<Bound, String> {
         let offset = offset.ok_or("an offset is a whole number, like offset:1000")?;
         return Ok(Bound::Offset(Offset(offset)));
     }
-    let day = || calendar::milliseconds(&format!("{text}T00:00:00Z"));
-    let time = calendar::milliseconds(text).or_else(day).ok_or(
+    let time = calendar::time_or_day(text).ok_or(
         "write a time, like 2026-11-27 or 2026-11-27T08:00:00Z, or an offset, like offset:1000",
     )?;
     Ok(Bound::Time(RecordTime(time)))
@@ -97,9 +97,20 @@ pub(super) fn find(
 /// Hands every record of a range that can be used to `take`, until it fails; the first others are told on standard
 /// error. Waits for schemas, which somebody serves.
 pub(super) fn decode(
+    part: &(DecoderSettings, TopicRange),
+    schemas: &Arc<Schemas>,
+    names: &mut Names,
+    take: impl FnMut(&Event<'_>, &mut Names) -> Result<(), Failure>,
+) -> Result<Counts, Failure> {
+    decode_and_keep(part, schemas, names, &mut RejectedFile::default(), take)
+}
+
+/// The same, and adds all records that can't be used to `kept`.
+pub(super) fn decode_and_keep(
     (settings, range): &(DecoderSettings, TopicRange),
     schemas: &Arc<Schemas>,
     names: &mut Names,
+    kept: &mut RejectedFile,
     mut take: impl FnMut(&Event<'_>, &mut Names) -> Result<(), Failure>,
 ) -> Result<Counts, Failure> {
     let mut decoder = Decoder::new(settings, Arc::clone(schemas))?;
@@ -116,10 +127,9 @@ pub(super) fn decode(
                     break;
                 }
                 Err(NotDecoded::Bad(reason)) => {
-                    let (partition, offset) = (record.partition.0, record.offset.0);
-                    counts.reject(&bar, &reason, || {
-                        format!("topic {}, partition {partition}, offset {offset}", range.topic())
-                    });
+                    let place = Place::Topic(range.topic(), record.partition, record.offset);
+                    counts.reject(&bar, &place, &reason);
+                    kept.add(&place, reason.code(), &reason, record.payload)?;
                     break;
                 }
                 Err(NotDecoded::Waiting(schema)) => {

@@ -49,8 +49,7 @@ impl SelectArgs {
 
 fn time(text: &str) -> Result<i64, Failure> {
     let before_now = duration(text).map(|ago| terminal::now_ms().saturating_sub(ago.0));
-    let day = || calendar::milliseconds(&format!("{text}T00:00:00Z"));
-    before_now.or_else(|| calendar::milliseconds(text)).or_else(day).ok_or_else(|| {
+    before_now.or_else(|| calendar::time_or_day(text)).ok_or_else(|| {
         let message = format!(
             "`{text}` is no time: write how long ago (90m, 12h, 7d), a day (2026-11-27) or 2026-11-27T08:00:00Z"
         );

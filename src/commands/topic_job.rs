@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::file_job::{self, Filled};
+use super::file_job::{self, DryRun, Filled, Judge};
 use super::guard::{Guarded, Refusal};
-use super::inputs::{Counts, default_job};
+use super::inputs::default_job;
 use super::ranges::{self, TopicArgs};
 use super::{Failure, runtime, terminal};
 use crate::config::Settings;
@@ -18,7 +18,7 @@ use crate::engine::names::Names;
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::JobBinding;
-use crate::sink::rejected::Rejected;
+use crate::sink::rejected::{Rejected, RejectedFile};
 use crate::source::kafka::{self, KafkaSettings, Topics};
 use crate::source::range::{Bound, Counted, TopicRange};
 use crate::telemetry::Telemetry;
@@ -52,8 +52,9 @@ impl Asked<'_> {
     ) -> Result<ExitCode, Failure> {
         let mut settings = self.topic.apply(settings);
         let found = self.find(&settings)?;
+        let judge = Judge { code: "dead_letter_limit", limit: settings.dead_letter_limit() };
         if is_dry {
-            return self.dry_run(&settings, &found);
+            return self.dry_run(&settings, &found, DryRun::new(judge, self.as_json));
         }
         if found.topics.append_time && settings.shard.progress == Progress::Log {
             // As in `run`.
@@ -72,7 +73,8 @@ impl Asked<'_> {
         let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
         terminal::print(&file_job::summary(&job, None, &filled, END, self.as_json));
         file_job::note_orphans(&filled, label_wait);
-        Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
+        judge.of_job(&job, &filled)?;
+        filled.exit().map_err(|failure| file_job::failed(&job, failure))
     }
 
     fn find(&self, settings: &Settings) -> Result<Found, Failure> {
@@ -151,33 +153,31 @@ impl Asked<'_> {
         file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await
     }
 
-    /// Reads and decodes the range, and writes nothing.
-    fn dry_run(&self, settings: &Settings, found: &Found) -> Result<ExitCode, Failure> {
+    /// Reads and decodes the range, and writes nothing but the records that can't be used.
+    fn dry_run(
+        &self,
+        settings: &Settings,
+        found: &Found,
+        mut told: DryRun,
+    ) -> Result<ExitCode, Failure> {
+        let mut kept = RejectedFile::open(self.rejected)?;
         let schemas = settings.schemas()?;
         let runtime = runtime()?;
         let asking = runtime.spawn(Arc::clone(&schemas).serve());
-        let mut streams = serde_json::Map::new();
         for part in &found.parts {
             let (decoder, range) = part;
             if let Some((_, gone)) = range.trimmed().next() {
                 return Err(gone.into());
             }
-            let Counts { good, bad } =
-                ranges::decode(part, &schemas, &mut Names::default(), |_, _| Ok(()))?;
-            let name = decoder.stream.name();
-            if !self.as_json {
-                let topic = range.topic();
-                let text = format!("{name}: topic {topic}, {good} records, {bad} can't be used\n");
-                terminal::print(&text);
-            }
-            let about = serde_json::json!({"records": good, "rejected": bad});
-            streams.insert(name.to_owned(), about);
+            let names = &mut Names::default();
+            let counts = ranges::decode_and_keep(part, &schemas, names, &mut kept, |_, _| Ok(()));
+            // Those before a fault too.
+            kept.write()?;
+            let from = format!("topic {}", range.topic());
+            told.tell(decoder.stream, &from, None, counts?);
         }
         asking.abort();
-        if self.as_json {
-            terminal::print(&format!("{}\n", serde_json::Value::Object(streams)));
-        }
-        Ok(ExitCode::SUCCESS)
+        told.end()
     }
 }
 

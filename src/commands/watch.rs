@@ -9,37 +9,40 @@
 //! replicated together, and a folder that can only be read will do. Of two processes that watch for one job both feed
 //! the same list, and so write the same rows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::done::Done;
 use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
 use super::inputs::{self, InputArgs, default_job};
-use super::processor::Rules;
+use super::processor::{LAST_WORDS, Rules};
 use super::{Failure, runtime, terminal};
 use crate::config::Settings;
 use crate::config::values::duration;
 use crate::decode::registry::Schemas;
 use crate::decode::{Decoder, DecoderSettings, NotDecoded};
 use crate::engine::Progress;
-use crate::engine::event::{Positions, Stream};
+use crate::engine::event::Stream;
 use crate::engine::floor::Mark;
 use crate::engine::names::Names;
+use crate::engine::outcome::Outcomes;
 use crate::engine::time::{EventTime, Millis};
-use crate::pipeline::{self, DeadLetterLimit, PipelineSettings};
+use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::files::FileRow;
 use crate::sink::job::{BoundTopic, FILES, JobBinding};
 use crate::sink::rejected::Rejected;
 use crate::sink::{FailureClass, Sink as _};
 use crate::source::feed::{Feed, FeedFiles, FeedProgress, PARTITION};
-use crate::source::files::{Columns, File, FileList, FileReader, Folder, Landed, Taken, TakenFile};
-use crate::source::{Commits, SourceError};
+use crate::source::files::{
+    Columns, Digests, File, FileList, FileReader, Folder, Landed, Taken, TakenFile,
+};
 use crate::telemetry::Telemetry;
 
 /// Codes of what may pass without a change of the file's size or time: rights are given, a mount comes back.
@@ -104,7 +107,7 @@ pub(super) fn run(
     runtime.shutdown_background();
     let (filled, bytes) = filled?;
     terminal::print(&file_job::summary(&job, Some(bytes), &filled, "", true));
-    Ok(if filled.is_complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
+    filled.exit()
 }
 
 /// What was done, and how many bytes of files were read.
@@ -120,36 +123,81 @@ async fn follow(
     let binding = binding(&settings, patterns);
     let mut signals = terminal::Signals::catch()?;
     file_job::bind(&clickhouse, &mut settings, &binding, &telemetry).await?;
-    let mark = unfinished(&clickhouse, args.finish).await?;
+    let mark = newest_mark(&clickhouse).await?;
+    let (was_finished, totals) = (is_finished(mark.as_ref()), totals_of(mark.as_ref()));
     let mut watcher = Watcher::new(&settings, folder, patterns, args, clickhouse.clone(), mark)?;
-    watcher.restore().await?;
-    let progress = FeedProgress::default();
-    let letters = Rejected::new(progress.clone(), named.rejected.as_deref())?;
+    let only_tells = was_finished && args.finish && named.alerts && !watcher.finds_more().await?;
+    if !only_tells {
+        check_unfinished(&clickhouse, was_finished, args.finish).await?;
+        tokio::select! {
+            restored = watcher.restore() => restored?,
+            () = signals.next() => return Err(interrupted()),
+        }
+    }
     let refusal = Refusal::default();
     let generation = settings.shard.generation;
     let alerting = file_job::alerting(&settings, named.alerts, 1, &clickhouse, &telemetry)?;
-    let sink = Guarded::of_files(clickhouse, binding, generation, refusal.clone());
+    let sink = Guarded::of_files(clickhouse.clone(), binding, generation, refusal.clone());
     let (sink, rules) = Rules::beside(sink, alerting, &telemetry);
+    if only_tells {
+        tracing::info!("the job was finished before: what its rules left is done");
+        // The rules wait for its flushes.
+        drop(sink);
+        let finished = rules.finish(signals.next()).await;
+        return Ok((Filled::new(totals, finished), 0));
+    }
+    let progress = FeedProgress::default();
+    let letters = Rejected::new(progress.clone(), named.rejected.as_deref())?;
     // Each file was held against the limit when it was taken.
-    let dead_letter_limit = DeadLetterLimit { share: 1.0, at_least: u64::MAX };
+    let dead_letter_limit = DeadLetterLimit::NONE;
     let pipeline_settings = PipelineSettings { dead_letter_limit, ..settings.pipeline(1)? };
     let source = Feed::new(watcher.feeds(), progress.clone());
     let done = watcher.done.clone();
-    let mut failure = None;
+    let (mut failure, mut was_stopped) = (None, false);
     let stop = async {
         tokio::select! {
-            () = signals.next() => {}
+            () = signals.next() => was_stopped = true,
             failed = watcher.run() => failure = Some(failed),
         }
     };
     let work = pipeline::run(pipeline_settings, vec![source], done, sink, letters, telemetry, stop);
     let ended = Box::pin(work).await;
     let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
-    rules.end().await;
-    match failure {
-        Some(failure) => Err(failure),
-        None => Ok((Filled { is_complete: totals.is_drained, totals }, progress.bytes())),
+    if let Some(failure) = failure {
+        rules.end().await;
+        return Err(failure);
     }
+    let how = (args.finish, was_stopped);
+    let filled = end(&clickhouse, rules, totals, how, &mut signals).await?;
+    Ok((filled, progress.bytes()))
+}
+
+/// Waits for the rules: where all is sealed until they are done, or another signal comes.
+async fn end(
+    clickhouse: &ClickHouse,
+    rules: Rules,
+    totals: Totals,
+    (finishes, was_stopped): (bool, bool),
+    signals: &mut terminal::Signals,
+) -> Result<Filled, Failure> {
+    // A signal can come before all is sealed, and after.
+    let is_sealed = finishes
+        && totals.is_drained
+        && (!was_stopped || is_finished(newest_mark(clickhouse).await?.as_ref()));
+    let rules_done = if is_sealed && was_stopped {
+        rules.finish(tokio::time::sleep(LAST_WORDS)).await
+    } else if is_sealed {
+        rules.finish(signals.next()).await
+    } else {
+        rules.end().await;
+        Ok(totals.is_drained && !finishes)
+    };
+    Ok(Filled::new(totals, rules_done))
+}
+
+fn interrupted() -> Failure {
+    let message = "asked to stop before the files that the job took were looked through";
+    Failure::new("interrupted", message.to_owned())
 }
 
 /// What the job's name is bound to: these patterns. Where the folder is mounted may change; that its files are those
@@ -169,21 +217,44 @@ fn binding(settings: &Settings, patterns: &InputArgs) -> JobBinding {
     }
 }
 
-/// The newest mark of the job. Refused where it was finished: nothing can reach its windows any more.
-async fn unfinished(clickhouse: &ClickHouse, finishes: bool) -> Result<Option<Mark>, Failure> {
+/// The newest mark of the job.
+async fn newest_mark(clickhouse: &ClickHouse) -> Result<Option<Mark>, Failure> {
     let mut clickhouse = clickhouse.clone();
-    let mark = clickhouse.marks(&[PARTITION]).await?.into_iter().max_by_key(Mark::order);
+    Ok(clickhouse.marks(&[PARTITION]).await?.into_iter().max_by_key(Mark::order))
+}
+
+/// Whether the job was finished: nothing can reach its windows any more.
+fn is_finished(mark: Option<&Mark>) -> bool {
+    mark.is_some_and(|mark| mark.floor.sealed_until >= EventTime::LATEST)
+}
+
+/// What the job has counted so far.
+fn totals_of(mark: Option<&Mark>) -> Totals {
+    let accounts = Stream::BOTH.map(|stream| {
+        let mut all = Outcomes::default();
+        let tallies = mark.into_iter().flat_map(|mark| mark.tally.of(stream));
+        tallies.for_each(|(_, outcomes)| all.add(outcomes));
+        all
+    });
+    Totals { accounts, ..Totals::default() }
+}
+
+/// Refuses a job that was finished.
+async fn check_unfinished(
+    clickhouse: &ClickHouse,
+    was_finished: bool,
+    finishes: bool,
+) -> Result<(), Failure> {
+    let mut clickhouse = clickhouse.clone();
     let seals = clickhouse.seals().await?;
-    let is_last = |time: EventTime| time >= EventTime::LATEST;
-    let is_finished = mark.as_ref().is_some_and(|mark| is_last(mark.floor.sealed_until));
     // A start that died while it finished has perhaps sealed already: then only finishing it is left.
-    let is_sealed = seals.iter().any(|&(_, until)| is_last(until));
-    if is_finished || (is_sealed && !finishes) {
+    let is_sealed = seals.iter().any(|&(_, until)| until >= EventTime::LATEST);
+    if was_finished || (is_sealed && !finishes) {
         let job = clickhouse.job();
         let message = format!("job '{job}' was finished (--finish), so its windows are sealed");
         return Err(Failure::new("job_finished", message));
     }
-    Ok(mark)
+    Ok(())
 }
 
 /// The part of the folder that holds one stream.
@@ -206,6 +277,7 @@ struct Watcher {
     streams: Vec<Watched>,
     clickhouse: ClickHouse,
     generation: u16,
+    hashed: Digests,
     limit: DeadLetterLimit,
     every: Duration,
     finishes: bool,
@@ -249,6 +321,7 @@ impl Watcher {
             streams,
             clickhouse,
             generation: settings.shard.generation,
+            hashed: Digests::default(),
             limit: settings.dead_letter_limit(),
             every,
             finishes: args.finish,
@@ -282,7 +355,7 @@ impl Watcher {
                 watched.note(row);
             }
             for row in &rows[passed..] {
-                let file = found(&self.path, row).await?;
+                let file = found(&self.path, row, &self.hashed).await?;
                 watched.adopt(row, file);
                 if !self.done.is_told(row) {
                     self.done.add(row);
@@ -292,16 +365,30 @@ impl Watcher {
         Ok(())
     }
 
+    /// Whether files lie there that the job did not take before it was finished.
+    async fn finds_more(&self) -> Result<bool, Failure> {
+        let rows = self.clickhouse.taken_files(self.generation).await?;
+        for watched in &self.streams {
+            let mut folder = watched.folder.clone();
+            // Only two looks tell which files are whole.
+            let looked = blocking(move || folder.look().and_then(|_| folder.look())).await?;
+            let (landed, unfinished) = looked?;
+            let taken = rows[watched.stream.index()].iter().map(|row| row.name.as_str());
+            let taken: BTreeSet<&str> = taken.collect();
+            if unfinished > 0 || landed.iter().any(|landed| !taken.contains(&*landed.name)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes files until something is wrong that only a person can put right.
     async fn run(&mut self) -> Failure {
         loop {
-            let mut is_all = true;
-            for at in 0..self.streams.len() {
-                match self.look(at).await {
-                    Ok(none_left) => is_all &= none_left,
-                    Err(failure) => return failure,
-                }
-            }
+            let is_all = match self.look().await {
+                Ok(is_all) => is_all,
+                Err(failure) => return failure,
+            };
             if self.finishes && is_all {
                 // Nothing could take the file after the seal.
                 if let Some(failure) = self.streams.iter_mut().find_map(Watched::untaken) {
@@ -314,8 +401,39 @@ impl Watcher {
         }
     }
 
-    /// Takes what has landed of one stream; whether nothing is left that may still be taken.
-    async fn look(&mut self, at: usize) -> Result<bool, Failure> {
+    /// Takes what has landed; whether nothing is left that may still be taken. Files that were taken before come last,
+    /// and only for a while: hashing them can take long after a start, and the next look gives the rest again.
+    async fn look(&mut self) -> Result<bool, Failure> {
+        let (mut is_all, mut known) = (true, Vec::new());
+        for at in 0..self.streams.len() {
+            let Some((landed, unfinished)) = self.landed(at).await? else {
+                is_all = false;
+                continue;
+            };
+            is_all &= unfinished == 0;
+            for landed in landed {
+                if self.streams[at].digests.contains_key(&landed.name) {
+                    known.push((at, landed));
+                } else {
+                    is_all &= self.take(at, &landed).await?;
+                }
+            }
+        }
+        // Those that failed at the last look keep no others away.
+        known.sort_by_key(|(at, landed)| self.streams[*at].untaken.contains_key(&landed.name));
+        let begun = terminal::start();
+        for (at, landed) in known {
+            is_all &= self.take(at, &landed).await?;
+            if !self.finishes && begun.elapsed() > self.every {
+                return Ok(false);
+            }
+        }
+        Ok(is_all)
+    }
+
+    /// The whole files of one stream that are not dealt with, and how many others may still be written to; none where
+    /// the folder can't be looked into.
+    async fn landed(&mut self, at: usize) -> Result<Option<(Vec<Landed>, usize)>, Failure> {
         let mut folder = self.streams[at].folder.clone();
         let (folder, looked) = blocking(move || {
             let looked = folder.look();
@@ -323,39 +441,38 @@ impl Watcher {
         })
         .await?;
         self.streams[at].folder = folder;
-        let (landed, unfinished) = match looked {
+        let looked = match looked {
             Ok(looked) => looked,
             // A mount may be away for a while.
             Err(error) => {
                 tracing::warn!(code = error.code(), %error, "can't look into the folder");
-                return Ok(false);
+                return Ok(None);
             }
         };
-        let mut is_all = unfinished == 0;
         let Watched { folder, untaken, .. } = &mut self.streams[at];
         untaken.retain(|name, _| folder.has(name));
-        for landed in landed {
-            let told = self.streams[at].untaken.remove(&landed.name);
-            is_all &= self.take(at, &landed, told.as_ref()).await?;
+        for (below, error) in folder.unread() {
+            if self.fails_fast {
+                return Err(error.into());
+            }
+            let told = self.streams[at].untaken.remove(&below.name);
+            self.streams[at].refuse(&below, error.into(), told.as_ref());
         }
-        Ok(is_all)
+        Ok(Some(looked))
     }
 
-    /// Takes one file, of which `told` was told at the last look; whether it is dealt with.
-    async fn take(
-        &mut self,
-        at: usize,
-        landed: &Landed,
-        told: Option<&Failure>,
-    ) -> Result<bool, Failure> {
-        let watched = &self.streams[at];
+    /// Takes one file; whether it is dealt with.
+    async fn take(&mut self, at: usize, landed: &Landed) -> Result<bool, Failure> {
+        let watched = &mut self.streams[at];
+        let told = watched.untaken.remove(&landed.name);
         let (path, columns) = (landed.path.clone(), watched.columns.clone());
         let known = watched.digests.get(&landed.name).cloned();
-        let (decoder, limit) = (watched.decoder.clone(), self.limit);
-        let looked_at = match known {
-            Some(known) => blocking(move || still(path, &known)).await?.map(|()| None),
-            None => blocking(move || examine(path, columns, &decoder, limit)).await?.map(Some),
-        };
+        let (decoder, limit, hashed) = (watched.decoder.clone(), self.limit, self.hashed.clone());
+        let looked_at = blocking(move || match known {
+            Some(known) => still(path, &known, &hashed).map(|()| None),
+            None => examine(path, columns, &decoder, limit, &hashed).map(Some),
+        });
+        let looked_at = looked_at.await?;
         if !self.streams[at].folder.is_unchanged(&landed.path) {
             return Ok(false);
         }
@@ -368,7 +485,7 @@ impl Watcher {
             }
             Err(failure) if self.fails_fast => return Err(failure),
             Err(failure) => {
-                self.streams[at].refuse(landed, failure, told);
+                self.streams[at].refuse(landed, failure, told.as_ref());
                 return Ok(true);
             }
         }
@@ -413,7 +530,7 @@ impl Watcher {
         // Another process of the job may have taken others meanwhile.
         let is_ours = rows.iter().any(|taken| taken.name == row.name);
         for row in rows {
-            let file = found(&self.path, &row).await?;
+            let file = found(&self.path, &row, &self.hashed).await?;
             watched.adopt(&row, file);
             self.done.add(&row);
         }
@@ -471,12 +588,12 @@ fn examine(
     columns: Columns,
     decoder: &DecoderSettings,
     limit: DeadLetterLimit,
+    hashed: &Digests,
 ) -> Result<Examined, Failure> {
     let file = File::find(path)?;
-    let files = FileList::from(file.clone());
-    let digest = files.digest()?;
+    let digest = hashed.of(&file)?;
     let mut decoder = Decoder::new(decoder, Arc::new(Schemas::none()))?;
-    let mut reader = FileReader::new(files, columns);
+    let mut reader = FileReader::new(file.clone().into(), columns);
     let mut names = Names::default();
     let (mut records, mut rejected, mut first) = (0_u64, 0_u64, None);
     while let Some(record) = reader.next_record()? {
@@ -491,7 +608,7 @@ fn examine(
     }
     let all = records + rejected;
     if let Some((number, reason)) = first
-        && (records == 0 || limit.is_exceeded(all, rejected))
+        && (records == 0 || limit.is_exceeded_at_end(all, rejected))
     {
         let file = file.path.display();
         let message = format!(
@@ -503,9 +620,9 @@ fn examine(
 }
 
 /// Refused where a file that was taken is another one now.
-fn still(path: PathBuf, known: &str) -> Result<(), Failure> {
+fn still(path: PathBuf, known: &str, hashed: &Digests) -> Result<(), Failure> {
     let file = File::find(path)?;
-    if FileList::from(file.clone()).digest()? == known {
+    if hashed.is_of(&file, known)? {
         return Ok(());
     }
     let file = file.path.display();
@@ -517,10 +634,10 @@ fn still(path: PathBuf, known: &str) -> Result<(), Failure> {
 }
 
 /// The file that a job has taken, which must be as it was.
-async fn found(folder: &Path, row: &FileRow) -> Result<File, Failure> {
-    let (path, digest) = (folder.join(&row.name), row.digest.clone());
+async fn found(folder: &Path, row: &FileRow, hashed: &Digests) -> Result<File, Failure> {
+    let (path, digest, hashed) = (folder.join(&row.name), row.digest.clone(), hashed.clone());
     let looked = blocking(move || {
-        still(path.clone(), &digest)?;
+        still(path.clone(), &digest, &hashed)?;
         Ok(File::find(path)?)
     });
     looked.await?.map_err(|failure: Failure| {
@@ -543,72 +660,6 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| Failure::new("runtime", format!("a look at files failed: {error}")))
 }
 
-/// Says of each file when all rows of its records are acknowledged. Clones share it.
-#[derive(Clone)]
-struct Done(Arc<Mutex<Undone>>);
-
-struct Undone {
-    floor: Positions,
-    positions: Positions,
-    /// By stream.
-    files: [VecDeque<FileRow>; 2],
-}
-
-impl Done {
-    fn new(mark: Option<Mark>) -> Self {
-        let (floor, positions) =
-            mark.map_or_else(Default::default, |mark| (mark.floor.positions, mark.positions));
-        Self(Arc::new(Mutex::new(Undone { floor, positions, files: Default::default() })))
-    }
-
-    /// Where a start reads from.
-    fn floor(&self) -> Positions {
-        self.undone().floor
-    }
-
-    /// Whether all of the file was acknowledged before.
-    fn is_told(&self, row: &FileRow) -> bool {
-        row.end() <= self.undone().positions.of(row.stream)
-    }
-
-    /// One more file.
-    fn add(&self, row: &FileRow) {
-        let mut undone = self.undone();
-        undone.files[row.stream.index()].push_back(row.clone());
-        undone.tell();
-    }
-
-    fn undone(&self) -> MutexGuard<'_, Undone> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Undone {
-    fn tell(&mut self) {
-        for stream in Stream::BOTH {
-            let position = self.positions.of(stream);
-            let files = &mut self.files[stream.index()];
-            while files.front().is_some_and(|row| row.end() <= position) {
-                let row = files.pop_front().expect("it was there");
-                let line = json!({"file": row.name, "stream": stream.name(), "bytes": row.bytes,
-                                  "records": row.records, "rejected": row.rejected});
-                terminal::print(&format!("{line}\n"));
-            }
-        }
-    }
-}
-
-impl Commits for Done {
-    fn commit(&self, marks: &[Mark]) -> Result<(), SourceError> {
-        let mut undone = self.undone();
-        for mark in marks {
-            undone.positions = mark.positions;
-        }
-        undone.tell();
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -618,22 +669,93 @@ mod tests {
     use super::*;
     use crate::config::Environment;
 
-    #[test]
-    fn a_file_that_could_not_be_read_is_given_again_and_a_broken_one_is_not() {
-        let temp = TempDir::new().unwrap();
+    fn settings() -> Settings {
         let text = "[inferences]\ntopic = \"inferences\"\n";
-        let settings = Settings::parse("test", text, &Environment::default()).unwrap();
+        Settings::parse("test", text, &Environment::default()).unwrap()
+    }
+
+    fn watched(settings: &Settings, folder: &Path) -> Watched {
         let [decoder, _] = settings.decoders();
-        let mut watched = Watched {
+        Watched {
             stream: Stream::Inferences,
-            folder: Folder::new(temp.path(), &["*.jsonl".to_owned()]),
+            folder: Folder::new(folder, &["*.jsonl".to_owned()]),
             columns: Columns::default(),
             decoder: decoder.unwrap(),
             taken: Taken::starting_at(0),
             count: 0,
             digests: BTreeMap::new(),
             untaken: BTreeMap::new(),
+        }
+    }
+
+    /// What four looks find that have no time for two files: whether nothing is left, and all files of which it is told
+    /// by then that they are not as they were taken.
+    fn told_by_looks(finishes: bool) -> Vec<(bool, Vec<String>)> {
+        let (temp, settings, runtime) = (TempDir::new().unwrap(), settings(), runtime().unwrap());
+        let mut stream = watched(&settings, temp.path());
+        for name in ["a.jsonl", "b.jsonl"] {
+            fs::write(temp.path().join(name), "{}\n").unwrap();
+            stream.digests.insert(name.to_owned(), "whole-0".to_owned());
+        }
+        let mut watcher = Watcher {
+            path: temp.path().to_owned(),
+            streams: vec![stream],
+            clickhouse: ClickHouse::new(settings.clickhouse()),
+            generation: 0,
+            hashed: Digests::default(),
+            limit: settings.dead_letter_limit(),
+            every: Duration::ZERO,
+            finishes,
+            fails_fast: false,
+            done: Done::new(None),
         };
+        let mut look = || {
+            let is_all = runtime.block_on(watcher.look()).unwrap();
+            (is_all, watcher.streams[0].untaken.keys().cloned().collect())
+        };
+        (0..4).map(|_| look()).collect()
+    }
+
+    #[test]
+    fn files_that_were_taken_before_do_not_hold_up_the_next_look() {
+        let some = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let both = || some(&["a.jsonl", "b.jsonl"]);
+        let nothing = (false, some(&[]));
+        let expected =
+            [nothing.clone(), (false, some(&["a.jsonl"])), (false, both()), (true, both())];
+        assert_eq!(told_by_looks(false), expected);
+        // An end waits for all of them.
+        assert_eq!(told_by_looks(true), [nothing, (true, both()), (true, both()), (true, both())]);
+    }
+
+    /// Why a file of so many good and bad records is not taken, if it is not.
+    fn refused(good: usize, bad: usize) -> Option<Failure> {
+        let temp = TempDir::new().unwrap();
+        let path = temp.path().join("a.jsonl");
+        let row = "{\"request_id\": \"1\", \"model\": \"m\", \"timestamp\": 1767571200000}\n";
+        fs::write(&path, row.repeat(good) + &"{}\n".repeat(bad)).unwrap();
+        let settings = settings();
+        let [decoder, _] = settings.decoders();
+        let limit = settings.dead_letter_limit();
+        let hashed = Digests::default();
+        examine(path, Columns::default(), &decoder.unwrap(), limit, &hashed).err()
+    }
+
+    #[test]
+    fn a_file_is_not_taken_where_too_great_a_share_of_it_is_bad() {
+        let failure = refused(1, 999).unwrap();
+        assert_eq!(failure.code, "file_unusable");
+        let said = &failure.message;
+        assert!(said.starts_with("999 of 1000 records of "), "{said}");
+        assert!(said.contains("record 2: "), "{said}");
+        assert!(refused(35, 5).is_some() && refused(0, 1).is_some());
+        assert!(refused(90, 10).is_none() && refused(2, 1).is_none());
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_given_again_and_a_broken_one_is_not() {
+        let temp = TempDir::new().unwrap();
+        let mut watched = watched(&settings(), temp.path());
         for name in ["broken.jsonl", "changed.jsonl", "unread.jsonl"] {
             fs::write(temp.path().join(name), "{}\n").unwrap();
         }

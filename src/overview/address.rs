@@ -85,8 +85,7 @@ impl View {
             return Err(format!("range is `{}`; it must be one of {known}", view.range));
         }
         if !view.until.is_empty() {
-            let day = || calendar::milliseconds(&format!("{}T00:00:00Z", view.until));
-            view.until_ms = calendar::milliseconds(&view.until).or_else(day);
+            view.until_ms = calendar::time_or_day(&view.until);
             if view.until_ms.is_none() {
                 let until = &view.until;
                 return Err(format!(

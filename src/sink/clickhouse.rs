@@ -1,6 +1,6 @@
 //! The ClickHouse end: what the pipeline writes to and reads from, and what `init` and `check` ask.
 
-use crate::alerts::{AlertRow, Rule};
+use crate::alerts::{AlertRow, Rule, State};
 use crate::engine::ModelSettings;
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
@@ -10,6 +10,7 @@ use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::report::Row;
 
+pub use super::alerts::AlertJobs;
 pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
 pub use super::migrate::Migrated;
 pub use super::read::Jobs;
@@ -190,6 +191,11 @@ impl ClickHouse {
     /// All alerts of the job, by time.
     pub async fn alerts(&self) -> Result<Vec<AlertRow>, SinkError> {
         alerts::stored(&self.connection).await
+    }
+
+    /// The other jobs that have alerts, in this state where one is given: where there are none of this one.
+    pub async fn jobs_with_alerts(&self, state: Option<State>) -> Result<AlertJobs, SinkError> {
+        alerts::other_jobs(&self.connection, state).await
     }
 
     /// Notifications that are still to be sent to one target, the oldest first.

@@ -18,7 +18,7 @@ pub struct FileRow {
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// Of its name, its size and both its ends.
+    /// Of its name, its size and all its bytes; of both its ends where an earlier version took it.
     pub digest: String,
     /// The offset of its first record.
     pub first_offset: i64,

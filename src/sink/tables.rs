@@ -477,7 +477,7 @@ fn files() -> TableSpec {
             c("number", "Int64", "Place among the files of the stream, from 0 on"),
             c("name", TEXT, "Path within the folder"),
             c("bytes", COUNT, "Its size"),
-            c("digest", TEXT, "Of its name, its size and both its ends"),
+            c("digest", TEXT, "Of its name, its size and all its bytes"),
             c("first_offset", OFFSET, "Position of its first record"),
             c("offsets", "Int64", "Positions that it takes up, those of blank lines included"),
             c("records", COUNT, "Records of it that can be used"),

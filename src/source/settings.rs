@@ -13,7 +13,7 @@ use super::retention::Retention;
 pub struct KafkaSettings {
     /// `bootstrap.servers`.
     pub brokers: String,
-    /// Any librdkafka property; those that would break correctness are refused.
+    /// Any librdkafka property that this build has; those that would break correctness are refused.
     pub properties: Vec<(String, String)>,
     /// The consumer group: the job's name.
     pub group: String,

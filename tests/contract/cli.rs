@@ -27,6 +27,7 @@ fn help_teaches_by_examples() {
     let (exit, help, _) = run(&["--help"]);
     assert_eq!(exit, 0);
     for command in [
+        "alerts",
         "check",
         "dashboards",
         "demo",
@@ -44,6 +45,11 @@ fn help_teaches_by_examples() {
         assert!(exit == 0 && help.contains("Examples:"), "{command}");
     }
     assert!(help.contains("Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused"));
+    // Whatever shows stored rows shows those of another job too.
+    for command in [&["alerts", "list"][..], &["query"], &["report"], &["serve"]] {
+        let (_, help, _) = run(&[command, &["--help"]].concat());
+        assert!(help.contains("--job <NAME>"), "{command:?}");
+    }
 }
 
 #[test]

@@ -243,6 +243,43 @@ fn records_and_files_that_cannot_be_used_are_named_with_a_code() {
 }
 
 #[test]
+fn a_dry_run_judges_files_by_the_share_that_is_bad_and_keeps_all_of_that() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("c.toml"), "[inferences]\ntopic = \"i\"\n").unwrap();
+    let row = json!({"request_id": "1", "model": "m", "timestamp": FIRST_MS, "score": 0.5});
+    let dry = |(good, bad): (usize, usize), more: &[&str]| {
+        let text = format!("{row}\n").repeat(good) + &"{}\n".repeat(bad);
+        fs::write(folder.path().join("a.jsonl"), text).unwrap();
+        let fixed = ["backfill", "-c", "c.toml", "--inferences", "a.jsonl", "--dry-run"];
+        run(folder.path(), &[&fixed[..], more].concat())
+    };
+    let (exit, text, error) = dry((1, 999), &["--rejected", "bad.jsonl"]);
+    assert_eq!((exit, &*text), (1, "inferences: 1 files, 1 records, 999 can't be used\n"));
+    let said = "error[file_unusable]: 999 of 1000 records of inferences can't be used, more than a share of 0.1";
+    assert!(error.contains(said) && error.contains("\n  remedy: "), "{error}");
+    let kept = fs::read_to_string(folder.path().join("bad.jsonl")).unwrap();
+    let kept: Vec<Value> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(kept.len(), 999);
+    for (line, number) in kept.iter().zip(2..) {
+        assert_eq!((&line["file"], &line["record"]), (&json!("a.jsonl"), &json!(number)));
+        assert_eq!((&line["code"], &line["payload"]), (&json!("missing_field"), &json!("{}")));
+        assert!(line["reason"].is_string(), "{line}");
+    }
+
+    let (exit, _, error) = dry((0, 2), &[]);
+    assert!(exit == 1 && error.contains("none of 2 records of inferences can be used"), "{error}");
+    for (counts, expected) in [((2, 1), 0), ((35, 5), 1), ((90, 10), 0), ((89, 11), 1)] {
+        let (exit, text, error) = dry(counts, &["--json"]);
+        assert_eq!(exit, expected, "{counts:?}: {error}");
+        let found: Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({"files": 1, "records": counts.0, "rejected": counts.1});
+        assert_eq!(found["inferences"], expected);
+    }
+    let (exit, _, error) = dry((1, 1), &["--rejected", "nowhere/bad.jsonl"]);
+    assert!(exit == 1 && error.contains("error[rejected_unwritable]"), "{error}");
+}
+
+#[test]
 fn a_report_of_files_says_what_is_odd_about_them() {
     let folder = TempDir::new().unwrap();
     write(folder.path());

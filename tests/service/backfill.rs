@@ -11,6 +11,8 @@ use parquet::record::Field;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tidegauge::calendar::instant;
+use tidegauge::source::files::FileList;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::end_to_end::sections;
 use crate::support::job::{Job, METRIC_TABLES, newest_rows};
@@ -369,6 +371,111 @@ fn files_of_no_use_can_be_written_again_and_rules_are_judged_where_asked() {
     let said = job.run(&[&["backfill", "--job", "other"], &other[..]].concat(), 0, DEADLINE);
     assert!(said.contains("labels: 0 matched, 0 waiting, 40 orphans"), "{said}");
     assert!(said.contains("40 of 40 labels match no inference"), "{said}");
+}
+
+#[test]
+fn files_with_too_many_bad_rows_are_no_success() {
+    let services = services::shared();
+    let Services { kafka, clickhouse } = &*services;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("scored.csv");
+    let file = path.to_str().unwrap().to_owned();
+    let topics = ["quarter.inferences", "quarter.labels"];
+    let more = sections(topics, "json");
+    let mut job = Job::new("quarter", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    // One row in so many is bad, the first of them below the header.
+    let spoilt = |step: usize| -> String {
+        let text = table(|_| "1");
+        let line = |(row, line): (usize, &str)| {
+            let line = format!("{line}\n");
+            if row % step == 1 { line.replace(",0.9,", ",nine,") } else { line }
+        };
+        text.lines().enumerate().map(line).collect()
+    };
+    std::fs::write(&path, spoilt(4)).unwrap();
+    let arguments = ["backfill", "--job", "quarter-night", "--inferences", &file];
+    let said = job.run(&arguments, 1, DEADLINE);
+    let expected = "job quarter-night: 10 of 40 records of inferences can't be used, more than";
+    assert!(said.contains(&format!("error[file_unusable]: {expected}")), "{said}");
+    assert!(said.contains("; the rows of the others are written\n"), "{said}");
+    let counted = "SELECT sum(accepted), sum(dead) FROM tidegauge.stream_health \
+                   WHERE job = 'quarter-night'";
+    assert_eq!(clickhouse.query(counted), "30\t10\n");
+    // It is right for whoever allows as many.
+    let environment = [("TIDEGAUGE__DEAD_LETTERS__LIMIT", "0.25")];
+    job.run_with(&arguments, &environment, 0, DEADLINE);
+    std::fs::write(&path, spoilt(10)).unwrap();
+    job.run(&["backfill", "--inferences", &file], 0, DEADLINE);
+}
+
+/// So many rows that most of them lie between the ends of the file that earlier versions looked at. One label may be
+/// another one: the size stays.
+fn long_table(other: Option<usize>) -> String {
+    let rows = (0..6000).map(|row| {
+        let time = 1_767_571_200_000_i64 + i64::try_from(row).unwrap() * 1000;
+        let label = u8::from(other != Some(row));
+        format!("r-{row},fraud-cards,{time},0.9,{label}\n")
+    });
+    format!("request_id,model,timestamp,score,label\n{}", rows.collect::<String>())
+}
+
+#[test]
+fn a_file_corrected_in_the_middle_is_another_one_and_jobs_of_earlier_versions_go_on() {
+    let services = services::shared();
+    let Services { kafka, clickhouse } = &*services;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("scored.csv");
+    let file = path.to_str().unwrap().to_owned();
+    let topics = ["middle.inferences", "middle.labels"];
+    let more = sections(topics, "json");
+    let mut job = Job::new("middle", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    let both = ["--inferences", &file, "--labels", &file];
+    let by_default = [&["backfill", "--json"], &both[..]].concat();
+    let under = |name: &'static str| [&["backfill", "--job", name], &both[..]].concat();
+    let write = |other: Option<usize>| std::fs::write(&path, long_table(other)).unwrap();
+    let name = |said: String| -> String {
+        let said: Json = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!((&said["complete"], &said["matched"]), (&true.into(), &6000.into()), "{said}");
+        said["job"].as_str().unwrap().to_owned()
+    };
+    write(None);
+    let first = name(job.run(&by_default, 0, DEADLINE));
+    write(Some(3000));
+    assert_ne!(name(job.run(&by_default, 0, DEADLINE)), first);
+    job.run(&under("middle-night"), 0, DEADLINE);
+    write(None);
+    let refused = job.run(&under("middle-night"), 3, DEADLINE);
+    assert!(refused.contains("error[job_other_topics]"), "{refused}");
+
+    // As if an earlier version had begun jobs over this file, under a name and without one.
+    let files = FileList::find(std::slice::from_ref(&file)).unwrap();
+    let ends = files.digest_of_ends().unwrap();
+    let of_night = "FROM tidegauge.jobs WHERE job = 'middle-night' LIMIT 1";
+    let configuration = clickhouse.query(&format!("SELECT configuration {of_night}"));
+    let read = format!("{:?} {}", [&ends, &ends], configuration.trim());
+    let former = format!("middle.files-{:016x}", xxh3_64(read.as_bytes()));
+    for name in ["middle-former", &former] {
+        clickhouse.query(&format!(
+            "INSERT INTO tidegauge.jobs SELECT * REPLACE ('{name}' AS job, '1 files {ends}' AS inference_topic, \
+             '1 files {ends}' AS label_topic) FROM (SELECT * {of_night})"
+        ));
+    }
+    let said = job.run(&under("middle-former"), 0, DEADLINE);
+    assert!(said.contains("an earlier version began this job"), "{said}");
+    assert_eq!(name(job.run(&by_default, 0, DEADLINE)), former);
+    // Their digests say nothing of the middle, and something of both ends.
+    write(Some(3000));
+    job.run(&under("middle-former"), 0, DEADLINE);
+    write(Some(0));
+    let refused = job.run(&under("middle-former"), 3, DEADLINE);
+    assert!(refused.contains("error[job_other_topics]"), "{refused}");
+    // The same files, but not the same configuration.
+    write(None);
+    job.edit("weights = \"ignore\"", "weights = \"use\"");
+    let refused = job.run(&under("middle-former"), 3, DEADLINE);
+    assert!(refused.contains("error[job_other_configuration]"), "{refused}");
 }
 
 #[test]

@@ -7,16 +7,17 @@ use std::time::Duration;
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
 use tidegauge::calendar::instant;
 
 use super::backfill::{must_be_equal, rows};
 use super::end_to_end::sections;
 use crate::support::job::Job;
-use crate::support::log::Producer;
-use crate::support::oracle::{self, Partition, Record, Settings};
+use crate::support::log::{Message, Producer, json_payload};
+use crate::support::oracle::{self, Body, Inference, Partition, Record, Settings};
 use crate::support::requests;
-use crate::support::services::{ClickHouse, Kafka, block_on};
+use crate::support::services::{self, ClickHouse, Kafka, Services, block_on};
 
 const INFERENCES: usize = 20_000;
 const PARTITIONS: usize = 4;
@@ -225,4 +226,54 @@ fn a_range_whose_first_records_are_gone_is_refused_before_its_name_is_bound() {
         assert!(refused.contains("topic nowhere"), "{refused}");
     }
     assert_eq!(bound(), "done\nearly\ngone\nlater\n");
+}
+
+#[test]
+fn a_range_of_which_too_much_is_bad_fails_and_a_dry_run_says_so_before() {
+    let services = services::shared();
+    let Services { kafka, clickhouse } = &*services;
+    let topics = ["spoilt.inferences", "spoilt.labels"];
+    let more = sections(topics, "json");
+    let mut job = Job::new("spoilt", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.create_topics(kafka, 1);
+    job.run(&["init"], 0, DEADLINE);
+    let mut producer = Producer::new(kafka.client_config(), topics, 1);
+    for number in 0..40_i64 {
+        let (key, stamp) = (number.to_string(), 1_767_571_200_000 + number * 1000);
+        let (id, model) = (key.clone(), "fraud-cards".to_owned());
+        let good = Body::Inference(Inference { id, model, time: stamp, ..Inference::default() });
+        let is_bad = number % 5 == 0;
+        let payload = Some(if is_bad { b"{".to_vec() } else { json_payload(&good) });
+        let body = if is_bad { Body::Dead } else { good };
+        producer.send(Message { topic: 0, partition: 0, stamp, body, key, payload });
+    }
+    producer.flush();
+
+    let folder = TempDir::new().unwrap();
+    let rejected = folder.path().join("rejected.jsonl");
+    let rejected_text = rejected.to_str().unwrap();
+    let dry = ["backfill", "--topics", "--dry-run"];
+    let keeping = [&dry[..], &["--rejected", rejected_text]].concat();
+    let said = job.run(&keeping, 1, DEADLINE);
+    assert!(said.contains("topic spoilt.inferences, 32 records, 8 can't be used"), "{said}");
+    let refusal = |said: &str| format!("error[dead_letter_limit]: {said}");
+    let too_many = "8 of 40 records of inferences can't be used, more than a share of 0.1";
+    assert!(said.contains(&refusal(too_many)), "{said}");
+    let kept = std::fs::read_to_string(&rejected).unwrap();
+    let kept: Vec<Json> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let offsets: Vec<_> = kept.iter().map(|line| line["offset"].as_i64().unwrap()).collect();
+    assert_eq!(offsets, [0, 5, 10, 15, 20, 25, 30, 35]);
+    let place = [&kept[1]["topic"], &kept[1]["partition"], &kept[1]["payload"]];
+    assert_eq!(place, [&json!("spoilt.inferences"), &json!(0), &json!("{")]);
+    job.run_with(&dry, &[("TIDEGAUGE__DEAD_LETTERS__LIMIT", "0.5")], 0, DEADLINE);
+    let first = ["--from", "offset:0", "--to", "offset:1"];
+    let none = "none of 1 records of inferences can be used";
+    let said = job.run(&[&dry[..], &first].concat(), 1, DEADLINE);
+    assert!(said.contains(&refusal(none)), "{said}");
+
+    let said = job.run(&["backfill", "--topics", "--job", "spoilt-all"], 1, DEADLINE);
+    assert!(said.contains(&refusal(&format!("job spoilt-all: {too_many}"))), "{said}");
+    let arguments = ["backfill", "--topics", "--job", "spoilt-first"];
+    let said = job.run(&[&arguments[..], &first].concat(), 1, DEADLINE);
+    assert!(said.contains(&refusal(&format!("job spoilt-first: {none}"))), "{said}");
 }

@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
+use tidegauge::source::files::FileList;
 
 use super::backfill::{must_be_equal, punctual, rows};
 use super::end_to_end::sections;
@@ -226,6 +228,127 @@ fn a_file_whose_row_the_server_drops_is_told_of() {
     });
     assert_eq!(done(&second), [""; 0]);
     second.kill();
+}
+
+#[test]
+fn a_change_in_the_middle_of_a_file_is_told_and_digests_of_an_earlier_version_stay_good() {
+    let services = services::shared();
+    let (mut job, folder) = job("half-corrected", &services);
+    let path = folder.path().join("a.jsonl");
+    // Renamed when it is finished, so that no look finds a part of it.
+    let put = |text: &str| {
+        fs::write(folder.path().join("a.tmp"), text).unwrap();
+        fs::rename(folder.path().join("a.tmp"), &path).unwrap();
+    };
+    let held: String = (10_000..13_000).map(|row| line(&format!("r-{row}"), None)).collect();
+    let corrected = held.replacen("r-11500", "s-11500", 1);
+    assert!(corrected != held && corrected.len() > 3 * (64 << 10));
+    put(&held);
+    let watched = folder.path().to_str().unwrap();
+    let fixed = ["backfill", "--job", "half-corrected", "--every", "100ms", "--watch", watched];
+    let arguments = [&fixed[..], &["--inferences", "*.jsonl"]].concat();
+    let running = job.start(&arguments);
+    wait_for_files(&running, 1);
+    put(&corrected);
+    wait_until("the change to be told", DEADLINE, || {
+        said(&running).iter().any(|line| line["code"] == "file_not_as_taken")
+    });
+    running.stop();
+    let refused = job.run(&arguments, 3, DEADLINE);
+    assert!(refused.contains("error[file_not_as_taken]"), "{refused}");
+
+    // As if an earlier version had taken it.
+    put(&held);
+    let files = FileList::find(&[path.to_str().unwrap().to_owned()]).unwrap();
+    let ends = files.digest_of_ends().unwrap();
+    services.clickhouse.query(&format!(
+        "ALTER TABLE tidegauge.files UPDATE digest = '{ends}' WHERE job = 'half-corrected' SETTINGS mutations_sync = 2"
+    ));
+    let digest = "SELECT digest FROM tidegauge.files WHERE job = 'half-corrected'";
+    assert_eq!(services.clickhouse.query(digest).trim(), ends);
+    put(&held.replacen("r-10000", "s-10000", 1));
+    let refused = job.run(&arguments, 3, DEADLINE);
+    assert!(refused.contains("error[file_not_as_taken]"), "{refused}");
+    put(&held);
+    job.run(&[&arguments[..], &["--finish"]].concat(), 0, DEADLINE);
+}
+
+#[test]
+fn a_folder_that_can_not_be_looked_into_is_told_once_and_the_others_go_on() {
+    let services = services::shared();
+    let (mut job, folder) = job("half-seen", &services);
+    let (folder, day) = (folder.path(), folder.path().join("day"));
+    fs::create_dir(&day).unwrap();
+    fs::write(day.join("a.jsonl"), line("a", None)).unwrap();
+    let buried = bury(folder);
+    let path = folder.to_str().unwrap();
+    let fixed = ["backfill", "--job", "half-seen", "--every", "100ms", "--watch", path];
+    let arguments = [&fixed[..], &["--inferences", "**/*.jsonl"]].concat();
+    let running = job.start(&arguments);
+    wait_for_files(&running, 1);
+    fs::write(day.join("b.jsonl"), line("b", None)).unwrap();
+    wait_for_files(&running, 2);
+    // Many looks have come upon it.
+    let told = said(&running).into_iter().filter(|line| line["code"] == "file_unreadable");
+    let told: Vec<Json> = told.collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (name, reason) = (told[0]["file"].as_str().unwrap(), told[0]["reason"].as_str().unwrap());
+    assert!(name.starts_with("deep/") && reason.contains("nothing in it is taken"), "{reason}");
+    running.stop();
+
+    let finish = [&arguments[..], &["--finish"]].concat();
+    let failed = job.run(&finish, 1, DEADLINE);
+    assert!(failed.contains("error[file_unreadable]: can't read"), "{failed}");
+    assert!(failed.contains("nothing is sealed"), "{failed}");
+    let failed = job.run(&[&arguments[..], &["--fail-fast"]].concat(), 1, DEADLINE);
+    assert!(failed.contains("error[file_unreadable]: can't read"), "{failed}");
+    fs::rename(buried, folder.join(".deep")).unwrap();
+    job.run(&finish, 0, DEADLINE);
+    let accepted = "SELECT sum(accepted) FROM tidegauge.stream_health WHERE job = 'half-seen'";
+    assert_eq!(services.clickhouse.query(accepted), "2\n");
+}
+
+#[test]
+fn a_finish_that_is_interrupted_is_not_complete_and_one_that_is_done_can_tell_what_is_left() {
+    let services = services::shared();
+    let (mut job, folder) = job("half-finished", &services);
+    fs::write(folder.path().join("a.jsonl"), line("a", None)).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let fixed = ["backfill", "--job", "half-finished", "--finish", "--watch", path];
+    let fixed = [&fixed[..], &["--inferences", "*.jsonl"]].concat();
+    // Its second look would come too late.
+    let mut first = job.start(&[&fixed[..], &["--every", "10m"]].concat());
+    let begun = "SELECT count() FROM tidegauge.jobs WHERE job = 'half-finished'";
+    wait_until("the job", DEADLINE, || services.clickhouse.query(begun) != "0\n");
+    first.signal(Signal::SIGTERM);
+    let code = first.wait("its end", DEADLINE);
+    assert_eq!(code, Some(130), "{}", first.log_text());
+    assert!(!first.log_text().contains("\"complete\":true"), "{}", first.log_text());
+
+    let finish = [&fixed[..], &["--every", "100ms"]].concat();
+    job.run(&finish, 0, DEADLINE);
+    let refused = job.run(&finish, 3, DEADLINE);
+    assert!(refused.contains("error[job_finished]"), "{refused}");
+    let telling = [&finish[..], &["--alerts"]].concat();
+    let told = job.run(&telling, 0, DEADLINE);
+    assert!(told.contains("\"complete\":true") && told.contains("\"inferences\":1,"), "{told}");
+    fs::write(folder.path().join("b.jsonl"), line("b", None)).unwrap();
+    let refused = job.run(&telling, 3, DEADLINE);
+    assert!(refused.contains("error[job_finished]"), "{refused}");
+}
+
+/// Makes folders below of which one can't be looked into, not even by root: its path is longer than paths may be. Gives
+/// the first of them.
+fn bury(folder: &Path) -> PathBuf {
+    let chain = |name: &str| {
+        let top = folder.join(name);
+        let last = (0..12).fold(top.clone(), |path, _| path.join("d".repeat(200)));
+        fs::create_dir_all(&last).unwrap();
+        (top, last)
+    };
+    let ((top, last), (more, _)) = (chain("deep"), chain("more"));
+    fs::rename(more, last.join("more")).unwrap();
+    top
 }
 
 /// The summary of a last run has its bytes: those of the last files at least, and not more than there are.

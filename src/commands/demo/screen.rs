@@ -35,8 +35,10 @@ FROM
     (SELECT model, sum(labelled) / sum(inferences) AS coverage
     FROM tidegauge_bi.labels WHERE grain = '10s' AND segment = 'all' GROUP BY model) AS l USING (model)
     LEFT JOIN
-    (SELECT model, argMax(v.accuracy, v.window_start) AS accuracy, argMax(v.auroc, v.window_start) AS auroc,
-        argMax(v.auroc_lower, v.window_start) AS auroc_lower, argMax(v.auroc_upper, v.window_start) AS auroc_upper
+    (SELECT model, argMax(tuple(v.accuracy), v.window_start).1 AS accuracy,
+        argMax(tuple(v.auroc), v.window_start).1 AS auroc,
+        argMax(tuple(v.auroc_lower), v.window_start).1 AS auroc_lower,
+        argMax(tuple(v.auroc_upper), v.window_start).1 AS auroc_upper
     FROM tidegauge_bi.quality_binary AS v WHERE grain = '10s' AND segment = 'all' AND version = 'v1' AND n >= 100
     GROUP BY model) AS q USING (model)
     LEFT JOIN

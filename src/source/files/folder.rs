@@ -15,10 +15,10 @@ const UNFINISHED: [&str; 6] = [".tmp", ".temp", ".part", ".partial", ".crdownloa
 
 /// What changes when somebody writes to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    bytes: u64,
+pub(super) struct Stamp {
+    pub(super) bytes: u64,
     /// None where the file system keeps none.
-    modified: Option<SystemTime>,
+    pub(super) modified: Option<SystemTime>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ struct Seen {
     is_settled: bool,
 }
 
-/// A file that is there as a whole.
+/// A file that is there as a whole, or a folder below that can't be looked into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Landed {
     /// Its path within the folder, with `/` between the parts.
@@ -43,20 +43,24 @@ pub struct Folder {
     path: PathBuf,
     patterns: Vec<String>,
     seen: BTreeMap<PathBuf, Seen>,
+    /// The folders below that the last look could not look into.
+    unread: BTreeMap<PathBuf, FileError>,
 }
 
 impl Folder {
     /// A folder of which nothing has been seen. Patterns are relative to it: `*`, `?`, `[ab]`, `**` for folders.
     pub fn new(path: &Path, patterns: &[String]) -> Self {
-        Self { path: path.to_owned(), patterns: patterns.to_vec(), seen: BTreeMap::new() }
+        let (seen, unread) = (BTreeMap::new(), BTreeMap::new());
+        Self { path: path.to_owned(), patterns: patterns.to_vec(), seen, unread }
     }
 
-    /// One look: the whole files that are not settled, by name, and how many others may still be written to.
+    /// One look: the whole files that are not settled, by name, and how many others may still be written to. Fails
+    /// where the folder itself can't be read; [`Self::unread`] tells of folders below it.
     pub fn look(&mut self) -> Result<(Vec<Landed>, usize), FileError> {
         std::fs::read_dir(&self.path).map_err(|error| unreadable(&self.path, &error))?;
-        let mut seen = BTreeMap::new();
+        let (mut seen, mut unread) = (BTreeMap::new(), BTreeMap::new());
         let (mut landed, mut unfinished) = (Vec::new(), 0);
-        for path in self.matching()? {
+        for path in self.matching(&mut unread)? {
             // What is gone again was not there.
             let Some(stamp) = stamp(&path) else { continue };
             let before = self.seen.get(&path).filter(|before| before.stamp == stamp);
@@ -68,7 +72,7 @@ impl Folder {
             let is_settled = before.is_some_and(|before| before.is_settled);
             seen.insert(path, Seen { stamp, is_settled });
         }
-        self.seen = seen;
+        (self.seen, self.unread) = (seen, unread);
         landed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok((landed, unfinished))
     }
@@ -80,9 +84,18 @@ impl Folder {
         }
     }
 
-    /// Whether the last look found a file of this name.
+    /// The folders below that the last look could not look into, and why: files may lie there that fit.
+    pub fn unread(&self) -> Vec<(Landed, FileError)> {
+        let of = |(path, error): (&PathBuf, &FileError)| {
+            (Landed { name: self.name(path), path: path.clone() }, error.clone())
+        };
+        self.unread.iter().map(of).collect()
+    }
+
+    /// Whether the last look found a file of this name, or a folder that it could not look into.
     pub fn has(&self, name: &str) -> bool {
         self.seen.contains_key(&self.path.join(name))
+            || self.unread.keys().any(|path| self.name(path) == name)
     }
 
     /// Whether the file is as the last look found it.
@@ -90,21 +103,43 @@ impl Folder {
         self.seen.get(path).is_some_and(|seen| stamp(path) == Some(seen.stamp))
     }
 
-    /// Each once, also where several patterns fit it.
-    fn matching(&self) -> Result<BTreeSet<PathBuf>, FileError> {
+    /// Each once, also where several patterns fit it. What lies below and can't be looked into goes to `unread`.
+    fn matching(
+        &self,
+        unread: &mut BTreeMap<PathBuf, FileError>,
+    ) -> Result<BTreeSet<PathBuf>, FileError> {
         let mut found = BTreeSet::new();
         for pattern in &self.patterns {
             let folder = glob::Pattern::escape(&self.path.to_string_lossy());
-            let unusable = |reason: String| FileError::Unreadable { file: pattern.into(), reason };
             let paths = glob::glob(&format!("{folder}/{pattern}"));
-            for path in paths.map_err(|error| unusable(error.to_string()))? {
-                let path = path.map_err(|error| unusable(error.to_string()))?;
-                if !is_unfinished(&self.name(&path)) {
-                    found.insert(path);
+            for path in paths.map_err(|error| unusable(pattern, &error))? {
+                match path {
+                    Ok(path) if is_unfinished(&self.name(&path)) => {}
+                    Ok(path) => {
+                        found.insert(path);
+                    }
+                    Err(error) => {
+                        let missed = self.missed(error.path(), error.error())?;
+                        unread.extend(missed.map(|missed| (error.path().to_owned(), missed)));
+                    }
                 }
             }
         }
         Ok(found)
+    }
+
+    /// What is missed where a path can't be looked into. Of the folder itself that is an error of the look.
+    fn missed(&self, path: &Path, error: &std::io::Error) -> Result<Option<FileError>, FileError> {
+        if path == self.path || !path.starts_with(&self.path) {
+            return Err(unreadable(path, error));
+        }
+        // What is gone again was not there, and of some folders no file is looked at.
+        let of_a_file = format!("{}/file", self.name(path));
+        if error.kind() == std::io::ErrorKind::NotFound || is_unfinished(&of_a_file) {
+            return Ok(None);
+        }
+        let reason = format!("it is a folder, and nothing in it is taken: {error}");
+        Ok(Some(FileError::Unreadable { file: path.to_owned(), reason }))
     }
 
     fn name(&self, path: &Path) -> String {
@@ -113,8 +148,12 @@ impl Folder {
     }
 }
 
+fn unusable(pattern: &str, error: &glob::PatternError) -> FileError {
+    FileError::Unreadable { file: pattern.into(), reason: error.to_string() }
+}
+
 /// None for what is no file, or gone.
-fn stamp(path: &Path) -> Option<Stamp> {
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     match std::fs::metadata(path) {
         Ok(about) if about.is_file() => {
             Some(Stamp { bytes: about.len(), modified: about.modified().ok() })
@@ -127,16 +166,18 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// Names of what is not finished, and of what tools leave beside their files: hidden ones, `_SUCCESS`, `a.csv.part`.
+/// A file system has a folder of its own too, that only root may look into.
 fn is_unfinished(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     UNFINISHED.iter().any(|end| lower.ends_with(end))
-        || name.split('/').any(|part| part.starts_with(['.', '_']))
+        || name.split('/').any(|part| part.starts_with(['.', '_']) || part == "lost+found")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use std::io::ErrorKind;
 
     use tempfile::TempDir;
 
@@ -192,7 +233,62 @@ mod tests {
         for name in ["a.csv.tmp", "a.csv.PART", ".a.csv", "_tmp/a.csv", "_SUCCESS", "a.csv~"] {
             assert!(is_unfinished(name), "{name}");
         }
+        assert!(is_unfinished("lost+found") && is_unfinished("lost+found/a.csv"));
         assert!(!is_unfinished("day_1/a_b.csv"));
+    }
+
+    /// Makes folders below of which one can't be looked into, not even by root: its path is longer than paths may be.
+    /// Gives the first of them.
+    fn bury(folder: &Path) -> PathBuf {
+        let chain = |name: &str| {
+            let top = folder.join(name);
+            let last = (0..12).fold(top.clone(), |path, _| path.join("d".repeat(200)));
+            fs::create_dir_all(&last).unwrap();
+            (top, last)
+        };
+        let ((top, last), (more, _)) = (chain("deep"), chain("more"));
+        fs::rename(more, last.join("more")).unwrap();
+        top
+    }
+
+    #[test]
+    fn a_folder_below_that_can_not_be_looked_into_keeps_no_other_file_away() {
+        let temp = TempDir::new().unwrap();
+        let top = bury(temp.path());
+        fs::write(temp.path().join("a.csv"), "1\n").unwrap();
+        fs::write(top.join("b.csv"), "1\n").unwrap();
+        let patterns = ["**/*.csv", "deep/**/*.csv"].map(str::to_owned);
+        let mut folder = Folder::new(temp.path(), &patterns);
+        assert_eq!(names(folder.look().unwrap()), (vec![], 2));
+        let expected = ["a.csv", "deep/b.csv"].map(str::to_owned).to_vec();
+        assert_eq!(names(folder.look().unwrap()), (expected, 0));
+        let unread = folder.unread();
+        let [(below, error)] = &unread[..] else { panic!("{unread:?}") };
+        assert!(below.name.starts_with("deep/d") && folder.has(&below.name), "{below:?}");
+        assert_eq!(error.code(), "file_unreadable");
+        assert!(error.to_string().contains("nothing in it is taken: "), "{error}");
+        fs::rename(&top, temp.path().join(".deep")).unwrap();
+        assert_eq!(names(folder.look().unwrap()).1, 0);
+        assert!(folder.unread().is_empty(), "hidden ones are not looked at");
+        assert!(!folder.has(&below.name));
+    }
+
+    #[test]
+    fn what_can_not_be_looked_into_is_missed_below_the_folder_and_an_error_elsewhere() {
+        let folder = Folder::new(Path::new("/drop"), &["**/*.csv".to_owned()]);
+        let missed = |path: &str, kind: ErrorKind| {
+            let missed = folder.missed(Path::new(path), &kind.into());
+            missed.map(|missed| missed.map(|error| error.code())).map_err(|error| error.code())
+        };
+        let (denied, gone) = (ErrorKind::PermissionDenied, ErrorKind::NotFound);
+        assert_eq!(missed("/drop/day", denied), Ok(Some("file_unreadable")));
+        assert_eq!(missed("/drop/day.tmp", denied), Ok(Some("file_unreadable")));
+        assert_eq!(missed("/drop/lost+found", denied), Ok(None));
+        assert_eq!(missed("/drop/day", gone), Ok(None));
+        for path in ["/drop", "/", "/dropped"] {
+            assert_eq!(missed(path, denied), Err("file_unreadable"));
+            assert_eq!(missed(path, gone), Err("file_unreadable"));
+        }
     }
 
     #[test]

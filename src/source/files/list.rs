@@ -8,8 +8,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{FileError, unreadable};
 
-/// So many bytes at either end of a file go into the digest.
-const DIGEST_BYTES: u64 = 64 << 10;
+/// Begins a digest of all bytes. Earlier versions looked at both ends only, and theirs begin with a hex digit.
+const WHOLE: &str = "whole-";
+/// So many bytes at either end of a file go into a digest of its ends.
+const END_BYTES: u64 = 64 << 10;
+/// So many bytes are hashed at once.
+const PART_BYTES: u64 = 1 << 20;
 
 /// How a file is written; its name says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,26 +121,61 @@ impl FileList {
         self.0.iter().map(|file| file.bytes).sum()
     }
 
-    /// Hex digest of names, sizes and both ends of all files: other files have another one.
-    pub fn digest(&self) -> Result<String, FileError> {
+    /// Digest of names, sizes and all bytes of all files: other files have another one. Reads them through, and tells
+    /// `read` how many bytes it has read since it told last.
+    pub fn digest(&self, mut read: impl FnMut(u64)) -> Result<String, FileError> {
+        let digest = self.hash(|file, hash| whole(file, hash, &mut read))?;
+        Ok(format!("{WHOLE}{digest}"))
+    }
+
+    /// The digest that earlier versions gave them: says nothing of what lies between both ends of a file.
+    pub fn digest_of_ends(&self) -> Result<String, FileError> {
+        self.hash(ends)
+    }
+
+    /// In hex; `add` adds what a file holds.
+    fn hash(
+        &self,
+        mut add: impl FnMut(&File, &mut Xxh3) -> std::io::Result<()>,
+    ) -> Result<String, FileError> {
         let mut hash = Xxh3::new();
         for file in &self.0 {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
             hash.update(name.as_bytes());
             hash.update(&[0]);
             hash.update(&file.bytes.to_le_bytes());
-            ends(file, &mut hash).map_err(|error| unreadable(&file.path, &error))?;
+            add(file, &mut hash).map_err(|error| unreadable(&file.path, &error))?;
         }
         Ok(format!("{:032x}", hash.digest128()))
     }
 }
 
+/// Whether an earlier version gave this digest, which is of both ends only.
+pub(super) fn is_of_ends(digest: &str) -> bool {
+    !digest.starts_with(WHOLE)
+}
+
+fn whole(file: &File, hash: &mut Xxh3, read: &mut impl FnMut(u64)) -> std::io::Result<()> {
+    // What has been added since the list was made is refused by whoever reads the records.
+    let mut rest = std::fs::File::open(&file.path)?.take(file.bytes);
+    let mut part = Vec::new();
+    loop {
+        part.clear();
+        let bytes = rest.by_ref().take(PART_BYTES).read_to_end(&mut part)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        hash.update(&part);
+        read(u64::try_from(bytes).unwrap_or(PART_BYTES));
+    }
+}
+
 fn ends(file: &File, hash: &mut Xxh3) -> std::io::Result<()> {
     let mut open = std::fs::File::open(&file.path)?;
-    for start in [0, file.bytes.saturating_sub(DIGEST_BYTES)] {
+    for start in [0, file.bytes.saturating_sub(END_BYTES)] {
         open.seek(SeekFrom::Start(start))?;
         let mut part = Vec::new();
-        open.by_ref().take(DIGEST_BYTES).read_to_end(&mut part)?;
+        open.by_ref().take(END_BYTES).read_to_end(&mut part)?;
         hash.update(&part);
     }
     Ok(())

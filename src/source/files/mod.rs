@@ -6,6 +6,7 @@
 
 mod list;
 mod folder;
+mod digests;
 mod taken;
 mod object;
 mod lines;
@@ -15,6 +16,7 @@ pub mod ahead;
 
 use std::path::{Path, PathBuf};
 
+pub use digests::Digests;
 pub use folder::{Folder, Landed};
 pub use list::{File, FileFormat, FileList};
 pub use taken::{Next, Taken, TakenFile};

@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
@@ -158,11 +159,79 @@ fn files_follow_each_other_by_name_and_each_is_read_once() {
     assert_eq!(names, ["b.jsonl", "a.jsonl"]);
     let records = read(std::path::Path::new(&pattern)).unwrap();
     assert_eq!(records, [(0, json!({"a": 1})), (1, json!({"a": 2}))]);
-    let digest = |patterns: &[String]| FileList::find(patterns).unwrap().digest().unwrap();
+    let digest = |patterns: &[String]| FileList::find(patterns).unwrap().digest(|_| ()).unwrap();
     let before = digest(std::slice::from_ref(&pattern));
     assert_eq!(before, digest(std::slice::from_ref(&pattern)));
     write(&folder, "b.jsonl", "{\"a\":3}\n");
     assert_ne!(before, digest(&[pattern]), "other bytes, other digest");
+}
+
+/// A file of which a digest of both ends leaves out the middle.
+fn long_file(folder: &TempDir) -> (Vec<u8>, PathBuf, impl Fn() -> File) {
+    let bytes = vec![b'0'; 200 << 10];
+    let path = write(folder, "a.csv", &bytes);
+    let find = {
+        let path = path.clone();
+        move || File::find(path.clone()).unwrap()
+    };
+    (bytes, path, find)
+}
+
+#[test]
+fn a_digest_is_of_all_bytes_and_one_of_an_earlier_version_of_both_ends() {
+    let folder = TempDir::new().unwrap();
+    let (mut bytes, path, find) = long_file(&folder);
+    let (files, digests) = (FileList::from(find()), Digests::default());
+    let mut read = 0;
+    let whole = files.digest(|bytes| read += bytes).unwrap();
+    assert_eq!(read, files.bytes());
+    // Other ones would make other jobs of the same files. These are of another implementation of XXH3.
+    assert_eq!(whole, "whole-5062d13b8776bb9f15df9afef915a6c6");
+    let ends = files.digest_of_ends().unwrap();
+    assert_eq!(ends, "74a6de686da47fb23bd6320b060babb6");
+    let is_of = |digest: &str| digests.is_of(&find(), digest).unwrap();
+    assert!(is_of(&whole) && is_of(&ends));
+
+    // Corrected in the middle, it is as long as before.
+    bytes[100 << 10] = b'1';
+    set(&path, &bytes, 1);
+    let corrected = files.digest(|_| ()).unwrap();
+    assert_ne!(corrected, whole);
+    assert_eq!(files.digest_of_ends().unwrap(), ends);
+    assert!(is_of(&corrected) && !is_of(&whole) && is_of(&ends));
+
+    bytes[0] = b'1';
+    set(&path, &bytes, 2);
+    assert!(!is_of(&corrected) && !is_of(&whole) && !is_of(&ends));
+}
+
+/// Writes the file, as so many seconds after 1970.
+fn set(path: &Path, bytes: &[u8], seconds: u64) {
+    fs::write(path, bytes).unwrap();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn a_file_is_hashed_again_only_when_its_size_or_time_is_another_one() {
+    let folder = TempDir::new().unwrap();
+    let (mut bytes, path, find) = long_file(&folder);
+    let digests = Digests::default();
+    set(&path, &bytes, 1);
+    let first = digests.clone().of(&find()).unwrap();
+    // Not to be seen without reading it.
+    bytes[100 << 10] = b'1';
+    set(&path, &bytes, 1);
+    assert_eq!(digests.of(&find()).unwrap(), first);
+    set(&path, &bytes, 2);
+    let second = digests.of(&find()).unwrap();
+    assert_ne!(second, first);
+    bytes.push(b'0');
+    let as_before = find();
+    set(&path, &bytes, 2);
+    assert_ne!(digests.of(&find()).unwrap(), second);
+    assert_eq!(digests.of(&as_before).unwrap(), second, "so many bytes of it");
+    assert_ne!(digests.of(&find()).unwrap(), second);
 }
 
 #[test]
