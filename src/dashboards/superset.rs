@@ -14,7 +14,9 @@ const DATABASE: &str = "Tidegauge";
 const VERSION: &str = "1.0.0";
 /// Pixels of a row are 30 in the layout; Superset counts in 8.
 const HEIGHT: u32 = 4;
-const ROWS: u32 = 10_000;
+/// Rows of a chart: of windows of five minutes, a week of a band (four lines) for six versions. Superset itself cuts at
+/// 100,000 (`SQL_MAX_ROW`), and the user of BI tools gets a million.
+const ROWS: u32 = 50_000;
 /// `Last 7 days` ends at midnight, so that the newest rows would be missing.
 const USUAL_TIME: &str = "DATEADD(DATETIME(\"now\"), -7, day) : now";
 
@@ -182,6 +184,12 @@ fn metric() -> Value {
     json!({ "expressionType": "SQL", "sqlExpression": "max(value)", "label": "value", "optionName": "value" })
 }
 
+/// What rows over time are put in order by, the newest first: where there are more than [`ROWS`], every line loses its
+/// oldest points. Superset else goes by the value, and the least ones are lost.
+fn newest() -> Value {
+    json!({ "expressionType": "SQL", "sqlExpression": "max(time)", "label": "newest", "optionName": "newest" })
+}
+
 /// Across, and what tells lines apart.
 fn axes(chart: &Chart) -> (Option<String>, Vec<String>) {
     let mut names: Vec<_> = chart.all_columns().into_iter().map(|(name, _)| name).collect();
@@ -253,6 +261,10 @@ fn params(chart: &Chart) -> Value {
 fn drawn_on_axes(chart: &Chart, params: &mut Value) {
     let (is_bars, is_curve) = (chart.kind == Kind::Bars, chart.kind == Kind::Curve);
     params["metrics"] = json!([metric()]);
+    if chart.kind.over_time() {
+        params["timeseries_limit_metric"] = newest();
+        params["order_desc"] = json!(true);
+    }
     params["rich_tooltip"] = json!(true);
     params["show_legend"] = json!(!is_bars);
     params["legendType"] = json!("scroll");
@@ -311,12 +323,13 @@ fn query_context(chart: &Chart, params: &Value) -> Value {
     } else {
         json!([])
     };
+    let order = if chart.kind.over_time() { json!([[newest(), false]]) } else { json!([]) };
     json!({
         "datasource": { "id": 0, "type": "table" }, "force": false,
         "result_format": "json", "result_type": "full", "form_data": params,
         "queries": [{
             "columns": columns, "metrics": metrics, "filters": filters, "extras": { "having": "", "where": "" },
-            "time_range": "No filter", "row_limit": ROWS, "row_offset": 0, "orderby": [],
+            "time_range": "No filter", "row_limit": ROWS, "row_offset": 0, "orderby": order,
             "applied_time_extras": {}, "annotation_layers": [], "post_processing": [],
             "url_params": {}, "custom_params": {}, "custom_form_data": {},
         }],
@@ -448,4 +461,41 @@ fn filters(dashboard: &Dashboard) -> Vec<Value> {
         })
     });
     std::iter::once(time).chain(chosen).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A week of windows of five minutes, each a point of the four lines of a band.
+    const BAND: u64 = 7 * 24 * 12 * 4;
+
+    #[test]
+    fn charts_over_time_have_room_for_a_week_and_lose_the_oldest_of_more() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashboards");
+        let definitions = Definitions::read(&folder).expect("the definitions");
+        let over_time: Vec<_> =
+            definitions.charts.iter().filter(|chart| chart.kind.over_time()).collect();
+        assert!(over_time.iter().any(|chart| chart.kind == Kind::Band));
+        for chart in over_time {
+            let name = &chart.name;
+            let params = params(chart);
+            let context = query_context(chart, &params);
+            let query = &context["queries"][0];
+            for limit in [&params["row_limit"], &query["row_limit"]] {
+                let rows = limit.as_u64().expect("a limit");
+                assert!((6 * BAND..=100_000).contains(&rows), "{name}: {rows}");
+            }
+            // As the API asks, and as the page does, by the metric that it sorts by.
+            let [by, ascending] = [&query["orderby"][0][0], &query["orderby"][0][1]];
+            assert_eq!((&by["sqlExpression"], ascending), (&json!("max(time)"), &json!(false)));
+            // Heat maps go by their axes.
+            if chart.kind != Kind::Heatmap {
+                assert_eq!(&params["timeseries_limit_metric"], by, "{name}");
+                assert_eq!(params["order_desc"], json!(true), "{name}");
+            }
+        }
+    }
 }

@@ -89,7 +89,7 @@ fn row(view: &View, of: &ModelSummary, alerts: bool, now_ms: i64) -> Markup {
             }
             @if alerts { td { (open_alerts(of.open_alerts)) } }
             td { (drift(of.drift)) }
-            (quality(of.quality.as_ref()))
+            (quality(of))
             td { (share(of.labelled, of.inferences)) }
             td { (share(of.errors, of.inferences)) }
             td { (count(of.inferences)) }
@@ -126,19 +126,29 @@ fn drift(drift: Option<DriftCount>) -> Markup {
     }
 }
 
-fn quality(quality: Option<&Quality>) -> Markup {
-    let Some(of) = quality else {
-        return html! { td { span.none { "– (no labels)" } } td {} };
+fn quality(of: &ModelSummary) -> Markup {
+    let Some(Quality { name, value, interval, n, points }) = &of.quality else {
+        return html! { td { span.none { "– (" (without_quality(of)) ")" } } td {} };
     };
     html! {
         td {
-            (of.name) " " (number(of.value))
+            (name) " " (number(*value))
             small {
-                @if let Some([lower, upper]) = of.interval { (number(lower)) " to " (number(upper)) ", " }
-                "n = " (count(of.n))
+                @if let Some([lower, upper]) = *interval { (number(lower)) " to " (number(upper)) ", " }
+                "n = " (count(*n))
             }
         }
-        td { (sparkline(&said(of.name, &of.points), &of.points, false)) }
+        td { (sparkline(&said(name, points), points, false)) }
+    }
+}
+
+/// Why there is no figure.
+fn without_quality(of: &ModelSummary) -> &'static str {
+    match (of.inferences, of.labelled) {
+        (0, _) => "no inferences",
+        (_, 0) => "no labels",
+        // Of decisions that are missing, or are of another kind than the labels.
+        _ => "no usable labels",
     }
 }
 

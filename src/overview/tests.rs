@@ -77,10 +77,37 @@ fn the_models_in_trouble_stand_first() {
         page.contains("aria-label=\"Inferences in 2 windows: 800.00 to 1200, newest 1200\""),
         "{page}"
     );
-    assert!(page.contains("90 s ago") && page.contains("no labels"));
+    assert!(page.contains("90 s ago") && page.contains("no usable labels"));
     assert_eq!(page.matches("<th scope=\"col\"").count(), 10);
     let without = models_page(vec![summary("calm")]);
     assert!(!without.contains("alerts</th>"), "no table of alerts, no column");
+}
+
+#[test]
+fn a_model_without_a_figure_of_quality_says_why() {
+    for (inferences, labelled, why) in [
+        (2000, 500, "– (no usable labels)"),
+        (2000, 0, "– (no labels)"),
+        (0, 0, "– (no inferences)"),
+    ] {
+        let page = models_page(vec![ModelSummary { inferences, labelled, ..summary("m") }]);
+        assert!(page.contains(why), "{why}: {page}");
+    }
+}
+
+#[test]
+fn a_model_that_fell_silent_while_an_alert_is_open_stands_above_those_that_work() {
+    let silent = ModelSummary {
+        model: "silent".to_owned(),
+        latest_ms: Some(NOW_MS - 3 * 86_400_000),
+        open_alerts: Some(1),
+        ..ModelSummary::default()
+    };
+    let drift = Some(DriftCount { drifting: 7, warnings: 0, compared: 7 });
+    let works = ModelSummary { open_alerts: Some(0), drift, ..summary("works") };
+    let page = models_page(vec![works, silent]);
+    assert!(places(&page, &[">silent<", "1 open", "3 d ago", ">works<"]).is_sorted(), "{page}");
+    assert!(page.contains("aria-label=\"Inferences: no window\""), "{page}");
 }
 
 #[test]

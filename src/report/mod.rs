@@ -22,6 +22,7 @@ pub use text::{count, left_out};
 
 pub(crate) use feature::{of_feature, verdicts};
 pub(crate) use html::{STYLE, section};
+pub(crate) use sections::headlines;
 pub(crate) use svg::sparkline;
 pub(crate) use text::{number, share};
 

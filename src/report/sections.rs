@@ -53,7 +53,7 @@ pub(super) const METHODS: &[&str] = &[
     "A figure that is not defined is shown as –, with the reason, never as 0.",
 ];
 
-/// The quality figures that stand for each kind of model: table, column, name.
+/// The quality figures that stand for each kind of model, the main one of a table first: table, column, name.
 const HEADLINES: &[(&str, &str, &str)] = &[
     ("quality_binary", "auroc", "AUROC"),
     ("quality_binary", "accuracy", "Accuracy"),
@@ -61,6 +61,12 @@ const HEADLINES: &[(&str, &str, &str)] = &[
     ("quality_regression", "mae", "Mean absolute error"),
     ("quality_regression", "rmse", "Root mean squared error"),
 ];
+
+/// Column and name of those of a table of quality, the main one first, for a place that has room for one.
+pub(crate) fn headlines(table: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of_table = HEADLINES.iter().filter(move |(of, ..)| *of == table);
+    of_table.map(|&(_, column, name)| (column, name))
+}
 
 pub(super) fn fact(row: &Row, column: &str, name: &str) -> Fact {
     let (value, note) = (figure(row, column), interval(row, column));

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 
 use crate::engine::metrics::MetricTable;
+use crate::engine::state::ALL;
+use crate::report::headlines;
 use crate::report::rows::MOST_POINTS;
 
 use super::SinkError;
@@ -15,12 +17,12 @@ use super::rows::{RowFilter, conditions};
 /// Models and versions that one overview has.
 pub const MOST_MODELS: usize = 1000;
 
-/// The figure that stands for a kind of model: table, column, name.
-const HEADLINES: [(MetricTable, &str, &str); 3] = [
-    (MetricTable::QualityBinary, "auroc", "AUROC"),
-    (MetricTable::QualityMulticlass, "accuracy", "Accuracy"),
-    (MetricTable::QualityRegression, "mae", "Mean absolute error"),
-];
+/// Bytes of names in one parameter: a server takes 128 KiB, and escapes make four of one.
+const MOST_NAME_BYTES: usize = 24 << 10;
+
+/// A model and its version.
+type Name = (String, String);
+type Models = BTreeMap<Name, ModelSummary>;
 
 /// A grain that there are rows of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub struct ModelSummary {
     pub latest_ms: Option<i64>,
     /// Inferences by start of the window, by time: the newest that a chart has room for.
     pub traffic: Vec<(i64, f64)>,
-    /// The figure that stands for its quality; none without labels.
+    /// The figure that stands for its quality; none where it is not defined in any window.
     pub quality: Option<Quality>,
     /// Of the newest window with a verdict; none without one.
     pub drift: Option<DriftCount>,
@@ -101,22 +103,21 @@ pub(super) async fn grains(
     Ok(found.into_iter().map(|(name, windows)| Grain { name, windows: whole(windows) }).collect())
 }
 
-/// One for each model and version that has rows in `serving`, by name.
+/// One for each model and version that has rows in `serving` or open alerts, by name.
 pub(super) async fn models(
     connection: &Connection,
     filter: &RowFilter,
 ) -> Result<Vec<ModelSummary>, SinkError> {
-    let [binary, multiclass, regression] = HEADLINES;
     let (traffic, labelled, drift, alerts, binary, multiclass, regression) = tokio::try_join!(
         traffic(connection, filter),
         labelled(connection, filter),
         drift(connection, filter),
         alerts(connection, filter),
-        quality(connection, filter, binary),
-        quality(connection, filter, multiclass),
-        quality(connection, filter, regression),
+        quality(connection, filter, MetricTable::QualityBinary, 0),
+        quality(connection, filter, MetricTable::QualityMulticlass, 0),
+        quality(connection, filter, MetricTable::QualityRegression, 0),
     )?;
-    let mut models: BTreeMap<(String, String), ModelSummary> = BTreeMap::new();
+    let mut models = Models::new();
     for one in traffic {
         models.insert((one.model.clone(), one.version.clone()), one);
     }
@@ -125,10 +126,11 @@ pub(super) async fn models(
             of.labelled = whole(count);
         }
     }
-    for (key, quality) in binary.into_iter().chain(multiclass).chain(regression) {
-        if let Some(of) = models.get_mut(&key) {
-            of.quality.get_or_insert(quality);
-        }
+    add_quality(&mut models, binary.into_iter().chain(multiclass).chain(regression));
+    // Without scores there is no AUROC, but there are right and wrong decisions.
+    if models.values().any(|of| of.labelled > 0 && of.quality.is_none()) {
+        let second = quality(connection, filter, MetricTable::QualityBinary, 1).await?;
+        add_quality(&mut models, second);
     }
     for (model, version, drifting, warnings, compared) in drift {
         if let Some(of) = models.get_mut(&(model, version)) {
@@ -137,16 +139,88 @@ pub(super) async fn models(
         }
     }
     if let Some(alerts) = alerts {
-        for of in models.values_mut() {
-            of.open_alerts = Some(0);
-        }
-        for (model, version, open) in alerts {
-            if let Some(of) = models.get_mut(&(model, version)) {
-                of.open_alerts = Some(whole(open));
-            }
+        let silent = add_alerts(&mut models, alerts);
+        add_silent(connection, filter, &mut models, silent).await?;
+    }
+    Ok(models.into_values().take(MOST_MODELS).collect())
+}
+
+fn add_quality(models: &mut Models, figures: impl IntoIterator<Item = (Name, Quality)>) {
+    for (name, quality) in figures {
+        if let Some(of) = models.get_mut(&name) {
+            of.quality.get_or_insert(quality);
         }
     }
-    Ok(models.into_values().collect())
+}
+
+/// Those with open alerts that have no rows.
+fn add_alerts(models: &mut Models, alerts: Vec<(String, String, f64)>) -> Vec<(Name, u64)> {
+    for of in models.values_mut() {
+        of.open_alerts = Some(0);
+    }
+    let mut silent = Vec::new();
+    for (model, version, open) in alerts {
+        let (name, open) = ((model, version), whole(open));
+        match models.get_mut(&name) {
+            Some(of) => of.open_alerts = Some(open),
+            None => silent.push((name, open)),
+        }
+    }
+    silent
+}
+
+/// Adds those that fell silent while alerts are open. Not where one segment is chosen: most models lack it.
+async fn add_silent(
+    connection: &Connection,
+    filter: &RowFilter,
+    models: &mut Models,
+    silent: Vec<(Name, u64)>,
+) -> Result<(), SinkError> {
+    let is_of_one = filter.exact.iter().any(|(column, of)| *column == "segment" && of != ALL);
+    if silent.is_empty() || is_of_one {
+        return Ok(());
+    }
+    let latest = latest(connection, filter, &silent).await?;
+    for (name, open) in silent {
+        let latest_ms = latest.get(&name).copied();
+        // Before the end of a range that is over, it may not have been there yet.
+        if latest_ms.is_none() && filter.until_ms.is_some() {
+            continue;
+        }
+        let (model, version) = name.clone();
+        let open_alerts = Some(open);
+        let of = ModelSummary { model, version, latest_ms, open_alerts, ..ModelSummary::default() };
+        models.insert(name, of);
+    }
+    Ok(())
+}
+
+/// Greatest event times before the end of the range, of any grain and however long ago.
+async fn latest(
+    connection: &Connection,
+    filter: &RowFilter,
+    of: &[(Name, u64)],
+) -> Result<BTreeMap<Name, i64>, SinkError> {
+    let RowFilter { until_ms, exact, .. } = filter.clone();
+    let ever = RowFilter { until_ms, exact, ..RowFilter::default() };
+    let (given, mut parameters) = conditions(connection, &ever);
+    let mut bytes = 0;
+    let named = of.iter().map(|(name, _)| name).take_while(|(model, version)| {
+        bytes += model.len() + version.len() + 2;
+        bytes <= MOST_NAME_BYTES
+    });
+    let (models, versions): (Vec<String>, Vec<String>) = named.cloned().unzip();
+    parameters.push(("models", Parameter::Texts(models)));
+    parameters.push(("versions", Parameter::Texts(versions)));
+    let sql = format!(
+        "SELECT formatRow('JSONCompactEachRow', model, version, \
+         toFloat64(toUnixTimestamp64Milli(max(latest_event_time)))) AS line \
+         FROM {} FINAL {given} AND (model, version) IN (SELECT w.1, w.2 FROM (\
+         SELECT arrayJoin(arrayZip({{models:Array(String)}}, {{versions:Array(String)}})) AS w)) {OF_MODEL}",
+        connection.table("serving")
+    );
+    let found: Vec<(String, String, f64)> = lines(connection, "serving", &sql, &parameters).await?;
+    Ok(found.into_iter().map(|(model, version, ms)| ((model, version), time(ms))).collect())
 }
 
 const OF_MODEL: &str = "GROUP BY model, version ORDER BY model, version";
@@ -185,12 +259,17 @@ async fn labelled(
     ask(connection, "labels", filter, columns, "", &most_models(OF_MODEL)).await
 }
 
+/// One of the table's headlines, counted from the main one, where it is defined.
 async fn quality(
     connection: &Connection,
     filter: &RowFilter,
-    (table, column, name): (MetricTable, &str, &'static str),
-) -> Result<Vec<((String, String), Quality)>, SinkError> {
+    table: MetricTable,
+    place: usize,
+) -> Result<Vec<(Name, Quality)>, SinkError> {
     type Line = (String, String, Vec<[Option<f64>; 5]>);
+    let Some((column, name)) = headlines(table.name()).nth(place) else {
+        return Ok(Vec::new());
+    };
     let n = table.denominator(column).join(" + ");
     let point = format!("{column}, {column}_lower, {column}_upper, toFloat64({n})");
     let columns = format!("model, version, {}", newest_points(&point));

@@ -311,13 +311,19 @@ async fn fill_job(job: &str, sink: &mut ClickHouse, rows: &[MetricRow]) {
     }
 }
 
-#[tokio::test]
-async fn every_chart_of_every_tool_answers_whatever_the_tables_hold() {
+/// A server with the deployed users and empty tables.
+async fn deployed() -> (services::ClickHouse, ClickHouse) {
     let server = services::ClickHouse::start_with_deployed_users();
     let mut settings = ClickHouseSettings::new(&server.url(), DEFAULT_DATABASE, JOB);
     (settings.user, settings.password) = ("tidegauge".into(), "tidegauge".into());
-    let mut sink = ClickHouse::new(settings);
-    sink.init().await.unwrap();
+    let sink = ClickHouse::new(settings);
+    sink.init().await.expect("tables are made");
+    (server, sink)
+}
+
+#[tokio::test]
+async fn every_chart_of_every_tool_answers_whatever_the_tables_hold() {
+    let (server, mut sink) = deployed().await;
     let nothing = Chosen::default();
 
     let empty = every_chart(&server, nothing);
@@ -401,11 +407,7 @@ const NOW: [&str; 2] = ["overview-14-freshness", "stream-22-clocks"];
 
 #[tokio::test]
 async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
-    let server = services::ClickHouse::start_with_deployed_users();
-    let mut settings = ClickHouseSettings::new(&server.url(), DEFAULT_DATABASE, JOB);
-    (settings.user, settings.password) = ("tidegauge".into(), "tidegauge".into());
-    let mut sink = ClickHouse::new(settings);
-    sink.init().await.unwrap();
+    let (server, mut sink) = deployed().await;
     let rows: Vec<_> = NAMES.iter().flat_map(|name| rows_of(name, "v1", 0, true)).collect();
     fill(&mut sink, &rows).await;
     fill_job(OTHER_JOB, &mut sink, &rows_of(NAMES[0], "v1", 1, true)).await;
@@ -445,4 +447,107 @@ async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
             assert!(!answer.rows.is_empty(), "{title}");
         }
     }
+}
+
+/// Gives a column another value in all rows of a table.
+fn set(rows: &mut [MetricRow], table: MetricTable, name: &str, value: &Value) {
+    let at = table.columns().iter().position(|column| column.name == name).expect("a column");
+    for row in rows.iter_mut().filter(|row| row.table == table) {
+        row.values[at] = value.clone();
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_a_table_is_of_one_window_whatever_is_undefined_there() {
+    let (server, mut sink) = deployed().await;
+    let mut rows = rows_of("m", "v", 1, true);
+    // One positive has no interval, and the features came without values.
+    let undefined = Value::Figure(Err(Undefined::TooFewSamples));
+    for (table, names) in [
+        (MetricTable::QualityBinary, ["auroc_lower", "auroc_upper", "mcc"]),
+        (MetricTable::DataQuality, ["mean", "p50", "new_category_values"]),
+        (MetricTable::Drift, ["value", "p_adjusted", "effect"]),
+    ] {
+        for name in names {
+            set(&mut rows, table, name, &undefined);
+        }
+    }
+    set(&mut rows, MetricTable::DataQuality, "values", &Value::Count(0));
+    // The window before has all, the one behind no labels yet.
+    rows.extend(rows_of("m", "v", 0, true));
+    rows.extend(rows_of("m", "v", 2, false));
+    // Of a job that reads no labels there are no rows of them.
+    let unread = (0..2).flat_map(|hour| rows_of("n", "v", hour, false));
+    rows.extend(unread.filter(|row| row.table == MetricTable::Serving));
+    fill(&mut sink, &rows).await;
+
+    let nothing = Chosen::default();
+    let (end, figure) = ("2026-01-05 02:00:00.000", 0.25 + 1.0 / 100.0);
+    let [f, no] = [json!(figure), json!(null)];
+    assert_eq!(
+        charts_of("overview-30", &server, nothing)["overview-30-models"],
+        [
+            json!([JOB, "m", "v", end, 101, f, f, f, f, f, f, no, no, f, true]),
+            json!([JOB, "n", "v", end, 101, f, no, no, no, no, no, no, no, no, false]),
+        ]
+    );
+    let features = charts_of("model-4", &server, nothing);
+    let of_each = |row: &dyn Fn(i32) -> Json| (1..4).map(row).collect::<Vec<_>>();
+    let verdict = |own: i32| {
+        let [kind, feature, method] = ["kind", "feature", "method"].map(|of| format!("{of} {own}"));
+        json!([JOB, "m", "v", kind, feature, method, "ok", no, no, 8, end])
+    };
+    assert_eq!(features["model-41-drift-now"], of_each(&verdict));
+    let values = |own: i32| {
+        let [feature, kind, top] =
+            ["feature", "kind", "top_category"].map(|of| format!("{of} {own}"));
+        json!([JOB, "m", "v", feature, kind, 0, 8, no, no, f, no, top, end])
+    };
+    assert_eq!(features["model-43-data-quality"], of_each(&values));
+}
+
+#[tokio::test]
+async fn sums_over_windows_take_what_labels_weigh() {
+    let (server, mut sink) = deployed().await;
+    let mut rows = rows_of("m", "v", 0, true);
+    let mut weightless = rows_of("weightless", "v", 0, true);
+    for (table, weights) in [
+        (
+            MetricTable::CalibrationBins,
+            [("score_sum", 3.0), ("n_weight", 6.0), ("positives_weight", 3.0)],
+        ),
+        (
+            MetricTable::QualityThreshold,
+            [("tp_weight", 3.0), ("fp_weight", 2.0), ("fn_weight", 1.0)],
+        ),
+        (
+            MetricTable::QualityClasses,
+            [("tp_weight", 1.0), ("support_weight", 3.0), ("predicted_weight", 1.0)],
+        ),
+        (MetricTable::QualityBinary, [("tp_weight", 3.0), ("tn_weight", 1.0), ("n_weight", 8.0)]),
+    ] {
+        for (name, weight) in weights {
+            set(&mut rows, table, name, &Value::Figure(Ok(weight)));
+            set(&mut weightless, table, name, &Value::Figure(Ok(0.0)));
+        }
+    }
+    rows.extend(weightless);
+    fill(&mut sink, &rows).await;
+    for (name, expected) in [
+        ("model-15-reliability", vec![0.5; 3]),
+        ("model-17-thresholds", vec![2.0 / 3.0; 3]),
+        ("model-21-classes", vec![0.5; 3]),
+        ("model-60-segments", vec![0.5; 2]),
+    ] {
+        let shown = |model| {
+            let chosen = Chosen { model: Some(model), ..Chosen::default() };
+            let rows = charts_of(name, &server, chosen).remove(name).expect("the chart");
+            let last = rows.iter().map(|row| row.as_array().and_then(|row| row.last()?.as_f64()));
+            last.collect::<Vec<_>>()
+        };
+        assert_eq!(shown("m"), expected.into_iter().map(Some).collect::<Vec<_>>(), "{name}");
+        assert!(shown("weightless").iter().all(Option::is_none), "{name}");
+    }
+    let reliability = charts_of("model-15", &server, Chosen::default());
+    assert_eq!(reliability["model-15-reliability"], vec![json!([0.5, "m v", 0.5]); 3]);
 }

@@ -178,6 +178,7 @@ async fn open_alerts_are_counted(server: &services::ClickHouse, at: &str) {
     let page = good(at, "/").await;
     assert!(line(&page, "two words").contains("2 open"), "{page}");
     assert!(line(&page, "plain").contains(">none<") && page.contains(column), "{page}");
+    silent_models_with_open_alerts_are_shown(server, at, &job).await;
     // As many models as are counted at once, all of them before it by name.
     server.query(&format!(
         "INSERT INTO {DATABASE}.alerts SELECT '{job}', 'd', concat('a', toString(number)), 'v1', 'opened', 1 \
@@ -185,6 +186,83 @@ async fn open_alerts_are_counted(server: &services::ClickHouse, at: &str) {
     ));
     let chosen = good(at, "/?model=two*").await;
     assert!(line(&chosen, "two words").contains("2 open"), "{chosen}");
+}
+
+async fn silent_models_with_open_alerts_are_shown(
+    server: &services::ClickHouse,
+    at: &str,
+    job: &str,
+) {
+    // One that had rows until two hours ago, and one that never had any.
+    server.query(&format!(
+        "INSERT INTO {DATABASE}.alerts VALUES ('{job}', 'a', 'never', 'v1', 'opened', 1)"
+    ));
+    let silent = good(at, "/?range=1h").await;
+    assert_eq!(silent.matches("<th class=\"name\"").count(), 2, "{silent}");
+    for (name, shown) in [("two words", ["2 open", "2 h ago"]), ("never", ["1 open", "<td>–</td>"])]
+    {
+        let line = line(&silent, name);
+        for shown in shown.into_iter().chain(["(no inferences)", "<td>0</td>"]) {
+            assert!(line.contains(shown), "{shown} of {name}: {line}");
+        }
+    }
+    let all = good(at, "/").await;
+    let first = all.split("<tbody>").nth(1).and_then(|body| body.split("</tr>").next());
+    let first = first.expect("a row");
+    assert!(first.contains("two words") && line(&all, "never").contains("1 open"), "{all}");
+    // Each was silent in the range, but only one was there before.
+    let then = good(at, "/?range=15m&until=2026-01-05T05:30:00Z").await;
+    assert!(line(&then, "two words").contains("2 open"), "{then}");
+    assert!(!then.contains(">never</a>"), "{then}");
+    assert!(good(at, "/?until=2026-01-04").await.contains("No rows"));
+    // Models of other names, and segments that most models lack.
+    assert!(good(at, "/?model=pl*&range=1h").await.contains("No rows"));
+    assert!(good(at, "/?segment=region%3D%25").await.contains("No rows"));
+}
+
+#[tokio::test]
+async fn a_binary_model_without_scores_stands_by_its_accuracy() {
+    const TABLES: [MetricTable; 3] =
+        [MetricTable::Serving, MetricTable::Labels, MetricTable::QualityBinary];
+    let mut sink = ready("headline").await;
+    let mut rows = Vec::new();
+    for (model, labelled, scored_hours) in
+        [("decided", 9, 0), ("scored", 9, 1), ("unlabelled", 0, 0)]
+    {
+        for (hour, table) in (0..2).flat_map(|hour| TABLES.map(|table| (hour, table))) {
+            let mut row = metric_row(table, 1);
+            row.key = key(model, "v1", "all", hour).into();
+            let figure = |is_defined: bool, value: f64| {
+                Value::Figure(if is_defined { Ok(value) } else { Err(Undefined::NoScores) })
+            };
+            for (column, value) in table.columns().iter().zip(&mut row.values) {
+                match column.name {
+                    "inferences" => *value = Value::Count(10),
+                    "errors" => *value = Value::Count(0),
+                    "labelled" | "n" | "n_scored" => *value = Value::Count(labelled),
+                    "accuracy" => *value = figure(labelled > 0, 0.5),
+                    "auroc" => *value = figure(hour < scored_hours, 0.75),
+                    _ => {}
+                }
+            }
+            rows.push(row);
+        }
+    }
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    let exact = vec![("segment", "all".to_owned())];
+    let filter = RowFilter { grain: Some("1h".to_owned()), exact, ..RowFilter::default() };
+    let models = sink.models(&filter).await.unwrap();
+    let figures = models.iter().map(|of| {
+        let quality = of.quality.as_ref();
+        let quality = quality.map(|of| (of.name, of.value, of.n, of.points.len()));
+        (&*of.model, of.labelled, quality)
+    });
+    let expected = [
+        ("decided", 18, Some(("Accuracy", 0.5, 9, 2))),
+        ("scored", 18, Some(("AUROC", 0.75, 9, 1))),
+        ("unlabelled", 0, None),
+    ];
+    assert_eq!(figures.collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]
