@@ -25,5 +25,9 @@ GRANT SELECT ON tidegauge_bi.* TO tidegauge_bi;
 CREATE USER IF NOT EXISTS tidegauge IDENTIFIED WITH sha256_password BY {password:String};
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP TABLE, DROP VIEW, ALTER, SELECT, INSERT ON tidegauge.* TO tidegauge;
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP TABLE, DROP VIEW, ALTER, SELECT, INSERT ON tidegauge_bi.* TO tidegauge;
+-- On a cluster only: with `engine = "replicated"` `init` needs the last two, and the first where `cluster` is set.
+-- GRANT CLUSTER ON *.* TO tidegauge; -- for ON CLUSTER
+-- GRANT TABLE ENGINE ON ReplicatedMergeTree TO tidegauge; -- for jobs, files and migrations
+-- GRANT TABLE ENGINE ON ReplicatedReplacingMergeTree TO tidegauge; -- for all others
 GRANT TABLE ENGINE ON MergeTree TO tidegauge;
 GRANT TABLE ENGINE ON ReplacingMergeTree TO tidegauge;

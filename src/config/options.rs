@@ -151,7 +151,7 @@ pub const OPTIONS: &[Opt] = &[
         "seven wrong timestamps don't move a clock; 1 where the broker stamps the records",
     ),
     opt("models.*.task", Kind::Text, "", "each record's own shape says it"),
-    opt("models.*.positive", Kind::Classes, "1", "1 and true are positive"),
+    opt("models.*.positive", Kind::Classes, "", "1 and true are positive, as text too"),
     opt("models.*.threshold", Kind::Number, "0.5", "what most libraries decide by"),
     opt(
         "models.*.thresholds",
@@ -211,7 +211,7 @@ pub const OPTIONS: &[Opt] = &[
         "clickhouse.insert_settings",
         Kind::Table,
         "{}",
-        "replicated tables need { insert_quorum = \"auto\" }",
+        "replicated tables need { insert_quorum = \"auto\", insert_quorum_parallel = 0 }",
     ),
     opt(
         "clickhouse.read_settings",

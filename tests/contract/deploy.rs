@@ -3,9 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-use serde_json::Value;
+use rdkafka::consumer::BaseConsumer;
+use serde_json::{Value, json};
 use tidegauge::config::{Environment, Settings};
+use tidegauge::engine::ModelSettings;
+use tidegauge::sink::tables::{self, Databases, Engine};
+use tidegauge::source::kafka::client_config;
+use tidegauge::telemetry::OUTCOME_NAMES;
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
@@ -32,6 +38,16 @@ fn drain_budget_s() -> u64 {
 
 /// Where containers listen: the program's own port, on all addresses.
 const LISTEN: &str = "0.0.0.0:9464";
+/// Where the program is, and what it is called with, wherever it runs.
+const PROGRAM: &str = "/usr/local/bin/tidegauge";
+const CONFIGURATION: &str = "/etc/tidegauge/tidegauge.toml";
+/// What systemd and cron add to its environment.
+const ENVIRONMENT: &str = "/etc/tidegauge/environment";
+
+/// The image of this version.
+fn own_image() -> String {
+    format!("tidegauge:{}", env!("CARGO_PKG_VERSION"))
+}
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
@@ -42,7 +58,35 @@ fn seconds(text: &str) -> u64 {
 }
 
 fn is_secret(name: &str) -> bool {
-    name.contains("PASSWORD") || name.contains("SECRET")
+    ["PASSWORD", "SECRET", "TOKEN"].iter().any(|word| name.contains(word))
+}
+
+fn words(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(text).collect()
+}
+
+/// Holds that the program has these options: with them it goes on to read the configuration, which is not there.
+fn assert_runs(arguments: &[&str]) {
+    let given = arguments.windows(2).any(|pair| pair == ["-c", CONFIGURATION]);
+    assert!(given, "{arguments:?} names no configuration");
+    let elsewhere = arguments.iter().map(|&word| word.replace(CONFIGURATION, "nowhere/t.toml"));
+    let ran = Command::new(env!("CARGO_BIN_EXE_tidegauge")).args(elsewhere).output().unwrap();
+    assert_reads_configuration(&ran);
+}
+
+/// The same of a line for a shell, as the shell reads it.
+fn assert_script_runs(script: &str) {
+    assert!(script.contains(&format!("exec {PROGRAM} backfill ")), "{script}");
+    assert!(script.contains(&format!(" -c {CONFIGURATION} ")), "{script}");
+    let program = format!("'{}'", env!("CARGO_BIN_EXE_tidegauge"));
+    let script = script.replace(PROGRAM, &program).replace(CONFIGURATION, "nowhere/t.toml");
+    let ran = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+    assert_reads_configuration(&ran);
+}
+
+fn assert_reads_configuration(ran: &Output) {
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(said.starts_with("error[config_missing]"), "{said}");
 }
 
 #[test]
@@ -79,16 +123,19 @@ fn compose_has_its_profiles_and_no_secret() {
         if let Some(context) = service["build"]["context"].as_str() {
             let file = deploy(context).join(text(&service["build"]["dockerfile"]));
             assert!(file.exists(), "{name}: {}", file.display());
+            assert!(context != ".." || image == own_image(), "{name}: {image}");
         }
         for needed in service["depends_on"].as_object().into_iter().flat_map(|map| map.keys()) {
             let needed = &services[needed];
             assert_eq!(needed["profiles"], service["profiles"], "{name}");
         }
-        if name != "init" && name != "topics" && name != "tidegauge" {
+        // The program's own image has nothing that could ask.
+        if image != own_image() && name != "topics" {
             assert!(service["healthcheck"]["test"].is_array(), "{name} has no health check");
         }
     }
-    assert_eq!(profiles, BTreeSet::from(["core", "grafana", "metabase", "superset"]));
+    let expected = ["core", "grafana", "metabase", "overview", "superset"];
+    assert_eq!(profiles, BTreeSet::from(expected));
     // Every variable that compose asks for is in the example, and nothing else.
     let asked: BTreeSet<String> = read("compose.yaml")
         .match_indices("${")
@@ -103,15 +150,20 @@ fn compose_has_its_profiles_and_no_secret() {
 #[test]
 fn compose_runs_the_program_with_options_that_it_has() {
     let compose = documents("compose.yaml").remove(0);
-    for name in ["tidegauge", "init"] {
+    for name in ["tidegauge", "init", "overview"] {
         let service = &compose["services"][name];
         let environment = service["environment"].as_object().unwrap();
         let settings = settings(environment.iter().map(|(k, v)| (k.as_str(), text(v))));
         assert_eq!(settings.clickhouse.url, "http://clickhouse:8123");
-        assert!(
-            service["volumes"][0].as_str().unwrap().contains(":/etc/tidegauge/tidegauge.toml:")
-        );
+        assert!(text(&service["volumes"][0]).contains(&format!(":{CONFIGURATION}:")));
+        // What the image runs by itself is held below.
+        if name != "tidegauge" {
+            assert_runs(&words(&service["command"]));
+        }
     }
+    let overview = &compose["services"]["overview"];
+    let port = text(overview["command"].as_array().unwrap().last().unwrap()).rsplit_once(':');
+    assert!(text(&overview["ports"][0]).ends_with(&format!(":{}", port.unwrap().1)));
     let program = &compose["services"]["tidegauge"];
     assert!(seconds(text(&program["stop_grace_period"])) > drain_budget_s());
     assert_eq!(program["ports"][0], "127.0.0.1:9464:9464");
@@ -121,6 +173,14 @@ fn compose_runs_the_program_with_options_that_it_has() {
     for section in ["inferences", "labels", "dead_letters"] {
         assert!(create.contains(configured[section]["topic"].as_str().unwrap()), "{section}");
     }
+}
+
+#[test]
+fn kafka_keeps_its_log_in_the_volume() {
+    let compose = documents("compose.yaml").remove(0);
+    let kafka = &compose["services"]["kafka"];
+    let (_, place) = text(&kafka["volumes"][0]).split_once(':').unwrap();
+    assert_eq!(kafka["environment"]["KAFKA_LOG_DIRS"], place);
 }
 
 #[test]
@@ -143,8 +203,10 @@ fn the_container_is_small_and_not_root() {
         value("ENV ").split(' ').find_map(|v| v.strip_prefix("TIDEGAUGE__HTTP__LISTEN=")).unwrap();
     assert_eq!(listen, LISTEN);
     assert_eq!(settings([("TIDEGAUGE__HTTP__LISTEN", listen)]).listen.to_string(), LISTEN);
+    assert_eq!(value("ENTRYPOINT "), format!("[\"{PROGRAM}\"]"));
     let command: Vec<String> = serde_json::from_str(value("CMD ")).unwrap();
-    assert_eq!(command, ["run", "-c", "/etc/tidegauge/tidegauge.toml"]);
+    assert_eq!(command, ["run", "-c", CONFIGURATION]);
+    assert!(file.contains(&format!(" -t {} .", own_image())));
     assert!(!file.to_uppercase().contains("PASSWORD"));
     // Without this file the build would be given everything that was ever built here.
     assert!(read("Dockerfile.dockerignore").starts_with("*\n"));
@@ -166,7 +228,6 @@ fn kubernetes_asks_what_the_program_answers_and_waits_for_its_end() {
         assert_eq!(selector, labels);
     }
     assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > drain_budget_s());
-    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     let container = &pod["containers"][0];
     for (probe, path) in
         [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz"), ("startupProbe", "/healthz")]
@@ -177,6 +238,30 @@ fn kubernetes_asks_what_the_program_answers_and_waits_for_its_end() {
     let port = container["ports"][0]["containerPort"].as_u64().unwrap();
     assert_eq!(port, u64::from(settings([("", "")]).listen.port()));
     assert_eq!(all[1]["spec"]["ports"][0]["port"], port);
+    assert_eq!(settings(variables(container)).listen.to_string(), LISTEN);
+    assert_pod(pod);
+    assert_runs(&words(&container["args"]));
+}
+
+#[test]
+fn kubernetes_makes_the_tables_once() {
+    let job = documents("kubernetes/init.yaml").remove(0);
+    assert_eq!(job["kind"], "Job");
+    let template = &job["spec"]["template"];
+    assert_pod(&template["spec"]);
+    let arguments = words(&template["spec"]["containers"][0]["args"]);
+    assert_eq!(arguments[0], "init");
+    assert_runs(&arguments);
+    // It is no instance: neither the service nor the budget of disruptions counts it.
+    let instances = documents("kubernetes/tidegauge.yaml").remove(0);
+    assert_ne!(template["metadata"]["labels"], instances["spec"]["selector"]["matchLabels"]);
+    // The instances' file says that it comes first.
+    let waits = format!("job/{}", text(&job["metadata"]["name"]));
+    assert!(read("kubernetes/tidegauge.yaml").contains(&waits));
+}
+
+/// What a container's environment says.
+fn variables(container: &Value) -> Vec<(&str, &str)> {
     let mut variables = Vec::new();
     for variable in container["env"].as_array().unwrap() {
         let name = text(&variable["name"]);
@@ -188,26 +273,240 @@ fn kubernetes_asks_what_the_program_answers_and_waits_for_its_end() {
             variables.push((name, "of the secret"));
         }
     }
-    assert_eq!(settings(variables).listen.to_string(), LISTEN);
+    variables
+}
+
+/// Holds what is the same in every pod: image, configuration, user of ClickHouse, and that it is held in bounds.
+fn assert_pod(pod: &Value) {
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], own_image());
+    let settings = settings(variables(container));
+    assert_eq!(settings.clickhouse.user, "tidegauge");
+    assert_eq!(settings.clickhouse().password, "of the secret");
+    let (mount, volume) = (&container["volumeMounts"][0], &pod["volumes"][0]);
+    let mounted = Path::new(text(&mount["mountPath"])).join("tidegauge.toml");
+    assert_eq!(mounted, Path::new(CONFIGURATION));
+    assert_eq!((&mount["name"], &mount["readOnly"]), (&volume["name"], &json!(true)));
+    assert_eq!(volume["configMap"]["name"], "tidegauge");
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    assert!(container["resources"]["limits"]["memory"].is_string());
+    // Without a limit each instance takes as many cores as the node has.
+    for limit in ["cpu", "memory"] {
+        assert!(container["resources"]["limits"][limit].is_string(), "{limit}");
+    }
+}
+
+/// The sections of a unit, and what they set; a line that goes on behind a backslash is one.
+fn unit(path: &str) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut sections, mut set) = (Vec::new(), Vec::new());
+    let text = read(path).replace("\\\n", "");
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if line.starts_with('[') {
+            sections.push(line.to_owned());
+            continue;
+        }
+        let pair = line.split_once('=').unwrap_or_else(|| panic!("{path}: {line} sets nothing"));
+        assert!(!is_secret(line), "{path}: {line}");
+        set.push((pair.0.to_owned(), pair.1.to_owned()));
+    }
+    (sections, set)
+}
+
+fn value<'a>(set: &'a [(String, String)], key: &str) -> &'a str {
+    &set.iter().find(|(name, _)| name == key).unwrap_or_else(|| panic!("{key} is not set")).1
 }
 
 #[test]
 fn systemd_stops_and_restarts_as_the_program_means_it() {
-    let unit = read("systemd/tidegauge.service");
-    let sections: Vec<_> = unit.lines().filter(|line| line.starts_with('[')).collect();
+    let (sections, set) = unit("systemd/tidegauge.service");
     assert_eq!(sections, ["[Unit]", "[Service]", "[Install]"]);
-    let plain = unit.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '[']));
-    assert!(plain.clone().all(|line| line.contains('=')), "each line sets something");
-    let value = |key: &str| {
-        plain.clone().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap()
-    };
-    assert!(seconds(value("TimeoutStopSec")) > drain_budget_s());
-    assert_eq!(value("KillSignal"), "SIGTERM");
+    assert!(seconds(value(&set, "TimeoutStopSec")) > drain_budget_s());
+    assert_eq!(value(&set, "KillSignal"), "SIGTERM");
     // Exit codes of wrong usage and of refusals.
-    assert_eq!(value("RestartPreventExitStatus"), "2 3");
-    assert_eq!(value("ExecStart"), "/usr/local/bin/tidegauge run -c /etc/tidegauge/tidegauge.toml");
-    assert_eq!(value("DynamicUser"), "yes");
-    assert!(value("EnvironmentFile").starts_with('-') && !plain.clone().any(is_secret));
+    assert_eq!(value(&set, "RestartPreventExitStatus"), "2 3");
+    let arguments = value(&set, "ExecStart").strip_prefix(PROGRAM).unwrap();
+    let arguments: Vec<_> = arguments.split_whitespace().collect();
+    assert_eq!(arguments, ["run", "-c", CONFIGURATION]);
+    assert_runs(&arguments);
+    assert_eq!(value(&set, "DynamicUser"), "yes");
+    // Its example has what the configuration needs beside the file.
+    assert_eq!(value(&set, "EnvironmentFile"), format!("-{ENVIRONMENT}"));
+    let example = read("systemd/environment.example");
+    let lines = example.lines().filter(|line| !line.starts_with('#'));
+    let example = settings(lines.map(|line| line.split_once('=').unwrap()));
+    assert_eq!(example.clickhouse.user, "tidegauge");
+    assert_eq!(example.clickhouse().password, "", "it is to be filled in");
+}
+
+#[test]
+fn batches_run_beside_the_instances_and_with_options_that_the_program_has() {
+    let job = documents("batch/cronjob.yaml").remove(0);
+    assert_eq!(job["kind"], "CronJob");
+    let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    assert_pod(pod);
+    let container = &pod["containers"][0];
+    assert_eq!(words(&container["command"]), ["/bin/sh", "-c"]);
+    assert_script_runs(text(&container["args"][0]));
+
+    let (sections, set) = unit("batch/tidegauge-backfill.service");
+    assert_eq!(sections, ["[Unit]", "[Service]"]);
+    let (_, instances) = unit("systemd/tidegauge.service");
+    for key in ["DynamicUser", "EnvironmentFile", "Environment", "ProtectSystem"] {
+        assert_eq!(value(&set, key), value(&instances, key), "{key}");
+    }
+    let script = value(&set, "ExecStart").strip_prefix("/bin/sh -c '").unwrap();
+    let script = script.strip_suffix('\'').unwrap();
+    assert_script_runs(&script.replace("$$", "$").replace("%%", "%"));
+    let (sections, set) = unit("batch/tidegauge-backfill.timer");
+    assert_eq!(sections, ["[Unit]", "[Timer]", "[Install]"]);
+    assert!(value(&set, "OnCalendar").ends_with(" UTC"));
+
+    let crontab = read("batch/crontab");
+    let mut lines = crontab.lines().filter(|line| !line.starts_with('#'));
+    let (script, log) = lines.next().unwrap().split_once(" >> ").unwrap();
+    assert!(log.starts_with("/var/log/") && lines.next().is_none());
+    let (_, script) = script.split_once("* * *  ").unwrap();
+    assert!(script.contains(&format!(". {ENVIRONMENT};")), "{script}");
+    let example = format!("'{}'", deploy("systemd/environment.example").display());
+    assert_script_runs(&script.replace(ENVIRONMENT, &example).replace("\\%", "%"));
+}
+
+/// An option as a comment of the configuration shows it.
+fn shown(key: &str) -> String {
+    let all = read("tidegauge.toml");
+    let at = all.find(&format!("# {key} = {{ ")).unwrap_or_else(|| panic!("{key} is not shown"));
+    let mut shown = String::new();
+    for line in all[at..].lines() {
+        shown += line.trim_start_matches(['#', ' ']);
+        shown.push('\n');
+        if line.ends_with('}') {
+            break;
+        }
+    }
+    shown
+}
+
+/// The configuration of `deploy/` with what its comments show of these options.
+fn with_shown(keys: &[&str]) -> Settings {
+    let mut all = read("tidegauge.toml");
+    for key in keys {
+        let plain = format!("\n{key} = {{}}\n");
+        assert!(all.contains(&plain), "{key} is not by itself");
+        all = all.replacen(&plain, &format!("\n{}", shown(key)), 1);
+    }
+    let environment: Environment = [("KAFKA_PASSWORD", "hunter2")].into_iter().collect();
+    Settings::parse("deploy/tidegauge.toml", &all, &environment).unwrap()
+}
+
+#[test]
+fn what_comments_show_for_several_replicas_is_taken() {
+    let clickhouse = with_shown(&["insert_settings", "read_settings"]).clickhouse;
+    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let quorum = [("insert_quorum", "auto"), ("insert_quorum_parallel", "0")].map(pair);
+    assert_eq!(clickhouse.insert_settings, quorum);
+    assert_eq!(clickhouse.read_settings, [("select_sequential_consistency", "1")].map(pair));
+}
+
+/// What librdkafka says of these properties.
+fn client(properties: &[(String, String)]) -> Result<(), String> {
+    let mut config = client_config("localhost:1", properties);
+    let made: Result<BaseConsumer, _> = config.set("group.id", "job").create();
+    made.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_password_of_kafka_that_comments_show_needs_its_mechanism() {
+    let properties = with_shown(&["properties"]).exposed_properties();
+    assert!(properties.contains(&("sasl.password".to_owned(), "hunter2".to_owned())));
+    assert_eq!(client(&properties), Ok(()));
+    // Neither is built in, which the README says.
+    let without = properties.iter().filter(|(name, _)| name != "sasl.mechanism").cloned();
+    let said = client(&without.collect::<Vec<_>>()).unwrap_err();
+    assert!(said.contains("GSSAPI"), "{said}");
+    let oidc = [("sasl.oauthbearer.method".to_owned(), "oidc".to_owned())];
+    let said = client(&oidc).unwrap_err();
+    assert!(said.contains("sasl.oauthbearer.method"), "{said}");
+}
+
+#[test]
+fn a_copy_of_the_configuration_reads_models_as_if_it_said_nothing_of_them() {
+    let copied = settings([("", "")]).shard.model("fraud-1");
+    assert_ne!(copied.pattern, ModelSettings::default().pattern, "it has a section");
+    assert_eq!(ModelSettings { pattern: "*".to_owned(), ..copied }, ModelSettings::default());
+}
+
+#[test]
+fn users_of_a_cluster_may_do_what_init_does_there() {
+    let engine = Engine::Replicated {
+        cluster: Some("main".to_owned()),
+        path: "/tables/{table}".to_owned(),
+        replica: "{replica}".to_owned(),
+    };
+    let sql = tables::print(&Databases::of("tidegauge"), &engine);
+    assert!(sql.contains(" ON CLUSTER "));
+    let engines = sql.lines().filter_map(|line| line.strip_prefix("ENGINE = ")?.split('(').next());
+    let engines: BTreeSet<&str> = engines.collect();
+    assert_eq!(engines, BTreeSet::from(["ReplicatedMergeTree", "ReplicatedReplacingMergeTree"]));
+    for file in ["clickhouse/users.sql", "clickhouse/users.d/tidegauge.xml"] {
+        let users = read(file);
+        assert!(users.contains("GRANT CLUSTER ON *.*"), "{file}");
+        for engine in &engines {
+            assert!(users.contains(&format!("GRANT TABLE ENGINE ON {engine}")), "{file}: {engine}");
+        }
+    }
+}
+
+/// Every meter by the name that Prometheus has for it.
+fn meters() -> BTreeSet<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry.rs");
+    let source = fs::read_to_string(source).unwrap();
+    let fields = source.split("struct Meters {").nth(1).unwrap().split("\n}").next().unwrap();
+    let named = source.match_indices(": meter!(").map(|(at, _)| {
+        let field = source[..at].rsplit(' ').next().unwrap();
+        let name = source[at..].split('"').nth(1).unwrap();
+        let is_field = |line: &&str| line.trim_start().starts_with(&format!("{field}: "));
+        let declared = fields.lines().find(is_field).unwrap_or_else(|| panic!("{field}"));
+        // A counter's name ends so in the text.
+        let end = if declared.contains("Counter") { "_total" } else { "" };
+        format!("tidegauge_{name}{end}")
+    });
+    named.collect()
+}
+
+/// The meters that a text names.
+fn named_meters(text: &str) -> BTreeSet<&str> {
+    let named = text.match_indices("tidegauge_").map(|(at, _)| {
+        let rest = &text[at..];
+        let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    named.collect()
+}
+
+#[test]
+fn rules_of_prometheus_name_meters_that_there_are_and_those_of_the_readme() {
+    let meters = meters();
+    assert!(meters.len() > 25 && meters.contains("tidegauge_labels_orphaned_total"), "{meters:?}");
+    let rules = documents("prometheus/tidegauge.rules.yaml").remove(0);
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    let mut names = BTreeSet::new();
+    for rule in rules {
+        assert!(names.insert(text(&rule["alert"])), "each has a name of its own: {rule}");
+        assert!(rule["labels"]["severity"].is_string(), "{rule}");
+        assert!(rule["annotations"]["summary"].is_string(), "{rule}");
+        let expression = text(&rule["expr"]);
+        let asked = named_meters(expression);
+        assert!(!asked.is_empty(), "{expression}");
+        assert!(asked.iter().all(|&name| meters.contains(name)), "{expression}");
+        for outcome in expression.split("outcome=\"").skip(1) {
+            let outcome = outcome.split('"').next();
+            assert!(OUTCOME_NAMES.iter().any(|(_, name)| Some(*name) == outcome), "{expression}");
+        }
+    }
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let table = readme.lines().filter(|line| line.starts_with("| `tidegauge_"));
+    let told: BTreeSet<&str> = table.flat_map(named_meters).collect();
+    let watched = rules.iter().flat_map(|rule| named_meters(text(&rule["expr"])));
+    assert_eq!(told, watched.collect::<BTreeSet<_>>());
 }
