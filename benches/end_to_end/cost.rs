@@ -3,7 +3,7 @@
 use super::measured::{Measured, median};
 use super::peers::Peer;
 use super::sets::{Case, Made, Set, Stage};
-use super::targets::Figure;
+use super::targets::{self, Figure};
 use super::{Args, SMALL};
 use tidegauge::traffic::Shape;
 
@@ -95,7 +95,7 @@ fn report(made: &Made, programs: &[Program], base: &Rounds, rounds: &Rounds) -> 
     println!("rows written: {}; every count equals the truth", last.rows);
 
     let set = made.case.set;
-    let (most_cpu, least_rate) = if set.is_json() { (2.5, 0.5) } else { (2.0, 0.7) };
+    let (most_cpu, least_rate) = targets::of_bare(set);
     let own = place(Program::Tidegauge);
     let own_cpu = more(own, |run| run.cpu_s);
     let of_rate = more(place(FLOOR), |run| run.wall_s) / more(own, |run| run.wall_s);
@@ -107,7 +107,7 @@ fn report(made: &Made, programs: &[Program], base: &Rounds, rounds: &Rounds) -> 
         if let Program::Peer(peer) = program {
             let times = more(at, |run| run.cpu_s) / own_cpu;
             let what = format!("CPU of {} by Tidegauge's, {}", peer.name(), set.name());
-            figures.push(Figure::at_least(peer.target(), times, what));
+            figures.push(Figure::at_least(targets::of_peer(*peer), times, what));
         }
     }
     figures

@@ -9,8 +9,9 @@
 //! - `scale`: how cost grows with partitions, instances, models, label delay and features, one axis at a time.
 //! - `restart --inferences 10000000`: a job that holds so many is killed, or stopped; how long until its rows move again.
 //! - `freshness --rate 200000`: how old what the rows show is, at half of what was measured before if no rate is given.
-//! - `targets --peers streams,flink,clickhouse`: cost, restart and freshness after each other, and one table of what is
-//!   aimed at.
+//! - `targets --peers streams,flink,clickhouse`: cost, restart and freshness after each other.
+//!
+//! All but `scale` end with one table of what is aimed at and what was reached.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![expect(unreachable_pub, reason = "modules of one program")]
@@ -106,8 +107,6 @@ enum What {
 
 /// Less than a flush holds, so that its run is starting and stopping.
 const SMALL: u64 = 1000;
-/// By a job that is restarted, where all targets are measured.
-const HELD: u64 = 10_000_000;
 
 fn main() {
     let args = Args::parse();
@@ -134,29 +133,26 @@ fn main() {
     }
     let inferences = args.inferences.unwrap_or(1_000_000);
     let length = Duration::from_secs(args.seconds);
-    match args.what {
-        What::Cost => {
-            cost::run(&mut stage, &args, &args.sets, inferences, args.rounds);
-        }
+    let reached = match args.what {
+        What::Cost => cost::run(&mut stage, &args, &args.sets, inferences, args.rounds),
         What::Scale => {
             println!("{inferences} inferences with a label each, {}; base: {base:?}\n", set.name());
-            scale::run(&mut stage, &scale::cases(base), inferences, SMALL, args.rounds);
+            return scale::run(&mut stage, &scale::cases(base), inferences, SMALL, args.rounds);
         }
-        What::Restart => {
-            restart::run(&mut stage, base, inferences);
-        }
+        What::Restart => vec![restart::run(&mut stage, base, inferences)],
         What::Freshness => {
             let rate = args.rate.unwrap_or_else(|| most(&mut stage, base, inferences) / 2.0);
-            freshness::run(&mut stage, base, rate, length);
+            freshness::run(&mut stage, base, rate, length)
         }
         What::Targets => {
             let rate = args.rate.unwrap_or_else(|| most(&mut stage, base, inferences) / 2.0);
             let mut reached = cost::run(&mut stage, &args, &args.sets, inferences, args.rounds);
-            reached.push(restart::run(&mut stage, base, HELD));
+            reached.push(restart::run(&mut stage, base, targets::HELD));
             reached.extend(freshness::run(&mut stage, base, rate, length));
-            targets::print(&reached);
+            reached
         }
-    }
+    };
+    targets::print(&reached);
 }
 
 /// Records a second that the program takes, in one run.

@@ -46,15 +46,6 @@ impl Peer {
             Self::Clickhouse => "ClickHouse Kafka engine",
         }
     }
-
-    /// How many times the program's CPU it is to take at least.
-    pub fn target(self) -> f64 {
-        match self {
-            Self::Streams => 25.0,
-            Self::Flink => 15.0,
-            Self::Clickhouse => 6.0,
-        }
-    }
 }
 
 impl Stage {
