@@ -63,6 +63,15 @@ pub struct Move {
     pub matched: Option<ModelId>,
 }
 
+impl Context<'_> {
+    /// How the inference at `offset` moves a kept label: matched, or an orphan. None where both were counted before.
+    fn moved(&self, offset: i64, placed: &Placed, matched: Option<ModelId>) -> Option<Move> {
+        let is_new = placed.offset >= self.counted.labels || offset >= self.counted.inferences;
+        let outcome = if matched.is_some() { Outcome::Matched } else { Outcome::Orphan };
+        is_new.then_some(Move { named: placed.label.model, was_kept: true, outcome, matched })
+    }
+}
+
 impl Join {
     /// Folds an inference that is neither late nor in the future; labels that wait for it are pushed to `moves`.
     pub fn inference(
@@ -166,17 +175,8 @@ impl Join {
         };
         self.waiting.clear();
         self.kept.take(inference.id, matches, &mut self.waiting);
-        for placed in &self.waiting {
-            let was_counted = placed.offset < context.counted.labels;
-            if !was_counted || offset >= context.counted.inferences {
-                moves.push(Move {
-                    named: placed.label.model,
-                    was_kept: true,
-                    outcome: Outcome::Matched,
-                    matched: Some(inference.model),
-                });
-            }
-        }
+        let model = Some(inference.model);
+        moves.extend(self.waiting.iter().filter_map(|it| context.moved(offset, it, model)));
         for (_, entry) in self.held.find(inference.id) {
             let group = self.open.group(entry.group());
             let Some(slot) = group.window else { continue };
@@ -262,15 +262,7 @@ impl Join {
         let limits = &context.settings.limits;
         let is_over = |arrival| has_passed(context.clock, limits.kept_until(arrival));
         while let Some(placed) = self.kept.expire(is_over) {
-            let was_counted = placed.offset < context.counted.labels;
-            if !was_counted || offset >= context.counted.inferences {
-                moves.push(Move {
-                    named: placed.label.model,
-                    was_kept: true,
-                    outcome: Outcome::Orphan,
-                    matched: None,
-                });
-            }
+            moves.extend(context.moved(offset, &placed, None));
         }
     }
 

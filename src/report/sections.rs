@@ -224,9 +224,28 @@ pub(super) fn drawn(title: &str, points: Vec<Point>) -> Option<Block> {
     })
 }
 
+/// A section of figures of a table: as they stand now with what else tells of them, then some of them over time.
+fn figures(
+    rows: &ModelRows<'_>,
+    table: &str,
+    title: &'static str,
+    facts: &[(&str, &str)],
+    more: Option<Block>,
+    charts: &[(&str, &str)],
+) -> Option<Section> {
+    let now = rows.now_all(table)?;
+    let mut blocks = vec![
+        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
+        Block::Facts(facts.iter().map(|(column, name)| fact(now, column, name)).collect()),
+    ];
+    blocks.extend(more);
+    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
+    Some(Section { title, blocks })
+}
+
 fn binary(rows: &ModelRows<'_>) -> Option<Section> {
     let table = "quality_binary";
-    let now = rows.now_all(table)?;
+    let confusion = Block::Table(confusion(rows.now_all(table)?));
     let facts = [
         ("accuracy", "Accuracy"),
         ("precision", "Precision"),
@@ -241,19 +260,13 @@ fn binary(rows: &ModelRows<'_>) -> Option<Section> {
         ("prevalence", "Prevalence"),
         ("predicted_positive_rate", "Decided positive"),
     ];
-    let mut blocks = vec![
-        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
-        Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
-        Block::Table(confusion(now)),
-    ];
     let charts = [
         ("auroc", "AUROC"),
         ("accuracy", "Accuracy"),
         ("precision", "Precision"),
         ("recall", "Recall"),
     ];
-    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
-    Some(Section { title: "Quality", blocks })
+    figures(rows, table, "Quality", &facts, Some(confusion), &charts)
 }
 
 fn confusion(row: &Row) -> Grid {
@@ -267,8 +280,6 @@ fn confusion(row: &Row) -> Grid {
 }
 
 fn regression(rows: &ModelRows<'_>) -> Option<Section> {
-    let table = "quality_regression";
-    let now = rows.now_all(table)?;
     let facts = [
         ("mean_error", "Mean error"),
         ("mae", "Mean absolute error"),
@@ -279,18 +290,11 @@ fn regression(rows: &ModelRows<'_>) -> Option<Section> {
         ("abs_error_p50", "Median absolute error"),
         ("abs_error_p90", "90 % quantile of absolute error"),
     ];
-    let mut blocks = vec![
-        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
-        Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
-    ];
     let charts = [("mae", "Mean absolute error"), ("mean_error", "Mean error"), ("rmse", "RMSE")];
-    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
-    Some(Section { title: "Quality", blocks })
+    figures(rows, "quality_regression", "Quality", &facts, None, &charts)
 }
 
 fn multiclass(rows: &ModelRows<'_>) -> Option<Section> {
-    let table = "quality_multiclass";
-    let now = rows.now_all(table)?;
     let facts = [
         ("accuracy", "Accuracy"),
         ("macro_precision", "Macro precision"),
@@ -299,13 +303,8 @@ fn multiclass(rows: &ModelRows<'_>) -> Option<Section> {
         ("mcc", "Matthews correlation"),
         ("log_loss", "Log loss"),
     ];
-    let mut blocks = vec![
-        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
-        Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
-    ];
     let charts = [("accuracy", "Accuracy"), ("macro_f1", "Macro F1")];
-    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
-    Some(Section { title: "Quality", blocks })
+    figures(rows, "quality_multiclass", "Quality", &facts, None, &charts)
 }
 
 /// What the configuration defines: each with its newest value, then each over time.
@@ -327,8 +326,6 @@ fn custom(rows: &ModelRows<'_>) -> Option<Section> {
 }
 
 fn estimated(rows: &ModelRows<'_>) -> Option<Section> {
-    let table = "quality_estimated";
-    let now = rows.now_all(table)?;
     let facts = [
         ("est_accuracy", "Estimated accuracy"),
         ("realized_accuracy", "Realised accuracy"),
@@ -337,14 +334,9 @@ fn estimated(rows: &ModelRows<'_>) -> Option<Section> {
         ("realized_auroc", "Realised AUROC"),
         ("est_f1", "Estimated F1"),
     ];
-    let mut blocks = vec![
-        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
-        Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
-    ];
     let charts =
         [("est_accuracy", "Estimated accuracy"), ("realized_accuracy", "Realised accuracy")];
-    blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
-    Some(Section { title: "Estimated against realised quality", blocks })
+    figures(rows, "quality_estimated", "Estimated against realised quality", &facts, None, &charts)
 }
 
 /// The verdicts by each feature's main method in the newest window that has any, the worst first; else in the newest

@@ -142,7 +142,7 @@ pub(super) async fn models(
         let silent = add_alerts(&mut models, alerts);
         add_silent(connection, filter, &mut models, silent).await?;
     }
-    Ok(models.into_values().take(MOST_MODELS).collect())
+    Ok(models.into_values().collect())
 }
 
 fn add_quality(models: &mut Models, figures: impl IntoIterator<Item = (Name, Quality)>) {
@@ -181,7 +181,9 @@ async fn add_silent(
         return Ok(());
     }
     let latest = latest(connection, filter, &silent).await?;
-    for (name, open) in silent {
+    // They hide none that works.
+    let room = MOST_MODELS.saturating_sub(models.len());
+    for (name, open) in silent.into_iter().take(room) {
         let latest_ms = latest.get(&name).copied();
         // Before the end of a range that is over, it may not have been there yet.
         if latest_ms.is_none() && filter.until_ms.is_some() {

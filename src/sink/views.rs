@@ -83,83 +83,66 @@ fn names(columns: &[TableColumn]) -> String {
     columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn metric_view(table: MetricTable, databases: &Databases) -> ViewSpec {
-    let spec = Table::Metric(table).spec();
-    let columns = names(&spec.columns);
+/// A table in its newest state without the hidden column; each wide one is given as its name, the function that
+/// widens it, and the type that this makes.
+fn table_view(
+    table: Table,
+    hidden: Option<&str>,
+    wide: &[[&str; 3]],
+    databases: &Databases,
+) -> ViewSpec {
+    let mut spec = table.spec();
+    spec.columns.retain(|column| Some(column.name.as_str()) != hidden);
+    let mut shown = Vec::new();
+    for column in &mut spec.columns {
+        column.default = None;
+        let mut value = column.name.clone();
+        if let Some(&[_, function, data_type]) = wide.iter().find(|[name, ..]| *name == value) {
+            data_type.clone_into(&mut column.data_type);
+            value = format!("{function}({value}) AS {value}");
+        }
+        shown.push(value);
+    }
     let rows = format!("{}.{} FINAL", quoted(&databases.tables), quoted(spec.name));
-    let select = if table.keys() == 0 {
-        format!("SELECT {columns}\nFROM {rows}")
-    } else {
-        // All rows of a window are written at once: one of an older version is of a bin, class or cell that later labels
-        // have emptied.
-        format!(
-            "SELECT {columns}\nFROM\n(\n    SELECT {columns},\n        \
-             max(row_version) OVER (PARTITION BY {}) AS newest\n    FROM {rows}\n)\nWHERE row_version = newest",
-            METRIC_KEY.join(", ")
-        )
-    };
     ViewSpec {
         database: databases.views.clone(),
         name: spec.name,
-        select,
+        select: format!("SELECT {}\nFROM {rows}", shown.join(", ")),
         comment: spec.comment,
         columns: spec.columns,
         definer: true,
     }
 }
 
-/// Each alert once, in its newest state.
-fn alerts(databases: &Databases) -> ViewSpec {
-    let spec = Table::Alerts.spec();
-    let shown = spec.columns.into_iter().filter(|column| column.name != "announced");
-    // BI tools know no count that may be NULL.
-    let columns: Vec<_> = shown
-        .map(|column| match column.name.as_str() {
-            "n" => TableColumn { data_type: "Nullable(Float64)".to_owned(), ..column },
-            _ => column,
-        })
-        .collect();
-    ViewSpec {
-        database: databases.views.clone(),
-        name: spec.name,
-        select: format!(
-            "SELECT {}\nFROM {}.{} FINAL",
-            names(&columns).replace(" n,", " toFloat64(n) AS n,"),
-            quoted(&databases.tables),
-            quoted(spec.name)
-        ),
-        comment: spec.comment,
-        columns,
-        definer: true,
+fn metric_view(table: MetricTable, databases: &Databases) -> ViewSpec {
+    let view = table_view(Table::Metric(table), None, &[], databases);
+    if table.keys() == 0 {
+        return view;
     }
+    // All rows of a window are written at once: one of an older version is of a bin, class or cell that later labels
+    // have emptied.
+    let select = format!(
+        "SELECT {columns}\nFROM\n(\n    SELECT {columns},\n        \
+         max(row_version) OVER (PARTITION BY {key}) AS newest\n    FROM {db}.{name} FINAL\n)\n\
+         WHERE row_version = newest",
+        columns = names(&view.columns),
+        key = METRIC_KEY.join(", "),
+        db = quoted(&databases.tables),
+        name = quoted(view.name),
+    );
+    ViewSpec { select, ..view }
 }
 
-/// Which profiles there are; the documents are for programs.
+/// Each alert once, in its newest state. BI tools know no count that may be NULL.
+fn alerts(databases: &Databases) -> ViewSpec {
+    let wide = [["n", "toFloat64", "Nullable(Float64)"]];
+    table_view(Table::Alerts, Some("announced"), &wide, databases)
+}
+
+/// Which profiles there are; the documents are for programs. BI tools know no shorter counts.
 fn reference_profiles(databases: &Databases) -> ViewSpec {
-    let spec = Table::ReferenceProfiles.spec();
-    let shown = spec.columns.into_iter().filter(|column| column.name != "document");
-    // BI tools know no shorter counts.
-    let columns: Vec<_> = shown
-        .map(|column| match column.name.as_str() {
-            "generation" | "format" => TableColumn { data_type: "UInt64".to_owned(), ..column },
-            _ => TableColumn { default: None, ..column },
-        })
-        .collect();
-    ViewSpec {
-        database: databases.views.clone(),
-        name: spec.name,
-        select: format!(
-            "SELECT {}\nFROM {}.{} FINAL",
-            names(&columns)
-                .replace(" generation,", " toUInt64(generation) AS generation,")
-                .replace(" format,", " toUInt64(format) AS format,"),
-            quoted(&databases.tables),
-            quoted(spec.name)
-        ),
-        comment: spec.comment,
-        columns,
-        definer: true,
-    }
+    let wide = ["generation", "format"].map(|name| [name, "toUInt64", "UInt64"]);
+    table_view(Table::ReferenceProfiles, Some("document"), &wide, databases)
 }
 
 fn stream_health_columns() -> Vec<TableColumn> {

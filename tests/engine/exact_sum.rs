@@ -258,7 +258,7 @@ proptest! {
         }
         prop_assert_eq!(sum.value(), oracle.value());
         for &(a, b) in &pairs {
-            sum.remove_product(a, b);
+            sum.add_product(-a, b);
         }
         prop_assert!(sum.is_zero());
     }
@@ -276,7 +276,7 @@ proptest! {
         }
         prop_assert_eq!(sum.to_bytes(), expected.to_bytes());
         for &(a, b) in pairs() {
-            sum.remove_product(a, b);
+            sum.add_product(-a, b);
         }
         prop_assert!(sum.is_zero());
     }

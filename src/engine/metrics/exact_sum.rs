@@ -109,12 +109,6 @@ impl ExactSum {
         }
     }
 
-    /// Takes a product back that [`add_product`](Self::add_product) added.
-    #[inline]
-    pub fn remove_product(&mut self, a: f64, b: f64) {
-        self.add_product(-a, b);
-    }
-
     /// Adds a finite double so many times.
     #[inline]
     pub fn add_times(&mut self, number: f64, times: u64) {
