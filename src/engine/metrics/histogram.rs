@@ -289,7 +289,7 @@ impl<N: Count> Pages<N> {
         count.plus(1).map(|sum| *count = sum).is_some()
     }
 
-    /// Adds to a cell; false, with nothing done, if its count can't hold that.
+    /// Adds to a cell, whose page is made where it is not there; false, with nothing added, if its count can't hold that.
     fn put(&mut self, index: u16, by: u64) -> bool {
         let page = self.make_page(usize::from(index >> PAGE_BITS));
         let count = &mut page[usize::from(index) % PAGE_CELLS];
