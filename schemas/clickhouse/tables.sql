@@ -200,6 +200,8 @@ CREATE TABLE IF NOT EXISTS `tidegauge`.`marks`
     `sealed_until_ms` Int64 COMMENT 'End of the newest sealed window, milliseconds since 1970',
     `inference_tally` Array(Tuple(model String, accepted Int64, duplicate Int64, late Int64, dead Int64)) COMMENT 'Outcomes of the inferences before the position, by model',
     `label_tally` Array(Tuple(model String, matched Int64, kept Int64, orphan Int64, dead Int64)) COMMENT 'Outcomes of the labels before the position, by model',
+    `inference_dead_schemas` Array(Tuple(schema Int64, first_offset Int64, last_offset Int64)) DEFAULT [(-1, 0, 9223372036854775807)] COMMENT 'Schema ids that make inferences from the floor on dead letters; -1 where others may, too',
+    `label_dead_schemas` Array(Tuple(schema Int64, first_offset Int64, last_offset Int64)) DEFAULT [(-1, 0, 9223372036854775807)] COMMENT 'The same of labels',
     `row_version` UInt64 COMMENT 'Of several rows of one key the greatest is the truth: generation in the top 16 bits, then what was counted'
 )
 ENGINE = ReplacingMergeTree(row_version)

@@ -391,13 +391,14 @@ pub const CODES: &[Code] = &[
     code(
         "unknown_schema",
         Effect::DeadLetter,
-        "register the schema in the registry that `schema_registry.url` names; it was asked for 5 s, since a node may be \
-         behind",
+        "register the schema in the registry that `schema_registry.url` names, then send these records again; it was asked \
+         for 5 s, since a node may be behind",
     ),
     code(
         "bad_schema",
         Effect::DeadLetter,
-        "correct the schema in the registry: it does not fit the fields",
+        "correct the schema in the registry: it does not fit the fields, or what it refers to is missing; then send these \
+         records again",
     ),
     code(
         "trailing_bytes",

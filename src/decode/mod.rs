@@ -27,6 +27,7 @@ use scalar::Scalar;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use crate::engine::event::SchemaId;
 pub use checks::DecodeError;
 
 /// A zero byte and four bytes of schema id.
@@ -48,10 +49,6 @@ impl From<DecodeError> for NotDecoded {
         Self::Bad(error)
     }
 }
-
-/// The id of a writer schema in the registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SchemaId(pub u32);
 
 /// How the payloads of one topic are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +171,15 @@ impl Decoder {
         let (segments, id_bytes) = (settings.segments.clone(), Vec::new());
         let common = Common { stream, tree, segments, scratch: Scratch::default(), id_bytes };
         Ok(Self { framing, common, arena: Bump::new() })
+    }
+
+    /// The schema that a payload names, where it is the registry that knows it.
+    #[inline]
+    pub fn schema(&self, payload: Option<&[u8]>) -> Option<SchemaId> {
+        match self.framing {
+            Framing::AvroRegistry { .. } => payload.and_then(|payload| schema_id(payload).ok()),
+            Framing::Json(_) | Framing::AvroFile(_) => None,
+        }
     }
 
     /// The event in a payload. It borrows the payload and the decoder's scratch until the next call.

@@ -1,4 +1,4 @@
-//! Writer schemas by id, shared by all decoders. Hits are kept for ever, misses briefly; an outage is "wait".
+//! Writer schemas by id, shared by all decoders. Hits are kept for ever, what is missing briefly; an outage is "wait".
 
 use super::SchemaId;
 use super::registry_client::{Answer, Missing, Registry, Trouble};
@@ -23,7 +23,7 @@ pub enum Lookup {
     Known(Arc<WriterSchema>),
     /// The registry has no such id.
     Unknown,
-    /// The registry has it, but it can't be used.
+    /// The registry has it, but it can't be used: for ever, or as long as the registry lacks what it refers to.
     Bad(Arc<str>),
     /// The registry has to be asked, or does not answer: ask again after [`Schemas::wait`].
     Waiting,
@@ -53,13 +53,20 @@ pub struct Schemas {
 struct State {
     known: BTreeMap<SchemaId, Arc<WriterSchema>>,
     bad: BTreeMap<SchemaId, Arc<str>>,
-    /// Ids that the registry does not know, and when they are forgotten.
-    misses: BTreeMap<SchemaId, Instant>,
+    /// Ids that the registry does not know, or that refer to what it does not know.
+    misses: BTreeMap<SchemaId, Miss>,
     /// Since when the registry has said of an id that something is missing.
     missing_since: BTreeMap<SchemaId, Instant>,
     /// Ids that are asked for, and what is in the way.
     wanted: BTreeMap<SchemaId, Option<Trouble>>,
     changes: u64,
+}
+
+/// What the registry lacks: it may be there later.
+#[derive(Debug)]
+struct Miss {
+    found: Lookup,
+    forgotten_at: Instant,
 }
 
 impl Schemas {
@@ -87,7 +94,10 @@ impl Schemas {
         if let Some(reason) = state.bad.get(&id) {
             return Lookup::Bad(Arc::clone(reason));
         }
-        if self.registry.is_none() || state.misses.contains_key(&id) {
+        if let Some(miss) = state.misses.get(&id) {
+            return miss.found.clone();
+        }
+        if self.registry.is_none() {
             return Lookup::Unknown;
         }
         if let Entry::Vacant(place) = state.wanted.entry(id) {
@@ -161,12 +171,12 @@ impl Schemas {
     fn wanted(&self) -> Vec<SchemaId> {
         let now = Instant::now();
         let mut state = self.state();
-        state.misses.retain(|_, forgotten_at| *forgotten_at > now);
+        state.misses.retain(|_, miss| miss.forgotten_at > now);
         state.wanted.keys().copied().collect()
     }
 
     async fn sleep_until_asked(&self) {
-        let next_miss = self.state().misses.values().min().copied();
+        let next_miss = self.state().misses.values().map(|miss| miss.forgotten_at).min();
         let forget = async {
             match next_miss {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -194,10 +204,12 @@ impl Schemas {
                 if state.may_be_behind(id, settings.behind_for) {
                     return Err(Trouble::behind(&missing));
                 }
-                match missing {
-                    Missing::Id => state.settle_unknown(id, Instant::now() + settings.miss_for),
-                    Missing::Reference(what) => state.settle_bad(id, what),
-                }
+                let found = match missing {
+                    Missing::Id => Lookup::Unknown,
+                    Missing::Reference(what) => Lookup::Bad(what.into()),
+                };
+                let forgotten_at = Instant::now() + settings.miss_for;
+                state.settle_missing(id, Miss { found, forgotten_at });
             }
         }
         self.changed.notify_all();
@@ -233,11 +245,11 @@ impl State {
         now.duration_since(since) < behind_for
     }
 
-    fn settle_unknown(&mut self, id: SchemaId, forgotten_at: Instant) {
+    fn settle_missing(&mut self, id: SchemaId, miss: Miss) {
         if self.misses.len() >= MISSES_MAX {
             self.misses.pop_first();
         }
-        self.misses.insert(id, forgotten_at);
+        self.misses.insert(id, miss);
         self.settled(id);
     }
 

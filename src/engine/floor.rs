@@ -1,5 +1,6 @@
 //! What a job knows of a partition, and where a replay of it must start: one row of table `marks`.
 
+use super::dead_schemas::DeadSchemas;
 use super::event::{PartitionId, Positions, Stream};
 use super::log_time::LogClock;
 use super::outcome::Tally;
@@ -31,6 +32,8 @@ pub struct Mark {
     pub clocks: [LogClock; 2],
     /// Outcomes of the records before `positions`.
     pub tally: Tally,
+    /// Which schemas of the records between the floor and `positions` made them dead: inferences, labels.
+    pub dead_schemas: [DeadSchemas; 2],
 }
 
 impl Mark {
@@ -48,6 +51,7 @@ impl Mark {
             },
             clocks: [clock.clone(), clock],
             tally: Tally::default(),
+            dead_schemas: [DeadSchemas::default(), DeadSchemas::default()],
         }
     }
 

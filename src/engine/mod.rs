@@ -13,6 +13,7 @@ pub mod lateness;
 pub mod outcome;
 pub mod prefetch;
 pub mod checkpoints;
+pub mod dead_schemas;
 pub mod floor;
 pub mod metrics;
 pub mod settings;
@@ -34,7 +35,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use checkpoints::Checkpoints;
-use event::{Arrival, Event, Inference, Label, PartitionId, Positions, RequestId, Stream};
+use dead_schemas::{DeadSchemas, Judged};
+use event::{
+    Arrival, Event, Inference, Label, PartitionId, Positions, RequestId, SchemaId, Stream,
+};
 use floor::{Floor, Mark};
 use join::{Context, Join, Move};
 use kept::Placed;
@@ -64,6 +68,10 @@ pub struct Shard {
     began: Mark,
     /// Records before these were written down before, by whoever owned the partition then.
     counted: Positions,
+    /// What was decided then of the schemas of those records, by topic.
+    judged_before: [DeadSchemas; 2],
+    /// What was decided of the schemas of all records that the shard has read and a replay may need.
+    dead_schemas: [DeadSchemas; 2],
     positions: Positions,
     clocks: [LogClock; 2],
     checkpoints: [Checkpoints; 2],
@@ -131,6 +139,8 @@ impl Shard {
             until_weighed: 0,
             began: mark.clone(),
             counted: mark.positions,
+            judged_before: mark.dead_schemas.clone(),
+            dead_schemas: [DeadSchemas::default(), DeadSchemas::default()],
             settings,
         }
     }
@@ -172,6 +182,38 @@ impl Shard {
             self.count(at.stream, Names::EMPTY, Outcome::Dead, 1);
         }
         Outcome::Dead
+    }
+
+    /// The same of one that could not be decoded because of what the registry says of its schema, or said when the
+    /// record was counted: marks remember it, so that a replay decides the same.
+    pub fn dead_by_schema(&mut self, at: Arrival, schema: SchemaId) -> Outcome {
+        self.dead_schemas[at.stream.index()].dead(schema, at.offset.0);
+        self.dead(at)
+    }
+
+    /// A record of this schema was decoded.
+    #[inline]
+    pub fn usable(&mut self, stream: Stream, schema: SchemaId) {
+        self.dead_schemas[stream.index()].usable(schema);
+    }
+
+    /// What was decided of a record of this schema when it was counted; nothing where it was not.
+    pub fn judged(&self, at: Arrival, schema: SchemaId) -> Judged {
+        if self.is_replay(at) {
+            self.judged_before[at.stream.index()].judge(schema, at.offset.0)
+        } else {
+            Judged::Open
+        }
+    }
+
+    /// Whether what it has decided of schemas is what the owner of `mark` has, of the records that both have read. If
+    /// not, it is no function of what was counted, and can't go on from there.
+    pub fn has_judged_as(&self, mark: &Mark) -> bool {
+        Stream::BOTH.into_iter().all(|stream| {
+            let to = self.positions.of(stream).min(mark.positions.of(stream));
+            let theirs = &mark.dead_schemas[stream.index()];
+            self.dead_schemas[stream.index()].agrees(theirs, mark.floor.positions.of(stream), to)
+        })
     }
 
     /// Moves position and clock; gives the record's arrival.
@@ -294,7 +336,11 @@ impl Shard {
     /// of what it has read, so it counts on from its own tally and comes to what the other has written.
     pub fn go_on(&mut self, mark: &Mark) {
         for stream in Stream::BOTH {
-            self.counted.set(stream, self.counted.of(stream).max(mark.positions.of(stream)));
+            let counted = mark.positions.of(stream);
+            if counted >= self.counted.of(stream) {
+                self.counted.set(stream, counted);
+                self.judged_before[stream.index()] = mark.dead_schemas[stream.index()].clone();
+            }
         }
     }
 
@@ -374,12 +420,16 @@ impl Shard {
         for ((stream, model), outcomes) in &self.tally {
             tally.add(*stream, names.text(*model), outcomes);
         }
+        let floor = self.floor();
+        let dead_schemas = Stream::BOTH
+            .map(|stream| self.dead_schemas[stream.index()].since(floor.positions.of(stream)));
         Mark {
             partition: self.partition,
             positions: self.positions,
-            floor: self.floor(),
+            floor,
             clocks: self.clocks.clone(),
             tally: tally.capped(self.settings.caps.models),
+            dead_schemas,
         }
     }
 

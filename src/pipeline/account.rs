@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::PipelineError;
 use super::budget::{self, Clocks, ManyNames, Pressure};
+use super::intake::Wait;
 use super::worker::{FromWorker, Worker};
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::time::EventTime;
@@ -282,12 +283,8 @@ impl<S: Source> Worker<S> {
     }
 
     pub(super) fn tell_schema(&mut self) {
-        match self.intake.waits_for() {
-            Some(id) => {
-                let why = self.settings.schemas.waiting();
-                let why = why.iter().find(|waiting| waiting.id == id);
-                let why = why.map_or("the registry is asked", |waiting| &waiting.reason);
-                let reason = format!("records wait for schema {}: {why}", id.0);
+        match self.intake.waits_for().map(|wait| self.schema_reason(wait)) {
+            Some(reason) => {
                 self.telemetry.not_ready(Cause::SchemaRegistry, reason);
                 self.is_waiting_for_schema = true;
             }
@@ -297,5 +294,19 @@ impl<S: Source> Worker<S> {
             }
             None => {}
         }
+    }
+
+    fn schema_reason(&self, wait: &Wait) -> String {
+        let schema = wait.schema;
+        if let Some(lost) = &wait.lost {
+            return format!(
+                "records wait for schema {}, with which they were decoded before: {lost} under the same id",
+                schema.0
+            );
+        }
+        let why = self.settings.schemas.waiting();
+        let why = why.iter().find(|waiting| waiting.id == schema);
+        let why = why.map_or("the registry is asked", |waiting| &waiting.reason);
+        format!("records wait for schema {}: {why}", schema.0)
     }
 }

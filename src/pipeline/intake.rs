@@ -6,6 +6,7 @@ use super::letters::{Letters, borrow, own};
 use super::{PipelineError, PipelineSettings};
 use crate::decode::{DecodeError, Decoder, NotDecoded, SchemaId};
 use crate::engine::Shard;
+use crate::engine::dead_schemas::Judged;
 use crate::engine::event::{Arrival, PartitionId, Positions, RequestId, Stream};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
@@ -29,8 +30,40 @@ pub(super) struct Intake {
     /// Records behind one whose schema is not known yet: at most a batch.
     pending: VecDeque<RecordBuf>,
     pending_bytes: usize,
-    waiting: Option<SchemaId>,
+    waiting: Option<Wait>,
     counts: BatchCounts,
+}
+
+/// What records wait for.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) schema: SchemaId,
+    /// What is wrong by now with a schema that the record was decoded with before: without it the row would change.
+    pub(super) lost: Option<DecodeError>,
+}
+
+impl Wait {
+    /// For a schema that the registry had when the record was counted. Told whenever the registry has said anew that it
+    /// has it no more.
+    #[cold]
+    fn again(
+        before: Option<&Self>,
+        record: &Record<'_>,
+        schema: SchemaId,
+        reason: DecodeError,
+    ) -> Self {
+        if before.is_none_or(|before| before.lost.is_none()) {
+            tracing::warn!(
+                schema = schema.0,
+                topic = record.stream.name(),
+                partition = record.partition.0,
+                offset = record.offset.0,
+                %reason,
+                "a record that was decoded before can't be decoded again: it waits for its schema"
+            );
+        }
+        Self { schema, lost: Some(reason) }
+    }
 }
 
 /// Whether a record was dealt with.
@@ -101,8 +134,8 @@ impl Intake {
     }
 
     /// The schema that records wait for.
-    pub(super) fn waits_for(&self) -> Option<SchemaId> {
-        self.waiting.filter(|_| !self.pending.is_empty())
+    pub(super) fn waits_for(&self) -> Option<&Wait> {
+        self.waiting.as_ref().filter(|_| !self.pending.is_empty())
     }
 
     /// Takes a shard out, and forgets the records of its partition that were put aside: whoever gets the partition
@@ -110,6 +143,9 @@ impl Intake {
     pub(super) fn remove(&mut self, partition: PartitionId) -> Option<Shard> {
         self.pending.retain(|record| record.partition != partition);
         self.pending_bytes = self.pending.iter().map(bytes_of).sum();
+        if self.pending.is_empty() {
+            self.waiting = None;
+        }
         let shard = self.shards.remove(&partition)?;
         let reached = self.reached.entry(partition).or_default();
         for stream in Stream::BOTH {
@@ -140,15 +176,35 @@ impl Intake {
         };
         let at = Arrival { stream: record.stream, offset: record.offset, time: record.time };
         let is_replay = shard.is_replay(at);
-        let (outcome, reason) = match decoder.decode(record.payload, &mut self.names) {
+        let schema = decoder.schema(record.payload);
+        let judged = schema.map_or(Judged::Open, |schema| shard.judged(at, schema));
+        let decoded = match (judged, schema) {
+            // It may be registered by now, and would change rows, but not the accounts.
+            (Judged::Dead, Some(SchemaId(id))) => {
+                Err(NotDecoded::Bad(DecodeError::UnknownSchema { id }))
+            }
+            _ => decoder.decode(record.payload, &mut self.names),
+        };
+        let (outcome, reason) = match decoded {
             Ok(event) => {
                 let event = failpoint::event(record.partition, record.offset, event);
                 let outcome = shard.observe(at, &event, &mut self.names);
+                if let Some(schema) = schema {
+                    shard.usable(record.stream, schema);
+                }
                 (outcome, (outcome == Outcome::Dead).then_some(DecodeError::TimestampInFuture))
             }
-            Err(NotDecoded::Bad(reason)) => (shard.dead(at), Some(reason)),
-            Err(NotDecoded::Waiting(id)) => {
-                self.waiting = Some(id);
+            Err(NotDecoded::Bad(reason)) => match reason.schema() {
+                Some(schema) if judged == Judged::Usable => {
+                    let before = self.waiting.as_ref();
+                    self.waiting = Some(Wait::again(before, record, schema, reason));
+                    return Ok(Step::Waits);
+                }
+                Some(schema) => (shard.dead_by_schema(at, schema), Some(reason)),
+                None => (shard.dead(at), Some(reason)),
+            },
+            Err(NotDecoded::Waiting(schema)) => {
+                self.waiting = Some(Wait { schema, lost: None });
                 return Ok(Step::Waits);
             }
         };

@@ -260,7 +260,7 @@ impl<S: Source> Worker<S> {
     }
 
     /// The marks are there: shards that were kept go on from where they stand, unless the floor has passed them or
-    /// another instance has begun their partition elsewhere; the others are rebuilt.
+    /// another instance has begun their partition elsewhere, or has judged schemas otherwise; the others are rebuilt.
     fn begin(&mut self, request: u64, known: &Known) -> Result<(), PipelineError> {
         let awaited: Vec<PartitionId> =
             self.awaiting.iter().filter(|&(_, &of)| of == request).map(|(&p, _)| p).collect();
@@ -292,6 +292,7 @@ impl<S: Source> Worker<S> {
                 mark.is_none_or(|mark| {
                     begun.is_none_or(|begun| mark.has_begun_at(begun))
                         && Stream::BOTH.iter().all(|&stream| is_past(mark, stream))
+                        && shard.has_judged_as(mark)
                 })
             });
             let (shard, target) = match (kept, mark) {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 
 use crate::calendar::instant;
-use crate::engine::event::{PartitionId, Positions, Stream};
+use crate::engine::dead_schemas::{DeadSchemas, Offsets};
+use crate::engine::event::{PartitionId, Positions, SchemaId, Stream};
 use crate::engine::floor::{Floor, Mark};
 use crate::engine::log_time::LogClock;
 use crate::engine::metrics::accumulator::{Kind, Value};
@@ -18,7 +19,7 @@ use crate::engine::window::Window;
 use super::connection::{Connection, Parameter};
 use super::row::Texts;
 use super::rowbinary::Rows;
-use super::tables::{INFERENCE_TALLY, LABEL_TALLY, TIME, data_type};
+use super::tables::{DEAD_SCHEMAS, INFERENCE_TALLY, LABEL_TALLY, OTHER_SCHEMAS, TIME, data_type};
 use super::{MetricVersion, SinkError, StateVersion};
 
 /// Keys asked for in one query: a request of a few hundred kilobytes.
@@ -388,7 +389,7 @@ pub fn marks_in(body: Bytes) -> Result<Vec<Mark>, SinkError> {
     Ok(found)
 }
 
-const MARK_COLUMNS: [(&str, &str); 14] = [
+const MARK_COLUMNS: [(&str, &str); 16] = [
     ("partition", "Int32"),
     ("inference_position", "Int64"),
     ("label_position", "Int64"),
@@ -403,6 +404,8 @@ const MARK_COLUMNS: [(&str, &str); 14] = [
     ("sealed_until_ms", "Int64"),
     ("inference_tally", INFERENCE_TALLY),
     ("label_tally", LABEL_TALLY),
+    ("inference_dead_schemas", DEAD_SCHEMAS),
+    ("label_dead_schemas", DEAD_SCHEMAS),
 ];
 
 fn mark(rows: &mut Rows) -> Result<Mark, SinkError> {
@@ -427,8 +430,23 @@ fn mark(rows: &mut Rows) -> Result<Mark, SinkError> {
     for stream in Stream::BOTH {
         add_outcomes(&mut tally, stream, rows)?;
     }
+    let dead_schemas = [dead_schemas(rows)?, dead_schemas(rows)?];
     let floor = Floor { positions: floor_positions, inferences, labels, sealed_until };
-    Ok(Mark { partition, positions, floor, clocks, tally })
+    Ok(Mark { partition, positions, floor, clocks, tally, dead_schemas })
+}
+
+/// The dead schemas of one topic.
+fn dead_schemas(rows: &mut Rows) -> Result<DeadSchemas, SinkError> {
+    let runs = rows.array(|rows| Ok([rows.i64()?, rows.i64()?, rows.i64()?]))?;
+    let run = |[schema, first, last]: [i64; 3]| {
+        let id = match schema {
+            OTHER_SCHEMAS => None,
+            schema => Some(SchemaId(u32::try_from(schema).ok()?)),
+        };
+        (first <= last).then_some((id, Offsets { first, last }))
+    };
+    let runs: Option<Vec<_>> = runs.into_iter().map(run).collect();
+    runs.map(DeadSchemas::restore).ok_or_else(|| rows.cut())
 }
 
 /// Adds the outcomes of one topic: each model stands once, and all together can be counted.

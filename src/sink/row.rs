@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 
+use crate::engine::dead_schemas::DeadSchemas;
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::metrics::accumulator::{Column, Kind, Value};
@@ -14,7 +15,7 @@ use crate::evaluate::MetricRow;
 
 use super::RowBatch;
 use super::rowbinary::{header, put_bytes, put_figure, put_length, put_stamps};
-use super::tables::Table;
+use super::tables::{OTHER_SCHEMAS, Table};
 
 /// Rows of one insert: well below the server's block size, so that what goes into one month is one part.
 pub const MAX_BATCH_ROWS: usize = 100_000;
@@ -180,6 +181,9 @@ pub fn marks(job: &str, generation: u16, marks: &[Mark]) -> Option<RowBatch> {
         for stream in Stream::BOTH {
             put_tally(out, mark, stream);
         }
+        for schemas in &mark.dead_schemas {
+            put_dead_schemas(out, schemas);
+        }
         out.put_u64_le(ordered(generation, mark.order()));
     }
     batch.take()
@@ -193,6 +197,15 @@ fn put_tally(out: &mut Vec<u8>, mark: &Mark, stream: Stream) {
         for count in [outcomes.first, outcomes.second, outcomes.third, outcomes.dead] {
             out.put_i64_le(count);
         }
+    }
+}
+
+fn put_dead_schemas(out: &mut Vec<u8>, schemas: &DeadSchemas) {
+    put_length(out, schemas.runs().count());
+    for (schema, offsets) in schemas.runs() {
+        out.put_i64_le(schema.map_or(OTHER_SCHEMAS, |schema| i64::from(schema.0)));
+        out.put_i64_le(offsets.first);
+        out.put_i64_le(offsets.last);
     }
 }
 

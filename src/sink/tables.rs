@@ -268,6 +268,11 @@ pub const INFERENCE_TALLY: &str =
 pub const LABEL_TALLY: &str =
     "Array(Tuple(model String, matched Int64, kept Int64, orphan Int64, dead Int64))";
 
+/// Schemas whose records are dead because of them, as written to `marks`.
+pub const DEAD_SCHEMAS: &str = "Array(Tuple(schema Int64, first_offset Int64, last_offset Int64))";
+/// What stands there for schemas of which nobody knows which ones they were.
+pub const OTHER_SCHEMAS: i64 = -1;
+
 fn marks() -> TableSpec {
     let c = TableColumn::new;
     TableSpec {
@@ -307,6 +312,12 @@ fn marks() -> TableSpec {
                 "Outcomes of the inferences before the position, by model",
             ),
             c("label_tally", LABEL_TALLY, "Outcomes of the labels before the position, by model"),
+            c(
+                "inference_dead_schemas",
+                DEAD_SCHEMAS,
+                "Schema ids that make inferences from the floor on dead letters; -1 where others may, too",
+            ),
+            c("label_dead_schemas", DEAD_SCHEMAS, "The same of labels"),
             version_column(),
         ],
         key: vec!["job", "partition"],
@@ -614,11 +625,14 @@ impl TableSpec {
 
 impl TableColumn {
     /// What rows have that an insert or an older version wrote without this column. Where no weights were used, a
-    /// record weighs 1.
+    /// record weighs 1. Where no dead schemas were noted, nobody knows any.
     fn default_value(&self) -> Option<String> {
         let counted = match self.name.strip_suffix("_weight") {
             Some(counted) => counted,
             None if self.name == "n_eff" => "n",
+            None if self.data_type == DEAD_SCHEMAS => {
+                return Some(format!("[({OTHER_SCHEMAS}, 0, {})]", i64::MAX));
+            }
             None => return self.default.map(str::to_owned),
         };
         Some(format!("toFloat64({counted})"))

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::{Schemas, WriterSchema};
-use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded, SchemaId};
+use tidegauge::decode::{DecodeError, Decoder, DecoderSettings, Format, NotDecoded, SchemaId};
 use tidegauge::engine::event::{FeatureValue, RequestId, Stream};
 use tidegauge::engine::names::Names;
 
@@ -276,6 +276,33 @@ fn two_schemas_in_one_topic_are_switched_by_record() {
     for bad in [&[0, 0, 0, 0][..], &[1, 0, 0, 0, 1, 2], b"{\"a\":1}"] {
         assert_eq!(code(decoder.decode(Some(bad), &mut names)), "wire_format");
     }
+}
+
+#[test]
+fn a_decoder_says_which_schema_of_the_registry_a_payload_needs() {
+    let schema = record("");
+    let schemas = Arc::new(Schemas::none());
+    schemas.remember(SchemaId(1), WriterSchema::parse(&schema, &[]).unwrap());
+    let mut decoder =
+        Decoder::new(&settings(Stream::Inferences, Format::AvroRegistry), schemas).unwrap();
+    let payload = |id: u8| [0, 0, 0, 0, id, 2, b'r', 2, b'm', 10];
+    for (id, is_known) in [(1, true), (9, false)] {
+        assert_eq!(decoder.schema(Some(&payload(id))), Some(SchemaId(id.into())));
+        let bad = match decoder.decode(Some(&payload(id)), &mut Names::default()) {
+            Ok(_) => None,
+            Err(NotDecoded::Bad(error)) => error.schema(),
+            Err(NotDecoded::Waiting(id)) => panic!("{id:?}"),
+        };
+        assert_eq!(bad, (!is_known).then_some(SchemaId(id.into())));
+    }
+    for none in [&b"{\"a\":1}"[..], &[], &[0, 0, 0, 0], &[1, 0, 0, 0, 1, 2]] {
+        assert_eq!(decoder.schema(Some(none)), None);
+    }
+    assert_eq!(decoder.schema(None), None);
+    assert_eq!(local(&schema).schema(Some(&payload(1))), None, "no registry");
+    let unusable = DecodeError::BadSchema { id: 2, reason: "no type".to_owned() };
+    assert_eq!(unusable.schema(), Some(SchemaId(2)));
+    assert_eq!(DecodeError::WireFormat.schema(), None);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tidegauge::engine::event::{PartitionId, Positions, Stream};
+use tidegauge::engine::dead_schemas::{DeadSchemas, Offsets};
+use tidegauge::engine::event::{PartitionId, Positions, SchemaId, Stream};
 use tidegauge::engine::floor::{Floor, Mark};
 use tidegauge::engine::log_time::LogClock;
 use tidegauge::engine::metrics::accumulator::{Kind, Value};
@@ -410,10 +411,11 @@ impl Tables {
                 tally.add(stream, &model.into(), &Outcomes { first, second, third, dead });
             }
         }
+        let dead_schemas = [at.dead_schemas(), at.dead_schemas()];
         at.u64();
         let [inferences, labels] = floors;
         let floor = Floor { positions: floor, inferences, labels, sealed_until };
-        let mark = Mark { partition, positions, floor, clocks, tally };
+        let mark = Mark { partition, positions, floor, clocks, tally, dead_schemas };
         let old = self.marks.get(&partition).map(Mark::order);
         if old.is_none_or(|old| self.replaces(mark.order(), old)) {
             self.marks.insert(partition, mark);
@@ -560,6 +562,14 @@ impl<'a> Cursor<'a> {
 
     fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
         (0..self.length()).map(|_| one(self)).collect()
+    }
+
+    fn dead_schemas(&mut self) -> DeadSchemas {
+        let runs = self.list(|at| {
+            let (schema, first, last) = (at.i64(), at.i64(), at.i64());
+            (u32::try_from(schema).ok().map(SchemaId), Offsets { first, last })
+        });
+        DeadSchemas::restore(runs)
     }
 
     fn u16(&mut self) -> u16 {

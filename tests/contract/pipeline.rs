@@ -5,6 +5,7 @@
 mod audit;
 mod begin;
 mod budget;
+mod schemas;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -119,7 +120,7 @@ impl Random {
     }
 }
 
-fn add(log: &mut Log, stream: Stream, partition: i32, time: i64, payload: String) {
+fn add(log: &mut Log, stream: Stream, partition: i32, time: i64, payload: impl Into<Vec<u8>>) {
     let records = log.entry((stream, PartitionId(partition))).or_default();
     // Holes, as compaction and transactions leave them.
     let offset =
@@ -130,7 +131,7 @@ fn add(log: &mut Log, stream: Stream, partition: i32, time: i64, payload: String
         offset: Offset(offset),
         time: RecordTime(time),
         key: None,
-        payload: Some(Box::leak(payload.into_bytes().into_boxed_slice())),
+        payload: Some(Box::leak(payload.into().into_boxed_slice())),
     });
 }
 

@@ -262,6 +262,29 @@ fn a_node_that_is_behind_is_asked_until_it_knows() {
 }
 
 #[test]
+fn what_a_schema_refers_to_may_come_later() {
+    let root = r#"{"schema":"\"string\"","references":[{"name":"x","subject":"new","version":1}]}"#;
+    let server = Server::new(&[
+        (ID_1, &[Reply::Status(200, root.to_owned())]),
+        (
+            "/apis/ccompat/v7/subjects/new/versions/1",
+            &[
+                Reply::Status(404, r#"{"error_code":40401}"#.to_owned()),
+                schema(r#"{"type":"enum","name":"E","symbols":["A"]}"#),
+            ],
+        ),
+    ]);
+    let found = lookup_until_settled(&server.schemas, 1);
+    assert!(matches!(&found, Lookup::Bad(why) if why.contains("new")), "{found:?}");
+    let end = Instant::now() + PATIENCE;
+    while !server.known(1) {
+        assert!(Instant::now() < end);
+        server.schemas.wait(Duration::from_millis(10));
+    }
+    assert_eq!(server.requests(), 4, "both, twice");
+}
+
+#[test]
 fn a_schema_that_cannot_be_used_is_bad_for_ever() {
     let protobuf = Reply::Status(200, r#"{"schema":"x","schemaType":"PROTOBUF"}"#.to_owned());
     for (reply, reason) in [(schema("{"), ""), (protobuf, "PROTOBUF")] {

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use tidegauge::alerting::{Alerting, Left, Medium, NotTaken, Target, TargetSettings, Topic};
 use tidegauge::alerts::Rule;
 use tidegauge::config::{Environment, Settings};
+use tidegauge::engine::dead_schemas::DeadSchemas;
 use tidegauge::engine::event::{PartitionId, Positions};
 use tidegauge::engine::floor::{Floor, Mark};
 use tidegauge::engine::log_time::LogClock;
@@ -266,6 +267,7 @@ fn mark(partition: i32, sealed_until: i64) -> Mark {
         },
         clocks: [clock(), clock()],
         tally: Tally::default(),
+        dead_schemas: [DeadSchemas::default(), DeadSchemas::default()],
     }
 }
 
@@ -673,6 +675,40 @@ fn an_open_alert_that_no_rule_is_about_any_more_is_retracted() {
             assert_eq!(told[changes - 1], format!("{state} 2026-01-05T00:15:00.000Z"));
         }
     }
+}
+
+/// A record with a time of 1970 stands thousands of weeks before all others.
+#[test]
+fn one_old_stamp_does_not_make_a_query_of_every_week_since() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    let tables = [(MetricTable::Labels, "coverage"), (MetricTable::QualityBinary, "precision")];
+    let old = tables.map(|(table, name)| {
+        let row = metric_row(table, 0, &[(name, 0.9)], 1);
+        let key = Key { window: Window::of(EventTime(0), SIZE), ..(*row.key).clone() };
+        MetricRow { key: key.into(), ..row }
+    });
+    setup.insert(&old);
+    // No rule is about it.
+    let other = metric_row(MetricTable::QualityBinary, 0, &[("precision", 0.1)], 1);
+    setup.insert(&[of_model("churn", other)]);
+    setup.write(&GOLDEN, 0.9, 1);
+    let rule = rules(RULE).remove(0);
+    let next =
+        |from| setup.runtime.block_on(setup.clickhouse.rule_next(&rule, EventTime(from))).unwrap();
+    assert_eq!(next(0), Some(EventTime(0)));
+    assert_eq!(next(1), Some(EventTime(START_MS + SIZE.0)));
+    assert_eq!(next(START_MS + 8 * SIZE.0), Some(EventTime(START_MS + 8 * SIZE.0)));
+    assert_eq!(next(START_MS + 8 * SIZE.0 + 1), None);
+    let asked = || -> u64 {
+        let sql = "SELECT value FROM system.events WHERE event = 'SelectQuery'";
+        setup.server.query(sql).trim().parse().unwrap()
+    };
+    let before = asked();
+    setup.instance(receiver.url()).end(&setup);
+    let queries = asked() - before;
+    assert!(queries < 200, "{queries} queries");
+    let resolved = "\"precision low\",\"2026-01-05 00:15:00.000\",\"resolved\",\"2026-01-05 00:40:00.000\",0.88,0.8,500,1\n";
+    assert_eq!(setup.alerts(), resolved);
 }
 
 /// Someone drops old rows: what has ended stays as it is, and what is open can end.

@@ -10,7 +10,8 @@ mod views;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidegauge::engine::event::{PartitionId, Positions, Stream};
+use tidegauge::engine::dead_schemas::{DeadSchemas, Offsets};
+use tidegauge::engine::event::{PartitionId, Positions, SchemaId, Stream};
 use tidegauge::engine::floor::{Floor, Mark};
 use tidegauge::engine::log_time::LogClock;
 use tidegauge::engine::metrics::accumulator::{Column, Kind, Undefined, Value};
@@ -271,6 +272,14 @@ fn mark(partition: i32, positions: Positions) -> Mark {
         },
         clocks: [clock(3, &[START_MS, START_MS + 1, START_MS + 2]), clock(1, &[i64::MAX])],
         tally,
+        dead_schemas: [
+            DeadSchemas::restore([
+                (Some(SchemaId(u32::MAX)), Offsets { first: 3, last: 3 }),
+                (Some(SchemaId(0)), Offsets { first: 4, last: i64::MAX }),
+                (None, Offsets { first: 0, last: 9 }),
+            ]),
+            DeadSchemas::default(),
+        ],
     }
 }
 

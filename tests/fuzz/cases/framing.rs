@@ -22,6 +22,7 @@ pub fn check(bytes: &[u8]) {
         _ => None,
     };
     let mut known = decoder(stream, Format::AvroRegistry, Arc::clone(&SCHEMAS));
+    assert_eq!(known.schema(Some(payload)), id.map(SchemaId));
     let event = decoded(&mut known, payload);
     let mut silent = decoder(stream, Format::AvroRegistry, Arc::clone(&SILENT));
     let waiting = decoded(&mut silent, payload);

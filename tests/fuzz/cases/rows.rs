@@ -3,7 +3,8 @@
 
 use super::choice;
 use bytes::Bytes;
-use tidegauge::engine::event::{PartitionId, Positions, Stream};
+use tidegauge::engine::dead_schemas::{DeadSchemas, Offsets};
+use tidegauge::engine::event::{PartitionId, Positions, SchemaId, Stream};
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::log_time::LogClock;
 use tidegauge::engine::metrics::Families;
@@ -118,6 +119,10 @@ fn mark(number: i32) -> Mark {
         {
             mark.tally.add(stream, &model.into(), &outcomes);
         }
+        mark.dead_schemas[1] = DeadSchemas::restore([
+            (Some(SchemaId(7)), Offsets { first: 400, last: 410 }),
+            (None, Offsets { first: 0, last: i64::MAX }),
+        ]);
     }
     mark
 }

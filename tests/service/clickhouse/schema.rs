@@ -1,5 +1,6 @@
 //! Tables and views in place, other ones refused, a job's name bound.
 
+use tidegauge::engine::dead_schemas::Judged;
 use tidegauge::sink::files::FileRow;
 
 use super::*;
@@ -83,6 +84,30 @@ async fn rows_of_before_weights_weigh_what_they_count() {
     assert_eq!(sink.init().await.unwrap().done.len(), 3);
     let found = "SELECT n_weight, tp_weight, n_eff FROM unweighted_bi.quality_binary";
     assert_eq!(server().query(found), "7\t5\t7\n");
+}
+
+#[tokio::test]
+async fn marks_of_before_dead_schemas_were_noted_know_none() {
+    let mut sink = ready("unnoted").await;
+    let marks = [0, 1].map(|partition| mark(partition, Positions { inferences: 9, labels: 9 }));
+    write(&mut sink, row::marks(JOB, 0, &marks)).await;
+    for column in ["inference_dead_schemas", "label_dead_schemas"] {
+        server().query(&format!("ALTER TABLE unnoted.marks DROP COLUMN {column}"));
+    }
+    assert_eq!(sink.check_schema().await.unwrap_err().code(), "clickhouse_schema");
+    assert_eq!(sink.init().await.unwrap().done.len(), 2);
+    sink.check_schema().await.unwrap();
+    // An instance of an earlier version that still runs.
+    server().query(
+        "INSERT INTO unnoted.marks (job, partition, inference_clock_n, label_clock_n, row_version) \
+         SELECT job, partition, 1, 1, row_version + 1 FROM unnoted.marks WHERE partition = 1",
+    );
+    let found = sink.marks(&[PartitionId(0), PartitionId(1)]).await.unwrap();
+    assert_eq!((found.len(), found[1].positions), (2, Positions::default()));
+    let unknown = DeadSchemas::restore([(None, Offsets { first: 0, last: i64::MAX })]);
+    for schemas in found.iter().flat_map(|mark| &mark.dead_schemas) {
+        assert_eq!((schemas, schemas.judge(SchemaId(7), 3)), (&unknown, Judged::Open));
+    }
 }
 
 #[tokio::test]
