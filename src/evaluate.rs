@@ -53,7 +53,7 @@ impl Merged {
         };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
         let mut rows = self.families.as_ref().unwrap_or(&Families::default()).figures(&context);
-        let own = custom::rows(&about.custom, &rows);
+        let own = custom::rows(&about.custom, &rows, about.reference.as_deref());
         rows.extend(own.into_iter().map(|row| (MetricTable::Custom, row)));
         let key = Arc::new(key.clone());
         rows.into_iter()

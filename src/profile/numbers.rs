@@ -3,6 +3,7 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::engine::event::NUMBER_MAX;
 use crate::engine::metrics::exact_sum::ExactSum;
 use crate::engine::metrics::reference::{NumericProfile, Scale};
 
@@ -103,7 +104,7 @@ impl Numbers {
         let (fine_edges, bin_edges, counts) = if has_given_edges {
             (self.given_edges.clone(), self.given_edges.clone(), self.between.clone())
         } else {
-            self.quantiles()
+            self.quantiles(scale)
         };
         NumericProfile {
             scale,
@@ -119,17 +120,44 @@ impl Numbers {
         }
     }
 
-    /// Percentiles, those of them that are tenths, and the numbers between the percentiles.
-    fn quantiles(&self) -> (Vec<f64>, Vec<f64>, Vec<u64>) {
+    /// Percentiles, those of them that are tenths, and how many numbers lie between the percentiles; beside these,
+    /// common numbers have more edges.
+    ///
+    /// A bin is closed on the right: what leaves its upper edge upwards leaves the bin, and what leaves it downwards
+    /// would mostly stay. So a number that is several of the tenths has a bin of its own, whose other edge lies right
+    /// below it, even where it is the least of all. That edge takes the place of a tenth that coincides with another:
+    /// there are never more than ten bins, and each has a fifth of the numbers at most, or equal ones only. The cells
+    /// also have an edge on the number that comes before, so that it can be told from what nobody has seen.
+    fn quantiles(&self, scale: Scale) -> (Vec<f64>, Vec<f64>, Vec<u64>) {
         let sorted = self.sorted();
-        let percents = || (1..100).map(|percent| quantile(&sorted, self.n, percent));
-        let tenths = percents().enumerate().filter(|(i, _)| i % 10 == 9);
-        let (fine, bins) = (distinct(percents()), distinct(tenths.map(|(_, edge)| edge)));
+        let mut fine: Vec<f64> =
+            (1..100).map(|percent| quantile(&sorted, self.n, percent)).collect();
+        let mut bins: Vec<f64> = fine.iter().copied().skip(9).step_by(10).collect();
+        let twice = bins.windows(2).filter(|pair| pair[0].total_cmp(&pair[1]).is_eq());
+        let mut common: Vec<f64> = twice.map(|pair| pair[0]).collect();
+        common.dedup();
+        for x in common {
+            let below = self.right_below(x, scale);
+            let before = sorted[..sorted.partition_point(|(other, _)| *other < x)].last();
+            bins.extend(below);
+            fine.extend(below.into_iter().chain(before.map(|(other, _)| *other)));
+        }
+        let (fine, bins) = (distinct(fine), distinct(bins));
         let mut counts = vec![0; fine.len() + 1];
         for &(x, count) in &sorted {
             counts[cell(&fine, x)] += count;
         }
         (fine, bins, counts)
+    }
+
+    /// The greatest number that counts as less than `x`, which is one that is counted; none where nothing can be less.
+    fn right_below(&self, x: f64, scale: Scale) -> Option<f64> {
+        let (below, least) = match scale {
+            Scale::Linear => (next_below(x, self.dropped_bits), -NUMBER_MAX),
+            // Cells are numbered from 0 on.
+            Scale::Score => (x - 1.0, 0.0),
+        };
+        (below >= least).then_some(below)
     }
 
     /// The numbers, rising. Rounded ones never exceed the maximum.
@@ -152,7 +180,19 @@ fn rounded_up(x: f64, dropped_bits: u32) -> f64 {
         return x;
     }
     let mask = (1_u64 << dropped_bits) - 1;
-    f64::from_bits(if x < 0.0 { x.to_bits() & !mask } else { x.to_bits() | mask })
+    // Of the least negative numbers it makes -0.0, which is 0.0.
+    f64::from_bits(if x < 0.0 { x.to_bits() & !mask } else { x.to_bits() | mask }) + 0.0
+}
+
+/// The greatest number that is not rounded up to `x`, but to less.
+fn next_below(x: f64, dropped_bits: u32) -> f64 {
+    let mask = (1_u64 << dropped_bits) - 1;
+    if x > 0.0 {
+        // 0 is not rounded.
+        f64::from_bits(x.to_bits() & !mask).next_down().max(0.0)
+    } else {
+        f64::from_bits(x.to_bits() | (-0.0_f64).to_bits() | mask).next_down()
+    }
 }
 
 /// The k-th smallest of n numbers, k = max(1, ⌈percent · n / 100⌉): numpy's `inverted_cdf`.
@@ -168,8 +208,9 @@ fn quantile(sorted: &[(f64, u64)], n: u64, percent: u64) -> f64 {
     unreachable!("the counts add up to n, which is at least the rank")
 }
 
-fn distinct(rising: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut all: Vec<f64> = rising.collect();
+/// Each number once, rising.
+fn distinct(mut all: Vec<f64>) -> Vec<f64> {
+    all.sort_by(f64::total_cmp);
     all.dedup();
     all
 }

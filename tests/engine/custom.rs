@@ -139,7 +139,7 @@ proptest! {
             number(inferences), number(labelled), number(tp), number(fp), latency,
             Err("not_applicable"),
         ];
-        let rows = custom::rows(&compiled(&text), &rows(counts, latency_ms));
+        let rows = custom::rows(&compiled(&text), &rows(counts, latency_ms), None);
         prop_assert_eq!(rows.len(), 1);
         let expected = naive(&tree, &inputs);
         let Value::Figure(found) = rows[0][1] else { panic!("{rows:?}") };

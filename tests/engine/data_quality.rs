@@ -218,6 +218,12 @@ fn quantiles_of_flags_and_of_few_whole_numbers_are_values() {
         let window = flags(ones, 50);
         assert_eq!(quantiles(&window, &reference), exact(&window), "{ones}");
     }
+    // A flag that hardly ever was 0.
+    let reference = like(&flags(995, 1000));
+    for ones in 0..=50 {
+        let window = flags(ones, 50);
+        assert_eq!(quantiles(&window, &reference), exact(&window), "{ones}");
+    }
     // Sizes of baskets from 1 to 5.
     let reference: Vec<f64> = (0..1000).map(|n| f64::from(1 + n % 5)).collect();
     let reference = like(&reference);
@@ -242,6 +248,19 @@ fn what_must_lie_on_the_edge_of_a_cell_is_not_spread_over_it() {
     // Edges that the user gave say nothing of the values.
     let found = quantiles(&window, &given);
     assert!((found[0] - 40.0 / 3.0).abs() < 1e-12 && (found[2] - 50.0 / 3.0).abs() < 1e-12);
+}
+
+/// Ages of a reference go from 20 to 90, and its edges from 18 to 120. What lies beyond 90 is counted by itself, so that
+/// no other quantile is drawn towards 120, wherever the greatest age of the window lies.
+#[test]
+fn given_edges_beyond_the_values_of_the_reference_draw_no_quantile() {
+    let edges = [18.0, 25.0, 35.0, 50.0, 65.0, 120.0];
+    let reference = profile([("x", numbers((20.0, 90.0), &edges, None))]);
+    let evenly = (0..999).map(|n| 20.0 + 70.0 / 998.0 * f64::from(n));
+    let values: Vec<f64> = evenly.chain([150.0]).collect();
+    for (found, exact) in quantiles(&values, &reference).into_iter().zip(exact(&values)) {
+        assert!((found - exact).abs() < 0.1, "{found}, exactly {exact}");
+    }
 }
 
 fn sample() -> impl Strategy<Value = Vec<f64>> {

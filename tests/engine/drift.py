@@ -71,8 +71,12 @@ def numbers(name, reference, current, missing):
     quantiles = [quantile(ordered, k) for k in range(1, 100)]
     numpys = np.quantile(reference, np.arange(1, 100) / 100, method="inverted_cdf")
     assert sum(a == b for a, b in zip(quantiles, numpys)) > 80, name
-    fine = sorted(set(quantiles))
-    bins = sorted(set(quantiles[9::10]))
+    # What is two tenths or more has a bin of its own: an edge right below it, and the cells one on the value before.
+    tenths = quantiles[9::10]
+    common = {x for x in tenths if tenths.count(x) > 1}
+    below = {float(np.nextafter(x, -np.inf)) for x in common}
+    before = {float(ordered[ordered < x].max()) for x in common if ordered[0] < x}
+    fine, bins = sorted({*quantiles, *below, *before}), sorted({*tenths, *below})
     lowest, highest = float(ordered[0]), float(ordered[-1])
     cell = lambda x: np.where(x < lowest, 0, np.where(x > highest, len(fine) + 2, 1 + np.searchsorted(fine, x, "left")))
     count = lambda x, edges: np.bincount(np.searchsorted(edges, x, "left"), minlength=len(edges) + 1).tolist()

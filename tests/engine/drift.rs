@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegauge::engine::event::FeatureValue;
 use tidegauge::engine::metrics::accumulator::Undefined;
 use tidegauge::engine::metrics::drift::method::{Limits, Method, Options};
 use tidegauge::engine::metrics::drift::tail::{chi_square_tail, kolmogorov_tail};
@@ -13,6 +14,7 @@ use tidegauge::engine::metrics::reference::{
     CategoricalProfile, FeatureProfile, NumericProfile, Scale, Values,
 };
 
+use crate::drift_golden::feature_of;
 use crate::golden::is_near;
 
 /// Categories A, B and C.
@@ -210,6 +212,85 @@ fn few_values_give_no_verdict() {
     assert_eq!(verdict_of(&rows, Method::Linf), expected);
 }
 
+/// Each number so many times.
+fn times(counts: &[(f64, usize)]) -> Vec<f64> {
+    counts.iter().flat_map(|&(x, n)| std::iter::repeat_n(x, n)).collect()
+}
+
+/// So many numbers, evenly from 0 on, that stay below 100.
+fn below_100(count: u32) -> Vec<f64> {
+    (0..count).map(|n| 100.0 / f64::from(count) * f64::from(n)).collect()
+}
+
+/// The primary method sees it, and so do all others over bins.
+#[test]
+fn a_common_number_that_goes_is_drift_whatever_comes_instead() {
+    let capped = || [below_100(80), times(&[(100.0, 920)])].concat();
+    let evenly = || times(&[(1.0, 200), (2.0, 200), (3.0, 200), (4.0, 200), (5.0, 200)]);
+    let cases = [
+        // A flag that hardly ever, or never, was another.
+        (times(&[(0.0, 50), (1.0, 950)]), times(&[(0.0, 1000)])),
+        (times(&[(0.0, 950), (1.0, 50)]), times(&[(1.0, 1000)])),
+        (times(&[(0.0, 5), (1.0, 995)]), times(&[(0.0, 1000)])),
+        (times(&[(5.0, 1000)]), times(&[(3.0, 1000)])),
+        (times(&[(5.0, 1000)]), times(&[(7.0, 1000)])),
+        // What nobody has seen, between others and below all.
+        (times(&[(0.0, 50), (1.0, 950)]), times(&[(0.5, 1000)])),
+        (times(&[(0.0, 600), (1.0, 400)]), times(&[(-1.0, 600), (1.0, 400)])),
+        (evenly(), times(&[(1.0, 200), (2.0, 200), (2.5, 200), (4.0, 200), (5.0, 200)])),
+        // A limit that most reach, and then none; and a lower one.
+        (capped(), below_100(1000)),
+        (capped(), [below_100(80), times(&[(99.9, 920)])].concat()),
+    ];
+    let over_bins = [
+        Method::Psi,
+        Method::Js,
+        Method::Hellinger,
+        Method::Linf,
+        Method::Tv,
+        Method::Chi2,
+        Method::G,
+    ];
+    for (at, (reference, window)) in cases.into_iter().enumerate() {
+        let profile = feature_of(reference.into_iter().map(FeatureValue::Number));
+        let cells = profile.numeric().unwrap().gather(window.into_iter().map(|x| (x, 1)));
+        let measures = drift(&profile, &CurrentCounts::Cells { cells: &cells, missing: 0 });
+        let rows = judged(Kind::Feature, measures);
+        for method in over_bins {
+            let found = verdict_of(&rows, method);
+            assert_eq!(found, (Verdict::Drift, None), "case {at}: {}", method.name());
+        }
+    }
+}
+
+/// Earlier versions gave a common number no edge below it: such a profile still says what it said.
+#[test]
+fn edges_of_a_stored_profile_stay_what_they_are() {
+    let mut profile = uniform();
+    let Values::Numeric(numeric) = &mut profile.values else { panic!("numbers") };
+    (numeric.min, numeric.max, numeric.sd) = (0.0, 1.0, 0.217_944_947_2);
+    numeric.fine_edges = vec![0.0, 1.0].into();
+    numeric.bin_edges = vec![1.0];
+    (numeric.counts, numeric.has_given_edges) = (vec![50, 950, 0], false);
+    let measures = drift(&profile, &CurrentCounts::Cells { cells: &[(1, 1000)], missing: 0 });
+    let psi = of(&measures, Method::Psi);
+    assert_eq!((psi.value, psi.p_value, psi.bins), (Ok(0.0), Ok(1.0), 1));
+    check(of(&measures, Method::Ks).value.unwrap(), 0.95, 1e-15);
+    assert_eq!(verdict_of(&judged(Kind::Feature, measures), Method::Psi), (Verdict::Ok, None));
+}
+
+/// A document may state any.
+#[test]
+fn a_deviation_that_is_next_to_nothing_makes_no_infinite_distance() {
+    let mut profile = uniform();
+    let Values::Numeric(numeric) = &mut profile.values else { panic!("numbers") };
+    numeric.sd = 5e-324;
+    let measures = drift(&profile, &CurrentCounts::Cells { cells: CELLS, missing: 0 });
+    let rows = judged(Kind::Feature, measures);
+    let expected = (Verdict::InsufficientData, Some(Undefined::Overflow));
+    assert_eq!(verdict_of(&rows, Method::Wasserstein), expected);
+}
+
 /// The distances have a law that does not hold where names are rare: there a test that merges them must agree.
 #[test]
 fn distances_of_rare_names_are_judged_by_the_table_test_too() {
@@ -250,20 +331,20 @@ fn of_a(count: u64, missing: u64) -> Vec<Measure> {
     drift(&named(), &CurrentCounts::Names { names: &names, other: 0, missing })
 }
 
-/// How far the lower limit of a rate lies above that of the reference.
+/// How far the lower limit of a rate lies above the upper one of the reference's.
 fn above_reference(rate: Measure) -> f64 {
-    rate.value_lower.unwrap() - (rate.value.unwrap() - rate.effect.unwrap())
+    rate.value_lower.unwrap() - rate.reference_upper.unwrap()
 }
 
-/// By the lower limit of Wilson's interval: of each two counts the first is not enough yet.
+/// By the limits of Wilson's intervals (statsmodels): of each two counts the first is not enough yet.
 #[test]
 fn a_rate_drifts_once_its_lower_limit_is_far_enough_above_the_reference() {
     let verdict_of = |measures: &[Measure], method| {
         verdict_of(&judged(Kind::Feature, measures.to_vec()), method)
     };
-    // In the reference 10 of 1010 are missing.
+    // In the reference 10 of 1010 are missing: at most 0.0181291643.
     for (missing, above, verdict) in
-        [(28, 0.009_541_286_7, Verdict::Ok), (29, 0.010_365_458_1, Verdict::Drift)]
+        [(38, 0.009_679_840_2, Verdict::Ok), (39, 0.010_529_796_6, Verdict::Drift)]
     {
         let measures = of_a(1000 - missing, missing);
         let rate = of(&measures, Method::MissingRate);
@@ -271,9 +352,9 @@ fn a_rate_drifts_once_its_lower_limit_is_far_enough_above_the_reference() {
         check(above_reference(rate), above, 0.51e-10);
         assert_eq!(verdict_of(&measures, Method::MissingRate), (verdict, None), "{missing}");
     }
-    // New names, and numbers out of range, are never in it.
-    for (some, lower, verdict) in
-        [(4, 0.007_804_426_4, Verdict::Ok), (5, 0.010_724_719_7, Verdict::Drift)]
+    // New names, and numbers out of range, are never in it: at most 0.0038267585.
+    for (some, above, verdict) in
+        [(6, 0.009_993_553_9, Verdict::Ok), (7, 0.013_228_783_5, Verdict::Drift)]
     {
         for (measures, method) in [
             (of_names(&[("A", 200 - some), ("D", some)]), Method::NewCategoryRate),
@@ -281,13 +362,42 @@ fn a_rate_drifts_once_its_lower_limit_is_far_enough_above_the_reference() {
         ] {
             let rate = of(&measures, method);
             assert_eq!((rate.n, rate.reference_n), (200, 1000));
-            check(above_reference(rate), lower, 0.51e-10);
+            check(above_reference(rate), above, 0.51e-10);
             assert_eq!(verdict_of(&measures, method), (verdict, None), "{some} {}", method.name());
         }
     }
     let too_few = (Verdict::InsufficientData, Some(Undefined::TooFewSamples));
     for (n, verdict) in [(99, too_few), (100, (Verdict::Drift, None))] {
         assert_eq!(verdict_of(&of_names(&[("D", n)]), Method::NewCategoryRate), verdict, "{n}");
+    }
+}
+
+/// Beyond the extremes of 100 values lie on average 2 of 100, however many a window has, and seldom 5; beyond those of
+/// 1,000 lie 2 of 1,000.
+#[test]
+fn what_a_small_reference_lacks_may_come_without_drift() {
+    let of_window = |reference: u64, outside: u64| {
+        let mut profile = uniform();
+        let Values::Numeric(numeric) = &mut profile.values else { panic!("numbers") };
+        numeric.counts = vec![reference / 5; 5];
+        let cells = [(0, outside / 2), (3, 10_000 - outside), (6, outside / 2)];
+        drift(&profile, &CurrentCounts::Cells { cells: &cells, missing: 0 })
+    };
+    // Of 0 of M the upper limit is z^2 / (M + z^2).
+    for (reference, most) in [(100, 0.036_993_498_2), (1000, 0.003_826_758_5)] {
+        let rate = of(&of_window(reference, 0), Method::OutOfRangeRate);
+        check(rate.reference_upper.unwrap(), most, 0.51e-10);
+    }
+    for (reference, outside, verdict) in [
+        (100, 200, Verdict::Ok),
+        (100, 400, Verdict::Ok),
+        (100, 600, Verdict::Drift),
+        (1000, 100, Verdict::Ok),
+        (1000, 200, Verdict::Drift),
+    ] {
+        let rows = judged(Kind::Feature, of_window(reference, outside));
+        let found = verdict_of(&rows, Method::OutOfRangeRate);
+        assert_eq!(found, (verdict, None), "{outside} beyond {reference}");
     }
 }
 

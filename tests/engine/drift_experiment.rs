@@ -14,7 +14,7 @@ use tidegauge::engine::metrics::reference::{FeatureProfile, Profile};
 use tidegauge::profile::ProfileBuilder;
 use tidegauge::profile::builder::{Options, Record};
 
-use crate::drift_golden::NOTHING;
+use crate::drift_golden::{NOTHING, feature_of};
 
 const REFERENCE_N: usize = 5000;
 const WINDOWS: [(usize, u32); 4] = [(50, 25), (200, 25), (1000, 10), (10_000, 2)];
@@ -322,6 +322,53 @@ fn no_column_is_flagged_by_chance_more_often_than_alpha_says() {
             }
             let has_verdicts = rows.iter().any(|row| row.verdict != Verdict::InsufficientData);
             assert!(has_verdicts || (name, n) == ("zipf_100", 320), "{column}");
+        }
+    }
+}
+
+/// One value of each column that has a common one: two flags that are seldom and hardly ever 0, a limit that most
+/// reach, and zeros with greater ones.
+fn common(random: &mut Random) -> [f64; 4] {
+    [
+        if random.unit() < 0.02 { 0.0 } else { 1.0 },
+        if random.unit() < 0.003 { 0.0 } else { 1.0 },
+        if random.unit() < 0.08 { random.unit() * 100.0 } else { 100.0 },
+        if random.unit() < 0.6 { 0.0 } else { random.unit() },
+    ]
+}
+
+/// What they have beside their common value is rare, and makes bins that few values fall in.
+#[test]
+fn no_column_with_a_common_value_is_flagged_by_chance_more_often_than_alpha_says() {
+    const COLUMNS: [&str; 4] = ["mostly_one", "hardly_ever_zero", "capped", "zero_or_more"];
+    for n in [120, SIZES_ALONE[0], SIZES_ALONE[1]] {
+        let mut random = Random(20_260_107);
+        let mut columns: BTreeMap<_, Vec<Judged>> = BTreeMap::new();
+        for _ in 0..REFERENCES_ALONE {
+            let records: Vec<[f64; 4]> = (0..REFERENCE_N).map(|_| common(&mut random)).collect();
+            let profiles = [0_usize, 1, 2, 3].map(|column| {
+                feature_of(records.iter().map(|record| FeatureValue::Number(record[column])))
+            });
+            for _ in 0..WINDOWS_ALONE {
+                let window: Vec<[f64; 4]> = (0..n).map(|_| common(&mut random)).collect();
+                for (column, profile) in profiles.iter().enumerate() {
+                    let numeric = profile.numeric().unwrap();
+                    let cells = numeric.gather(window.iter().map(|record| (record[column], 1)));
+                    let current = CurrentCounts::Cells { cells: &cells, missing: 0 };
+                    let (kind, feature) = (Kind::Feature, Arc::from(COLUMNS[column]));
+                    let one = Measured { kind, feature, measures: drift(profile, &current) };
+                    for row in judge(vec![one], &DriftOptions::default()) {
+                        columns.entry((column, row.measure.method)).or_default().push(row);
+                    }
+                }
+            }
+        }
+        for ((column, method), rows) in columns {
+            let flagged = Share::of(&rows, |_| true, is_flagged);
+            let (mean, deviation) = flagged.by_chance();
+            let flagged = f64::from(flagged.hits);
+            let place = format!("{} by {} at {n}", COLUMNS[column], method.name());
+            assert!(flagged <= mean + 4.0 * deviation, "{flagged} of {mean}: {place}");
         }
     }
 }

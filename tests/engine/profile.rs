@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tidegauge::engine::event::{FeatureValue, RequestId};
 use tidegauge::engine::metrics::expected::Expectation;
-use tidegauge::engine::metrics::histogram::score_cell;
+use tidegauge::engine::metrics::histogram::{score_cell, score_edge};
 use tidegauge::engine::metrics::reference::{Binning, FeatureKind, Flaw, Profile, Scale};
-use tidegauge::profile::builder::{BuildError, Declared, Options, Record, Targets};
+use tidegauge::profile::builder::{BuildError, COUNTED_BYTES, Declared, Options, Record, Targets};
 use tidegauge::profile::document::{DocumentError, canonical, id_of, read, write};
 use tidegauge::profile::{Built, ProfileBuilder};
 
@@ -180,6 +180,11 @@ fn documents_that_comparisons_cannot_rely_on_are_refused() {
         ),
         (&with(&amount("counts"), json!(vec![0; 100])), "profile_flawed", "no values"),
         (&with(&amount("counts"), json!(vec![u64::MAX; 100])), "profile_flawed", "more than 2^53"),
+        (&with(&amount("missing"), json!(u64::MAX)), "profile_flawed", "more than 2^53"),
+        (&with(&amount("type_errors"), json!((1_u64 << 53) + 1)), "profile_flawed", "2^53"),
+        (&with(&["features", "country", "missing"], json!(u64::MAX)), "profile_flawed", "2^53"),
+        (&with(&amount("min"), json!(-1.7e308)), "profile_flawed", "is beyond 1e150"),
+        (&with(&amount("max"), json!(1.1e150)), "profile_flawed", "is beyond 1e150"),
         (&with(&["features", "country", "categories"], json!([])), "profile_flawed", "no values"),
         (
             &with(&["features", "country", "categories"], json!([["a", 1], ["b", 2]])),
@@ -206,6 +211,18 @@ fn documents_that_comparisons_cannot_rely_on_are_refused() {
         let error = read(text).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(said), "{error}\nshould say: {said}");
+    }
+}
+
+#[test]
+fn counts_and_limits_that_do_no_harm_are_read() {
+    let amount = |key| ["features", "amount", key];
+    for changed in [
+        with(&amount("missing"), json!(1_u64 << 53)),
+        with(&amount("max"), json!(1e150)),
+        with(&amount("range"), json!([-1.7e308, 1.7e308])),
+    ] {
+        assert!(read(&changed).is_ok(), "{changed}");
     }
 }
 
@@ -240,7 +257,8 @@ fn the_example_is_what_its_records_are() {
     assert_eq!(profile.features["amount"].numeric().unwrap().range, Some((0.0, 1e6)));
     let gap = &profile.features["gap"];
     assert_eq!((gap.total(), gap.missing), (1500, 500));
-    assert_eq!(*gap.numeric().unwrap().fine_edges, [0.0]);
+    // What lies below the one value has a bin, too.
+    assert_eq!(*gap.numeric().unwrap().fine_edges, [-5e-324, 0.0]);
     let listed = |names: &[(std::sync::Arc<str>, u64)]| -> Vec<(String, u64)> {
         names.iter().map(|(name, count)| (name.to_string(), *count)).collect()
     };
@@ -278,6 +296,84 @@ fn values_of_the_rarer_kind_are_type_errors() {
         (feature.kind(), feature.total(), feature.type_errors),
         (FeatureKind::Categorical, 1, 2)
     );
+}
+
+/// Free text in place of a category: it must not take gigabytes.
+#[test]
+fn long_texts_are_counted_while_there_is_room() {
+    // Ten of them fill it.
+    let rest = "x".repeat(COUNTED_BYTES / 10 - 2);
+    let texts: Vec<String> = (0..20).map(|i| format!("{i:02}{rest}")).collect();
+    // The first one again, and one that is short but comes too late.
+    let late = ["late", texts[0].as_str(), "late"];
+    let values = texts.iter().map(String::as_str).chain(late).map(FeatureValue::Text);
+    let feature = built(values, Options::new("test")).profile.features["x"].clone();
+    let profile = feature.categories().unwrap();
+    assert_eq!((profile.categories.len(), profile.other, feature.total()), (10, 12, 23));
+    assert_eq!((&*profile.categories[0].0, profile.categories[0].1), (&*texts[0], 2));
+    // Short names have room enough.
+    let names: Vec<String> = (0..1000).map(|i| format!("name {i}")).collect();
+    let options = Options { max_categories: 2000, ..Options::new("test") };
+    let values = names.iter().map(|name| FeatureValue::Text(name));
+    let feature = built(values, options).profile.features["x"].clone();
+    let profile = feature.categories().unwrap();
+    assert_eq!((profile.categories.len(), profile.other), (1000, 0));
+}
+
+/// Fine edges, edges of the bins, and counts between the fine ones.
+fn edges_of(counts: &[(f64, usize)]) -> (Vec<f64>, Vec<f64>, Vec<u64>) {
+    let values = counts.iter().flat_map(|&(x, n)| std::iter::repeat_n(FeatureValue::Number(x), n));
+    let feature = built(values, Options::new("test")).profile.features["x"].clone();
+    assert_eq!(feature.check(), Ok(()));
+    let numeric = feature.numeric().unwrap();
+    (numeric.fine_edges.to_vec(), numeric.bin_edges.clone(), numeric.counts.clone())
+}
+
+/// What is several of the tenths has an edge right below it, and the cells have one on the number before.
+#[test]
+fn a_common_number_has_a_bin_of_its_own() {
+    let under = f64::next_down;
+    for rare in [50, 5] {
+        let expected = (vec![0.0, under(1.0), 1.0], vec![under(1.0), 1.0], vec![rare, 0, 950, 0]);
+        let found = edges_of(&[(0.0, usize::try_from(rare).unwrap()), (1.0, 950)]);
+        assert_eq!(found, expected, "{rare}");
+    }
+    // The least of all has one, too.
+    let expected = (vec![-5e-324, 0.0, 1.0], vec![-5e-324, 0.0], vec![0, 950, 50, 0]);
+    assert_eq!(edges_of(&[(0.0, 950), (1.0, 50)]), expected);
+    let expected = (vec![under(5.0), 5.0], vec![under(5.0), 5.0], vec![0, 1000, 0]);
+    assert_eq!(edges_of(&[(5.0, 1000)]), expected);
+    // But nothing can be less than this one.
+    assert_eq!(edges_of(&[(-1e150, 1000)]), (vec![-1e150], vec![-1e150], vec![1000, 0]));
+    // 0 and 1 are a tenth each.
+    let expected = (
+        vec![0.0, 1.0, under(2.0), 2.0],
+        vec![0.0, 1.0, under(2.0), 2.0],
+        vec![101, 198, 0, 701, 0],
+    );
+    assert_eq!(edges_of(&[(0.0, 101), (1.0, 198), (2.0, 701)]), expected);
+    // Ten numbers as often as each other are the tenths.
+    let ten: Vec<(f64, usize)> = (0..10).map(|n| (f64::from(n), 100)).collect();
+    assert_eq!(edges_of(&ten).1, (0..9).map(f64::from).collect::<Vec<_>>());
+}
+
+/// On the score lattice right below a cell lies another cell, if any.
+#[test]
+fn a_common_score_has_a_bin_of_its_own() {
+    let of_score = |score: f64| {
+        let mut builder = ProfileBuilder::new(Options::new("test")).unwrap();
+        builder.add(&Record { score: Some(score), ..NOTHING }).unwrap();
+        let score = builder.finish().unwrap().profile.score.unwrap();
+        assert_eq!(score.check(), Ok(()));
+        score.numeric().unwrap().clone()
+    };
+    let (cell, numeric) = (score_cell(0.7), of_score(0.7));
+    assert_eq!(numeric.bin_edges, [cell - 1, cell].map(f64::from));
+    assert_eq!(*numeric.fine_edges, *numeric.bin_edges);
+    assert_eq!(numeric.counts, [0, 1, 0]);
+    // The score lies between the edges of its own cell.
+    assert_eq!(numeric.bounds(), [cell, cell, cell + 1, cell + 1].map(score_edge));
+    assert_eq!(of_score(0.0).bin_edges, [0.0]);
 }
 
 #[test]
@@ -361,6 +457,32 @@ fn numbers_may_be_predicted() {
 }
 
 proptest! {
+    /// So there are as many bins as before, and what moves inside one was never much.
+    #[test]
+    fn no_bin_of_different_numbers_holds_more_than_a_fifth(
+        values in prop::collection::vec(
+            prop_oneof![
+                3 => (-2_i8..3).prop_map(f64::from),
+                1 => Just(0.5),
+                2 => -3.0..3.0_f64,
+            ],
+            1..300,
+        ),
+    ) {
+        let feature = built(values.iter().map(|&x| FeatureValue::Number(x)), Options::new("test"));
+        let numeric = feature.profile.features["x"].numeric().unwrap().clone();
+        prop_assert_eq!(numeric.check(), Ok(()));
+        prop_assert!(numeric.bins() <= 10 && numeric.fine_edges.len() <= 99);
+        let mut bins = vec![Vec::new(); numeric.bins()];
+        for &x in &values {
+            bins[numeric.bin_edges.iter().filter(|edge| **edge < x).count()].push(x);
+        }
+        for bin in bins {
+            let are_equal = bin.windows(2).all(|pair| pair[0].total_cmp(&pair[1]).is_eq());
+            prop_assert!(are_equal || 5 * bin.len() <= values.len(), "{:?} of {:?}", bin, values);
+        }
+    }
+
     /// Beyond the limit of distinct numbers edges are rounded up, and all counts are still those of the raw numbers.
     #[test]
     fn rounding_leaves_counts_exact(

@@ -174,9 +174,11 @@ pub enum Undefined {
     NotConfigured,
     /// There is no reference profile, or it lacks this feature.
     NoReference,
+    /// The reference has no labels, so that nothing makes probabilities of scores.
+    NoCalibrator,
     /// No labelled inference.
     NoLabels,
-    /// No labelled inference with a score.
+    /// No inference with a score, or of what reads labels none that is labelled.
     NoScores,
     /// No record carries the input.
     NoValues,
@@ -192,7 +194,7 @@ pub enum Undefined {
     TooFewSamples,
     /// The interval has no accepted form for weighted labels.
     Weighted,
-    /// A part of the figure is larger than a double can be.
+    /// A part of the figure is larger than a double can be, or than its cells tell apart.
     Overflow,
 }
 
@@ -203,6 +205,7 @@ impl Undefined {
             Self::NotApplicable => "not_applicable",
             Self::NotConfigured => "not_configured",
             Self::NoReference => "no_reference",
+            Self::NoCalibrator => "no_calibrator",
             Self::NoLabels => "no_labels",
             Self::NoScores => "no_scores",
             Self::NoValues => "no_values",

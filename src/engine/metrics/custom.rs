@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::MetricTable;
 use super::accumulator::{Column, Kind, Undefined, Value};
 use super::interval::number;
+use super::reference::Profile;
 
 /// A metric that the configuration defines.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,10 +201,11 @@ pub(super) const CUSTOM_FIGURES: &[Column] = &[
     Column { name: "labelled", kind: Kind::Count, comment: "Inferences with a label." },
 ];
 
-/// One row of `custom` for each metric, from the other rows of the key.
+/// One row of `custom` for each metric, from the other rows of the key. The reference is the model's.
 pub fn rows(
     metrics: &[Arc<CustomMetric>],
     others: &[(MetricTable, Vec<Value>)],
+    reference: Option<&Profile>,
 ) -> Vec<Vec<Value>> {
     let count = |table, column| match found(others, Input { table, column }) {
         Some(Value::Count(count)) => *count,
@@ -214,7 +216,7 @@ pub fn rows(
     let input = |input: Input| match found(others, input) {
         Some(Value::Count(count)) => Ok(number(*count)),
         Some(Value::Figure(figure)) => *figure,
-        _ => Err(absent(input.table, others, labelled)),
+        _ => Err(absent(input.table, others, labelled, reference)),
     };
     let row = |metric: &Arc<CustomMetric>| {
         let value = metric.expression.value(input);
@@ -238,12 +240,20 @@ fn found(others: &[(MetricTable, Vec<Value>)], input: Input) -> Option<&Value> {
 }
 
 /// Why a key has no row of a table.
-fn absent(table: MetricTable, others: &[(MetricTable, Vec<Value>)], labelled: u64) -> Undefined {
+fn absent(
+    table: MetricTable,
+    others: &[(MetricTable, Vec<Value>)],
+    labelled: u64,
+    reference: Option<&Profile>,
+) -> Undefined {
     let is = |task| others.iter().any(|(table, _)| *table == task);
-    let is_binary = is(MetricTable::QualityBinary);
-    let has_classes = is_binary || is(MetricTable::QualityMulticlass);
-    if table == MetricTable::QualityEstimated && has_classes {
-        Undefined::NoReference
+    let (is_binary, is_multiclass) =
+        (is(MetricTable::QualityBinary), is(MetricTable::QualityMulticlass));
+    if table == MetricTable::QualityEstimated && (is_binary || is_multiclass) {
+        let Some(profile) = reference else { return Undefined::NoReference };
+        let is_calibrated = (is_binary && profile.calibrator.is_some())
+            || (is_multiclass && !profile.class_calibrators.is_empty());
+        if is_calibrated { Undefined::NoScores } else { Undefined::NoCalibrator }
     } else if table == MetricTable::Calibration && is_binary {
         if labelled == 0 { Undefined::NoLabels } else { Undefined::NoScores }
     } else {
@@ -253,15 +263,28 @@ fn absent(table: MetricTable, others: &[(MetricTable, Vec<Value>)], labelled: u6
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::engine::metrics::expected::Expected;
+    use crate::engine::metrics::reference::{CalibrationMap, Calibrator};
 
     fn input(column: &'static str) -> Expression {
         let input = Input::all().find(|input| input.column == column);
         Expression::input(input.expect(column))
     }
 
-    /// Of a binary key with 8 inferences, 6 of them labelled, where nothing was decided positive.
+    /// Of a binary key with 8 inferences, 6 of them labelled, where nothing was decided positive, without a reference.
     fn value(expression: &Expression) -> Result<f64, Undefined> {
+        value_of(MetricTable::QualityBinary, expression, None)
+    }
+
+    /// The same, of a model of this task and with this reference.
+    fn value_of(
+        task: MetricTable,
+        expression: &Expression,
+        reference: Option<&Profile>,
+    ) -> Result<f64, Undefined> {
         let row = |table: MetricTable, known: &[(&str, Value)]| {
             let value = |column: &Column| {
                 let known = known.iter().find(|(name, _)| *name == column.name);
@@ -276,7 +299,7 @@ mod tests {
                 &[("inferences", Value::Count(8)), ("latency_sum_ms", no_values)],
             ),
             row(MetricTable::Labels, &[("labelled", Value::Count(6))]),
-            row(MetricTable::QualityBinary, &[("tn", Value::Count(6))]),
+            row(task, &[("tn", Value::Count(6))]),
         ];
         let metric = Arc::new(CustomMetric {
             name: "m".into(),
@@ -284,7 +307,7 @@ mod tests {
             segments: vec!["*".to_owned()],
             expression: expression.clone(),
         });
-        let rows = rows(&[metric], &others);
+        let rows = rows(&[metric], &others, reference);
         let [Value::Text(name), Value::Figure(value), Value::Text(reason), counts @ ..] =
             rows[0].as_slice()
         else {
@@ -340,6 +363,54 @@ mod tests {
         assert_eq!(value(&both), Err(Undefined::NoReference));
         let both = input("est_tp").joined(Operator::Add, input("latency_sum_ms"));
         assert_eq!(value(&both), Err(Undefined::NoReference));
+    }
+
+    /// A reference of scores alone, with or without calibrators of two classes and of several.
+    fn reference(is_of_two: bool, is_of_several: bool) -> Profile {
+        let calibrator = || Calibrator {
+            map: CalibrationMap::Identity,
+            n: 2,
+            positives: 1,
+            ece_identity: 0.0,
+            ece_isotonic: 0.0,
+        };
+        Profile {
+            id: "r-0123456789ab".into(),
+            name: "r".into(),
+            generation: 0,
+            features: BTreeMap::new(),
+            score: None,
+            prediction: None,
+            label: None,
+            calibrator: is_of_two.then(calibrator),
+            expected: Expected::default(),
+            class_calibrators: is_of_several
+                .then(|| ("a".into(), calibrator()))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn an_estimate_lacks_a_reference_or_its_calibrator_or_scores() {
+        let (binary, several) = (MetricTable::QualityBinary, MetricTable::QualityMulticlass);
+        for (task, calibrated, reason) in [
+            (binary, None, Undefined::NoReference),
+            (binary, Some((false, false)), Undefined::NoCalibrator),
+            (binary, Some((false, true)), Undefined::NoCalibrator),
+            (binary, Some((true, false)), Undefined::NoScores),
+            (several, None, Undefined::NoReference),
+            (several, Some((true, false)), Undefined::NoCalibrator),
+            (several, Some((false, true)), Undefined::NoScores),
+            (MetricTable::QualityRegression, Some((true, true)), Undefined::NotApplicable),
+        ] {
+            let reference = calibrated.map(|(two, several)| reference(two, several));
+            let found = value_of(task, &input("est_tp"), reference.as_ref());
+            assert_eq!(found, Err(reason), "{} {calibrated:?}", task.name());
+        }
+        assert_eq!(Undefined::NoCalibrator.code(), "no_calibrator");
+        assert!(Undefined::NoReference < Undefined::NoCalibrator);
+        assert!(Undefined::NoCalibrator < Undefined::NoLabels);
     }
 
     #[test]

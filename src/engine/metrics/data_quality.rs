@@ -224,7 +224,11 @@ fn inside_cell(state: &FeatureState, numeric: &NumericProfile, percent: u64) -> 
             below += u128::from(count);
             continue;
         }
-        let edge = |at: usize| numeric.fine_edges.get(at).copied().unwrap_or(numeric.max);
+        // Given edges may lie beyond the values of the reference, where these cells hold none.
+        let edge = |at: usize| {
+            let edge = numeric.fine_edges.get(at).copied().unwrap_or(numeric.max);
+            edge.clamp(numeric.min, numeric.max)
+        };
         let (lower, upper, below_upper) = match usize::from(cell).checked_sub(1) {
             None => (least, numeric.min, 1.0),
             Some(_) if cell + 1 == numeric.cells() => (numeric.max, greatest, 1.0),
@@ -241,9 +245,10 @@ fn inside_cell(state: &FeatureState, numeric: &NumericProfile, percent: u64) -> 
 /// Which share of the values in one of the cells between minimum and maximum may lie below its upper edge, as far as the
 /// reference tells.
 ///
-/// Where the edges are its percentiles, this one is the first of them above the edge before. So at that percentile's
-/// rank the reference has reached the edge, and what more the cell holds lies on the edge: of a flag or a whole number
-/// nearly all. Where that is half of the cell or more the value stands for all of it.
+/// Where the edge is one of its percentiles, this one is the first of them above the edge before. So at that
+/// percentile's rank the reference has reached the edge, and what more the cell holds lies on the edge: of a flag or a
+/// whole number nearly all. Where that is half of the cell or more the value stands for all of it. A cell below another
+/// edge holds less than reaches a percentile.
 fn below_edge(numeric: &NumericProfile, cell: usize) -> f64 {
     let Some(&held) = numeric.counts.get(cell) else { return 1.0 };
     let (before, total): (u64, u64) = (numeric.counts[..cell].iter().sum(), numeric.total());

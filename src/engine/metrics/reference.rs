@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::edges::Edges;
 use super::expected::Expected;
 use super::histogram::{SCORE_CELLS, score_edge};
+use crate::engine::event::NUMBER_MAX;
 
 /// A frozen document; another content has another id.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +123,10 @@ impl FeatureProfile {
 
     /// Whether it is a profile that comparisons can rely on.
     pub fn check(&self) -> Result<(), Flaw> {
+        // They are added to the values.
+        if self.missing.max(self.type_errors) > MOST_VALUES {
+            return Err(Flaw::TooManyValues);
+        }
         match &self.values {
             Values::Numeric(numeric) => numeric.check(),
             Values::Categorical(names) | Values::Boolean(names) => names.check(),
@@ -184,9 +189,10 @@ pub struct NumericProfile {
     pub mean: f64,
     /// Their standard deviation, population form (ddof 0).
     pub sd: f64,
-    /// The distinct ones of the quantiles 0.01 to 0.99, rising.
+    /// The distinct ones of the quantiles 0.01 to 0.99, and what lies below common values, rising.
     pub fine_edges: Edges,
-    /// The distinct ones of the quantiles 0.1 to 0.9: some of the fine edges, rising.
+    /// The distinct ones of the quantiles 0.1 to 0.9, and what lies right below common values: some of the fine edges,
+    /// rising.
     pub bin_edges: Vec<f64>,
     /// Values between minimum and maximum by fine cell: one more than there are fine edges. That of cell `i + 1` is at
     /// `i`, since the outermost cells hold none.
@@ -267,10 +273,13 @@ impl NumericProfile {
             Scale::Linear => self.min,
             Scale::Score => score_edge(lattice_cell(self.min)),
         };
-        // Given edges may lie beyond the values.
-        let inner = self.fine_edges.iter().map(|edge| edge.clamp(self.min, self.max));
+        // Given edges may lie beyond the values, and so does one right below a common least value.
+        let inner = self
+            .fine_edges
+            .iter()
+            .map(|edge| if *edge < self.min { least } else { upper(edge.min(self.max)) });
         let mut bounds = vec![least];
-        bounds.extend(inner.chain([self.max]).map(upper));
+        bounds.extend(inner.chain([upper(self.max)]));
         bounds
     }
 
@@ -287,6 +296,10 @@ impl NumericProfile {
         let edges = self.fine_edges.iter().chain(&self.bin_edges);
         if !figures.iter().chain(&limits).chain(edges).all(|x| x.is_finite()) {
             return Err(Flaw::NotFinite);
+        }
+        // Edges and range may lie anywhere: they are only compared with.
+        if self.min.abs().max(self.max.abs()) > NUMBER_MAX {
+            return Err(Flaw::TooGreat);
         }
         if self.min > self.max || self.sd < 0.0 || range.0 > range.1 {
             return Err(Flaw::NoSpread);
@@ -446,6 +459,8 @@ pub enum Flaw {
     Empty,
     /// A number is NaN or infinite.
     NotFinite,
+    /// The minimum or the maximum is beyond what a value may be, so that their distance may not be finite.
+    TooGreat,
     /// The minimum exceeds the maximum, or the standard deviation is negative.
     NoSpread,
     /// The numbers of this list do not rise.
@@ -482,6 +497,7 @@ impl fmt::Display for Flaw {
         match self {
             Self::Empty => write!(f, "it has no values"),
             Self::NotFinite => write!(f, "a number in it is NaN or infinite"),
+            Self::TooGreat => write!(f, "its minimum or maximum is beyond 1e150"),
             Self::NoSpread => {
                 write!(f, "a minimum exceeds its maximum, or the standard deviation is negative")
             }

@@ -152,10 +152,22 @@ impl Regression {
     /// The greatest absolute error is at most the upper edge of its cell, and at most the sum of all.
     fn abs_error_max(&self) -> Figure {
         let highest = self.abs_error_cells.iter().next_back();
-        let edge =
-            highest.map(|(cell, _)| ABS_ERROR.upper_edge(cell)).ok_or(Undefined::NoLabels)?;
-        Ok(edge.min(self.abs_error.value()))
+        let cell = bounded(highest.map(|(cell, _)| cell).ok_or(Undefined::NoLabels)?)?;
+        Ok(ABS_ERROR.upper_edge(cell).min(self.abs_error.value()))
     }
+
+    /// A quantile of the absolute error is the middle of its cell, but never beyond the greatest.
+    fn abs_error_quantile(&self, percent: u64) -> Figure {
+        let cell = self.abs_error_cells.quantile(percent).ok_or(Undefined::NoLabels)?;
+        let middle = ABS_ERROR.middle(bounded(cell)?);
+        Ok(self.abs_error_max().map_or(middle, |greatest| middle.min(greatest)))
+    }
+}
+
+/// A cell of absolute errors, unless it is the last: that one holds all that is greater, too. No number stands for these.
+/// Not even the sum of all, which would be right for one of them, and for n of them n times too great.
+fn bounded(cell: u16) -> Result<u16, Undefined> {
+    if cell + 1 < ABS_ERROR.cells() { Ok(cell) } else { Err(Undefined::Overflow) }
 }
 
 /// A sum that columns hold beside its count, of so many units each: at most the greatest double.
@@ -307,8 +319,7 @@ impl Accumulator for Regression {
         out.push(Value::Count(logarithmic.records));
         put(out, pairs.and_then(|n| self.pearson(n)));
         for percent in [50, 90, 99] {
-            let cell = self.abs_error_cells.quantile(percent).ok_or(Undefined::NoLabels);
-            put(out, pairs.and(cell).map(|cell| ABS_ERROR.middle(cell)));
+            put(out, pairs.and_then(|_| self.abs_error_quantile(percent)));
         }
         put(out, pairs.and_then(|_| self.abs_error_max()));
         put(out, of_all(&self.label));
@@ -354,8 +365,55 @@ mod tests {
         }
         for column in Regression::FIGURES {
             let is = number_of(&family, column.name);
-            assert!(is.is_ok_and(f64::is_finite), "{}: {is:?}", column.name);
+            match column.name {
+                // Of 64 errors 26 have a size of 1e150 or more.
+                "abs_error_p90" | "abs_error_p99" | "abs_error_max" => {
+                    assert_eq!(is, Err(Undefined::Overflow), "{}", column.name);
+                }
+                name => assert!(is.is_ok_and(f64::is_finite), "{name}: {is:?}"),
+            }
         }
+    }
+
+    fn of_errors(errors: &[f64]) -> [Figure; 5] {
+        let mut family = Regression::default();
+        for &predicted in errors {
+            family.add(&RegressionInput::Labelled { predicted, actual: 0.0, weight: None });
+        }
+        ["abs_error_p50", "abs_error_p90", "abs_error_p99", "abs_error_max", "mae"]
+            .map(|name| number_of(&family, name))
+    }
+
+    #[test]
+    fn no_quantile_of_the_error_exceeds_the_greatest() {
+        // The middle of the cell of 0.5 is 0.501953125, and its upper edge 0.50390625.
+        for error in [0.5, -0.5, 0.1, 4e18] {
+            assert_eq!(of_errors(&[error])[3..], [Ok(f64::abs(error)); 2]);
+            let half = of_errors(&[error, 0.0]);
+            assert_eq!(half[0], Ok(0.0));
+            for quantile in of_errors(&[error])[..3].iter().chain(&half[1..3]) {
+                assert!(quantile.is_ok_and(|it| it <= f64::abs(error)), "{error}: {quantile:?}");
+            }
+        }
+        assert_eq!(of_errors(&[0.5])[..3], [Ok(0.5); 3]);
+        assert_eq!(of_errors(&[0.5, 0.001])[1..4], [Ok(0.5 + 0.001); 3]);
+        let both = [0.501_953_125, 0.501_953_125, 0.501_953_125, 0.503_906_25, 0.5];
+        assert_eq!(of_errors(&[0.5, 0.5]), both.map(Ok));
+    }
+
+    #[test]
+    fn errors_that_share_the_last_cell_have_no_size() {
+        let (overflow, beyond) = (Err(Undefined::Overflow), 9_223_372_036_854_775_808.0);
+        // 255/256 of 2^63 is where the last cell begins.
+        let first: f64 = beyond / 256.0 * 255.0;
+        let found = of_errors(&[first.next_down()]);
+        assert!(found.iter().all(Result::is_ok), "{found:?}");
+        for error in [first, beyond, 1e30, 1e150] {
+            assert_eq!(of_errors(&[error]), [overflow, overflow, overflow, overflow, Ok(error)]);
+        }
+        // Those below have theirs.
+        let found = of_errors(&[2.0, 2.0, 2.0, 1e30]);
+        assert_eq!(found[..4], [Ok(2.007_812_5), overflow, overflow, overflow]);
     }
 
     #[test]

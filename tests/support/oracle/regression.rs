@@ -60,8 +60,14 @@ pub fn figures(members: &[&Folded], weighted: bool) -> Cells {
     figure(&mut cells, "rmsle", some.and(rmsle));
     count(&mut cells, "rmsle_n", logs.len());
     figure(&mut cells, "pearson", pearson(&labels, &predictions));
+    let total = sum(&sizes);
     let mut sorted = sizes.clone();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // No more than the sum of all, of which one has a weight of at least 2^-20.
+    let units = if weighted { 1_048_576.0 } else { 1.0 };
+    let greatest = sorted.iter().rfind(|(_, weight)| *weight > 0.0);
+    let most = greatest.map_or(Err("no_labels"), |(size, _)| cell(*size)).map(|it| it[2]);
+    let most = most.map(|edge| edge.min(total * units));
     for percent in [50, 90, 99] {
         // The first whose weight, with all before it, is so much of the whole.
         let mut so_far = 0.0;
@@ -69,15 +75,11 @@ pub fn figures(members: &[&Folded], weighted: bool) -> Cells {
             so_far += weight;
             so_far > 0.0 && so_far * 100.0 >= n.w * f64::from(percent)
         };
-        let value = sorted.iter().find(is_enough).map(|(size, _)| cell(*size)[1]);
-        let value = some.and(value.ok_or("no_labels"));
-        figure(&mut cells, &format!("abs_error_p{percent}"), value);
+        let size = sorted.iter().find(is_enough);
+        let middle = size.map_or(Err("no_labels"), |(size, _)| cell(*size)).map(|it| it[1]);
+        let value = middle.map(|middle| middle.min(most.unwrap_or(middle)));
+        figure(&mut cells, &format!("abs_error_p{percent}"), some.and(value));
     }
-    let total = sum(&sizes);
-    sorted.retain(|(_, weight)| *weight > 0.0);
-    // No more than the sum of all, of which one has a weight of at least 2^-20.
-    let units = if weighted { 1_048_576.0 } else { 1.0 };
-    let most = sorted.last().map(|(size, _)| cell(*size)[2].min(total * units)).ok_or("no_labels");
     figure(&mut cells, "abs_error_max", some.and(most));
     figure(&mut cells, "label_mean", quotient(sum(&labels), n, "no_labels"));
     figure(&mut cells, "prediction_mean", quotient(sum(&predictions), n, "no_labels"));
@@ -113,16 +115,20 @@ fn pearson(left: &[(f64, f64)], right: &[(f64, f64)]) -> Figure {
     Ok(careful_sum(products) / of_left.sqrt() / of_right.sqrt())
 }
 
-/// Lower edge, middle and upper edge of the cell of a size: 128 cells for each doubling from 2^-64 on.
-fn cell(size: f64) -> [f64; 3] {
+/// Lower edge, middle and upper edge of the cell of a size: 128 cells for each doubling from 2^-64 on. The last one below
+/// 2^63 has neither: all greater sizes are in it, too.
+fn cell(size: f64) -> Result<[f64; 3], &'static str> {
     let mut floor = 0.5_f64.powi(64);
     if size < floor {
-        return [0.0, 0.0, floor];
+        return Ok([0.0, 0.0, floor]);
+    }
+    if size >= 2.0_f64.powi(63) * 255.0 / 256.0 {
+        return Err("overflow");
     }
     while size >= 2.0 * floor {
         floor *= 2.0;
     }
     let step = floor / 128.0;
     let lower = floor + ((size - floor) / step).floor() * step;
-    [lower, lower + step / 2.0, lower + step]
+    Ok([lower, lower + step / 2.0, lower + step])
 }

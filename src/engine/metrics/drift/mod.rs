@@ -51,6 +51,8 @@ pub struct Measure {
     pub value_upper: Figure,
     /// What thresholds are held against.
     pub effect: Figure,
+    /// Of rates the upper 95 % limit of the reference's own (Wilson).
+    pub reference_upper: Figure,
     /// How likely chance alone makes as much.
     pub p_value: Figure,
     /// What of it is adjusted and judged: the same, but where bins are so sparse that the law of the p-value does not
@@ -83,6 +85,7 @@ impl Measure {
             value_lower,
             value_upper,
             effect: Err(reason),
+            reference_upper: Err(reason),
             p_value: Err(reason),
             judged_p: Err(reason),
             n,
@@ -96,12 +99,14 @@ impl Measure {
         let value = ratio(part, n, Undefined::NoValues);
         let limits = wilson_limits(part, n, Undefined::NoValues);
         let expected = ratio(reference.0, reference.1, Undefined::NoValues);
+        let of_reference = wilson_limits(reference.0, reference.1, Undefined::NoValues);
         Self {
             method,
             value,
             value_lower: limits.map(|(lower, _)| lower),
             value_upper: limits.map(|(_, upper)| upper),
             effect: value.and_then(|value| expected.map(|expected| value - expected)),
+            reference_upper: of_reference.map(|(_, upper)| upper),
             p_value: Err(Undefined::NotApplicable),
             judged_p: Err(Undefined::NotApplicable),
             n,
@@ -123,6 +128,7 @@ impl Measure {
             value_lower: Err(Undefined::NotApplicable),
             value_upper: Err(Undefined::NotApplicable),
             effect: Ok(effect),
+            reference_upper: Err(Undefined::NotApplicable),
             p_value,
             judged_p,
             n,
@@ -150,6 +156,7 @@ impl Measure {
             value_lower: Ok(lower),
             value_upper: upper,
             effect: Ok(value),
+            reference_upper: Err(Undefined::NotApplicable),
             p_value,
             judged_p: p_value,
             n,

@@ -79,6 +79,10 @@ impl<'a> Ordered<'a> {
             doubt += width * mass / 2.0;
         }
         let (value, half) = (area / self.profile.sd, doubt / self.profile.sd);
+        // A document may state any deviation, however small.
+        if !(value + half).is_finite() {
+            return Err(Undefined::Overflow);
+        }
         let is_outside = self.current[0] > 0.0 || self.current[last - 1] < self.current[last];
         Ok(Bracketed {
             value,

@@ -123,16 +123,20 @@ pub fn judge(measured: Vec<Measured>, options: &Options) -> Vec<Judged> {
 /// The verdict of a row whose p-value is adjusted, and the reason where there is none.
 fn verdict(row: &Judged, min_n: u64) -> (Verdict, Option<Undefined>) {
     let Judged { measure, limits, .. } = row;
-    let (Ok(value), Ok(effect)) = (measure.value, measure.effect) else {
+    let (Ok(_), Ok(effect)) = (measure.value, measure.effect) else {
         return (Verdict::InsufficientData, measure.value.and(measure.effect).err());
     };
     if measure.n.min(measure.reference_n) < measure.least_n(min_n) {
         return (Verdict::InsufficientData, Some(Undefined::TooFewSamples));
     }
     if measure.method.is_rate() {
-        let reference = value - effect;
-        let exceeds = |lower: f64| lower - reference >= limits.drift_at;
-        let is_drift = measure.value_lower.is_ok_and(exceeds);
+        // Both rates are those of samples. One that did not come in a small reference may well be more than 0: beyond
+        // the extremes of 100 values lie on average 2 of 100.
+        let rise = measure.value_lower.and_then(|lower| {
+            let reference = measure.reference_upper?;
+            Ok(lower - reference)
+        });
+        let is_drift = rise.is_ok_and(|rise| rise >= limits.drift_at);
         return (if is_drift { Verdict::Drift } else { Verdict::Ok }, None);
     }
     match row.p_adjusted {
