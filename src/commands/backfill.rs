@@ -59,6 +59,9 @@ Files stay where they are: a start reads those again that are not sealed, which 
 Where more records of a kind than `dead_letters.limit` can't be used, five at least, or not one can, it ends with 1 once
 all are read. --dry-run says so before a row is written; with --watch such a file is not taken.
 
+The first SIGTERM or Ctrl-C writes what is there and ends it; a second one ends it at once. A start with the same
+arguments goes on from there.
+
 From cron, a systemd timer or a Kubernetes CronJob: the exit code says whether all rows are written, --json what was
 done. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused, 130 interrupted (start it again).")]
 pub struct Args {
@@ -144,7 +147,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     runtime.shutdown_background();
     let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
     terminal::print(&file_job::summary(&job, Some(bytes), &filled, END, args.json));
-    file_job::note_orphans(&filled, label_wait);
+    filled.note_oddities(label_wait);
     judge.of_job(&job, &filled)?;
     filled.exit().map_err(|failure| file_job::failed(&job, failure))
 }
@@ -202,7 +205,8 @@ async fn fill(chosen: FileJob, args: &Args, has_bar: bool) -> Result<Filled, Fai
     let letters = Rejected::new(progress.clone(), args.rejected.as_deref())?;
     let refusal = Refusal::default();
     let alerting = file_job::alerting(&settings, args.alerts, 1, &clickhouse, &telemetry)?;
-    let sink = Guarded::of_files(clickhouse, binding, settings.shard.generation, refusal.clone());
+    let generation = settings.shard.generation;
+    let sink = Guarded::of_files(clickhouse.clone(), binding, generation, refusal.clone());
     // All records are known at the end: they are judged there.
     let dead_letter_limit = DeadLetterLimit::NONE;
     let pipeline_settings = PipelineSettings { dead_letter_limit, ..settings.pipeline(1)? };
@@ -212,7 +216,9 @@ async fn fill(chosen: FileJob, args: &Args, has_bar: bool) -> Result<Filled, Fai
     });
     let sources = vec![source];
     let told = (telemetry, alerting);
-    file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await
+    let filled =
+        file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await?;
+    Ok(filled.dated(&clickhouse).await)
 }
 
 fn judge(settings: &Settings) -> Judge {

@@ -5,20 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
+use tokio::sync::Notify;
 
 use super::Failure;
 use super::guard::{Guarded, Refusal};
-use super::inputs::Counts;
+use super::inputs::{Counts, doubt};
 use super::processor::{Rules, bind_in_time, define_in_time};
 use super::{processor, terminal};
 use crate::alerting::Alerting;
 use crate::config::Settings;
 use crate::engine::event::Stream;
+use crate::engine::metrics::MetricTable;
+use crate::engine::state::ALL;
 use crate::engine::time::Millis;
 use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
 use crate::sink::DeadLetters;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BindError, JobBinding};
+use crate::sink::rows::RowFilter;
 use crate::source::Source;
 use crate::source::feed::NoCommits;
 use crate::telemetry::Telemetry;
@@ -28,6 +32,9 @@ const TICK: Duration = Duration::from_millis(200);
 const TICKS_A_LINE: u32 = 50;
 /// How long an end goes on asking a ClickHouse or a target that fails: about as long as one takes to be started again.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What is said where nothing could be measured: such a job succeeds, as that of a day without requests has to.
+const NO_INFERENCE: &str =
+    "no record of inferences was read: are these the right files, or the right range?";
 
 /// What was done, and whether that was all.
 pub(super) struct Filled {
@@ -35,19 +42,60 @@ pub(super) struct Filled {
     pub(super) is_complete: bool,
     /// What the rules left, where all rows are written.
     failure: Option<Failure>,
+    /// When the newest window of the job starts, where it was asked for and there is one.
+    newest_ms: Option<i64>,
 }
 
 impl Filled {
     /// `finished` is whether all is done, or what the rules left.
     pub(super) fn new(totals: Totals, finished: Result<bool, Failure>) -> Self {
-        match finished {
-            Ok(is_complete) => Self { totals, is_complete, failure: None },
+        let (is_complete, failure) = match finished {
+            Ok(is_complete) => (is_complete, None),
             Err(mut failure) => {
                 failure.message +=
                     "; start it again with the same arguments, and it goes on from there";
-                Self { totals, is_complete: false, failure: Some(failure) }
+                (false, Some(failure))
             }
+        };
+        Self { totals, is_complete, failure, newest_ms: None }
+    }
+
+    /// The same with what the rows of a job that has read all say of its times. They are written: where they can't be
+    /// asked for, nothing is said.
+    pub(super) async fn dated(mut self, clickhouse: &ClickHouse) -> Self {
+        if self.is_complete {
+            let filter = RowFilter { segment: ALL.to_owned(), limit: 1, ..RowFilter::default() };
+            let rows = clickhouse.metric_rows(MetricTable::Serving, &filter).await;
+            self.newest_ms = rows.ok().and_then(|rows| rows.first().map(|row| row.start_ms));
         }
+        self
+    }
+
+    /// Says what is odd about a job that has read all, and where to look; `wait` is `windows.label_wait`.
+    pub(super) fn note_oddities(&self, wait: Millis) {
+        for said in self.oddities(wait) {
+            terminal::note(&format!("{said}\n"));
+        }
+    }
+
+    fn oddities(&self, wait: Millis) -> Vec<String> {
+        let [inferences, labels] = self.totals.accounts;
+        let mut said = Vec::new();
+        if !self.is_complete {
+            return said;
+        }
+        if inferences.records() == 0 {
+            said.push(NO_INFERENCE.to_owned());
+        }
+        if labels.third > (labels.records() - labels.dead) / 10 {
+            let (orphans, all, wait) = (labels.third, labels.records(), wait.0 / 1000);
+            said.push(format!(
+                "{orphans} of {all} labels match no inference: are the request IDs the same in both, and do labels \
+                 come within `windows.label_wait` ({wait} s) after their inference?"
+            ));
+        }
+        said.extend(self.newest_ms.and_then(|newest_ms| doubt("window", newest_ms)));
+        said
     }
 
     /// How the command ends, after its summary.
@@ -108,6 +156,7 @@ pub(super) fn alerting(
 }
 
 /// Runs the pipeline to the end of its sources, or until a signal, while `shown` goes on; then rules until all is told.
+/// A second signal ends the process: what the pipeline writes after the first one can wait for a database.
 pub(super) async fn run<S: Source + 'static>(
     settings: PipelineSettings,
     sources: Vec<S>,
@@ -118,19 +167,26 @@ pub(super) async fn run<S: Source + 'static>(
 ) -> Result<Filled, Failure> {
     let was_stopped = AtomicBool::new(false);
     let mut signals = terminal::Signals::catch()?;
-    let stop = async {
-        signals.next().await;
+    let stopping = Notify::new();
+    let leaving = signals.stop_then_leave(|| {
+        tracing::info!("asked to stop: writing what is there; a second signal leaves at once");
         was_stopped.store(true, Ordering::Relaxed);
-    };
+        stopping.notify_one();
+    });
     let (sink, rules) = Rules::beside(sink, alerting, &telemetry);
+    let stop = stopping.notified();
     let work = pipeline::run(settings, sources, NoCommits, sink, letters, telemetry, stop);
     let ended = tokio::select! {
         ended = Box::pin(work) => ended,
+        () = leaving => unreachable!("the process ends before"),
         () = shown => unreachable!("it is shown until the end"),
     };
     let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
     if !totals.is_drained || was_stopped.load(Ordering::Relaxed) {
-        rules.end().await;
+        tokio::select! {
+            () = rules.end() => {}
+            () = signals.leave() => {}
+        }
         return Ok(Filled::new(totals, Ok(false)));
     }
     let finished = rules.finish(signals.next()).await;
@@ -173,18 +229,6 @@ pub(super) fn per_second(count: u64, elapsed: Duration) -> u64 {
     (count as f64 / elapsed.as_secs_f64().max(1e-3)).round() as u64
 }
 
-/// Says where to look when many labels of a job that has read all match nothing; `wait` is `windows.label_wait`.
-pub(super) fn note_orphans(filled: &Filled, wait: Millis) {
-    let [_, labels] = filled.totals.accounts;
-    if filled.is_complete && labels.third > (labels.records() - labels.dead) / 10 {
-        let (orphans, all, wait) = (labels.third, labels.records(), wait.0 / 1000);
-        terminal::note(&format!(
-            "{orphans} of {all} labels match no inference: are the request IDs the same in both, and do labels come \
-             within `windows.label_wait` ({wait} s) after their inference?\n"
-        ));
-    }
-}
-
 /// Judges the records of a job once all of them are read: they can't be used where none of a stream can, or where so
 /// many can't that the limit is exceeded.
 #[derive(Clone, Copy, Debug)]
@@ -195,7 +239,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    fn judge(self, stream: Stream, Counts { good, bad }: Counts) -> Result<(), Failure> {
+    fn judge(self, stream: Stream, Counts { good, bad, .. }: Counts) -> Result<(), Failure> {
         let (all, name, share) = (good + bad, stream.name(), self.limit.share);
         let message = if good == 0 && bad > 0 {
             format!("none of {all} records of {name} can be used")
@@ -218,7 +262,7 @@ impl Judge {
         let count = |count: i64| u64::try_from(count).unwrap_or(0);
         for (stream, accounts) in Stream::BOTH.into_iter().zip(filled.totals.accounts) {
             let (all, bad) = (count(accounts.records()), count(accounts.dead));
-            let counts = Counts { good: all.saturating_sub(bad), bad };
+            let counts = Counts { good: all.saturating_sub(bad), bad, newest: None };
             self.judge(stream, counts).map_err(|mut failure| {
                 if counts.good > 0 {
                     failure.message += "; the rows of the others are written";
@@ -236,11 +280,13 @@ pub(super) struct DryRun {
     as_json: bool,
     streams: serde_json::Map<String, serde_json::Value>,
     judged: Result<(), Failure>,
+    has_inference: bool,
 }
 
 impl DryRun {
     pub(super) fn new(judge: Judge, as_json: bool) -> Self {
-        Self { judge, as_json, streams: serde_json::Map::new(), judged: Ok(()) }
+        let (streams, judged) = (serde_json::Map::new(), Ok(()));
+        Self { judge, as_json, streams, judged, has_inference: false }
     }
 
     /// Tells what a stream has, read from a topic, or from so many `files`.
@@ -251,7 +297,8 @@ impl DryRun {
         files: Option<usize>,
         counts: Counts,
     ) {
-        let (name, Counts { good, bad }) = (stream.name(), counts);
+        let (name, Counts { good, bad, .. }) = (stream.name(), counts);
+        self.has_inference |= stream == Stream::Inferences && good + bad > 0;
         if !self.as_json {
             let text = format!("{name}: {from}, {good} records, {bad} can't be used\n");
             terminal::print(&text);
@@ -261,6 +308,9 @@ impl DryRun {
             about["files"] = files.into();
         }
         self.streams.insert(name.to_owned(), about);
+        if let Some(said) = counts.doubt(stream) {
+            terminal::note(&format!("{said}\n"));
+        }
         if self.judged.is_ok() {
             self.judged = self.judge.judge(stream, counts);
         }
@@ -270,6 +320,9 @@ impl DryRun {
     pub(super) fn end(self) -> Result<ExitCode, Failure> {
         if self.as_json {
             terminal::print(&format!("{}\n", serde_json::Value::Object(self.streams)));
+        }
+        if !self.has_inference {
+            terminal::note(&format!("{NO_INFERENCE}\n"));
         }
         self.judged.map(|()| ExitCode::SUCCESS)
     }
@@ -289,7 +342,7 @@ pub(super) fn summary(
     end: &str,
     as_json: bool,
 ) -> String {
-    let Filled { totals, is_complete, failure } = filled;
+    let Filled { totals, is_complete, failure, .. } = filled;
     let [inferences, labels] = totals.accounts;
     let (accepted, duplicates, late) = (inferences.first, inferences.second, inferences.third);
     let (matched, kept, orphans) = (labels.first, labels.second, labels.third);
@@ -326,6 +379,7 @@ pub(super) fn summary(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::outcome::Outcomes;
 
     #[test]
     fn what_the_rules_left_is_told_after_the_summary() {
@@ -341,5 +395,32 @@ mod tests {
         let interrupted = Filled::new(Totals::default(), Ok(false));
         let said = summary("night", None, &interrupted, "all rows are written", false);
         assert!(said.contains("\ninterrupted: ") && interrupted.exit().is_ok(), "{said}");
+    }
+
+    #[test]
+    fn a_job_that_has_read_all_says_what_is_odd_about_it() {
+        let wait = Millis(3_600_000);
+        let of = |inferences, [matched, orphans]: [i64; 2]| {
+            let accounts = [
+                Outcomes { first: inferences, ..Outcomes::default() },
+                Outcomes { first: matched, third: orphans, ..Outcomes::default() },
+            ];
+            Filled::new(Totals { accounts, ..Totals::default() }, Ok(true))
+        };
+        let nothing = Vec::<String>::new();
+        assert_eq!(of(100, [90, 10]).oddities(wait), nothing);
+        assert_eq!(of(100, [0, 0]).oddities(wait), nothing, "labels may come later");
+        // An empty file is no failure, and yet no success that need not be looked at.
+        assert_eq!(of(0, [0, 0]).oddities(wait), [NO_INFERENCE]);
+        let interrupted = Filled::new(Totals::default(), Ok(false));
+        assert_eq!(interrupted.oddities(wait), nothing, "it has not read all");
+        let said = of(100, [88, 12]).oddities(wait);
+        assert!(said.len() == 1 && said[0].starts_with("12 of 100 labels"), "{said:?}");
+        // Seconds of 2026, read as milliseconds, and the first millisecond that may be meant.
+        let dated = |newest_ms| Filled { newest_ms: Some(newest_ms), ..of(100, [0, 0]) };
+        let said = dated(1_767_225_600).oddities(wait);
+        let expected = "the newest window is of 1970-01-21T10:53:45.600Z: are timestamps in";
+        assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
+        assert_eq!(dated(978_307_200_000).oddities(wait), nothing);
     }
 }

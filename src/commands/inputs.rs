@@ -6,6 +6,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 
 use super::{Failure, terminal};
+use crate::calendar::instant;
 use crate::config::{Settings, TopicSettings};
 use crate::decode::fields::{Field, FieldPaths};
 use crate::decode::registry::Schemas;
@@ -13,6 +14,7 @@ use crate::decode::{DecodeError, Decoder, Format, NotDecoded};
 use crate::engine::Progress;
 use crate::engine::event::{Event, Stream};
 use crate::engine::names::Names;
+use crate::engine::time::EventTime;
 use crate::sink::job::{BoundTopic, FILES, JobBinding};
 use crate::sink::rejected::{Place, RejectedFile};
 use crate::source::feed::FeedFiles;
@@ -23,6 +25,8 @@ use crate::source::files::{Columns, FileList, FileReader};
 const NAME_MAX: usize = 128;
 /// Records that can't be used of which each stream shows so many.
 const SHOWN: u64 = 10;
+/// 2001-01-01 UTC. Seconds since 1970 that are read as milliseconds lie before it, whatever time of ours they mean.
+const SECONDS_END_MS: i64 = 978_307_200_000;
 
 /// Which files.
 #[derive(Clone, Debug, clap::Args)]
@@ -139,9 +143,27 @@ pub(super) fn without_labels(mut settings: Settings) -> Settings {
 pub(super) struct Counts {
     pub(super) good: u64,
     pub(super) bad: u64,
+    /// The greatest time of those that were decoded.
+    pub(super) newest: Option<EventTime>,
 }
 
 impl Counts {
+    /// One more that was decoded.
+    pub(super) fn take(&mut self, event: &Event<'_>) {
+        let time = match event {
+            Event::Inference(inference) => inference.time,
+            Event::Label(label) => label.time,
+        };
+        self.good += 1;
+        self.newest = self.newest.max(Some(time));
+    }
+
+    /// What is asked where even the newest record is too old to be meant.
+    pub(super) fn doubt(&self, stream: Stream) -> Option<String> {
+        let EventTime(newest_ms) = self.newest?;
+        doubt(&format!("record of {}", stream.name()), newest_ms)
+    }
+
     /// One more that can't be used; the first ones are told.
     pub(super) fn reject(&mut self, bar: &ProgressBar, place: &Place<'_>, reason: &DecodeError) {
         self.bad += 1;
@@ -152,23 +174,21 @@ impl Counts {
     }
 }
 
-impl Inputs {
-    /// Hands every record of a stream that can be used, with its offset, to `take`; the first others are told on
-    /// standard error.
-    pub(super) fn decode(
-        &self,
-        feed: &FeedFiles,
-        names: &mut Names,
-        mut take: impl FnMut(i64, &Event<'_>, &mut Names),
-    ) -> Result<Counts, Failure> {
-        self.try_decode(feed, names, |offset, event, names| {
-            take(offset, event, names);
-            Ok(())
-        })
-    }
+/// What is asked where the newest of all lies before 2001: of seconds a day becomes a minute and a half of January
+/// 1970, and in files nothing is late, so that nothing else shows it.
+pub(super) fn doubt(what: &str, newest_ms: i64) -> Option<String> {
+    (newest_ms < SECONDS_END_MS).then(|| {
+        let newest = instant(newest_ms);
+        format!(
+            "the newest {what} is of {newest}: are timestamps in seconds? They are read as milliseconds since 1970"
+        )
+    })
+}
 
-    /// The same until `take` fails.
-    pub(super) fn try_decode(
+impl Inputs {
+    /// Hands every record of a stream that can be used, with its offset, to `take`, until it fails; the first others
+    /// are told on standard error.
+    pub(super) fn decode(
         &self,
         feed: &FeedFiles,
         names: &mut Names,
@@ -195,7 +215,7 @@ impl Inputs {
             for (offset, object) in batch.records() {
                 match decoder.decode(Some(object), names) {
                     Ok(event) => {
-                        counts.good += 1;
+                        counts.take(&event);
                         take(offset, &event, names)?;
                     }
                     Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),

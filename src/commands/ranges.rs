@@ -94,6 +94,14 @@ pub(super) fn find(
     Ok(parts)
 }
 
+/// Refuses ranges of which retention has removed the first records: what is left looks like all that was asked for.
+pub(super) fn refuse_trimmed(parts: &[(DecoderSettings, TopicRange)]) -> Result<(), Failure> {
+    match parts.iter().flat_map(|(_, range)| range.trimmed()).next() {
+        Some((_, gone)) => Err(gone.into()),
+        None => Ok(()),
+    }
+}
+
 /// Hands every record of a range that can be used to `take`, until it fails; the first others are told on standard
 /// error. Waits for schemas, which somebody serves.
 pub(super) fn decode(
@@ -122,7 +130,7 @@ pub(super) fn decode_and_keep(
         loop {
             match decoder.decode(record.payload, names) {
                 Ok(event) => {
-                    counts.good += 1;
+                    counts.take(&event);
                     take(&event, names)?;
                     break;
                 }

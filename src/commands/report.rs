@@ -23,7 +23,7 @@ use crate::engine::time::{EventTime, Millis, RecordTime};
 use crate::engine::window::Window;
 use crate::engine::{ModelSettings, Progress, Shard};
 use crate::evaluate;
-use crate::pipeline::PipelineError;
+use crate::pipeline::{ManyNames, PipelineError};
 use crate::report::{Form, References, Report, Row, count, left_out};
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
@@ -38,6 +38,10 @@ const MOST_ROWS: u32 = 200_000;
 const MOST_STATES: usize = 50_000;
 /// States in one answer.
 const STATES_AT_ONCE: usize = 2_000;
+/// Records of files between two looks at the memory.
+const WEIGH_EVERY: u64 = 1024;
+/// The configuration that is used where it lies in the working folder and no other is named.
+const DEFAULT_CONFIG: &str = "tidegauge.toml";
 /// The configuration of files that come without one: no label is too late, and hours, days and weeks fit most of them.
 const FILES_ONLY: &str = "\
 job = \"report\"
@@ -57,8 +61,10 @@ label_wait = \"3650d\"
 /// From files alone, without any service or configuration, or from the rows that are stored in ClickHouse. The HTML is
 /// one file that asks for nothing from outside, follows light and dark, and prints well.
 ///
-/// Files are read like those of `backfill`. One file may be both: name it twice if its rows have a label. Without a
-/// configuration every label counts, however late, and windows are hours, days and weeks.
+/// Files are read like those of `backfill`, and all together must fit into `state.budget` too. One file may be both:
+/// name it twice if its rows have a label. Where -c names none, a tidegauge.toml in the working folder is the
+/// configuration; the report says which one it goes by. Without one every label counts, however late, and windows are
+/// hours, days and weeks.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -110,19 +116,19 @@ struct Found {
     source: String,
     rows: Vec<Row>,
     references: References,
-    /// What is odd about the rows, where something is.
-    remark: Option<String>,
+    /// What is odd about the rows.
+    remarks: Vec<String>,
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let form = form(args)?;
     let found = if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
-    let Found { source, rows, references, remark } = found;
+    let Found { source, rows, references, remarks } = found;
     let mut report = Report::new(args.title.clone(), source, &rows, &references);
-    if let Some(remark) = remark {
+    for remark in &remarks {
         terminal::note(&format!("{remark}\n"));
-        report = report.with_remark(&remark);
+        report = report.with_remark(remark);
     }
     let text = report.render(form);
     match &args.output {
@@ -184,7 +190,7 @@ fn stored(args: &Args) -> Result<Found, Failure> {
     }
     let source = source(&settings.job, &full);
     let references = settings.shard.references().collect();
-    Ok(Found { source, rows, references, remark })
+    Ok(Found { source, rows, references, remarks: remark.into_iter().collect() })
 }
 
 /// Of the filter's rows those of one table that the report shows; none where no section shows the table.
@@ -275,71 +281,141 @@ fn misread(job: &str) -> String {
 /// The rows of files: the engine in memory, no service.
 fn computed(args: &Args) -> Result<Found, Failure> {
     let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
-    let inputs = Inputs::find(compared(args, settings(args)?)?, &files)?;
-    let shard_settings = Arc::new(inputs.settings.shard.clone());
-    let start = Mark::start(PARTITION, Positions::default(), shard_settings.clock_stamps);
-    let mut shard = Shard::new(Arc::clone(&shard_settings), &start);
-    let mut names = Names::default();
-    let (mut said, mut read) = (Vec::new(), [Counts::default(); 2]);
-    let (mut duplicates, mut matched) = (0_u64, 0_u64);
-    for feed in &inputs.feeds {
-        let stream = feed.stream;
-        let counts = inputs.decode(feed, &mut names, |offset, event, names| {
-            let at = Arrival { stream, offset: Offset(offset), time: RecordTime(0) };
-            match shard.observe(at, event, names) {
-                Outcome::Duplicate => duplicates += 1,
-                // All inferences come before the first label.
-                Outcome::Matched => matched += 1,
-                _ => {}
-            }
-        })?;
-        read[stream.index()] = counts;
-        said.push(format!("{} {}", count(counts.good), stream.name()));
-        if counts.bad > 0 {
-            said.push(format!("{} {} that can't be used", count(counts.bad), stream.name()));
-        }
-    }
-    if duplicates > 0 {
-        said.push(format!("{} of them duplicates", count(duplicates)));
-    }
-    let [inferences, labels] = read;
-    if inferences.good == 0 && inferences.bad > 0 {
-        let message = format!("no inference can be used: {}", accounts(read));
+    let (settings, configuration) = settings(args)?;
+    let inputs = Inputs::find(compared(args, settings)?, &files)?;
+    let (shard_settings, grains) = (&inputs.settings.shard, &inputs.settings.grains);
+    let mut folded = Folded::of(&inputs)?;
+    let [inferences, _] = folded.read;
+    if inferences.good == 0 {
+        let message = format!("no inference can be used: {}", accounts(folded.read));
         return Err(Failure::new("file_unusable", message));
     }
-    shard.finish();
+    folded.shard.finish();
     let filter = args.select.filter("", None, 0)?;
-    let mut states = shard.freeze(&names).states;
+    let mut states = folded.shard.freeze(&folded.names).states;
     states.retain(|row| filter.admits(&row.key));
-    let rows = evaluate::complete(&shard_settings, &inputs.settings.grains, &states);
+    let rows = evaluate::complete(shard_settings, grains, &states);
     let rows = rows.expect("states that were just made can be read");
     if rows.is_empty() {
         let options = "--model, --version, --since, --until and the records' fields";
-        terminal::note(&format!("no rows: {}: look at {options}\n", accounts(read)));
+        terminal::note(&format!("no rows: {}: look at {options}\n", accounts(folded.read)));
     }
     let whole_windows = widened(&filter, shard_settings.window).unwrap_or_default();
-    let references = shard_settings.references().collect();
+    let said = folded.said(&inputs);
     Ok(Found {
-        source: format!("Files with {}{whole_windows}", said.join(", ")),
+        source: format!("Files with {said}; {configuration}{whole_windows}"),
         rows: rows.iter().map(Row::from).collect(),
-        references,
-        remark: unmatched(labels.good, matched),
+        references: shard_settings.references().collect(),
+        remarks: folded.remarks(shard_settings.limits.label_wait),
     })
+}
+
+/// All records of files, folded into one shard.
+struct Folded {
+    shard: Shard,
+    names: Names,
+    /// By stream.
+    read: [Counts; 2],
+    duplicates: u64,
+    /// Labels.
+    matched: u64,
+}
+
+impl Folded {
+    /// Reads the files. Refused where the records take more memory than the budget.
+    fn of(inputs: &Inputs) -> Result<Self, Failure> {
+        let settings = Arc::new(inputs.settings.shard.clone());
+        let start = Mark::start(PARTITION, Positions::default(), settings.clock_stamps);
+        let mut shard = Shard::new(settings, &start);
+        let (mut names, mut read) = (Names::default(), [Counts::default(); 2]);
+        let (mut duplicates, mut matched, mut records) = (0_u64, 0_u64, 0_u64);
+        for feed in &inputs.feeds {
+            let stream = feed.stream;
+            read[stream.index()] = inputs.decode(feed, &mut names, |offset, event, names| {
+                let at = Arrival { stream, offset: Offset(offset), time: RecordTime(0) };
+                match shard.observe(at, event, names) {
+                    Outcome::Duplicate => duplicates += 1,
+                    // All inferences come before the first label.
+                    Outcome::Matched => matched += 1,
+                    _ => {}
+                }
+                records += 1;
+                if records.is_multiple_of(WEIGH_EVERY) {
+                    weigh(&shard, names, inputs.settings.state_budget_bytes, records)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self { shard, names, read, duplicates, matched })
+    }
+
+    /// How many records of each kind the files have.
+    fn said(&self, inputs: &Inputs) -> String {
+        let mut said = Vec::new();
+        for stream in inputs.feeds.iter().map(|feed| feed.stream) {
+            let Counts { good, bad, .. } = self.read[stream.index()];
+            said.push(format!("{} {}", count(good), stream.name()));
+            if bad > 0 {
+                said.push(format!("{} {} that can't be used", count(bad), stream.name()));
+            }
+        }
+        if self.duplicates > 0 {
+            said.push(format!("{} of them duplicates", count(self.duplicates)));
+        }
+        said.join(", ")
+    }
+
+    /// What is odd about the records; `wait` is `windows.label_wait`.
+    fn remarks(&self, wait: Millis) -> Vec<String> {
+        let [_, labels] = self.read;
+        let streams = Stream::BOTH.into_iter().zip(self.read);
+        let doubts = streams.filter_map(|(stream, counts)| counts.doubt(stream));
+        unmatched(labels.good, self.matched, wait).into_iter().chain(doubts).collect()
+    }
+}
+
+/// Refuses what takes more than the budget: all that is read stays in memory until the end.
+fn weigh(shard: &Shard, names: &Names, budget: usize, records: u64) -> Result<(), Failure> {
+    let of_names = ManyNames { count: names.len(), bytes: names.bytes() };
+    let bytes = shard.standing().bytes + of_names.bytes;
+    if bytes <= budget {
+        return Ok(());
+    }
+    if of_names.bytes > bytes / 2 {
+        return Err(PipelineError::Names { names: of_names, budget }.into());
+    }
+    let enough = bytes.saturating_mul(2);
+    let message = format!(
+        "the first {records} records of the files take {bytes} bytes, more than the budget of {budget} bytes: set \
+         state.budget (TIDEGAUGE__STATE__BUDGET) to {enough} bytes or more, or take fewer files"
+    );
+    Err(Failure::new("state_budget_exceeded", message))
 }
 
 /// How many records of each kind were read, and how many of them can't be used.
 fn accounts(read: [Counts; 2]) -> String {
-    let of = |(stream, Counts { good, bad }): (Stream, Counts)| {
+    let of = |(stream, Counts { good, bad, .. }): (Stream, Counts)| {
         format!("{} {} read, of which {bad} can't be used", good + bad, stream.name())
     };
     Stream::BOTH.into_iter().zip(read).map(of).collect::<Vec<_>>().join("; ")
 }
 
-/// What is said where no label matches an inference.
-fn unmatched(labels: u64, matched: u64) -> Option<String> {
-    (labels > 0 && matched == 0).then(|| {
-        format!("none of {labels} labels matches an inference: are the request IDs the same, and the times?")
-    })
+/// What is said where many labels match no inference, as after `backfill`; `wait` is `windows.label_wait`.
+fn unmatched(labels: u64, matched: u64, wait: Millis) -> Option<String> {
+    let others = labels.saturating_sub(matched);
+    if others <= labels / 10 {
+        return None;
+    }
+    let many = if matched == 0 {
+        format!("none of {labels} labels matches an inference")
+    } else {
+        format!("{others} of {labels} labels match no inference")
+    };
+    let wait = evaluate::grain_name(wait);
+    Some(format!(
+        "{many}: are the request IDs the same in both, and do labels come within `windows.label_wait` ({wait}) after \
+         their inference?"
+    ))
 }
 
 /// Which windows are counted, where they hold more than the time that was asked for.
@@ -389,13 +465,22 @@ fn document_at(path: &Path) -> Result<Profile, Failure> {
         .map_err(|error| Failure::new(error.code(), format!("{}: {error}", path.display())))
 }
 
-/// The configuration; files need none.
-fn settings(args: &Args) -> Result<Settings, Failure> {
+/// The configuration, and which one it is; files need none.
+fn settings(args: &Args) -> Result<(Settings, String), Failure> {
     let file = &args.config.config;
-    if file == "tidegauge.toml" && !Path::new(file).exists() {
-        return Ok(Settings::parse("the defaults", FILES_ONLY, &Environment::read())?);
+    if file == DEFAULT_CONFIG && !Path::new(file).exists() {
+        let settings = Settings::parse("the defaults", FILES_ONLY, &Environment::read())?;
+        return Ok((settings, "no configuration".to_owned()));
     }
-    args.config.load()
+    let settings = args.config.load().map_err(|mut failure| {
+        if file == DEFAULT_CONFIG {
+            // Nobody need have asked for it.
+            failure.message +=
+                "; it is used since it lies in the working folder: name another one with -c, or start elsewhere";
+        }
+        failure
+    })?;
+    Ok((settings, format!("configuration: {file}")))
 }
 
 #[cfg(test)]
@@ -465,6 +550,56 @@ mod tests {
         assert_eq!(of(Some(7_200_001), None).as_deref(), Some(from));
         let both = format!("{from} to 1970-01-01T03:00:00.000Z");
         assert_eq!(of(Some(7_200_000), Some(7_200_001)), Some(both));
+    }
+
+    /// What comes of files of 3000 inferences, so far apart, each of which predicts a class of its own, where memory is
+    /// limited to so many bytes.
+    fn folded(step_ms: i64, class: &str, budget: usize) -> Result<Folded, Failure> {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("a.csv");
+        let rows = (0..3000).map(|number| {
+            let time = 1_767_571_200_000 + number * step_ms;
+            format!("r-{number},fraud,{time},{class}{number}\n")
+        });
+        let text = format!("request_id,model,timestamp,prediction\n{}", rows.collect::<String>());
+        std::fs::write(&path, text).unwrap();
+        let mut settings = Settings::parse("t", FILES_ONLY, &Environment::default()).unwrap();
+        settings.state_budget_bytes = budget;
+        let inferences = vec![path.to_str().unwrap().to_owned()];
+        Folded::of(&Inputs::find(settings, &InputArgs { inferences, labels: Vec::new() })?)
+    }
+
+    #[test]
+    fn a_report_of_files_that_are_larger_than_the_budget_is_refused() {
+        let hour_ms = 3_600_000;
+        assert_eq!(folded(hour_ms, "", 1 << 30).unwrap().read[0].good, 3000);
+        let long = "c".repeat(1000);
+        // Windows fill the memory, or names do.
+        for (step_ms, class, said) in
+            [(hour_ms, "", "the first 1024 records"), (1, &*long, "names take")]
+        {
+            let failure = folded(step_ms, class, 10_000).err().expect("it is refused");
+            assert_eq!((failure.code, failure.exit), ("state_budget_exceeded", 1));
+            assert!(failure.message.contains(said), "{failure:?}");
+            assert!(failure.message.contains("budget of 10000 bytes"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn many_labels_without_an_inference_are_told_with_the_time_that_they_have() {
+        let wait = Millis(3_600_000);
+        for (labels, matched) in [(0, 0), (9, 9), (10, 9), (1000, 900)] {
+            assert_eq!(unmatched(labels, matched, wait), None, "{matched} of {labels}");
+        }
+        for (labels, matched, said) in [
+            (9, 0, "none of 9 labels matches an inference: "),
+            (10, 8, "2 of 10 labels match no inference: "),
+            (1000, 899, "101 of 1000 labels match no inference: "),
+        ] {
+            let found = unmatched(labels, matched, wait).unwrap();
+            assert!(found.starts_with(said), "{found}");
+            assert!(found.contains("within `windows.label_wait` (1h) after"), "{found}");
+        }
     }
 
     #[test]

@@ -62,11 +62,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// The first signal asks to stop, the second ends the process.
 async fn leave_on_signals(mut signals: terminal::Signals, say_stop: oneshot::Sender<()>) {
-    signals.next().await;
-    tracing::info!("asked to stop: writing what is there; a second signal leaves at once");
-    say_stop.send(()).ok();
-    signals.next().await;
-    std::process::exit(130);
+    let stop = || {
+        tracing::info!("asked to stop: writing what is there; a second signal leaves at once");
+        say_stop.send(()).ok();
+    };
+    signals.stop_then_leave(stop).await;
 }
 
 /// One line of what was done and what it cost.

@@ -25,6 +25,8 @@ use crate::traffic::{Shape, Shares, Traffic, TrafficSettings};
 /// Three models, seeded: `fraud` stays healthy, the quality of `churn` falls, and the labels of `credit` come late.
 /// Some records are late, repeated, corrected, missing or broken. What must come out of it is printed at the end as
 /// JSON lines: counts for each model, version, segment and window, and outcomes by topic.
+///
+/// The first SIGTERM or Ctrl-C ends it once all that was sent is acknowledged; a second one ends it at once.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -172,13 +174,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut traffic = Traffic::new(traffic_settings(args), encoding);
     let sender = Sender::new(&config, [args.inferences.clone(), args.labels.clone()])?;
     let stop = AtomicBool::new(false);
+    let signals = {
+        let _inside = runtime.enter();
+        terminal::Signals::catch()?
+    };
     let sent = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let sent = send(args, &sender, &mut traffic, &stop);
-            stop.store(true, Ordering::Relaxed);
-            sent
-        });
-        runtime.block_on(wait_for_stop(&stop))?;
+        let sending = scope.spawn(|| send(args, &sender, &mut traffic, &stop));
+        runtime.block_on(wait_for_end(signals, &stop, || sending.is_finished()));
         sending.join().expect("sending does not panic")
     })?;
     terminal::print(&traffic.truth().to_json_lines());
@@ -281,22 +283,22 @@ fn send(
     Ok(!stop.load(Ordering::Relaxed))
 }
 
-/// Until a signal comes, or sending has ended.
-async fn wait_for_stop(stop: &AtomicBool) -> Result<(), Failure> {
-    let mut signals = terminal::Signals::catch()?;
+/// Until sending has ended, which the first signal asks for. The second one ends the process: brokers that are away
+/// would keep it for as long as the client tries to reach them.
+async fn wait_for_end(
+    mut signals: terminal::Signals,
+    stop: &AtomicBool,
+    has_ended: impl Fn() -> bool,
+) {
     let mut tick = tokio::time::interval(Duration::from_millis(20));
-    loop {
-        tokio::select! {
-            () = signals.next() => {
-                stop.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
-            _ = tick.tick() => {
-                if stop.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-            }
+    let ended = async {
+        while !has_ended() {
+            tick.tick().await;
         }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = signals.stop_then_leave(|| stop.store(true, Ordering::Relaxed)) => {}
     }
 }
 

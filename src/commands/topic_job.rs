@@ -72,7 +72,7 @@ impl Asked<'_> {
         runtime.shutdown_background();
         let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
         terminal::print(&file_job::summary(&job, None, &filled, END, self.as_json));
-        file_job::note_orphans(&filled, label_wait);
+        filled.note_oddities(label_wait);
         judge.of_job(&job, &filled)?;
         filled.exit().map_err(|failure| file_job::failed(&job, failure))
     }
@@ -135,7 +135,7 @@ impl Asked<'_> {
         let alerting =
             file_job::alerting(&settings, self.alerts, partitions, &clickhouse, &telemetry)?;
         let sink = Guarded::new(
-            clickhouse,
+            clickhouse.clone(),
             (opened.watch, opened.health),
             (binding, settings.shard.generation),
             refusal.clone(),
@@ -150,7 +150,10 @@ impl Asked<'_> {
             (records, records)
         });
         let told = (telemetry, alerting);
-        file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await
+        let filled =
+            file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown)
+                .await?;
+        Ok(filled.dated(&clickhouse).await)
     }
 
     /// Reads and decodes the range, and writes nothing but the records that can't be used.
@@ -160,15 +163,13 @@ impl Asked<'_> {
         found: &Found,
         mut told: DryRun,
     ) -> Result<ExitCode, Failure> {
+        ranges::refuse_trimmed(&found.parts)?;
         let mut kept = RejectedFile::open(self.rejected)?;
         let schemas = settings.schemas()?;
         let runtime = runtime()?;
         let asking = runtime.spawn(Arc::clone(&schemas).serve());
         for part in &found.parts {
             let (decoder, range) = part;
-            if let Some((_, gone)) = range.trimmed().next() {
-                return Err(gone.into());
-            }
             let names = &mut Names::default();
             let counts = ranges::decode_and_keep(part, &schemas, names, &mut kept, |_, _| Ok(()));
             // Those before a fault too.

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::done::Done;
 use super::file_job::{self, Filled};
 use super::guard::{Guarded, Refusal};
-use super::inputs::{self, InputArgs, default_job};
+use super::inputs::{self, Counts, InputArgs, default_job};
 use super::processor::{LAST_WORDS, Rules};
 use super::{Failure, runtime, terminal};
 use crate::config::Settings;
@@ -154,14 +155,25 @@ async fn follow(
     let source = Feed::new(watcher.feeds(), progress.clone());
     let done = watcher.done.clone();
     let (mut failure, mut was_stopped) = (None, false);
-    let stop = async {
+    let stopping = Notify::new();
+    let watching = async {
         tokio::select! {
             () = signals.next() => was_stopped = true,
             failed = watcher.run() => failure = Some(failed),
         }
+        stopping.notify_one();
+        if !was_stopped {
+            // The first one asks for what happens already.
+            signals.next().await;
+        }
+        signals.leave().await;
     };
+    let stop = stopping.notified();
     let work = pipeline::run(pipeline_settings, vec![source], done, sink, letters, telemetry, stop);
-    let ended = Box::pin(work).await;
+    let ended = tokio::select! {
+        ended = Box::pin(work) => ended,
+        () = Box::pin(watching) => unreachable!("the process ends before"),
+    };
     let totals = ended.map_err(|error| refusal.take().unwrap_or_else(|| error.into()))?;
     if let Some(failure) = failure {
         rules.end().await;
@@ -582,7 +594,8 @@ struct Examined {
 }
 
 /// Reads a file through. Refused where it is broken, or where more of its records than the limit can't be used, or
-/// none can: those of a good file among them would be counted without the rest.
+/// none can: those of a good file among them would be counted without the rest. One whose times can hardly be meant is
+/// only told.
 fn examine(
     path: PathBuf,
     columns: Columns,
@@ -592,20 +605,22 @@ fn examine(
 ) -> Result<Examined, Failure> {
     let file = File::find(path)?;
     let digest = hashed.of(&file)?;
+    let stream = decoder.stream;
     let mut decoder = Decoder::new(decoder, Arc::new(Schemas::none()))?;
     let mut reader = FileReader::new(file.clone().into(), columns);
     let mut names = Names::default();
-    let (mut records, mut rejected, mut first) = (0_u64, 0_u64, None);
+    let (mut counts, mut first) = (Counts::default(), None);
     while let Some(record) = reader.next_record()? {
         match decoder.decode(Some(record.object), &mut names) {
-            Ok(_) => records += 1,
+            Ok(event) => counts.take(&event),
             Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
             Err(NotDecoded::Bad(reason)) => {
-                rejected += 1;
+                counts.bad += 1;
                 first.get_or_insert_with(|| (record.offset + 1, reason.to_string()));
             }
         }
     }
+    let Counts { good: records, bad: rejected, .. } = counts;
     let all = records + rejected;
     if let Some((number, reason)) = first
         && (records == 0 || limit.is_exceeded_at_end(all, rejected))
@@ -615,6 +630,9 @@ fn examine(
             "{rejected} of {all} records of {file} can't be used; record {number}: {reason}"
         );
         return Err(Failure::new("file_unusable", message));
+    }
+    if let Some(doubt) = counts.doubt(stream) {
+        tracing::warn!(file = %file.path.display(), "{doubt}");
     }
     Ok(Examined { file, digest, offsets: reader.position(), records, rejected })
 }

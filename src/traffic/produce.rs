@@ -60,6 +60,8 @@ pub type WallClock<'a> = &'a (dyn Fn() -> i64 + Sync);
 pub struct Sender {
     producer: BaseProducer<Deliveries>,
     topics: [String; 2],
+    /// How long the last records may take to be acknowledged.
+    patience: Duration,
 }
 
 #[derive(Default)]
@@ -82,7 +84,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// How long the last records may take to be acknowledged.
+/// How long the last records may take, as a rule: brokers that are there need no more.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one wait for a record's time lasts at most, so that a stop is seen.
 const STEP_MS: i64 = 50;
@@ -94,7 +96,7 @@ impl Sender {
     pub fn new(config: &ClientConfig, topics: [String; 2]) -> Result<Self, TrafficError> {
         let producer =
             config.create_with_context(Deliveries::default()).map_err(TrafficError::Client)?;
-        Ok(Self { producer, topics })
+        Ok(Self { producer, topics, patience: FLUSH_TIMEOUT })
     }
 
     /// Sends until `until` or until `stop` says so; with a `clock` each record at its time, else as fast as it
@@ -123,7 +125,7 @@ impl Sender {
                 continue;
             }
             let record = traffic.produce(more).expect("one is due");
-            self.send(&record)?;
+            self.send(&record, stop)?;
             since_poll += 1;
             if since_poll == POLL_EVERY {
                 since_poll = 0;
@@ -134,7 +136,9 @@ impl Sender {
         self.finish()
     }
 
-    fn send(&self, what: &Produced) -> Result<(), TrafficError> {
+    /// Hands one record over, waiting for room. After a stop the record still goes with those before it, since the
+    /// truth counts it; but where brokers don't take these in time, nothing more is waited for.
+    fn send(&self, what: &Produced, stop: &dyn Fn() -> bool) -> Result<(), TrafficError> {
         let topic = &self.topics[match what.stream {
             Stream::Inferences => 0,
             Stream::Labels => 1,
@@ -147,7 +151,11 @@ impl Sender {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    self.producer.poll(Duration::from_millis(10));
+                    if stop() {
+                        self.finish()?;
+                    } else {
+                        self.producer.poll(Duration::from_millis(10));
+                    }
                     record = back;
                 }
                 Err((error, _)) => {
@@ -157,8 +165,9 @@ impl Sender {
         }
     }
 
+    /// Waits until all that was handed over is acknowledged.
     fn finish(&self) -> Result<(), TrafficError> {
-        let flushed = self.producer.flush(FLUSH_TIMEOUT);
+        let flushed = self.producer.flush(self.patience);
         let context = self.producer.context();
         let failed = context.failed.load(Ordering::Relaxed);
         let first = context.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
@@ -169,5 +178,51 @@ impl Sender {
             }
             (None, Ok(())) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::traffic::encode::Encoding;
+    use crate::traffic::{Shape, Shares, TrafficSettings};
+
+    fn traffic() -> Traffic {
+        let settings = TrafficSettings {
+            seed: 7,
+            start_ms: 1_700_000_000_000,
+            inferences_per_s: 500.0,
+            window_ms: 10_000,
+            lateness_ms: 2_000,
+            label_wait_ms: 20_000,
+            falls_after_ms: 5_000,
+            shares: Shares::NONE,
+            shape: Shape::USUAL,
+        };
+        Traffic::new(settings, Encoding::Json)
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a client without the program's defaults")]
+    fn a_stop_is_seen_while_brokers_that_are_away_leave_the_queue_full() {
+        let mut config = ClientConfig::new();
+        // Nobody listens there, and what is in the queue would be given up only much later.
+        config.set("bootstrap.servers", "127.0.0.1:1").set("message.timeout.ms", "20000");
+        config.set("queue.buffering.max.messages", "1");
+        let sender = Sender::new(&config, ["i".to_owned(), "l".to_owned()]).unwrap();
+        let sender = Sender { patience: Duration::from_millis(10), ..sender };
+        // Asked before each of the first two records, of which the second finds no room.
+        let asked = Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 2
+        };
+        let ended = sender.run(&mut traffic(), Until::default(), None, &stop, &mut |_| {});
+        let error = ended.unwrap_err();
+        assert_eq!(error.code(), "producer_refused");
+        assert!(error.to_string().contains("Flush error"), "{error}");
+        assert_eq!(asked.get(), 3);
     }
 }

@@ -215,6 +215,10 @@ fn records_and_files_that_cannot_be_used_are_named_with_a_code() {
     fs::write(folder.path().join("few.csv"), "request_id,model\n1,m\n").unwrap();
     fs::write(folder.path().join("cut.parquet"), "PAR1").unwrap();
     let of = |file: &str| run(folder.path(), &["report", "--inferences", file, "--format", "json"]);
+    fs::write(folder.path().join("header.csv"), "request_id,model,timestamp\n").unwrap();
+    let (exit, text, error) = of("header.csv");
+    assert_eq!((exit, text.as_str()), (1, ""), "nor is none at all: {error}");
+    assert!(error.contains("error[file_unusable]: no inference can be used: 0 "), "{error}");
     let (exit, text, error) = of("bad.jsonl");
     assert_eq!((exit, text.as_str()), (1, ""), "no inference at all is no report");
     assert!(error.contains("bad.jsonl, record 1: ") && error.contains("`model`"), "{error}");
@@ -266,7 +270,15 @@ fn a_dry_run_judges_files_by_the_share_that_is_bad_and_keeps_all_of_that() {
         assert!(line["reason"].is_string(), "{line}");
     }
 
+    // Nothing is wrong with a day without requests, and yet somebody may have named the wrong file.
+    fs::write(folder.path().join("none.csv"), "request_id,model,timestamp\n").unwrap();
+    let none = ["backfill", "-c", "c.toml", "--inferences", "none.csv", "--dry-run"];
+    let (exit, text, error) = run(folder.path(), &none);
+    assert_eq!((exit, &*text), (0, "inferences: 1 files, 0 records, 0 can't be used\n"));
+    assert!(error.contains("no record of inferences was read"), "{error}");
+
     let (exit, _, error) = dry((0, 2), &[]);
+    assert!(!error.contains("no record of inferences"), "{error}");
     assert!(exit == 1 && error.contains("none of 2 records of inferences can be used"), "{error}");
     for (counts, expected) in [((2, 1), 0), ((35, 5), 1), ((90, 10), 0), ((89, 11), 1)] {
         let (exit, text, error) = dry(counts, &["--json"]);
@@ -301,8 +313,8 @@ fn a_report_of_files_says_what_is_odd_about_them() {
     let others = format!("{header}\n{}\n", others.join("\n"));
     fs::write(folder.path().join("others.csv"), others).unwrap();
     let (found, error) = report("others.csv", &[]);
-    let said =
-        "none of 2000 labels matches an inference: are the request IDs the same, and the times?";
+    let said = "none of 2000 labels matches an inference: are the request IDs the same in both, and do labels come \
+                within `windows.label_wait` (3650d) after their inference?";
     assert_eq!(error, format!("{said}\n"));
     let summary = found["models"][0]["sections"][0]["blocks"].as_array().unwrap();
     assert!(summary.contains(&json!({"text": said})), "{summary:?}");
@@ -317,6 +329,93 @@ fn a_report_of_files_says_what_is_odd_about_them() {
     let inferences = &found["models"][0]["sections"][0]["blocks"][0]["facts"][0];
     assert_eq!((&inferences["value"], &inferences["number"]), (&json!("540"), &json!(540)));
     assert_eq!(inferences["note"], "2026-01-05 10:00 to 2026-01-05 13:00 UTC");
+}
+
+/// So many inferences, and a label of each, which comes so much later than its inference.
+fn write_pairs(folder: &Path, wait_ms: impl Fn(i64) -> i64) {
+    let mut inferences = "request_id,model,timestamp,score\n".to_owned();
+    let mut labels = "request_id,timestamp,label\n".to_owned();
+    for i in 0..40 {
+        let time = FIRST_MS + i * 1000;
+        writeln!(inferences, "{i},fraud,{time},0.5").unwrap();
+        writeln!(labels, "{i},{},1", time + wait_ms(i)).unwrap();
+    }
+    fs::write(folder.join("a.csv"), inferences).unwrap();
+    fs::write(folder.join("b.csv"), labels).unwrap();
+}
+
+#[test]
+fn a_report_of_files_says_which_configuration_it_goes_by_and_how_many_labels_that_leaves_out() {
+    let folder = TempDir::new().unwrap();
+    // Every fourth label comes a day later.
+    write_pairs(folder.path(), |i| if i % 4 == 0 { 86_400_000 } else { 60_000 });
+    let files = ["report", "--inferences", "a.csv", "--labels", "b.csv", "--format", "json"];
+    let report = |more: &[&str]| {
+        let (exit, text, error) = run(folder.path(), &[&files[..], more].concat());
+        assert_eq!(exit, 0, "{error}");
+        let report: Value = serde_json::from_str(&text).unwrap();
+        let source = report["source"].as_str().unwrap().to_owned();
+        (source, facts(&report, "Summary")["Labelled"].clone(), error)
+    };
+    let (source, labelled, error) = report(&[]);
+    assert_eq!(source, "Files with 40 inferences, 40 labels; no configuration");
+    assert_eq!((&*labelled, &*error), ("40", ""));
+
+    // It lies there for other commands, which wait an hour for labels, and nobody has named it.
+    let config = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
+    fs::write(folder.path().join("tidegauge.toml"), config).unwrap();
+    let (source, labelled, error) = report(&[]);
+    assert!(source.ends_with("40 labels; configuration: tidegauge.toml"), "{source}");
+    assert_eq!(labelled, "30");
+    let said = "10 of 40 labels match no inference: are the request IDs the same in both, and do labels come within \
+                `windows.label_wait` (1h) after their inference?";
+    assert_eq!(error, format!("{said}\n"));
+
+    let patient = format!("{config}[windows]\nlabel_wait = \"2d\"\n");
+    fs::write(folder.path().join("c.toml"), patient).unwrap();
+    let (source, labelled, error) = report(&["-c", "c.toml"]);
+    assert!(source.ends_with("; configuration: c.toml"), "{source}");
+    assert_eq!((&*labelled, &*error), ("40", ""));
+
+    // What is wrong with it has its reason told to whoever did not ask for it.
+    fs::write(folder.path().join("tidegauge.toml"), "jobb = \"x\"\n").unwrap();
+    let (exit, _, error) = run(folder.path(), &files);
+    assert!(exit == 2 && error.contains("error[config_unknown_key]"), "{error}");
+    assert!(error.contains("it lies in the working folder: name another one with -c"), "{error}");
+}
+
+#[test]
+fn times_that_are_in_seconds_are_asked_about() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("c.toml"), "[inferences]\ntopic = \"i\"\n").unwrap();
+    let write = |first: i64| {
+        let mut rows = String::new();
+        for i in 0..20 {
+            let (id, time) = (i.to_string(), first + i);
+            let row = json!({"request_id": id, "model": "m", "timestamp": time, "score": 0.5});
+            writeln!(rows, "{row}").unwrap();
+        }
+        fs::write(folder.path().join("a.jsonl"), rows).unwrap();
+    };
+    let dry = ["backfill", "-c", "c.toml", "--inferences", "a.jsonl", "--dry-run"];
+    let report = ["report", "--inferences", "a.jsonl", "--format", "json"];
+    let profile = ["profile", "-c", "c.toml", "--inferences", "a.jsonl", "--name"];
+    let asked = "the newest record of inferences is of 1970-01-21T10:59:31.219Z: are timestamps in seconds?";
+    write(FIRST_MS / 1000);
+    let all =
+        |name: &'static str| [dry.to_vec(), report.to_vec(), [&profile[..], &[name]].concat()];
+    for arguments in all("seconds") {
+        let (exit, text, error) = run(folder.path(), &arguments);
+        // Who measures the seventies has nothing to mend.
+        assert_eq!(exit, 0, "{error}");
+        assert!(error.contains(asked), "{arguments:?}: {error}");
+        assert_eq!(text.contains(asked), arguments[0] == "report", "the page has it too: {text}");
+    }
+    write(FIRST_MS);
+    for arguments in all("milliseconds") {
+        let (exit, _, error) = run(folder.path(), &arguments);
+        assert!(exit == 0 && !error.contains("seconds?"), "{arguments:?}: {error}");
+    }
 }
 
 #[test]

@@ -3,11 +3,15 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use assert_cmd::Command;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::{Value as Json, json};
 use tidegauge::engine::metrics::reference::{CalibrationMap, Profile};
 use tidegauge::profile::read;
+use tidegauge::source::kafka::client_config;
 
 /// 2026-01-05 00:00 UTC.
 const START: i64 = 1_767_571_200_000;
@@ -200,4 +204,51 @@ fn what_is_declared_of_features_is_frozen() {
     assert_eq!(amount.counts, [270, 540, 270]);
     // It has no numbers.
     assert!(said.contains("left out, without values: country, gone"), "{said}");
+}
+
+/// Puts eight inferences of 900 kB into topic `i`. The broker in process keeps 5 MiB of a partition, so it drops the
+/// first three.
+fn overfill(brokers: &str) {
+    let producer: BaseProducer = client_config(brokers, &[]).create().unwrap();
+    let padding = "x".repeat(900_000);
+    for number in 0..8_i64 {
+        let record = json!({"request_id": number.to_string(), "model": "fraud", "score": 0.5,
+                            "timestamp": START + number, "padding": padding});
+        let payload = record.to_string();
+        let record = BaseRecord::<(), _>::to("i").partition(0).payload(&payload);
+        producer.send(record.timestamp(START + number)).unwrap();
+        // What goes together is dropped together.
+        producer.flush(Duration::from_secs(20)).unwrap();
+    }
+}
+
+#[test]
+fn a_range_whose_first_records_are_gone_gives_no_profile() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("i", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    overfill(&brokers);
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("[kafka]\nbrokers = \"{brokers}\"\n[inferences]\ntopic = \"i\"\n");
+    fs::write(folder.path().join("t.toml"), config).unwrap();
+    let profile = |name: &str, more: &[&str]| {
+        let output = Command::cargo_bin("tidegauge")
+            .unwrap()
+            .timeout(Duration::from_secs(60))
+            .current_dir(folder.path())
+            .args(["profile", "-c", "t.toml", "--topics", "--name", name])
+            .args(more)
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (exit, error) = profile("gone", &["--from", "offset:2"]);
+    assert!(exit == 1 && error.contains("error[range_trimmed]: "), "{error}");
+    assert!(error.contains("starts at offset 3, after 2"), "{error}");
+    assert!(!folder.path().join("gone.json").exists());
+    for (name, more) in [("rest", &["--from", "offset:3"][..]), ("all", &[][..])] {
+        let (exit, error) = profile(name, more);
+        assert!(exit == 0 && !error.contains("gone"), "{error}");
+        assert!(folder.path().join(format!("{name}.json")).exists());
+    }
 }

@@ -374,6 +374,38 @@ fn files_of_no_use_can_be_written_again_and_rules_are_judged_where_asked() {
 }
 
 #[test]
+fn a_job_whose_times_are_in_seconds_or_that_has_no_record_says_so() {
+    let services = services::shared();
+    let Services { kafka, clickhouse } = &*services;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("scored.csv");
+    let file = path.to_str().unwrap().to_owned();
+    let topics = ["dated.inferences", "dated.labels"];
+    let more = sections(topics, "json");
+    let mut job = Job::new("dated", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    let good = table(|_| "1");
+    let in_seconds = |line: &str| -> String {
+        let cell = |cell: &str| cell.strip_suffix("000").unwrap_or(cell).to_owned();
+        line.split(',').map(cell).collect::<Vec<_>>().join(",")
+    };
+    let seconds = good.lines().map(in_seconds).collect::<Vec<_>>().join("\n");
+    let header = good.lines().next().unwrap();
+    let asked = "the newest window is of 1970-01-21T10:55:00.000Z: are timestamps in seconds?";
+    let nothing = "no record of inferences was read";
+    for (name, text, says) in [
+        ("dated-seconds", &*seconds, [true, false]),
+        ("dated-good", &*good, [false, false]),
+        ("dated-empty", header, [false, true]),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let said = job.run(&["backfill", "--job", name, "--inferences", &file], 0, DEADLINE);
+        assert!(said.contains("\nall rows are written and sealed\n"), "{said}");
+        assert_eq!([said.contains(asked), said.contains(nothing)], says, "{said}");
+    }
+}
+
+#[test]
 fn files_with_too_many_bad_rows_are_no_success() {
     let services = services::shared();
     let Services { kafka, clickhouse } = &*services;

@@ -217,6 +217,7 @@ fn a_range_whose_first_records_are_gone_is_refused_before_its_name_is_bound() {
     let arguments = ["backfill", "--topics", "--job", "later", "--from", &later];
     let said = job.run(&arguments, 0, DEADLINE);
     assert!(!said.contains("may be gone"), "{said}");
+    must_be_told_of_profiles(&mut job, &early, &later);
 
     for topic in ["INFERENCES", "LABELS"] {
         let environment = [(&*format!("TIDEGAUGE__{topic}__TOPIC"), "nowhere")];
@@ -226,6 +227,29 @@ fn a_range_whose_first_records_are_gone_is_refused_before_its_name_is_bound() {
         assert!(refused.contains("topic nowhere"), "{refused}");
     }
     assert_eq!(bound(), "done\nearly\ngone\nlater\n");
+}
+
+/// A profile is of the whole range that is asked for too, or whoever asks is told. The first hundred records are gone;
+/// one time lies before those that are left, and one among them.
+fn must_be_told_of_profiles(job: &mut Job, early: &str, later: &str) {
+    let folder = TempDir::new().unwrap();
+    let mut profile = |name: &str, from: &str, code: i32| {
+        let output = folder.path().join(format!("{name}.json"));
+        let fixed = ["profile", "--name", name, "--model", "fraud-cards", "--topics"];
+        let range = ["--from", from, "--output", output.to_str().unwrap()];
+        let said = job.run(&[&fixed[..], &range].concat(), code, DEADLINE);
+        assert_eq!(output.exists(), code == 0, "{said}");
+        said
+    };
+    let refused = profile("refused", "offset:99", 1);
+    assert!(refused.contains("error[range_trimmed]"), "{refused}");
+    let warned = profile("warned", early, 0);
+    let gone = "topic inferences, partition 0: earlier records of the range may be gone";
+    assert!(warned.contains(gone) && warned.contains("begins at offset 100\n"), "{warned}");
+    for (name, from) in [("left", "offset:100"), ("later", later)] {
+        let said = profile(name, from, 0);
+        assert!(!said.contains("may be gone"), "{said}");
+    }
 }
 
 #[test]

@@ -337,6 +337,43 @@ fn a_finish_that_is_interrupted_is_not_complete_and_one_that_is_done_can_tell_wh
     assert!(refused.contains("error[job_finished]"), "{refused}");
 }
 
+/// The first signal writes what is there, which takes as long as the database lets it; a second one waits for nothing.
+#[test]
+fn a_second_signal_ends_a_job_of_files_at_once() {
+    let services = services::shared();
+    // One of its own, since it is held.
+    let clickhouse = ClickHouse::start();
+    let topics = ["twice.inferences", "twice.labels"];
+    let (kafka, more) = (&services.kafka, sections(topics, "json"));
+    let mut job = Job::new("twice", kafka, &clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.jsonl"), line("a", None)).unwrap();
+    let [path, file] = [folder.path().to_owned(), folder.path().join("a.jsonl")];
+    let [path, file] = [&path, &file].map(|path| path.to_str().unwrap());
+    let watched = ["--watch", path, "--every", "100ms", "--inferences", "*.jsonl"];
+    let once = ["--inferences", file];
+    for (name, source) in [("twice-once", &once[..]), ("twice-watched", &watched[..])] {
+        // The failpoint is there for the test to know when it writes, and to have the time to hold the database.
+        let environment = [
+            ("TIDEGAUGE__DRAIN_BUDGET", "200s"),
+            ("TIDEGAUGE_FAILPOINTS", "before-insert=sleep:5000"),
+        ];
+        let arguments = [&["backfill", "--job", name], source].concat();
+        let mut instance = job.start_with(&arguments, &environment);
+        wait_until("the first flush", DEADLINE, || {
+            instance.log_text().contains("failpoint BeforeInsert, time 1: sleep")
+        });
+        clickhouse.pause();
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            instance.signal(signal);
+        }
+        let code = instance.wait("its end", Duration::from_secs(60));
+        clickhouse.resume();
+        assert_eq!(code, Some(130), "{}", instance.log_text());
+    }
+}
+
 /// Makes folders below of which one can't be looked into, not even by root: its path is longer than paths may be. Gives
 /// the first of them.
 fn bury(folder: &Path) -> PathBuf {

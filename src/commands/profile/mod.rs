@@ -39,7 +39,8 @@ const ADVISED: u64 = 1000;
 /// them.
 ///
 /// Topics are read without a consumer group, and one partition after the other; nothing is committed. The same records
-/// give the same document, wherever they come from.
+/// give the same document, wherever they come from. A range whose first offsets are gone from the topic is refused;
+/// where it begins at a time, a line on standard error says that records may be gone.
 ///
 /// An inference that stands there twice counts twice, but for its windows. Inferences take about 100 bytes of
 /// memory each for the windows, which are left out where that is more than `state.budget`; labels take 60 bytes more.
@@ -170,8 +171,8 @@ pub(super) fn of_files(
     let mut names = Names::default();
     for feed in inputs.feeds.iter().rev() {
         let counts =
-            inputs.try_decode(feed, &mut names, |_, event, names| reading.event(event, names))?;
-        reading.rejected += counts.bad;
+            inputs.decode(feed, &mut names, |_, event, names| reading.event(event, names))?;
+        reading.count(feed.stream, counts);
     }
     reading.finish(&names)
 }

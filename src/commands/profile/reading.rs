@@ -7,9 +7,10 @@ use hashbrown::HashMap;
 
 use super::Wanted;
 use super::windows::{Found, Windows};
-use crate::commands::Failure;
+use crate::commands::inputs::Counts;
+use crate::commands::{Failure, terminal};
 use crate::config::Settings;
-use crate::engine::event::{Event, FeatureValue, Inference, Label, RequestId, Target};
+use crate::engine::event::{Event, FeatureValue, Inference, Label, RequestId, Stream, Target};
 use crate::engine::names::{ModelId, Names};
 use crate::engine::settings::{ModelSettings, Positive, Task};
 use crate::engine::time::EventTime;
@@ -32,8 +33,8 @@ pub(super) struct Reading<'a> {
     builder: Option<ProfileBuilder>,
     windows: Windows,
     labelled: u64,
-    /// Records that could not be decoded: the caller counts them.
-    pub(super) rejected: u64,
+    /// Records that could not be decoded.
+    rejected: u64,
     /// All others.
     records: u64,
 }
@@ -72,6 +73,14 @@ impl<'a> Reading<'a> {
                 self.label(label, names);
                 Ok(())
             }
+        }
+    }
+
+    /// Takes in what was counted of a stream, once all of it is read.
+    pub(super) fn count(&mut self, stream: Stream, counts: Counts) {
+        self.rejected += counts.bad;
+        if let Some(said) = counts.doubt(stream) {
+            terminal::note(&format!("{said}\n"));
         }
     }
 
