@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::deliver::{Own, own_keys};
 use super::message::{idempotency_key, payload};
-use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, Seen, State, changes, left_behind};
+use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, State, changes, left_behind};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::failpoint::{self, Point};
@@ -209,7 +209,15 @@ async fn find(
     while from < span.end.0 {
         let page_end = from.saturating_add(size.saturating_mul(WINDOWS_AT_ONCE)).min(span.end.0);
         let page = Window { start: EventTime(from), end: EventTime(page_end) };
-        for row in clickhouse.rule_windows(rule, page).await? {
+        let rows = clickhouse.rule_windows(rule, page).await?;
+        from = if rows.is_empty() && page_end < span.end.0 {
+            // One record with a wrong time of 1970 must not make a query of every week since.
+            let first = clickhouse.rule_next(rule, page.end).await?;
+            first.map_or(span.end.0, |first| first.0.max(page_end))
+        } else {
+            page_end
+        };
+        for row in rows {
             let is_final = until.is_some_and(|until| row.seen.window.end <= until);
             if is_final {
                 judge(rule, &mut next.machines, &row);
@@ -217,7 +225,6 @@ async fn find(
                 live.push(row);
             }
         }
-        from = page_end;
     }
     if let Some(until) = until {
         let silent_until = EventTime(until.0.min(span.end.0));
@@ -260,14 +267,8 @@ fn machine_of<'a>(
 
 /// Judges the sealed windows without a row up to `end`, where silence counts.
 fn fill(rule: &Rule, machine: &mut Machine, end: EventTime) {
-    if !rule.metric.counts_silence() {
-        return;
-    }
-    let Some(last) = machine.until() else { return };
-    let mut window = Window::of(last.end, rule.size);
-    while window.end <= end {
-        machine.step(rule, &Seen::silent(window));
-        window = Window::of(window.end, rule.size);
+    if rule.metric.counts_silence() {
+        machine.pass_silence(rule, end);
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::alerts::AlertRow;
 use crate::calendar::instant;
 use crate::engine::window::Window;
+use crate::report::precise;
 
 /// Alertmanager takes an alert without an end for over after some minutes, unless it is sent again and again.
 const OPEN_FOR_MS: i64 = 366 * 86_400_000;
@@ -78,7 +79,7 @@ pub(super) fn text<'a>(change: &'a Json, name: &str) -> &'a str {
 pub(super) fn sentence(change: &Json) -> String {
     let about = ["model", "version", "segment", "feature"].map(|name| text(change, name));
     let about: Vec<&str> = about.into_iter().filter(|part| !part.is_empty()).collect();
-    let number = |name: &str| change[name].as_f64().map(|number| format!("{number:.5}"));
+    let number = |name: &str| change[name].as_f64().map(precise);
     let mut rule = format!("[{}] {}", text(change, "state"), text(change, "rule"));
     if !about.is_empty() {
         rule = format!("{rule}: {}", about.join(" / "));
@@ -178,6 +179,20 @@ mod tests {
         let open = Alert { resolved: None, ..row.alert.clone() };
         let open = payload("fraud", &AlertRow { alert: open, ..row });
         assert_eq!(open["resolved_window"], Json::Null);
+    }
+
+    /// With a fixed number of decimals these would be 0, threshold 0.
+    #[test]
+    fn small_figures_are_not_said_to_be_0() {
+        let mut change = example();
+        change["value"] = json!(3.2e-6);
+        change["threshold"] = json!(-0.000_2);
+        let said = sentence(&change);
+        assert!(said.contains("precision 3.2000e-6, threshold -2.0000e-4, n 412"), "{said}");
+        change["value"] = json!(0.799_96);
+        change["threshold"] = json!(0.8);
+        let said = sentence(&change);
+        assert!(said.contains("precision 0.79996, threshold 0.80000, n 412"), "{said}");
     }
 
     #[test]

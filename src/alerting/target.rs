@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderName};
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use ring::hmac;
 use serde_json::Value as Json;
 
@@ -15,6 +15,8 @@ use crate::client::with_sources;
 
 /// So much of an answer is kept.
 const ANSWER_CHARS: usize = 200;
+/// So much of it is read to find them: what stands in place of an answer may have no end.
+const ANSWER_BYTES: usize = 4096;
 /// Of the answers that blame the request those that all changes get: a wrong login or address, and too much at once.
 const OF_TARGET: [StatusCode; 7] = [
     StatusCode::UNAUTHORIZED,
@@ -199,8 +201,7 @@ impl Target {
         if status.is_success() {
             return Ok(status.to_string());
         }
-        let said = answer.text().await.unwrap_or_default();
-        let said: String = said.trim().chars().take(ANSWER_CHARS).collect();
+        let said = beginning(answer).await;
         let reason = format!("{status} {said}").trim().to_owned();
         let is_of_change = status.is_client_error() && !OF_TARGET.contains(&status);
         Err(if is_of_change { NotTaken::Change(reason) } else { NotTaken::Target(reason) })
@@ -213,6 +214,16 @@ fn http(settings: &TargetSettings) -> Result<Client, AlertingError> {
     client.map_err(|error| AlertingError::Client { reason: with_sources(&error) })
 }
 
+/// How an answer begins; also of one that breaks off.
+async fn beginning(mut answer: Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < ANSWER_BYTES {
+        let Ok(Some(more)) = answer.chunk().await else { break };
+        bytes.extend_from_slice(&more);
+    }
+    String::from_utf8_lossy(&bytes).trim().chars().take(ANSWER_CHARS).collect()
+}
+
 /// `sha256=` and the HMAC-SHA256 (RFC 2104) of a body in hex.
 fn signature(secret: &str, body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body);
@@ -222,7 +233,41 @@ fn signature(secret: &str, body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::signature;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Read to its end it would fill the memory, and then say nothing.
+    #[tokio::test]
+    async fn of_an_answer_without_an_end_only_the_beginning_is_read() {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/", listener.local_addr().expect("it is bound"));
+        // Writes until nobody reads any more.
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("it is asked");
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let mut written = stream.write_all(b"HTTP/1.1 500 x\r\n\r\n");
+            while written.is_ok() {
+                written = stream.write_all("no room é ".as_bytes());
+            }
+        });
+        let target = Target::new(&TargetSettings {
+            name: "hook".to_owned(),
+            medium: Medium::Webhook,
+            url,
+            secret: None,
+            timeout: Duration::from_secs(20),
+        });
+        let sent = target.expect("a client").send(&Json::Null).await;
+        let refused = sent.expect_err("it is refused").to_string();
+        let said = refused.strip_prefix("500 Internal Server Error ").expect("the status");
+        assert!(said.starts_with("no room é no room é "), "{said}");
+        assert!(said.chars().count() <= ANSWER_CHARS, "{said}");
+    }
 
     /// Case 2 of RFC 4231.
     #[test]

@@ -145,6 +145,35 @@ impl Machine {
         }
     }
 
+    /// Judges the windows behind the last one that end by `end` as sealed ones without a row. All say the same: once as
+    /// many are judged as can open or end an alert, the rest is counted at once. Behind a wrong time of 1970 there are
+    /// millions of them.
+    pub fn pass_silence(&mut self, rule: &Rule, end: EventTime) {
+        let Some(last) = self.until else { return };
+        let size = rule.size.0;
+        let windows = end.0.saturating_sub(last.end.0).div_euclid(size);
+        let deciding = i64::from(rule.opens_after.max(rule.clears_after));
+        let nth = |n: i64| Seen::silent(Window::of(EventTime(last.end.0 + n * size), rule.size));
+        for n in 0..windows.min(deciding) {
+            self.step(rule, &nth(n));
+        }
+        let Some(rest) = u64::try_from(windows - deciding).ok().filter(|rest| *rest > 0) else {
+            return;
+        };
+        let newest = nth(windows - 1);
+        let run = match rule.judge(self.bound, &newest) {
+            Judgement::Breach => Some(&mut self.breaches),
+            Judgement::Clear => Some(&mut self.clears),
+            Judgement::Between | Judgement::Unknown => None,
+        };
+        if let Some(run) = run {
+            *run = run.saturating_add(u32::try_from(rest).unwrap_or(u32::MAX));
+        }
+        let parts = [self.version, Version(rest)];
+        self.version = Version::sum(self.version.generation(), parts.into_iter(), false);
+        self.until = Some(newest.window);
+    }
+
     /// Whether the newest alert has not been resolved.
     pub fn is_open(&self) -> bool {
         self.alerts.last().is_some_and(|last| last.state == State::Opened)

@@ -9,6 +9,7 @@ use super::{ConfigFile, Failure, runtime, terminal};
 use crate::alerting::{Target, test_message};
 use crate::alerts::{AlertRow, State};
 use crate::calendar::instant;
+use crate::report::precise;
 use crate::sink::clickhouse::{AlertJobs, ClickHouse};
 
 /// List open alerts, or send a test notification
@@ -84,13 +85,14 @@ fn none(all: bool, others: &AlertJobs) -> String {
     }
 }
 
+/// One alert; its names come from records.
 fn line(row: &AlertRow) -> String {
     let (key, alert) = (&row.key, &row.alert);
     let about = [&*key.model, &key.version, &key.segment, &key.feature];
     let about: Vec<_> = about.into_iter().filter(|part| !part.is_empty()).collect();
-    let number = |figure: Option<f64>| figure.map_or("-".to_owned(), |x| format!("{x:.5}"));
-    format!(
-        "{:<9}  {}  {}  {}  {} {} = {} (threshold {}, n {})  {}\n",
+    let number = |figure: Option<f64>| figure.map_or("-".to_owned(), precise);
+    let said = format!(
+        "{:<9}  {}  {}  {}  {} {} = {} (threshold {}, n {})  {}",
         alert.state.name(),
         instant(alert.opened.start.0),
         key.rule,
@@ -101,7 +103,8 @@ fn line(row: &AlertRow) -> String {
         number(alert.threshold),
         alert.n.map_or("-".to_owned(), |n| n.to_string()),
         row.severity,
-    )
+    );
+    terminal::one_line(&said) + "\n"
 }
 
 fn test(config: &ConfigFile) -> Result<ExitCode, Failure> {
@@ -121,6 +124,7 @@ fn test(config: &ConfigFile) -> Result<ExitCode, Failure> {
             Err(error) => Err(error.to_string()),
         };
         let (Ok(said) | Err(said)) = &answer;
+        let said = terminal::one_line(said);
         let verdict = if answer.is_ok() { "ok" } else { "failed" };
         writeln!(text, "{verdict:<6}  {}  {said}", settings.name).expect("a String takes all");
         if answer.is_err() {
@@ -137,6 +141,42 @@ fn test(config: &ConfigFile) -> Result<ExitCode, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts::{Alert, AlertKey};
+    use crate::engine::state::Version;
+    use crate::engine::time::{EventTime, Millis};
+    use crate::engine::window::Window;
+
+    #[test]
+    fn names_of_records_stay_on_their_line_and_small_figures_are_not_0() {
+        let row = AlertRow {
+            key: AlertKey {
+                rule: "errors".into(),
+                model: "fraud\u{1b}[2J\u{9b}1m".into(),
+                version: "v1\nresolved  2026-01-05".into(),
+                segment: "all".into(),
+                feature: "".into(),
+                grain: "5m".into(),
+            },
+            alert: Alert {
+                opened: Window::of(EventTime(0), Millis(300_000)),
+                state: State::Opened,
+                resolved: None,
+                value: Some(3e-6),
+                lower: None,
+                upper: None,
+                threshold: Some(0.5),
+                n: Some(7),
+            },
+            metric: "serving.error_rate".into(),
+            severity: "warning".into(),
+            announced: 1,
+            version: Version(1),
+        };
+        let line = line(&row);
+        let expected = "opened     1970-01-01T00:00:00.000Z  errors  fraud [2J 1m / v1 resolved  2026-01-05 / all  \
+                        5m serving.error_rate = 3.0000e-6 (threshold 0.50000, n 7)  warning\n";
+        assert_eq!(line, expected);
+    }
 
     #[test]
     fn where_a_job_has_no_alerts_those_that_have_some_are_named() {

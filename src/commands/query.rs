@@ -13,7 +13,7 @@ use super::{ConfigFile, Failure, parquet, runtime, terminal};
 use crate::calendar::instant;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
-use crate::report::Row;
+use crate::report::{Row, precise};
 use crate::sink::clickhouse::{ClickHouse, Jobs};
 
 /// The columns that stand before the figures.
@@ -40,8 +40,14 @@ Examples:
   tidegauge query serving --since 2026-11-01 --until 2026-12-01 --format jsonl | jq .error_rate
 
 In a notebook:
-  pd.read_json(subprocess.run(['tidegauge', 'query', 'serving', '--format', 'jsonl'], capture_output=True).stdout,
-               lines=True)
+  import io, subprocess
+  import pandas as pd
+  rows = subprocess.run(['tidegauge', 'query', 'serving', '--format', 'jsonl'],
+                        capture_output=True, text=True, check=True).stdout
+  frame = pd.read_json(io.StringIO(rows), lines=True)
+
+CSV has names as records have them: a spreadsheet takes a cell that begins with =, +, - or @ for a formula, so have it
+import these columns as text.
 
 What every column means: `tidegauge init --print`, or the comments of the views in ClickHouse.")]
 pub struct Args {
@@ -239,10 +245,9 @@ fn plain(cell: &Json) -> String {
 
 fn in_table(columns: &[String], cells: &[Vec<Json>]) -> String {
     let short = |cell: &Json| match cell {
-        Json::Number(number) if number.is_f64() => {
-            format!("{:.5}", number.as_f64().unwrap_or_default())
-        }
-        other => plain(other).replace(['\n', '\r', '\t'], " "),
+        Json::Number(number) if number.is_f64() => precise(number.as_f64().unwrap_or_default()),
+        // Names come from records.
+        other => terminal::one_line(&plain(other)),
     };
     let lines: Vec<Vec<String>> = cells.iter().map(|row| row.iter().map(short).collect()).collect();
     let width = |i: usize| {
@@ -333,6 +338,21 @@ mod tests {
         assert_eq!(kind(MetricTable::Serving, "sealed"), Kind::Count);
         let raw = shown(raw);
         assert_eq!([&raw[0][2], &raw[1][2]], [&json!(1), &json!(0)]);
+    }
+
+    #[test]
+    fn a_table_shows_small_figures_and_lets_no_name_steer_the_terminal() {
+        let names = ["model", "value"].map(str::to_owned);
+        let rows = [
+            vec![json!("fraud\u{1b}[2J\u{7f}\nnext"), json!(3e-6)],
+            vec![json!("é"), json!(0.5)],
+            vec![json!("b"), json!(0.0)],
+        ];
+        let expected = "model                value\n\
+                        fraud [2J  next  3.0000e-6\n\
+                        é                  0.50000\n\
+                        b                  0.00000\n";
+        assert_eq!(in_table(&names, &rows), expected);
     }
 
     #[test]

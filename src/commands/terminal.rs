@@ -40,9 +40,17 @@ pub(crate) fn file(given: &str) -> Result<PathBuf, String> {
     Ok(given.into())
 }
 
-/// Writes to standard error.
+/// Writes to standard error. Messages may name what stands in records: of what steers a terminal only ends of lines and
+/// tabs pass.
 pub(crate) fn note(text: &str) {
-    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    let steers = |c: char| c.is_control() && !['\n', '\r', '\t'].contains(&c);
+    drop(std::io::stderr().lock().write_all(text.replace(steers, " ").as_bytes()));
+}
+
+/// What records or other programs say, for a line that people read: what would move the cursor, set colours or begin
+/// another line is a space.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// Whether a person reads standard output.
@@ -101,6 +109,19 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+
+    /// The next one ends the process, whatever it still waits for.
+    pub(crate) async fn leave(&mut self) {
+        self.next().await;
+        std::process::exit(130);
+    }
+
+    /// The next one is told to `say_stop`, and the one after it ends the process: an orderly end can wait for others.
+    pub(crate) async fn stop_then_leave(&mut self, say_stop: impl FnOnce()) {
+        self.next().await;
+        say_stop();
+        self.leave().await;
     }
 }
 

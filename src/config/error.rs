@@ -75,10 +75,10 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key without a default that is not set.
-    #[error("{file}: `{key}` is missing; {reason}")]
+    #[error("{place}: `{key}` is missing; {reason}")]
     Required {
-        /// The file.
-        file: String,
+        /// The file; the section, where there may be many.
+        place: Place,
         /// The key.
         key: String,
         /// What to write.

@@ -24,7 +24,7 @@ use raw::Entry;
 pub use raw::{Environment, RawConfig};
 pub use values::{Secret, bytes, duration};
 
-use crate::alerting::TargetSettings;
+use crate::alerting::{Medium, TargetSettings};
 use crate::alerts::Rule;
 use crate::decode::Format;
 use crate::decode::fields::FieldPaths;
@@ -174,7 +174,8 @@ impl Settings {
         let raw = RawConfig::parse(file, text, environment)?;
         let reader = Reader { raw: &raw, environment };
         let inferences = topic(&reader, Stream::Inferences)?;
-        let labels = raw.section("labels").map(|_| topic(&reader, Stream::Labels)).transpose()?;
+        let labels =
+            raw.section(&["labels"]).map(|_| topic(&reader, Stream::Labels)).transpose()?;
         let mut settings = Self {
             job: name(&reader, &["job"], JOB_NAME.0, JOB_NAME.1)?,
             start: reader
@@ -239,10 +240,7 @@ impl Settings {
 
     /// What no option can be wrong about alone.
     fn check(&self, reader: &Reader<'_>) -> Result<(), ConfigError> {
-        let clash = |path: &[&str], reason: String| {
-            let entry = reader.entry(path).expect("only options with a value are checked");
-            ConfigError::Conflict { place: entry.place, key: entry.key, reason }
-        };
+        let clash = |path: &[&str], reason: String| conflict(reader, path, reason);
         let limits = &self.shard.limits;
         if limits.label_wait < limits.lateness {
             let reason = format!(
@@ -275,6 +273,25 @@ impl Settings {
         if self.labels.as_ref().is_some_and(|labels| labels.name == self.inferences.name) {
             let reason = "is also inferences.topic: labels need a topic of their own";
             return Err(clash(&["labels", "topic"], reason.to_owned()));
+        }
+        self.check_targets(reader)
+    }
+
+    /// Refuses alerts in a topic of the job: those that it reads would give it each alert as a record that can't be
+    /// used, and whoever mends dead letters would find alerts among them.
+    fn check_targets(&self, reader: &Reader<'_>) -> Result<(), ConfigError> {
+        let labels = self.labels.as_ref().map(|labels| ("labels", &labels.name));
+        let read = [("inferences", &self.inferences.name)].into_iter().chain(labels);
+        let own: Vec<_> = read.chain([("dead_letters", &self.dead_letters.topic)]).collect();
+        for (at, target) in self.targets.iter().enumerate() {
+            let Medium::Kafka(topic) = &target.medium else { continue };
+            if let Some((section, _)) = own.iter().find(|(_, name)| **name == topic.name) {
+                let name = &target.name;
+                let reason = format!(
+                    "of \"{name}\" is also {section}.topic: alerts need a topic of their own; name another"
+                );
+                return Err(conflict(reader, &["notify", &at.to_string(), "topic"], reason));
+            }
         }
         Ok(())
     }
@@ -315,6 +332,12 @@ impl Settings {
         let text = if is_set { format!("{text} {drift:?}") } else { text };
         format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
     }
+}
+
+/// An option that collides with another one.
+fn conflict(reader: &Reader<'_>, path: &[&str], reason: String) -> ConfigError {
+    let entry = reader.entry(path).expect("only options with a value are checked");
+    ConfigError::Conflict { place: entry.place, key: entry.key, reason }
 }
 
 fn topic(reader: &Reader<'_>, stream: Stream) -> Result<TopicSettings, ConfigError> {
@@ -405,7 +428,7 @@ fn properties(reader: &Reader<'_>) -> Result<Vec<(String, Secret)>, ConfigError>
 }
 
 fn registry(reader: &Reader<'_>) -> Result<Option<Registry>, ConfigError> {
-    if reader.raw.section("schema_registry").is_none() {
+    if reader.raw.section(&["schema_registry"]).is_none() {
         return Ok(None);
     }
     let remedy = "write the registry's address, like \"http://localhost:8081\"";

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place};
 use super::options::{self, Kind};
+use crate::engine::glob::fits;
 
 /// Prefix of environment variables that set an option: `TIDEGAUGE__CLICKHOUSE__URL`.
 const PREFIX: &str = "TIDEGAUGE__";
@@ -92,7 +93,31 @@ impl RawConfig {
         for (name, path, value) in variables {
             raw.overlay(name, path, value)?;
         }
+        raw.check_models()?;
         Ok(raw)
+    }
+
+    /// Refuses a section of `[models]` to which an earlier one leaves no model: it would be read and change nothing.
+    fn check_models(&self) -> Result<(), ConfigError> {
+        let named = |pattern: &str| written(&["models".to_owned(), pattern.to_owned()]);
+        let place = |pattern: &str| {
+            self.section(&["models", pattern]).cloned().expect("all models have a section")
+        };
+        for (at, pattern) in self.models.iter().enumerate() {
+            // A glob that fits another one, taken as a text, fits all that the other one does.
+            let Some(earlier) = self.models[..at].iter().find(|earlier| fits(earlier, pattern))
+            else {
+                continue;
+            };
+            let (key, other) = (named(pattern), named(earlier));
+            let reason = format!(
+                "changes nothing: `{other}` ({}) stands before it and fits it too, and the first section that fits a \
+                 model counts; put `[{key}]` into the file before that one, with all that it is to have",
+                place(earlier)
+            );
+            return Err(ConfigError::Conflict { place: place(pattern), key, reason });
+        }
+        Ok(())
     }
 
     fn walk(
@@ -155,10 +180,13 @@ impl RawConfig {
         }
         self.lists.insert(path[0].clone(), values.len());
         for (i, (span, value)) in spans.iter().zip(values).enumerate() {
+            let begin = span.span().start;
             let (DeValue::Table(span), Value::Table(value)) = (span.get_ref(), value) else {
                 continue;
             };
             path.push(i.to_string());
+            let line = line_of(text, begin);
+            self.sections.insert(path.clone(), Place::Line(self.file.clone(), line));
             self.walk(text, path, span, value)?;
             path.pop();
         }
@@ -247,9 +275,10 @@ impl RawConfig {
         self.lists.get(name).copied().unwrap_or(0)
     }
 
-    /// Where a section begins, if it is there.
-    pub fn section(&self, name: &str) -> Option<&Place> {
-        self.sections.get(&vec![name.to_owned()])
+    /// Where a section begins, if it is there; one of a list stands under its number.
+    pub fn section(&self, path: &[&str]) -> Option<&Place> {
+        let path: Vec<String> = path.iter().map(|&part| part.to_owned()).collect();
+        self.sections.get(&path)
     }
 }
 

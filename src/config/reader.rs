@@ -44,7 +44,7 @@ impl Reader<'_> {
     pub(super) fn required_text(&self, path: &[&str], remedy: &str) -> Result<String, ConfigError> {
         self.optional_text(path).filter(|text| !text.is_empty()).ok_or_else(|| {
             ConfigError::Required {
-                file: self.raw.file.clone(),
+                place: Place::Default(self.raw.file.clone()),
                 key: path.join("."),
                 reason: remedy.to_owned(),
             }

@@ -23,7 +23,15 @@ impl<'a> Section<'a> {
     ) -> Result<Self, ConfigError> {
         let at = at.to_string();
         let remedy = format!("every `[[{list}]]` has a name of its own, like `name = \"...\"`");
-        let name = reader.required_text(&[list, &at, "name"], &remedy).map_err(without_place)?;
+        let name = reader.required_text(&[list, &at, "name"], &remedy);
+        // Its number in the list says little to a person; its line says all.
+        let name = name.map_err(|error| match error {
+            ConfigError::Required { place, reason, .. } => {
+                let place = reader.raw.section(&[list, &at]).cloned().unwrap_or(place);
+                ConfigError::Required { place, key: format!("{list}.name"), reason }
+            }
+            other => other,
+        })?;
         Ok(Self { reader, list, at, name })
     }
 
@@ -53,17 +61,5 @@ impl<'a> Section<'a> {
     pub(super) fn wrong(&self, key: &str, reason: &str) -> ConfigError {
         let entry = self.entry(key).or_else(|| self.entry("name")).expect("it has a name");
         invalid(&entry, format!("of \"{}\" {reason}", self.name))
-    }
-}
-
-/// The place in the list says nothing to a person.
-fn without_place(error: ConfigError) -> ConfigError {
-    match error {
-        ConfigError::Required { file, key, reason } => {
-            let key: Vec<_> =
-                key.split('.').filter(|part| part.parse::<usize>().is_err()).collect();
-            ConfigError::Required { file, key: key.join("."), reason }
-        }
-        other => other,
     }
 }

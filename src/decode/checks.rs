@@ -3,7 +3,7 @@
 use super::fields::Field;
 use super::scalar::{Digits, Scalar, Unit};
 use crate::calendar;
-use crate::engine::event::{RequestId, Target, WEIGHT_ONE};
+use crate::engine::event::{RequestId, SchemaId, Target, WEIGHT_ONE};
 use crate::engine::names::{ClassId, NameId};
 use crate::engine::time::EventTime;
 use crate::failpoint;
@@ -28,6 +28,10 @@ const TIME_MIN_MS: i64 = -2_208_988_800_000;
 const TIME_MAX_MS: i64 = 7_258_118_400_000;
 const WEIGHT_MAX: f64 = 1_048_576.0;
 const MICROS_PER_MILLI: f64 = 1000.0;
+/// What a timestamp can be.
+const TIMES: &str = "milliseconds since 1970 as an integer, or RFC 3339 text";
+/// So much of a time is shown: the digits of its second have no end.
+const TIME_SHOWN: usize = 40;
 /// From here on not every whole number is a double.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -105,6 +109,14 @@ pub enum DecodeError {
         expected: &'static str,
         /// What was there.
         found: &'static str,
+    },
+    /// A time of which only its sender knows when it was.
+    #[error(
+        "`timestamp` {value} has no zone: append Z where it is UTC, else an offset like +01:00"
+    )]
+    TimestampWithoutZone {
+        /// The text as the record has it.
+        value: String,
     },
     /// Not between the years 1900 and 2200.
     #[error("`timestamp` {value} is not in the years 1900 to 2200: {hint}")]
@@ -192,6 +204,14 @@ impl DecodeError {
         "too_many_values",
     ];
 
+    /// The schema, where nothing but what the registry says of it makes the record bad.
+    pub fn schema(&self) -> Option<SchemaId> {
+        match self {
+            Self::UnknownSchema { id } | Self::BadSchema { id, .. } => Some(SchemaId(*id)),
+            _ => None,
+        }
+    }
+
     /// A stable name of the error, for headers, telemetry and the README.
     pub fn code(&self) -> &'static str {
         match self {
@@ -205,7 +225,7 @@ impl DecodeError {
             Self::TrailingBytes { .. } => "trailing_bytes",
             Self::MissingField { .. } => "missing_field",
             Self::EmptyRequestId => "empty_request_id",
-            Self::WrongType { .. } => "wrong_type",
+            Self::WrongType { .. } | Self::TimestampWithoutZone { .. } => "wrong_type",
             Self::TimestampOutOfRange { .. } => "timestamp_out_of_range",
             Self::TimestampInFuture => TIMESTAMP_IN_FUTURE,
             Self::ScoreOutOfRange { .. } => "score_out_of_range",
@@ -318,7 +338,6 @@ pub(super) fn segment<'a>(
 
 /// The time of an event.
 pub(super) fn time(value: Scalar<'_>) -> Result<EventTime, DecodeError> {
-    const EXPECTED: &str = "milliseconds since 1970 as an integer, or RFC 3339 text";
     let milliseconds = match value {
         Scalar::Absent | Scalar::Null => {
             return Err(DecodeError::MissingField { field: Field::Timestamp.name() });
@@ -330,19 +349,14 @@ pub(super) fn time(value: Scalar<'_>) -> Result<EventTime, DecodeError> {
         Scalar::Float(x) => match whole(x) {
             Some(x) => x,
             None if x.is_nan() || x.fract() != 0.0 => {
-                return Err(wrong(Field::Timestamp, EXPECTED, value));
+                return Err(wrong(Field::Timestamp, TIMES, value));
             }
             None => return Err(out_of_years(x, "send milliseconds since 1970")),
         },
         Scalar::Unsigned(x) => return Err(out_of_years(x, "send milliseconds since 1970")),
-        Scalar::Text(text) => match calendar::milliseconds(text) {
-            Some(x) => x,
-            None => {
-                return Err(wrong(Field::Timestamp, EXPECTED, Scalar::Other("other text")));
-            }
-        },
+        Scalar::Text(text) => calendar::milliseconds(text).ok_or_else(|| not_a_time(text))?,
         Scalar::Boolean(_) | Scalar::Other(_) => {
-            return Err(wrong(Field::Timestamp, EXPECTED, value));
+            return Err(wrong(Field::Timestamp, TIMES, value));
         }
     };
     if in_years(milliseconds) {
@@ -358,6 +372,15 @@ pub(super) fn time(value: Scalar<'_>) -> Result<EventTime, DecodeError> {
             "send milliseconds since 1970"
         },
     ))
+}
+
+/// What is wrong with a text. Many programs write times without a zone unless they are told otherwise.
+fn not_a_time(text: &str) -> DecodeError {
+    if calendar::milliseconds(&format!("{text}Z")).is_some() {
+        let value = text.chars().take(TIME_SHOWN).collect();
+        return DecodeError::TimestampWithoutZone { value };
+    }
+    wrong(Field::Timestamp, TIMES, Scalar::Other("other text"))
 }
 
 fn in_years(milliseconds: i64) -> bool {

@@ -3,8 +3,10 @@
 use axum::http::{HeaderMap, header};
 use ring::hmac::{self, HMAC_SHA256, Key};
 
-/// The cookie that stands for a token that was shown once.
+/// How the name of the cookie begins that stands for a token that was shown once.
 const COOKIE: &str = "tidegauge";
+/// How many characters behind it are those of the token.
+const NAME_CHARS: usize = 8;
 
 /// What opens the pages.
 #[derive(Clone)]
@@ -15,6 +17,9 @@ pub(super) struct Access {
 #[derive(Clone)]
 struct Token {
     key: Key,
+    /// Browsers keep cookies by machine and not by port: under one name two services of one machine would take each
+    /// other's away.
+    name: String,
     cookie: String,
 }
 
@@ -30,15 +35,16 @@ impl Access {
             None => is_local(headers),
             Some(token) => {
                 let shown = bearer(headers).is_some_and(|given| token.is(given));
-                shown || cookies(headers).any(|given| token.is_cookie(given))
+                shown || cookies(headers, &token.name).any(|given| token.is_cookie(given))
             }
         }
     }
 
-    /// The `Set-Cookie` of a token in the address, if it is the right one.
+    /// The `Set-Cookie` of a token in the address, if it is the right one. Links from chats, letters and other sites
+    /// take it along (`Lax`): pages change nothing, and no other site can read them.
     pub(super) fn cookie_for(&self, given: &str) -> Option<String> {
         let token = self.token.as_ref().filter(|token| token.is(given))?;
-        Some(format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", token.cookie))
+        Some(format!("{}={}; Path=/; HttpOnly; SameSite=Lax", token.name, token.cookie))
     }
 
     /// Whether there is a token.
@@ -50,10 +56,13 @@ impl Access {
 impl Token {
     fn new(token: &str) -> Self {
         let key = Key::new(HMAC_SHA256, token.as_bytes());
-        let cookie = hmac::sign(&key, b"tidegauge overview");
-        let cookie =
-            cookie.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-        Self { key, cookie }
+        let signed = |text: &str| -> String {
+            let tag = hmac::sign(&key, text.as_bytes());
+            tag.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+        };
+        let cookie = signed("tidegauge overview");
+        let own: String = signed("name of the cookie").chars().take(NAME_CHARS).collect();
+        Self { name: format!("{COOKIE}-{own}"), cookie, key }
     }
 
     /// In a time that does not depend on how much of it is right: keyed digests are compared, not texts.
@@ -71,11 +80,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn cookies<'a>(headers: &'a HeaderMap, named: &'a str) -> impl Iterator<Item = &'a str> {
     let all = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let each =
         all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    each.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    each.filter(move |(name, _)| *name == named).map(|(_, value)| value)
 }
 
 /// Whether the address that the browser shows is one of this machine: a page elsewhere that makes its own name lead
@@ -119,10 +128,36 @@ mod tests {
         let set = access.cookie_for("correct horse battery").expect("it is right");
         assert!(!set.contains("correct"), "the cookie does not hold the token");
         let (pair, rest) = set.split_once(';').expect("attributes");
-        assert!(rest.contains("HttpOnly") && rest.contains("SameSite=Strict"));
+        // A link in a chat or a letter opens: the browser sends the cookie when a page of another site leads here.
+        assert!(rest.contains("HttpOnly") && rest.contains("SameSite=Lax"));
         assert!(access.admits(&with(header::COOKIE, &format!("a=b; {pair}"))));
         assert!(!access.admits(&with(header::COOKIE, &format!("{pair}0"))));
         assert!(!Access::new(Some("another token")).admits(&with(header::COOKIE, pair)));
+    }
+
+    /// A browser has one cookie of each name for a machine, whatever the port.
+    #[test]
+    fn two_services_of_one_machine_take_no_cookie_from_each_other() {
+        let pair = |token: &str| {
+            let set = Access::new(Some(token)).cookie_for(token).expect("it is right");
+            set.split(';').next().expect("name and value").to_owned()
+        };
+        let tokens = ["correct horse battery", "another token of 16"];
+        let [first, second] = tokens.map(pair);
+        let split = |pair: &str| -> [String; 2] {
+            let (name, value) = pair.split_once('=').expect("name and value");
+            [name.to_owned(), value.to_owned()]
+        };
+        assert!(first.starts_with("tidegauge-"), "{first}");
+        assert_ne!(split(&first)[0], split(&second)[0]);
+        assert_eq!(first, pair(tokens[0]), "after a restart with the same token it is the same");
+        let both = with(header::COOKIE, &format!("{first}; {second}"));
+        for token in tokens {
+            assert!(Access::new(Some(token)).admits(&both), "{token}");
+        }
+        // What another service has set opens nothing, under whichever name.
+        let forged = format!("{}={}", split(&first)[0], split(&second)[1]);
+        assert!(!Access::new(Some(tokens[0])).admits(&with(header::COOKIE, &forged)));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::engine::names::OTHER;
 
 /// How many distinct names of a feature are counted; names that come after them count as other ones.
 pub const COUNTED_NAMES: usize = 100_000;
+/// How many bytes they may have together: a feature of free text would else take gigabytes.
+pub const COUNTED_BYTES: usize = 10_000_000;
 /// How many features a profile may have.
 pub const MOST_FEATURES: usize = 10_000;
 
@@ -156,7 +158,7 @@ pub struct Built {
     pub rounded: Vec<(Arc<str>, f64)>,
 }
 
-/// Collects records. Each feature takes about 10 MB at most for numbers and as much for names of usual length.
+/// Collects records. Each feature takes about 10 MB at most for numbers and 15 MB for names.
 #[derive(Clone, Debug)]
 pub struct ProfileBuilder {
     options: Options,
@@ -328,6 +330,8 @@ fn class_name(value: FeatureValue<'_>) -> Option<Cow<'_, str>> {
 struct Column {
     numbers: Numbers,
     names: HashMap<Box<str>, u64, FixedState>,
+    /// Their lengths together.
+    name_bytes: usize,
     /// Values with names that are not counted.
     uncounted: u64,
     texts: u64,
@@ -340,6 +344,7 @@ impl Column {
         Self {
             numbers: Numbers::new(exact_numbers, given_edges),
             names: HashMap::with_hasher(FixedState::default()),
+            name_bytes: 0,
             uncounted: 0,
             texts: 0,
             truths: [0; 2],
@@ -357,7 +362,10 @@ impl Column {
                     self.uncounted += 1;
                 } else if let Some(count) = self.names.get_mut(text) {
                     *count += 1;
-                } else if self.names.len() < COUNTED_NAMES {
+                } else if self.names.len() < COUNTED_NAMES
+                    && text.len() <= COUNTED_BYTES - self.name_bytes
+                {
+                    self.name_bytes += text.len();
                     self.names.insert(Box::from(text), 1);
                 } else {
                     self.uncounted += 1;

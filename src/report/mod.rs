@@ -24,7 +24,7 @@ pub(crate) use feature::{of_feature, verdicts};
 pub(crate) use html::{STYLE, section};
 pub(crate) use sections::headlines;
 pub(crate) use svg::sparkline;
-pub(crate) use text::{number, share};
+pub(crate) use text::{number, precise, share};
 
 /// A whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -21,6 +21,16 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// A figure with five decimals; where these would say little of it or fill the line, as a power of ten.
+pub(crate) fn precise(value: f64) -> String {
+    let size = value.abs();
+    if size >= 1e15 || (size > 0.0 && size < 1e-3) {
+        format!("{value:.4e}")
+    } else {
+        format!("{value:.5}")
+    }
+}
+
 /// A count in groups of three.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();

@@ -113,6 +113,33 @@ pub(super) async fn span(
     Ok((rows.u64()? > 0).then_some(window))
 }
 
+/// The start of the first window from `from` on that has a row of the models and segments that a rule is about; none
+/// where there is no such row.
+pub(super) async fn next(
+    connection: &Connection,
+    rule: &Rule,
+    from: EventTime,
+) -> Result<Option<EventTime>, SinkError> {
+    let (about, globs) = about(rule);
+    let sql = format!(
+        "SELECT min(window_start) AS first, count() AS rows FROM {} \
+         WHERE job = {{job:String}} AND grain = {{grain:String}} \
+         AND window_start >= fromUnixTimestamp64Milli({{from:Int64}}, 'UTC'){about}",
+        connection.table(rule.metric.table.name())
+    );
+    let mut parameters = vec![
+        job(connection),
+        ("grain", Parameter::Text(rule.grain.to_string())),
+        ("from", Parameter::Number(from.0)),
+    ];
+    parameters.extend(globs.iter().map(|(name, glob)| (&**name, glob.clone())));
+    let body = connection.fetch(&sql, &parameters).await?;
+    let columns = [("first", TIME), ("rows", "UInt64")];
+    let mut rows = Rows::new(body, "a metric table", &columns)?;
+    let first = EventTime(rows.i64()?);
+    Ok((rows.u64()? > 0).then_some(first))
+}
+
 const SEEN_COLUMNS: [(&str, &str); 15] = [
     ("model", "String"),
     ("version", "String"),

@@ -183,6 +183,15 @@ impl ClickHouse {
         alerts::span(&self.connection, rule).await
     }
 
+    /// The start of the first window from `from` on that has a row of the keys that a rule is about.
+    pub async fn rule_next(
+        &self,
+        rule: &Rule,
+        from: EventTime,
+    ) -> Result<Option<EventTime>, SinkError> {
+        alerts::next(&self.connection, rule, from).await
+    }
+
     /// The windows that start within `span` of the keys that a rule is about, by time.
     pub async fn rule_windows(&self, rule: &Rule, span: Window) -> Result<Vec<SeenRow>, SinkError> {
         alerts::seen(&self.connection, rule, span).await

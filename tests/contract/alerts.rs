@@ -106,6 +106,34 @@ fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
     );
 }
 
+/// Of twenty rules one without a name is found by its line.
+#[test]
+fn a_section_without_a_name_is_named_by_its_place() {
+    let rule =
+        |name: &str| format!("[[alerts]]\n{name}metric = \"serving.error_rate\"\nabove = 0.1\n");
+    let twenty = rule("name = \"a\"\n") + &rule("") + &rule("name = \"b\"\n");
+    let remedy = "every `[[alerts]]` has a name of its own, like `name = \"...\"`";
+    let expected = format!("t.toml:9: `alerts.name` is missing; {remedy}");
+    assert_eq!(refused(&twenty), ("config_required", expected));
+    for (list, text, line) in [
+        ("alerts", "[[alerts]]\n\n", 5),
+        ("alerts", "\n[[alerts]]\nname = \"\"\n", 6),
+        ("metrics", "[[metrics]]\nexpression = \"tp\"\n", 5),
+        ("notify", "[windows]\n[[notify]]\nurl = \"http://a/\"\n", 6),
+    ] {
+        let (code, message) = refused(text);
+        assert_eq!(code, "config_required", "{text}");
+        let expected = format!("t.toml:{line}: `{list}.name` is missing; ");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+    let variable = "TIDEGAUGE__ALERTS__0__METRIC";
+    let environment = [(variable, "serving.error_rate")].into_iter().collect();
+    let error = Settings::parse("t.toml", "[inferences]\ntopic = \"i\"\n", &environment);
+    let message = error.unwrap_err().to_string();
+    let expected = format!("environment variable {variable}: `alerts.name` is missing; ");
+    assert!(message.starts_with(&expected), "{message}");
+}
+
 /// As sections 8 and 10 of the definition have it: which figures read labels, and what they are counted over.
 #[test]
 fn rules_on_what_reads_labels_wait_for_them() {
@@ -308,6 +336,43 @@ fn key() -> AlertKey {
         feature: text(""),
         grain: text("5m"),
     }
+}
+
+/// Behind a wrong time of 1970 lie millions of windows.
+#[test]
+fn silence_that_is_passed_over_is_as_if_it_had_been_judged() {
+    let quiet = |more: &str| {
+        let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"serving.inferences\"\n{more}\n");
+        parse(&text).unwrap().rules.remove(0)
+    };
+    // 0 is bad, good, between, and says nothing.
+    let bounds =
+        ["below = 1", "above = 10", "below = -5\nclear = 5", "below = 1\nmin_n = 1"].map(quiet);
+    for (rule, windows) in bounds.iter().flat_map(|rule| (0..9).map(move |n| (rule, n))) {
+        for (opens_after, clears_after) in [(1, 1), (3, 2), (2, 4)] {
+            let rule = Rule { opens_after, clears_after, ..rule.clone() };
+            for before in [&[5.0][..], &[0.0, 0.0], &[20.0, 20.0, 20.0, 20.0]] {
+                let mut judged = run(&rule, before);
+                let mut passed = judged.clone();
+                for i in 0..windows {
+                    judged.step(&rule, &Seen::silent(window(before.len() + 1 + i)));
+                }
+                let end = window(before.len() + windows).end;
+                // A window that ends later is not silent yet.
+                passed.pass_silence(&rule, EventTime(end.0 + SIZE.0 - 1));
+                assert_eq!(passed, judged, "{rule:?} {before:?} {windows}");
+                passed.pass_silence(&rule, end);
+                assert_eq!(passed, judged, "twice is once");
+            }
+        }
+    }
+    let rule = Rule { opens_after: 3, ..quiet("below = 1") };
+    let mut machine = run(&rule, &[5.0]);
+    machine.pass_silence(&rule, window(30_000_000).end);
+    let [alert] = machine.alerts() else { panic!("{machine:?}") };
+    assert_eq!((alert.opened, alert.state), (window(4), State::Opened));
+    assert_eq!(machine.until(), Some(window(30_000_000)));
+    assert_eq!(machine.version(), Version(2 + 30_000_000));
 }
 
 /// What a pass over these windows writes after what is stored.

@@ -8,6 +8,9 @@ use std::process::Child;
 
 use assert_cmd::Command;
 use nix::sys::signal::Signal;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::mocking::MockCluster;
+use tidegauge::source::kafka::client_config;
 
 fn tidegauge() -> Command {
     let mut command = Command::cargo_bin("tidegauge").unwrap();
@@ -49,6 +52,21 @@ fn help_teaches_by_examples() {
     for command in [&["alerts", "list"][..], &["query"], &["report"], &["serve"]] {
         let (_, help, _) = run(&[command, &["--help"]].concat());
         assert!(help.contains("--job <NAME>"), "{command:?}");
+    }
+}
+
+/// What people copy into a notebook is the same in both places, and pandas takes it: text, and no bytes for a path.
+#[test]
+fn query_shows_the_notebook_of_the_readme() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (_, help, _) = run(&["query", "--help"]);
+    for line in [
+        "import io, subprocess",
+        "capture_output=True, text=True, check=True).stdout",
+        "frame = pd.read_json(io.StringIO(rows), lines=True)",
+    ] {
+        assert!(readme.contains(line) && help.contains(line), "{line}:\n{help}");
     }
 }
 
@@ -267,4 +285,33 @@ fn a_page_that_does_not_come_holds_the_end_of_the_overview_for_seconds_only() {
         assert_eq!(answer, "", "the page was not waited for");
         drop(asked);
     }
+}
+
+#[test]
+fn brokers_that_are_away_hold_the_end_of_simulate_until_a_second_signal_only() {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+    let cluster = MockCluster::new(1).unwrap();
+    for topic in ["inferences", "labels"] {
+        cluster.create_topic(topic, 1, 1).unwrap();
+    }
+    let brokers = cluster.bootstrap_servers();
+    // As fast as it goes, so that the small queue is always full.
+    let mut sending = std::process::Command::new(env!("CARGO_BIN_EXE_tidegauge"))
+        .args(["simulate", "--brokers", &brokers, "--fast", "--records", "100000000"])
+        .args(["--property", "queue.buffering.max.messages=10"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let group = ("group.id".to_owned(), "watching".to_owned());
+    let consumer: BaseConsumer = client_config(&brokers, &[group]).create().unwrap();
+    let has_sent =
+        || consumer.fetch_watermarks("inferences", 0, PATIENCE).is_ok_and(|(_, end)| end > 0);
+    while !has_sent() {
+        assert_eq!(sending.try_wait().unwrap(), None, "it sends until it is told to end");
+    }
+    cluster.broker_down(1).unwrap();
+    signal(&sending, Signal::SIGTERM);
+    signal(&sending, Signal::SIGINT);
+    assert_eq!(sending.wait().unwrap().code(), Some(130));
 }

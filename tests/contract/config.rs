@@ -316,6 +316,24 @@ fn a_misplaced_secret_is_not_shown() {
     }
 }
 
+/// A second target tells of alerts in this topic.
+fn alerts_in(topic: &str) -> String {
+    format!(
+        "{SMALLEST}[[notify]]\nname = \"hook\"\nurl = \"http://a/\"\n\
+         [[notify]]\nname = \"chat\"\ntype = \"kafka\"\ntopic = \"{topic}\"\n"
+    )
+}
+
+#[test]
+fn alerts_have_a_topic_that_the_job_does_not_use() {
+    assert_eq!(parse(&alerts_in("tidegauge.alerts")).unwrap().targets.len(), 2);
+    let (_, message) = refused(&alerts_in("i"));
+    assert!(message.starts_with("t.toml:11: `notify.topic` of \"chat\" "), "{message}");
+    // Without labels their topic is any other one.
+    let without = alerts_in("l").replace("[labels]\ntopic = \"l\"\n", "");
+    assert_eq!(parse(&without).unwrap().targets.len(), 2);
+}
+
 #[test]
 fn settings_are_checked_against_each_other() {
     for (text, part) in [
@@ -330,6 +348,9 @@ fn settings_are_checked_against_each_other() {
             "max.poll.interval.ms (20000)",
         ),
         (format!("drain_budget = \"5m\"\n{SMALLEST}"), "max.poll.interval.ms"),
+        (alerts_in("i"), "of \"chat\" is also inferences.topic"),
+        (alerts_in("l"), "of \"chat\" is also labels.topic"),
+        (alerts_in("tidegauge.dead"), "of \"chat\" is also dead_letters.topic"),
     ] {
         let (code, message) = refused(&text);
         assert_eq!(code, "config_conflict", "{text}");
@@ -451,6 +472,43 @@ fn the_first_model_that_fits_counts_so_their_order_is_that_of_the_file() {
     assert_eq!(settings.shard.dimensions, ["b", "a"]);
     assert_eq!(settings.shard.models[0].dimensions, [0, 1]);
     assert_eq!(settings.shard.models[1].dimensions, [1]);
+}
+
+/// The first section that fits counts, so one behind a glob that fits its name would be read and do nothing.
+#[test]
+fn a_models_section_that_an_earlier_one_covers_is_refused() {
+    for (sections, place, later, earlier) in [
+        ("[models.\"*\"]\n[models.fraud]\n", 6, "fraud", "\"*\""),
+        ("[models.\"fr*\"]\nthreshold = 0.4\n[models.fraud]\n", 7, "fraud", "\"fr*\""),
+        ("[models.\"fr*\"]\n[models.\"fraud-*\"]\n", 6, "\"fraud-*\"", "\"fr*\""),
+        ("[models.\"*-eu\"]\n[models.a]\n[models.\"a-*-eu\"]\n", 7, "\"a-*-eu\"", "\"*-eu\""),
+    ] {
+        let (code, message) = refused(&format!("{SMALLEST}{sections}"));
+        assert_eq!(code, "config_conflict", "{sections}");
+        let expected = format!(
+            "t.toml:{place}: `models.{later}` changes nothing: `models.{earlier}` (t.toml:5) stands"
+        );
+        assert!(message.starts_with(&expected), "{message}");
+        assert!(message.contains(&format!("put `[models.{later}]` into the file")), "{message}");
+    }
+    for sections in [
+        "[models.fraud]\n[models.\"*\"]\n",
+        "[models.\"a*\"]\n[models.\"*a\"]\n[models.b]\n",
+        "[models.\"fraud-*\"]\n[models.fraud]\n[models.\"fr*\"]\n",
+        "[models.\"a*\"]\n[models.\"*a*\"]\n",
+    ] {
+        parse(&format!("{SMALLEST}{sections}")).expect(sections);
+    }
+    // What only the environment names comes behind all of the file.
+    let set = [("TIDEGAUGE__MODELS__fraud__THRESHOLD", "0.3")];
+    let error = parse_with(&format!("{SMALLEST}[models.\"*\"]\n"), &set).unwrap_err();
+    assert_eq!(error.code(), "config_conflict");
+    let message = error.to_string();
+    let variable = "environment variable TIDEGAUGE__MODELS__fraud__THRESHOLD: `models.fraud` ";
+    assert!(message.starts_with(variable) && message.contains("(t.toml:5)"), "{message}");
+    let named = format!("{SMALLEST}[models.fraud]\n[models.\"*\"]\n");
+    let threshold = parse_with(&named, &set).map(|it| it.shard.model("fraud").threshold);
+    assert_eq!(threshold, Ok(0.3));
 }
 
 #[test]

@@ -227,6 +227,32 @@ fn times_are_read_in_every_form() {
     }
 }
 
+/// As pandas writes times of which it was told no zone.
+#[test]
+fn a_time_without_a_zone_is_named_with_what_it_lacks() {
+    let error = |text: &str| {
+        let payload = format!(r#"{{"request_id":"r","model":"m","timestamp":{text:?}}}"#);
+        match json_decoder().decode(Some(payload.as_bytes()), &mut Names::default()) {
+            Err(NotDecoded::Bad(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    };
+    for text in ["2026-01-05 10:00:00", "2026-01-05T10:00:00.123456"] {
+        let error = error(text);
+        assert_eq!(error.code(), "wrong_type");
+        let expected = format!("`timestamp` {text} has no zone: append Z ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    let digits = "1".repeat(5000);
+    let error_of_digits = error(&format!("2026-01-05 10:00:00.{digits}")).to_string();
+    assert!(error_of_digits.contains("has no zone") && error_of_digits.len() < 200);
+    for text in ["2026-01-05 25:00:00", "2026-01-05", "yesterday", ""] {
+        let error = error(text);
+        assert_eq!(error.code(), "wrong_type");
+        assert!(error.to_string().contains("is other text, not milliseconds"), "{error}");
+    }
+}
+
 #[test]
 fn bad_paths_say_what_to_do() {
     let mut fields = FieldPaths::new(Stream::Labels);

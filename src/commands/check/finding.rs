@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::commands::Failure;
-use crate::commands::codes;
+use crate::commands::{codes, terminal};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl Finding {
     /// For people.
     pub(super) fn text(&self) -> String {
         let Self { level, about, what, remedy } = self;
-        let head = format!("{:<8} {about}: {what}\n", level.name());
+        // Names of models come from records.
+        let head = format!("{:<8} {about}: {}\n", level.name(), terminal::one_line(what));
         match remedy {
             Some(remedy) => format!("{head}         remedy: {remedy}\n"),
             None => head,
