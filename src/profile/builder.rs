@@ -14,7 +14,7 @@ use super::document::id_of;
 use super::numbers::{EXACT_NUMBERS, Numbers};
 use crate::engine::event::{FeatureValue, RequestId};
 use crate::engine::metrics::expected::Expected;
-use crate::engine::metrics::histogram::score_cell;
+use crate::engine::metrics::lattice::score_cell;
 use crate::engine::metrics::reference::{
     CategoricalProfile, FeatureKind, FeatureProfile, Flaw, MOST_EDGES, Profile, Scale, Values,
 };

@@ -9,7 +9,7 @@ use tidegauge::engine::event::FeatureValue;
 use tidegauge::engine::metrics::drift::method::{Method, Options as DriftOptions};
 use tidegauge::engine::metrics::drift::verdict::{Judged, Kind, Measured, Verdict, judge};
 use tidegauge::engine::metrics::drift::{CurrentCounts, drift};
-use tidegauge::engine::metrics::histogram::score_cell;
+use tidegauge::engine::metrics::lattice::score_cell;
 use tidegauge::engine::metrics::reference::{FeatureProfile, Profile};
 use tidegauge::profile::ProfileBuilder;
 use tidegauge::profile::builder::{Options, Record};

@@ -7,7 +7,7 @@ use tidegauge::engine::metrics::drift::bins::{Bins, Tested};
 use tidegauge::engine::metrics::drift::method::Method;
 use tidegauge::engine::metrics::drift::verdict::false_discovery;
 use tidegauge::engine::metrics::drift::{CurrentCounts, Measure, drift};
-use tidegauge::engine::metrics::histogram::{SCORE_CELLS, score_cell, score_edge};
+use tidegauge::engine::metrics::lattice::{SCORE_CELLS, score_cell, score_edge};
 use tidegauge::engine::metrics::reference::FeatureProfile;
 use tidegauge::profile::ProfileBuilder;
 use tidegauge::profile::builder::{Options, Record};

@@ -9,6 +9,7 @@ mod oracle;
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod shard;
 
+mod cells;
 mod class_estimate;
 mod custom;
 mod data_quality;
@@ -24,7 +25,6 @@ mod exact_sum;
 mod feature_laws;
 mod golden;
 mod growing;
-mod histogram;
 mod laws;
 mod memory;
 mod multiclass;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tidegauge::engine::event::{FeatureValue, RequestId};
 use tidegauge::engine::metrics::expected::Expectation;
-use tidegauge::engine::metrics::histogram::{score_cell, score_edge};
+use tidegauge::engine::metrics::lattice::{score_cell, score_edge};
 use tidegauge::engine::metrics::reference::{Binning, FeatureKind, Flaw, Profile, Scale};
 use tidegauge::profile::builder::{BuildError, COUNTED_BYTES, Declared, Options, Record, Targets};
 use tidegauge::profile::document::{DocumentError, canonical, id_of, read, write};

@@ -1,7 +1,8 @@
 //! Figures of a ranking against their definitions, spelled out as loops over all pairs.
 
 use proptest::prelude::*;
-use tidegauge::engine::metrics::histogram::{Cells, score_cell};
+use tidegauge::engine::metrics::cells::Cells;
+use tidegauge::engine::metrics::lattice::score_cell;
 use tidegauge::engine::metrics::ranking::Ranking;
 
 use crate::golden::is_near;

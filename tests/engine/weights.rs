@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use tidegauge::engine::metrics::accumulator::{Accumulator, FigureContext, Undefined, Value};
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
 use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
-use tidegauge::engine::metrics::histogram::score_cell;
+use tidegauge::engine::metrics::lattice::score_cell;
 use tidegauge::engine::metrics::multiclass::{Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::regression::{Regression, RegressionInput};
 

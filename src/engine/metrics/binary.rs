@@ -3,12 +3,13 @@
 use super::accumulator::{
     Accumulator, Column, FigureContext, StateError, Undefined, Value, ValueMatrix,
 };
+use super::cells::Cells;
 use super::exact_sum::ExactSum;
-use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::interval::{
     Figure, Limits, cells, count, f1_limits, figure, joined, logit, mean, mean_limits, mean_of_two,
     normal, number, plain, put, put_with_limits, ratio, sum, wide_number, wilson_limits,
 };
+use super::lattice::{SCORE_CELLS, score_cell};
 use super::ranking::Ranking;
 use super::sign::Sign;
 use super::stored::Stored;

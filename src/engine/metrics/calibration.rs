@@ -1,8 +1,8 @@
 //! Calibration of binary scores: what the scores promise against what the labels say, in ten bins.
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefined, Value};
+use super::cells::Cells;
 use super::exact_sum::ExactSum;
-use super::histogram::Cells;
 use super::interval::{
     Figure, cells, count, figure, mean, number, plain, put, put_with_limits, ratio, sum, sums,
     whole, wilson_limits,

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefined, Value};
+use super::cells::Cells;
 use super::dictionary::{ClassCap, ClassCaps, Kept};
 use super::estimate::{Estimate, ExpectedRanking, band, units};
 use super::exact_sum::ExactSum;
-use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::interval::{Figure, cells, names, number, put, put_with_limits, ratio, sums};
+use super::lattice::{SCORE_CELLS, score_cell};
 use super::one_vs_rest::{MOST_SCORED_CLASSES, by_class};
 use super::ranking::Ranking;
 use super::reference::Calibrator;

@@ -6,10 +6,10 @@ use super::accumulator::{Column, Text, Undefined, Value};
 use super::distinct::Numbers;
 use super::exact_sum::ExactSum;
 use super::feature::FeatureState;
-use super::histogram::FEATURE;
 use super::interval::{
     Figure, count, figure, number, put, put_with_limits, ratio, text, wilson_limits,
 };
+use super::lattice::FEATURE;
 use super::reference::{FeatureKind, FeatureProfile, NumericProfile};
 
 /// The columns of `data_quality`; the feature is a key.

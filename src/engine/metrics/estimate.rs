@@ -2,11 +2,12 @@
 //! based estimation, CBPE).
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefined, Value};
+use super::cells::Cells;
 use super::exact_sum::ExactSum;
-use super::histogram::{Cells, SCORE_CELLS, score_cell};
 use super::interval::{
     Figure, Limits, Z, cells, count, figure, number, put, put_with_limits, ratio, sums,
 };
+use super::lattice::{SCORE_CELLS, score_cell};
 use super::ranking::Ranking;
 use super::sign::Sign;
 use super::stored::Stored;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::cells::Cells;
 use super::dictionary::{Cap, Dictionary, Hashed};
 use super::distinct::{Numbers, Registers};
 use super::exact_sum::ExactSum;
-use super::histogram::{Cells, FEATURE};
+use super::lattice::FEATURE;
 use super::reference::{FeatureKind, FeatureProfile};
 use crate::engine::event::FeatureValue;
 

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
+use super::cells::Cells;
 use super::dictionary::Dictionary;
 use super::distinct::{Numbers, Registers, WORDS};
 use super::exact_sum::ExactSum;
 use super::feature::FeatureState;
 use super::growing::Growing;
-use super::histogram::{Cells, FEATURE};
 use super::interval::{cells, names, sums};
+use super::lattice::FEATURE;
 use super::reference::Profile;
 use super::sign::Sign;
 use super::stored::Stored;

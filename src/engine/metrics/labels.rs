@@ -1,8 +1,9 @@
 //! Which inferences have a label, how long it took, and how often labels were corrected, repeated or in conflict.
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefined, Value};
-use super::histogram::{Cells, DELAY_MS};
+use super::cells::Cells;
 use super::interval::{Figure, cells, count, figure, number, put, ratio};
+use super::lattice::DELAY_MS;
 use super::sign::Sign;
 use super::stored::Stored;
 

@@ -2,7 +2,9 @@
 
 pub mod edges;
 pub mod exact_sum;
-pub mod histogram;
+mod pages;
+pub mod cells;
+pub mod lattice;
 pub mod sign;
 pub mod expected;
 pub mod reference;

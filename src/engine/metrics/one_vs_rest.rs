@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::accumulator::{Undefined, Value};
+use super::cells::Cells;
 use super::dictionary::{ClassCap, ClassCaps, Kept};
-use super::histogram::{Cells, SCORE_CELLS, score_cell};
+use super::lattice::{SCORE_CELLS, score_cell};
 use super::ranking::Ranking;
 use super::sign::Sign;
 

@@ -1,7 +1,7 @@
 //! Figures of a ranking, from positives and negatives by score cell: AUROC and average precision.
 
 use super::accumulator::Undefined;
-use super::histogram::Cells;
+use super::cells::Cells;
 use super::interval::{Figure, number, wide_number};
 
 /// One cell with labelled scores.

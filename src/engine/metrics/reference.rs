@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::edges::Edges;
 use super::expected::Expected;
-use super::histogram::{SCORE_CELLS, score_edge};
+use super::lattice::{SCORE_CELLS, score_edge};
 use crate::engine::event::NUMBER_MAX;
 
 /// A frozen document; another content has another id.

@@ -1,11 +1,12 @@
 //! Quality of models that predict numbers: bias, absolute and squared errors, explained variance.
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Undefined, Value};
+use super::cells::Cells;
 use super::exact_sum::ExactSum;
-use super::histogram::{ABS_ERROR, Cells};
 use super::interval::{
     Figure, cells, count, figure, mean, mean_limits, plain, put, put_with_limits, sum, whole,
 };
+use super::lattice::ABS_ERROR;
 use super::sign::Sign;
 use super::stored::Stored;
 use super::weights::{Mass, Weight, Weights, one, times};

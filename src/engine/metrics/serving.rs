@@ -1,10 +1,11 @@
 //! Traffic, errors, latency and freshness of all accepted inferences of a key. Reads no label.
 
 use super::accumulator::{Accumulator, Column, FigureContext, Kind, StateError, Undefined, Value};
-use super::histogram::{Cells, DELAY_MS, LATENCY_US};
+use super::cells::Cells;
 use super::interval::{
     Figure, cells, count, figure, number, put, put_with_limits, ratio, wilson_limits,
 };
+use super::lattice::{DELAY_MS, LATENCY_US};
 use super::sign::Sign;
 use super::stored::Stored;
 use crate::engine::time::EventTime;

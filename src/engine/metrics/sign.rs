@@ -1,6 +1,6 @@
 //! Whether something is added or taken back.
 
-use super::histogram::Cells;
+use super::cells::Cells;
 
 /// Whether something is added or taken back: a type for each, so that what a record does is written once and compiled
 /// twice, and adding, which every record asks for, never looks.

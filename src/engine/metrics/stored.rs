@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::accumulator::{Column, StateError, Value};
+use super::cells::Cells;
 use super::exact_sum::ExactSum;
-use super::histogram::Cells;
 use super::weights::Weights;
 
 /// Reads values beside their columns.

@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::accumulator::{Accumulator, Column, FigureContext, StateError, Value};
-use super::histogram::Cells;
+use super::cells::Cells;
 use super::interval::cells;
 use super::reference::{FeatureProfile, Profile, Values};
 use super::sign::Sign;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use proptest::prelude::*;
-use tidegauge::engine::metrics::histogram::{
-    Cells, DELAY_MS, Durations, LATENCY_US, SCORE_CELLS, score_cell,
+use tidegauge::engine::metrics::cells::Cells;
+use tidegauge::engine::metrics::lattice::{
+    DELAY_MS, Durations, LATENCY_US, SCORE_CELLS, score_cell,
 };
 
 fn cells_of(indices: &[u16]) -> Cells {
@@ -21,7 +22,21 @@ fn index() -> impl Strategy<Value = u16> {
 }
 
 fn indices() -> impl Strategy<Value = Vec<u16>> {
-    prop_oneof![prop::collection::vec(index(), 0..20), prop::collection::vec(index(), 0..400)]
+    prop_oneof![
+        prop::collection::vec(index(), 0..20),
+        prop::collection::vec(index(), 0..400),
+        many().prop_map(|all| all.into_iter().map(|(index, _)| index).collect()),
+    ]
+}
+
+/// So many that they become pages, or stand in few cells and don't.
+fn many() -> impl Strategy<Value = Vec<(u16, u64)>> {
+    let cells = prop_oneof![Just(30_u64), Just(2500), Just(u64::from(SCORE_CELLS))];
+    (0_usize..10_000, 0_usize..7000, cells, 1_u64..70_000).prop_map(|(first, n, cells, most)| {
+        let number = |i: usize| u64::try_from(i).unwrap().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        let some = (first..first + n).map(number);
+        some.map(|it| (u16::try_from(it % cells).unwrap(), 1 + (it >> 16) % most)).collect()
+    })
 }
 
 /// Counts on both sides of what each form of the cells can hold, in few and in many cells.
@@ -35,6 +50,7 @@ fn counts() -> impl Strategy<Value = Vec<(u16, u64)>> {
     prop_oneof![
         prop::collection::vec((index(), by.clone()), 0..20),
         prop::collection::vec((0_u16..100, by), 0..400),
+        many(),
     ]
 }
 
@@ -223,18 +239,54 @@ fn few_records_take_little_memory() {
 
 #[test]
 fn a_count_grows_past_what_small_ones_hold() {
-    let mut cells = cells_of(&(0..200).collect::<Vec<_>>());
+    let mut cells = cells_of(&(0..5000).collect::<Vec<_>>());
     let small = cells.heap_bytes();
     for _ in 0..70_000 {
         cells.add(3);
     }
     assert!(cells.heap_bytes() > 2 * small, "{} and {small} bytes", cells.heap_bytes());
     assert_eq!(cells.to_pairs()[2..5], [(2, 1), (3, 70_001), (4, 1)]);
-    assert_eq!(cells.total(), 70_200);
+    assert_eq!(cells.total(), 75_000);
+}
+
+#[test]
+fn many_values_of_few_cells_take_little_memory() {
+    let mut cells = Cells::default();
+    for index in (0..100).cycle().take(1_000_000) {
+        cells.add(index * 90);
+    }
+    assert!(cells.heap_bytes() <= 2 * 8 * 100, "{} bytes", cells.heap_bytes());
+    assert_eq!(cells.quantile(50), Some(49 * 90));
+    assert_eq!(cells.total(), 1_000_000);
+}
+
+#[test]
+fn what_several_entries_have_together_is_taken_back() {
+    let mut cells = Cells::default();
+    for by in [5, 6, 7] {
+        cells.add_count(3, by);
+    }
+    cells.remove_count(3, 17);
+    assert_eq!(cells.to_pairs(), [(3, 1)]);
+    let mut ones = cells_of(&[4, 4, 5]);
+    ones.remove_count(4, 2);
+    assert_eq!(ones.to_pairs(), [(5, 1)]);
 }
 
 #[test]
 #[should_panic(expected = "what is taken back was added")]
 fn no_more_is_taken_back_than_was_added() {
-    cells_of(&(0..200).collect::<Vec<_>>()).remove_count(3, 2);
+    cells_of(&(0..5000).collect::<Vec<_>>()).remove_count(3, 2);
+}
+
+#[test]
+#[should_panic(expected = "what is taken back was added")]
+fn no_more_is_taken_back_than_a_list_has() {
+    counted(&[(3, 2), (3, 2)]).remove_count(3, 5);
+}
+
+#[test]
+#[should_panic(expected = "what is taken back was added")]
+fn nothing_is_taken_back_that_never_came() {
+    cells_of(&[3, 4]).remove(5);
 }
