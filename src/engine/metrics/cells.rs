@@ -7,7 +7,9 @@ use super::pages::{Count, Pages};
 /// How many entries are kept as they came before they become pages.
 const MOST: usize = 4096;
 /// Fewer ones than this are sorted when they are added up.
-const FEW: usize = 256;
+const FEW: usize = 128;
+/// Bits of a word.
+const WORD: usize = 64;
 /// How many entries a list has room for at least, once it is added up.
 const LEAST: usize = 32;
 /// An entry of a list is one u64: the index above, the count below.
@@ -185,7 +187,9 @@ impl Cells {
         match &mut self.0 {
             Form::Ones(ours) if ours.len() + theirs.len() <= MOST => ours.extend_from_slice(theirs),
             Form::Ones(_) | Form::List(_) | Form::Small(_) | Form::Large(_) => {
-                theirs.iter().for_each(|&index| self.add(index));
+                for &index in theirs {
+                    self.add(index);
+                }
             }
         }
     }
@@ -338,19 +342,29 @@ fn index_of(entry: u64) -> u16 {
 
 /// The entries of a list: by ascending index, how often it stands among `ones`.
 fn counted(ones: &[u16]) -> Vec<u64> {
-    let Some(&last) = ones.iter().max() else { return Vec::new() };
     if ones.len() < FEW {
-        let mut list = ones.iter().map(|&index| entry(index, 1)).collect();
-        add_up(&mut list);
-        return list;
+        let mut sorted = ones.to_vec();
+        sorted.sort_unstable();
+        let count = |same: &[u16]| u64::try_from(same.len()).expect("they are few");
+        return sorted.chunk_by(|a, b| a == b).map(|same| entry(same[0], count(same))).collect();
     }
-    // A count for each cell, for a moment, takes less time than to sort them.
-    let mut counts = vec![0_u16; usize::from(last) + 1];
-    for &index in ones {
-        counts[usize::from(index)] += 1;
+    // A count for each cell, for a moment, and a bit that says where to look: less work than to sort them.
+    let cells = usize::from(ones.iter().copied().max().unwrap_or(0)) + 1;
+    let (mut counts, mut bits) = (vec![0_u16; cells], vec![0_u64; cells.div_ceil(WORD)]);
+    for index in ones.iter().map(|&index| usize::from(index)) {
+        counts[index] += 1;
+        bits[index / WORD] |= 1 << (index % WORD);
     }
-    let all = (0_u16..).zip(counts).filter(|&(_, count)| count > 0);
-    all.map(|(index, count)| entry(index, count.into())).collect()
+    let mut list = Vec::with_capacity(ones.len());
+    for (word, mut left) in bits.into_iter().enumerate() {
+        while left != 0 {
+            let index = word * WORD + usize::try_from(left.trailing_zeros()).expect("below 64");
+            left &= left - 1;
+            let cell = u16::try_from(index).expect("it was one");
+            list.push(entry(cell, counts[index].into()));
+        }
+    }
+    list
 }
 
 /// Sorts a list and joins what is of one index.
@@ -400,8 +414,7 @@ fn take(list: &mut Vec<u64>, index: u16, by: u64) -> bool {
 fn place_of(ones: &[u16], index: u16) -> Option<usize> {
     /// Compared at once.
     const WIDTH: usize = 64;
-    let has = |chunk: &[u16]| chunk.iter().fold(false, |found, &one| found | (one == index));
-    let number = ones.chunks(WIDTH).rposition(has)?;
+    let number = ones.chunks(WIDTH).rposition(|chunk| chunk.contains(&index))?;
     let first = number * WIDTH;
     ones[first..].iter().position(|&one| one == index).map(|at| first + at)
 }
