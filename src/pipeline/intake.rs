@@ -178,14 +178,14 @@ impl Intake {
         let is_replay = shard.is_replay(at);
         let schema = decoder.schema(record.payload);
         let judged = schema.map_or(Judged::Open, |schema| shard.judged(at, schema));
-        let decoded = match (judged, schema) {
+        let read = match (judged, schema) {
             // It may be registered by now, and would change rows, but not the accounts.
             (Judged::Dead, Some(SchemaId(id))) => {
                 Err(NotDecoded::Bad(DecodeError::UnknownSchema { id }))
             }
             _ => decoder.decode(record.payload, &mut self.names),
         };
-        let (outcome, reason) = match decoded {
+        let (outcome, reason) = match read {
             Ok(event) => {
                 let event = failpoint::event(record.partition, record.offset, event);
                 let outcome = shard.observe(at, &event, &mut self.names);

@@ -354,7 +354,7 @@ fn a_rate_drifts_once_its_lower_limit_is_far_enough_above_the_reference() {
     }
     // New names, and numbers out of range, are never in it: at most 0.0038267585.
     for (some, above, verdict) in
-        [(6, 0.009_993_553_9, Verdict::Ok), (7, 0.013_228_783_5, Verdict::Drift)]
+        [(6, 0.009_993_555_9, Verdict::Ok), (7, 0.013_228_783_5, Verdict::Drift)]
     {
         for (measures, method) in [
             (of_names(&[("A", 200 - some), ("D", some)]), Method::NewCategoryRate),
