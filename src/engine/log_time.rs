@@ -49,14 +49,22 @@ impl LogClock {
 
     /// Takes in the timestamp of the next record.
     pub fn read(&mut self, time: RecordTime) {
-        if self.greatest.len() == self.k {
-            if time.0 <= self.greatest[0] {
-                return;
-            }
-            self.greatest.remove(0);
+        let is_full = self.greatest.len() == self.k;
+        if is_full && time.0 <= self.greatest[0] {
+            return;
         }
-        let at = self.greatest.partition_point(|&t| t <= time.0);
-        self.greatest.insert(at, time.0);
+        // Most records have the greatest timestamp so far.
+        let at = match self.greatest.last() {
+            Some(&last) if time.0 < last => self.greatest.partition_point(|&t| t <= time.0),
+            _ => self.greatest.len(),
+        };
+        if is_full {
+            // The least one falls out.
+            self.greatest.copy_within(1..at, 0);
+            self.greatest[at - 1] = time.0;
+        } else {
+            self.greatest.insert(at, time.0);
+        }
     }
 
     /// The clock's time; none before k records.
@@ -70,6 +78,37 @@ impl LogClock {
         match self.now() {
             None => LogTime(time.0),
             Some(now) => LogTime(now.0.max(time.0.min(now.0.saturating_add(max_gap.0)))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_holds_the_greatest_of_all(
+            k in 0..6_usize,
+            times in prop::collection::vec(prop_oneof![0..20_i64, any::<i64>()], 0..40),
+            climb in any::<bool>(),
+        ) {
+            let mut times = times;
+            if climb {
+                times.sort_unstable();
+            }
+            let mut clock = LogClock::new(k);
+            for read in 1..=times.len() {
+                clock.read(RecordTime(times[read - 1]));
+                let mut sorted = times[..read].to_vec();
+                sorted.sort_unstable();
+                let greatest = &sorted[read.saturating_sub(k.max(1))..];
+                prop_assert_eq!(clock.stamps(), greatest);
+                let now = (read >= k.max(1)).then(|| LogTime(greatest[0]));
+                prop_assert_eq!(clock.now(), now);
+            }
         }
     }
 }

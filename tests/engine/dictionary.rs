@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tidegauge::engine::metrics::accumulator::Value;
-use tidegauge::engine::metrics::dictionary::{Cap, Dictionary};
+use tidegauge::engine::metrics::dictionary::{Cap, Dictionary, Hashed};
 use xxhash_rust::xxh3::xxh3_64;
 
 const OTHER: &str = "(other)";
@@ -97,6 +97,21 @@ proptest! {
             both.merge(&cap, first);
             both.merge(&cap, second);
             prop_assert_eq!(&both, &whole);
+        }
+    }
+
+    #[test]
+    fn a_known_name_is_counted_as_any_other(names in 0..12_usize, seen in seen()) {
+        let cap = cap(names);
+        let (mut counted, mut expected) = (Dictionary::default(), Dictionary::default());
+        for (name, _) in &seen {
+            let is_known = expected.get(&**name).is_some();
+            prop_assert_eq!(counted.add_known(Hashed::from(&**name)), is_known);
+            if !is_known {
+                counted.add(&cap, &**name);
+            }
+            expected.add(&cap, &**name);
+            prop_assert_eq!(&counted, &expected);
         }
     }
 

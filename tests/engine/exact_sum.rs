@@ -105,6 +105,21 @@ fn sum_of(terms: &[f64]) -> ExactSum {
     sum
 }
 
+fn squares_of(terms: &[f64]) -> ExactSum {
+    let mut squares = ExactSum::default();
+    for &term in terms {
+        squares.add_product(term, term);
+    }
+    squares
+}
+
+/// The sum and that of the squares, added many at once.
+fn at_once(terms: &[f64]) -> (ExactSum, ExactSum) {
+    let (mut sum, mut squares) = (ExactSum::default(), ExactSum::default());
+    sum.add_with_squares(&mut squares, terms);
+    (sum, squares)
+}
+
 /// Doubles of all sizes, and many that cancel, tie or lie at the ends.
 fn term() -> impl Strategy<Value = f64> {
     prop_oneof![
@@ -177,20 +192,31 @@ proptest! {
         terms in terms(),
         similar in prop::collection::vec(0.5..99.0_f64, 0..40),
     ) {
-        for numbers in [&terms, &similar] {
-            let mut at_once = ExactSum::default();
-            at_once.add_all(numbers);
-            prop_assert_eq!(&at_once, &sum_of(numbers));
-        }
         // Beyond 1e150 squares are no doubles.
         for numbers in [terms.iter().copied().filter(|x| x.abs() <= 1e150).collect(), similar] {
-            let (mut at_once, mut each) = (ExactSum::default(), ExactSum::default());
-            at_once.add_squares(&numbers);
-            for &x in &numbers {
-                each.add_square(x);
+            // All of one size, also where the least of their squares have bits below the least double.
+            for scale in [1.0, 1e-160, -1e-170, 1e-300, 5e-324] {
+                let numbers: Vec<f64> = numbers.iter().map(|x| x * scale).collect();
+                let (sum, squares) = at_once(&numbers);
+                prop_assert_eq!(sum, sum_of(&numbers));
+                prop_assert_eq!(squares, squares_of(&numbers));
             }
-            prop_assert_eq!(at_once, each);
         }
+    }
+
+    #[test]
+    fn a_square_is_the_product_with_itself(
+        terms in terms(),
+        times in prop_oneof![Just(1), 0..4_u64, any::<u64>()],
+    ) {
+        let (mut squares, mut products) = (ExactSum::default(), ExactSum::default());
+        for (i, x) in terms.into_iter().filter(|x| x.abs() <= 1e150).enumerate() {
+            let is_added = i % 3 > 0;
+            squares.add_square_times(x, times, is_added);
+            products.add_product_times(if is_added { x } else { -x }, x, times);
+        }
+        prop_assert_eq!(squares.to_bytes(), products.to_bytes());
+        prop_assert_eq!(squares.heap_bytes(), products.heap_bytes());
     }
 
     #[test]
@@ -373,15 +399,9 @@ fn many_at_once_fit_however_far_apart() {
         for sign in [1.0, -1.0] {
             let mut numbers = vec![sign * longest * 2_f64.powi(spread); 15];
             numbers.insert(3, sign * (1.0 + f64::EPSILON));
-            let mut at_once = ExactSum::default();
-            at_once.add_all(&numbers);
-            assert_eq!(at_once, sum_of(&numbers), "{spread}");
-            let (mut squares, mut each) = (ExactSum::default(), ExactSum::default());
-            squares.add_squares(&numbers);
-            for &x in &numbers {
-                each.add_square(x);
-            }
-            assert_eq!(squares, each, "{spread}");
+            let (sum, squares) = at_once(&numbers);
+            assert_eq!(sum, sum_of(&numbers), "{spread}");
+            assert_eq!(squares, squares_of(&numbers), "{spread}");
         }
     }
 }

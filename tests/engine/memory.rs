@@ -157,3 +157,18 @@ fn groups_that_are_gone_give_their_memory_back() {
     }
     assert!(run.bytes() < most / 20, "{} of {most} bytes", run.bytes());
 }
+
+/// Nothing is frozen between, which weighs too.
+#[test]
+fn many_new_states_are_weighed_in_time() {
+    let settings = settings("job without_labels max_segments=10000\nmodel m segments=region");
+    for states in [1_000, 5_000] {
+        let mut run = Run::new(&settings, &beginning(&settings));
+        for n in 0..states {
+            run.inference(n, 0, n);
+        }
+        let said = run.bytes();
+        run.shard.settle();
+        assert!(said * 5 >= run.bytes() * 4, "{said} of {} bytes", run.bytes());
+    }
+}

@@ -263,9 +263,9 @@ impl Binary {
         self.weights.fold(places::SCORED, weight, sign);
         self.weights.fold(score_place(cell, positive), weight, sign);
         self.brier.add_times(sign.of(losses.brier), times);
-        self.brier_squares.add_product_times(sign.of(losses.brier), losses.brier, times);
+        self.brier_squares.add_square_times(losses.brier, times, sign.adds());
         self.log_loss.add_times(sign.of(losses.log), times);
-        self.log_loss_squares.add_product_times(sign.of(losses.log), losses.log, times);
+        self.log_loss_squares.add_square_times(losses.log, times, sign.adds());
         sign.count(&mut self.log_loss_clipped, u64::from(losses.is_clipped));
     }
 

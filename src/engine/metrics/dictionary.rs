@@ -174,6 +174,11 @@ impl<T: Default> Kept<T> {
         Some(&self.entries[at].1)
     }
 
+    fn get_mut(&mut self, name: Hashed<'_>) -> Option<&mut T> {
+        let at = self.find((name.hash, name.name)).ok()?;
+        Some(&mut self.entries[at].1)
+    }
+
     fn find(&self, key: (u64, &str)) -> Result<usize, usize> {
         self.entries.binary_search_by(|(entry, _)| entry.key().cmp(&key))
     }
@@ -262,6 +267,14 @@ impl Dictionary {
     #[inline]
     pub fn add<'n>(&mut self, cap: &Cap, name: impl Into<Hashed<'n>>) {
         *self.count_mut(cap, name) += 1;
+    }
+
+    /// Counts one occurrence of a name that is kept already; false, with nothing counted, if it is not.
+    #[inline]
+    pub fn add_known(&mut self, name: Hashed<'_>) -> bool {
+        let Some(count) = self.names.get_mut(name) else { return false };
+        *count += 1;
+        true
     }
 
     /// Takes back one occurrence, which was added.

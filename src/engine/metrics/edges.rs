@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use crate::engine::names::index;
 
-/// Parts of equal width between the first edge and the last.
+/// Parts of equal width between the first edge and the last; at most 256.
 const PARTS: usize = 128;
 
 /// Finite numbers that rise. A number is looked for among the edges of its own part only.
@@ -32,11 +32,12 @@ impl Edges {
         clippy::as_conversions,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "what is below the first part is held to 0"
+        reason = "what is below the first part is held to 0, and what is far behind the last to 255"
     )]
     fn part(&self, x: f64) -> usize {
         let first = self.all.first().copied().unwrap_or(x);
-        (((x - first) * self.scale) as usize).min(PARTS - 1)
+        // A wider integer takes several times as long to be held to its range.
+        usize::from(((x - first) * self.scale) as u8).min(PARTS - 1)
     }
 }
 
@@ -93,7 +94,8 @@ mod tests {
             let edges = Edges::from(set.clone());
             let around =
                 set.iter().flat_map(|x| [*x, x.next_down(), x.next_up(), x + 0.5, x * 3.0]);
-            for x in around.chain([0.0, -0.0, 1e-300, f64::MIN, f64::MAX, 12.0]) {
+            let beyond = [f64::MIN, f64::MAX, f64::NEG_INFINITY, f64::INFINITY];
+            for x in around.chain([0.0, -0.0, 1e-300, 12.0]).chain(beyond) {
                 let plain = set.iter().filter(|edge| **edge < x).count();
                 assert_eq!(edges.below(x), plain, "{x} among {} edges", set.len());
             }

@@ -48,37 +48,18 @@ impl ExactSum {
         }
     }
 
-    /// Adds finite doubles. Those of similar size are first added up as whole numbers.
-    pub fn add_all(&mut self, numbers: &[f64]) {
+    /// Adds finite doubles, and their squares to `squares` as [`add_product`](Self::add_product) does. Those of similar
+    /// size are first added up as whole numbers.
+    pub fn add_with_squares(&mut self, squares: &mut Self, numbers: &[f64]) {
         for some in numbers.chunks(TOGETHER) {
-            let Some(least) = least_bit(some, SPREAD) else {
-                for &x in some {
-                    self.add(x);
-                }
-                continue;
-            };
-            let mut total = 0_i128;
-            for (x, mantissa, bit) in some.iter().filter_map(|&x| parts(x)) {
-                let whole = i128::from(mantissa) << (bit - least);
-                total += if x.is_sign_negative() { -whole } else { whole };
+            let together = Together::of(some);
+            match together.total() {
+                Some(total) => self.add_term(&total),
+                None => some.iter().for_each(|&x| self.add(x)),
             }
-            self.add_term(&Term::of_product(total.unsigned_abs(), least, total < 0));
-        }
-    }
-
-    /// Adds the squares of finite doubles, as [`add_square`](Self::add_square) does each.
-    pub fn add_squares(&mut self, numbers: &[f64]) {
-        for some in numbers.chunks(TOGETHER) {
-            match least_bit(some, SPREAD_OF_SQUARES) {
-                Some(least) if 2 * least >= BIAS + LEAST_BIT => {
-                    let mut total = 0_u128;
-                    for (_, mantissa, bit) in some.iter().filter_map(|&x| parts(x)) {
-                        let whole = u128::from(mantissa) * u128::from(mantissa);
-                        total += whole << (2 * (bit - least));
-                    }
-                    self.add_term(&Term::of_product(total, 2 * least - BIAS, false));
-                }
-                _ => some.iter().for_each(|&x| self.add_square(x)),
+            match together.total_of_squares() {
+                Some(total) => squares.add_term(&total),
+                None => some.iter().for_each(|&x| squares.add_square_times(x, 1, true)),
             }
         }
     }
@@ -94,19 +75,6 @@ impl ExactSum {
     #[inline]
     pub fn add_product(&mut self, a: f64, b: f64) {
         self.add_exactly(&Product::of(a, b));
-    }
-
-    /// Adds `x` times `x`, as [`add_product`](Self::add_product) does.
-    #[inline]
-    pub fn add_square(&mut self, x: f64) {
-        match split(x) {
-            Some((mantissa, bit)) if 2 * bit >= BIAS + LEAST_BIT => {
-                let whole = u128::from(mantissa) * u128::from(mantissa);
-                self.add_term(&Term::of_product(whole, 2 * bit - BIAS, false));
-            }
-            Some(_) => self.add_product(x, x),
-            None => {}
-        }
     }
 
     /// Adds a finite double so many times.
@@ -127,6 +95,21 @@ impl ExactSum {
             (_, Product::Tiny(parts)) => {
                 parts.iter().flatten().for_each(|term| self.add_term_times(term, times));
             }
+        }
+    }
+
+    /// Adds `x` times `x` so many times, or takes that back: to the bit what
+    /// [`add_product_times`](Self::add_product_times) does of `x` or `-x` and `x`.
+    #[inline]
+    pub fn add_square_times(&mut self, x: f64, times: u64, is_added: bool) {
+        match split(x) {
+            Some((mantissa, bit)) if times == 1 && 2 * bit >= BIAS + LEAST_BIT => {
+                debug_assert!((x * x).is_finite(), "only finite squares have a sum");
+                let whole = u128::from(mantissa) * u128::from(mantissa);
+                self.add_term(&Term::of_product(whole, 2 * bit - BIAS, !is_added));
+            }
+            Some(_) => self.add_product_times(if is_added { x } else { -x }, x, times),
+            None => {}
         }
     }
 
@@ -389,6 +372,61 @@ impl Term<5> {
     }
 }
 
+/// Finite doubles that are split once for their sum and that of their squares.
+struct Together {
+    /// Those other than 0: the mantissa with the number's sign, and the bit that it stands on.
+    parts: [(i64, usize); TOGETHER],
+    count: usize,
+    least_bit: usize,
+    /// How far the greatest bit stands above the least; none without numbers other than 0.
+    spread: Option<usize>,
+}
+
+impl Together {
+    /// At most [`TOGETHER`] numbers.
+    #[inline]
+    fn of(numbers: &[f64]) -> Self {
+        let (mut parts, mut count) = ([(0, 0); TOGETHER], 0);
+        let (mut least, mut greatest) = (usize::MAX, 0_usize);
+        for &x in numbers {
+            let Some((mantissa, bit)) = split(x) else { continue };
+            let mantissa = mantissa.cast_signed();
+            parts[count] = (if x.is_sign_negative() { -mantissa } else { mantissa }, bit);
+            count += 1;
+            (least, greatest) = (least.min(bit), greatest.max(bit));
+        }
+        Self { parts, count, least_bit: least, spread: greatest.checked_sub(least) }
+    }
+
+    /// The least bit, if the numbers lie at most so far apart.
+    #[inline]
+    fn least_bit_within(&self, spread: usize) -> Option<usize> {
+        self.spread.is_some_and(|own| own <= spread).then_some(self.least_bit)
+    }
+
+    /// What they add to a sum; none where they must be added one by one.
+    #[inline]
+    fn total(&self) -> Option<Term<5>> {
+        let least = self.least_bit_within(SPREAD)?;
+        let whole = |&(mantissa, bit): &(i64, usize)| i128::from(mantissa) << (bit - least);
+        let total: i128 = self.parts[..self.count].iter().map(whole).sum();
+        Some(Term::of_product(total.unsigned_abs(), least, total < 0))
+    }
+
+    /// What their squares add; none where they must be added one by one.
+    #[inline]
+    fn total_of_squares(&self) -> Option<Term<5>> {
+        let least = self.least_bit_within(SPREAD_OF_SQUARES)?;
+        let bit_of_square = (2 * least).checked_sub(BIAS).filter(|bit| *bit >= LEAST_BIT)?;
+        let whole = |&(mantissa, bit): &(i64, usize)| {
+            let size = u128::from(mantissa.unsigned_abs());
+            (size * size) << (2 * (bit - least))
+        };
+        let total = self.parts[..self.count].iter().map(whole).sum();
+        Some(Term::of_product(total, bit_of_square, false))
+    }
+}
+
 /// The product of two finite doubles, as what it adds to a sum.
 #[derive(Clone, Copy, Debug)]
 pub enum Product {
@@ -517,22 +555,6 @@ fn split(term: f64) -> Option<(u64, usize)> {
     let hidden = u64::from(exponent != 0);
     let bit = usize::try_from(exponent.max(1)).expect("11 bits") + LEAST_BIT - 1;
     Some((fraction | (hidden << 52), bit))
-}
-
-/// A number other than 0 with what [`split`] makes of it.
-#[inline]
-fn parts(number: f64) -> Option<(f64, u64, usize)> {
-    split(number).map(|(mantissa, bit)| (number, mantissa, bit))
-}
-
-/// The least bit of the mantissas, if the greatest is at most so far above it; none without numbers other than 0.
-#[inline]
-fn least_bit(numbers: &[f64], spread: usize) -> Option<usize> {
-    let (mut least, mut greatest) = (usize::MAX, 0);
-    for (_, bit) in numbers.iter().filter_map(|&x| split(x)) {
-        (least, greatest) = (least.min(bit), greatest.max(bit));
-    }
-    (least <= greatest && greatest - least <= spread).then_some(least)
 }
 
 #[inline]

@@ -87,8 +87,7 @@ impl FeatureState {
     pub fn add_numbers(&mut self, numbers: &[f64]) {
         let Some(&first) = numbers.first() else { return };
         self.numbers += u64::try_from(numbers.len()).expect("usize is at most 64 bits");
-        self.sum.add_all(numbers);
-        self.squares.add_squares(numbers);
+        self.sum.add_with_squares(&mut self.squares, numbers);
         let (mut least, mut greatest) = self.range.unwrap_or((first, first));
         for x in numbers {
             (least, greatest) = (least.min(*x), greatest.max(*x));
@@ -114,13 +113,14 @@ impl FeatureState {
 
     fn add_text(&mut self, text: &str) {
         let hashed = Hashed::from(text);
+        if self.known.add_known(hashed) {
+            return;
+        }
         let categories = self.profile.as_deref().and_then(FeatureProfile::categories);
-        let is_known = || {
-            self.known.get(hashed).is_some()
-                || categories.is_some_and(|categories| categories.position(text).is_some())
-        };
+        let is_category =
+            || categories.is_some_and(|categories| categories.position(text).is_some());
         // What is called like all those that are not kept counts among them.
-        if !hashed.is_other() && is_known() {
+        if !hashed.is_other() && is_category() {
             self.known.add(&KNOWN, hashed);
         } else {
             if let Some(registers) = &mut self.text_registers {

@@ -90,12 +90,12 @@ impl Regression {
         sign.count(&mut self.n, 1);
         self.weights.fold(ALL, weight, sign);
         self.label.add_times(sign.of(actual), times);
-        self.label_squares.add_product_times(sign.of(actual), actual, times);
+        self.label_squares.add_square_times(actual, times, sign.adds());
         self.prediction.add_times(sign.of(predicted), times);
-        self.prediction_squares.add_product_times(sign.of(predicted), predicted, times);
+        self.prediction_squares.add_square_times(predicted, times, sign.adds());
         self.products.add_product_times(sign.of(predicted), actual, times);
         self.error.add_times(sign.of(terms.error), times);
-        self.error_squares.add_product_times(sign.of(terms.error), terms.error, times);
+        self.error_squares.add_square_times(terms.error, times, sign.adds());
         self.abs_error.add_times(sign.of(terms.error.abs()), times);
         sign.cell_count(&mut self.abs_error_cells, ABS_ERROR.cell(terms.error), times);
         if let Some(error) = terms.relative_error {
@@ -104,7 +104,7 @@ impl Regression {
             self.weights.fold(RELATIVE, weight, sign);
         }
         if let Some(error) = terms.log_error {
-            self.log_error_squares.add_product_times(sign.of(error), error, times);
+            self.log_error_squares.add_square_times(error, times, sign.adds());
             sign.count(&mut self.log_n, 1);
             self.weights.fold(LOGARITHMIC, weight, sign);
         }
