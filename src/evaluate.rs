@@ -18,7 +18,7 @@ use crate::engine::window::Window;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Merged {
     /// None while there is no part: the first becomes it as it is.
-    families: Option<Families>,
+    families: Option<Arc<Families>>,
     versions: Version,
 }
 
@@ -32,9 +32,9 @@ impl Merged {
     /// Folds one part in. The caller gives each part once: of several rows of a part the one of the greatest version.
     /// All go by the same caps.
     pub fn add(&mut self, row: &StateRow, caps: ClassCaps) -> Result<(), StateError> {
-        let families = Families::restore(&row.values, caps)?;
+        let families = row.state.families(caps)?;
         match &mut self.families {
-            Some(all) => all.merge(&families),
+            Some(all) => Arc::make_mut(all).merge(&families),
             None => self.families = Some(families),
         }
         self.versions = Version::sum(0, [self.versions, row.version].into_iter(), false);
@@ -52,7 +52,7 @@ impl Merged {
             drift: Some(&about.drift),
         };
         let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
-        let mut rows = self.families.as_ref().unwrap_or(&Families::default()).figures(&context);
+        let mut rows = self.families.as_deref().unwrap_or(&Families::default()).figures(&context);
         let own = custom::rows(&about.custom, &rows, about.reference.as_deref());
         rows.extend(own.into_iter().map(|row| (MetricTable::Custom, row)));
         let key = Arc::new(key.clone());

@@ -50,8 +50,14 @@ use outcome::{Outcome, Outcomes};
 use state::{Frozen, Key, StateRow, Version};
 use time::{EventTime, LogTime, RecordTime};
 
-/// Records between two looks at the memory of the states, and one more for each state.
-const WEIGH_EVERY: usize = 128;
+/// Records between two looks at whether the states are to be weighed.
+const LOOK_EVERY: usize = 128;
+/// Records after which they are, and one more for each state: every box of those that changed is asked for its size.
+const WEIGH_EVERY: usize = 1024;
+/// New states for which that is not waited for,
+const NEW_STATES: usize = 128;
+/// and one more for so many that there were, so that to look at them all again costs little for each new one.
+const STATES_A_NEW_STATE: usize = 8;
 /// Records between two steps of a sweep.
 const SWEEP_EVERY: usize = 16;
 /// Remembered windows are dropped after one record for so many slots of the join's table: to sweep out their entries
@@ -93,6 +99,8 @@ pub struct Shard {
     state_bytes: usize,
     /// Records until the states are weighed again.
     until_weighed: usize,
+    /// How many states there were when they were weighed.
+    weighed_states: usize,
 }
 
 /// How a shard stands, for telemetry, backpressure and `/readyz`.
@@ -137,6 +145,7 @@ impl Shard {
             forgot_at: 0,
             state_bytes: 0,
             until_weighed: 0,
+            weighed_states: 0,
             began: mark.clone(),
             counted: mark.positions,
             judged_before: mark.dead_schemas.clone(),
@@ -228,9 +237,8 @@ impl Shard {
         if self.records.is_multiple_of(SWEEP_EVERY) {
             self.join.sweep_step();
         }
-        match self.until_weighed.checked_sub(1) {
-            Some(left) => self.until_weighed = left,
-            None => self.weigh(),
+        if self.records.is_multiple_of(LOOK_EVERY) {
+            self.look();
         }
         self.clocks[stream].arrival(time.unwrap_or(at.time), self.settings.limits.max_gap)
     }
@@ -382,7 +390,7 @@ impl Shard {
                     key: Key { model, version, segment, window: window.window },
                     partition: self.partition,
                     version: Version::of(self.settings.generation, state.records, is_sealed),
-                    values: state.families.state().into(),
+                    state: state.families.state().into(),
                 });
             }
         }
@@ -504,12 +512,28 @@ impl Shard {
         }
     }
 
+    /// Weighs the states if it is time, or if there are many new ones.
+    fn look(&mut self) {
+        self.until_weighed = self.until_weighed.saturating_sub(LOOK_EVERY);
+        let many = self.weighed_states + NEW_STATES + self.weighed_states / STATES_A_NEW_STATE;
+        if self.until_weighed == 0 || self.states() >= many {
+            self.weigh();
+        } else {
+            self.forget();
+        }
+    }
+
+    /// How many states there are.
+    fn states(&self) -> usize {
+        self.join.open.iter().map(|window| window.states.len()).sum()
+    }
+
     fn weigh(&mut self) {
         self.forget();
         self.state_bytes = self.join.open.state_bytes()
             + self.checkpoints.iter().map(Checkpoints::bytes).sum::<usize>();
-        let states: usize = self.join.open.iter().map(|window| window.states.len()).sum();
-        self.until_weighed = WEIGH_EVERY + states;
+        self.weighed_states = self.states();
+        self.until_weighed = WEIGH_EVERY + self.weighed_states;
     }
 
     /// How it stands.

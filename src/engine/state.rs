@@ -1,10 +1,13 @@
 //! The state of one key, and the row that carries it to the state table and back.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::event::PartitionId;
 use super::floor::Mark;
-use super::metrics::accumulator::Value;
+use super::metrics::Families;
+use super::metrics::accumulator::{StateError, Value};
+use super::metrics::dictionary::ClassCaps;
 use super::window::Window;
 
 /// The segment that holds every inference of a model and version.
@@ -71,8 +74,58 @@ pub struct StateRow {
     pub partition: PartitionId,
     /// Its version.
     pub version: Version,
-    /// One value for each of [`STATE_COLUMNS`](super::metrics::state_columns), in that order.
-    pub values: Arc<[Value]>,
+    /// What it holds.
+    pub state: RowState,
+}
+
+/// The state of a row, in one of two forms. What a shard has folded is in neither: it is quick to add to, and figures
+/// take several times as long to read from it.
+#[derive(Clone, Debug)]
+pub enum RowState {
+    /// As it is stored: one value for each of [`state_columns`](super::metrics::state_columns), in that order. Of those
+    /// that were read back only a merge says whether they are a state.
+    Columns(Arc<[Value]>),
+    /// As it is merged. Takes less memory.
+    Families(Arc<Families>),
+}
+
+impl RowState {
+    /// One value for each of [`state_columns`](super::metrics::state_columns), in that order.
+    pub fn columns(&self) -> Cow<'_, [Value]> {
+        match self {
+            Self::Columns(values) => Cow::Borrowed(values),
+            Self::Families(families) => Cow::Owned(families.state()),
+        }
+    }
+
+    /// The families of a state with these caps.
+    pub fn families(&self, caps: ClassCaps) -> Result<Arc<Families>, StateError> {
+        match self {
+            Self::Columns(values) => Families::restore(values, caps).map(Arc::new),
+            Self::Families(families) => Ok(Arc::clone(families)),
+        }
+    }
+
+    /// Makes families of the columns of a state with these caps, so that it is done once and not for each grain. Those
+    /// of no such state stay as they are: the merge will say what is wrong with them.
+    pub fn restore(&mut self, caps: ClassCaps) {
+        if let Ok(families) = self.families(caps) {
+            *self = Self::Families(families);
+        }
+    }
+}
+
+impl From<Vec<Value>> for RowState {
+    fn from(values: Vec<Value>) -> Self {
+        Self::Columns(values.into())
+    }
+}
+
+/// Equal when the same is stored.
+impl PartialEq for RowState {
+    fn eq(&self, other: &Self) -> bool {
+        self.columns() == other.columns()
+    }
 }
 
 /// What a shard hands to the writer at a flush.

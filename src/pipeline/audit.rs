@@ -104,7 +104,7 @@ pub(super) fn changed_states(written: &[&StateRow], stored: &[StateRow]) -> Vec<
         stored.iter().map(|row| ((&row.key, row.partition), row)).collect();
     let is_changed = |row: &&&StateRow| {
         stored.get(&(&row.key, row.partition)).is_none_or(|is| {
-            is.version < row.version || (is.version == row.version && is.values != row.values)
+            is.version < row.version || (is.version == row.version && is.state != row.state)
         })
     };
     written.iter().filter(is_changed).map(|row| (*row).clone()).collect()

@@ -130,7 +130,8 @@ impl Parts {
     /// Remembers rows; of several of a key and partition the greatest version. Rows of another generation are never
     /// merged with ours.
     pub(super) fn take_in(&mut self, rows: impl IntoIterator<Item = StateRow>) {
-        for row in rows {
+        let caps = self.settings.caps.classes();
+        for mut row in rows {
             if row.version.generation() != self.settings.generation {
                 continue;
             }
@@ -138,6 +139,7 @@ impl Parts {
             let parts = slots.entry(Slot::of(&row.key)).or_default();
             let is_newer = parts.get(&row.partition).is_none_or(|old| old.version < row.version);
             if is_newer {
+                row.state.restore(caps);
                 parts.insert(row.partition, row);
             }
         }
@@ -469,7 +471,7 @@ mod tests {
             key: Key { model, version, segment, window: Window::of(start, MINUTE) },
             partition: PartitionId(0),
             version: Version::of(0, 1, false),
-            values: families.state().into(),
+            state: families.state().into(),
         }
     }
 

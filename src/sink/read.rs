@@ -206,8 +206,8 @@ pub fn states_in(body: Bytes) -> Result<Vec<StateRow>, SinkError> {
         let version = Version(rows.u64()?);
         let values = state_columns()
             .map(|column| value(&mut rows, column.kind))
-            .collect::<Result<_, _>>()?;
-        found.push(StateRow { key, partition, version, values });
+            .collect::<Result<Vec<_>, _>>()?;
+        found.push(StateRow { key, partition, version, state: values.into() });
     }
     Ok(found)
 }

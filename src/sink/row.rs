@@ -84,7 +84,7 @@ pub fn states(job: &str, rows: &[StateRow]) -> impl Iterator<Item = RowBatch> {
             put_bytes(out, job.as_bytes());
             put_about(out, &row.key);
             out.put_i32_le(row.partition.0);
-            put_values(out, columns.iter().copied(), &row.values);
+            put_values(out, columns.iter().copied(), &row.state.columns());
             out.put_u64_le(row.version.0);
         }
         batch.take()

@@ -191,11 +191,11 @@ impl Tamper for SumsByTheStep {
         let at = columns.position(|column| column.name == "calibration_variance_sum").unwrap();
         let ulps = f64::from(u32::try_from(step % 97).unwrap());
         for row in frozen.iter_mut().flat_map(|shard| &mut shard.states) {
-            let mut values = row.values.to_vec();
+            let mut values = row.state.columns().into_owned();
             let Value::Sum(sum) = &mut values[at] else { panic!("an exact sum") };
             let nudge = sum.value() * ulps * f64::EPSILON;
             sum.add(nudge);
-            row.values = values.into();
+            row.state = values.into();
         }
     }
 }

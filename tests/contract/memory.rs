@@ -359,7 +359,7 @@ impl Tables {
             window,
         };
         let partition = PartitionId(at.i32());
-        let values = state_columns()
+        let values: Vec<Value> = state_columns()
             .map(|column| match column.kind {
                 Kind::Count => Value::Count(at.u64()),
                 Kind::Time => Value::Time(at.i64()),
@@ -370,7 +370,8 @@ impl Tables {
                 Kind::Number | Kind::Figure | Kind::Text => panic!("no state"),
             })
             .collect();
-        let row = StateRow { key: key.clone(), partition, version: Version(at.u64()), values };
+        let version = Version(at.u64());
+        let row = StateRow { key: key.clone(), partition, version, state: values.into() };
         let place = (key, partition);
         let old = self.states.get(&place);
         if let Some(old) = old {

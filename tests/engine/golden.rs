@@ -160,7 +160,7 @@ fn rows_within(
             key: key.clone(),
             partition: PartitionId(i32::try_from(part).unwrap()),
             version: Version::of(3, families.labels.inferences(), sealed),
-            values: families.state().into(),
+            state: families.state().into(),
         };
         merged.add(&row, caps).unwrap();
     }
@@ -767,7 +767,7 @@ fn no_binary_inference_no_quality_row() {
     let mut merged = Merged::default();
     let version = Version::of(1, 2, false);
     let row =
-        StateRow { key: key.clone(), partition: PartitionId(0), version, values: values.into() };
+        StateRow { key: key.clone(), partition: PartitionId(0), version, state: values.into() };
     merged.add(&row, ClassCaps::DEFAULT).unwrap();
     let about = RowContext {
         grain: Arc::from("5m"),

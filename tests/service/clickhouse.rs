@@ -117,7 +117,7 @@ fn state(key: Key, partition: i32, records: u64, seed: u64) -> StateRow {
         key,
         partition: PartitionId(partition),
         version: Version::of(0, records, false),
-        values: state_columns().map(|column| edge(column, seed)).collect(),
+        state: state_columns().map(|column| edge(column, seed)).collect::<Vec<_>>().into(),
     }
 }
 

@@ -169,7 +169,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         self.step.set(At::States);
         let all: Vec<Mark> = gathered.frozen.iter().map(|shard| shard.mark.clone()).collect();
         let began = self.unmarked(&gathered.frozen);
-        let (states, marks) = self.changed(gathered.frozen);
+        let (mut states, marks) = self.changed(gathered.frozen);
         let calm = self.failures;
         let passes = Passes { is_asked: !marks.is_empty() };
         if failpoint::is_broken(Point::MarkBeforeRows) {
@@ -181,6 +181,11 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             return begin_again(workers).await;
         }
         self.write_states(&states).await?;
+        // Their columns are seldom needed again, and each would be kept beside what is merged of it.
+        let caps = self.settings.shard.caps.classes();
+        for row in &mut states {
+            row.state.restore(caps);
+        }
         passes.by(Point::StatesAcknowledged);
         let (seals, advanced) = self.moved_seals(&marks);
         let mut written =

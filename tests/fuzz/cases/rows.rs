@@ -56,10 +56,10 @@ fn states(body: &[u8]) {
     // Bytes, because a number that is none equals nothing.
     assert_eq!(twice, written);
     for row in states {
-        if let Ok(families) = Families::restore(&row.values, ClassCaps::DEFAULT) {
+        if let Ok(families) = row.state.families(ClassCaps::DEFAULT) {
             let again = Families::restore(&families.state(), ClassCaps::DEFAULT)
                 .expect("a family reads its own form");
-            assert_eq!(again, families);
+            assert_eq!(again, *families);
             assert_eq!(again.state(), families.state());
         }
     }
@@ -176,7 +176,7 @@ fn state(records: u32) -> StateRow {
         },
         partition: PartitionId(3),
         version: Version::of(GENERATION, u64::from(records), false),
-        values: families.state().into(),
+        state: families.state().into(),
     }
 }
 
