@@ -253,7 +253,15 @@ impl<'a> Reader<'a, '_, '_> {
         self.take(wanted, entry, Scalar::Other(Scalar::OBJECT));
         let of_entries =
             wanted.map(|node| self.tree.node(node)).filter(|node| node.is_of_entries());
-        for field in fields {
+        let mut rest = fields;
+        while let Some((field, after)) = rest.split_first() {
+            if field.doubles > 1
+                && let Some(after) = self.doubles(rest, field.doubles)
+            {
+                rest = after;
+                continue;
+            }
+            rest = after;
             if let Some(leaf) = &field.leaf
                 && self.leaf(field, leaf)?
             {
@@ -265,6 +273,20 @@ impl<'a> Reader<'a, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Reads the double features at the start of `fields` with one look at whether their bytes are there, and gives the
+    /// fields after them. None, with nothing read, where bytes are missing: one by one it shows at which of them.
+    #[inline]
+    fn doubles(&mut self, fields: &'a [RecordField], count: usize) -> Option<&'a [RecordField]> {
+        let (doubles, after) = fields.split_at_checked(count)?;
+        let (bytes, left) = self.cursor.bytes.split_at_checked(count * size_of::<f64>())?;
+        self.cursor.bytes = left;
+        let (numbers, _) = bytes.as_chunks();
+        for (field, number) in doubles.iter().zip(numbers) {
+            self.found.known_feature(&field.name, feature_number(f64::from_le_bytes(*number)));
+        }
+        Some(after)
     }
 
     /// Reads a leaf and gives it where it is wanted. False, with nothing read, where the bytes are not the usual ones.

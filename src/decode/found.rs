@@ -137,12 +137,17 @@ impl Seen {
         self.record += 1;
     }
 
+    #[cold]
+    fn grow(&mut self, names: usize) {
+        self.places.resize(names, (0, 0));
+    }
+
     /// The place of the name's earlier entry, or `None` after noting that it stands at `place`.
     #[inline]
     fn place(&mut self, name: NameId, place: usize) -> Option<usize> {
         let index = usize::try_from(name.0).ok()?;
         if self.places.len() <= index {
-            self.places.resize(index + 1, (0, 0));
+            self.grow(index + 1);
         }
         let entry = self.places.get_mut(index)?;
         if entry.0 == self.record {
@@ -343,14 +348,22 @@ impl<'a, 'n> Found<'a, 'n> {
     #[inline]
     fn feature_of(&mut self, id: FeatureId, value: FeatureValue<'a>) {
         let feature = Feature { name: id, value };
-        let earlier = self.scratch.seen_features.place(id.0, self.features.len());
+        let place = self.features.len();
+        match self.scratch.seen_features.place(id.0, place) {
+            None if place < VALUES_MAX => self.features.push(feature),
+            earlier => self.unusual_feature(feature, earlier),
+        }
+    }
+
+    /// Takes a feature that was there before, or that is one too many. Apart, so that the usual way stays short.
+    #[cold]
+    fn unusual_feature(&mut self, feature: Feature<'a>, earlier: Option<usize>) {
         match earlier {
             Some(place) => {
                 if let Some(place) = self.features.get_mut(place) {
                     *place = feature;
                 }
             }
-            None if self.features.len() < VALUES_MAX => self.features.push(feature),
             None => self.complain(DecodeError::TooManyValues { field: Field::Features.name() }),
         }
     }

@@ -89,6 +89,8 @@ pub(super) struct RecordField {
     pub(super) step: StepIndex,
     /// How to read it without a look at its step, where it is one of the usual ones.
     pub(super) leaf: Option<Leaf>,
+    /// How many features that are always doubles stand in a row from here on.
+    pub(super) doubles: usize,
 }
 
 /// A scalar of a usual kind, or null in its place, that is wanted for one thing.
@@ -98,6 +100,12 @@ pub(super) struct Leaf {
     pub(super) goal: Goal,
     /// The byte that says null, and the one that says that the scalar follows, where the field may be null.
     pub(super) null_or_value: Option<[u8; 2]>,
+}
+
+impl Leaf {
+    fn is_double_feature(&self) -> bool {
+        matches!(self, Self { kind: LeafKind::Double, goal: Goal::Feature, null_or_value: None })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -260,7 +268,13 @@ impl<'s> Compiler<'s, '_> {
             is_empty &= self.steps.get(step).is_some_and(|step| step.is_empty);
             let name = KnownName::of(&field.name);
             let leaf = self.leaf(step, wanted);
-            fields.push(RecordField { name, step, leaf });
+            fields.push(RecordField { name, step, leaf, doubles: 0 });
+        }
+        let mut doubles = 0;
+        for field in fields.iter_mut().rev() {
+            let is_double = field.leaf.is_some_and(|leaf| leaf.is_double_feature());
+            doubles = if is_double { doubles + 1 } else { 0 };
+            field.doubles = doubles;
         }
         if let Some(step) = self.steps.get_mut(index) {
             *step = Step { shape: Shape::Record(fields), wanted: of_record, is_empty };

@@ -250,6 +250,25 @@ fn blocks_are_bounded_by_the_bytes_there_are() {
 }
 
 #[test]
+fn doubles_in_a_row_are_missed_one_by_one() {
+    let schema = record(
+        r#",{"name":"features","type":{"type":"record","name":"F","fields":[
+        {"name":"a","type":"double"},{"name":"b","type":"double"},{"name":"c","type":"double"}]}}"#,
+    );
+    let features = ["a", "b", "c"].map(|name| (name.to_owned(), Value::Double(1.5)));
+    let more = vec![("features", Value::Record(features.into()))];
+    let payload = write_datum(&Schema::parse_str(&schema).unwrap(), values(more));
+    let mut decoder = local(&schema);
+    for missing in 1..=24 {
+        let cut = &payload[..payload.len() - missing];
+        let at = payload.len() - 24 + (24 - missing) / 8 * 8;
+        let error = DecodeError::BrokenAvro { reason: "it ends too early", at };
+        let found = decoder.decode(Some(cut), &mut Names::default()).unwrap_err();
+        assert_eq!(found, NotDecoded::Bad(error), "{missing} bytes are missing");
+    }
+}
+
+#[test]
 fn two_schemas_in_one_topic_are_switched_by_record() {
     let old = record("");
     let new = record(r#",{"name":"score","type":["null","double"]}"#)
