@@ -57,7 +57,7 @@ lint: test-packages
 quick_tests = cargo test --no-fail-fast --lib --bins --test tidy --test engine --test contract -- --test-threads 8
 
 # They wait for brokers and sessions too, but start several processes each.
-service_tests = $(shell echo $$(( $$(nproc) + 1 )))
+service_tests = $(shell echo $$(( $$(nproc) + 2 )))
 
 # The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
 # clippy may know more lints. All is built first and at once, so that no core waits for the longest package.
