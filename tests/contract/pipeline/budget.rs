@@ -67,7 +67,7 @@ fn silent_labels_leave_the_inferences_unread_at_the_byte_budget() {
 
 #[test]
 fn while_clickhouse_is_down_reading_ends_at_the_byte_budget_and_nothing_is_lost() {
-    let (log, memory, settings) = crowded(4_000_000);
+    let (log, memory, settings) = crowded(2_500_000);
     memory.lock().mode = Mode::Fails(usize::MAX);
     block_on(async {
         let mut running = start(settings.clone(), &shared(&log), &[&[0]], true, &memory);
