@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_millis(200);
 const TICKS_A_LINE: u32 = 50;
 /// How long an end goes on asking a ClickHouse or a target that fails: about as long as one takes to be started again.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the end waits for what is only told.
+const ASKED_FOR: Duration = Duration::from_secs(5);
 /// What is said where nothing could be measured: such a job succeeds, as that of a day without requests has to.
 const NO_INFERENCE: &str =
     "no record of inferences was read: are these the right files, or the right range?";
@@ -65,8 +67,9 @@ impl Filled {
     pub(super) async fn dated(mut self, clickhouse: &ClickHouse) -> Self {
         if self.is_complete {
             let filter = RowFilter { segment: ALL.to_owned(), limit: 1, ..RowFilter::default() };
-            let rows = clickhouse.metric_rows(MetricTable::Serving, &filter).await;
-            self.newest_ms = rows.ok().and_then(|rows| rows.first().map(|row| row.start_ms));
+            let rows = clickhouse.metric_rows(MetricTable::Serving, &filter);
+            let rows = tokio::time::timeout(ASKED_FOR, rows).await.ok().and_then(Result::ok);
+            self.newest_ms = rows.and_then(|rows| rows.first().map(|row| row.start_ms));
         }
         self
     }

@@ -197,11 +197,17 @@ async fn end(
         && totals.is_drained
         && (!was_stopped || is_finished(newest_mark(clickhouse).await?.as_ref()));
     let rules_done = if is_sealed && was_stopped {
-        rules.finish(tokio::time::sleep(LAST_WORDS)).await
+        tokio::select! {
+            told = rules.finish(tokio::time::sleep(LAST_WORDS)) => told,
+            () = signals.leave() => unreachable!("the process ends before"),
+        }
     } else if is_sealed {
         rules.finish(signals.next()).await
     } else {
-        rules.end().await;
+        tokio::select! {
+            () = rules.end() => {}
+            () = signals.leave() => {}
+        }
         Ok(totals.is_drained && !finishes)
     };
     Ok(Filled::new(totals, rules_done))

@@ -51,6 +51,14 @@ struct Run {
     is_open: bool,
 }
 
+/// What of a run lies between two offsets; without a schema, of those that may be dead too.
+#[derive(Debug)]
+struct Piece {
+    schema: Option<SchemaId>,
+    offsets: Offsets,
+    is_open: bool,
+}
+
 /// What was decided of the schemas of one topic partition, of all records from some offset on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadSchemas {
@@ -117,14 +125,29 @@ impl DeadSchemas {
         Self::restore(self.runs())
     }
 
-    /// Whether both say the same of the offsets from `from` on and before `to`. A run that goes on behind `to` may end
-    /// before it for the other: then this says no.
+    /// Whether both say the same of the offsets from `from` on and before `to`. A run of the other's that goes on behind
+    /// the last record of its own is the same, as long as its own goes on, too. One that begins before `from` for one of
+    /// them only makes this say no.
     pub fn agrees(&self, other: &Self, from: i64, to: i64) -> bool {
-        let within = |of: &Self| -> Vec<(Option<SchemaId>, Offsets)> {
-            let both = |(schema, offsets): (_, Offsets)| Some((schema, offsets.within(from, to)?));
-            of.runs().filter_map(both).collect()
+        let (own, theirs) = (self.within(from, to), other.within(from, to));
+        let is_same = |(own, theirs): (&Piece, &Piece)| {
+            let ends = own.offsets.last == theirs.offsets.last
+                || own.is_open && own.offsets.last < theirs.offsets.last;
+            own.schema == theirs.schema && own.offsets.first == theirs.offsets.first && ends
         };
-        within(self) == within(other)
+        own.len() == theirs.len() && own.iter().zip(&theirs).all(is_same)
+    }
+
+    /// What lies between, by schema and offset.
+    fn within(&self, from: i64, to: i64) -> Vec<Piece> {
+        let runs = self.runs.iter().map(|run| (Some(run.schema), run.offsets, run.is_open));
+        let all = runs.chain(self.others.map(|others| (None, others, false)));
+        let piece = |(schema, offsets, is_open): (_, Offsets, _)| {
+            Some(Piece { schema, offsets: offsets.within(from, to)?, is_open })
+        };
+        let mut inside: Vec<_> = all.filter_map(piece).collect();
+        inside.sort_unstable_by_key(|piece| (piece.schema, piece.offsets.first));
+        inside
     }
 
     fn add(&mut self, run: Run) {
@@ -232,5 +255,19 @@ mod tests {
         assert!(own.agrees(&list(&[]), 21, 40) && !own.agrees(&list(&[]), 20, 40));
         let unknown = DeadSchemas::restore([(None, offsets(0, i64::MAX))]);
         assert!(!list(&[]).agrees(&unknown, 0, 1) && list(&[]).agrees(&unknown, 3, 3));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_behind_what_one_has_read_is_the_same() {
+        let mut own = DeadSchemas::default();
+        own.dead(SchemaId(9), 12);
+        own.dead(NEW, 10);
+        own.dead(NEW, 30);
+        let run = |schema, last| (Some(schema), offsets(if schema == NEW { 10 } else { 12 }, last));
+        let theirs = |last| DeadSchemas::restore([run(NEW, last), run(SchemaId(9), 12)]);
+        assert!(own.agrees(&theirs(30), 5, 35) && own.agrees(&theirs(60), 5, 35));
+        assert!(!own.agrees(&theirs(29), 5, 35), "they have decoded it");
+        own.usable(NEW);
+        assert!(!own.agrees(&theirs(60), 5, 35), "it was decoded, and is dead for them");
     }
 }
