@@ -50,7 +50,7 @@ use outcome::{Outcome, Outcomes};
 use state::{Frozen, Key, StateRow, Version};
 use time::{EventTime, LogTime, RecordTime};
 
-/// Records between two looks at whether the states are to be weighed.
+/// Records between two looks at whether the states are to be weighed, and one more for each window.
 const LOOK_EVERY: usize = 128;
 /// Records after which they are, and one more for each state: every box of those that changed is asked for its size.
 const WEIGH_EVERY: usize = 1024;
@@ -97,9 +97,10 @@ pub struct Shard {
     /// `records` when remembered windows were last dropped.
     forgot_at: usize,
     state_bytes: usize,
-    /// Records until the states are weighed again.
-    until_weighed: usize,
-    /// How many states there were when they were weighed.
+    /// Records until the next look.
+    until_look: usize,
+    /// `records` when the states were weighed, and how many they were.
+    weighed_at: usize,
     weighed_states: usize,
 }
 
@@ -144,7 +145,8 @@ impl Shard {
             records: 0,
             forgot_at: 0,
             state_bytes: 0,
-            until_weighed: 0,
+            until_look: LOOK_EVERY,
+            weighed_at: 0,
             weighed_states: 0,
             began: mark.clone(),
             counted: mark.positions,
@@ -237,8 +239,9 @@ impl Shard {
         if self.records.is_multiple_of(SWEEP_EVERY) {
             self.join.sweep_step();
         }
-        if self.records.is_multiple_of(LOOK_EVERY) {
-            self.look();
+        match self.until_look.checked_sub(1) {
+            Some(left) => self.until_look = left,
+            None => self.look(),
         }
         self.clocks[stream].arrival(time.unwrap_or(at.time), self.settings.limits.max_gap)
     }
@@ -514,26 +517,26 @@ impl Shard {
 
     /// Weighs the states if it is time, or if there are many new ones.
     fn look(&mut self) {
-        self.until_weighed = self.until_weighed.saturating_sub(LOOK_EVERY);
-        let many = self.weighed_states + NEW_STATES + self.weighed_states / STATES_A_NEW_STATE;
-        if self.until_weighed == 0 || self.states() >= many {
-            self.weigh();
-        } else {
-            self.forget();
-        }
+        let (windows, states) = self.sizes();
+        self.until_look = LOOK_EVERY + windows;
+        let since = self.records.wrapping_sub(self.weighed_at);
+        let known = self.weighed_states;
+        let are_new = states >= known + NEW_STATES + known / STATES_A_NEW_STATE;
+        if are_new || since >= WEIGH_EVERY + known { self.weigh() } else { self.forget() }
     }
 
-    /// How many states there are.
-    fn states(&self) -> usize {
-        self.join.open.iter().map(|window| window.states.len()).sum()
+    /// How many windows and states there are.
+    fn sizes(&self) -> (usize, usize) {
+        let sizes = self.join.open.iter().map(|window| window.states.len());
+        sizes.fold((0, 0), |(windows, states), size| (windows + 1, states + size))
     }
 
     fn weigh(&mut self) {
         self.forget();
         self.state_bytes = self.join.open.state_bytes()
             + self.checkpoints.iter().map(Checkpoints::bytes).sum::<usize>();
-        self.weighed_states = self.states();
-        self.until_weighed = WEIGH_EVERY + self.weighed_states;
+        self.weighed_at = self.records;
+        (_, self.weighed_states) = self.sizes();
     }
 
     /// How it stands.

@@ -15,8 +15,10 @@ const LEAST: usize = 32;
 /// An entry of a list is one u64: the index above, the count below.
 const COUNT_BITS: u32 = 48;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
-/// The greatest count of an entry: those of a list, which has at most twice [`MOST`], add up to less than 2^48.
-const MOST_COUNT: u64 = 1 << 34;
+/// The greatest count that is written down as an entry, and what all of a list that is added up may come to. What comes
+/// to it until it is added up again, and what another one merges into it, leaves the sum of all below 2^48.
+const MOST_COUNT: u64 = 1 << 33;
+const MOST_IN_ALL: u64 = 1 << 45;
 
 /// Sparse counts by cell. Equal when all counts are equal, however they are held.
 ///
@@ -148,8 +150,7 @@ impl Cells {
         let Form::List(list) = &mut self.0 else { return };
         add_up(list);
         let room = (2 * list.len()).max(LEAST);
-        let is_small = |entry: &u64| entry & COUNT_MASK <= MOST_COUNT;
-        if room > MOST || by > MOST_COUNT || !list.iter().all(is_small) {
+        if room > MOST || by > MOST_COUNT || sum(list) > MOST_IN_ALL {
             return self.turn_into_pages();
         }
         list.shrink_to(room);
@@ -175,6 +176,9 @@ impl Cells {
 
     /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
         match &other.0 {
             Form::Ones(theirs) => self.merge_ones(theirs),
             Form::List(theirs) => self.merge_list(theirs),
@@ -257,7 +261,7 @@ impl Cells {
     pub fn total(&self) -> u64 {
         match &self.0 {
             Form::Ones(ones) => u64::try_from(ones.len()).expect("usize is at most 64 bits"),
-            Form::List(list) => list.iter().map(|entry| entry & COUNT_MASK).sum(),
+            Form::List(list) => sum(list),
             Form::Small(_) | Form::Large(_) => self.iter().map(|(_, count)| count).sum(),
         }
     }
@@ -300,13 +304,15 @@ impl Cells {
         if !is_written {
             return None;
         }
-        let is_list = pairs.len() <= MOST / 2 && pairs.iter().all(|&(_, n)| n <= MOST_COUNT);
-        let mut read = Self(Form::Small(Box::default()));
-        if is_list {
-            read = Self(Form::List(Vec::with_capacity(pairs.len())));
+        let all = pairs.iter().try_fold(0_u64, |sum, &(_, count)| sum.checked_add(count));
+        let number = |index: u64| u16::try_from(index).ok();
+        if pairs.len() <= MOST / 2 && all.is_some_and(|all| all <= MOST_IN_ALL) {
+            let list = pairs.iter().map(|&(index, count)| Some(entry(number(index)?, count)));
+            return list.collect::<Option<_>>().map(|list| Self(Form::List(list)));
         }
+        let mut read = Self(Form::Small(Box::default()));
         for &(index, count) in pairs {
-            read.add_to_others(u16::try_from(index).ok()?, count);
+            read.add_count(number(index)?, count);
         }
         Some(read)
     }
@@ -365,6 +371,11 @@ fn counted(ones: &[u16]) -> Vec<u64> {
         }
     }
     list
+}
+
+/// All counts of a list.
+fn sum(list: &[u64]) -> u64 {
+    list.iter().map(|entry| entry & COUNT_MASK).sum()
 }
 
 /// Sorts a list and joins what is of one index.
