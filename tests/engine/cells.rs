@@ -261,6 +261,22 @@ fn many_values_of_few_cells_take_little_memory() {
 }
 
 #[test]
+fn values_of_a_narrow_lattice_take_no_more_memory_the_more_they_are() {
+    let of = |values: usize, step: u16| {
+        let indices = (0..100_u16).map(|index| index * step).cycle().take(values);
+        cells_of(&indices.collect::<Vec<_>>())
+    };
+    assert!(of(300, 1).heap_bytes() <= 512 && of(4000, 1).heap_bytes() <= 512);
+    assert!(of(4000, 90).heap_bytes() <= 2 * 4096);
+    let (mut merged, part) = (of(200, 1), of(200, 1));
+    for _ in 0..20 {
+        merged.merge(&part);
+    }
+    assert!(merged.heap_bytes() <= 512, "{} bytes", merged.heap_bytes());
+    assert_eq!(merged, of(4200, 1));
+}
+
+#[test]
 fn what_several_entries_have_together_is_taken_back() {
     let mut cells = Cells::default();
     for by in [5, 6, 7] {

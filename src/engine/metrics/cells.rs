@@ -2,12 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::pages::{Count, Pages};
+use super::pages::{Count, Pages, pages_of};
 
 /// How many entries are kept as they came before they become pages.
 const MOST: usize = 4096;
 /// Fewer ones than this are sorted when they are added up.
 const FEW: usize = 128;
+/// When ones are this many, and not yet twice as many, it is seen whether they stand in few pages: these
+const SOME: usize = 256;
+/// take as little memory, and no more for what comes.
+const FEW_PAGES: u32 = 32;
 /// Bits of a word.
 const WORD: usize = 64;
 /// How many entries a list has room for at least, once it is added up.
@@ -50,7 +54,7 @@ impl Cells {
     #[inline]
     pub fn add(&mut self, index: u16) {
         let is_added = match &mut self.0 {
-            Form::Ones(ones) if ones.len() < MOST => {
+            Form::Ones(ones) if ones.len() < ones.capacity() => {
                 ones.push(index);
                 true
             }
@@ -73,10 +77,11 @@ impl Cells {
         }
     }
 
-    /// Adds to what is no list of ones, or none any more.
+    /// Adds where it is no matter of one more behind the others.
     fn add_to_others(&mut self, index: u16, by: u64) {
-        if let Form::Ones(_) = self.0 {
-            self.turn_into_list();
+        self.grow_or_turn(by);
+        if let Form::Ones(ones) = &mut self.0 {
+            return ones.push(index);
         }
         if let Form::List(list) = &mut self.0 {
             if list.len() < list.capacity() && by <= MOST_COUNT {
@@ -131,6 +136,19 @@ impl Cells {
             Form::List(list) => take(list, index, by),
             Form::Small(pages) => pages.take(index, by),
             Form::Large(pages) => pages.take(index, by),
+        }
+    }
+
+    /// Makes room for one more, or gives ones that are too many, or get another count, a form that suits them.
+    fn grow_or_turn(&mut self, by: u64) {
+        let Form::Ones(ones) = &mut self.0 else { return };
+        let len = ones.len();
+        if by != 1 || len >= MOST {
+            self.turn_into_list();
+        } else if (SOME..2 * SOME).contains(&len) && pages_of(ones) <= FEW_PAGES {
+            self.turn_into_pages();
+        } else {
+            ones.reserve(1);
         }
     }
 
@@ -189,7 +207,7 @@ impl Cells {
 
     fn merge_ones(&mut self, theirs: &[u16]) {
         match &mut self.0 {
-            Form::Ones(ours) if ours.len() + theirs.len() <= MOST => ours.extend_from_slice(theirs),
+            Form::Ones(ours) if ours.len() + theirs.len() <= SOME => ours.extend_from_slice(theirs),
             Form::Ones(_) | Form::List(_) | Form::Small(_) | Form::Large(_) => {
                 for &index in theirs {
                     self.add(index);

@@ -31,6 +31,16 @@ pub(super) trait Count: Copy + Default + AddAssign + Into<u64> + TryFrom<u64> {
 impl Count for u16 {}
 impl Count for u64 {}
 
+/// How many pages these cells stand in.
+pub(super) fn pages_of(cells: &[u16]) -> u32 {
+    const WORD: u16 = 64;
+    let mut bits = [0_u64; 1 << (16 - PAGE_BITS - 6)];
+    for page in cells.iter().map(|cell| cell >> PAGE_BITS) {
+        bits[usize::from(page / WORD)] |= 1 << (page % WORD);
+    }
+    bits.iter().map(|word| word.count_ones()).sum()
+}
+
 impl<N: Count> Pages<N> {
     #[inline]
     fn count_mut(&mut self, index: u16) -> Option<&mut N> {
