@@ -198,6 +198,7 @@ async fn end(
         && (!was_stopped || is_finished(newest_mark(clickhouse).await?.as_ref()));
     let rules_done = if is_sealed && was_stopped {
         tokio::select! {
+            biased;
             told = rules.finish(tokio::time::sleep(LAST_WORDS)) => told,
             () = signals.leave() => unreachable!("the process ends before"),
         }
@@ -205,8 +206,9 @@ async fn end(
         rules.finish(signals.next()).await
     } else {
         tokio::select! {
+            biased;
             () = rules.end() => {}
-            () = signals.leave() => {}
+            () = signals.leave() => unreachable!("the process ends before"),
         }
         Ok(totals.is_drained && !finishes)
     };

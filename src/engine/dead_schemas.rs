@@ -126,14 +126,15 @@ impl DeadSchemas {
     }
 
     /// Whether both say the same of the offsets from `from` on and before `to`. A run of the other's that goes on behind
-    /// the last record of its own is the same, as long as its own goes on, too. One that begins before `from` for one of
-    /// them only makes this say no.
+    /// the last record of its own is the same, as long as its own goes on, too. Of what was not kept nobody knows that; and
+    /// a run that begins before `from`, or goes on behind `to`, for one of them only makes this say no.
     pub fn agrees(&self, other: &Self, from: i64, to: i64) -> bool {
         let (own, theirs) = (self.within(from, to), other.within(from, to));
         let is_same = |(own, theirs): (&Piece, &Piece)| {
             let ends = own.offsets.last == theirs.offsets.last
                 || own.is_open && own.offsets.last < theirs.offsets.last;
-            own.schema == theirs.schema && own.offsets.first == theirs.offsets.first && ends
+            let begins = own.offsets.first == theirs.offsets.first;
+            own.schema.is_some() && own.schema == theirs.schema && begins && ends
         };
         own.len() == theirs.len() && own.iter().zip(&theirs).all(is_same)
     }

@@ -50,8 +50,10 @@ use outcome::{Outcome, Outcomes};
 use state::{Frozen, Key, StateRow, Version};
 use time::{EventTime, LogTime, RecordTime};
 
-/// Records between two looks at whether the states are to be weighed, and one more for each window.
+/// Records between two looks at whether the states are to be weighed,
 const LOOK_EVERY: usize = 128;
+/// and one more for so many windows, since all are gone through.
+const WINDOWS_A_RECORD: usize = 8;
 /// Records after which they are, and one more for each state: every box of those that changed is asked for its size.
 const WEIGH_EVERY: usize = 1024;
 /// New states for which that is not waited for,
@@ -518,7 +520,7 @@ impl Shard {
     /// Weighs the states if it is time, or if there are many new ones.
     fn look(&mut self) {
         let (windows, states) = self.sizes();
-        self.until_look = LOOK_EVERY + windows;
+        self.until_look = LOOK_EVERY + windows / WINDOWS_A_RECORD;
         let since = self.records.wrapping_sub(self.weighed_at);
         let known = self.weighed_states;
         let are_new = states >= known + NEW_STATES + known / STATES_A_NEW_STATE;

@@ -8,9 +8,9 @@ use super::pages::{Count, Pages, pages_of};
 const MOST: usize = 4096;
 /// Fewer ones than this are sorted when they are added up.
 const FEW: usize = 128;
-/// When ones are this many, and not yet twice as many, it is seen whether they stand in few pages: these
+/// When ones are this many, and not yet twice as many, it is seen in how many pages they stand.
 const SOME: usize = 256;
-/// take as little memory, and no more for what comes.
+/// So few become pages: these take hardly more for what comes, and ones would.
 const FEW_PAGES: u32 = 32;
 /// Bits of a word.
 const WORD: usize = 64;
@@ -148,7 +148,7 @@ impl Cells {
         } else if (SOME..2 * SOME).contains(&len) && pages_of(ones) <= FEW_PAGES {
             self.turn_into_pages();
         } else {
-            ones.reserve(1);
+            ones.reserve_exact(len.max(4).min(MOST - len));
         }
     }
 
