@@ -834,7 +834,7 @@ AS SELECT
     s.first_window_start AS first_window_start, s.last_window_start AS last_window_start,
     s.last_window_end AS last_window_end, s.latest AS latest_event_time,
     s.last_inferences AS last_inferences, s.total AS inferences, s.failed AS errors,
-    s.failed / nullIf(s.total, 0) AS error_rate, l.joined AS labelled,
+    s.failed / nullIf(s.total, 0) AS error_rate, ifNull(l.joined, 0) AS labelled,
     l.joined / nullIf(s.total, 0) AS coverage
 FROM
 (
@@ -885,7 +885,7 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`last_sealed`
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT window_start, window_end, grain, job, model, version, segment, s.inferences AS inferences, s.error_rate AS error_rate, s.latency_p99_ms AS latency_p99_ms,
-    l.labelled AS labelled, l.coverage AS coverage,
+    ifNull(l.labelled, 0) AS labelled, l.coverage AS coverage,
     ifNull(b.accuracy, c.accuracy) AS accuracy, ifNull(b.accuracy_lower, c.accuracy_lower) AS accuracy_lower,
     ifNull(b.accuracy_upper, c.accuracy_upper) AS accuracy_upper,
     b.auroc AS auroc, b.auroc_lower AS auroc_lower, b.auroc_upper AS auroc_upper, r.mae AS mae, r.rmse AS rmse

@@ -15,8 +15,10 @@ use crate::sink::SinkError;
 use crate::sink::alerts::{Notification, SeenRow, Status, alert_rows, notification_rows};
 use crate::sink::clickhouse::ClickHouse;
 
-/// Windows of one key that are read at once: a week of five minutes.
-const WINDOWS_AT_ONCE: i64 = 2016;
+/// Windows of one key that are read at once, at first and at most: four hours and a week of five minutes.
+const WINDOWS_AT_ONCE: [i64; 2] = [48, 2016];
+/// Where fewer rows come at once the next page is twice as long, and half as long where more than twice as many do.
+const ROWS_AT_ONCE: usize = 50_000;
 /// An alert that is first seen when it has been over for longer than this is written, and nobody is told.
 const NEWS_MS: i64 = 86_400_000;
 
@@ -196,18 +198,19 @@ async fn find(
     checkpoint: &Checkpoint,
     sealed: Option<EventTime>,
 ) -> Result<Option<Found>, SinkError> {
-    let Some(span) = clickhouse.rule_span(rule).await? else { return Ok(None) };
     let size = rule.size.0;
-    let mut from = checkpoint.until.map_or(span.start.0, |until| until.0.max(span.start.0));
     // A coarse window can be half before the checkpoint.
-    from = from.div_euclid(size) * size;
+    let since = checkpoint.until.map(|until| EventTime(until.0.div_euclid(size) * size));
+    let Some(span) = clickhouse.rule_span(rule, since).await? else { return Ok(None) };
+    let mut from = span.start.0.div_euclid(size) * size;
     // Before anything is sealed there is no time that it could be rounded to.
     let sealed = sealed.filter(|sealed| sealed.0 > i64::MIN);
     let until = sealed.map(|sealed| EventTime(sealed.0.div_euclid(size) * size));
     let mut next = checkpoint.clone();
     let mut live = Vec::new();
+    let [mut windows, most] = WINDOWS_AT_ONCE;
     while from < span.end.0 {
-        let page_end = from.saturating_add(size.saturating_mul(WINDOWS_AT_ONCE)).min(span.end.0);
+        let page_end = from.saturating_add(size.saturating_mul(windows)).min(span.end.0);
         let page = Window { start: EventTime(from), end: EventTime(page_end) };
         let rows = clickhouse.rule_windows(rule, page).await?;
         from = if rows.is_empty() && page_end < span.end.0 {
@@ -217,6 +220,11 @@ async fn find(
         } else {
             page_end
         };
+        if rows.len() < ROWS_AT_ONCE {
+            windows = (windows * 2).min(most);
+        } else if rows.len() > 2 * ROWS_AT_ONCE {
+            windows = (windows / 2).max(1);
+        }
         for row in rows {
             let is_final = until.is_some_and(|until| row.seen.window.end <= until);
             if is_final {

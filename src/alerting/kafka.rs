@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, ThreadedProducer};
+use rdkafka::producer::BaseRecord;
 use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
 use super::message::{NotTaken, alert_of};
-use crate::sink::dead_letter::{Acknowledging, acknowledged, too_large};
+use crate::sink::producer::{Producer, acknowledged, too_large};
 use crate::source::kafka::{client_config, without_values};
 
 /// As with webhooks: whoever has seen it drops the repetition.
@@ -29,7 +29,7 @@ pub struct Topic {
 
 /// Sends changes to a topic.
 pub(super) struct Publisher {
-    producer: ThreadedProducer<Acknowledging>,
+    producer: Producer,
     topic: String,
 }
 
@@ -38,10 +38,8 @@ impl Publisher {
     pub(super) fn new(topic: &Topic, timeout: Duration) -> Result<Self, String> {
         let mut config = client_config(&topic.brokers, &topic.properties);
         let timeout_ms = timeout.as_millis().max(1).to_string();
-        config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0");
-        config.set("message.timeout.ms", timeout_ms);
-        let producer = config.create_with_context(Acknowledging);
-        let producer = producer.map_err(|error| without_values(&error))?;
+        config.set("linger.ms", "0").set("message.timeout.ms", timeout_ms);
+        let producer = Producer::new(config).map_err(|error| without_values(&error))?;
         Ok(Self { producer, topic: topic.name.clone() })
     }
 
@@ -57,10 +55,12 @@ impl Publisher {
         let record = BaseRecord::<str, str, _>::with_opaque_to(&self.topic, Box::new(sender));
         let record = record.key(alert_of(key)).payload(&body).headers(headers);
         let failed = |error: KafkaError| {
-            let reason = format!("topic {}: {}", self.topic, without_values(&error));
+            let reason =
+                format!("topic {}: {}", self.topic, self.producer.reason(&error, &self.topic));
             if too_large(&error) { NotTaken::Change(reason) } else { NotTaken::Target(reason) }
         };
-        self.producer.send(record).map_err(|(error, _)| failed(error))?;
+        let producer = self.producer.client().map_err(failed)?;
+        producer.send(record).map_err(|(error, _)| failed(error))?;
         acknowledged(acknowledgement).await.map_err(failed)?;
         Ok(format!("topic {} has it", self.topic))
     }

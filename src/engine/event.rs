@@ -72,6 +72,15 @@ impl Positions {
         }
     }
 
+    /// Of each topic the greater position.
+    #[must_use]
+    pub fn furthest(self, other: Self) -> Self {
+        Self {
+            inferences: self.inferences.max(other.inferences),
+            labels: self.labels.max(other.labels),
+        }
+    }
+
     /// Sets the position in one of the two topics.
     pub fn set(&mut self, stream: Stream, next: i64) {
         match stream {

@@ -65,7 +65,7 @@ impl<S: Source> Worker<S> {
         }
         let limits = &self.settings.shard.limits;
         if self.pressure >= Pressure::Near && self.rebuilding.is_empty() {
-            return (Take::Only(budget::frees_memory(&self.clocks(), limits)), None);
+            return (Take::Only(budget::frees_memory(&self.clocks())), None);
         }
         let preferred = match self.rebuilds_with() {
             Some(stream) => Some(stream),
@@ -125,8 +125,9 @@ impl<S: Source> Worker<S> {
             Pressure::Free => {}
             Pressure::Near | Pressure::Over => {
                 self.telemetry.not_ready(Cause::StateBudget, self.pressure_reason(bytes));
-                // Windows seal and memory is freed at a flush.
-                if self.has_read {
+                // Windows seal and memory is freed at a flush; one that seals nothing would only keep ClickHouse busy.
+                let may_help = || self.pressure == Pressure::Over || self.would_seal();
+                if self.has_read && (may_help() || self.is_stuck()) {
                     self.ask_for_flush();
                 }
             }
@@ -134,6 +135,18 @@ impl<S: Source> Worker<S> {
         if self.intake.letters.is_full() {
             self.ask_for_flush();
         }
+    }
+
+    /// Whether a flush would seal windows.
+    fn would_seal(&self) -> bool {
+        let settings = &self.settings.shard;
+        let streams = if settings.has_labels { 2 } else { 1 };
+        self.holders().any(|(_, of)| {
+            let clocks = of.clocks.into_iter().take(streams);
+            let least = clocks.reduce(|a, b| a.zip(b).map(|(a, b)| a.min(b))).flatten();
+            let until = least.map(|clock| settings.limits.sealed_until(clock, settings.window));
+            until.is_some_and(|until| until > of.sealed_until)
+        })
     }
 
     /// After a flush that began with memory exhausted. Others may not have dropped what it freed, so that only a
@@ -198,7 +211,7 @@ impl<S: Source> Worker<S> {
     fn held_up_by(&self) -> (Stream, PartitionId) {
         let clocks = self.clocks();
         let stream = if self.intake.reads(Stream::Labels) {
-            budget::frees_memory(&clocks, &self.settings.shard.limits)
+            budget::frees_memory(&clocks)
         } else {
             Stream::Inferences
         };

@@ -119,14 +119,16 @@ pub(super) fn least(clocks: &[Clocks], stream: Stream) -> Option<(PartitionId, O
     clocks.iter().map(of).min_by_key(|&(partition, clock)| (clock, partition))
 }
 
-/// Near the budget: the topic that is read, so that memory can be freed. Left unread is the one with the greater of
-/// (inference clock - lateness) and (label clock - label wait), each the least over the shards that hold memory.
-pub(super) fn frees_memory(clocks: &[Clocks], limits: &Limits) -> Stream {
+/// Near the budget: the topic that is read, so that memory can be freed. Windows are sealed by the lesser of both clocks,
+/// so it is the one whose clock is behind, each the least over the shards that hold memory. To read on in the other
+/// would fill memory with records that nothing can drop: labels of inferences that are not read, for instance.
+pub(super) fn frees_memory(clocks: &[Clocks]) -> Stream {
     let clock = |stream| least(clocks, stream).and_then(|(_, clock)| clock);
-    let inferences =
-        clock(Stream::Inferences).map(|LogTime(now)| now.saturating_sub(limits.lateness.0));
-    let labels = clock(Stream::Labels).map(|LogTime(now)| now.saturating_sub(limits.label_wait.0));
-    if inferences > labels { Stream::Labels } else { Stream::Inferences }
+    if clock(Stream::Inferences) > clock(Stream::Labels) {
+        Stream::Labels
+    } else {
+        Stream::Inferences
+    }
 }
 
 /// The topic that is more than `lateness` behind the other, by the greatest clock of each over the shards that hold
@@ -173,12 +175,12 @@ mod tests {
     #[test]
     fn the_topic_that_holds_memory_up_is_read() {
         let silent = clocks(Some(10_000_000), None);
-        assert_eq!(frees_memory(&silent, &LIMITS), Stream::Labels);
-        // In step, the inferences are further on: labels are waited for longer than inferences.
-        let in_step = clocks(Some(10_000_000), Some(10_000_000));
-        assert_eq!(frees_memory(&in_step, &LIMITS), Stream::Labels);
-        let labels_ahead = clocks(Some(10_000_000), Some(13_100_000));
-        assert_eq!(frees_memory(&labels_ahead, &LIMITS), Stream::Inferences);
+        assert_eq!(frees_memory(&silent), Stream::Labels);
+        // However long labels are waited for: in step, they take turns.
+        let in_step = |labels: i64| clocks(Some(10_000_000), Some(10_000_000 + labels));
+        assert_eq!(frees_memory(&in_step(0)), Stream::Inferences);
+        assert_eq!(frees_memory(&in_step(-1)), Stream::Labels);
+        assert_eq!(frees_memory(&in_step(1)), Stream::Inferences);
     }
 
     #[test]

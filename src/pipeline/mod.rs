@@ -19,9 +19,9 @@ mod step;
 pub mod writer;
 mod crew;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -40,6 +40,9 @@ use crew::{Crew, now};
 pub use letters::DeadLetterLimit;
 pub use worker::Worker;
 pub use writer::Writer;
+
+/// What a stop leaves of its time to the workers, which leave the group after the last flush.
+const LEAST_FOR_WORKERS: Duration = Duration::from_secs(2);
 
 /// What the pipeline goes by.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ pub struct PipelineSettings {
     pub flush_interval: Duration,
     /// What all workers' shards and names may hold together.
     pub state_budget_bytes: usize,
-    /// How long a revocation or a stop may take to write what is there.
+    /// How long a revocation may take to write what is there, and a stop in all.
     pub drain_budget: Duration,
     /// When dead letters stop the process.
     pub dead_letter_limit: DeadLetterLimit,
@@ -236,11 +239,13 @@ where
     let mut writer = Writer::new(Arc::clone(&settings), commits, sink, letters, telemetry.clone());
     let (mut crew, mut failures) = Crew::start(&settings, sources, &shared, &telemetry, started)?;
     let (say_stop, stopped) = watch::channel(false);
+    let asked = OnceLock::new();
     let stop_in_time = async {
         stop.await;
+        asked.set(now()).expect("a stop is asked for once");
         telemetry.not_ready(Cause::Stopping, "asked to stop");
         say_stop.send_replace(true);
-        tokio::time::sleep(settings.drain_budget).await;
+        tokio::time::sleep(for_flush(settings.drain_budget)).await;
     };
     let schemas = async {
         Arc::clone(&settings.schemas).serve().await;
@@ -254,7 +259,8 @@ where
         () = stop_in_time => Ok(false),
         () = schemas => Ok(false),
     };
-    crew.end(settings.drain_budget).await;
+    let since_asked = asked.get().map(Instant::elapsed);
+    crew.end(for_workers(settings.drain_budget, since_asked)).await;
     let is_drained = ended?;
     Ok(Totals {
         accounts: writer.accounts(),
@@ -265,4 +271,34 @@ where
         is_drained,
         ..shared.totals()
     })
+}
+
+/// How long the last flush of a stop may take.
+fn for_flush(budget: Duration) -> Duration {
+    budget.saturating_sub(LEAST_FOR_WORKERS).max(budget / 2)
+}
+
+/// How long the workers may then take to end; `since_asked` is how long ago the stop was asked for, if it was.
+fn for_workers(budget: Duration, since_asked: Option<Duration>) -> Duration {
+    budget.saturating_sub(since_asked.unwrap_or_default()).max(LEAST_FOR_WORKERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_fits_into_the_drain_budget() {
+        let seconds = Duration::from_secs;
+        for budget in [4, 5, 20, 60].map(seconds) {
+            // What is still written then is cut off.
+            let flush = for_flush(budget);
+            assert_eq!(flush + for_workers(budget, Some(flush)), budget);
+            assert_eq!(for_workers(budget, Some(seconds(1))), budget.saturating_sub(seconds(1)));
+            assert_eq!(for_workers(budget, None), budget, "an end that nobody asked for");
+        }
+        let short = Duration::from_millis(100);
+        assert_eq!(for_flush(short), short / 2, "something may be written");
+        assert_eq!(for_workers(short, Some(short)), LEAST_FOR_WORKERS);
+    }
 }

@@ -128,11 +128,12 @@ impl Parts {
     }
 
     /// Remembers rows; of several of a key and partition the greatest version. Rows of another generation are never
-    /// merged with ours.
+    /// merged with ours, nor rows of windows of another length: someone has changed what the job is bound to.
     pub(super) fn take_in(&mut self, rows: impl IntoIterator<Item = StateRow>) {
         let caps = self.settings.caps.classes();
         for mut row in rows {
-            if row.version.generation() != self.settings.generation {
+            if row.version.generation() != self.settings.generation || !self.is_base(row.key.window)
+            {
                 continue;
             }
             let slots = self.open.entry(row.key.window).or_default();
@@ -293,6 +294,7 @@ impl Parts {
                 .and_then(|slots| slots.get(&Slot::of(key)))
                 .and_then(|parts| parts.get(partition));
             version.generation() == self.settings.generation
+                && self.is_base(key.window)
                 && own.is_none_or(|row| row.version < *version)
                 && self.needs(plan, key)
         };
@@ -516,6 +518,23 @@ mod tests {
         }
         // A row of the first hour again: the other minutes of the hour come from the table.
         assert_eq!(flush(&mut parts, 7), (60, 59));
+    }
+
+    #[test]
+    fn rows_of_windows_of_another_length_are_none_of_ours() {
+        let mut parts = parts();
+        let (row, mut other) = (state(2), state(3));
+        other.key.window = Window::of(other.key.window.start, Millis(2 * MINUTE.0));
+        parts.take_in([row.clone(), other.clone()]);
+        let advanced = Some((EventTime(i64::MIN), EventTime::LATEST));
+        let plan = parts.plan(&[row], advanced, EventTime::LATEST);
+        let StateRow { key, partition, version, .. } = other;
+        let known = StateVersion { key: key.clone(), partition, version };
+        assert_eq!(parts.missing(&plan, &[known]), []);
+        let due = parts.due(&plan).unwrap();
+        assert_eq!(due.len(), 2, "a minute and its hour");
+        assert!(!due.contains(&key));
+        assert!(due.iter().all(|key| !parts.rows(key, &plan).unwrap().is_empty()));
     }
 
     #[test]

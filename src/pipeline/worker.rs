@@ -14,7 +14,7 @@ use crate::engine::state::Frozen;
 use crate::engine::time::EventTime;
 use crate::engine::{Progress, Shard};
 use crate::sink::DeadLetter;
-use crate::source::{Reply, Source, SourceEvent};
+use crate::source::{Reply, Source, SourceEvent, StartAt};
 use crate::telemetry::{Cause, Holding, Telemetry};
 
 /// How long group events are waited for while records wait for a schema.
@@ -273,12 +273,13 @@ impl<S: Source> Worker<S> {
         let mark_of = |partition| marks.iter().find(|mark| mark.partition == partition);
         let is_fresh = |p: &PartitionId| mark_of(*p).is_none() && !self.kept.contains_key(p);
         let fresh: Vec<PartitionId> = awaited.iter().copied().filter(is_fresh).collect();
-        let mut starts =
-            if fresh.is_empty() { Vec::new() } else { self.source.beginning(&fresh)? };
-        for &(partition, positions) in &starts {
-            let mark = Mark::start(partition, positions, self.settings.shard.clock_stamps);
+        let begins = if fresh.is_empty() { Vec::new() } else { self.source.beginning(&fresh)? };
+        let start = |(partition, from)| StartAt { partition, from, counted: from };
+        let mut starts: Vec<StartAt> = begins.into_iter().map(start).collect();
+        for &StartAt { partition, from, .. } in &starts {
+            let mark = Mark::start(partition, from, self.settings.shard.clock_stamps);
             self.insert(Shard::new(Arc::clone(&self.settings.shard), &mark), None);
-            self.begun.insert(partition, positions);
+            self.begun.insert(partition, from);
         }
         for &partition in awaited.iter().filter(|p| !fresh.contains(p)) {
             let mark = mark_of(partition);
@@ -306,7 +307,10 @@ impl<S: Source> Worker<S> {
                 }
                 (None, None) => continue,
             };
-            starts.push((partition, shard.positions()));
+            let from = shard.positions();
+            // A kept shard may be further than its mark.
+            let counted = target.map_or(from, |target| target.furthest(from));
+            starts.push(StartAt { partition, from, counted });
             self.insert(shard, target);
         }
         self.awaiting.retain(|_, of| *of != request);

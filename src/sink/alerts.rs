@@ -94,19 +94,25 @@ pub(super) async fn sealed_until(
     Ok((count >= partitions).then_some(until))
 }
 
-/// Start of the first and end of the last window of a rule's metric, whoever's: others show that a model is silent. None
-/// where there are no rows.
+/// Start of the first and end of the last window of a rule's metric that begin at `since` or later, whoever's: others
+/// show that a model is silent. None where there are no rows.
 pub(super) async fn span(
     connection: &Connection,
     rule: &Rule,
+    since: Option<EventTime>,
 ) -> Result<Option<Window>, SinkError> {
-    let sql = format!(
+    let mut sql = format!(
         "SELECT min(window_start) AS first, max(window_end) AS last, count() AS rows FROM {} \
          WHERE job = {{job:String}} AND grain = {{grain:String}}",
         connection.table(rule.metric.table.name())
     );
-    let grain = ("grain", Parameter::Text(rule.grain.to_string()));
-    let body = connection.fetch(&sql, &[job(connection), grain]).await?;
+    let mut parameters = vec![job(connection), ("grain", Parameter::Text(rule.grain.to_string()))];
+    // A year of rows is not to be looked through after every flush.
+    if let Some(since) = since {
+        sql += " AND window_start >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')";
+        parameters.push(("since", Parameter::Number(since.0)));
+    }
+    let body = connection.fetch(&sql, &parameters).await?;
     let columns = [("first", TIME), ("last", TIME), ("rows", "UInt64")];
     let mut rows = Rows::new(body, "a metric table", &columns)?;
     let window = Window { start: EventTime(rows.i64()?), end: EventTime(rows.i64()?) };

@@ -91,6 +91,12 @@ fn known(column: &Column) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Whether a figure is a share: 0 to 1, which a difference of two is not.
+pub(crate) fn is_share(table: MetricTable, name: &str) -> bool {
+    let column = table.columns().iter().find(|column| column.name == name);
+    column.and_then(known).is_some_and(|(unit, better)| unit == "ratio" && better != "zero")
+}
+
 /// Every metric of every table but those that configurations define.
 pub(super) fn entries() -> Vec<Entry> {
     let built_in = MetricTable::ALL.into_iter().filter(|table| *table != MetricTable::Custom);

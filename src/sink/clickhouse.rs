@@ -11,7 +11,7 @@ use crate::engine::window::Window;
 use crate::report::Row;
 
 pub use super::alerts::AlertJobs;
-pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT};
+pub use super::connection::{ClickHouseSettings, DEFAULT_TIMEOUT, INSERT_SETTINGS};
 pub use super::migrate::Migrated;
 pub use super::read::Jobs;
 
@@ -85,7 +85,7 @@ impl ClickHouse {
 
     /// How each model stands, by the rows of the filter's grain and segment; at most [`summary::MOST_MODELS`].
     pub async fn models(&self, filter: &RowFilter) -> Result<Vec<ModelSummary>, SinkError> {
-        summary::models(&self.connection, filter).await
+        Box::pin(summary::models(&self.connection, filter)).await
     }
 
     /// The jobs that have metric rows: where there are none of this one.
@@ -179,8 +179,12 @@ impl ClickHouse {
     }
 
     /// From the first to the last window of a rule's metric.
-    pub async fn rule_span(&self, rule: &Rule) -> Result<Option<Window>, SinkError> {
-        alerts::span(&self.connection, rule).await
+    pub async fn rule_span(
+        &self,
+        rule: &Rule,
+        since: Option<EventTime>,
+    ) -> Result<Option<Window>, SinkError> {
+        alerts::span(&self.connection, rule, since).await
     }
 
     /// The start of the first window from `from` on that has a row of the keys that a rule is about.

@@ -83,7 +83,7 @@ const FORMAT: &str = "RowBinaryWithNamesAndTypes";
 
 /// What every insert carries, whatever the server's profile says: done when acknowledged, nothing silently dropped as
 /// repeated, no column silently skipped, any number of months at once.
-const INSERT_SETTINGS: [(&str, &str); 7] = [
+pub const INSERT_SETTINGS: [(&str, &str); 7] = [
     ("async_insert", "0"),
     ("wait_end_of_query", "1"),
     ("insert_deduplicate", "0"),
@@ -91,6 +91,21 @@ const INSERT_SETTINGS: [(&str, &str); 7] = [
     ("input_format_skip_unknown_fields", "0"),
     ("input_format_with_types_use_header", "1"),
     ("max_partitions_per_insert_block", "0"),
+];
+
+/// What every read carries, whatever the server's profile says: an answer is whole or a failure, and columns have the
+/// types that are asked for.
+const READ_SETTINGS: [(&str, &str); 10] = [
+    ("result_overflow_mode", "throw"),
+    ("read_overflow_mode", "throw"),
+    ("read_overflow_mode_leaf", "throw"),
+    ("timeout_overflow_mode", "throw"),
+    ("group_by_overflow_mode", "throw"),
+    ("sort_overflow_mode", "throw"),
+    ("join_overflow_mode", "throw"),
+    ("set_overflow_mode", "throw"),
+    ("join_use_nulls", "0"),
+    ("use_query_cache", "0"),
 ];
 
 /// What brings back rows that are gone. Without the marks a start begins at the beginning of the topics.
@@ -258,7 +273,7 @@ impl Connection {
     ) -> Result<Bytes, SinkError> {
         let (client, _) = self.clients()?;
         let mut query = client.query(&sql.replace('?', "??"));
-        for (name, value) in &self.settings.read_settings {
+        for (name, value) in self.settings.read_settings.iter().chain(&owned(&READ_SETTINGS)) {
             query = query.with_setting(name, value);
         }
         for (name, value) in parameters {
@@ -372,11 +387,17 @@ fn of_server(text: &str) -> SinkError {
         Some(192..=195 | 516) => refused("Check `clickhouse.user` and `clickhouse.password`"),
         // Database access denied, access denied.
         Some(291 | 497) => {
-            refused("Grant the user SELECT, INSERT, CREATE and ALTER on the database")
+            refused("Grant the user what `deploy/clickhouse/users.sql` grants, on both databases")
         }
         // Read-only user; settings that its profile holds fast or does not know.
         Some(164 | 452 | 115) => refused("Use a user whose profile lets it write and set settings"),
         Some(201) => refused("Raise the user's quota"),
+        // Too many rows or bytes, too slow.
+        Some(158 | 160 | 307 | 396) => refused("Raise the limits of the user's profile"),
+        // Bad arguments, an incorrect query: what the server's own configuration does not allow.
+        Some(36 | 80) => {
+            refused("Check `clickhouse.engine`, `clickhouse.keeper_path` and the user's profile")
+        }
         Some(243) => refused("Free disk space on the server"),
         // A syntax error, a function or feature that the server does not have.
         Some(46 | 48 | 62 | 344) => refused("Use ClickHouse 24.8 or newer"),
@@ -411,7 +432,7 @@ mod tests {
         for code in [159, 202, 209, 210, 241, 242, 252, 33, 999, 1000] {
             assert_eq!(class(code), FailureClass::Retry, "{code}");
         }
-        for code in [516, 497, 243, 164, 60, 16, 81, 117] {
+        for code in [516, 497, 243, 164, 60, 16, 81, 117, 36, 158, 396] {
             assert_eq!(class(code), FailureClass::WaitForOperator, "{code}");
         }
         assert_eq!(of_server("Code: 60. DB::Exception: x").code(), "clickhouse_schema");

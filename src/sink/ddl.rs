@@ -11,7 +11,8 @@ pub enum Engine {
     Replicated {
         /// The cluster of `ON CLUSTER`; none where the database itself is replicated.
         cluster: Option<String>,
-        /// The path in Keeper, with the server's macros, as `/clickhouse/tables/{shard}/{database}/{table}`.
+        /// The path in Keeper, with the server's macros, as `/clickhouse/tables/{shard}/{database}/{table}`; empty where
+        /// the database itself is replicated, and gives path and replica.
         path: String,
         /// The replica's name, usually the macro `{replica}`.
         replica: String,

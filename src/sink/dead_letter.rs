@@ -1,16 +1,14 @@
 //! Dead letters to a Kafka topic: the original key and bytes, and headers that say where they came from and why.
 
 use rdkafka::ClientConfig;
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
-use rdkafka::statistics::Statistics;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, ThreadedProducer};
 use tokio::sync::oneshot;
 
+use super::producer::{Acknowledgement, Acknowledging, Producer, acknowledged, too_large};
 use super::{DeadLetter, DeadLetters, SinkError};
-use crate::source::kafka::{log_client_line, without_values};
+use crate::source::kafka::without_values;
 
 /// What the producer differs in from librdkafka's defaults, unless the configuration says otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -21,36 +19,9 @@ const DEFAULTS: &[(&str, &str)] = &[
 
 /// Sends dead letters to a topic.
 pub struct KafkaLetters {
-    producer: ThreadedProducer<Acknowledging>,
+    producer: Producer,
     topic: String,
     sources: [String; 2],
-}
-
-/// The result of one send, when the broker has said so.
-pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), KafkaError>>;
-
-/// Passes acknowledgements on.
-pub(crate) struct Acknowledging;
-
-impl ClientContext for Acknowledging {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client_line(level, facility, message);
-    }
-
-    fn stats(&self, _statistics: Statistics) {} // the default logs them
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "a producer reports an error");
-    }
-}
-
-impl ProducerContext for Acknowledging {
-    type DeliveryOpaque = Box<oneshot::Sender<Result<(), KafkaError>>>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
-        let result = result.as_ref().map(drop).map_err(|(error, _)| error.clone());
-        drop(sender.send(result)); // nobody waits for it any more after a stop
-    }
 }
 
 /// How much of a letter is sent.
@@ -73,13 +44,18 @@ impl KafkaLetters {
                 config.set(*name, *value);
             }
         }
-        config.set("acks", "all").set("enable.idempotence", "true");
-        let producer = config.create_with_context(Acknowledging).map_err(|error| failed(&error))?;
+        let producer = Producer::new(config);
+        let producer = producer.map_err(|error| SinkError::Letters(without_values(&error)))?;
         Ok(Self { producer, topic: topic.to_owned(), sources: sources.map(str::to_owned) })
     }
 
     /// Hands a letter to the producer.
-    fn enqueue(&self, letter: &DeadLetter, share: Share) -> Result<Acknowledgement, KafkaError> {
+    fn enqueue(
+        &self,
+        producer: &ThreadedProducer<Acknowledging>,
+        letter: &DeadLetter,
+        share: Share,
+    ) -> Result<Acknowledgement, KafkaError> {
         let record = &letter.record;
         let (sender, receiver) = oneshot::channel();
         let headers = headers(letter, &self.sources[record.stream.index()], share);
@@ -91,14 +67,18 @@ impl KafkaLetters {
         if let Some(payload) = record.payload.as_deref().filter(|_| share == Share::Whole) {
             out = out.payload(payload);
         }
-        self.producer.send(out).map(|()| receiver).map_err(|(error, _)| error)
+        producer.send(out).map(|()| receiver).map_err(|(error, _)| error)
     }
 
     /// Sends one letter alone, as much of it as the topic takes.
-    async fn send_alone(&self, letter: &DeadLetter) -> Result<(), KafkaError> {
+    async fn send_alone(
+        &self,
+        producer: &ThreadedProducer<Acknowledging>,
+        letter: &DeadLetter,
+    ) -> Result<(), KafkaError> {
         let mut result = Ok(());
         for share in [Share::Whole, Share::NoPayload, Share::Headers] {
-            result = match self.enqueue(letter, share) {
+            result = match self.enqueue(producer, letter, share) {
                 Ok(acknowledgement) => acknowledged(acknowledgement).await,
                 Err(error) => Err(error),
             };
@@ -108,21 +88,21 @@ impl KafkaLetters {
         }
         result
     }
-}
 
-impl DeadLetters for KafkaLetters {
-    async fn send(&mut self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+    /// Sends these, each by itself where the topic does not take all of it.
+    async fn send_all(&self, letters: &[DeadLetter]) -> Result<(), KafkaError> {
+        let producer = self.producer.client()?;
         let mut letters_left = letters;
         let mut alone = Vec::new();
         while !letters_left.is_empty() {
             let mut waiting = Vec::new();
             for letter in letters_left {
-                match self.enqueue(letter, Share::Whole) {
+                match self.enqueue(&producer, letter, Share::Whole) {
                     Ok(acknowledgement) => waiting.push((letter, Some(acknowledgement))),
                     Err(error) if too_large(&error) => waiting.push((letter, None)),
                     // First those that were taken, then the rest.
                     Err(error) if queue_full(&error) && !waiting.is_empty() => break,
-                    Err(error) => return Err(failed(&error)),
+                    Err(error) => return Err(error),
                 }
             }
             letters_left = &letters_left[waiting.len()..];
@@ -135,31 +115,26 @@ impl DeadLetters for KafkaLetters {
                     Ok(()) => {}
                     // The limit is one on batches: a small letter may have shared its batch with others.
                     Err(error) if too_large(&error) => alone.push(letter),
-                    Err(error) => return Err(failed(&error)),
+                    Err(error) => return Err(error),
                 }
             }
         }
         for letter in alone {
-            self.send_alone(letter).await.map_err(|error| failed(&error))?;
+            self.send_alone(&producer, letter).await?;
         }
         Ok(())
     }
 }
 
-pub(crate) async fn acknowledged(acknowledgement: Acknowledgement) -> Result<(), KafkaError> {
-    acknowledgement.await.unwrap_or(Err(KafkaError::Canceled))
-}
-
-pub(crate) fn too_large(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
+impl DeadLetters for KafkaLetters {
+    async fn send(&mut self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let sent = self.send_all(letters).await;
+        sent.map_err(|error| SinkError::Letters(self.producer.reason(&error, &self.topic)))
+    }
 }
 
 fn queue_full(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
-}
-
-fn failed(error: &KafkaError) -> SinkError {
-    SinkError::Letters(without_values(error))
 }
 
 /// Where the record came from, and what is wrong with it.
@@ -268,6 +243,23 @@ mod tests {
             seen.push((header(message, "tidegauge.offset").unwrap(), truncated));
         });
         assert_eq!(seen, [("2".to_owned(), None), ("1".to_owned(), Some("200000".to_owned()))]);
+    }
+
+    /// What librdkafka calls fatal stays so for the client's life.
+    #[tokio::test]
+    async fn a_right_that_comes_later_is_enough() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("dead", 1, 1).unwrap();
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refusal]);
+        let config = client_config(&cluster.bootstrap_servers(), &[]);
+        let mut letters = KafkaLetters::new(config, "dead", ["in", "la"]).unwrap();
+        let error = letters.send(&[letter(1, Some(b"{"))]).await.unwrap_err();
+        assert_eq!(error.code(), "dead_letters_unavailable");
+        let said = error.to_string();
+        assert!(said.contains("authorization failed"), "{said}");
+        assert!(said.ends_with("Allow this client to write to topic dead"), "{said}");
+        letters.send(&[letter(1, Some(b"{"))]).await.unwrap();
     }
 
     #[tokio::test]

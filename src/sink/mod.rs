@@ -2,7 +2,7 @@
 
 pub mod ddl;
 pub mod tables;
-mod catalogue;
+pub(crate) mod catalogue;
 pub mod views;
 mod rowbinary;
 pub mod row;
@@ -17,6 +17,7 @@ pub mod migrate;
 pub mod job;
 pub mod files;
 pub mod clickhouse;
+pub(crate) mod producer;
 pub mod dead_letter;
 pub mod rejected;
 

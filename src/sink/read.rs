@@ -341,6 +341,12 @@ pub(super) async fn metric_versions(
     Ok(found)
 }
 
+/// A first flush that broke off can leave marks of a configuration that the job is bound to no more.
+fn of_the_job_as_bound(connection: &Connection) -> String {
+    let jobs = connection.table("jobs");
+    format!("generation >= (SELECT max(generation) FROM {jobs} WHERE job = {{job:String}})")
+}
+
 /// How far the newest mark of each of these partitions is.
 pub(super) async fn mark_orders(
     connection: &Connection,
@@ -348,8 +354,9 @@ pub(super) async fn mark_orders(
 ) -> Result<Vec<(PartitionId, i64)>, SinkError> {
     let sql = format!(
         "SELECT partition, argMax(inference_position + label_position, row_version) AS positions FROM {} WHERE job = {{job:String}} \
-         AND has({{partitions:Array(Int64)}}, toInt64(partition)) GROUP BY partition",
-        connection.table("marks")
+         AND {} AND has({{partitions:Array(Int64)}}, toInt64(partition)) GROUP BY partition",
+        connection.table("marks"),
+        of_the_job_as_bound(connection),
     );
     let numbers = partitions.iter().map(|partition| i64::from(partition.0)).collect();
     let parameters = [job(connection), ("partitions", Parameter::Numbers(numbers))];
@@ -370,9 +377,10 @@ pub(super) async fn marks(
 ) -> Result<Vec<Mark>, SinkError> {
     let sql = format!(
         "SELECT {} FROM {} FINAL WHERE job = {{job:String}} \
-         AND has({{partitions:Array(Int64)}}, toInt64(partition)) ORDER BY partition",
+         AND {} AND has({{partitions:Array(Int64)}}, toInt64(partition)) ORDER BY partition",
         MARK_COLUMNS.map(|(name, _)| name).join(", "),
-        connection.table("marks")
+        connection.table("marks"),
+        of_the_job_as_bound(connection),
     );
     let numbers = partitions.iter().map(|partition| i64::from(partition.0)).collect();
     let parameters = [job(connection), ("partitions", Parameter::Numbers(numbers))];

@@ -557,8 +557,9 @@ impl TableSpec {
         match engine {
             Engine::Plain => format!("{family}({})", version.unwrap_or_default()),
             Engine::Replicated { path, replica, .. } => {
-                let arguments: Vec<_> =
-                    [literal(path), literal(replica)].into_iter().chain(version).collect();
+                // A database that is replicated itself gives both, and takes none.
+                let place = [path, replica].into_iter().filter(|_| !path.is_empty());
+                let arguments: Vec<_> = place.map(|text| literal(text)).chain(version).collect();
                 format!("Replicated{family}({})", arguments.join(", "))
             }
         }

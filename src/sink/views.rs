@@ -287,7 +287,7 @@ fn models_now(databases: &Databases) -> ViewSpec {
          s.first_window_start AS first_window_start, s.last_window_start AS last_window_start,\n    \
          s.last_window_end AS last_window_end, s.latest AS latest_event_time,\n    \
          s.last_inferences AS last_inferences, s.total AS inferences, s.failed AS errors,\n    \
-         s.failed / nullIf(s.total, 0) AS error_rate, l.joined AS labelled,\n    \
+         s.failed / nullIf(s.total, 0) AS error_rate, ifNull(l.joined, 0) AS labelled,\n    \
          l.joined / nullIf(s.total, 0) AS coverage\nFROM\n(\n    \
          SELECT\n        job, model, version, grain, count() AS windows,\n        \
          min(window_start) AS first_window_start, max(window_start) AS last_window_start,\n        \
@@ -349,7 +349,7 @@ fn last_sealed(databases: &Databases) -> ViewSpec {
     let accuracy = "accuracy, accuracy_lower, accuracy_upper";
     let select = format!(
         "SELECT {KEY}, s.inferences AS inferences, s.error_rate AS error_rate, s.latency_p99_ms AS latency_p99_ms,\n    \
-         l.labelled AS labelled, l.coverage AS coverage,\n    \
+         ifNull(l.labelled, 0) AS labelled, l.coverage AS coverage,\n    \
          ifNull(b.accuracy, c.accuracy) AS accuracy, ifNull(b.accuracy_lower, c.accuracy_lower) AS accuracy_lower,\n    \
          ifNull(b.accuracy_upper, c.accuracy_upper) AS accuracy_upper,\n    \
          b.auroc AS auroc, b.auroc_lower AS auroc_lower, b.auroc_upper AS auroc_upper, r.mae AS mae, r.rmse AS rmse\n\

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bumpalo::Bump;
 
 use super::files::{Columns, FileError, FileList, FileReader, Next, Taken};
-use super::{Commits, Record, Records, Source, SourceError, SourceEvent, Take};
+use super::{Commits, Record, Records, Source, SourceError, SourceEvent, StartAt, Take};
 use crate::engine::event::{Offset, PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
 use crate::engine::time::RecordTime;
@@ -230,8 +230,8 @@ impl Source for Feed {
         Ok(partitions.iter().map(|&partition| (partition, Positions::default())).collect())
     }
 
-    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError> {
-        let Some(&(_, positions)) = from.first() else { return Ok(()) };
+    fn start(&mut self, from: &[StartAt]) -> Result<(), SourceError> {
+        let Some(&StartAt { from: positions, .. }) = from.first() else { return Ok(()) };
         // Threads of an earlier assignment end when nobody listens.
         self.threads.clear();
         for files in &self.streams {
@@ -392,7 +392,8 @@ mod tests {
         let mut feed = Feed::new(vec![files], progress.clone());
         let assigned = feed.poll(Take::Both, Duration::ZERO).unwrap();
         assert!(matches!(assigned, SourceEvent::Assigned(_)));
-        feed.start(&[(PARTITION, Positions { inferences: 0, labels: from })]).unwrap();
+        let from = Positions { inferences: 0, labels: from };
+        feed.start(&[StartAt { partition: PARTITION, from, counted: from }]).unwrap();
         (feed, progress)
     }
 

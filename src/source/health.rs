@@ -14,6 +14,10 @@ pub struct KafkaHealth(Arc<Mutex<State>>);
 struct State {
     outage: Option<String>,
     refusal: Option<String>,
+    /// What is refused of single topic partitions.
+    refused: BTreeMap<(Stream, PartitionId), String>,
+    /// Nobody says whether the topics are the same.
+    unanswered: Option<String>,
     /// A topic that is not there at present.
     gone: Option<String>,
     fatal: Option<SourceError>,
@@ -48,7 +52,9 @@ impl KafkaHealth {
     /// Why nothing can be read at present: no broker can be reached, or they refuse this client.
     pub fn outage(&self) -> Option<String> {
         let state = self.state();
-        [&state.outage, &state.gone, &state.refusal].into_iter().flatten().next().cloned()
+        let State { outage, gone, refusal, refused, unanswered, .. } = &*state;
+        let first = [outage, gone, refusal].into_iter().flatten().next();
+        first.or_else(|| refused.values().next()).or(unanswered.as_ref()).cloned()
     }
 
     /// Records not yet read, for each topic partition that this instance reads.
@@ -74,12 +80,16 @@ impl KafkaHealth {
         }
     }
 
-    /// Notes that records come.
-    pub(super) fn flowing(&self) {
+    /// Notes that records of these topic partitions come. What is refused of others is so still.
+    pub(super) fn flowing(&self, of: impl Iterator<Item = (Stream, PartitionId)>) {
         let mut state = self.state();
-        if state.outage.is_some() || state.refusal.is_some() {
-            state.outage = None;
-            state.refusal = None;
+        let State { outage, refusal, refused, .. } = &mut *state;
+        if outage.is_none() && refusal.is_none() && refused.is_empty() {
+            return;
+        }
+        let before = refused.len();
+        of.for_each(|at| drop(refused.remove(&at)));
+        if outage.take().is_some() || refusal.take().is_some() || refused.len() < before {
             tracing::warn!("records come from Kafka again");
         }
     }
@@ -91,6 +101,27 @@ impl KafkaHealth {
             tracing::warn!(reason, "Kafka refuses a request; trying again");
         }
         state.refusal = Some(reason.to_owned());
+    }
+
+    /// Notes that nothing can be read of a topic partition; logged once for each.
+    pub(super) fn refused_at(&self, stream: Stream, partition: PartitionId, reason: &str) {
+        let before = self.state().refused.insert((stream, partition), reason.to_owned());
+        if before.is_none() {
+            tracing::warn!(reason, "Kafka refuses a request; trying again");
+        }
+    }
+
+    /// Notes whether somebody says what the topics are; logged once for each change.
+    pub(super) fn unanswered(&self, reason: Option<&str>) {
+        let mut state = self.state();
+        let reason = reason
+            .map(|reason| format!("nobody says whether the topics are still the same: {reason}"));
+        match (&state.unanswered, &reason) {
+            (None, Some(reason)) => tracing::warn!(reason, "asking again"),
+            (Some(_), None) => tracing::warn!("the topics are still the same"),
+            _ => {}
+        }
+        state.unanswered = reason;
     }
 
     /// Notes that what was refused works.
@@ -134,7 +165,9 @@ impl KafkaHealth {
     /// Notes where reading of a topic partition begins.
     pub(super) fn started(&self, stream: Stream, partition: PartitionId, position: i64) {
         let log = LogState { end: position, position, next_fetch: -1, repeats: 0 };
-        self.state().logs.insert((stream, partition), log);
+        let mut state = self.state();
+        state.refused.remove(&(stream, partition));
+        state.logs.insert((stream, partition), log);
     }
 
     /// Notes what statistics say of a topic partition; of one that was not started it means nothing.
@@ -156,7 +189,9 @@ impl KafkaHealth {
 
     /// Forgets all topic partitions: the assignment changed.
     pub(super) fn forget_logs(&self) {
-        self.state().logs.clear();
+        let mut state = self.state();
+        state.logs.clear();
+        state.refused.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -194,13 +229,27 @@ mod tests {
         assert_eq!(health.outage().as_deref(), Some("no route"));
         health.reached();
         assert_eq!(health.outage().as_deref(), Some("no right"));
-        health.flowing();
+        let records = || [(Stream::Labels, P1)].into_iter();
+        health.flowing(records());
         assert_eq!(health.outage(), None);
         health.gone(Some("labels"));
-        health.flowing();
+        health.flowing(records());
         assert!(health.outage().is_some_and(|reason| reason.contains("topic labels")));
         health.gone(None);
         assert_eq!(health.outage(), None);
+    }
+
+    #[test]
+    fn what_is_refused_of_one_partition_is_not_over_when_records_of_another_come() {
+        let health = KafkaHealth::default();
+        health.refused_at(Stream::Labels, P1, "no right");
+        health.flowing([(Stream::Inferences, P1), (Stream::Labels, PartitionId(0))].into_iter());
+        assert_eq!(health.outage().as_deref(), Some("no right"));
+        health.flowing([(Stream::Labels, P1)].into_iter());
+        assert_eq!(health.outage(), None);
+        health.refused_at(Stream::Labels, P1, "no right");
+        health.forget_logs();
+        assert_eq!(health.outage(), None, "it is another's now");
     }
 
     #[test]

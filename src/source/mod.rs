@@ -38,10 +38,21 @@ pub trait Source: Send {
     ) -> Result<Vec<(PartitionId, Positions)>, SourceError>;
     /// Begins to read assigned partitions, each topic from its own position. Nothing is read of an assigned
     /// partition before.
-    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError>;
+    fn start(&mut self, from: &[StartAt]) -> Result<(), SourceError>;
     /// Asks for the instance's assignment anew: every worker gets its partitions as lost, then as assigned. Several
     /// workers may ask for the same.
     fn reassign(&mut self) -> Result<(), SourceError>;
+}
+
+/// Where reading of a partition starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartAt {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first offsets to read.
+    pub from: Positions,
+    /// What has counted already, at least `from`: a log that ends before that is not the one that was read.
+    pub counted: Positions,
 }
 
 /// Offsets in Kafka's group: for lag tools and people only. What counts is the mark.
@@ -238,9 +249,9 @@ pub enum SourceError {
         /// First and end of each partition.
         offsets: String,
     },
-    /// The log ends before the position that was marked: the topic was created anew.
+    /// The log ends before the position that was marked: the topic was created anew, or its brokers have lost records.
     #[error(
-        "topic {topic} partition {partition} ends at offset {log_end}, but {position} records of it were read before"
+        "topic {topic} partition {partition} ends at offset {log_end}, but was read up to offset {position} before"
     )]
     LogShrank {
         /// The topic.

@@ -13,7 +13,7 @@ use rdkafka::{Offset as Where, TopicPartitionList};
 
 use super::settings::{KafkaSettings, consumer_config, without_values};
 use super::topics::{Client, quiet_client};
-use super::{Source, SourceError, SourceEvent, Take};
+use super::{Source, SourceError, SourceEvent, StartAt, Take};
 use crate::engine::event::{Offset, PartitionId, Positions};
 use crate::engine::time::RecordTime;
 
@@ -280,7 +280,7 @@ impl<S: Source> Source for Counted<S> {
         self.source.beginning(partitions)
     }
 
-    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError> {
+    fn start(&mut self, from: &[StartAt]) -> Result<(), SourceError> {
         self.source.start(from)
     }
 

@@ -16,7 +16,7 @@ use super::health::KafkaHealth;
 use super::progress::{Ends, Progress};
 use super::settings::Start;
 use super::watch::TopicWatch;
-use super::{Records, Source, SourceError, SourceEvent, Take};
+use super::{Records, Source, SourceError, SourceEvent, StartAt, Take};
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::time::RecordTime;
 
@@ -191,7 +191,8 @@ impl KafkaSource {
             while wanted && self.fill_from(stream)? > 0 {
                 if let Some(last) = self.batch.records().last() {
                     self.times[stream.index()] = last.time;
-                    self.link.health.flowing();
+                    let records = self.batch.records().iter();
+                    self.link.health.flowing(records.map(|record| (stream, record.partition)));
                     return Ok(true);
                 }
             }
@@ -244,8 +245,20 @@ impl KafkaSource {
                 Ok(())
             }
             RDKafkaErrorCode::Fatal => Err(SourceError::Client(failure.reason.clone())),
+            // The client passes the whole batch over.
+            RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::NotImplemented => {
+                Err(SourceError::Client(format!(
+                    "{} partition {}: a batch from offset {position} on can't be read: {}",
+                    self.link.topic(stream),
+                    failure.partition.0,
+                    failure.reason
+                )))
+            }
             _ => {
-                self.link.health.refused(&failure.reason);
+                let topic = self.link.topic(stream);
+                let (partition, reason) = (failure.partition, &failure.reason);
+                let at = format!("topic {topic} partition {} at offset {position}", partition.0);
+                self.link.health.refused_at(stream, partition, &format!("{at}: {reason}"));
                 Ok(())
             }
         }
@@ -321,26 +334,37 @@ impl Source for KafkaSource {
 
     /// Reading begins when every partition of the instance's assignment has been started, by whichever worker. A
     /// partition may be started again before that. Partitions that were taken away meanwhile are passed over.
-    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError> {
-        let partitions: Vec<_> = from.iter().map(|&(partition, _)| partition).collect();
+    fn start(&mut self, from: &[StartAt]) -> Result<(), SourceError> {
+        let partitions: Vec<_> = from.iter().map(|at| at.partition).collect();
         let wanted = self.link.of_both(&partitions);
-        // Where the brokers don't answer, reading from a bad offset reports the same error later.
-        if let Ok(bounds) = self.link.bounds(&wanted) {
-            for (&(stream, partition), bounds) in wanted.iter().zip(&bounds) {
-                let position = from.iter().find(|(candidate, _)| *candidate == partition);
-                let position = position.expect("asked for").1.of(stream);
-                self.link.check(stream, partition, position, bounds)?;
+        match self.link.bounds(&wanted) {
+            Ok(bounds) => {
+                for (&(stream, partition), bounds) in wanted.iter().zip(&bounds) {
+                    let at = from.iter().find(|at| at.partition == partition);
+                    let at = at.expect("asked for");
+                    self.link.check(stream, partition, at.from.of(stream), bounds)?;
+                    self.link.check_end(stream, partition, at.counted.of(stream), bounds)?;
+                }
+                self.link.health.accepted();
             }
+            // Records of a log that has lost its tail would be taken for those that were there before.
+            Err(error) if from.iter().any(|at| at.counted != at.from) => {
+                self.link.health.refused(&format!("nobody says where the topics end: {error}"));
+                self.unknown = Some((partitions, now() + RETRY_INTERVAL));
+                return Ok(());
+            }
+            // Reading from a bad offset reports the same error later.
+            Err(_) => {}
         }
-        for &(partition, positions) in from {
+        for &StartAt { partition, from, .. } in from {
             for stream in Stream::BOTH {
                 if self.link.topics[stream.index()].is_some() {
-                    self.progress.start(stream, partition, positions.of(stream));
-                    self.link.health.started(stream, partition, positions.of(stream));
+                    self.progress.start(stream, partition, from.of(stream));
+                    self.link.health.started(stream, partition, from.of(stream));
                 }
             }
         }
-        self.ask(About::Start(from.to_vec()))
+        self.ask(About::Start(from.iter().map(|at| (at.partition, at.from)).collect()))
     }
 
     fn reassign(&mut self) -> Result<(), SourceError> {
@@ -434,12 +458,24 @@ impl Link {
                 floor: position,
                 log_start,
             })
-        } else if position > bounds.end {
-            let log_end = bounds.end;
-            Err(SourceError::LogShrank { topic, partition: partition.0, position, log_end })
         } else {
-            Ok(())
+            self.check_end(stream, partition, position, bounds)
         }
+    }
+
+    /// Refuses a position beyond the log's end.
+    fn check_end(
+        &self,
+        stream: Stream,
+        partition: PartitionId,
+        position: i64,
+        bounds: &Bounds,
+    ) -> Result<(), SourceError> {
+        if position <= bounds.end {
+            return Ok(());
+        }
+        let (topic, log_end) = (self.topic(stream).to_owned(), bounds.end);
+        Err(SourceError::LogShrank { topic, partition: partition.0, position, log_end })
     }
 }
 

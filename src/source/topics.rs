@@ -93,9 +93,16 @@ pub(super) fn inspect(
     let unreachable =
         |reason| SourceError::Unreachable { brokers: settings.brokers.clone(), reason };
     let described = describe(&client, &names).map_err(unreachable)?;
-    let mut identities = described.into_iter().zip(&names).map(|(described, &name)| {
-        TopicIdentity { name: name.to_owned(), id: described.map(|it| it.id).unwrap_or_default() }
-    });
+    // The broker that was asked may not know yet what another one has said is there.
+    if let Some((_, name)) = described.iter().zip(&names).find(|(described, _)| described.is_none())
+    {
+        return Err(unreachable(format!("a broker does not know topic {name} yet")));
+    }
+    let mut identities = described
+        .into_iter()
+        .flatten()
+        .zip(&names)
+        .map(|(described, &name)| TopicIdentity { name: name.to_owned(), id: described.id });
     let configs = names.iter().map(|name| configs_of(&client, name));
     let configs = configs.collect::<Result<Vec<_>, _>>().map_err(unreachable)?;
     let stamps = |configs: &Vec<(String, String)>| {

@@ -20,6 +20,8 @@ use super::topics::{Asker, Described};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Between two questions while nobody answers and somebody waits.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// So many questions in a row without an answer are told.
+const UNANSWERED_UNTIL_TOLD: u32 = 5;
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -96,6 +98,7 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self) {
+        let mut unanswered = 0;
         loop {
             let is_open = self.newest.load(Ordering::Acquire) > *self.unchanged.borrow();
             let wait = if is_open { RETRY_INTERVAL } else { INTERVAL };
@@ -104,9 +107,12 @@ impl Watcher {
             }
             // Only questions that were asked before the brokers are.
             let newest = self.newest.load(Ordering::Acquire);
-            match self.asker.ask(ANSWER_TIMEOUT) {
+            let answer = self.asker.ask(ANSWER_TIMEOUT);
+            unanswered = if answer.is_ok() { 0 } else { unanswered + 1 };
+            match answer {
                 Ok(found) => match compare(&self.topics, &found) {
                     Ok(gone) => {
+                        self.health.unanswered(None);
                         self.health.gone(gone.as_deref());
                         if gone.is_none() {
                             self.unchanged.send_replace(newest);
@@ -114,7 +120,10 @@ impl Watcher {
                     }
                     Err(error) => self.health.refuse(error),
                 },
-                // The client that reads says what is the matter.
+                // Rows wait for the answer. In an outage the client that reads says what is the matter.
+                Err(error) if unanswered >= UNANSWERED_UNTIL_TOLD => {
+                    self.health.unanswered(Some(&error));
+                }
                 Err(error) => tracing::debug!(error, "asking again what the topics are"),
             }
         }

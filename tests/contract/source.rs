@@ -16,7 +16,7 @@ use tidegauge::engine::floor::Mark;
 use tidegauge::source::kafka::{
     KafkaHealth, KafkaSettings, KafkaSource, Opened, Start, Topics, client_config, inspect, open,
 };
-use tidegauge::source::{Commits, Source, SourceError, SourceEvent, Take};
+use tidegauge::source::{Commits, Source, SourceError, SourceEvent, StartAt, Take};
 
 const PARTITIONS: i32 = 4;
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -88,6 +88,8 @@ fn produce(cluster: &Cluster, streams: &[Stream], offsets: std::ops::Range<i64>)
 struct Group {
     instances: Vec<Option<Opened>>,
     marks: Marks,
+    /// Where it is further than the mark.
+    counted: Marks,
     seen: Vec<Seen>,
     ended: Vec<(Stream, i32)>,
     assigned: usize,
@@ -103,6 +105,7 @@ impl Group {
         Self {
             instances: Vec::new(),
             marks: Marks::new(),
+            counted: Marks::new(),
             seen: Vec::new(),
             ended: Vec::new(),
             assigned: 0,
@@ -173,14 +176,18 @@ impl Group {
             }
             SourceEvent::Assigned(partitions) => {
                 self.assigned += 1;
-                let mut from = Vec::new();
+                let mut starts = Vec::new();
                 for partition in partitions {
-                    match self.marks.get(&partition) {
-                        Some(&mark) => from.push((partition, mark)),
-                        None => from.extend(source.beginning(&[partition])?),
-                    }
+                    let from = match self.marks.get(&partition) {
+                        Some(&mark) => vec![(partition, mark)],
+                        None => source.beginning(&[partition])?,
+                    };
+                    starts.extend(from.into_iter().map(|(partition, from)| {
+                        let counted = self.counted.get(&partition).copied().unwrap_or(from);
+                        StartAt { partition, from, counted }
+                    }));
                 }
-                source.start(&from)?;
+                source.start(&starts)?;
             }
             SourceEvent::Revoked(_, reply) => {
                 self.revoked += 1;
@@ -392,7 +399,23 @@ fn position_behind_the_log_is_refused() {
     let error = error_of(&mut group);
     assert_eq!(
         error.to_string(),
-        "topic in partition 2 ends at offset 10, but 11 records of it were read before"
+        "topic in partition 2 ends at offset 10, but was read up to offset 11 before"
+    );
+}
+
+/// A start reads from the floor, which a log that has lost its tail may still hold.
+#[test]
+fn a_log_that_ends_before_what_has_counted_is_refused() {
+    let cluster = cluster();
+    produce(&cluster, &Stream::BOTH, 0..10);
+    let mut group = Group::new();
+    group.marks = [(PartitionId(2), Positions { inferences: 5, labels: 0 })].into();
+    group.counted = [(PartitionId(2), Positions { inferences: 9, labels: 11 })].into();
+    group.join(&settings(&cluster));
+    let error = error_of(&mut group);
+    assert_eq!(
+        error.to_string(),
+        "topic la partition 2 ends at offset 10, but was read up to offset 11 before"
     );
 }
 

@@ -68,6 +68,17 @@ fn replicated_tables_name_their_path_and_version() {
 }
 
 #[test]
+fn a_database_that_is_replicated_itself_gives_path_and_replica() {
+    let engine =
+        Engine::Replicated { cluster: None, path: String::new(), replica: "{replica}".into() };
+    let sql = Table::Metric(MetricTable::Serving).spec().create(&databases(), &engine);
+    assert!(sql.contains("ENGINE = ReplicatedReplacingMergeTree(row_version)"), "{sql}");
+    assert!(!sql.contains("ON CLUSTER"), "{sql}");
+    let all = tables::print(&databases(), &engine);
+    assert!(all.contains("ENGINE = ReplicatedMergeTree()"), "{all}");
+}
+
+#[test]
 fn metric_tables_begin_and_end_alike() {
     for table in MetricTable::ALL {
         let spec = Table::Metric(table).spec();

@@ -12,7 +12,6 @@ use crate::engine::names::OTHER;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cap {
     names: usize,
-    declared: Vec<Ranked>,
 }
 
 /// How many classes one state keeps; the rest counts as `(other)`. All states of one job go by the same.
@@ -105,32 +104,14 @@ impl<'a> From<&'a str> for Hashed<'a> {
 }
 
 impl Cap {
-    /// So many names, none of them declared.
+    /// So many names: those that come first by XXH3-64 (seed 0), ties by bytes.
     pub const fn of(names: usize) -> Self {
-        Self { names, declared: Vec::new() }
-    }
-
-    /// So many names, the declared ones before all others.
-    pub fn with_declared<'a>(names: usize, declared: impl IntoIterator<Item = &'a str>) -> Self {
-        let ranked = |name: &str| Ranked { hash: xxh3_64(name.as_bytes()), name: name.into() };
-        let mut declared: Vec<_> = declared.into_iter().map(ranked).collect();
-        declared.sort_unstable();
-        declared.dedup();
-        Self { names, declared }
+        Self { names }
     }
 
     /// How many names are kept.
     pub fn names(&self) -> usize {
         self.names
-    }
-
-    fn declares(&self, key: (u64, &str)) -> bool {
-        self.declared.binary_search_by(|declared| declared.key().cmp(&key)).is_ok()
-    }
-
-    /// Where a name stands in the fixed order: declared names, then the rest, each by XXH3-64 (seed 0), ties by bytes.
-    fn rank<'n>(&self, key: (u64, &'n str)) -> (bool, u64, &'n str) {
-        (!self.declares(key), key.0, key.1)
     }
 }
 
@@ -188,28 +169,22 @@ impl<T: Default> Kept<T> {
         &mut self,
         cap: &Cap,
         key: (u64, &str),
-        mut at: usize,
+        at: usize,
         fallen: impl FnOnce(T),
     ) -> Option<usize> {
         if key.1 == OTHER {
             return None;
         }
         if self.entries.len() >= cap.names {
-            let last = self.last(cap)?;
-            if cap.rank(key) > cap.rank(self.entries[last].0.key()) {
+            if at == self.entries.len() {
                 return None;
             }
-            fallen(self.entries.remove(last).1);
-            at -= usize::from(last < at);
+            if let Some((_, of)) = self.entries.pop() {
+                fallen(of);
+            }
         }
         self.entries.insert(at, (Ranked { hash: key.0, name: key.1.into() }, T::default()));
         Some(at)
-    }
-
-    /// Where the name stands that falls out first.
-    fn last(&self, cap: &Cap) -> Option<usize> {
-        let is_free = |(entry, _): &(Ranked, T)| !cap.declares(entry.key());
-        self.entries.iter().rposition(is_free).or(self.entries.len().checked_sub(1))
     }
 
     /// How many names there are.

@@ -234,17 +234,6 @@ impl ExactSum {
         if is_negative { -rounded } else { rounded }
     }
 
-    /// The sum as two doubles: the sum rounded, and what is left, rounded.
-    pub fn hi_lo(&self) -> (f64, f64) {
-        let hi = self.value();
-        if !hi.is_finite() {
-            return (hi, 0.0);
-        }
-        let mut rest = self.clone();
-        rest.remove(hi);
-        (hi, rest.value())
-    }
-
     /// The sum divided by n, which is greater than 0; finite also where the sum is not.
     pub fn mean(&self, n: u64) -> f64 {
         let digits = Canonical::of(self);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attempts::persist;
+use attempts::{Failures, persist};
 use vouch::Vouch;
 
 use super::audit::{Evaluated, Written};
@@ -21,7 +21,7 @@ use crate::engine::outcome::Outcomes;
 use crate::engine::state::{Frozen, Key, StateRow};
 use crate::engine::time::EventTime;
 use crate::failpoint::{self, Point};
-use crate::sink::{DeadLetter, DeadLetters, RowBatch, Sink, row};
+use crate::sink::{DeadLetter, DeadLetters, RowBatch, Sink, SinkError, row};
 use crate::source::Commits;
 use crate::telemetry::{FlushReport, Telemetry};
 
@@ -261,12 +261,10 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         Ok(plan)
     }
 
-    /// The marks from which shards began that have no mark yet and have read something since.
+    /// The marks from which shards began that have no mark yet: also of those that have read nothing since, which another
+    /// instance may have begun elsewhere.
     fn unmarked(&self, frozen: &[Frozen]) -> Vec<Mark> {
-        let is_unmarked = |shard: &&Frozen| {
-            !self.marks.contains_key(&shard.mark.partition)
-                && shard.began.order() < shard.mark.order()
-        };
+        let is_unmarked = |shard: &&Frozen| !self.marks.contains_key(&shard.mark.partition);
         frozen.iter().filter(is_unmarked).map(|shard| shard.began.clone()).collect()
     }
 
@@ -365,6 +363,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         if states.is_empty() && advanced.is_none() {
             return Ok(None);
         }
+        let mut failures = Failures::default();
         loop {
             let before = self.failures;
             let seals = persist!(self, self.sink.seals());
@@ -379,6 +378,15 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             let missing = self.parts.missing(&plan, &versions);
             let rows = self.stored_states(&missing).await?;
             self.parts.take_in(rows);
+            // What is evaluated from a part of the states would be sealed so.
+            let lacking = self.parts.missing(&plan, &versions).len();
+            if lacking > 0 {
+                let said = format!("its answer lacks {lacking} of {} state rows", missing.len());
+                self.failures += 1;
+                failures.pause(SinkError::Unavailable(said), &self.telemetry).await?;
+                continue;
+            }
+            failures.end(&self.telemetry);
             // A failure may part seal marks that were there from states that are there no more.
             if self.failures == before {
                 return Ok(Some(plan));

@@ -62,9 +62,7 @@ fn tables_put_back_to_an_older_state_are_noticed_and_made_whole_by_replay() {
         let mut older = memory.lock().clone();
         for share in 1..=4 {
             *shared.lock().unwrap() = part(share);
-            let ends = part(share);
-            let ends = ends.values().filter_map(|all| Some(all.last()?.offset.0 + 1));
-            let all: i64 = ends.sum();
+            let all = ends(&part(share));
             running.until("all is written", || written(&memory) == all).await;
             match share {
                 1 => older = memory.lock().clone(),
@@ -92,25 +90,24 @@ fn a_shard_that_was_kept_is_not_taken_for_what_the_tables_have_lost() {
         let share = |stream| if stream == Stream::Inferences { inferences } else { labels };
         log.iter().map(|(&key, all)| (key, all[..all.len() * share(key.0) / 30].to_vec())).collect()
     };
-    let end = |log: &Log| -> i64 { log.values().map(|all| all.last().unwrap().offset.0 + 1).sum() };
     let memory = Memory::new();
     block_on(async {
         let (mine, theirs) = (shared(&part(5, 5)), shared(&part(12, 30)));
         let mut one = start(settings(1), &mine, &[&[0]], false, &memory);
         let mut two = start(settings(1), &theirs, &[&[]], false, &memory);
-        one.until("the beginning", || written(&memory) == end(&part(5, 5))).await;
+        one.until("the beginning", || written(&memory) == ends(&part(5, 5))).await;
         let older = memory.lock().clone();
         *mine.lock().unwrap() = part(20, 20);
-        one.until("more is marked", || written(&memory) == end(&part(20, 20))).await;
+        one.until("more is marked", || written(&memory) == ends(&part(20, 20))).await;
         give_up(&mut one).await;
         *memory.lock() = older;
-        assert!(end(&part(12, 30)) > end(&part(20, 20)), "further in all");
+        assert!(ends(&part(12, 30)) > ends(&part(20, 20)), "further in all");
         two.controls[0].lock().unwrap().push_back(Control::Assign(vec![PartitionId(0)]));
-        two.until("the other owner", || written(&memory) == end(&part(12, 30))).await;
+        two.until("the other owner", || written(&memory) == ends(&part(12, 30))).await;
         give_up(&mut two).await;
         *mine.lock().unwrap() = log.clone();
         one.controls[0].lock().unwrap().push_back(Control::Assign(vec![PartitionId(0)]));
-        one.until("all is marked", || written(&memory) == end(&log)).await;
+        one.until("all is marked", || written(&memory) == ends(&log)).await;
         one.stop().await.unwrap();
         two.stop().await.unwrap();
     });
@@ -134,6 +131,24 @@ fn a_server_that_can_only_answer_for_some_states_at_a_time_is_asked_for_some() {
     });
     let questions = memory.lock().calls.iter().filter(|call| *call == "read states").count();
     assert!(questions > 1, "{questions} questions: there was nothing to ask in parts");
+    assert_complete(&settings(4), &log, &memory);
+}
+
+#[test]
+fn a_server_that_cuts_its_answers_is_asked_again_before_anything_is_sealed() {
+    let log = traffic(4, 800, 700);
+    let part: Log =
+        log.iter().map(|(&key, all)| (key, all[..all.len() * 9 / 10].to_vec())).collect();
+    let memory = Memory::new();
+    block_on(async {
+        let partitions: &[&[i32]] = &[&[0, 2], &[1, 3]];
+        let first = start(settings(4), &shared(&part), partitions, true, &memory);
+        first.end().await.unwrap();
+        memory.lock().cuts = 3;
+        // It knows nothing of the windows that the first has done, and merges them into the coarser ones.
+        start(settings(4), &shared(&log), partitions, true, &memory).end().await.unwrap();
+    });
+    assert_eq!(memory.lock().cuts, 0, "nothing was cut");
     assert_complete(&settings(4), &log, &memory);
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegauge::engine::event::{PartitionId, Positions, Stream};
-use tidegauge::source::{Record, Records, Reply, Source, SourceError, SourceEvent, Take};
+use tidegauge::source::{Record, Records, Reply, Source, SourceError, SourceEvent, StartAt, Take};
 
 use super::world::Shared;
 
@@ -111,10 +111,10 @@ impl Source for Reader {
         Ok(partitions.iter().map(|&p| (p, Positions::default())).collect())
     }
 
-    fn start(&mut self, from: &[(PartitionId, Positions)]) -> Result<(), SourceError> {
-        for &(partition, positions) in from {
+    fn start(&mut self, from: &[StartAt]) -> Result<(), SourceError> {
+        for &StartAt { partition, from, .. } in from {
             for stream in Stream::BOTH {
-                self.next.insert((stream, partition), positions.of(stream));
+                self.next.insert((stream, partition), from.of(stream));
             }
         }
         Ok(())
