@@ -14,7 +14,8 @@ use crate::decode::{DecodeError, Decoder, Format, NotDecoded};
 use crate::engine::Progress;
 use crate::engine::event::{Event, Stream};
 use crate::engine::names::Names;
-use crate::engine::time::EventTime;
+use crate::engine::time::{EventTime, Millis};
+use crate::evaluate::grain_name;
 use crate::sink::job::{BoundTopic, FILES, JobBinding};
 use crate::sink::rejected::{Place, RejectedFile};
 use crate::source::feed::FeedFiles;
@@ -32,7 +33,7 @@ const SECONDS_END_MS: i64 = 978_307_200_000;
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct InputArgs {
     /// Files of inferences: paths and patterns (`*`, `?`, `**`), .jsonl, .csv, .tsv or .parquet
-    #[arg(long, value_name = "FILES", num_args = 1.., required_unless_present = "topics")]
+    #[arg(long, value_name = "FILES", num_args = 1..)]
     pub(super) inferences: Vec<String>,
     /// Files of labels; without them windows have no quality
     #[arg(long, value_name = "FILES", num_args = 1..)]
@@ -185,6 +186,24 @@ pub(super) fn doubt(what: &str, newest_ms: i64) -> Option<String> {
     })
 }
 
+/// What is asked where more than a tenth of the labels match no inference; `wait` is `windows.label_wait`.
+pub(super) fn unmatched(labels: u64, matched: u64, wait: Millis) -> Option<String> {
+    let others = labels.saturating_sub(matched);
+    if others <= labels / 10 {
+        return None;
+    }
+    let many = if matched == 0 {
+        format!("none of {labels} labels matches an inference")
+    } else {
+        format!("{others} of {labels} labels match no inference")
+    };
+    let wait = grain_name(wait);
+    Some(format!(
+        "{many}: are the request IDs the same in both, and do labels come within `windows.label_wait` ({wait}) after \
+         their inference?"
+    ))
+}
+
 impl Inputs {
     /// Hands every record of a stream that can be used, with its offset, to `take`, until it fails; the first others
     /// are told on standard error.
@@ -281,4 +300,26 @@ fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
         }
     }
     columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_labels_without_an_inference_are_told_with_the_time_that_they_have() {
+        let wait = Millis(3_600_000);
+        for (labels, matched) in [(0, 0), (9, 9), (10, 9), (1000, 900)] {
+            assert_eq!(unmatched(labels, matched, wait), None, "{matched} of {labels}");
+        }
+        for (labels, matched, said) in [
+            (9, 0, "none of 9 labels matches an inference: "),
+            (10, 8, "2 of 10 labels match no inference: "),
+            (1000, 899, "101 of 1000 labels match no inference: "),
+        ] {
+            let found = unmatched(labels, matched, wait).unwrap();
+            assert!(found.starts_with(said), "{found}");
+            assert!(found.contains("within `windows.label_wait` (1h) after"), "{found}");
+        }
+    }
 }
