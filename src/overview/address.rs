@@ -142,12 +142,17 @@ impl View {
         Self { feature: feature.to_owned(), ..self.clone() }
     }
 
-    /// Rows within the range, of all models and grains.
-    pub(super) fn rows(&self, now_ms: i64, limit: u32) -> RowFilter {
+    /// The begin of the range; the whole time has none.
+    pub(super) fn since_ms(&self, now_ms: i64) -> Option<i64> {
         let length = RANGES.iter().find(|(name, _)| *name == self.range).and_then(|found| found.1);
         let end = self.until_ms.unwrap_or(now_ms);
+        length.map(|length| end.saturating_sub(length))
+    }
+
+    /// Rows within the range, of all models and grains.
+    pub(super) fn rows(&self, now_ms: i64, limit: u32) -> RowFilter {
         RowFilter {
-            since_ms: length.map(|length| end.saturating_sub(length)),
+            since_ms: self.since_ms(now_ms),
             until_ms: self.until_ms,
             exact: vec![("segment", self.segment.clone())],
             limit,

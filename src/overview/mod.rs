@@ -5,6 +5,7 @@
 mod address;
 mod access;
 mod page;
+mod lines;
 mod models;
 mod model;
 
@@ -266,16 +267,15 @@ async fn one_feature(State(app): State<Arc<App>>, uri: Uri) -> Response {
 
 impl App {
     /// The grains that there are, and the one to show: the chosen one, else the finest with few enough windows.
-    async fn grains(
-        &self,
-        view: &View,
-        filter: &RowFilter,
-    ) -> Result<(Vec<String>, String), SinkError> {
+    async fn grains(&self, view: &View, filter: &RowFilter) -> Result<Grains, SinkError> {
         let grains = self.clickhouse.grains(filter).await?;
         let fitting = Grain::of_charts(&grains).map(|grain| grain.name.clone());
         let shown =
             if view.grain.is_empty() { fitting.unwrap_or_default() } else { view.grain.clone() };
-        Ok((grains.into_iter().map(|grain| grain.name).collect(), shown))
+        let of_shown = grains.iter().find(|grain| grain.name == shown);
+        let window_ms = of_shown.map_or(0, |grain| grain.window_ms);
+        let names = grains.into_iter().map(|grain| grain.name).collect();
+        Ok(Grains { names, shown, window_ms })
     }
 
     /// The other jobs that have rows, in words: asked for only where there are none.
@@ -286,13 +286,13 @@ impl App {
     async fn all_models(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
         let now = (self.clock)();
         let mut filter = view.models(now, MOST_ROWS);
-        let (grains, grain) = self.grains(view, &filter).await?;
-        filter.grain = Some(grain.clone());
+        let grains = self.grains(view, &filter).await?;
+        filter.grain = Some(grains.shown.clone());
         let models = self.clickhouse.models(&filter).await?;
         let jobs = self.other_jobs(models.is_empty()).await?;
         let (app, view) = (Arc::clone(self), view.clone());
         let page = made(move || {
-            let choices = Choices { grains: &grains, grain: &grain, jobs: &jobs, ..NO_CHOICE };
+            let choices = Choices { jobs: &jobs, ..grains.choices() };
             models::render(&view, choices, models, &app.about, now)
         });
         Ok(page.await)
@@ -300,8 +300,8 @@ impl App {
 
     async fn one_model(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
         let mut filter = view.one_model((self.clock)(), MOST_ROWS);
-        let (grains, grain) = self.grains(view, &filter).await?;
-        filter.grain = Some(grain.clone());
+        let grains = self.grains(view, &filter).await?;
+        filter.grain = Some(grains.shown.clone());
         // At once: most of the time of each is the server's.
         let mut reads = JoinSet::new();
         for (place, read) in reads_of_model(&filter, &view.segment).into_iter().enumerate() {
@@ -317,26 +317,26 @@ impl App {
         for (_, read, rows) in read {
             found.add(&read, rows?, &view.segment);
         }
-        self.page_of(view, (grains, grain), found, model::render).await
+        self.page_of(view, grains, found, model::render).await
     }
 
     async fn one_feature(self: &Arc<Self>, view: &View) -> Result<String, SinkError> {
         let filter = view.one_model((self.clock)(), MOST_ROWS);
-        let (grains, grain) = self.grains(view, &filter).await?;
-        let filter = RowFilter { grain: Some(grain.clone()), ..filter };
+        let grains = self.grains(view, &filter).await?;
+        let filter = RowFilter { grain: Some(grains.shown.clone()), ..filter };
         let mut found = Found::default();
         for read in reads_of_feature(&filter, &view.feature) {
             let rows = self.clickhouse.metric_rows(read.table, &read.filter).await?;
             found.add(&read, rows, &view.segment);
         }
-        self.page_of(view, (grains, grain), found, model::render_feature).await
+        self.page_of(view, grains, found, model::render_feature).await
     }
 
-    /// The page that `render` makes of what was found, with these grains and the shown one.
+    /// The page that `render` makes of what was found.
     async fn page_of(
         self: &Arc<Self>,
         view: &View,
-        grains: (Vec<String>, String),
+        grains: Grains,
         found: Found,
         render: fn(&View, Choices<'_>, Vec<Row>, &str, &References) -> String,
     ) -> Result<String, SinkError> {
@@ -344,11 +344,25 @@ impl App {
         let left_out = left_out(&found.full, MOST_ROWS);
         let (app, view) = (Arc::clone(self), view.clone());
         let page = made(move || {
-            let (grains, grain) = &grains;
-            let choices = Choices { grains, grain, jobs: &jobs, left_out: &left_out, ..NO_CHOICE };
+            let choices = Choices { jobs: &jobs, left_out: &left_out, ..grains.choices() };
             render(&view, choices, found.rows, &app.about, &app.references)
         });
         Ok(page.await)
+    }
+}
+
+/// The grains that there are, and the one that is shown.
+struct Grains {
+    names: Vec<String>,
+    shown: String,
+    /// Length of its windows; 0 where there are none.
+    window_ms: i64,
+}
+
+impl Grains {
+    fn choices(&self) -> Choices<'_> {
+        let (grains, grain, window_ms) = (&self.names[..], &*self.shown, self.window_ms);
+        Choices { grains, grain, window_ms, ..NO_CHOICE }
     }
 }
 

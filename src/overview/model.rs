@@ -6,8 +6,9 @@ use maud::{Markup, html};
 
 use super::address::View;
 use super::page::{Choices, filters, missing, nothing, page};
+use crate::calendar::time;
 use crate::engine::state::ALL;
-use crate::report::{References, Report, Row, of_feature, section, verdicts};
+use crate::report::{References, Report, Row, Verdict, of_feature, section, verdicts};
 
 /// What a verdict looks like.
 fn class(verdict: &str) -> &'static str {
@@ -73,15 +74,20 @@ pub(super) fn render(
     page(&title(view), &[("All models", view.of_all().address("/"))], about, &body)
 }
 
-fn links(view: &View, features: &[(String, String)]) -> Markup {
+fn links(view: &View, features: &[Verdict]) -> Markup {
+    let newest = features.iter().filter_map(|of| of.window_ms).max();
     html! {
         nav aria-label="Features" {
             h3 { "Features" }
+            @if let Some([start, end]) = newest {
+                p { "Verdicts of " (time(start)) " to " (time(end)) " UTC, where no other window is named." }
+            }
             ul.features {
-                @for (name, verdict) in features {
+                @for Verdict { name, word: verdict, window_ms } in features {
                     li {
                         a class=(class(verdict)) href=(view.of_feature(name).address("/feature")) {
                             (name) @if !verdict.is_empty() { ": " (verdict) }
+                            @if let Some([start, _]) = window_ms.filter(|of| newest != Some(*of)) { " (" (time(start)) ")" }
                         }
                     }
                 }

@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 
 use super::address::View;
+use super::lines::Frame;
 use super::page::{Choices, age, filters, nothing, page};
-use crate::calendar::instant;
-use crate::report::{count, number, share, sparkline};
+use crate::calendar::{instant, time};
+use crate::report::{count, number, share};
 use crate::sink::summary::{DriftCount, MOST_MODELS, ModelSummary, Quality};
 
 /// The page, the models in trouble first.
@@ -22,12 +23,12 @@ pub(super) fn render(
             .expect("no NaN")
             .then_with(|| (&a.model, &a.version).cmp(&(&b.model, &b.version)))
     });
+    let frame = Frame::new(view, choices.window_ms, now_ms, &models);
     let body = html! {
         (filters("/", view, choices))
-        @if models.is_empty() {
-            (nothing(view, "/", choices.jobs))
-        } @else {
-            (table(view, &models, now_ms))
+        @if models.iter().all(ModelSummary::is_silent) { (nothing(view, "/", choices.jobs)) }
+        @if !models.is_empty() {
+            (table(view, &models, now_ms, &frame))
             @if models.len() >= MOST_MODELS {
                 p.notice { "Only the first " (MOST_MODELS) " by name are shown: choose by model." }
             }
@@ -36,20 +37,25 @@ pub(super) fn render(
     page("Models", &[], about, &body)
 }
 
-/// The greater, the earlier it is shown: open alerts, then drift, then warnings, then errors.
+/// The greater, the earlier it is shown: open alerts, then drift, then warnings, then errors, then silence.
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "an order for people")]
-fn trouble(of: &ModelSummary) -> (u64, u64, u64, f64) {
+fn trouble(of: &ModelSummary) -> (u64, u64, u64, f64, bool) {
     let drift = of.drift.unwrap_or(DriftCount { drifting: 0, warnings: 0, compared: 0 });
     let errors = of.errors as f64 / of.inferences.max(1) as f64;
-    (of.open_alerts.unwrap_or(0), drift.drifting, drift.warnings, errors)
+    (of.open_alerts.unwrap_or(0), drift.drifting, drift.warnings, errors, of.is_silent())
 }
 
-fn table(view: &View, models: &[ModelSummary], now_ms: i64) -> Markup {
+fn table(view: &View, models: &[ModelSummary], now_ms: i64, frame: &Frame) -> Markup {
     let alerts = models.iter().any(|of| of.open_alerts.is_some());
+    let silent = models.iter().filter(|of| of.is_silent()).count();
     html! {
         div.wide tabindex="0" role="region" aria-label="Models" {
             table {
-                caption { (count_of(models.len())) "; those with alerts, drift or errors first" }
+                caption {
+                    (count_of(models.len())) @if silent > 0 { ", " (silent) " of them silent in this range" }
+                    "; those with alerts, drift or errors first. Lines are over the whole range; those of inferences leave \
+                     out the window that has not ended."
+                }
                 thead {
                     tr {
                         th scope="col" { "Model" }
@@ -64,7 +70,7 @@ fn table(view: &View, models: &[ModelSummary], now_ms: i64) -> Markup {
                         th scope="col" { "Last data" }
                     }
                 }
-                tbody { @for of in models { (row(view, of, alerts, now_ms)) } }
+                tbody { @for of in models { (row(view, of, alerts, now_ms, frame)) } }
             }
         }
     }
@@ -78,25 +84,26 @@ fn count_of(models: usize) -> String {
     }
 }
 
-fn row(view: &View, of: &ModelSummary, alerts: bool, now_ms: i64) -> Markup {
+fn row(view: &View, of: &ModelSummary, alerts: bool, now_ms: i64, frame: &Frame) -> Markup {
     let address = view.of_model(&of.model, &of.version).address("/model");
     let name = if of.model.is_empty() { "(no name)" } else { &of.model };
     html! {
-        tr {
+        tr class=[of.is_silent().then_some("silent")] {
             th.name scope="row" {
                 a href=(address) { (name) }
                 @if !of.version.is_empty() { small { " version " (of.version) } }
             }
             @if alerts { td { (open_alerts(of.open_alerts)) } }
             td { (drift(of.drift)) }
-            (quality(of))
+            (quality(of, frame))
             td { (share(of.labelled, of.inferences)) }
             td { (share(of.errors, of.inferences)) }
             td { (count(of.inferences)) }
-            td { (sparkline(&said("Inferences", &of.traffic), &of.traffic, true)) }
+            td { (frame.traffic(&of.traffic)) }
             td {
                 @if let Some(at) = of.latest_ms {
                     time datetime=(instant(at)) title=(instant(at)) { (age(now_ms - at)) }
+                    @if of.is_silent() { small { "last data " (time(at)) } }
                 } @else { "–" }
             }
         }
@@ -126,8 +133,8 @@ fn drift(drift: Option<DriftCount>) -> Markup {
     }
 }
 
-fn quality(of: &ModelSummary) -> Markup {
-    let Some(Quality { name, value, interval, n, points }) = &of.quality else {
+fn quality(of: &ModelSummary, frame: &Frame) -> Markup {
+    let Some(Quality { name, value, interval, n, start_ms, points }) = &of.quality else {
         return html! { td { span.none { "– (" (without_quality(of)) ")" } } td {} };
     };
     html! {
@@ -137,8 +144,9 @@ fn quality(of: &ModelSummary) -> Markup {
                 @if let Some([lower, upper]) = *interval { (number(lower)) " to " (number(upper)) ", " }
                 "n = " (count(*n))
             }
+            small { "window of " (time(*start_ms)) }
         }
-        td { (sparkline(&said(name, points), points, false)) }
+        td { (frame.quality(name, points)) }
     }
 }
 
@@ -150,19 +158,4 @@ fn without_quality(of: &ModelSummary) -> &'static str {
         // Of decisions that are missing, or are of another kind than the labels.
         _ => "no usable labels",
     }
-}
-
-/// A sparkline in words.
-fn said(name: &str, points: &[(i64, f64)]) -> String {
-    let values = || points.iter().map(|&(_, value)| value);
-    let Some(newest) = values().next_back() else { return format!("{name}: no window") };
-    let least = values().fold(f64::INFINITY, f64::min);
-    let greatest = values().fold(f64::NEG_INFINITY, f64::max);
-    format!(
-        "{name} in {} windows: {} to {}, newest {}",
-        points.len(),
-        number(least),
-        number(greatest),
-        number(newest)
-    )
 }

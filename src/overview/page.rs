@@ -9,8 +9,8 @@ use crate::report;
 /// Beside the report's style: no outside fonts, a visible focus, tables that fit a screen.
 const STYLE: &str = "
 body { max-width: 90rem; font-size: 15px; } main { display: block; } header p { margin: .2rem 0; }
-a:focus-visible, input:focus-visible, select:focus-visible, button:focus-visible { outline: 3px solid var(--accent);
-  outline-offset: 2px; } .skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; top: .5rem;
+a:focus-visible, input:focus-visible, select:focus-visible, button:focus-visible, [tabindex]:focus-visible {
+  outline: 3px solid var(--accent); outline-offset: 2px; } .skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; top: .5rem;
   background: var(--paper); padding: .4rem .8rem; z-index: 1; }
 form { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: end; margin: 1rem 0; padding: .7rem .9rem;
   background: var(--card); border: 1px solid var(--rule); border-radius: .4rem; }
@@ -27,7 +27,8 @@ th, td { padding: .35rem .55rem; } td small, dd small { display: block; color: v
 .name { overflow-wrap: anywhere; min-width: 8rem; } svg.spark { width: 7.5rem; height: 1.8rem; display: block; margin-left: auto; }
 .tag { display: inline-block; border-radius: .8rem; padding: 0 .6rem; border: 1px solid var(--rule); white-space: nowrap; }
 .bad { color: var(--bad); border-color: var(--bad); font-weight: 600; } .warn { color: var(--warn); border-color: var(--warn); }
-.good { color: var(--good); border-color: var(--good); } .none { color: var(--dim); }
+.good { color: var(--good); border-color: var(--good); } .none, .silent, tbody .silent th { color: var(--dim); }
+.silent .spark { opacity: .5; }
 :root { --bad: #b42318; --warn: #8a5300; --good: #1a6e36; }
 @media (prefers-color-scheme: dark) { :root { --bad: #ff8a80; --warn: #f5c469; --good: #7ddb98; } }
 ul.features { display: flex; flex-wrap: wrap; gap: .4rem .6rem; list-style: none; padding: 0; }
@@ -76,6 +77,8 @@ pub(super) struct Choices<'a> {
     pub(super) grains: &'a [String],
     /// The grain that is shown.
     pub(super) grain: &'a str,
+    /// Length of its windows in milliseconds; 0 where there are none.
+    pub(super) window_ms: i64,
     /// Segments that there are; none where they are not known.
     pub(super) segments: &'a [String],
     /// Other jobs that have rows, in words; empty where there are none, or nobody has to know.
@@ -86,7 +89,7 @@ pub(super) struct Choices<'a> {
 
 /// Of which nothing is known.
 pub(super) const NO_CHOICE: Choices<'static> =
-    Choices { grains: &[], grain: "", segments: &[], jobs: "", left_out: "" };
+    Choices { grains: &[], grain: "", window_ms: 0, segments: &[], jobs: "", left_out: "" };
 
 /// The filters, as a form that leads to the same page.
 pub(super) fn filters(path: &str, view: &View, choices: Choices<'_>) -> Markup {

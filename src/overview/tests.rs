@@ -6,6 +6,7 @@ use crate::sink::clickhouse::ClickHouseSettings;
 use crate::sink::summary::{DriftCount, ModelSummary, Quality};
 
 const NOW_MS: i64 = 1_767_600_000_000;
+const HOUR_MS: i64 = 3_600_000;
 const NAMES: [&str; 7] = [
     "plain",
     "it's",
@@ -30,9 +31,13 @@ fn summary(model: &str) -> ModelSummary {
 }
 
 fn models_page(models: Vec<ModelSummary>) -> String {
+    models_page_at("", models, NOW_MS)
+}
+
+fn models_page_at(view: &str, models: Vec<ModelSummary>, now_ms: i64) -> String {
     let grains = ["5m".to_owned(), "1h".to_owned()];
-    let choices = Choices { grains: &grains, grain: "5m", ..NO_CHOICE };
-    models::render(&View::default(), choices, models, "Job fraud", NOW_MS)
+    let choices = Choices { grains: &grains, grain: "1h", window_ms: HOUR_MS, ..NO_CHOICE };
+    models::render(&of(view), choices, models, "Job fraud", now_ms)
 }
 
 /// The order in which texts stand on a page.
@@ -51,7 +56,8 @@ fn the_models_in_trouble_stand_first() {
         value: 0.8125,
         interval: Some([0.75, 0.875]),
         n: 400,
-        points: vec![(NOW_MS - 3_600_000, 0.8125)],
+        start_ms: NOW_MS - 2 * HOUR_MS,
+        points: vec![(NOW_MS - HOUR_MS, 0.8125)],
     };
     let page = models_page(vec![
         ModelSummary { quality: Some(quality), drift: drift(0, 0), ..summary("calm") },
@@ -68,13 +74,14 @@ fn the_models_in_trouble_stand_first() {
         "2 open",
         "0.8125",
         "0.7500 to 0.8750, n = 400",
+        "window of 2026-01-05 06:00",
         "25.00 %",
         "45.00 %",
     ] {
         assert!(page.contains(shown), "{shown}: {page}");
     }
     assert!(
-        page.contains("aria-label=\"Inferences in 2 windows: 800.00 to 1200, newest 1200\""),
+        page.contains("aria-label=\"Inferences in 24 windows: 0 to 1200, newest 1200\""),
         "{page}"
     );
     assert!(page.contains("90 s ago") && page.contains("no usable labels"));
@@ -107,7 +114,99 @@ fn a_model_that_fell_silent_while_an_alert_is_open_stands_above_those_that_work(
     let works = ModelSummary { open_alerts: Some(0), drift, ..summary("works") };
     let page = models_page(vec![works, silent]);
     assert!(places(&page, &[">silent<", "1 open", "3 d ago", ">works<"]).is_sorted(), "{page}");
-    assert!(page.contains("aria-label=\"Inferences: no window\""), "{page}");
+    let line = "aria-label=\"Inferences in 23 windows: 0 to 0, newest 0\"";
+    assert!(page.contains(line), "the row of the last window may be on its way: {page}");
+}
+
+#[test]
+fn a_model_that_fell_silent_stays_between_those_in_trouble_and_the_calm_ones() {
+    let silent = ModelSummary {
+        model: "silent".to_owned(),
+        latest_ms: Some(NOW_MS - 3 * 86_400_000),
+        ..ModelSummary::default()
+    };
+    let calm = ModelSummary { errors: 0, ..summary("calm") };
+    let page = models_page(vec![calm.clone(), silent.clone(), summary("failing")]);
+    let order = [">failing<", "<tr class=\"silent\">", ">silent<", "last data 2026-01-02 08:00"];
+    assert!(places(&page, &[&order[..], &[">calm<"]].concat()).is_sorted(), "{page}");
+    assert!(page.contains("3 models and versions, 1 of them silent in this range;"), "{page}");
+    assert!(!page.contains("No rows"), "{page}");
+    let working = models_page(vec![calm]);
+    assert!(!working.contains("silent in this range") && !working.contains("class=\"silent\""));
+    // Where all are, the page still says what to do.
+    let page = models_page(vec![silent]);
+    assert!(page.contains("No rows") && page.contains(">silent<"), "{page}");
+}
+
+/// The places between which the lines of inferences, and those of quality, are drawn.
+fn lines(page: &str) -> Vec<Vec<[f64; 2]>> {
+    let paths = page.split("<path class=\"line\" d=\"M").skip(1);
+    let place = |text: &str| {
+        let (x, y) = text.split_once(' ').expect("two numbers");
+        [x, y].map(|number| number.parse().expect("a number"))
+    };
+    paths
+        .map(|path| path.split('"').next().expect("an end").split('L').map(place).collect())
+        .collect()
+}
+
+/// In the middle of an hour of a day that is 114 wide.
+fn middle(hour: f64) -> f64 {
+    ((3.0 + (hour + 0.5) / 24.0 * 114.0) * 10.0_f64).round() / 10.0
+}
+
+#[test]
+fn lines_are_over_the_whole_range_and_show_what_is_missing() {
+    let start = |hour: i64| NOW_MS + (hour - 24) * HOUR_MS;
+    let quality = Quality {
+        name: "AUROC",
+        value: 0.75,
+        interval: None,
+        n: 400,
+        start_ms: start(20),
+        points: [4, 5, 10, 19, 20].map(|hour| (start(hour), 0.75)).to_vec(),
+    };
+    let traffic = [4, 5, 12].map(|hour| (start(hour), 100.0)).to_vec();
+    let of = ModelSummary { traffic, quality: Some(quality), ..summary("m") };
+    let page = models_page(vec![of]);
+    let drawn = lines(&page);
+    let hours = |line: &[[f64; 2]]| line.iter().map(|place| place[0]).collect::<Vec<_>>();
+    // Of quality nothing is known between its runs; a window alone is a dot.
+    assert_eq!(drawn.len(), 3, "{page}");
+    assert_eq!(hours(&drawn[0]), [4.0, 5.0].map(middle), "{page}");
+    assert_eq!(hours(&drawn[1]), [19.0, 20.0].map(middle), "{page}");
+    assert!(page.contains(&format!("cx=\"{}\" cy=\"14.5\" r=\"1.5\"", middle(10.0))), "{page}");
+    assert!(page.contains("AUROC in 5 of 24 windows: "), "{page}");
+    // Without a row no inference came. What the last window has may be on its way.
+    let expected = [0.0, 3.0, 4.0, 5.0, 6.0, 11.0, 12.0, 13.0, 22.0].map(middle);
+    assert_eq!(hours(&drawn[2]), expected, "{page}");
+    let heights: Vec<f64> = drawn[2].iter().map(|place| place[1]).collect();
+    assert_eq!(heights, [26.0, 26.0, 3.0, 3.0, 26.0, 26.0, 3.0, 26.0, 26.0], "{page}");
+}
+
+#[test]
+fn the_window_that_has_not_ended_is_left_out_of_the_inferences_over_time() {
+    let now_ms = NOW_MS + HOUR_MS / 2;
+    let traffic = vec![(NOW_MS - HOUR_MS, 1200.0), (NOW_MS, 7.0)];
+    let page = models_page_at("", vec![ModelSummary { traffic, ..summary("m") }], now_ms);
+    assert!(page.contains("0 to 1200, newest 1200"), "{page}");
+    assert!(page.contains("leave out the window that has not ended"), "{page}");
+}
+
+#[test]
+fn what_was_cut_off_is_not_shown_as_missing() {
+    let start = |hour: i64| NOW_MS - hour * HOUR_MS;
+    let most = i64::try_from(crate::report::rows::MOST_POINTS).expect("it is small");
+    let cut = (1..=most).rev().map(|hour| (start(hour), 5.0)).collect();
+    let page =
+        models_page_at("range=7d", vec![ModelSummary { traffic: cut, ..summary("m") }], NOW_MS);
+    assert!(page.contains("Inferences in 120 windows: 5 to 5, newest 5"), "{page}");
+    // The whole time is that of all rows.
+    let traffic = |hours: [i64; 2]| hours.map(|hour| (start(hour), 5.0)).to_vec();
+    let [old, new] = [[900, 899], [890, 889]]
+        .map(|hours| ModelSummary { traffic: traffic(hours), ..summary("m") });
+    let page = models_page_at("range=all", vec![old, new], NOW_MS);
+    assert_eq!(page.matches("Inferences in 12 windows: 0 to 5, newest ").count(), 2, "{page}");
 }
 
 #[test]
@@ -267,6 +366,7 @@ fn the_page_of_a_model_has_the_reports_sections_and_leads_to_each_feature() {
     assert!(page.contains("1 of 2 drift") && page.contains("1\u{202f}234"), "{page}");
     let links = ["amount&lt;/b&gt;: drift", ">score: ok", ">age<"];
     assert!(places(&page, &links).is_sorted(), "{page}");
+    assert!(page.contains("Verdicts of 2026-01-05 07:00 to 2026-01-05 08:00 UTC"), "{page}");
     assert!(page.contains("href=\"/feature?model=m&amp;feature=age&amp;version=v1\""), "{page}");
     for said in ["<td>region=&lt;eu&gt;</td>", "<option value=\"region=&lt;eu&gt;\">"] {
         assert!(page.contains(said), "the table and the choice of segments: {page}");

@@ -1,29 +1,63 @@
 //! One feature, or the score, of one model: how it drifts and what its values are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{ModelRows, References, Row, chart_grain};
-use super::sections::{chart_of, compared, comparisons, drawn, fact, verdict, verdicts_now};
+use super::sections::{
+    chart_of, compared, comparisons, drawn, fact, is_main, judged, verdict, worst_first,
+};
 use super::spread::{EXPLAINED, shares, spread};
 use super::text::{about, count, figure_cell, words};
 use super::{Block, Fact, Figure, Point, Section};
 use crate::engine::state::ALL;
 
-/// Each feature, and whatever else is compared with the reference, with its verdict, the worst first.
-pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<(String, String)> {
+/// What is said of one feature, or of whatever else is compared with the reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The feature, or `score`, `prediction`, `label`.
+    pub(crate) name: String,
+    /// Empty where it is not compared.
+    pub(crate) word: String,
+    /// The window that the verdict is of, in milliseconds since 1970-01-01 UTC.
+    pub(crate) window_ms: Option<[i64; 2]>,
+}
+
+/// Each feature with its verdict, the worst first: the one that its own page begins with.
+pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<Verdict> {
     let grain = chart_grain(rows);
     let none = References::default();
     let of_model = rows.iter().filter(|row| row.model == model && row.version == version);
     let of = ModelRows::new(of_model.collect(), &grain, &none);
-    let named = |row: &Row| (compared(row), verdict(row));
-    let mut found: Vec<_> = verdicts_now(&of).into_iter().map(named).collect();
-    let judged: BTreeSet<String> = found.iter().map(|(name, _)| name.clone()).collect();
+    let mut compared_ones: BTreeMap<(&str, &str), Vec<&Row>> = BTreeMap::new();
+    for row in of.over_time("drift").filter(|row| is_main(row)) {
+        compared_ones.entry((row.text("kind"), row.text("feature"))).or_default().push(row);
+    }
+    let newest = compared_ones.values().filter_map(|of_one| {
+        let start = shown_window(of_one)?;
+        of_one.iter().copied().find(|row| row.start_ms == start)
+    });
+    let mut newest: Vec<&Row> = newest.collect();
+    worst_first(&mut newest);
+    let named = |row: &Row| Verdict {
+        name: compared(row),
+        word: verdict(row),
+        window_ms: Some([row.start_ms, row.end_ms]),
+    };
+    let mut found: Vec<Verdict> = newest.into_iter().map(named).collect();
+    let known: BTreeSet<String> = found.iter().map(|one| one.name.clone()).collect();
     for row in of.now("data_quality").into_iter().filter(|row| row.segment == ALL) {
-        if !judged.contains(row.text("feature")) {
-            found.push((row.text("feature").to_owned(), String::new()));
+        if !known.contains(row.text("feature")) {
+            let (name, verdict) = (row.text("feature").to_owned(), String::new());
+            found.push(Verdict { name, word: verdict, window_ms: None });
         }
     }
     found
+}
+
+/// The start of the window whose comparisons of one feature are shown: the newest with a verdict, else the newest.
+fn shown_window(rows: &[&Row]) -> Option<i64> {
+    let newest = rows.iter().map(|row| row.start_ms).max();
+    judged(rows.iter().copied()).or(newest)
 }
 
 /// What is known of one feature of one model: rows of `drift`, `data_quality` and `categories` of one grain, of that
@@ -43,15 +77,17 @@ pub(crate) fn of_feature(rows: &[Row], references: &References) -> Vec<Section> 
 }
 
 fn drifted(rows: &[&Row]) -> Option<Section> {
-    let newest = rows.iter().map(|row| row.start_ms).max()?;
-    let now: Vec<&Row> = rows.iter().copied().filter(|row| row.start_ms == newest).collect();
+    let shown = shown_window(rows)?;
+    let now: Vec<&Row> = rows.iter().copied().filter(|row| row.start_ms == shown).collect();
     let grid = comparisons(&now, ["Method", "Value"], |row| {
         let main = if row.count("is_primary") > 0 { " (main)" } else { "" };
         [words(format!("{}{main}", row.text("method"))), figure_cell(row, "value")]
     });
     let reference = now[0].text("reference_id");
+    let newer = rows.iter().any(|row| row.start_ms > shown);
+    let newer = if newer { " Newer windows have too few records for a verdict." } else { "" };
     let mut blocks = vec![
-        Block::Text(format!("{}, against reference {reference}.", about(now[0]))),
+        Block::Text(format!("{}, against reference {reference}.{newer}", about(now[0]))),
         Block::Table(grid),
     ];
     for row in &now {
@@ -115,7 +151,7 @@ fn missing(rows: &[&Row]) -> Option<Section> {
         ("new_categories", "New categories"),
     ];
     let facts = facts.map(|(column, name)| fact(now, column, name));
-    let mut blocks = vec![Block::Facts(facts.into())];
+    let mut blocks = vec![Block::Text(format!("{}.", about(now))), Block::Facts(facts.into())];
     let charts = [
         ("missing_rate", "Missing rate"),
         ("out_of_range_rate", "Out-of-range rate"),

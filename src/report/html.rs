@@ -4,7 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Block, Fact, Grid, Report, Section, svg};
 
-/// Light and dark by the reader's system; on paper always light, with no section torn apart.
+/// Light and dark by the reader's system; on paper always light, with no section torn apart. Charts are drawn for 40 rem
+/// and never shown much smaller, since their words shrink with them: a narrow screen scrolls them.
 pub(crate) const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #5d6b7c; --paper: #fff; --card: #f4f6f9; --rule: #d8dee6;
   --accent: #1f6feb; --band: rgba(31, 111, 235, .18); }
@@ -12,6 +13,7 @@ pub(crate) const STYLE: &str = "
   --rule: #333d4a; --accent: #6ea8fe; --band: rgba(110, 168, 254, .22); } }
 @media print { :root { color-scheme: light; --ink: #000; --dim: #444; --paper: #fff; --card: #fff; --rule: #bbb;
   --accent: #0b4fb3; --band: rgba(11, 79, 179, .15); } nav { display: none; } figure, table, dl { break-inside: avoid; }
+  .charts, .wide { overflow: visible !important; }
   h2 { break-before: page; } h2:first-of-type { break-before: auto; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
@@ -23,9 +25,9 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr))
 dl div { background: var(--card); border: 1px solid var(--rule); border-radius: .4rem; padding: .5rem .7rem; }
 dt { color: var(--dim); font-size: .85rem; } dd { margin: 0; } dd.value { font-size: 1.25rem; font-weight: 600; }
 dd.note { color: var(--dim); font-size: .8rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); gap: 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(36rem, 1fr)); gap: 1rem; overflow-x: auto; }
 figure { margin: 0; } figure.square { max-width: 20rem; } figcaption { font-weight: 600; font-size: .9rem; }
-svg { width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 11px; } .grid { stroke: var(--rule); }
+svg { width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 12px; } .grid { stroke: var(--rule); }
 .line { fill: none; stroke: var(--accent); stroke-width: 1.6; } .band { fill: var(--band); stroke: none; }
 .point { fill: var(--accent); } .bar { stroke: var(--accent); stroke-width: 1.5; }
 .box { fill: var(--band); stroke: var(--accent); } .then { stroke: var(--dim); } .box.then, .share.then { fill: none; } .share { fill: var(--accent); } .share.then { stroke: var(--dim); }
@@ -58,7 +60,7 @@ pub(super) fn render(report: &Report) -> String {
                     }
                 }
                 main {
-                    @if let Some(overview) = &report.overview { (table(overview)) }
+                    @if let Some(overview) = &report.overview { (table(overview, "Models")) }
                     @for (i, model) in report.models.iter().enumerate() {
                         h2 id=(format!("model-{i}")) { (model.name()) }
                         @for section in &model.sections { (self::section(section)) }
@@ -84,9 +86,11 @@ pub(crate) fn section(section: &Section) -> Markup {
             h3 { (section.title) }
             @for group in groups {
                 @if is_chart(&group[0]) {
-                    div.charts { @for one in group { (block(one)) } }
+                    div.charts tabindex="0" role="region" aria-label=(format!("Charts: {}", section.title)) {
+                        @for one in group { (block(one, section.title)) }
+                    }
                 } @else {
-                    (block(&group[0]))
+                    (block(&group[0], section.title))
                 }
             }
         }
@@ -97,11 +101,11 @@ fn is_chart(block: &Block) -> bool {
     matches!(block, Block::Chart(_) | Block::Reliability(_) | Block::Spread(_) | Block::Shares(_))
 }
 
-fn block(block: &Block) -> Markup {
+fn block(block: &Block, title: &str) -> Markup {
     match block {
         Block::Text(text) => html! { p { (text) } },
         Block::Facts(facts) => html! { dl { @for one in facts { (fact(one)) } } },
-        Block::Table(grid) => table(grid),
+        Block::Table(grid) => table(grid, title),
         Block::Chart(chart) => svg::chart(chart),
         Block::Reliability(bins) => svg::reliability(bins),
         Block::Spread(spread) => svg::spread(spread),
@@ -119,9 +123,10 @@ fn fact(fact: &Fact) -> Markup {
     }
 }
 
-fn table(grid: &Grid) -> Markup {
+/// A table that scrolls where the screen is too narrow for it, with the keyboard too.
+fn table(grid: &Grid, title: &str) -> Markup {
     html! {
-        div.wide {
+        div.wide tabindex="0" role="region" aria-label=(title) {
             table {
                 thead { tr { @for head in &grid.header { th scope="col" { (head) } } } }
                 tbody {

@@ -20,10 +20,10 @@ pub use rows::{References, Row};
 pub use spread::{CategoryShare, Quantiles, Shares, Spread};
 pub use text::{count, left_out};
 
-pub(crate) use feature::{of_feature, verdicts};
+pub(crate) use feature::{Verdict, of_feature, verdicts};
 pub(crate) use html::{STYLE, section};
 pub(crate) use sections::headlines;
-pub(crate) use svg::sparkline;
+pub(crate) use svg::{Sparkline, sparkline};
 pub(crate) use text::{number, precise, share};
 
 /// A whole report.

@@ -14,6 +14,22 @@ use crate::evaluate::{MetricRow, WHOLE};
 /// More points than this are no easier to read.
 pub const MOST_POINTS: usize = 120;
 
+/// Below so many labelled records a figure says little.
+pub(crate) const FEW: u64 = 100;
+
+/// The column that counts the labelled records behind a row, in the tables that say how good a model is: labels come
+/// late, so their newest windows hold few.
+pub(crate) fn labelled_column(table: MetricTable) -> Option<&'static str> {
+    match table {
+        MetricTable::Labels => Some("labelled"),
+        MetricTable::Calibration => Some("n_scored"),
+        MetricTable::QualityBinary
+        | MetricTable::QualityMulticlass
+        | MetricTable::QualityRegression => Some("n"),
+        _ => None,
+    }
+}
+
 /// One metric row with its columns by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -40,6 +56,7 @@ pub struct Row {
 impl From<&MetricRow> for Row {
     fn from(row: &MetricRow) -> Self {
         let columns = row.table.columns().iter().map(|column| column.name.to_owned());
+        let sealed = ("sealed".to_owned(), Json::Bool(row.sealed));
         Self {
             table: row.table.name().to_owned(),
             model: row.key.model.to_string(),
@@ -49,7 +66,7 @@ impl From<&MetricRow> for Row {
             start_ms: row.key.window.start.0,
             end_ms: row.key.window.end.0,
             undefined: row.undefined.clone(),
-            values: columns.zip(row.values.iter().map(json)).collect(),
+            values: columns.zip(row.values.iter().map(json)).chain([sealed]).collect(),
         }
     }
 }
@@ -83,6 +100,22 @@ impl Row {
     /// A text; empty where there is no such column.
     pub fn text(&self, column: &str) -> &str {
         self.values.get(column).and_then(Json::as_str).unwrap_or_default()
+    }
+
+    /// Whether nothing can change it any more; false where that is not said.
+    pub fn is_sealed(&self) -> bool {
+        self.values.get("sealed").and_then(Json::as_bool).unwrap_or(false)
+    }
+
+    /// How much it says of how things stand, the greater the more: whether so many of its labels are there that its
+    /// figures hold, and whether there are any. `labelled` is [`labelled_column`] of its table; where that has none,
+    /// [`MetricTable::MEASURED`] counts.
+    fn standing(&self, labelled: Option<&str>) -> [bool; 2] {
+        let Some(column) = labelled else {
+            return [false, MetricTable::MEASURED.iter().any(|column| self.count(column) > 0)];
+        };
+        let n = self.count(column);
+        [n > 0 && (n >= FEW || self.is_sealed()), n > 0]
     }
 
     /// A figure's 95 % interval; none where the limits beside it say something else.
@@ -172,18 +205,17 @@ impl<'a> ModelRows<'a> {
         self.table(table).filter(move |row| row.grain == grain && row.segment == ALL)
     }
 
-    /// The rows that say how things stand: those of the whole time, else of the newest window with labelled records
-    /// ([`MetricTable::MEASURED`]), else of the newest window.
+    /// The rows that say how things stand: those of the whole time, else of the newest window that has at least [`FEW`]
+    /// labelled records or all it will ever have, else of the newest with any, else of the newest window.
     pub(super) fn now(&self, table: &str) -> Vec<&'a Row> {
         let whole: Vec<&Row> = self.table(table).filter(|row| row.grain == WHOLE).collect();
         if !whole.is_empty() {
             return whole;
         }
+        let labelled = MetricTable::named(table).and_then(labelled_column);
         let of_grain = || self.table(table).filter(|row| row.grain == self.grain);
-        let is_measured =
-            |row: &&Row| MetricTable::MEASURED.iter().any(|column| row.count(column) > 0);
-        let newest = of_grain().filter(is_measured).map(|row| row.start_ms).max();
-        let newest = newest.or_else(|| of_grain().map(|row| row.start_ms).max());
+        let newest = of_grain().map(|row| (row.standing(labelled), row.start_ms)).max();
+        let newest = newest.map(|(_, start_ms)| start_ms);
         of_grain().filter(|row| Some(row.start_ms) == newest).collect()
     }
 
@@ -192,9 +224,13 @@ impl<'a> ModelRows<'a> {
         self.now(table).into_iter().find(|row| row.segment == ALL)
     }
 
+    /// The rows of a table in the window of this row.
+    pub(super) fn beside(&self, table: &str, of: &Row) -> impl Iterator<Item = &'a Row> {
+        self.table(table).filter(move |row| row.grain == of.grain && row.start_ms == of.start_ms)
+    }
+
     /// The row of each segment in the window of this row, of a table that has one.
     pub(super) fn by_segment(&self, table: &str, of: &Row) -> BTreeMap<&'a str, &'a Row> {
-        let is_beside = |row: &&Row| row.grain == of.grain && row.start_ms == of.start_ms;
-        self.table(table).filter(is_beside).map(|row| (row.segment.as_str(), row)).collect()
+        self.beside(table, of).map(|row| (row.segment.as_str(), row)).collect()
     }
 }

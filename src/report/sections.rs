@@ -2,20 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::rows::{ModelRows, Row};
+use super::rows::{FEW, ModelRows, Row};
 use super::spread::distributions;
 use super::text::{
     about, count, count_cell, counted, figure, figure_cell, interval, number, numbers, percent,
     records, share, words,
 };
-use super::{Bin, Block, Cell, Chart, Fact, Grid, ModelReport, Point, Section};
+use super::{Bin, Block, Cell, Chart, Fact, Figure, Grid, ModelReport, Point, Section};
 use crate::calendar::time;
 use crate::engine::state::ALL;
 use crate::evaluate::WHOLE;
 
 const SUMMARY: &str = "Summary";
-/// Below so many labelled records a figure says little.
-const FEW: u64 = 100;
 
 /// The sections; one that has nothing to show is left out.
 const SECTIONS: &[fn(&ModelRows<'_>) -> Option<Section>] = &[
@@ -43,8 +41,11 @@ pub(super) fn all(rows: &ModelRows<'_>) -> Vec<Section> {
 pub(super) const METHODS: &[&str] = &[
     "Every figure is computed from the merged records of its window, never as an average of finer windows' figures. \
      Windows are aligned to 1970-01-01 UTC; a record belongs to the window of its inference's event time.",
-    "Quality is that of the labelled inferences (n) only. Where labels come for some decisions more often than for \
-     others (see label coverage), it does not describe the rest.",
+    "Quality is that of the labelled inferences only. Where labels come for some decisions more often than for others \
+     (see label coverage), it does not describe the rest.",
+    "n beside a figure counts the records that this very figure is over: those decided positive for precision, those \
+     with a score for AUROC. Without figures of the whole time, quality is that of the newest window with at least 100 \
+     labelled records, or of which no more labels come; else of the newest window with any.",
     "Intervals cover 95 %: Wilson for shares (accuracy, precision, recall), DeLong for AUROC, normal for means (Brier \
      score, log loss, errors). They treat records as independent. Bands in charts are these intervals. Label coverage \
      has none: it counts all inferences.",
@@ -69,19 +70,22 @@ pub(crate) fn headlines(table: &str) -> impl Iterator<Item = (&'static str, &'st
 }
 
 pub(super) fn fact(row: &Row, column: &str, name: &str) -> Fact {
-    let (value, note) = (figure(row, column), interval(row, column));
-    Fact { name: name.to_owned(), value, note, figure: numbers(row, column) }
+    noted(row, column, name, None)
 }
 
-/// A fact beside counts of the whole time: of one window it says of which, and over how many records.
+/// A fact beside counts of the whole time: of one window it says of which.
 fn dated(row: &Row, column: &str, name: &str) -> Fact {
-    let mut fact = fact(row, column, name);
-    if row.grain != WHOLE {
-        let parted = if fact.note.is_empty() { "" } else { "; " };
-        let n = fact.figure.n.map_or_else(String::new, |n| format!(", n = {}", count(n)));
-        fact.note = format!("{}{parted}{}{n}", fact.note, about(row));
-    }
-    fact
+    noted(row, column, name, (row.grain != WHOLE).then(|| about(row)))
+}
+
+/// A fact with its interval, its window where that is to be said, and the records that it is over.
+fn noted(row: &Row, column: &str, name: &str, window: Option<String>) -> Fact {
+    let (value, figure) = (figure(row, column), numbers(row, column));
+    let n = figure.n.map(|n| format!("n = {}", count(n)));
+    let of: Vec<String> = window.into_iter().chain(n).collect();
+    let parts = [interval(row, column), of.join(", ")].into_iter().filter(|part| !part.is_empty());
+    let note = parts.collect::<Vec<_>>().join("; ");
+    Fact { name: name.to_owned(), value, note, figure }
 }
 
 fn plain(name: &str, value: u64, note: String) -> Fact {
@@ -104,18 +108,16 @@ fn summary(rows: &ModelRows<'_>) -> Option<Section> {
         plain("Labelled", labelled, format!("coverage {}", share(labelled, inferences))),
         plain("Errors", errors, format!("rate {}", share(errors, inferences))),
     ];
-    let mut n = None;
-    for &(table, column, name) in HEADLINES {
-        if let Some(row) = rows.now_all(table) {
-            facts.push(dated(row, column, name));
-            n = Some(row.count("n"));
-        }
-    }
-    if let Some(row) = rows.now_all("calibration") {
-        facts.push(dated(row, "calibration_bias", "Calibration bias"));
-    }
+    let bias = ("calibration", "calibration_bias", "Calibration bias");
+    let quality = HEADLINES.iter().copied().chain([bias]).filter_map(|(table, column, name)| {
+        rows.now_all(table).map(|row| dated(row, column, name))
+    });
+    let quality: Vec<Fact> = quality.collect();
+    let shown = quality.iter().map(|fact| &fact.figure).filter(|figure| figure.number.is_some());
+    let fewest = shown.filter_map(|figure| figure.n).min();
+    facts.extend(quality);
     let mut blocks = vec![Block::Facts(facts)];
-    blocks.extend(verdicts(rows, labelled, n).into_iter().map(Block::Text));
+    blocks.extend(verdicts(rows, labelled, fewest).into_iter().map(Block::Text));
     Some(Section { title: SUMMARY, blocks })
 }
 
@@ -145,12 +147,22 @@ pub(super) fn overview(models: &[ModelReport]) -> Grid {
     let row = |(model, facts): (&ModelReport, &Vec<Fact>)| -> Vec<Cell> {
         let cell = |name: &String| {
             let fact = facts.iter().find(|fact| fact.name == *name);
-            fact.map_or_else(none, |fact| (fact.value.clone(), Some(fact.figure.clone())))
+            fact.map_or_else(none, |fact| with_interval(fact.value.clone(), fact.figure.clone()))
         };
         std::iter::once(words(model.name())).chain(header.iter().skip(1).map(cell)).collect()
     };
     let rows = models.iter().zip(&facts).map(row).collect();
-    Grid::new(header, rows)
+    let titled = |name: &String| {
+        let mut of = facts.iter().flatten().filter(|fact| fact.name == *name);
+        let beside = of.clone().any(|fact| fact.figure.lower.is_some());
+        let beside = if beside { " (95 % interval, n)" } else { " (n)" };
+        if of.any(|fact| fact.figure.n.is_some()) {
+            format!("{name}{beside}")
+        } else {
+            name.clone()
+        }
+    };
+    Grid::new(header.iter().map(titled).collect(), rows)
 }
 
 /// A place of a table where no figure is.
@@ -158,12 +170,12 @@ fn none() -> Cell {
     words("–")
 }
 
-/// What a reader has to know before he trusts the figures.
-fn verdicts(rows: &ModelRows<'_>, labelled: u64, n: Option<u64>) -> Vec<String> {
+/// What a reader has to know before he trusts the figures; `least` is the least number of records behind one.
+fn verdicts(rows: &ModelRows<'_>, labelled: u64, least: Option<u64>) -> Vec<String> {
     let mut texts = Vec::new();
     if labelled == 0 {
         texts.push("No inference has a label, so nothing is said about quality.".to_owned());
-    } else if let Some(n) = n.filter(|&n| n < FEW) {
+    } else if let Some(n) = least.filter(|&n| n < FEW) {
         texts.push(format!(
             "Quality rests on {n} labelled records: see how wide its intervals are."
         ));
@@ -235,7 +247,7 @@ fn figures(
 ) -> Option<Section> {
     let now = rows.now_all(table)?;
     let mut blocks = vec![
-        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n")))),
+        Block::Text(format!("{}.", about(now))),
         Block::Facts(facts.iter().map(|(column, name)| fact(now, column, name)).collect()),
     ];
     blocks.extend(more);
@@ -339,21 +351,32 @@ fn estimated(rows: &ModelRows<'_>) -> Option<Section> {
     figures(rows, "quality_estimated", "Estimated against realised quality", &facts, None, &charts)
 }
 
+/// The start of the newest window in which a main method comes to a verdict.
+pub(super) fn judged<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<i64> {
+    rows.filter(|row| is_main(row) && rank(row) < rank_of("")).map(|row| row.start_ms).max()
+}
+
+/// Whether verdicts go by the row's method.
+pub(super) fn is_main(row: &Row) -> bool {
+    row.count("is_primary") > 0
+}
+
 /// The verdicts by each feature's main method in the newest window that has any, the worst first; else in the newest
 /// window.
-pub(super) fn verdicts_now<'a>(rows: &ModelRows<'a>) -> Vec<&'a Row> {
-    let is_main = |row: &&Row| row.segment == ALL && row.count("is_primary") > 0;
-    let judged = rows.over_time("drift").filter(is_main).filter(|row| rank(row) < rank_of(""));
-    let newest = judged.map(|row| row.start_ms).max();
-    let mut now: Vec<&Row> = match newest {
-        Some(start) => {
-            rows.over_time("drift").filter(is_main).filter(|row| row.start_ms == start).collect()
-        }
-        None => rows.now("drift").into_iter().filter(is_main).collect(),
+fn verdicts_now<'a>(rows: &ModelRows<'a>) -> Vec<&'a Row> {
+    let mut now: Vec<&Row> = match judged(rows.over_time("drift")) {
+        Some(start) => rows.over_time("drift").filter(|row| row.start_ms == start).collect(),
+        None => rows.now("drift").into_iter().filter(|row| row.segment == ALL).collect(),
     };
-    let effect = |row: &Row| row.figure("effect").unwrap_or(f64::NEG_INFINITY);
-    now.sort_by(|a, b| rank(a).cmp(&rank(b)).then(effect(b).total_cmp(&effect(a))));
+    now.retain(|row| is_main(row));
+    worst_first(&mut now);
     now
+}
+
+/// Those that drift, then those worth a look, the greatest effect first.
+pub(super) fn worst_first(rows: &mut [&Row]) {
+    let effect = |row: &Row| row.figure("effect").unwrap_or(f64::NEG_INFINITY);
+    rows.sort_by(|a, b| rank(a).cmp(&rank(b)).then(effect(b).total_cmp(&effect(a))));
 }
 
 fn rank(row: &Row) -> usize {
@@ -419,8 +442,7 @@ pub(super) fn verdict(row: &Row) -> String {
 /// How many drift, window by window; no value where no verdict is known.
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a handful of features")]
 fn drifting_over_time(rows: &ModelRows<'_>) -> Vec<Point> {
-    let main: Vec<&Row> =
-        rows.over_time("drift").filter(|row| row.count("is_primary") > 0).collect();
+    let main: Vec<&Row> = rows.over_time("drift").filter(|row| is_main(row)).collect();
     let windows = main.chunk_by(|a, b| a.start_ms == b.start_ms).map(|window| {
         let judged = window.iter().filter(|row| rank(row) < 3).count();
         let drifting = window.iter().filter(|row| rank(row) == 0).count();
@@ -448,15 +470,14 @@ fn data_quality(rows: &ModelRows<'_>) -> Option<Section> {
         ("p50", "Median"),
         ("p75", "75 %"),
     ];
-    let header = ["Feature", "Kind", "Values"].into_iter().chain(columns.map(|(_, name)| name));
-    let plain = |row: &Row, column: &str| {
-        let text = row.figure(column).map_or_else(|| "–".to_owned(), number);
-        (text, Some(numbers(row, column)))
-    };
+    // What is missing or of another type is a share of the inferences, all else is of the values.
+    let header = ["Feature", "Kind", "Inferences", "Values"].into_iter();
+    let header = header.chain(columns.map(|(_, name)| name));
     let line = |row: &&Row| -> Vec<Cell> {
-        let about = [words(row.text("feature")), words(row.text("kind"))];
-        let about = about.into_iter().chain([count_cell(row.count("values"))]);
-        about.chain(columns.iter().map(|(column, _)| plain(row, column))).collect()
+        let about = [words(row.text("feature")), words(row.text("kind"))].into_iter();
+        let about =
+            about.chain(["inferences", "values"].map(|column| count_cell(row.count(column))));
+        about.chain(columns.iter().map(|(column, _)| figure_cell(row, column))).collect()
     };
     let grid = Grid::new(header.map(str::to_owned).collect(), now.iter().map(line).collect());
     let blocks = vec![Block::Text(format!("{}.", about(first))), Block::Table(grid)];
@@ -465,7 +486,7 @@ fn data_quality(rows: &ModelRows<'_>) -> Option<Section> {
 
 fn calibration(rows: &ModelRows<'_>) -> Option<Section> {
     let now = rows.now_all("calibration")?;
-    let bins = rows.now("calibration_bins").into_iter().filter(|row| row.segment == ALL);
+    let bins = rows.beside("calibration_bins", now).filter(|row| row.segment == ALL);
     let mut bins: Vec<Bin> = bins
         .filter_map(|row| {
             let (score, rate) = (row.figure("mean_score")?, row.figure("positive_rate")?);
@@ -483,7 +504,7 @@ fn calibration(rows: &ModelRows<'_>) -> Option<Section> {
         ("calibration_z", "Standardised bias"),
     ];
     let blocks = vec![
-        Block::Text(format!("{}, n = {}.", about(now), count(now.count("n_scored")))),
+        Block::Text(format!("{}.", about(now))),
         Block::Facts(facts.map(|(column, name)| fact(now, column, name)).into()),
         Block::Reliability(bins),
     ];
@@ -553,7 +574,8 @@ fn segments(rows: &ModelRows<'_>) -> Option<Section> {
             covered.map_or_else(none, |row| figure_cell(row, "coverage")),
         ];
         line.extend(headlines.iter().map(|(column, _, found)| {
-            found.get(segment).map_or_else(none, |row| with_interval(row, column))
+            let shown = |row| with_interval(figure(row, column), numbers(row, column));
+            found.get(segment).copied().map_or_else(none, shown)
         }));
         line
     });
@@ -562,11 +584,11 @@ fn segments(rows: &ModelRows<'_>) -> Option<Section> {
     Some(Section { title: "Segments", blocks })
 }
 
-fn with_interval(row: &Row, column: &str) -> Cell {
-    let limits = row.interval(column).map_or_else(String::new, |[lower, upper]| {
-        format!("{} to {}, ", number(lower), number(upper))
-    });
-    let numbers = numbers(row, column);
-    let n = count(numbers.n.unwrap_or(0));
-    (format!("{} ({limits}{n})", figure(row, column)), Some(numbers))
+/// A figure in a table with its interval and the records that it is over, where it has them.
+fn with_interval(value: String, figure: Figure) -> Cell {
+    let limits = figure.lower.zip(figure.upper);
+    let limits = limits.map(|(lower, upper)| format!("{} to {}", number(lower), number(upper)));
+    let beside: Vec<String> = limits.into_iter().chain(figure.n.map(count)).collect();
+    let text = if beside.is_empty() { value } else { format!("{value} ({})", beside.join(", ")) };
+    (text, Some(figure))
 }

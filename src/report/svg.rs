@@ -52,7 +52,9 @@ pub(super) fn chart(chart: &Chart) -> Markup {
                 text x=(LEFT) y=(HEIGHT - 6.0) { (time(chart.span_ms[0])) }
                 text x=(WIDTH - RIGHT) y=(HEIGHT - 6.0) text-anchor="end" { (time(chart.span_ms[1])) }
                 @for run in &runs {
-                    path.band d=(band(run, &middle, &y)) {}
+                    @for part in run.chunk_by(|a, b| a.interval.is_some() && b.interval.is_some()) {
+                        (band(part, &middle, &y))
+                    }
                     path.line d=(line(run, &middle, &y)) {}
                 }
                 @for point in chart.points.iter().filter(|point| point.value.is_some()) {
@@ -65,26 +67,51 @@ pub(super) fn chart(chart: &Chart) -> Markup {
     }
 }
 
-/// A small line without axes: starts of windows and values, by time. `label` says it in words.
-pub(crate) fn sparkline(label: &str, points: &[(i64, f64)], from_zero: bool) -> Markup {
-    let fold = |pick: fn(f64, f64) -> f64, start| points.iter().map(|p| p.1).fold(start, pick);
-    let least = if from_zero { 0.0 } else { fold(f64::min, f64::INFINITY) };
-    let greatest = fold(f64::max, f64::NEG_INFINITY).max(least);
-    // What does not change is drawn in the middle.
-    let spread = if greatest > least { 0.0 } else { 1.0 };
-    let y = Scale { from: least - spread, to: greatest + spread, low: 26.0, high: 3.0 };
-    let ends = points.first().zip(points.last());
-    let (from, to) = ends.map_or((0, 1), |(from, to)| (from.0, to.0.max(from.0 + 1)));
-    let x = Scale { from: as_f64(from), to: as_f64(to), low: 3.0, high: 117.0 };
-    let places: Vec<_> = points.iter().map(|&(at, v)| (x.at(as_f64(at)), y.at(v))).collect();
+/// A small line without axes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sparkline<'a> {
+    /// It in words.
+    pub(crate) label: &'a str,
+    /// Start of the first window and end of the last one that it may show, in milliseconds since 1970-01-01 UTC.
+    pub(crate) span_ms: [i64; 2],
+    /// Length of a window.
+    pub(crate) window_ms: i64,
+    /// Starts of windows and values, by time; between two runs nothing is known.
+    pub(crate) runs: &'a [&'a [(i64, f64)]],
+    /// Whether it stands on 0.
+    pub(crate) from_zero: bool,
+}
+
+/// Draws it over its span: what is missing at its ends stays empty, and it breaks between runs. A run of one window is
+/// a dot.
+pub(crate) fn sparkline(of: Sparkline<'_>) -> Markup {
+    let values = || of.runs.iter().copied().flatten().map(|&(_, value)| value);
+    let least = if of.from_zero { 0.0 } else { values().fold(f64::INFINITY, f64::min) };
+    let greatest = values().fold(f64::NEG_INFINITY, f64::max).max(least);
+    // What does not change is drawn in the middle, what is always 0 below.
+    let more = if greatest > least { 0.0 } else { 1.0 };
+    let less = if of.from_zero { 0.0 } else { more };
+    let y = Scale { from: least - less, to: greatest + more, low: 26.0, high: 3.0 };
+    let [from, to] = of.span_ms.map(as_f64);
+    let x = Scale { from, to, low: 3.0, high: 117.0 };
+    let middle = |start: i64| x.at(as_f64(start) + as_f64(of.window_ms) / 2.0);
+    let at = |&(start, value): &(i64, f64)| (middle(start), y.at(value));
+    let newest = of.runs.last().and_then(|run| run.last());
     html! {
-        svg.spark viewBox="0 0 120 29" role="img" aria-label=(label) {
-            @if let Some(&(x, y)) = places.last() {
-                path.line d=(path(places.iter().copied(), 'M')) {}
-                circle.point cx=(place(x)) cy=(place(y)) r="2.5" {}
+        svg.spark viewBox="0 0 120 29" role="img" aria-label=(of.label) {
+            @for run in of.runs {
+                @match run {
+                    [only] => (dot(at(only), "1.5")),
+                    _ => path.line d=(path(run.iter().map(at), 'M')) {}
+                }
             }
+            @if let Some(newest) = newest { (dot(at(newest), "2.5")) }
         }
     }
+}
+
+fn dot((x, y): (f64, f64), radius: &str) -> Markup {
+    html! { circle.point cx=(place(x)) cy=(place(y)) r=(radius) {} }
 }
 
 /// What scores promise against what labels say.
@@ -163,7 +190,7 @@ pub(super) fn shares(shares: &Shares) -> Markup {
     const NAMES: f64 = 150.0;
     let greatest = shares.categories.iter().flat_map(|one| [one.now, one.reference.unwrap_or(0.0)]);
     let greatest = greatest.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    let x = Scale { from: 0.0, to: greatest, low: NAMES, high: WIDTH - RIGHT - 110.0 };
+    let x = Scale { from: 0.0, to: greatest, low: NAMES, high: WIDTH - RIGHT - 120.0 };
     let said = |one: &CategoryShare| match one.reference {
         Some(reference) => format!("{}, reference {}", percent(one.now), percent(reference)),
         None => percent(one.now),
@@ -193,7 +220,7 @@ pub(super) fn shares(shares: &Shares) -> Markup {
 
 /// As much of a name as there is room for.
 fn shortened(name: &str) -> String {
-    const MOST: usize = 22;
+    const MOST: usize = 20;
     if name.chars().count() <= MOST {
         return name.to_owned();
     }
@@ -262,14 +289,19 @@ fn line(run: &[Point], x: &impl Fn(&Point) -> f64, y: &Scale) -> String {
     path(places, 'M')
 }
 
-fn band(run: &[Point], x: &impl Fn(&Point) -> f64, y: &Scale) -> String {
+/// The intervals of windows one after the other. That of a window which stands alone is a bar: a band of it would have
+/// no width.
+fn band(run: &[Point], x: &impl Fn(&Point) -> f64, y: &Scale) -> Markup {
     let with = |point: &Point, end: usize| Some((x(point), y.at(point.interval?[end])));
     let upper: Vec<_> = run.iter().filter_map(|point| with(point, 1)).collect();
-    let lower = run.iter().rev().filter_map(|point| with(point, 0));
-    if upper.len() < 2 {
-        return String::new();
+    let lower: Vec<_> = run.iter().rev().filter_map(|point| with(point, 0)).collect();
+    match (&upper[..], &lower[..]) {
+        ([], _) => html! {},
+        (&[(x, top)], &[(_, bottom)]) => html! {
+            line.bar x1=(place(x)) x2=(place(x)) y1=(place(bottom)) y2=(place(top)) {}
+        },
+        _ => html! { path.band d=(path(upper.into_iter().chain(lower), 'M') + "Z") {} },
     }
-    path(upper.into_iter().chain(lower), 'M') + "Z"
 }
 
 fn path(places: impl Iterator<Item = (f64, f64)>, first: char) -> String {

@@ -1,3 +1,5 @@
+mod figures;
+
 use std::sync::Arc;
 
 use serde_json::json;
@@ -66,7 +68,7 @@ fn the_summary_adds_up_counts_and_takes_quality_from_the_newest_labelled_window(
     let note = "95 %: 0.7500 to 0.8750; 2026-01-05 05:00 to 2026-01-05 06:00 UTC, n = 250";
     assert_eq!(of("AUROC"), ("0.8125", note));
     let Block::Text(about) = &model.sections[1].blocks[0] else { panic!("it says of when") };
-    assert_eq!(about, "2026-01-05 05:00 to 2026-01-05 06:00 UTC, n = 250.");
+    assert_eq!(about, "2026-01-05 05:00 to 2026-01-05 06:00 UTC.");
 }
 
 #[test]
@@ -86,6 +88,22 @@ fn the_page_asks_for_nothing_from_outside_and_names_are_only_text() {
 }
 
 #[test]
+fn what_is_wider_than_a_phone_scrolls_with_the_keyboard_too() {
+    let page = report(&rows()).render(Form::Html);
+    let reachable = "tabindex=\"0\" role=\"region\" aria-label=\"";
+    for (class, label) in [("wide", "Segments"), ("charts", "Charts: Quality")] {
+        let boxes = page.matches(&format!("<div class=\"{class}\"")).count();
+        assert!(boxes > 0, "{page}");
+        let all = page.matches(&format!("<div class=\"{class}\" {reachable}")).count();
+        assert_eq!(all, boxes, "{class}");
+        assert!(page.contains(&format!("{reachable}{label}\"")), "{label}");
+    }
+    // The words of a chart shrink with it: 12 px of 640 at 36 rem.
+    assert!(STYLE.contains("svg text { fill: var(--dim); font-size: 12px; }"));
+    assert!(STYLE.contains("minmax(36rem, 1fr)); gap: 1rem; overflow-x: auto; }"));
+}
+
+#[test]
 fn a_line_breaks_where_a_window_has_no_figure_or_is_missing() {
     let rows = rows();
     let report = report(&rows);
@@ -100,6 +118,16 @@ fn a_line_breaks_where_a_window_has_no_figure_or_is_missing() {
     let drawn = svg::chart(charts[0]).into_string();
     assert_eq!(drawn.matches("class=\"line\"").count(), 2, "{drawn}");
     assert_eq!(drawn.matches("<circle").count(), 3);
+    // The interval of the window that stands alone is not lost.
+    assert_eq!(drawn.matches("class=\"band\"").count(), 1, "{drawn}");
+    let parts: Vec<&str> = drawn.split("<line class=\"bar\"").collect();
+    let [_, bar] = parts[..] else { panic!("one bar: {drawn}") };
+    let number = |name: &str| -> f64 {
+        let text = bar.split(name).nth(1).unwrap().split('"').next().unwrap();
+        text.parse().unwrap()
+    };
+    let [left, right, lower, upper] = ["x1=\"", "x2=\"", "y1=\"", "y2=\""].map(number);
+    assert!((right - left).abs() < 0.01 && lower > upper + 10.0, "{bar}");
     assert!(drawn.contains("0.8125 (0.7500 to 0.8750), n = 300"));
 }
 
@@ -291,7 +319,7 @@ fn figures_of_the_whole_time_come_before_those_of_a_window() {
     let report = report(&rows);
     let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
     let auroc = facts.iter().find(|fact| fact.name == "AUROC").unwrap();
-    assert_eq!((&*auroc.value, &*auroc.note), ("0.5000", "95 %: 0.7500 to 0.8750"));
+    assert_eq!((&*auroc.value, &*auroc.note), ("0.5000", "95 %: 0.7500 to 0.8750; n = 200"));
 }
 
 #[test]
@@ -463,9 +491,12 @@ fn several_models_are_compared_before_each_is_shown() {
         .collect();
     rows.extend(other);
     let overview = report(&rows).overview.unwrap();
-    assert_eq!(overview.header, ["Model", "Inferences", "Labelled", "Errors", "AUROC", "Accuracy"]);
+    let quality = ["AUROC (95 % interval, n)", "Accuracy (95 % interval, n)"];
+    assert_eq!(overview.header[..4], ["Model", "Inferences", "Labelled", "Errors"]);
+    assert_eq!(overview.header[4..], quality);
     assert_eq!(overview.rows[1], ["a-model", "4\u{202f}936", "750", "48", "–", "–"]);
-    assert_eq!(overview.rows[0][4], "0.8125");
+    assert_eq!(overview.rows[0][4], "0.8125 (0.7500 to 0.8750, 250)");
+    assert_eq!(overview.figures[0][4].as_ref().unwrap().n, Some(250));
 }
 
 #[test]

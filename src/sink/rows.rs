@@ -7,6 +7,7 @@ use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::{Column, Kind};
 use crate::engine::state::Key;
 use crate::report::Row;
+use crate::report::rows::{FEW, labelled_column};
 
 use super::connection::{Connection, Parameter};
 use super::read;
@@ -31,8 +32,8 @@ pub struct RowFilter {
     pub until_ms: Option<i64>,
     /// Columns, or expressions of them, that must be this text: at most four.
     pub exact: Vec<(&'static str, String)>,
-    /// Only rows of the window by which a report says how things stand: the newest with labelled records, where the
-    /// table counts them, else the newest.
+    /// Only rows of the window by which a report says how things stand: where the table counts labelled records, the
+    /// newest that has enough of them or all it will ever have, else the newest with any; elsewhere the newest.
     pub only_newest: bool,
     /// The most rows.
     pub limit: u32,
@@ -81,7 +82,9 @@ pub(super) async fn select(
     let (conditions, parameters) = conditions(connection, filter);
     let mut from = format!("{} FINAL {conditions}", connection.table(table.name()));
     if filter.only_newest {
-        from = format!("{from} AND window_start = ({})", newest_window(table, &from));
+        let judge = judge(table);
+        let judging = format!("{} FINAL {conditions}", connection.table(judge.name()));
+        from = format!("{from} AND window_start = ({})", newest_window(judge, &judging));
     }
     if table.rows_can_go() {
         // All rows of a window are written at once: an older one is of what has gone.
@@ -106,13 +109,25 @@ pub(super) async fn select(
     Ok(rows)
 }
 
-/// The start of the window that [`RowFilter::only_newest`] means.
+/// The table whose rows say which window [`RowFilter::only_newest`] means: bins stand beside the row that they are of,
+/// however few labels each of them has.
+fn judge(table: MetricTable) -> MetricTable {
+    match table {
+        MetricTable::CalibrationBins => MetricTable::Calibration,
+        other => other,
+    }
+}
+
+/// The start of that window, by rows of this table.
 fn newest_window(table: MetricTable, from: &str) -> String {
     let counts = MetricTable::MEASURED.into_iter().filter(|count| table.has(count));
     let counts: Vec<&str> = counts.collect();
-    let is_measured =
-        if counts.is_empty() { "true".to_owned() } else { format!("{} > 0", counts.join(" + ")) };
-    format!("SELECT argMax(window_start, ({is_measured}, window_start)) FROM {from}")
+    let standing = match labelled_column(table) {
+        Some(n) => format!("{n} > 0 AND ({n} >= {FEW} OR sealed), {n} > 0"),
+        None if counts.is_empty() => "true".to_owned(),
+        None => format!("{} > 0", counts.join(" + ")),
+    };
+    format!("SELECT argMax(window_start, ({standing}, window_start)) FROM {from}")
 }
 
 /// The newest rows first, and of a window always the same ones, wherever a limit cuts it.
@@ -250,14 +265,25 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_window_is_the_newest_with_labelled_records_where_they_are_counted() {
-        let of = |table| newest_window(table, "t");
-        let newest = |measured: &str| {
-            format!("SELECT argMax(window_start, ({measured}, window_start)) FROM t")
+    fn the_newest_window_is_the_newest_with_enough_labelled_records_where_they_are_counted() {
+        let of = |table| newest_window(judge(table), "t");
+        let newest = |standing: &str| {
+            format!("SELECT argMax(window_start, ({standing}, window_start)) FROM t")
         };
         assert_eq!(of(MetricTable::DataQuality), newest("true"));
-        assert_eq!(of(MetricTable::Labels), newest("labelled > 0"));
-        assert_eq!(of(MetricTable::QualityBinary), newest("n > 0"));
+        assert_eq!(of(MetricTable::Categories), newest("n > 0"), "they wait for no label");
+        for (table, n) in [
+            (MetricTable::Labels, "labelled"),
+            (MetricTable::QualityBinary, "n"),
+            (MetricTable::QualityMulticlass, "n"),
+            (MetricTable::QualityRegression, "n"),
+            (MetricTable::Calibration, "n_scored"),
+            (MetricTable::CalibrationBins, "n_scored"),
+        ] {
+            let settled = format!("{n} > 0 AND ({n} >= 100 OR sealed), {n} > 0");
+            assert_eq!(of(table), newest(&settled), "{}", table.name());
+            assert!(judge(table).has(n), "{}", table.name());
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::engine::metrics::MetricTable;
 use crate::engine::state::ALL;
 use crate::report::headlines;
-use crate::report::rows::MOST_POINTS;
+use crate::report::rows::{FEW, MOST_POINTS};
 
 use super::SinkError;
 use super::connection::{Connection, Parameter};
@@ -16,6 +16,10 @@ use super::rows::{RowFilter, conditions};
 
 /// Models and versions that one overview has.
 pub const MOST_MODELS: usize = 1000;
+
+/// How long before the range a model that is silent in it may have been silent already: of one that was given up long
+/// ago nobody wants to hear each day.
+const SILENT_MS: i64 = 90 * 86_400_000;
 
 /// Bytes of names in one parameter: a server takes 128 KiB, and escapes make four of one.
 const MOST_NAME_BYTES: usize = 24 << 10;
@@ -29,6 +33,8 @@ type Models = BTreeMap<Name, ModelSummary>;
 pub struct Grain {
     /// Its name, as `5m`.
     pub name: String,
+    /// Length of its windows in milliseconds.
+    pub window_ms: i64,
     /// Windows of it.
     pub windows: u64,
 }
@@ -66,17 +72,26 @@ pub struct ModelSummary {
     pub open_alerts: Option<u64>,
 }
 
+impl ModelSummary {
+    /// Whether nothing came of it in the range.
+    pub fn is_silent(&self) -> bool {
+        self.inferences == 0
+    }
+}
+
 /// A quality figure over time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quality {
     /// What it is.
     pub name: &'static str,
-    /// The newest value.
+    /// The value of the newest window that has enough labels or all it will ever have, else of the newest window.
     pub value: f64,
     /// Its 95 % interval.
     pub interval: Option<[f64; 2]>,
     /// Labelled records that it was computed from.
     pub n: u64,
+    /// Start of its window, in milliseconds since 1970-01-01 UTC.
+    pub start_ms: i64,
     /// Values by start of the window, by time: the newest that a chart has room for.
     pub points: Vec<(i64, f64)>,
 }
@@ -97,22 +112,30 @@ pub(super) async fn grains(
     connection: &Connection,
     filter: &RowFilter,
 ) -> Result<Vec<Grain>, SinkError> {
-    let columns = "grain, toFloat64(uniqExact(window_start))";
-    let rest = "GROUP BY grain ORDER BY min(toUnixTimestamp64Milli(window_end) - toUnixTimestamp64Milli(window_start)), grain LIMIT 20";
-    let found: Vec<(String, f64)> = ask(connection, "serving", filter, columns, "", rest).await?;
-    Ok(found.into_iter().map(|(name, windows)| Grain { name, windows: whole(windows) }).collect())
+    let length = "min(toUnixTimestamp64Milli(window_end) - toUnixTimestamp64Milli(window_start))";
+    let columns = format!("grain, toFloat64({length}), toFloat64(uniqExact(window_start))");
+    let rest = format!("GROUP BY grain ORDER BY {length}, grain LIMIT 20");
+    let found: Vec<(String, f64, f64)> =
+        ask(connection, "serving", filter, &columns, "", &rest).await?;
+    let grain = |(name, length, windows)| {
+        let (window_ms, windows) = (time(length), whole(windows));
+        Grain { name, window_ms, windows }
+    };
+    Ok(found.into_iter().map(grain).collect())
 }
 
-/// One for each model and version that has rows in `serving` or open alerts, by name.
+/// One for each model and version that has rows in `serving` or open alerts, or had rows in the [`SILENT_MS`] before, by
+/// name.
 pub(super) async fn models(
     connection: &Connection,
     filter: &RowFilter,
 ) -> Result<Vec<ModelSummary>, SinkError> {
-    let (traffic, labelled, drift, alerts, binary, multiclass, regression) = tokio::try_join!(
+    let (traffic, labelled, drift, alerts, known, binary, multiclass, regression) = tokio::try_join!(
         traffic(connection, filter),
         labelled(connection, filter),
         drift(connection, filter),
         alerts(connection, filter),
+        known(connection, filter),
         quality(connection, filter, MetricTable::QualityBinary, 0),
         quality(connection, filter, MetricTable::QualityMulticlass, 0),
         quality(connection, filter, MetricTable::QualityRegression, 0),
@@ -138,10 +161,12 @@ pub(super) async fn models(
             of.drift = Some(DriftCount { drifting, warnings, compared });
         }
     }
+    let open_alerts = alerts.is_some().then_some(0);
     if let Some(alerts) = alerts {
         let silent = add_alerts(&mut models, alerts);
-        add_silent(connection, filter, &mut models, silent).await?;
+        add_alerting(connection, filter, &mut models, silent).await?;
     }
+    add_silent(&mut models, known, open_alerts);
     Ok(models.into_values().collect())
 }
 
@@ -169,15 +194,61 @@ fn add_alerts(models: &mut Models, alerts: Vec<(String, String, f64)>) -> Vec<(N
     silent
 }
 
-/// Adds those that fell silent while alerts are open. Not where one segment is chosen: most models lack it.
-async fn add_silent(
+/// Adds those that fell silent, as far as there is room: they hide none that works or has alerts.
+fn add_silent(models: &mut Models, known: Vec<(Name, Option<i64>)>, open_alerts: Option<u64>) {
+    for (name, latest_ms) in known {
+        if models.len() >= MOST_MODELS {
+            break;
+        }
+        models.entry(name).or_insert_with_key(|(model, version)| {
+            let (model, version) = (model.clone(), version.clone());
+            ModelSummary { model, version, latest_ms, open_alerts, ..ModelSummary::default() }
+        });
+    }
+}
+
+/// Whether the filter chooses one segment: most models lack it, so that nothing is said of those without rows.
+fn is_of_segment(filter: &RowFilter) -> bool {
+    filter.exact.iter().any(|(column, of)| *column == "segment" && of != ALL)
+}
+
+/// Models and versions that have rows of any grain in the range or not long before it, by name, with their greatest event
+/// times. Of superseded rows, too: a merge of all of them for this would cost more than all else on the page.
+async fn known(
+    connection: &Connection,
+    filter: &RowFilter,
+) -> Result<Vec<(Name, Option<i64>)>, SinkError> {
+    let Some(since_ms) = filter.since_ms.filter(|_| !is_of_segment(filter)) else {
+        return Ok(Vec::new());
+    };
+    let since_ms = Some(since_ms.saturating_sub(SILENT_MS));
+    let wider = RowFilter { since_ms, grain: None, ..filter.clone() };
+    let (given, parameters) = conditions(connection, &wider);
+    // Whole months of older rows are left out by the start of their windows, not by its end. Twice as many names as there
+    // is room for: some of them work.
+    let sql = format!(
+        "SELECT formatRow('JSONCompactEachRow', model, version, \
+         toFloat64(toUnixTimestamp64Milli(max(latest_event_time)))) AS line FROM {} {given} \
+         AND window_start > fromUnixTimestamp64Milli({{since:Int64}}, 'UTC') {OF_MODEL} LIMIT {}",
+        connection.table("serving"),
+        2 * MOST_MODELS
+    );
+    let found: Vec<(String, String, Option<f64>)> =
+        lines(connection, "serving", &sql, &parameters).await?;
+    let named = |(model, version, latest): (String, String, Option<f64>)| {
+        ((model, version), latest.map(time))
+    };
+    Ok(found.into_iter().map(named).collect())
+}
+
+/// Adds those without rows that have open alerts. Not where one segment is chosen.
+async fn add_alerting(
     connection: &Connection,
     filter: &RowFilter,
     models: &mut Models,
     silent: Vec<(Name, u64)>,
 ) -> Result<(), SinkError> {
-    let is_of_one = filter.exact.iter().any(|(column, of)| *column == "segment" && of != ALL);
-    if silent.is_empty() || is_of_one {
+    if silent.is_empty() || is_of_segment(filter) {
         return Ok(());
     }
     let latest = latest(connection, filter, &silent).await?;
@@ -268,25 +339,40 @@ async fn quality(
     table: MetricTable,
     place: usize,
 ) -> Result<Vec<(Name, Quality)>, SinkError> {
-    type Line = (String, String, Vec<[Option<f64>; 5]>);
+    type Line = (String, String, Vec<Point>);
     let Some((column, name)) = headlines(table.name()).nth(place) else {
         return Ok(Vec::new());
     };
     let n = table.denominator(column).join(" + ");
-    let point = format!("{column}, {column}_lower, {column}_upper, toFloat64({n})");
+    let point =
+        format!("{column}, {column}_lower, {column}_upper, toFloat64({n}), toFloat64(sealed)");
     let columns = format!("model, version, {}", newest_points(&point));
     let only = format!("AND {column} IS NOT NULL");
     let lines: Vec<Line> =
         ask(connection, table.name(), filter, &columns, &only, &most_models(OF_MODEL)).await?;
     let quality = |(model, version, points): Line| {
-        let newest = points.iter().max_by(|a, b| a[0].partial_cmp(&b[0]).expect("no NaN"))?;
-        let [_, value, lower, upper, n] = *newest;
+        let [start, value, lower, upper, n, _] = *shown(&points)?;
         let all = points.iter().filter_map(|point| Some((time(point[0]?), point[1]?)));
+        let points = by_time(all);
         let interval = lower.zip(upper).map(|(lower, upper)| [lower, upper]);
-        let (value, n) = (value?, whole(n.unwrap_or(0.0)));
-        Some(((model, version), Quality { name, value, interval, n, points: by_time(all) }))
+        let (start_ms, value, n) = (time(start?), value?, whole(n.unwrap_or(0.0)));
+        Some(((model, version), Quality { name, value, interval, n, start_ms, points }))
     };
     Ok(lines.into_iter().filter_map(quality).collect())
+}
+
+/// Start of a window, a figure, its limits, the records behind it, and whether the window is sealed (1 or 0).
+type Point = [Option<f64>; 6];
+
+/// The window whose figure stands for the model: labels come late, so that the newest says little until it has enough of
+/// them or no more can come.
+fn shown(points: &[Point]) -> Option<&Point> {
+    let rank = |point: &Point| {
+        let n = whole(point[4].unwrap_or(0.0));
+        let is_sealed = point[5].is_some_and(|sealed| sealed > 0.0);
+        (n > 0 && (n >= FEW || is_sealed), point[0].map(time))
+    };
+    points.iter().max_by_key(|&point| rank(point))
 }
 
 async fn drift(
@@ -393,4 +479,54 @@ fn whole(count: f64) -> u64 {
 #[expect(clippy::as_conversions, reason = "milliseconds that the server gave as a Float64")]
 fn time(ms: f64) -> i64 {
     ms as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_of_the_newest_window_with_enough_labels_or_with_all_of_them() {
+        let point = |start: f64, n: f64, sealed: f64| -> Point {
+            [Some(start), Some(0.5), None, None, Some(n), Some(sealed)]
+        };
+        for (points, start) in [
+            (vec![point(3.0, 2.0, 0.0), point(1.0, 100.0, 0.0), point(2.0, 150.0, 0.0)], 2.0),
+            (vec![point(1.0, 5.0, 1.0), point(2.0, 2.0, 0.0)], 1.0),
+            (vec![point(1.0, 500.0, 1.0), point(2.0, 3.0, 1.0)], 2.0),
+            (vec![point(1.0, 99.0, 0.0), point(2.0, 2.0, 0.0)], 2.0),
+            (vec![point(1.0, 7.0, 0.0), point(2.0, 0.0, 1.0), point(0.0, 100.0, 0.0)], 0.0),
+        ] {
+            assert_eq!(shown(&points).and_then(|point| point[0]), Some(start), "{points:?}");
+        }
+        assert_eq!(shown(&[]), None);
+    }
+
+    #[test]
+    fn models_that_fell_silent_are_added_to_those_that_work_as_far_as_there_is_room() {
+        let name = |i: usize| (format!("m{i:04}"), "v".to_owned());
+        let works = ModelSummary { inferences: 7, open_alerts: Some(2), ..ModelSummary::default() };
+        let mut models = Models::from([(name(1), works.clone())]);
+        add_silent(&mut models, vec![(name(0), Some(5)), (name(1), Some(9))], Some(0));
+        assert_eq!(models[&name(1)], works);
+        let silent = &models[&name(0)];
+        assert!(silent.is_silent() && !works.is_silent());
+        assert_eq!((&*silent.model, &*silent.version), ("m0000", "v"));
+        assert_eq!((silent.latest_ms, silent.open_alerts), (Some(5), Some(0)));
+
+        let many = (0..2 * MOST_MODELS).map(|i| (name(i), None));
+        add_silent(&mut models, many.collect(), None);
+        assert_eq!(models.len(), MOST_MODELS);
+        assert_eq!(models[&name(1)], works, "it is not hidden");
+    }
+
+    #[test]
+    fn of_a_segment_nobody_says_which_models_lack_it() {
+        let of = |segment: &str| RowFilter {
+            exact: vec![("segment", segment.to_owned())],
+            ..RowFilter::default()
+        };
+        assert!(is_of_segment(&of("region=eu")) && !is_of_segment(&of(ALL)));
+        assert!(!is_of_segment(&RowFilter::default()));
+    }
 }

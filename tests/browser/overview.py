@@ -48,11 +48,25 @@ FAINT = """() => {
     return [255, 255, 255];
   };
   const own = one => [...one.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-  return [...document.querySelectorAll('body *')].filter(one => own(one) && !one.closest('svg')).map(one => {
-    const [a, b] = [light(rgba(getComputedStyle(one).color)), light(behind(one))];
-    return [one.innerText.trim().slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+  // Of a chart the words that are drawn: its title is for those who do not see it.
+  const seen = one => !one.closest('svg') || one.tagName === 'text';
+  return [...document.querySelectorAll('body *')].filter(one => own(one) && seen(one)).map(one => {
+    const style = getComputedStyle(one);
+    const [a, b] = [light(rgba(one.closest('svg') ? style.fill : style.color)), light(behind(one))];
+    return [one.textContent.trim().slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
   }).filter(([, ratio]) => ratio < 4.5).map(([text, ratio]) => `${text}: ${ratio.toFixed(1)}`);
 }"""
+# Words of charts that are shown in fewer pixels than can be read: they shrink with their chart.
+SMALL = """() => [...document.querySelectorAll('svg text')].map(
+  one => [one.textContent.trim().slice(0, 40), parseFloat(getComputedStyle(one).fontSize) * one.getScreenCTM().a]
+).filter(([, size]) => size < 10).map(([text, size]) => `${text}: ${size.toFixed(1)} px`)"""
+# What is wider than its box and can be moved neither with a finger nor with the keyboard.
+STUCK = """() => [...document.querySelectorAll('main *')].filter(one => {
+  const how = getComputedStyle(one).overflowX;
+  const fits = one.closest('svg') || one.scrollWidth <= one.clientWidth + 1;
+  if (fits || !['auto', 'scroll', 'hidden'].includes(how)) return false;
+  return how === 'hidden' || one.tabIndex !== 0 || !one.getAttribute('aria-label');
+}).map(one => one.outerHTML.slice(0, 60))"""
 WIDER = "document.scrollingElement.scrollWidth > window.innerWidth"
 
 
@@ -140,7 +154,8 @@ class Check:
         whole = {row["name"]: row["n"] for row in counts}
         for row in self.ask(f"SELECT {name}, sum(labelled) AS n " + of_each.format("labels", "")):
             models[row["name"]]["Labelled"] = percent(row["n"], whole[row["name"]])
-        newest = "argMax(r.auroc, window_start) AS newest"
+        # Of the newest window with enough labels, or of which no more can come.
+        newest = "argMax(r.auroc, (r.n_scored > 0 AND (r.n_scored >= 100 OR r.sealed), window_start)) AS newest"
         for row in self.ask(f"SELECT {name}, {newest} " + of_each.format("quality_binary", " AND r.auroc IS NOT NULL")):
             models[row["name"]]["Quality"] = f"AUROC {number(row['newest'])}"
         for row in self.ask(
@@ -195,7 +210,8 @@ class Check:
         self.shown(f"/feature?{urllib.parse.urlencode(given)}")
         wanted = self.ask(
             f"SELECT method, verdict, value, n FROM tidegauge_bi.drift WHERE {of} AND feature = '{worst['feature']}' AND "
-            f"window_start = (SELECT max(window_start) FROM tidegauge_bi.drift WHERE {of} AND feature = '{worst['feature']}')"
+            f"window_start = (SELECT max(window_start) FROM tidegauge_bi.drift WHERE {of} "
+            f"AND feature = '{worst['feature']}' AND is_primary > 0 AND verdict != 'insufficient_data')"
         )
         rows = {row["Method"].split()[0]: row for row in self.page.page.evaluate(ROWS) if "Method" in row}
         for row in wanted:
@@ -273,6 +289,8 @@ class Check:
                     page.page.set_viewport_size({"width": width, "height": HEIGHT})
                     wider = page.page.evaluate(WIDER)
                     self.results.look(f"{scheme}: {name} fits {width} px", ["it is wider"] if wider else [])
+                    self.results.look(f"{scheme}: charts of {name} can be read at {width} px", page.page.evaluate(SMALL))
+                    self.results.look(f"{scheme}: {name} scrolls at {width} px", page.page.evaluate(STUCK))
                 page.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
             light = "rgb(255, 255, 255)"
             fits = backgrounds == {light} if scheme == "light" else light not in backgrounds
@@ -285,6 +303,19 @@ def faint_words_are_found(page, results):
     page.page.set_content("<body style='background: #fff'><p style='color: #bbb'>faint</p><p>clear</p></body>")
     found = page.page.evaluate(FAINT)
     results.look("planted: faint words", [] if len(found) == 1 and found[0].startswith("faint") else [str(found)])
+
+
+def small_words_are_found(page, results):
+    """The looks at charts and at boxes that scroll can fail, and those at colours see charts."""
+    page.page.set_content(
+        "<body style='background: #fff'><main><svg viewBox='0 0 640 20' style='width: 320px'>"
+        "<text y='9' font-size='12'>small</text><text y='9' font-size='24' fill='#bbb'>faint</text></svg>"
+        "<div style='width: 50px; overflow-x: auto'><p style='width: 90px'>stuck</p></div></main>"
+    )
+    looks = (("small words", SMALL, "small"), ("faint words of a chart", FAINT, "faint"), ("a box", STUCK, "<div"))
+    for name, look, first in looks:
+        found = page.page.evaluate(look)
+        results.look(f"planted: {name}", [] if len(found) == 1 and found[0].startswith(first) else [str(found)])
 
 
 def main():
@@ -301,6 +332,7 @@ def main():
             begun = time.time()
             page = browser.page(chromium, home, WIDTH, HEIGHT)
             faint_words_are_found(page, results)
+            small_words_are_found(page, results)
             check = Check(where, home, page, results, asked.pictures)
             check.begin()
             # Windows that drift must have been sealed, so that what is compared stands still.

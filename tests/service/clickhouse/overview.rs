@@ -60,7 +60,7 @@ async fn good(overview: &str, address: &str) -> String {
 /// The line of a model in the table of all models.
 fn line<'a>(page: &'a str, model: &str) -> &'a str {
     let name = format!(">{}</a>", escaped(model));
-    let mut lines = page.split("<tr>").filter(|line| line.contains(&name));
+    let mut lines = page.split("<tr").filter(|line| line.contains(&name));
     lines.next().unwrap_or_else(|| panic!("no line of {model} in {page}"))
 }
 
@@ -148,7 +148,13 @@ async fn filters_choose(at: &str, models: &str) {
     // Windows of the hours from 04:00 on are the last ones.
     let last = good(at, "/?model=plain&range=1h&until=2026-01-05T05:00:00Z").await;
     assert!(line(&last, "plain").contains(&count(104)), "{last}");
-    assert!(good(at, "/?range=1h").await.contains("No rows"));
+    // All were there before, and are silent by now.
+    let silent = good(at, "/?range=1h").await;
+    assert!(silent.contains("No rows") && silent.contains("Look at the whole time"), "{silent}");
+    assert_eq!(silent.matches("<tr class=\"silent\">").count(), NAMES.len());
+    let plain = line(&silent, "plain");
+    assert!(plain.contains("last data 2026-01-05 04:00") && plain.contains("2 h ago"), "{plain}");
+    assert!(!good(at, "/").await.contains("class=\"silent\""));
     assert!(good(at, "/?model=plain&version=v2").await.contains("No rows"));
     let segment = good(at, "/?segment=region%3Do%27er").await;
     assert_eq!(segment.matches("<th class=\"name\"").count(), NAMES.len());
@@ -198,7 +204,7 @@ async fn silent_models_with_open_alerts_are_shown(
         "INSERT INTO {DATABASE}.alerts VALUES ('{job}', 'a', 'never', 'v1', 'opened', 1)"
     ));
     let silent = good(at, "/?range=1h").await;
-    assert_eq!(silent.matches("<th class=\"name\"").count(), 2, "{silent}");
+    assert_eq!(silent.matches("<th class=\"name\"").count(), NAMES.len() + 1, "{silent}");
     for (name, shown) in [("two words", ["2 open", "2 h ago"]), ("never", ["1 open", "<td>–</td>"])]
     {
         let line = line(&silent, name);
@@ -216,8 +222,13 @@ async fn silent_models_with_open_alerts_are_shown(
     assert!(!then.contains(">never</a>"), "{then}");
     assert!(good(at, "/?until=2026-01-04").await.contains("No rows"));
     // Models of other names, and segments that most models lack.
-    assert!(good(at, "/?model=pl*&range=1h").await.contains("No rows"));
-    assert!(good(at, "/?segment=region%3D%25").await.contains("No rows"));
+    let plain = good(at, "/?model=pl*&range=1h").await;
+    assert!(
+        line(&plain, "plain").contains(">none<") && !plain.contains(">two words</a>"),
+        "{plain}"
+    );
+    let segment = good(at, "/?segment=region%3D%25").await;
+    assert!(segment.contains("No rows") && !segment.contains("<th class=\"name\""), "{segment}");
 }
 
 #[tokio::test]
@@ -263,6 +274,49 @@ async fn a_binary_model_without_scores_stands_by_its_accuracy() {
         ("unlabelled", 0, None),
     ];
     assert_eq!(figures.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn quality_is_that_of_the_newest_window_with_enough_labels_or_with_all_of_them() {
+    let mut sink = ready("settled").await;
+    let mut rows = Vec::new();
+    // By model: the labelled records of each hour, and whether the last one is sealed.
+    for (model, counts, is_sealed) in
+        [("few", [150, 3], false), ("sealed", [150, 3], true), ("new", [20, 3], false)]
+    {
+        for (hour, n) in (0..).zip(counts) {
+            for table in [MetricTable::Serving, MetricTable::QualityBinary] {
+                let mut row = metric_row(table, 1);
+                row.key = key(model, "v1", "all", hour).into();
+                row.sealed = is_sealed && hour == 1;
+                for (column, value) in table.columns().iter().zip(&mut row.values) {
+                    match column.name {
+                        "inferences" => *value = Value::Count(200),
+                        "errors" => *value = Value::Count(0),
+                        "n" | "n_scored" => *value = Value::Count(n),
+                        "auroc" => *value = Value::Figure(Ok(0.5)),
+                        _ => {}
+                    }
+                }
+                rows.push(row);
+            }
+        }
+    }
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    let exact = vec![("segment", "all".to_owned())];
+    let filter = RowFilter { grain: Some("1h".to_owned()), exact, ..RowFilter::default() };
+    let models = sink.models(&filter).await.unwrap();
+    let found = models.iter().map(|of| {
+        let quality = of.quality.as_ref().unwrap();
+        (&*of.model, quality.n, quality.start_ms)
+    });
+    let [first, last] = [START_MS, START_MS + HOUR_MS];
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [("few", 150, first), ("new", 3, last), ("sealed", 3, last)]
+    );
+    let grains = sink.grains(&filter).await.unwrap();
+    assert_eq!(grains.iter().map(|grain| grain.window_ms).collect::<Vec<_>>(), [HOUR_MS]);
 }
 
 #[tokio::test]

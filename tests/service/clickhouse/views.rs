@@ -181,6 +181,46 @@ async fn the_newest_window_of_all_segments_is_that_with_labelled_records() {
 }
 
 #[tokio::test]
+async fn the_newest_window_is_one_with_enough_labels_unless_no_more_can_come() {
+    const TABLES: [MetricTable; 5] = [
+        MetricTable::Labels,
+        MetricTable::QualityBinary,
+        MetricTable::Calibration,
+        MetricTable::CalibrationBins,
+        MetricTable::Categories,
+    ];
+    let mut sink = ready("enough_labels").await;
+    let mut rows = Vec::new();
+    for (model, is_sealed) in [("open", false), ("sealed", true)] {
+        for ((hour, n), table) in (0..).zip([100, 3]).flat_map(|of| TABLES.map(|table| (of, table)))
+        {
+            let mut row = metric_row(table, 1);
+            row.key = key(model, "v1", "all", hour).into();
+            row.sealed = is_sealed;
+            for (column, value) in table.columns().iter().zip(&mut row.values) {
+                match column.name {
+                    // Of a bin there are always few.
+                    "n" if table == MetricTable::CalibrationBins => *value = Value::Count(2),
+                    "n" | "n_scored" | "labelled" => *value = Value::Count(n),
+                    _ => {}
+                }
+            }
+            rows.push(row);
+        }
+    }
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    for (model, hours) in [("open", [0, 0, 0, 0, 1]), ("sealed", [1; 5])] {
+        for (table, hour) in TABLES.into_iter().zip(hours) {
+            let (model, limit) = (model.to_owned(), 100);
+            let filter = RowFilter { model, only_newest: true, limit, ..RowFilter::default() };
+            let read = sink.metric_rows(table, &filter).await.unwrap();
+            let read: Vec<_> = read.iter().map(|row| row.start_ms).collect();
+            assert_eq!(read, [window(hour).start.0], "{} of {}", table.name(), filter.model);
+        }
+    }
+}
+
+#[tokio::test]
 async fn models_now_has_one_row_for_each_model_and_version() {
     let mut sink = ready("models_now").await;
     let mut rows = Vec::new();
