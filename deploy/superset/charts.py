@@ -13,12 +13,12 @@ def read():
     return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.toml"))}
 
 
-def sql(chart, start, end, model=None, grain="1h"):
+def sql(chart, start, end, model=None, grain="1h", job="history"):
     """`start` and `end` are expressions of ClickHouse."""
     words = {
         "db": "tidegauge_bi",
         "time": f"window_start >= {start} AND window_start < {end}",
-        "job": "1",
+        "job": f"job = '{job}'",
         "model": f"model = '{model}'" if model else "1",
         "version": "1",
         "segment": "segment = 'all'",

@@ -64,7 +64,9 @@ def from_clickhouse(where, sql):
 def from_superset(session, context, times, model):
     """The rows of a chart as its own page would ask for them with these filters chosen."""
     context = {**context, "force": True}
-    chosen = [{"col": "model", "op": "IN", "val": [model]}] if model else []
+    # Else the newest job is shown, which is the demo's.
+    chosen = [{"col": "job", "op": "IN", "val": ["history"]}]
+    chosen += [{"col": "model", "op": "IN", "val": [model]}] if model else []
     span = " : ".join(times)
     for query in context["queries"]:
         query["time_range"] = span

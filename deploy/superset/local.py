@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 
 import client
@@ -129,6 +130,19 @@ class Local:
             yield session
 
 
+def chosen(**filters):
+    """The part of an address that sets filters: in Rison, as Superset writes it."""
+    parts = []
+    for name, value in filters.items():
+        text = "'" + value.replace("!", "!!").replace("'", "!'") + "'"
+        if name == "time":
+            parts.append(f"NATIVE_FILTER-time:(extraFormData:(time_range:{text}),filterState:(value:{text}),id:NATIVE_FILTER-time)")
+        else:
+            filtered = f"extraFormData:(filters:!((col:{name},op:IN,val:!({text})))),filterState:(value:!({text}))"
+            parts.append(f"NATIVE_FILTER-{name}:({filtered},id:NATIVE_FILTER-{name})")
+    return "?native_filters=(" + ",".join(parts) + ")"
+
+
 def answers(url):
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -160,11 +174,13 @@ def main():
     options.add_argument("--program", default=ROOT / "target/demo/tidegauge", help="tidegauge")
     asked = options.parse_args()
     with contextlib.suppress(KeyboardInterrupt), everything(asked.port, asked.program) as (local, _):
+        pages = [f"{local.url}/superset/dashboard/tidegauge-{name}/" for name in ("overview", "model", "stream")]
+        week = urllib.parse.quote(chosen(job="history"), safe="?=")
         print(
-            f"\n  dashboards  {local.url}/superset/dashboard/tidegauge-overview/ (also -model/ and -stream/)\n"
-            f"  login       admin  {local.password('SUPERSET')}\n\n"
-            "They open with the past week of five models in windows of 1 h. The demo runs on: choose the window 10s and\n"
-            "the last hour to see it. Ctrl-C ends it all.\n",
+            "\n".join([f"\n  dashboards  {pages[0]}{week}", *(f"              {page}{week}" for page in pages[1:])])
+            + f"\n  login       admin  {local.password('SUPERSET')}\n\n"
+            "They open with the past week of five models, job history, in windows of 1 h. The demo runs on: choose the job\n"
+            "demo, the window 10s and the last hour to see it. Ctrl-C ends it all.\n",
             flush=True,
         )
         signal.pause()

@@ -66,7 +66,7 @@ fn source() -> Value {
 }
 
 fn variable(filter: Filter, dashboard: &Dashboard, database: &str) -> Value {
-    let one = filter.default.is_some() || (filter.name == "model" && dashboard.one_model);
+    let one = filter.is_one(dashboard.one_model);
     let current = match filter.default {
         Some(default) => json!({ "text": default, "value": default }),
         None if one => json!({}),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::chart::{Chart, Definitions, Kind, Unit};
+use super::chart::{Chart, Definitions, Kind, Level, Unit};
 use super::layout::{Place, tabs};
 use super::sql::{FILTERS, Tool, expand};
 use super::{Files, pretty};
@@ -46,8 +46,20 @@ fn parameters() -> Vec<Value> {
     [date("from", "From"), date("to", "Until")].into_iter().chain(chosen).collect()
 }
 
+/// What a chart's card asks. Metabase shows 2,000 rows of an answer, so those over time come newest first; its charts
+/// put them in order again.
+pub fn query(chart: &Chart, database: &str) -> String {
+    let sql = expand(&chart.sql, Tool::Metabase, database);
+    if !chart.kind.over_time() {
+        return sql;
+    }
+    let columns = chart.all_columns();
+    let line = &columns[1].0;
+    format!("SELECT time, {line}, value\nFROM\n(\n{sql}\n)\nORDER BY time DESC, {line}")
+}
+
 fn card(tab: Option<&str>, chart: &Chart, place: Place, database: &str) -> Value {
-    let query = expand(&chart.sql, Tool::Metabase, database);
+    let query = query(chart, database);
     let mut tags = Map::new();
     for (name, title, kind) in [("from", "From", "date"), ("to", "Until", "date")] {
         tags.insert(name.to_owned(), tag(name, title, kind, None));
@@ -60,7 +72,7 @@ fn card(tab: Option<&str>, chart: &Chart, place: Place, database: &str) -> Value
         "name": chart.title,
         "description": chart.about,
         "tab": tab,
-        "display": display(chart.kind),
+        "display": display(chart),
         "query": query,
         "template_tags": tags,
         "visualization_settings": settings(chart),
@@ -78,14 +90,28 @@ fn tag(name: &str, title: &str, kind: &str, default: Option<&str>) -> Value {
     tag
 }
 
-/// Metabase has no heat map: there a share of all is a stacked bar.
-fn display(kind: Kind) -> &'static str {
-    match kind {
+fn display(chart: &Chart) -> &'static str {
+    match chart.kind {
         Kind::Number => "scalar",
-        Kind::Lines | Kind::Band | Kind::Curve => "line",
         Kind::Stacked => "area",
-        Kind::Bars | Kind::Heatmap => "bar",
+        Kind::Heatmap if are_shares(chart) => "bar",
+        Kind::Lines | Kind::Band | Kind::Curve | Kind::Heatmap => "line",
+        Kind::Bars => "bar",
         Kind::Table => "table",
+    }
+}
+
+/// Metabase has no heat map: there shares are bars that add up to all, and figures, whose sum says nothing, are lines.
+fn are_shares(chart: &Chart) -> bool {
+    chart.kind == Kind::Heatmap && chart.unit == Unit::Ratio
+}
+
+/// By itself Metabase calls the line a goal, and here most lie where something is wrong.
+fn line_name(level: Level) -> &'static str {
+    match level {
+        Level::Line => "limit",
+        Level::Warn => "warn",
+        Level::Bad => "bad",
     }
 }
 
@@ -103,15 +129,18 @@ fn settings(chart: &Chart) -> Value {
         columns.iter().map(|(name, _)| name).filter(|n| *n != "value").collect();
     settings.insert("graph.dimensions".to_owned(), json!(dimensions));
     settings.insert("graph.metrics".to_owned(), json!(["value"]));
-    if matches!(chart.kind, Kind::Stacked | Kind::Heatmap) {
+    if chart.kind == Kind::Stacked || are_shares(chart) {
         settings.insert("stackable.stack_type".to_owned(), json!("stacked"));
     }
     if chart.kind == Kind::Curve {
         settings.insert("graph.x_axis.scale".to_owned(), json!("linear"));
+    } else if chart.kind.over_time() {
+        settings.insert("graph.x_axis.scale".to_owned(), json!("timeseries"));
     }
     if let Some(threshold) = chart.thresholds.last() {
         settings.insert("graph.show_goal".to_owned(), json!(true));
         settings.insert("graph.goal_value".to_owned(), json!(threshold.at));
+        settings.insert("graph.goal_label".to_owned(), json!(line_name(threshold.level)));
     }
     Value::Object(settings)
 }

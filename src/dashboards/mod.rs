@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use chart::Definitions;
 pub use clickhouse_page::{charts as page_charts, link as page_link, play_link};
+pub use metabase::query as metabase_query;
 
 /// Where each generated file lies below the output folder, and its text.
 pub type Files = BTreeMap<String, String>;

@@ -21,13 +21,16 @@ pub struct Filter {
     pub name: &'static str,
     /// For the viewer.
     pub title: &'static str,
-    /// What holds until something is chosen; none: everything is shown.
+    /// What holds until something is chosen; none: everything is shown, but of jobs the newest alone.
     pub default: Option<&'static str>,
 }
 
+/// Rows of two jobs over the same records would be added up, so one job is shown at a time.
+const JOB: Filter = Filter { name: "job", title: "Job", default: None };
+
 /// All of them, in the order in which they are shown.
 pub const FILTERS: [Filter; 5] = [
-    Filter { name: "job", title: "Job", default: None },
+    JOB,
     Filter { name: "model", title: "Model", default: None },
     Filter { name: "version", title: "Version", default: None },
     Filter { name: "segment", title: "Segment", default: Some("all") },
@@ -38,10 +41,14 @@ impl Filter {
     /// What can be chosen: one column, in the order to show.
     pub fn values(self, database: &str) -> String {
         let name = self.name;
+        if self == JOB {
+            let jobs = jobs(database);
+            return format!(
+                "SELECT job FROM ({jobs}) GROUP BY job ORDER BY max(last_window) DESC, job"
+            );
+        }
         let keys = format!("{database}.keys");
         let (rows, order) = match name {
-            // By their starts: a job of long windows has ends that are still to come.
-            "job" => ("segment = 'all'".to_owned(), "max(window_start) DESC, job"),
             // Each segment has rows of every grain: the longest windows are the fewest.
             "segment" => (
                 format!(
@@ -56,7 +63,16 @@ impl Filter {
         format!("SELECT {name} FROM {keys} WHERE {rows} GROUP BY {name} ORDER BY {order}")
     }
 
-    fn condition(self, tool: Tool) -> String {
+    /// Whether it always holds one value: where it has no default, the first that is offered. `one_model` is the
+    /// dashboard's.
+    pub fn is_one(self, one_model: bool) -> bool {
+        self == JOB || self.default.is_some() || (self.name == "model" && one_model)
+    }
+
+    fn condition(self, tool: Tool, database: &str) -> String {
+        if self == JOB {
+            return job_condition(tool, database);
+        }
         let Self { name, default, .. } = self;
         match (tool, default) {
             (Tool::Superset, None) => format!(
@@ -81,6 +97,32 @@ impl Filter {
     }
 }
 
+/// Every job with the start of its last window in milliseconds, as windows that are long have ends that are still to
+/// come. A job whose records could not be used has accounts and no window.
+pub(super) fn jobs(database: &str) -> String {
+    format!(
+        "SELECT job, toUnixTimestamp64Milli(max(window_start)) AS last_window FROM {database}.keys \
+         WHERE segment = 'all' GROUP BY job UNION ALL SELECT job, toInt64(0) FROM {database}.stream_health"
+    )
+}
+
+/// Where no job is chosen, the first that is offered.
+fn job_condition(tool: Tool, database: &str) -> String {
+    let newest = format!("(SELECT argMin(job, (-last_window, job)) FROM ({}))", jobs(database));
+    match tool {
+        // The page chooses the first by itself, but whoever asks the API need not.
+        Tool::Superset => format!(
+            "{{{{ 'job IN ' ~ (filter_values('job')|where_in) if filter_values('job') else \"job = {newest}\" }}}}"
+        ),
+        // A variable without All has a value.
+        Tool::Grafana => "job = ${job:sqlstring}".to_owned(),
+        Tool::Metabase => format!("job = coalesce([[{{{{job}}}}, ]]{newest})"),
+        Tool::ClickHouse => {
+            format!("job = if({{job:String}} = '', {newest}, {{job:String}})")
+        }
+    }
+}
+
 /// Windows that start in the chosen time.
 fn time_condition(tool: Tool) -> &'static str {
     match tool {
@@ -89,7 +131,12 @@ fn time_condition(tool: Tool) -> &'static str {
              AND {{ \"window_start < parseDateTime64BestEffort('\" ~ to_dttm ~ \"', 3, 'UTC')\" if to_dttm else '1 = 1' }}"
         }
         Tool::Grafana => "$__timeFilter_ms(window_start)",
-        Tool::Metabase => "1 = 1 [[AND window_start >= {{from}}]] [[AND window_start < {{to}}]]",
+        // A date has no default that moves, so what is not chosen is left to the second argument: the last seven days.
+        Tool::Metabase => {
+            "window_start >= coalesce([[toDateTime64({{from}}, 3, 'UTC'), ]]\
+             coalesce([[toDateTime64({{to}}, 3, 'UTC'), ]]now64(3, 'UTC')) - toIntervalDay(7)) \
+             [[AND window_start < toDateTime64({{to}}, 3, 'UTC')]]"
+        }
         Tool::ClickHouse => {
             "window_start >= if({from:String} = '', now64(3, 'UTC') - toIntervalSecond({seconds:UInt32}), \
              parseDateTime64BestEffortOrZero({from:String}, 3, 'UTC')) \
@@ -107,7 +154,7 @@ pub fn expand(sql: &str, tool: Tool, database: &str) -> String {
     }
     expanded = expanded.replace(MARKS[0], time_condition(tool));
     for (mark, filter) in MARKS[1..].iter().zip(FILTERS) {
-        expanded = expanded.replace(mark, &filter.condition(tool));
+        expanded = expanded.replace(mark, &filter.condition(tool, database));
     }
     expanded
 }

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Files;
 use super::chart::{Chart, Dashboard, Definitions, Kind, Unit};
 use super::layout::{Tab, tabs};
-use super::sql::{FILTERS, Filter, Tool, expand};
+use super::sql::{FILTERS, Filter, Tool, expand, jobs};
 
 const FOLDER: &str = "superset/assets";
 const DATABASE: &str = "Tidegauge";
@@ -19,6 +19,8 @@ const HEIGHT: u32 = 4;
 const ROWS: u32 = 50_000;
 /// `Last 7 days` ends at midnight, so that the newest rows would be missing.
 const USUAL_TIME: &str = "DATEADD(DATETIME(\"now\"), -7, day) : now";
+/// The metric of the offered jobs by which the newest is the first.
+const NEWEST_JOB: &str = "newest";
 
 pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files) {
     let mut put = |path: String, value: &Value| {
@@ -109,10 +111,25 @@ fn choices_name(filter: Filter) -> String {
     format!("tidegauge choose {}", filter.name)
 }
 
+/// Superset puts what it offers in an order of its own, so jobs come with what tells which is the newest.
 fn choices(filter: Filter, database: &str) -> Value {
-    let sql = filter.values(database);
-    let columns = [column(filter.name, Unit::Text)];
-    virtual_table(&choices_name(filter), "What can be chosen", &sql, &columns, false, database)
+    let mut columns = vec![column(filter.name, Unit::Text)];
+    let is_job = filter.name == "job";
+    let sql = if is_job {
+        columns.push(column("last_window", Unit::Count));
+        format!("SELECT job, last_window FROM ({})", jobs(database))
+    } else {
+        filter.values(database)
+    };
+    let (name, about) = (choices_name(filter), "What can be chosen");
+    let mut table = virtual_table(&name, about, &sql, &columns, false, database);
+    if is_job {
+        table["metrics"] = json!([{
+            "metric_name": NEWEST_JOB, "expression": "max(last_window)", "verbose_name": null, "metric_type": null,
+            "description": null, "d3format": null, "warning_text": null, "extra": {},
+        }]);
+    }
+    table
 }
 
 fn dataset_name(chart: &Chart) -> String {
@@ -246,7 +263,7 @@ fn params(chart: &Chart) -> Value {
             if chart.unit == Unit::Figure {
                 params["y_axis_format"] = json!(",.2~f");
             }
-            params["left_margin"] = json!(75);
+            params["left_margin"] = json!(100);
             params["bottom_margin"] = json!(30);
         }
         Kind::Lines | Kind::Band | Kind::Stacked | Kind::Bars | Kind::Curve => {
@@ -434,33 +451,40 @@ fn filters(dashboard: &Dashboard) -> Vec<Value> {
             "extraFormData": { "time_range": USUAL_TIME }, "filterState": { "value": USUAL_TIME },
         },
     });
-    let chosen = FILTERS.iter().map(|filter| {
-        let name = filter.name;
-        let data_mask = filter.default.map_or_else(
-            || json!({ "extraFormData": {}, "filterState": {} }),
-            |default| {
-                json!({
-                    "extraFormData": { "filters": [{ "col": name, "op": "IN", "val": [default] }] },
-                    "filterState": { "value": [default], "label": default },
-                })
-            },
-        );
-        let first = name == "model" && dashboard.one_model;
-        json!({
-            "id": format!("NATIVE_FILTER-{name}"), "name": filter.title, "filterType": "filter_select",
-            "type": "NATIVE_FILTER", "scope": everywhere, "cascadeParentIds": [], "description": "",
-            "targets": [{ "column": { "name": name }, "datasetUuid": uuid("dataset", &choices_name(*filter)) }],
-            "defaultDataMask": data_mask,
-            // Else the first one is shown as chosen, and the charts show all.
-            "requiredFirst": first,
-            "controlValues": {
-                "multiSelect": filter.default.is_none() && !first,
-                "enableEmptyFilter": filter.default.is_some() || first,
-                "defaultToFirstItem": first, "inverseSelection": false, "searchAllOptions": true,
-            },
-        })
-    });
+    let chosen = FILTERS.iter().map(|filter| choice(*filter, dashboard, &everywhere));
     std::iter::once(time).chain(chosen).collect()
+}
+
+fn choice(filter: Filter, dashboard: &Dashboard, scope: &Value) -> Value {
+    let name = filter.name;
+    let data_mask = filter.default.map_or_else(
+        || json!({ "extraFormData": {}, "filterState": {} }),
+        |default| {
+            json!({
+                "extraFormData": { "filters": [{ "col": name, "op": "IN", "val": [default] }] },
+                "filterState": { "value": [default], "label": default },
+            })
+        },
+    );
+    let is_one = filter.is_one(dashboard.one_model);
+    let first = is_one && filter.default.is_none();
+    let mut choice = json!({
+        "id": format!("NATIVE_FILTER-{name}"), "name": filter.title, "filterType": "filter_select",
+        "type": "NATIVE_FILTER", "scope": scope, "cascadeParentIds": [], "description": "",
+        "targets": [{ "column": { "name": name }, "datasetUuid": uuid("dataset", &choices_name(filter)) }],
+        "defaultDataMask": data_mask,
+        // Else the first one is shown as chosen, and the charts show all.
+        "requiredFirst": first,
+        "controlValues": {
+            "multiSelect": !is_one, "enableEmptyFilter": is_one,
+            "defaultToFirstItem": first, "inverseSelection": false, "searchAllOptions": true,
+        },
+    });
+    if name == "job" {
+        choice["sortMetric"] = json!(NEWEST_JOB);
+        choice["controlValues"]["sortAscending"] = json!(false);
+    }
+    choice
 }
 
 #[cfg(test)]

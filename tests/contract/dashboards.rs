@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tidegauge::commands::dashboards::stale;
-use tidegauge::dashboards::chart::{Definitions, Kind};
+use tidegauge::dashboards::chart::{Definitions, Kind, Unit};
 use tidegauge::dashboards::layout::{Place, tabs};
 use tidegauge::dashboards::sql::FILTERS;
-use tidegauge::dashboards::{Files, generate};
+use tidegauge::dashboards::{Files, generate, metabase_query, page_charts};
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
@@ -182,6 +182,77 @@ fn metabase_cards_name_their_tabs() {
         let known = |tab: &Value| tabs.contains(tab) || (tabs.is_empty() && tab.is_null());
         assert!(named.iter().all(|tab| known(tab)), "{path}");
         assert!(tabs.iter().all(|tab| named.contains(&tab)), "{path}: none is empty");
+    }
+}
+
+#[test]
+fn metabase_shows_the_newest_rows_and_adds_up_only_what_has_a_sum() {
+    let (definitions, files) = (definitions(), files());
+    let mut kinds = BTreeSet::new();
+    for dashboard in &definitions.dashboards {
+        let path = format!("metabase/cards/{}.json", dashboard.name);
+        let page = parsed(&path, &files[&path]);
+        let tabs = tabs(&definitions.of(&dashboard.name));
+        let charts = tabs.iter().flat_map(|tab| &tab.charts).map(|&(chart, _)| chart);
+        for (chart, card) in charts.zip(page["cards"].as_array().unwrap()) {
+            let name = &chart.name;
+            let query = card["query"].as_str().unwrap();
+            assert_eq!(query, metabase_query(chart, "tidegauge_bi"), "{name}");
+            let last = query.lines().next_back().unwrap();
+            assert_eq!(last.starts_with("ORDER BY time DESC, "), chart.kind.over_time(), "{name}");
+            let has_days = query.contains("now64(3, 'UTC')) - toIntervalDay(7)");
+            assert_eq!(has_days, chart.sql.contains("{time}"), "{name}");
+            let settings = &card["visualization_settings"];
+            let adds_up = settings["stackable.stack_type"].is_string();
+            let has_a_sum = chart.kind == Kind::Stacked
+                || (chart.kind == Kind::Heatmap && chart.unit == Unit::Ratio);
+            assert_eq!(adds_up, has_a_sum, "{name}");
+            if chart.kind == Kind::Heatmap {
+                assert_eq!(card["display"], if has_a_sum { "bar" } else { "line" }, "{name}");
+                kinds.insert(adds_up);
+            }
+            let is_named =
+                matches!(settings["graph.goal_label"].as_str(), Some("limit" | "warn" | "bad"));
+            assert_eq!(is_named, settings["graph.show_goal"] == json!(true), "{name}");
+        }
+    }
+    assert_eq!(kinds.len(), 2, "heat maps of both kinds");
+}
+
+#[test]
+fn one_job_is_shown_at_a_time_and_first_the_newest() {
+    let files = files();
+    // The same in SQL where a tool has no default that it looks up.
+    let newest = "(SELECT argMin(job, (-last_window, job)) FROM (SELECT job, ";
+    for (path, text) in files.iter().filter(|(path, _)| path.starts_with("grafana/")) {
+        let page = parsed(path, text);
+        let list = page["templating"]["list"].as_array().unwrap();
+        let job = list.iter().find(|variable| variable["name"] == "job").unwrap();
+        assert_eq!([&job["multi"], &job["includeAll"]], [&json!(false); 2], "{path}");
+        assert!(text.contains("job = ${job:sqlstring}") && !text.contains(newest), "{path}");
+    }
+    let choices = "superset/assets/datasets/Tidegauge/choose_job.yaml";
+    let metrics = parsed(choices, &files[choices])["metrics"].clone();
+    for (path, text) in &files {
+        if path.starts_with("superset/assets/dashboards/") {
+            let page = parsed(path, text);
+            let list = page["metadata"]["native_filter_configuration"].as_array().unwrap();
+            let job = list.iter().find(|filter| filter["id"] == "NATIVE_FILTER-job").unwrap();
+            assert_eq!(job["requiredFirst"], json!(true), "{path}");
+            assert_eq!(job["sortMetric"], metrics[0]["metric_name"], "{path}");
+            let controls = &job["controlValues"];
+            assert_eq!(controls["defaultToFirstItem"], json!(true), "{path}");
+            let more = [&controls["multiSelect"], &controls["sortAscending"]];
+            assert_eq!(more, [&json!(false); 2], "{path}");
+        }
+    }
+    let definitions = definitions();
+    for chart in &definitions.charts {
+        assert!(metabase_query(chart, "tidegauge_bi").contains(newest), "{}", chart.name);
+    }
+    for dashboard in &definitions.dashboards {
+        let charts = page_charts(&definitions, &dashboard.name, "tidegauge_bi");
+        assert!(charts.iter().all(|(_, query)| query.contains(newest)), "{}", dashboard.name);
     }
 }
 
