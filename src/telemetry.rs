@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tracing::{debug, info, warn};
+use tracing_subscriber::EnvFilter;
 
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::outcome::Outcome;
@@ -237,6 +238,15 @@ impl Meters {
             ),
         }
     }
+
+    /// All that records can become, at 0: `increase()` sees nothing of what a series holds when it first appears.
+    fn begin_records(&self) {
+        let of_labels = (Stream::Labels, OUTCOME_NAMES[outcome_index(Outcome::Dead)].1);
+        for (stream, outcome) in OUTCOME_NAMES.into_iter().chain([of_labels]) {
+            let labels = [("topic", stream.name()), ("outcome", outcome)];
+            self.records.get_or_create(&labels).inc_by(0);
+        }
+    }
 }
 
 /// The meters and the readiness of one process (or one test). Clones share them.
@@ -270,6 +280,7 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("tidegauge");
         let meters = Meters::register(&mut registry);
         meters.hours_left.set(-1.0);
+        meters.begin_records();
         let reasons = Mutex::new(BTreeMap::new());
         Self {
             inner: Arc::new(Inner {
@@ -550,9 +561,13 @@ impl LogError {
     }
 }
 
-/// Sends the log to standard error. `level` is a level, or a list such as `info,tidegauge=debug`. Called once, by
-/// `main`.
-pub fn set_up_log(format: LogFormat, level: &str) -> Result<(), LogError> {
+/// Refuses what [`set_up_log`] would refuse.
+pub fn check_level(level: &str) -> Result<(), LogError> {
+    filter(level).map(drop)
+}
+
+/// What is logged at this level, or list such as `info,tidegauge=debug`.
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
     let refused = || LogError::Level { level: level.to_owned() };
     // The filter itself takes "loud" for the name of a module, and then logs nothing else.
     let is_level = |directive: &str| {
@@ -562,9 +577,14 @@ pub fn set_up_log(format: LogFormat, level: &str) -> Result<(), LogError> {
     if !level.split(',').all(is_level) {
         return Err(refused());
     }
-    let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|_| refused())?;
+    EnvFilter::try_new(level).map_err(|_| refused())
+}
+
+/// Sends the log to standard error. `level` is a level, or a list such as `info,tidegauge=debug`. Called once, by
+/// `main`.
+pub fn set_up_log(format: LogFormat, level: &str) -> Result<(), LogError> {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(level)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let done = match format {
@@ -578,6 +598,11 @@ pub fn set_up_log(format: LogFormat, level: &str) -> Result<(), LogError> {
 mod tests {
     use super::*;
 
+    /// Whether the text has exactly this line.
+    fn says(telemetry: &Telemetry, line: &str) -> bool {
+        telemetry.encode().lines().any(|it| it == line)
+    }
+
     #[test]
     fn counts_reach_the_text() {
         let telemetry = Telemetry::new();
@@ -589,7 +614,6 @@ mod tests {
         counts.orphaned = 4;
         telemetry.batch(&counts);
         telemetry.rows_written("window_state", 3);
-        let text = telemetry.encode();
         for line in [
             "tidegauge_records_total{topic=\"inferences\",outcome=\"accepted\"} 2",
             "tidegauge_records_total{topic=\"labels\",outcome=\"dead\"} 1",
@@ -598,8 +622,26 @@ mod tests {
             "tidegauge_labels_orphaned_total 4",
             "tidegauge_rows_written_total{table=\"window_state\"} 3",
         ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
+            assert!(says(&telemetry, line), "{line} is not in\n{}", telemetry.encode());
         }
+    }
+
+    #[test]
+    fn a_first_burst_is_an_increase() {
+        let text = Telemetry::new().encode();
+        let records = text.lines().filter(|line| line.starts_with("tidegauge_records_total{"));
+        let mut found: Vec<&str> = records.collect();
+        found.sort_unstable();
+        let of = |topic: &str, outcomes: [&str; 4]| {
+            outcomes.map(|outcome| {
+                format!("tidegauge_records_total{{topic=\"{topic}\",outcome=\"{outcome}\"}} 0")
+            })
+        };
+        let expected = [
+            of("inferences", ["accepted", "dead", "duplicate", "late"]),
+            of("labels", ["dead", "kept", "matched", "orphan"]),
+        ];
+        assert_eq!(found, expected.concat());
     }
 
     #[test]
@@ -607,7 +649,7 @@ mod tests {
         let telemetry = Telemetry::new();
         telemetry.lags(&[(Stream::Labels, PartitionId(3), 7)]);
         let line = "tidegauge_lag_records{topic=\"labels\",partition=\"3\"} 7";
-        assert!(telemetry.encode().contains(line));
+        assert!(says(&telemetry, line));
         telemetry.lags(&[(Stream::Labels, PartitionId(2), 5)]);
         assert!(!telemetry.encode().contains("partition=\"3\""));
     }
@@ -620,7 +662,8 @@ mod tests {
         telemetry.ready(Cause::ClickHouse);
         telemetry.ready(Cause::Kafka);
         assert_eq!(telemetry.reasons(), [(Cause::StateBudget, "full".to_owned())]);
-        assert!(telemetry.encode().contains("tidegauge_not_ready{cause=\"clickhouse\"} 0"));
+        assert!(says(&telemetry, "tidegauge_not_ready{cause=\"clickhouse\"} 0"));
+        assert!(says(&telemetry, "tidegauge_not_ready{cause=\"state_budget\"} 1"));
     }
 
     #[test]

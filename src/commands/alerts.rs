@@ -18,8 +18,8 @@ use crate::sink::clickhouse::{AlertJobs, ClickHouse};
 Examples:
   tidegauge alerts list -c fraud.toml     the open alerts of the job
   tidegauge alerts list -c fraud.toml --job fraud-nightly-2026-11-27
-                                          those of another one, such as `backfill --alerts` writes
-  tidegauge alerts test -c fraud.toml     one test notification to each [[notify]] target, and what it answers")]
+                                          those of another one
+  tidegauge alerts test -c fraud.toml     a test notification to each target")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,

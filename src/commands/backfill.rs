@@ -8,6 +8,7 @@ use super::guard::{Guarded, Refusal};
 use super::inputs::{InputArgs, Inputs};
 use super::processor;
 use super::ranges::{self, TopicArgs};
+use super::terminal::Starting;
 use super::watch::{self, WatchArgs};
 use super::{ConfigFile, Failure, runtime, terminal, topic_job};
 use crate::config::{self, Settings};
@@ -40,29 +41,35 @@ const END: &str = "all rows are written and sealed";
 /// features.amount, segments.region, scores.cat. `inferences.fields` and `labels.fields` of the configuration say
 /// where a field lies otherwise. Times are milliseconds since 1970-01-01 UTC, RFC 3339 text, or a time type of Parquet.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
+#[command(group = ranges::source(), after_long_help = "\
 Examples:
-  tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
-  tidegauge backfill -c fraud.toml --inferences a.jsonl --labels b.jsonl --dry-run --rejected bad.jsonl
-  tidegauge backfill -c fraud.toml --inferences day.parquet --job fraud-nightly-2026-11-27 --json
-  tidegauge backfill -c fraud.toml --watch /mnt/scored --inferences 'scored-*.parquet' --labels 'labels-*.csv'
-  tidegauge backfill -c fraud.toml --topics --from 2026-01-01 --to 2026-02-01 --labels-to 2026-03-01
-  tidegauge backfill -c fraud.toml --topics --from offset:1000 --to offset:50000 --job fraud-again
+  tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' \\
+      --labels labels.csv
+  tidegauge backfill -c fraud.toml --inferences a.jsonl --labels b.jsonl \\
+      --dry-run --rejected bad.jsonl
+  tidegauge backfill -c fraud.toml --inferences day.parquet \\
+      --job fraud-nightly-2026-11-27 --json
+  tidegauge backfill -c fraud.toml --watch /mnt/scored \\
+      --inferences 'scored-*.parquet' --labels 'labels-*.csv'
+  tidegauge backfill -c fraud.toml --topics --from 2026-01-01 \\
+      --to 2026-02-01 --labels-to 2026-03-01
+  tidegauge backfill -c fraud.toml --topics --from offset:1000 \\
+      --to offset:50000 --job fraud-again
 
-With --watch a file counts as whole when two looks, --every apart, find it with the same size and time of change. Whoever
-pauses for longer writes it under a name that begins with . or _ or ends in .tmp or .part, and renames it then. Each file
-is read through first: one that is broken gives nothing, is told with its reason, and is tried again when it changes. A
-line of JSON says which files are done. What was taken is remembered in ClickHouse (table `files`), under the job's name.
-Files stay where they are: a start reads those again that are not sealed, which are all, unless `windows.progress` is
-\"event\": then windows seal as event time passes, and records can be late. SIGTERM ends it cleanly.
+With --watch a file counts as whole when two looks, --every apart, find it with the same size and time of change. \
+Whoever pauses for longer writes it under a name that begins with . or _ or ends in .tmp or .part, and renames it \
+then. Each file is read through first: one that is broken gives nothing, is told with its reason, and is tried again \
+when it changes. A line of JSON says which files are done. What was taken is remembered in ClickHouse (table `files`), \
+under the job's name. Files stay where they are: a start reads those again that are not sealed, which are all, unless \
+`windows.progress` is \"event\": then windows seal as event time passes, and records can be late. SIGTERM ends it cleanly.
 
-Where more records of a kind than `dead_letters.limit` can't be used, five at least, or not one can, it ends with 1 once
-all are read. --dry-run says so before a row is written; with --watch such a file is not taken.
+Where more records of a kind than `dead_letters.limit` can't be used, five at least, or not one can, it ends with 1 \
+once all are read. --dry-run says so before a row is written; with --watch such a file is not taken.
 
-The first SIGTERM or Ctrl-C writes what is there and ends it; a second one ends it at once. A start with the same
-arguments goes on from there.
+The first SIGTERM or Ctrl-C writes what is there and ends it; a second one ends it at once, and so does the first one \
+while it still connects or hashes files. A start with the same arguments goes on from there.
 
-From cron, a systemd timer or a Kubernetes CronJob: the exit code says whether all rows are written, --json what was
+From cron, a systemd timer or a Kubernetes CronJob: the exit code says whether all rows are written, --json what was \
 done. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused, 130 interrupted (start it again).")]
 pub struct Args {
     #[command(flatten)]
@@ -109,6 +116,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let has_bar = terminal::is_error_terminal();
     let level = if has_bar { "warn" } else { &settings.logs.level };
     set_up_log(settings.logs.format, level)?;
+    let runtime = runtime()?;
+    let starting = Starting::catch(&runtime)?;
     if args.topic.topics {
         let asked = topic_job::Asked {
             topic: &args.topic,
@@ -118,7 +127,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             alerts: args.alerts,
             as_json: args.json,
         };
-        return asked.run(settings, args.dry_run, has_bar);
+        return asked.run(settings, args.dry_run, has_bar, (runtime, starting));
     }
     let inputs = Inputs::find(settings, &args.inputs)?;
     let judge = judge(&inputs.settings);
@@ -128,7 +137,6 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let bytes = inputs.bytes();
     let of = |digests: Vec<String>| FileJob::new(&inputs, &digests, args.job.as_ref());
     let former = of(inputs.former_digests()?);
-    let runtime = runtime()?;
     // Asked first: what is wrong with ClickHouse shows before all files are read.
     let has_begun = runtime.block_on(former.has_begun()).map_err(|failure| match &args.job {
         Some(job) => file_job::failed(job, failure),
@@ -143,7 +151,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let job = chosen.name().to_owned();
     tracing::info!(%job, bytes, "starting");
     let label_wait = inputs.settings.shard.limits.label_wait;
-    let filled = runtime.block_on(fill(chosen, args, has_bar));
+    let filled = runtime.block_on(fill(chosen, args, has_bar, starting));
     runtime.shutdown_background();
     let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
     terminal::print(&file_job::summary(&job, Some(bytes), &filled, END, args.json));
@@ -195,7 +203,12 @@ impl FileJob {
     }
 }
 
-async fn fill(chosen: FileJob, args: &Args, has_bar: bool) -> Result<Filled, Failure> {
+async fn fill(
+    chosen: FileJob,
+    args: &Args,
+    has_bar: bool,
+    starting: Starting,
+) -> Result<Filled, Failure> {
     let FileJob { inputs, binding } = chosen;
     let Inputs { mut settings, feeds } = inputs.clone();
     let telemetry = Telemetry::new();
@@ -215,9 +228,9 @@ async fn fill(chosen: FileJob, args: &Args, has_bar: bool) -> Result<Filled, Fai
         (progress.bytes(), progress.records())
     });
     let sources = vec![source];
-    let told = (telemetry, alerting);
+    let (to, told) = ((sink, &refusal), (telemetry, alerting));
     let filled =
-        file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown).await?;
+        file_job::run(pipeline_settings, sources, to, letters, told, shown, starting).await?;
     Ok(filled.dated(&clickhouse).await)
 }
 

@@ -54,7 +54,11 @@ const fn code(code: &'static str, effect: Effect, remedy: &'static str) -> Code 
 
 /// All of them.
 pub const CODES: &[Code] = &[
-    code("config_missing", USAGE, "name the file with `-c FILE`, or copy `deploy/tidegauge.toml`"),
+    code(
+        "config_missing",
+        USAGE,
+        "name a TOML file that this user may read with `-c FILE`, or copy `deploy/tidegauge.toml`",
+    ),
     code("config_syntax", USAGE, "correct the line: the file is TOML"),
     code(
         "config_unknown_key",
@@ -212,6 +216,12 @@ pub const CODES: &[Code] = &[
         FAILED,
         "make room where standard output goes, or name a file with `--output`",
     ),
+    code(
+        "report_empty",
+        FAILED,
+        "name files with inferences; correct their records as the lines before say, or name a configuration with `-c` \
+         whose `inferences.fields` say where fields lie",
+    ),
     code("report_unwritable", FAILED, "name a file with `--output` that can be written"),
     code("rejected_unwritable", FAILED, "name a file with `--rejected` that can be written"),
     code(
@@ -268,7 +278,8 @@ pub const CODES: &[Code] = &[
     code(
         "topic_recreated",
         REFUSED,
-        "start under another job name: stored positions mean nothing in a new topic",
+        "start under another job name: stored positions mean nothing in a new topic, nor in one whose brokers have lost \
+         records that were counted",
     ),
     code(
         "job_other_topics",
@@ -377,7 +388,11 @@ pub const CODES: &[Code] = &[
     ),
     code("tombstone", Effect::DeadLetter, "send a value: a record without one says nothing"),
     code("empty_payload", Effect::DeadLetter, "send a value: the record's is empty"),
-    code("broken_json", Effect::DeadLetter, "send one JSON object in UTF-8 for each record"),
+    code(
+        "broken_json",
+        Effect::DeadLetter,
+        "send one JSON object in UTF-8 for each record; in a file each stands on one line",
+    ),
     code(
         "broken_avro",
         Effect::DeadLetter,

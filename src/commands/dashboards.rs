@@ -16,11 +16,11 @@ use crate::sink::tables::{DEFAULT_DATABASE, Databases};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  tidegauge dashboards                      write deploy/ anew after a chart was changed
+  tidegauge dashboards                      write deploy/ anew after a change
   tidegauge dashboards --database fraud     the same for views in fraud_bi
-  tidegauge dashboards --check              write nothing, and fail where a file differs
+  tidegauge dashboards --check              only fail where a file differs
   tidegauge dashboards --link http://localhost:8123
-                                            print links to ClickHouse's own page with the charts filled in")]
+                                            links to ClickHouse's own page")]
 pub struct Args {
     /// The folder with dashboards/ in it
     #[arg(long, value_name = "DIR", default_value = "deploy")]

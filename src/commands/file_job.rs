@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 
 use super::Failure;
 use super::guard::{Guarded, Refusal};
-use super::inputs::{Counts, doubt};
+use super::inputs::{Counts, doubt, unmatched};
 use super::processor::{Rules, bind_in_time, define_in_time};
+use super::terminal::Starting;
 use super::{processor, terminal};
 use crate::alerting::Alerting;
 use crate::config::Settings;
@@ -90,13 +91,8 @@ impl Filled {
         if inferences.records() == 0 {
             said.push(NO_INFERENCE.to_owned());
         }
-        if labels.third > (labels.records() - labels.dead) / 10 {
-            let (orphans, all, wait) = (labels.third, labels.records(), wait.0 / 1000);
-            said.push(format!(
-                "{orphans} of {all} labels match no inference: are the request IDs the same in both, and do labels \
-                 come within `windows.label_wait` ({wait} s) after their inference?"
-            ));
-        }
+        let of = |count: i64| u64::try_from(count).unwrap_or(0);
+        said.extend(unmatched(of(labels.records() - labels.dead), of(labels.first), wait));
         said.extend(self.newest_ms.and_then(|newest_ms| doubt("window", newest_ms)));
         said
     }
@@ -167,9 +163,10 @@ pub(super) async fn run<S: Source + 'static>(
     letters: impl DeadLetters,
     (telemetry, alerting): (Telemetry, Option<Alerting>),
     shown: impl Future<Output = ()>,
+    starting: Starting,
 ) -> Result<Filled, Failure> {
     let was_stopped = AtomicBool::new(false);
-    let mut signals = terminal::Signals::catch()?;
+    let mut signals = starting.begun().await;
     let stopping = Notify::new();
     let leaving = signals.stop_then_leave(|| {
         tracing::info!("asked to stop: writing what is there; a second signal leaves at once");

@@ -14,8 +14,8 @@ use crate::sink::tables::{DEFAULT_DATABASE, Engine};
 #[command(after_long_help = "\
 Examples:
   tidegauge init -c fraud.toml           do it
-  tidegauge init -c fraud.toml --print   only show the SQL, for whoever may create tables
-  tidegauge init --print > tables.sql    the same for database `tidegauge`, without a configuration")]
+  tidegauge init -c fraud.toml --print   the SQL alone, to be run by others
+  tidegauge init --print > tables.sql    the same, without a configuration")]
 pub struct Args {
     #[command(flatten)]
     config: ConfigFile,

@@ -34,26 +34,26 @@ pub use codes::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  tidegauge demo                         see it work: needs no service, Ctrl-C ends it
-  tidegauge init -c fraud.toml           create or bring forward the tables and BI views
-  tidegauge check -c fraud.toml          look at topics, records and tables before the first start
-  tidegauge run -c fraud.toml            measure; start as many instances as you like
+  tidegauge demo                         see it work: needs no service
+  tidegauge init -c fraud.toml           create or renew tables and BI views
+  tidegauge check -c fraud.toml          look at all before the first start
+  tidegauge run -c fraud.toml            measure, in any number of instances
   tidegauge run -c fraud.toml --until-end
-                                         measure what the topics hold now, then stop
-  tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' --labels labels.csv
-                                         the same rows from files
+                                         measure what the topics hold now
+  tidegauge backfill -c fraud.toml --inferences 'history/*.parquet' \\
+      --labels labels.csv                the same rows from files
   tidegauge backfill -c fraud.toml --topics --from 2026-01-01 --to 2026-02-01
-                                         the same rows from a range of the topics
-  tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet'
-                                         what drift is measured against
+                                         the same rows from the topics
+  tidegauge profile -c fraud.toml --name fraud-2026-01 \\
+      --inferences 'january/*.parquet'   what drift is measured against
   tidegauge report --inferences a.parquet --labels b.csv -o report.html
-                                         one page about files, without any service
+                                         one page about files, no service
   tidegauge query quality_binary --since 1d
-                                         metric rows as a table, CSV, JSON Lines or Parquet
-  tidegauge alerts test -c fraud.toml    send a test notification to every target
+                                         metric rows, as a table or a file
+  tidegauge alerts test -c fraud.toml    a test notification to every target
   tidegauge serve -c fraud.toml          web pages about all models, live
-  tidegauge simulate --create-topics     fill topics with traffic to try things on
-  tidegauge dashboards                   write the files of BI tools anew from the chart definitions
+  tidegauge simulate --create-topics     traffic to try things on
+  tidegauge dashboards                   write the files of BI tools anew
 
 Every option of the file can be set from the environment: TIDEGAUGE__CLICKHOUSE__URL sets clickhouse.url.
 

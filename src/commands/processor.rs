@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -237,18 +237,28 @@ pub(super) fn of_dead_letters(error: SourceError) -> Failure {
 }
 
 /// Asks for the topics, for a while also where nobody answers.
-#[expect(clippy::disallowed_methods, reason = "a pause between two questions, with a deadline")]
 fn inspect(settings: &KafkaSettings, telemetry: &Telemetry) -> Result<Topics, SourceError> {
-    let give_up = terminal::start() + PATIENCE;
+    inspect_until(terminal::start() + PATIENCE, telemetry, || kafka::inspect(settings))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pause between two questions, with a deadline")]
+fn inspect_until<T>(
+    give_up: Instant,
+    telemetry: &Telemetry,
+    mut ask: impl FnMut() -> Result<T, SourceError>,
+) -> Result<T, SourceError> {
     loop {
-        match kafka::inspect(settings) {
-            Err(error @ SourceError::Unreachable { .. }) if terminal::start() < give_up => {
+        match ask() {
+            Err(error @ SourceError::Unreachable { .. }) => {
                 telemetry.not_ready(Cause::Kafka, error.to_string());
+                if terminal::start() >= give_up {
+                    return Err(error);
+                }
                 std::thread::sleep(PAUSE);
             }
-            asked => {
+            answer => {
                 telemetry.ready(Cause::Kafka);
-                return asked;
+                return answer;
             }
         }
     }
@@ -396,16 +406,24 @@ async fn in_time<T>(
     telemetry: &Telemetry,
     ask: impl AsyncFn() -> Result<T, BindError>,
 ) -> Result<T, BindError> {
-    let give_up = terminal::start() + PATIENCE;
+    until(terminal::start() + PATIENCE, telemetry, ask).await
+}
+
+async fn until<T>(
+    give_up: Instant,
+    telemetry: &Telemetry,
+    ask: impl AsyncFn() -> Result<T, BindError>,
+) -> Result<T, BindError> {
     loop {
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask());
         let seconds = ANSWER_TIMEOUT.as_secs();
         let silent = SinkError::Unavailable(format!("no answer in {seconds} s (`clickhouse.url`)"));
         match asked.await.unwrap_or(Err(silent.into())) {
-            Err(BindError::Sink(error @ SinkError::Unavailable(_)))
-                if terminal::start() < give_up =>
-            {
+            Err(BindError::Sink(error @ SinkError::Unavailable(_))) => {
                 telemetry.not_ready(Cause::ClickHouse, error.to_string());
+                if terminal::start() >= give_up {
+                    return Err(error.into());
+                }
                 tokio::time::sleep(PAUSE).await;
             }
             answer => {
@@ -442,6 +460,33 @@ mod tests {
         assert_eq!(ended.unwrap_err().code, "worker_failed");
         let causes: Vec<Cause> = telemetry.reasons().iter().map(|(cause, _)| *cause).collect();
         assert_eq!(causes, [Cause::Alerting]);
+    }
+
+    /// The log says of a cause that it is gone when it is cleared.
+    #[tokio::test]
+    async fn what_a_start_gives_up_on_is_not_said_to_be_gone() {
+        let causes = |telemetry: &Telemetry| -> Vec<Cause> {
+            telemetry.reasons().into_iter().map(|(cause, _)| cause).collect()
+        };
+        let over = terminal::start();
+        let telemetry = Telemetry::default();
+        let away = || SourceError::Unreachable {
+            brokers: "b:1".to_owned(),
+            reason: "no answer".to_owned(),
+        };
+        assert!(inspect_until::<()>(over, &telemetry, || Err(away())).is_err());
+        assert_eq!(causes(&telemetry), [Cause::Kafka]);
+        assert!(inspect_until(over, &telemetry, || Ok(())).is_ok());
+        assert_eq!(causes(&telemetry), []);
+
+        let away =
+            async || Err::<(), BindError>(SinkError::Unavailable("no answer".to_owned()).into());
+        assert!(until(over, &telemetry, away).await.is_err());
+        assert_eq!(causes(&telemetry), [Cause::ClickHouse]);
+        // It answers, whatever it says.
+        let refuses = async || Err::<(), BindError>(SinkError::Refused("no".to_owned()).into());
+        assert!(until(over, &telemetry, refuses).await.is_err());
+        assert_eq!(causes(&telemetry), []);
     }
 
     fn faulty() -> Left {

@@ -34,19 +34,22 @@ const SHORT_FIGURES: usize = 8;
 #[command(after_long_help = "\
 Examples:
   tidegauge query quality_binary --model 'fraud-*' --since 1d
-  tidegauge query quality_binary --since 7d --grain 1d --columns window_start,n,auroc,auroc_lower,auroc_upper
+  tidegauge query quality_binary --since 7d --grain 1d \\
+      --columns window_start,n,auroc,auroc_lower,auroc_upper
   tidegauge query labels --segment '*' --format csv > labels.csv
   tidegauge query drift --since 30d --limit 1000000 -o drift.parquet
-  tidegauge query serving --since 2026-11-01 --until 2026-12-01 --format jsonl | jq .error_rate
+  tidegauge query serving --since 2026-11-01 --until 2026-12-01 \\
+      --format jsonl | jq .error_rate
 
 In a notebook:
   import io, subprocess
   import pandas as pd
-  rows = subprocess.run(['tidegauge', 'query', 'serving', '--format', 'jsonl'],
-                        capture_output=True, text=True, check=True).stdout
+  rows = subprocess.run(
+      ['tidegauge', 'query', 'serving', '--format', 'jsonl'],
+      capture_output=True, text=True, check=True).stdout
   frame = pd.read_json(io.StringIO(rows), lines=True)
 
-CSV has names as records have them: a spreadsheet takes a cell that begins with =, +, - or @ for a formula, so have it
+CSV has names as records have them: a spreadsheet takes a cell that begins with =, +, - or @ for a formula, so have it \
 import these columns as text.
 
 What every column means: `tidegauge init --print`, or the comments of the views in ClickHouse.")]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ArgGroup;
+
 use super::inputs::{Counts, without_labels};
 use super::{Failure, terminal};
 use crate::calendar;
@@ -21,9 +23,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// So many looks, then it is said what is waited for.
 const LOOKS: u32 = 50;
 
-/// The options that name files: one of them is there, or `--topics`. (An option that requires `--topics` would not be
-/// refused beside files, since what conflicts with something given is not asked for.)
+/// The options that name files. (An option that requires `--topics` would not be refused beside files, since what
+/// conflicts with something given is not asked for.)
 pub(super) const FILES: [&str; 2] = ["inferences", "labels"];
+
+/// What is read, of which one has to be said.
+pub(super) fn source() -> ArgGroup {
+    ArgGroup::new("source").required(true).args(["inferences", "topics"])
+}
 
 /// Which records of the topics.
 #[derive(Clone, Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::inputs::{Counts, InputArgs, Inputs, of_files, without_labels};
+use super::inputs::{Counts, InputArgs, Inputs, of_files, unmatched, without_labels};
 use super::query::instead;
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, profile, runtime, terminal};
@@ -70,14 +70,16 @@ label_wait = \"3650d\"
 Examples:
   tidegauge report --inferences a.parquet --labels b.csv -o report.html
   tidegauge report --inferences scored.csv --labels scored.csv -o report.md
-  tidegauge report --inferences june.parquet --reference may.parquet -o drift.html
+  tidegauge report --inferences june.parquet --reference may.parquet \\
+      -o drift.html
   tidegauge report -c fraud.toml --model 'fraud-*' --since 30d -o fraud.html
-  tidegauge report -c fraud.toml --since 7d --format json | jq .models[0].sections[0]")]
+  tidegauge report -c fraud.toml --since 7d --format json \\
+      | jq .models[0].sections[0]")]
 pub struct Args {
     #[command(flatten)]
     config: ConfigFile,
     /// Files of inferences, in place of stored rows: paths and patterns, .jsonl, .csv, .tsv or .parquet
-    #[arg(long, value_name = "FILES", num_args = 1..)]
+    #[arg(long, value_name = "FILES", num_args = 1.., conflicts_with = "job")]
     inferences: Vec<String>,
     /// Files of their labels
     #[arg(long, value_name = "FILES", num_args = 1.., requires = "inferences")]
@@ -157,7 +159,7 @@ fn form(args: &Args) -> Result<Form, Failure> {
 
 /// The stored rows that the options ask for, as far as the report shows them.
 fn stored(args: &Args) -> Result<Found, Failure> {
-    let mut settings = args.config.load()?;
+    let mut settings = args.config.load().map_err(of_no_files)?;
     if let Some(job) = &args.select.job {
         settings.job.clone_from(job);
     }
@@ -191,6 +193,14 @@ fn stored(args: &Args) -> Result<Found, Failure> {
     let source = source(&settings.job, &full);
     let references = settings.shard.references().collect();
     Ok(Found { source, rows, references, remarks: remark.into_iter().collect() })
+}
+
+/// Whoever has no configuration may have meant files.
+fn of_no_files(mut failure: Failure) -> Failure {
+    if failure.code == "config_missing" {
+        failure.message += "; or name files, which need none: `--inferences FILES`";
+    }
+    failure
 }
 
 /// Of the filter's rows those of one table that the report shows; none where no section shows the table.
@@ -288,7 +298,7 @@ fn computed(args: &Args) -> Result<Found, Failure> {
     let [inferences, _] = folded.read;
     if inferences.good == 0 {
         let message = format!("no inference can be used: {}", accounts(folded.read));
-        return Err(Failure::new("file_unusable", message));
+        return Err(Failure::new("report_empty", message));
     }
     folded.shard.finish();
     let filter = args.select.filter("", None, 0)?;
@@ -398,24 +408,6 @@ fn accounts(read: [Counts; 2]) -> String {
         format!("{} {} read, of which {bad} can't be used", good + bad, stream.name())
     };
     Stream::BOTH.into_iter().zip(read).map(of).collect::<Vec<_>>().join("; ")
-}
-
-/// What is said where many labels match no inference, as after `backfill`; `wait` is `windows.label_wait`.
-fn unmatched(labels: u64, matched: u64, wait: Millis) -> Option<String> {
-    let others = labels.saturating_sub(matched);
-    if others <= labels / 10 {
-        return None;
-    }
-    let many = if matched == 0 {
-        format!("none of {labels} labels matches an inference")
-    } else {
-        format!("{others} of {labels} labels match no inference")
-    };
-    let wait = evaluate::grain_name(wait);
-    Some(format!(
-        "{many}: are the request IDs the same in both, and do labels come within `windows.label_wait` ({wait}) after \
-         their inference?"
-    ))
 }
 
 /// Which windows are counted, where they hold more than the time that was asked for.
@@ -582,23 +574,6 @@ mod tests {
             assert_eq!((failure.code, failure.exit), ("state_budget_exceeded", 1));
             assert!(failure.message.contains(said), "{failure:?}");
             assert!(failure.message.contains("budget of 10000 bytes"), "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn many_labels_without_an_inference_are_told_with_the_time_that_they_have() {
-        let wait = Millis(3_600_000);
-        for (labels, matched) in [(0, 0), (9, 9), (10, 9), (1000, 900)] {
-            assert_eq!(unmatched(labels, matched, wait), None, "{matched} of {labels}");
-        }
-        for (labels, matched, said) in [
-            (9, 0, "none of 9 labels matches an inference: "),
-            (10, 8, "2 of 10 labels match no inference: "),
-            (1000, 899, "101 of 1000 labels match no inference: "),
-        ] {
-            let found = unmatched(labels, matched, wait).unwrap();
-            assert!(found.starts_with(said), "{found}");
-            assert!(found.contains("within `windows.label_wait` (1h) after"), "{found}");
         }
     }
 

@@ -14,12 +14,13 @@ use crate::telemetry::{outcome_index, set_up_log};
 /// Measure: read both topics and keep the rows in ClickHouse right
 ///
 /// Any number of instances with the same job name share the partitions; each may be stopped, killed and started at
-/// any time. The first SIGTERM or Ctrl-C writes what is there and leaves; a second one leaves at once.
+/// any time. The first SIGTERM or Ctrl-C writes what is there and leaves; a second one leaves at once, and so does the
+/// first one while it still connects.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   tidegauge run -c fraud.toml
-  tidegauge run -c fraud.toml --until-end      what the topics hold now, then stop and say how fast it was
+  tidegauge run -c fraud.toml --until-end      what the topics hold now
   TIDEGAUGE__LOGS__FORMAT=json tidegauge run   logs for a log store
 
 Health: GET /healthz (alive), /readyz (ready, or why not), /metrics on http.listen.")]
@@ -38,15 +39,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (job, brokers) = (settings.job.clone(), settings.brokers.clone());
     tracing::info!(%job, %brokers, version = env!("CARGO_PKG_VERSION"), "starting");
     let runtime = runtime()?;
+    let starting = terminal::Starting::catch(&runtime)?;
     let processor = Processor::connect(settings, args.until_end, &runtime)?;
     let address = processor.address();
     tracing::info!(%address, "connected; /healthz, /readyz and /metrics answer here");
     let mut tasks = JoinSet::new();
     let (say_stop, stop) = oneshot::channel();
-    let signals = {
-        let _inside = runtime.enter();
-        terminal::Signals::catch()?
-    };
+    let signals = runtime.block_on(starting.begun());
     tasks.spawn_on(leave_on_signals(signals, say_stop), runtime.handle());
     let totals = runtime.block_on(processor.run(async {
         if stop.await.is_err() {

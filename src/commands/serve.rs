@@ -31,12 +31,16 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 #[command(after_long_help = "\
 Examples:
   tidegauge serve -c fraud.toml
-  TIDEGAUGE_TOKEN=$(openssl rand -hex 16) tidegauge serve -c fraud.toml --listen 0.0.0.0:9465
-  curl -H \"Authorization: Bearer $TIDEGAUGE_TOKEN\" 'http://host:9465/model?model=fraud&version=v3&range=7d'
+  TIDEGAUGE_TOKEN=$(openssl rand -hex 16) \\
+      tidegauge serve -c fraud.toml --listen 0.0.0.0:9465
+  curl -H \"Authorization: Bearer $TIDEGAUGE_TOKEN\" \\
+      'http://host:9465/model?model=fraud&version=v3&range=7d'
 
 Addresses:
-  /          all models; /model one of them; /feature one of its features; /healthz for an orchestrator
-  range      15m, 1h, 6h, 24h, 7d, 30d, 90d or all, up to `until` (2026-11-27, or 2026-11-27T08:00:00Z) or now
+  /          all models; /model one of them; /feature one of its features;
+             /healthz for an orchestrator
+  range      15m, 1h, 6h, 24h, 7d, 30d, 90d or all, up to `until` or now
+  until      2026-11-27, or 2026-11-27T08:00:00Z
   grain      5m, 1h, 1d: by default the finest that a chart has room for
   segment    all, or one like region=eu
   live       1: the page loads itself anew every ten seconds")]

@@ -30,9 +30,10 @@ use crate::traffic::{Shape, Shares, Traffic, TrafficSettings};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  tidegauge simulate --create-topics                     1000 inferences a second until Ctrl-C
-  tidegauge simulate --records 1000000 --fast            a million inferences as fast as it goes
-  tidegauge simulate --records 100000 --fast --no-faults --format avro --registry http://localhost:8081
+  tidegauge simulate --create-topics            1000 inferences a second
+  tidegauge simulate --records 1000000 --fast   a million as fast as it goes
+  tidegauge simulate --records 100000 --fast --no-faults --format avro \\
+      --registry http://localhost:8081
   tidegauge simulate --for 10m --broken 0.05 > truth.jsonl")]
 pub struct Args {
     /// Kafka's bootstrap servers

@@ -6,7 +6,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::Failure;
 
@@ -122,6 +125,39 @@ impl Signals {
         self.next().await;
         say_stop();
         self.leave().await;
+    }
+}
+
+/// The signals of a command that gets ready: it has written nothing yet, so the first one ends the process at once. The
+/// first process of a container gets none that it does not catch, and could wait for a server until it is killed.
+pub(crate) struct Starting {
+    say_begun: oneshot::Sender<()>,
+    signals: JoinHandle<Signals>,
+}
+
+impl Starting {
+    /// From now on; where this is dropped, to the end of the process.
+    pub(crate) fn catch(runtime: &Runtime) -> Result<Self, Failure> {
+        let mut signals = {
+            let _inside = runtime.enter();
+            Signals::catch()?
+        };
+        let (say_begun, begun) = oneshot::channel();
+        let signals = runtime.spawn(async move {
+            tokio::select! {
+                biased;
+                Ok(()) = begun => {}
+                () = signals.leave() => unreachable!("the process ends before"),
+            }
+            signals
+        });
+        Ok(Self { say_begun, signals })
+    }
+
+    /// What comes from now on is the caller's to answer.
+    pub(crate) async fn begun(self) -> Signals {
+        self.say_begun.send(()).ok();
+        self.signals.await.expect("the task waits for signals, and nothing in it fails")
     }
 }
 

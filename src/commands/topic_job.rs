@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::runtime::Runtime;
+
 use super::file_job::{self, DryRun, Filled, Judge};
 use super::guard::{Guarded, Refusal};
 use super::inputs::default_job;
 use super::ranges::{self, TopicArgs};
-use super::{Failure, runtime, terminal};
+use super::terminal::Starting;
+use super::{Failure, terminal};
 use crate::config::Settings;
 use crate::decode::DecoderSettings;
 use crate::engine::Progress;
@@ -49,12 +52,13 @@ impl Asked<'_> {
         settings: Settings,
         is_dry: bool,
         has_bar: bool,
+        (runtime, starting): (Runtime, Starting),
     ) -> Result<ExitCode, Failure> {
         let mut settings = self.topic.apply(settings);
         let found = self.find(&settings)?;
         let judge = Judge { code: "dead_letter_limit", limit: settings.dead_letter_limit() };
         if is_dry {
-            return self.dry_run(&settings, &found, DryRun::new(judge, self.as_json));
+            return self.dry_run(&settings, &found, DryRun::new(judge, self.as_json), &runtime);
         }
         if found.topics.append_time && settings.shard.progress == Progress::Log {
             // As in `run`.
@@ -66,9 +70,8 @@ impl Asked<'_> {
         settings.job = name.unwrap_or_else(|| default_job(&settings, "topics", &what));
         let job = settings.job.clone();
         tracing::info!(%job, offsets = found.offsets(), "starting");
-        let runtime = runtime()?;
         let label_wait = settings.shard.limits.label_wait;
-        let filled = runtime.block_on(self.fill(settings, found, binding, has_bar));
+        let filled = runtime.block_on(self.fill(settings, found, binding, has_bar, starting));
         runtime.shutdown_background();
         let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
         terminal::print(&file_job::summary(&job, None, &filled, END, self.as_json));
@@ -118,6 +121,7 @@ impl Asked<'_> {
         found: Found,
         binding: JobBinding,
         has_bar: bool,
+        starting: Starting,
     ) -> Result<Filled, Failure> {
         let telemetry = Telemetry::new();
         let clickhouse = ClickHouse::new(settings.clickhouse());
@@ -149,10 +153,9 @@ impl Asked<'_> {
             let records = count.load(Ordering::Relaxed);
             (records, records)
         });
-        let told = (telemetry, alerting);
+        let (to, told) = ((sink, &refusal), (telemetry, alerting));
         let filled =
-            file_job::run(pipeline_settings, sources, (sink, &refusal), letters, told, shown)
-                .await?;
+            file_job::run(pipeline_settings, sources, to, letters, told, shown, starting).await?;
         Ok(filled.dated(&clickhouse).await)
     }
 
@@ -162,11 +165,11 @@ impl Asked<'_> {
         settings: &Settings,
         found: &Found,
         mut told: DryRun,
+        runtime: &Runtime,
     ) -> Result<ExitCode, Failure> {
         ranges::refuse_trimmed(&found.parts)?;
         let mut kept = RejectedFile::open(self.rejected)?;
         let schemas = settings.schemas()?;
-        let runtime = runtime()?;
         let asking = runtime.spawn(Arc::clone(&schemas).serve());
         for part in &found.parts {
             let (decoder, range) = part;

@@ -16,6 +16,7 @@ use crate::engine::metrics::custom::CustomMetric;
 use crate::engine::metrics::expected::FEWEST_WINDOWS;
 use crate::engine::time::Millis;
 use crate::evaluate::grain_name;
+use crate::sink::catalogue::is_share;
 use crate::sink::definitions::MetricDefinition;
 
 /// Records behind a figure before it says anything.
@@ -154,6 +155,9 @@ fn bound(section: &Section<'_>, metric: Metric) -> Result<Bound, ConfigError> {
     if !finite {
         return Err(section.wrong("metric", "has a threshold that is not finite"));
     }
+    if learned.is_none() {
+        check_share(section, metric)?;
+    }
     match (below, above) {
         (None, None) if learned.is_some() => {
             learned_bound(section, metric, learned.unwrap_or_default(), clear)
@@ -181,6 +185,22 @@ fn bound(section: &Section<'_>, metric: Metric) -> Result<Bound, ConfigError> {
         }
         (Some(_), Some(_)) => Err(section.wrong("above", "excludes `below`: write two rules")),
     }
+}
+
+/// Refuses a share in percent: the rule would never open an alert, or always.
+fn check_share(section: &Section<'_>, metric: Metric) -> Result<(), ConfigError> {
+    if !is_share(metric.table, metric.column) {
+        return Ok(());
+    }
+    for key in ["below", "above", "clear"] {
+        let given = section.number(key);
+        if let Some(given) = given.filter(|given| !(0.0..=1.0).contains(given)) {
+            let name = metric.name();
+            let reason = format!("is {given}, and {name} is a share, 0 to 1: 5 % is 0.05");
+            return Err(section.wrong(key, &reason));
+        }
+    }
+    Ok(())
 }
 
 /// Both numbers are standard deviations.

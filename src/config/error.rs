@@ -1,5 +1,7 @@
 //! What can be wrong with a configuration. Each message names the place, the key and the remedy.
 
+use std::io::{self, ErrorKind};
+
 /// Where a setting was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -25,14 +27,14 @@ impl std::fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error(
-        "can't read the configuration {file}: {reason}; name another file with `-c FILE`, or copy deploy/tidegauge.toml"
-    )]
+    #[error("can't read the configuration {file}: {reason}; {remedy}")]
     Missing {
         /// The file.
         file: String,
         /// What the operating system says.
         reason: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The file is not TOML.
     #[error("{place}: not TOML: {reason}")]
@@ -51,6 +53,16 @@ pub enum ConfigError {
         key: String,
         /// The known key that is most like it.
         closest: String,
+    },
+    /// A variable that looks as if it set an option, and sets none.
+    #[error(
+        "environment variable {name} sets nothing: two underscores stand between keys; rename it {option}"
+    )]
+    Underscore {
+        /// The variable.
+        name: String,
+        /// The variable that sets the option.
+        option: String,
     },
     /// A value of another type than the key's.
     #[error("{place}: `{key}` must be {expected}, not {found}")]
@@ -109,17 +121,52 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The file can't be read.
+    pub(super) fn unread(file: &str, error: &io::Error) -> Self {
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => {
+                "name another file with `-c FILE`, or copy deploy/tidegauge.toml"
+            }
+            ErrorKind::PermissionDenied => "let this user read it",
+            _ => "name a TOML file in UTF-8",
+        };
+        Self::Missing { file: file.to_owned(), reason: error.to_string(), remedy }
+    }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "config_missing",
             Self::Syntax { .. } => "config_syntax",
-            Self::UnknownKey { .. } => "config_unknown_key",
+            Self::UnknownKey { .. } | Self::Underscore { .. } => "config_unknown_key",
             Self::WrongType { .. } => "config_wrong_type",
             Self::Invalid { .. } => "config_invalid_value",
             Self::Required { .. } => "config_required",
             Self::Conflict { .. } => "config_conflict",
             Self::Secret { .. } => "config_secret",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is there is not to be looked for.
+    #[test]
+    fn what_can_not_be_read_says_what_would_help() {
+        for (kind, remedy) in [
+            (
+                ErrorKind::NotFound,
+                "name another file with `-c FILE`, or copy deploy/tidegauge.toml",
+            ),
+            (ErrorKind::PermissionDenied, "let this user read it"),
+            (ErrorKind::IsADirectory, "name a TOML file in UTF-8"),
+            (ErrorKind::InvalidData, "name a TOML file in UTF-8"),
+        ] {
+            let error = ConfigError::unread("t.toml", &kind.into());
+            assert_eq!(error.code(), "config_missing");
+            assert!(error.to_string().ends_with(&format!("; {remedy}")), "{error}");
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::engine::glob::fits;
 use crate::engine::metrics::method::Options;
 use crate::engine::time::Millis;
 use crate::profile::builder::Declared;
+use crate::sink::clickhouse::INSERT_SETTINGS;
 use crate::sink::definitions::MetricDefinition;
 use crate::sink::tables::{Databases, Engine};
 use crate::source::kafka::Start;
@@ -162,10 +163,8 @@ const LEAST_BUDGET_BYTES: usize = 16 << 20;
 impl Settings {
     /// Reads `file`, lays the environment over it and checks all of it.
     pub fn load(file: &str, environment: &Environment) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Missing {
-            file: file.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let text =
+            std::fs::read_to_string(file).map_err(|error| ConfigError::unread(file, &error))?;
         Self::parse(file, &text, environment)
     }
 
@@ -465,7 +464,7 @@ fn database(reader: &Reader<'_>) -> Result<Database, ConfigError> {
         user: reader.text(&["clickhouse", "user"]),
         password: reader.secret(&["clickhouse", "password"])?,
         engine: engine(reader)?,
-        insert_settings: pairs(reader, &["clickhouse", "insert_settings"]),
+        insert_settings: insert_settings(reader)?,
         read_settings: pairs(reader, &["clickhouse", "read_settings"]),
         timeout: reader.duration(&["clickhouse", "timeout"], Millis(100))?,
         flush_interval: reader.duration(&["clickhouse", "flush_interval"], Millis(10))?,
@@ -489,7 +488,9 @@ fn engine(reader: &Reader<'_>) -> Result<Engine, ConfigError> {
         return Ok(Engine::Plain);
     }
     Ok(Engine::Replicated {
-        cluster: reader.optional_text(&["clickhouse", "cluster"]),
+        cluster: reader
+            .optional_text(&["clickhouse", "cluster"])
+            .filter(|cluster| !cluster.is_empty()),
         path: reader.text(&["clickhouse", "keeper_path"]),
         replica: reader.text(&["clickhouse", "replica"]),
     })
@@ -499,6 +500,28 @@ fn pairs(reader: &Reader<'_>, path: &[&str]) -> Vec<(String, String)> {
     let entry = reader.entry(path).expect("has a default");
     let table = entry.value.as_table().expect("the type was checked");
     table.iter().map(|(name, value)| (name.clone(), text_of(value))).collect()
+}
+
+/// Settings beside those that every insert needs: of two of one name the server would take these.
+fn insert_settings(reader: &Reader<'_>) -> Result<Vec<(String, String)>, ConfigError> {
+    let path = ["clickhouse", "insert_settings"];
+    let given = pairs(reader, &path);
+    for (name, _) in &given {
+        let fixed = INSERT_SETTINGS.iter().find(|(fixed, _)| fixed == name);
+        let reason = match fixed {
+            Some((_, value)) => format!(
+                "can't be set: it is {value} in every insert, else rows that were acknowledged could be missing; leave \
+                 it out"
+            ),
+            None if name == "insert_deduplication_token" => {
+                "can't be set: all inserts but the first one would be dropped as repeated; leave it out".to_owned()
+            }
+            None => continue,
+        };
+        let entry = reader.entry(&path).expect("has a default");
+        return Err(invalid(&Entry { key: format!("{}.{name}", entry.key), ..entry }, reason));
+    }
+    Ok(given)
 }
 
 fn letters(reader: &Reader<'_>) -> Result<Letters, ConfigError> {

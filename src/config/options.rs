@@ -364,25 +364,26 @@ fn fits(key: &str, path: &[String]) -> Option<usize> {
 pub fn closest(path: &[String]) -> String {
     let last = path.last().map_or("", String::as_str);
     let whole = path.join(".");
-    let mut best = (usize::MAX, String::new());
+    let mut best = (usize::MAX, Vec::new());
     for option in OPTIONS {
-        let mut key = option.key.to_owned();
-        if let (Some(glob), true) = (path.get(1), path[0] == "models" || is_list(&path[..1])) {
-            key = key.replace('*', glob);
+        let mut parts: Vec<String> = option.key.split('.').map(str::to_owned).collect();
+        if let (Some(given), true) = (path.get(1), path[0] == "models" || is_list(&path[..1])) {
+            for part in parts.iter_mut().filter(|part| part.as_str() == "*") {
+                part.clone_from(given);
+            }
         }
-        let name = key.rsplit('.').next().unwrap_or(&key);
+        let name = parts.last().map_or("", String::as_str);
         // A key in the wrong section is likelier than two slips in one, but not than one.
-        let distance = edit_distance(&whole, &key).min(edit_distance(last, name) + 2);
-        let section = option.key.split('.').next().unwrap_or_default();
-        let of_section = edit_distance(&whole, section);
+        let distance = edit_distance(&whole, &parts.join(".")).min(edit_distance(last, name) + 2);
+        let of_section = edit_distance(&whole, &parts[0]);
         if of_section < best.0 {
-            best = (of_section, section.to_owned());
+            best = (of_section, parts[..1].to_vec());
         }
         if distance < best.0 {
-            best = (distance, key);
+            best = (distance, parts);
         }
     }
-    written(best.1.split('.').map(str::to_owned).collect())
+    written(&best.1)
 }
 
 /// Whether sections of this name may be many, like `[[alerts]]`.
@@ -390,12 +391,19 @@ pub fn is_list(path: &[String]) -> bool {
     matches!(path, [only] if ["metrics", "alerts", "notify"].contains(&only.as_str()))
 }
 
-/// A key of a list's section without its place in the list.
-fn written(mut path: Vec<String>) -> String {
-    if path.len() > 2 && is_list(&path[..1]) {
-        path.remove(1);
-    }
-    path.join(".")
+/// A path as it would stand in the file; the place in a list of sections is left out.
+pub(super) fn written(path: &[String]) -> String {
+    let is_place = |i: usize| i == 1 && is_list(&path[..1]);
+    let is_bare = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let parts: Vec<String> = path
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !is_place(*i))
+        .map(|(_, part)| if is_bare(part) { part.clone() } else { format!("\"{part}\"") })
+        .collect();
+    parts.join(".")
 }
 
 /// Levenshtein's distance.
@@ -427,7 +435,10 @@ mod tests {
         assert_eq!(closest(&path("kafka.brokrs")), "kafka.brokers");
         assert_eq!(closest(&path("brokers")), "kafka.brokers");
         assert_eq!(closest(&path("windows.latness")), "windows.lateness");
-        assert_eq!(closest(&path("models.fraud-*.treshold")), "models.fraud-*.threshold");
+        assert_eq!(closest(&path("models.fraud-*.treshold")), "models.\"fraud-*\".threshold");
+        let dotted = ["models", "a.b", "treshold"].map(str::to_owned);
+        assert_eq!(closest(&dotted), "models.\"a.b\".threshold");
+        assert_eq!(closest(&path("alerts.3.abov")), "alerts.above");
         assert_eq!(closest(&path("clickhose.url")), "clickhouse.url");
         assert_eq!(closest(&path("clickhose")), "clickhouse");
     }

@@ -6,11 +6,13 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place};
-use super::options::{self, Kind};
+use super::options::{self, Kind, OPTIONS, written};
 use crate::engine::glob::fits;
 
 /// Prefix of environment variables that set an option: `TIDEGAUGE__CLICKHOUSE__URL`.
 const PREFIX: &str = "TIDEGAUGE__";
+/// The same with a slip.
+const SHORT_PREFIX: &str = "TIDEGAUGE_";
 
 /// The environment, read once.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,24 @@ impl Environment {
     /// One of its variables.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Refuses a variable that was meant for an option, and would set none.
+    ///
+    /// Other names may begin like that: some are the program's own, and Kubernetes adds those of services, such as
+    /// `TIDEGAUGE_PORT` and `TIDEGAUGE_SERVICE_HOST`. No option is called so.
+    fn check_underscores(&self) -> Result<(), ConfigError> {
+        let names = self.0.keys().filter(|name| !name.starts_with(PREFIX));
+        for name in names {
+            let Some(rest) = name.strip_prefix(SHORT_PREFIX) else { continue };
+            let rest = rest.to_lowercase().replace("__", "_");
+            let mut keys = OPTIONS.iter().map(|option| option.key);
+            if let Some(key) = keys.find(|key| key.replace('.', "_") == rest) {
+                let option = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+                return Err(ConfigError::Underscore { name: name.clone(), option });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -65,6 +85,7 @@ pub struct RawConfig {
 impl RawConfig {
     /// Parses the file's text and lays the environment over it.
     pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Self, ConfigError> {
+        environment.check_underscores()?;
         let mut raw = Self {
             file: file.to_owned(),
             models: Vec::new(),
@@ -77,7 +98,7 @@ impl RawConfig {
                 file.to_owned(),
                 error.span().map_or(1, |span| line_of(text, span.start)),
             ),
-            reason: error.message().to_owned(),
+            reason: syntax_reason(error.message()),
         };
         let spans = DeTable::parse(text).map_err(syntax)?;
         let values: toml::Table = toml::from_str(text).map_err(syntax)?;
@@ -282,6 +303,14 @@ impl RawConfig {
     }
 }
 
+/// What the parser says, and what it does not say of names with other signs, as globs are.
+fn syntax_reason(message: &str) -> String {
+    if message.contains("unquoted key") {
+        return format!("{message}; put quotes around it, like [models.\"fraud-*\"]");
+    }
+    message.to_owned()
+}
+
 fn has_kind(kind: Kind, value: &Value) -> bool {
     let is_path = |value: &Value| match value {
         Value::String(_) => true,
@@ -335,21 +364,6 @@ pub(super) fn from_text(kind: Kind, text: &str) -> Value {
 fn shown(value: &Value) -> String {
     let shown = value.to_string();
     if shown.len() > 40 { value.type_str().to_owned() } else { shown }
-}
-
-/// A path as it would stand in the file; the place in a list of sections is left out.
-fn written(path: &[String]) -> String {
-    let is_place = |i: usize| i == 1 && options::is_list(&path[..1]);
-    let is_bare = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
-    let parts: Vec<String> = path
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| !is_place(*i))
-        .map(|(_, part)| if is_bare(part) { part.clone() } else { format!("\"{part}\"") })
-        .collect();
-    parts.join(".")
 }
 
 fn line_of(text: &str, at: usize) -> usize {

@@ -113,10 +113,13 @@ impl Reader<'_> {
     pub(super) fn bytes(&self, path: &[&str], least: usize) -> Result<usize, ConfigError> {
         let entry = self.must(path);
         let given = text_of(&entry.value);
-        values::bytes(&given).filter(|&bytes| bytes >= least).ok_or_else(|| {
-            let mib = least >> 20;
-            invalid(&entry, format!("is \"{given}\"; it must be at least {mib}MiB, like \"4GiB\""))
-        })
+        let reason = match values::bytes(&given) {
+            Some(bytes) if bytes >= least => return Ok(bytes),
+            Some(_) => format!("at least {}MiB, like \"4GiB\"", least >> 20),
+            None => "a whole number and B, kB, MB, GB, KiB, MiB or GiB, like \"512MB\" or \"4GiB\""
+                .to_owned(),
+        };
+        Err(invalid(&entry, format!("is \"{given}\"; it must be {reason}")))
     }
 
     /// A number within 0 to 1.

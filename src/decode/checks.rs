@@ -46,7 +46,8 @@ pub enum DecodeError {
     EmptyPayload,
     /// Not one JSON object.
     #[error(
-        "the payload is not one JSON object ({reason}): fix the producer, or set the topic's `format`"
+        "the record is not one JSON object ({reason}): send each record as one object, in a file each on one line, or \
+         set the topic's `format`"
     )]
     BrokenJson {
         /// What is wrong, and where.
@@ -90,7 +91,7 @@ pub enum DecodeError {
         count: usize,
     },
     /// A required field is absent or null.
-    #[error("`{field}` is missing or null: send it, or set its path under `fields`")]
+    #[error("`{field}` is missing or null: add it, or set its path under `fields`")]
     MissingField {
         /// The field.
         field: &'static str,
@@ -99,9 +100,7 @@ pub enum DecodeError {
     #[error("`request_id` is empty: send an ID that is unique for each request")]
     EmptyRequestId,
     /// A value of the wrong type.
-    #[error(
-        "`{field}` is {found}, not {expected}: fix the producer, or set its path under `fields`"
-    )]
+    #[error("`{field}` is {found}, not {expected}: correct it, or set its path under `fields`")]
     WrongType {
         /// The field, with the entry's name where it has entries.
         field: Cow<'static, str>,

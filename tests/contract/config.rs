@@ -15,20 +15,25 @@ use tidegauge::engine::time::Millis;
 use tidegauge::pipeline::DeadLetterLimit;
 use tidegauge::profile::builder::{Options, Record};
 use tidegauge::profile::{ProfileBuilder, write};
+use tidegauge::sink::clickhouse;
 
-const SMALLEST: &str = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
+/// What every configuration of a job has.
+pub(crate) const SMALLEST: &str = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
 
-fn parse(text: &str) -> Result<Settings, ConfigError> {
+pub(crate) fn parse(text: &str) -> Result<Settings, ConfigError> {
     parse_with(text, &[])
 }
 
-fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+pub(crate) fn parse_with(
+    text: &str,
+    environment: &[(&str, &str)],
+) -> Result<Settings, ConfigError> {
     let environment: Environment = environment.iter().copied().collect();
     Settings::parse("t.toml", text, &environment)
 }
 
 /// The code and the message of what must be refused.
-fn refused(text: &str) -> (&'static str, String) {
+pub(crate) fn refused(text: &str) -> (&'static str, String) {
     let error = parse(text).expect_err(text);
     (error.code(), error.to_string())
 }
@@ -163,7 +168,12 @@ fn unknown_keys_name_the_closest_one_and_the_line() {
     assert_eq!(message, "t.toml:6: unknown key `kafka.brokrs`; did you mean `kafka.brokers`?");
     let (code, message) = refused(&format!("{SMALLEST}[models.\"a.b*\"]\ntreshold = 0.5\n"));
     assert_eq!(code, "config_unknown_key");
-    assert!(message.contains("models.\"a.b*\".treshold"), "{message}");
+    let said = "unknown key `models.\"a.b*\".treshold`; did you mean `models.\"a.b*\".threshold`?";
+    assert!(message.ends_with(said), "{message}");
+    let (code, message) = refused(&format!("{SMALLEST}[models.fraud-*]\nthreshold = 0.5\n"));
+    assert_eq!(code, "config_syntax");
+    assert!(message.starts_with("t.toml:5: not TOML: "), "{message}");
+    assert!(message.ends_with("put quotes around it, like [models.\"fraud-*\"]"), "{message}");
 }
 
 #[test]
@@ -239,6 +249,46 @@ fn values_that_can_not_be_say_what_could() {
 }
 
 #[test]
+fn a_number_of_bytes_in_an_unknown_unit_is_not_called_too_small() {
+    let of = |budget: &str| refused(&format!("{SMALLEST}[state]\nbudget = \"{budget}\"\n")).1;
+    for unknown in ["8G", "8g", "8 GiBs", "much"] {
+        let message = of(unknown);
+        let said = format!("is \"{unknown}\"; it must be a whole number and B, kB, MB, GB, KiB");
+        assert!(message.contains(&said) && !message.contains("at least"), "{message}");
+    }
+    let message = of("8MiB");
+    let said = "t.toml:6: `state.budget` is \"8MiB\"; it must be at least 16MiB, like \"4GiB\"";
+    assert_eq!(message, said);
+}
+
+#[test]
+fn what_every_insert_is_sent_with_can_not_be_set() {
+    let with = |setting: &str| {
+        let given = format!("{{ insert_quorum = 2, {setting} = 1 }}");
+        format!("{SMALLEST}[clickhouse]\ninsert_settings = {given}\n")
+    };
+    for setting in [
+        "async_insert",
+        "wait_end_of_query",
+        "insert_deduplicate",
+        "input_format_skip_unknown_fields",
+        "insert_deduplication_token",
+    ] {
+        let (code, message) = refused(&with(setting));
+        assert_eq!(code, "config_invalid_value", "{message}");
+        let said = format!("t.toml:6: `clickhouse.insert_settings.{setting}` can't be set: ");
+        assert!(message.starts_with(&said) && message.ends_with("; leave it out"), "{message}");
+    }
+    let settings = parse(&with("insert_quorum_parallel")).unwrap();
+    let given = [("insert_quorum", "2"), ("insert_quorum_parallel", "1")];
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(settings.clickhouse.insert_settings, given);
+    let variable = "TIDEGAUGE__CLICKHOUSE__INSERT_SETTINGS__ASYNC_INSERT";
+    let message = parse_with(SMALLEST, &[(variable, "1")]).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("environment variable {variable}: ")), "{message}");
+}
+
+#[test]
 fn drift_is_judged_as_the_models_section_says() {
     let text = "[models.m.drift]\nalpha = 0.01\nprimary = \"js\"\nmin_n = 500\n\
                 methods = { js = { warn_at = 0.05, drift_at = 1 }, ks = { alpha = 0.2 }, missing_rate = { drift_at = 0.5 } }\n";
@@ -298,6 +348,48 @@ fn the_longest_window_is_49_days_and_grains_may_be_longer() {
     let settings = parse(&format!("{SMALLEST}{windows}")).unwrap();
     assert_eq!(settings.shard.window, Millis(49 * 86_400_000));
     assert_eq!(settings.grains, [Millis(98 * 86_400_000)]);
+}
+
+#[test]
+fn tables_are_replicated_as_the_options_say() {
+    let with = |more: &str| parse(&format!("{SMALLEST}[clickhouse]\n{more}\n"));
+    let sql = |settings: &Settings| {
+        let database = &settings.clickhouse;
+        assert_eq!(settings.clickhouse().engine, database.engine);
+        clickhouse::print(&database.database, &database.engine)
+    };
+    let own = "engine = \"replicated\"\ncluster = \"main\"\nkeeper_path = \"/kept/{table}\"\nreplica = \"r-{host}\"\n\
+               insert_settings = { insert_quorum = \"auto\", insert_quorum_parallel = 0 }\n\
+               read_settings = { select_sequential_consistency = 1 }";
+    let (all, plain) = (with(own).unwrap(), with("engine = \"plain\"").unwrap());
+    let written = sql(&all);
+    for part in [
+        "CREATE DATABASE IF NOT EXISTS `tidegauge` ON CLUSTER `main`",
+        "CREATE TABLE IF NOT EXISTS `tidegauge`.`serving` ON CLUSTER `main`",
+        "ENGINE = ReplicatedReplacingMergeTree('/kept/{table}', 'r-{host}', row_version)",
+        "ENGINE = ReplicatedMergeTree('/kept/{table}', 'r-{host}')",
+    ] {
+        assert!(written.contains(part), "{part} is not in {written}");
+    }
+    let sink = all.clickhouse();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let quorum = [pair("insert_quorum", "auto"), pair("insert_quorum_parallel", "0")];
+    assert_eq!(sink.insert_settings, quorum);
+    assert_eq!(sink.read_settings, [pair("select_sequential_consistency", "1")]);
+    assert_eq!(all.digest(), plain.digest(), "rows are the same whatever holds them");
+
+    let short = sql(&with("engine = \"replicated\"").unwrap());
+    let place = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'";
+    let default = format!("ENGINE = ReplicatedReplacingMergeTree({place}, row_version)");
+    assert!(short.contains(&default) && !short.contains("ON CLUSTER"), "{short}");
+    // A database that is replicated itself gives path and replica.
+    let given = sql(&with("engine = \"replicated\"\nkeeper_path = \"\"").unwrap());
+    assert!(given.contains("ENGINE = ReplicatedReplacingMergeTree(row_version)"), "{given}");
+    let lone = sql(&plain);
+    assert!(!lone.contains("Replicated") && !lone.contains("ON CLUSTER"), "{lone}");
+    let error = with("engine = \"sharded\"").unwrap_err();
+    assert_eq!(error.code(), "config_invalid_value");
+    assert!(error.to_string().contains("\"plain\" or \"replicated\""), "{error}");
 }
 
 #[test]
@@ -419,6 +511,37 @@ fn the_environment_lies_over_the_file() {
     assert!(error.to_string().contains("TIDEGAUGE__LABELS__KEY"), "{error}");
     let error = parse_with(SMALLEST, &[("TIDEGAUGE__WORKERS", "two")]).unwrap_err();
     assert_eq!(error.code(), "config_wrong_type");
+}
+
+#[test]
+fn a_variable_with_one_underscore_where_two_belong_is_refused() {
+    for (name, right) in [
+        ("TIDEGAUGE_CLICKHOUSE_URL", "TIDEGAUGE__CLICKHOUSE__URL"),
+        ("TIDEGAUGE_CLICKHOUSE__URL", "TIDEGAUGE__CLICKHOUSE__URL"),
+        ("TIDEGAUGE_DEAD_LETTERS_LIMIT_AFTER", "TIDEGAUGE__DEAD_LETTERS__LIMIT_AFTER"),
+        ("TIDEGAUGE_logs_level", "TIDEGAUGE__LOGS__LEVEL"),
+        ("TIDEGAUGE_JOB", "TIDEGAUGE__JOB"),
+    ] {
+        let error = parse_with(SMALLEST, &[(name, "1")]).expect_err(name);
+        assert_eq!(error.code(), "config_unknown_key", "{error}");
+        let message = error.to_string();
+        assert!(message.starts_with(&format!("environment variable {name} sets ")), "{message}");
+        assert!(message.ends_with(&format!("; rename it {right}")), "{message}");
+    }
+    // Names of the program itself and of the files in deploy/, and those that Kubernetes gives services.
+    for other in [
+        "TIDEGAUGE_TOKEN",
+        "TIDEGAUGE_FAILPOINTS",
+        "TIDEGAUGE_PASSWORD",
+        "TIDEGAUGE_PORT",
+        "TIDEGAUGE_SERVICE_HOST",
+        "TIDEGAUGE_SERVICE_PORT_HTTP",
+        "TIDEGAUGE_PORT_9464_TCP_ADDR",
+        "TIDEGAUGE_CLICKHOUSE_PORT",
+        "TIDEGAUGE",
+    ] {
+        parse_with(SMALLEST, &[(other, "tcp://10.0.0.1:9464")]).expect(other);
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::engine::event::Stream;
 use crate::sink::clickhouse::ClickHouse;
 use crate::source::kafka::{self, Topics};
 use crate::source::sample::{self, Newest};
+use crate::telemetry::check_level;
 use finding::{Finding, Level};
 use records::{Looked, ahead, partitioning};
 
@@ -57,13 +58,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let settings = args.config.load()?;
     let runtime = runtime()?;
     let mut report = Report { as_json: args.json, found: Vec::new() };
-    report.add(Finding::good(
-        "configuration",
-        format!("{}: job {}", args.config.config, settings.job),
-    ));
-    if let Err(error) = settings.check_rules() {
-        report.add(Finding::of(error));
-    }
+    report.configuration(&args.config.config, &settings);
     if let Some(topics) = report.topics(&settings) {
         report.records(&settings, &topics, args.samples, &runtime);
     }
@@ -102,6 +97,17 @@ impl Report {
             ));
         }
         if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// What `run` alone refuses of a configuration that can be read.
+    fn configuration(&mut self, file: &str, settings: &Settings) {
+        self.add(Finding::good("configuration", format!("{file}: job {}", settings.job)));
+        if let Err(error) = settings.check_rules() {
+            self.add(Finding::of(error));
+        }
+        if let Err(error) = check_level(&settings.logs.level) {
+            self.add(Finding::of(error));
+        }
     }
 
     /// The topics and how long they keep records; none where they can't be read.
@@ -289,5 +295,25 @@ fn look(
             return looked;
         }
         schemas.wait(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+
+    #[test]
+    fn a_level_that_run_refuses_is_a_problem() {
+        let about = |level: &str| {
+            let text = format!("logs.level = \"{level}\"\n[inferences]\ntopic = \"i\"\n");
+            let settings = Settings::parse("t.toml", &text, &Environment::default()).unwrap();
+            let mut report = Report { as_json: true, found: Vec::new() };
+            report.configuration("t.toml", &settings);
+            report.found.iter().map(|found| (found.about, found.level)).collect::<Vec<_>>()
+        };
+        let good = ("configuration", Level::Good);
+        assert_eq!(about("info,librdkafka=debug"), [good]);
+        assert_eq!(about("loud"), [good, ("log_level", Level::Problem)]);
     }
 }

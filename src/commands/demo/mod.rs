@@ -44,7 +44,7 @@ use screen::Screen;
 #[command(after_long_help = "\
 Examples:
   tidegauge demo              until Ctrl-C; open the links that it prints
-  tidegauge demo --for 60s    end by itself and compare the rows with what was sent (exit code 1 if they differ)")]
+  tidegauge demo --for 60s    end by itself; exit code 1 if rows are wrong")]
 pub struct Args {
     /// End after so much time, and compare the rows in ClickHouse with what was sent
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
@@ -338,7 +338,7 @@ fn settings(brokers: &str, clickhouse: &str, port: u16) -> Result<Settings, Fail
         models.credit = {{ task = "binary", segments = ["region"] }}
         [windows]
         size = "{}ms"
-        grains = ["1m"]
+        grains = ["1m", "1h"]
         lateness = "{}ms"
         label_wait = "{}ms"
         "#,

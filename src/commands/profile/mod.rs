@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::inputs::{InputArgs, Inputs};
-use super::ranges::TopicArgs;
+use super::ranges::{self, TopicArgs};
 use super::{ConfigFile, Failure, terminal};
 use crate::config::Settings;
 use crate::engine::metrics::expected::FEWEST_WINDOWS;
@@ -30,9 +30,9 @@ const ADVISED: u64 = 1000;
 /// Build a reference profile, which drift is measured against, from files or topics
 ///
 /// Reads past inferences and, optionally, their labels, from files as `backfill` does or from the configured topics,
-/// and writes what the values of
-/// each feature, of scores, predictions and labels look like into one JSON document. With labels the document also has
-/// the calibrator of binary scores. Its id follows from its content; a document that was changed is refused.
+/// and writes what the values of each feature, of scores, predictions and labels look like into one JSON document.
+/// With labels the document also has the calibrator of binary scores. Its id follows from its content; a document that
+/// was changed is refused.
 ///
 /// Where there are ten windows or more, it has the mean and the spread of each figure of quality and traffic over the
 /// reference's own windows: the rows that `backfill` would write for the same files. Rules with `learned` limits go by
@@ -45,18 +45,21 @@ const ADVISED: u64 = 1000;
 /// An inference that stands there twice counts twice, but for its windows. Inferences take about 100 bytes of
 /// memory each for the windows, which are left out where that is more than `state.budget`; labels take 60 bytes more.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
+#[command(group = ranges::source(), after_long_help = "\
 Examples:
-  tidegauge profile -c fraud.toml --name fraud-2026-01 --inferences 'january/*.parquet' --labels labels.csv
-  tidegauge profile -c fraud.toml --name january --topics --from 2026-01-01 --to 2026-02-01
-  tidegauge profile -c fraud.toml --name eu --model fraud-eu --inferences a.jsonl --output eu.json --json
+  tidegauge profile -c fraud.toml --name fraud-2026-01 \\
+      --inferences 'january/*.parquet' --labels labels.csv
+  tidegauge profile -c fraud.toml --name january --topics \\
+      --from 2026-01-01 --to 2026-02-01
+  tidegauge profile -c fraud.toml --name eu --model fraud-eu \\
+      --inferences a.jsonl --output eu.json --json
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration.")]
 pub struct Args {
     #[command(flatten)]
     config: ConfigFile,
     /// Files of inferences: paths and patterns (`*`, `?`, `**`), .jsonl, .csv, .tsv or .parquet
-    #[arg(long, value_name = "FILES", num_args = 1.., required_unless_present = "topics")]
+    #[arg(long, value_name = "FILES", num_args = 1..)]
     inferences: Vec<String>,
     /// Files of labels; without them the profile has no calibrator
     #[arg(long, value_name = "FILES", num_args = 1..)]
