@@ -1,20 +1,32 @@
-//! What `deploy/` says agrees with the program: ports, paths, options, times to stop, and where passwords come from.
+//! What `deploy/` says agrees with the program: ports, paths, options, times to stop, and where passwords come from. So
+//! does the README in what it says of both, and its links lead somewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rdkafka::consumer::BaseConsumer;
 use serde_json::{Value, json};
+use tidegauge::config::options::OPTIONS;
 use tidegauge::config::{Environment, Settings};
 use tidegauge::engine::ModelSettings;
 use tidegauge::sink::tables::{self, Databases, Engine};
 use tidegauge::source::kafka::client_config;
-use tidegauge::telemetry::OUTCOME_NAMES;
+use tidegauge::telemetry::{OUTCOME_NAMES, Telemetry};
+
+/// A path of the repository.
+fn place(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A text of the repository.
+fn repository(path: &str) -> String {
+    fs::read_to_string(place(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
 
 fn deploy(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
+    place("deploy").join(path)
 }
 
 fn read(path: &str) -> String {
@@ -32,8 +44,9 @@ fn settings<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Sett
     Settings::parse("deploy/tidegauge.toml", &read("tidegauge.toml"), &environment).unwrap()
 }
 
-fn drain_budget_s() -> u64 {
-    settings([("", "")]).drain_budget.as_secs()
+/// How long the program may take to stop: `drain_budget`, and 5 s to tell of alerts.
+fn stop_s() -> u64 {
+    settings([("", "")]).drain_budget.as_secs() + 5
 }
 
 /// Where containers listen: the program's own port, on all addresses.
@@ -156,6 +169,9 @@ fn compose_runs_the_program_with_options_that_it_has() {
         let settings = settings(environment.iter().map(|(k, v)| (k.as_str(), text(v))));
         assert_eq!(settings.clickhouse.url, "http://clickhouse:8123");
         assert!(text(&service["volumes"][0]).contains(&format!(":{CONFIGURATION}:")));
+        // Every command reads all secrets of the configuration; without others there is no file.
+        let secrets = json!([{ "path": "./tidegauge.env", "required": false }]);
+        assert_eq!(service["env_file"], secrets, "{name}");
         // What the image runs by itself is held below.
         if name != "tidegauge" {
             assert_runs(&words(&service["command"]));
@@ -165,7 +181,7 @@ fn compose_runs_the_program_with_options_that_it_has() {
     let port = text(overview["command"].as_array().unwrap().last().unwrap()).rsplit_once(':');
     assert!(text(&overview["ports"][0]).ends_with(&format!(":{}", port.unwrap().1)));
     let program = &compose["services"]["tidegauge"];
-    assert!(seconds(text(&program["stop_grace_period"])) > drain_budget_s());
+    assert!(seconds(text(&program["stop_grace_period"])) > stop_s());
     assert_eq!(program["ports"][0], "127.0.0.1:9464:9464");
     // The topics that are created are those of the configuration.
     let create = text(&compose["services"]["topics"]["command"][0]).to_owned();
@@ -181,6 +197,50 @@ fn kafka_keeps_its_log_in_the_volume() {
     let kafka = &compose["services"]["kafka"];
     let (_, place) = text(&kafka["volumes"][0]).split_once(':').unwrap();
     assert_eq!(kafka["environment"]["KAFKA_LOG_DIRS"], place);
+}
+
+#[test]
+fn records_reach_kafka_from_containers_and_from_this_machine() {
+    let compose = documents("compose.yaml").remove(0);
+    let kafka = &compose["services"]["kafka"];
+    let list = |name: &str| -> BTreeMap<&str, &str> {
+        let pairs = text(&kafka["environment"][name]).split(',');
+        pairs.map(|pair| pair.split_once(':').unwrap()).collect()
+    };
+    let listeners = list("KAFKA_LISTENERS");
+    let mut advertised = list("KAFKA_ADVERTISED_LISTENERS");
+    let protocols = list("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP");
+    assert!(listeners.keys().eq(protocols.keys()), "{protocols:?}");
+    // Nobody but the broker itself speaks to its controller.
+    let controller = text(&kafka["environment"]["KAFKA_CONTROLLER_LISTENER_NAMES"]);
+    let clients = listeners.iter().filter(|(name, _)| **name != controller);
+    for (name, at) in clients {
+        let port = at.rsplit_once(':').unwrap().1;
+        let to = advertised.remove(name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(to.rsplit_once(':').unwrap().1, port, "{name}");
+        let brokers = to.strip_prefix("//").unwrap();
+        if brokers == format!("localhost:{port}") {
+            assert_eq!(kafka["ports"], json!([format!("127.0.0.1:{port}:{port}")]));
+            assert!(repository("README.md").contains(&format!("use `{brokers}`")), "{brokers}");
+        } else {
+            let program = &compose["services"]["tidegauge"]["environment"];
+            assert_eq!(program["TIDEGAUGE__KAFKA__BROKERS"], brokers);
+        }
+    }
+    assert!(advertised.is_empty(), "{advertised:?}");
+}
+
+/// What the README has compose run in place of `run`; with one option more it shows schemas and sends nothing.
+#[test]
+fn the_readme_sends_traffic_to_the_kafka_of_compose() {
+    let readme = repository("README.md").replace(" \\\n     ", "");
+    let begin = "docker compose -f deploy/compose.yaml --profile core run --rm tidegauge ";
+    let line = readme.lines().find_map(|line| line.trim_start().strip_prefix(begin)).unwrap();
+    let arguments: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(arguments[..3], ["simulate", "--brokers", "kafka:9092"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegauge"));
+    let ran = command.args(arguments).arg("--print-schemas").output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 #[test]
@@ -209,7 +269,12 @@ fn the_container_is_small_and_not_root() {
     assert!(file.contains(&format!(" -t {} .", own_image())));
     assert!(!file.to_uppercase().contains("PASSWORD"));
     // Without this file the build would be given everything that was ever built here.
-    assert!(read("Dockerfile.dockerignore").starts_with("*\n"));
+    let ignored = read("Dockerfile.dockerignore");
+    assert!(ignored.starts_with("*\n"));
+    // `dashboards --link` reads the charts below the working folder, which is the root: nothing says otherwise.
+    assert!(ignored.lines().any(|line| line == "!deploy/dashboards"));
+    assert!(end.contains(&"COPY deploy/dashboards /deploy/dashboards"));
+    assert!(!end.iter().any(|line| line.starts_with("WORKDIR ")));
 }
 
 #[test]
@@ -227,7 +292,7 @@ fn kubernetes_asks_what_the_program_answers_and_waits_for_its_end() {
     ] {
         assert_eq!(selector, labels);
     }
-    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > drain_budget_s());
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > stop_s());
     let container = &pod["containers"][0];
     for (probe, path) in
         [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz"), ("startupProbe", "/healthz")]
@@ -255,9 +320,34 @@ fn kubernetes_makes_the_tables_once() {
     // It is no instance: neither the service nor the budget of disruptions counts it.
     let instances = documents("kubernetes/tidegauge.yaml").remove(0);
     assert_ne!(template["metadata"]["labels"], instances["spec"]["selector"]["matchLabels"]);
-    // The instances' file says that it comes first.
+    // The instances' file says that it comes first, and before it what all of them need.
     let waits = format!("job/{}", text(&job["metadata"]["name"]));
-    assert!(read("kubernetes/tidegauge.yaml").contains(&waits));
+    let steps: [&str; 7] = [
+        &format!("docker push registry.example.org/{}", own_image()),
+        "kubectl create secret generic tidegauge --from-literal=clickhouse-password=",
+        "kubectl create secret generic tidegauge-env --from-literal=",
+        "kubectl create configmap tidegauge --from-file=tidegauge.toml --from-file=",
+        "kubectl apply -f init.yaml",
+        &waits,
+        "kubectl apply -f tidegauge.yaml",
+    ];
+    assert_in_order(&comments("kubernetes/tidegauge.yaml"), &steps);
+}
+
+/// What a file says before it begins.
+fn comments(path: &str) -> String {
+    let text = read(path);
+    let lines = text.lines().map_while(|line| line.strip_prefix('#'));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Holds that these stand in the text, each behind the one before.
+fn assert_in_order(text: &str, steps: &[&str]) {
+    let mut rest = text;
+    for step in steps {
+        let found = rest.split_once(step);
+        rest = found.unwrap_or_else(|| panic!("{step} is not in its place:\n{text}")).1;
+    }
 }
 
 /// What a container's environment says.
@@ -283,6 +373,13 @@ fn assert_pod(pod: &Value) {
     let settings = settings(variables(container));
     assert_eq!(settings.clickhouse.user, "tidegauge");
     assert_eq!(settings.clickhouse().password, "of the secret");
+    // All other secrets of the configuration: each command reads them. What is set above goes before these.
+    let secrets = json!([{ "secretRef": { "name": "tidegauge-env", "optional": true } }]);
+    assert_eq!(container["envFrom"], secrets);
+    let set = container["env"].as_array().unwrap();
+    let password = set.iter().find(|set| set["name"] == "CLICKHOUSE_PASSWORD").unwrap();
+    let of_secret = json!({ "name": "tidegauge", "key": "clickhouse-password" });
+    assert_eq!(password["valueFrom"]["secretKeyRef"], of_secret);
     let (mount, volume) = (&container["volumeMounts"][0], &pod["volumes"][0]);
     let mounted = Path::new(text(&mount["mountPath"])).join("tidegauge.toml");
     assert_eq!(mounted, Path::new(CONFIGURATION));
@@ -320,7 +417,7 @@ fn value<'a>(set: &'a [(String, String)], key: &str) -> &'a str {
 fn systemd_stops_and_restarts_as_the_program_means_it() {
     let (sections, set) = unit("systemd/tidegauge.service");
     assert_eq!(sections, ["[Unit]", "[Service]", "[Install]"]);
-    assert!(seconds(value(&set, "TimeoutStopSec")) > drain_budget_s());
+    assert!(seconds(value(&set, "TimeoutStopSec")) > stop_s());
     assert_eq!(value(&set, "KillSignal"), "SIGTERM");
     // Exit codes of wrong usage and of refusals.
     assert_eq!(value(&set, "RestartPreventExitStatus"), "2 3");
@@ -336,6 +433,27 @@ fn systemd_stops_and_restarts_as_the_program_means_it() {
     let example = settings(lines.map(|line| line.split_once('=').unwrap()));
     assert_eq!(example.clickhouse.user, "tidegauge");
     assert_eq!(example.clickhouse().password, "", "it is to be filled in");
+}
+
+#[test]
+fn the_unit_says_how_it_comes_to_run() {
+    let said = comments("systemd/tidegauge.service");
+    // All may read the configuration, as the service's own user has to, and nobody else the passwords.
+    let steps: [&str; 6] = [
+        &format!("install -D -m 0755 target/release/tidegauge {PROGRAM}"),
+        &format!("install -D -m 0644 fraud.toml {CONFIGURATION}"),
+        &format!("install -m 0600 deploy/systemd/environment.example {ENVIRONMENT}"),
+        &format!("init -c {CONFIGURATION}"),
+        "install -m 0644 deploy/systemd/tidegauge.service /etc/systemd/system/tidegauge.service",
+        "systemctl daemon-reload && systemctl enable --now tidegauge",
+    ];
+    assert_in_order(&said, &steps);
+    let line = said.lines().find(|line| line.contains(" init -c ")).unwrap();
+    let example = format!("'{}'", deploy("systemd/environment.example").display());
+    let program = format!("; '{}' init", env!("CARGO_BIN_EXE_tidegauge"));
+    let script = line.replace(ENVIRONMENT, &example).replace("; tidegauge init", &program);
+    let script = script.replace(CONFIGURATION, "nowhere/t.toml");
+    assert_reads_configuration(&Command::new("/bin/sh").args(["-c", &script]).output().unwrap());
 }
 
 #[test]
@@ -456,10 +574,35 @@ fn users_of_a_cluster_may_do_what_init_does_there() {
     }
 }
 
+#[test]
+fn the_configuration_says_what_has_no_default() {
+    let all = read("tidegauge.toml");
+    let documented = toml::Value::Table(all.parse().unwrap());
+    let (said, _) = all.split_once("\n# Each option can be set").unwrap();
+    let said: BTreeSet<&str> = said.split([' ', ',', '\n']).collect();
+    for option in OPTIONS {
+        let parts: Vec<_> = option.key.split('.').collect();
+        let key = parts[parts.len() - 1];
+        if ["metrics", "alerts", "notify"].contains(&parts[0]) && parts.len() > 1 {
+            // Two have a default that depends on what the rule is about.
+            let depends = ["min_n", "min_coverage"].contains(&key);
+            assert_eq!(said.contains(key), depends || !option.default.is_empty(), "{}", option.key);
+            continue;
+        }
+        // What is written there and has no default is empty, or one of the three that the first lines name.
+        let value = parts.iter().try_fold(&documented, |value, part| {
+            value.get(if *part == "*" { "fraud-*" } else { *part })
+        });
+        let is_empty = value.and_then(toml::Value::as_str).is_none_or(str::is_empty);
+        let named = ["inferences.topic", "labels.topic", "schema_registry.url"];
+        let is_example = option.default.is_empty() && !is_empty;
+        assert_eq!(is_example, named.contains(&option.key), "{}", option.key);
+    }
+}
+
 /// Every meter by the name that Prometheus has for it.
 fn meters() -> BTreeSet<String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry.rs");
-    let source = fs::read_to_string(source).unwrap();
+    let source = repository("src/telemetry.rs");
     let fields = source.split("struct Meters {").nth(1).unwrap().split("\n}").next().unwrap();
     let named = source.match_indices(": meter!(").map(|(at, _)| {
         let field = source[..at].rsplit(' ').next().unwrap();
@@ -503,10 +646,76 @@ fn rules_of_prometheus_name_meters_that_there_are_and_those_of_the_readme() {
             assert!(OUTCOME_NAMES.iter().any(|(_, name)| Some(*name) == outcome), "{expression}");
         }
     }
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).unwrap();
+    let readme = repository("README.md");
     let table = readme.lines().filter(|line| line.starts_with("| `tidegauge_"));
     let told: BTreeSet<&str> = table.flat_map(named_meters).collect();
     let watched = rules.iter().flat_map(|rule| named_meters(text(&rule["expr"])));
     assert_eq!(told, watched.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn rules_of_prometheus_see_that_nobody_is_told() {
+    let rules = documents("prometheus/tidegauge.rules.yaml").remove(0);
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    let rule = rules.iter().find(|rule| rule["alert"] == "TidegaugeNotTold").unwrap();
+    let meter = "tidegauge_notifications_total{result=\"failed\"}";
+    let expression = text(&rule["expr"]);
+    assert!(expression.contains(meter) && expression.contains("target"), "{rule}");
+    let telemetry = Telemetry::new();
+    telemetry.notification("on-call", false);
+    let told = telemetry.encode();
+    let mut lines = told.lines();
+    let failed = lines.find(|line| line.starts_with("tidegauge_notifications_total{")).unwrap();
+    for label in ["result=\"failed\"", "target=\"on-call\""] {
+        assert!(failed.contains(label), "{failed}");
+    }
+    assert!(repository("README.md").contains(&format!("| `{meter}` |")));
+}
+
+#[test]
+fn the_readme_has_every_view() {
+    let readme = repository("README.md");
+    let views = repository("schemas/clickhouse/views.sql");
+    let begin = "CREATE OR REPLACE VIEW `tidegauge_bi`.";
+    let views: Vec<_> = views.lines().filter_map(|line| line.strip_prefix(begin)).collect();
+    assert!(views.len() > 20, "{views:?}");
+    for view in views {
+        assert!(readme.contains(&format!("\n| {view} |")), "{view} is not in the table of views");
+    }
+}
+
+/// Where links to a heading of a page lead.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut is_code = false;
+    let headings = page.lines().filter(|line| {
+        is_code ^= line.starts_with("```");
+        !is_code && line.starts_with('#')
+    });
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-'].contains(c));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_of_the_pages_lead_somewhere() {
+    for page in ["README.md", "benches/README.md", "tests/service/faults/README.md"] {
+        let (text, folder) = (repository(page), Path::new(page).parent().unwrap());
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let mut count = 0;
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let to = if file.is_empty() { PathBuf::from(page) } else { folder.join(file) };
+            let to = place(to.to_str().unwrap());
+            assert!(to.exists(), "{page}: {link}");
+            if !anchor.is_empty() {
+                let headings = anchors(&fs::read_to_string(to).unwrap());
+                assert!(headings.contains(anchor), "{page}: {link}");
+            }
+            count += 1;
+        }
+        assert!(count > 0, "{page} has no link");
+    }
 }
