@@ -21,12 +21,15 @@ struct Script {
     hangs: bool,
 }
 
-/// Reads one request with a chunked or counted body; its bytes.
+/// Reads one request with a chunked or counted body, or what there is of it when the client hangs up; its bytes.
 async fn request(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
         let read = stream.read(&mut buffer).await.expect("the client writes");
+        if read == 0 {
+            return bytes;
+        }
         bytes.extend_from_slice(&buffer[..read]);
         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let Some(head) = head else { continue };
@@ -39,7 +42,7 @@ async fn request(stream: &mut TcpStream) -> Vec<u8> {
             Some(length) => bytes.len() >= head + 4 + length,
             None => bytes.ends_with(b"\r\n0\r\n\r\n"),
         };
-        if is_whole || read == 0 {
+        if is_whole {
             return bytes;
         }
     }
@@ -112,9 +115,9 @@ async fn an_exception_is_seen_whatever_the_status_is() {
          Code: 241. DB::Exception: Memory limit. (MEMORY_LIMIT) (version 24.8.1 (official build))\n";
     assert_eq!(code(in_the_body, false).await, "clickhouse_unavailable");
     let tagged = "HTTP/1.1 200 OK\r\nX-ClickHouse-Exception-Tag: abcdefghijklmnop\r\nTransfer-Encoding: chunked\r\n\r\n\
-         6c\r\n\r\n__exception__\r\nabcdefghijklmnop\r\nCode: 243. DB::Exception: Not enough space\n\
-         39 abcdefghijklmnop\r\n__exception__\r\n\r\n0\r\n\r\n";
-    assert!(code(tagged, false).await.starts_with("clickhouse_"));
+         72\r\n\r\n__exception__\r\nabcdefghijklmnop\r\nCode: 243. DB::Exception: Not enough space\n\
+         43 abcdefghijklmnop\r\n__exception__\r\n\r\n0\r\n\r\n";
+    assert_eq!(code(tagged, false).await, "clickhouse_refused");
     let status = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 45\r\n\r\n\
          Code: 243. DB::Exception: Cannot reserve 1 M.";
     assert_eq!(code(status, false).await, "clickhouse_refused");

@@ -12,7 +12,7 @@ use tidegauge::alerts::{
     Alert, AlertKey, AlertRow, Bound, Judgement, Machine, Metric, Recent, Rule, Seen, State,
     changes, left_behind,
 };
-use tidegauge::config::{ConfigError, Environment, Settings};
+use tidegauge::config::{ConfigError, Settings};
 use tidegauge::engine::metrics::accumulator::Kind;
 use tidegauge::engine::state::Version;
 use tidegauge::engine::time::{EventTime, Millis};
@@ -22,6 +22,8 @@ use tidegauge::sink::clickhouse::{ClickHouse, ClickHouseSettings};
 use tidegauge::telemetry::Telemetry;
 use tokio::sync::watch;
 
+use crate::config::{SMALLEST, parse_with};
+
 #[path = "../support/receiver.rs"]
 #[expect(dead_code, unreachable_pub, reason = "other tests have it as a module of a module")]
 mod receiver;
@@ -29,9 +31,7 @@ mod receiver;
 const SIZE: Millis = Millis(300_000);
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
-    let text = format!("[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n{text}");
-    let environment: Environment = [("URL", "http://127.0.0.1:1/")].into_iter().collect();
-    Settings::parse("t.toml", &text, &environment)
+    parse_with(&format!("{SMALLEST}{text}"), &[("URL", "http://127.0.0.1:1/")])
 }
 
 /// The message of a rule that must be refused.
@@ -63,6 +63,18 @@ fn a_short_rule_has_the_defaults_of_the_definition() {
 }
 
 #[test]
+fn a_rule_says_how_many_windows_open_an_alert_and_how_many_clear_it() {
+    let of = |more: &str| {
+        let text = "[[alerts]]\nname = \"a\"\nmetric = \"serving.error_rate\"\nabove = 0.1\n";
+        let rule = parse(&format!("{text}{more}")).unwrap().rules.remove(0);
+        (rule.opens_after, rule.clears_after)
+    };
+    assert_eq!(of("for = 3\nclear_for = 5\n"), (3, 5));
+    assert_eq!(of("for = 3\n"), (3, 2));
+    assert_eq!(of("clear_for = 1\n"), (2, 1));
+}
+
+#[test]
 fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
     let with = |more: &str| format!("[[alerts]]\nname = \"low\"\n{more}\n");
     for (more, expected) in [
@@ -83,6 +95,7 @@ fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
         ),
         ("metric = \"drift.verdict\"\nabove = 1", "`drift` is bad"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nfor = 0", "1 or more windows"),
+        ("metric = \"serving.error_rate\"\nabove = 0.1\nclear_for = 0", "1 or more windows"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nmin_n = -1", "0 or more records"),
         ("metric = \"quality_binary.f1\"\nbelow = 0.1\nmin_coverage = 2", "0 to 1"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nmin_coverage = 0.5", "reads none"),
@@ -222,11 +235,47 @@ fn a_count_is_not_held_against_itself() {
         ("quality_classes.tp", 100),
         ("categories.n", 100),
     ] {
-        let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nbelow = 50\n");
+        let text = format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\nbelow = 0.5\n");
         assert_eq!(parse(&text).unwrap().rules[0].min_n, min_n, "{metric}");
         let own = format!("{text}min_n = 7\n");
         assert_eq!(parse(&own).unwrap().rules[0].min_n, 7, "{metric}");
     }
+}
+
+#[test]
+fn a_share_in_percent_is_refused() {
+    let with = |metric: &str, bound: &str| {
+        format!("[[alerts]]\nname = \"a\"\nmetric = \"{metric}\"\n{bound}\n")
+    };
+    for (metric, bound, given) in [
+        ("serving.error_rate", "above = 5", "`alerts.above` of \"a\" is 5"),
+        ("quality_binary.accuracy", "below = 80", "`alerts.below` of \"a\" is 80"),
+        ("quality_binary.f1", "below = 0.8\nclear = 85", "`alerts.clear` of \"a\" is 85"),
+        ("quality_estimated.est_accuracy", "below = -0.1", "`alerts.below` of \"a\" is -0.1"),
+    ] {
+        let (code, message) = refused(&with(metric, bound));
+        assert_eq!(code, "config_invalid_value", "{message}");
+        let said = format!("{given}, and {metric} is a share, 0 to 1: 5 % is 0.05");
+        assert!(message.ends_with(&said), "{message}");
+    }
+    for bound in ["above = 1", "above = 0", "below = 1.0\nclear = 1"] {
+        parse(&with("serving.error_rate", bound)).expect(bound);
+    }
+    parse(&with("quality_binary.accuracy", "learned = 3\nclear = 2")).unwrap();
+
+    let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/clickhouse/views.sql");
+    let catalogue = fs::read_to_string(schemas).unwrap();
+    let (mut shares, mut others) = (0, 0);
+    for metric in Metric::all().filter(|metric| !metric.is_verdict()) {
+        let head = format!("('{}', '{}', 'ratio', ", metric.table.name(), metric.column);
+        // A difference of two shares can be below 0.
+        let is_share = catalogue.contains(&head) && !catalogue.contains(&format!("{head}'zero'"));
+        let is_refused = parse(&with(&metric.name(), "below = 80")).is_err();
+        assert_eq!(is_refused, is_share, "{}", metric.name());
+        shares += usize::from(is_share);
+        others += usize::from(!is_share);
+    }
+    assert!(shares > 50 && others > 150, "{shares} {others}");
 }
 
 #[test]

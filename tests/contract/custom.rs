@@ -1,20 +1,20 @@
 //! Custom metrics: what the configuration may say, and what a person is told who got it wrong.
 
 use tidegauge::alerts::Metric;
-use tidegauge::config::{ConfigError, Environment, Settings};
+use tidegauge::config::{ConfigError, Settings};
 use tidegauge::engine::metrics::MetricTable;
 
-const SMALLEST: &str = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
+use crate::config::{self, SMALLEST};
+
 const RATE: &str =
     "[[metrics]]\nname = \"approval_rate\"\nexpression = \"inferences_positive / inferences\"\n";
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
-    Settings::parse("t.toml", &format!("{SMALLEST}{text}"), &Environment::default())
+    config::parse(&format!("{SMALLEST}{text}"))
 }
 
 fn refused(text: &str) -> (&'static str, String) {
-    let error = parse(text).expect_err(text);
-    (error.code(), error.to_string())
+    config::refused(&format!("{SMALLEST}{text}"))
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tidegauge::alerts::{
     AlertKey, AlertRow, Bound, Judgement, Machine, Recent, Rule, Seen, State, changes,
 };
-use tidegauge::config::{ConfigError, Environment, Settings};
+use tidegauge::config::{ConfigError, Settings};
 use tidegauge::engine::event::{FeatureValue, RequestId};
 use tidegauge::engine::metrics::expected::{Expectation, Expected};
 use tidegauge::engine::state::Version;
@@ -15,6 +15,8 @@ use tidegauge::engine::time::{EventTime, Millis};
 use tidegauge::engine::window::Window;
 use tidegauge::profile::builder::{Options, Record};
 use tidegauge::profile::{ProfileBuilder, write};
+
+use crate::config::{self, SMALLEST};
 
 const SIZE: Millis = Millis(300_000);
 
@@ -55,11 +57,11 @@ fn parse(folder: &Path, rule: &str) -> Result<Settings, ConfigError> {
     std::fs::write(folder.join("r.json"), document()).unwrap();
     let reference = folder.join("r.json");
     let text = format!(
-        "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n[models.fraud-plain]\nthreshold = 0.5\n\
+        "{SMALLEST}[models.fraud-plain]\nthreshold = 0.5\n\
          [models.\"fraud-*\"]\nreference = \"{}\"\n[[alerts]]\nname = \"odd\"\n{rule}",
         reference.display()
     );
-    Settings::parse("t.toml", &text, &Environment::default())
+    config::parse(&text)
 }
 
 fn rule(text: &str) -> Rule {

@@ -16,6 +16,9 @@ mod requests;
 #[path = "../support/shard.rs"]
 #[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
 mod shard;
+#[path = "../support/wait.rs"]
+#[expect(unreachable_pub, reason = "other tests have it as a module of a module")]
+mod wait;
 
 mod acknowledgement;
 mod alerts;

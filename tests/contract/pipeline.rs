@@ -5,6 +5,8 @@
 mod audit;
 mod begin;
 mod budget;
+mod failures;
+mod group;
 mod schemas;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -376,8 +378,19 @@ fn shared(log: &Log) -> Arc<Mutex<Log>> {
     Arc::new(Mutex::new(log.clone()))
 }
 
+/// The sum of the positions that the marks have.
 fn written(memory: &Memory) -> i64 {
     memory.lock().marks.values().map(Mark::order).sum()
+}
+
+/// The same sum once all of a log is written.
+fn ends(log: &Log) -> i64 {
+    log.values().filter_map(|all| Some(all.last()?.offset.0 + 1)).sum()
+}
+
+/// The first records of each topic partition: so many of six parts.
+fn part(log: &Log, of: usize) -> Log {
+    log.iter().map(|(&key, all)| (key, all[..all.len() * of / 6].to_vec())).collect()
 }
 
 #[test]
@@ -503,104 +516,6 @@ fn a_long_span_that_is_sealed_at_once_is_written_once() {
     assert_eq!(batches.map(|batch| batch.rows).sum::<usize>(), tables.metrics.len());
 }
 
-/// The commit of the owner before may have failed in the rebalance that took its partitions away.
-#[test]
-fn who_takes_a_partition_over_commits_it_though_nothing_comes_any_more() {
-    let log = traffic(2, 200, 700);
-    let memory = Memory::new();
-    block_on(async {
-        start(settings(2), &shared(&log), &[&[0, 1]], true, &memory).end().await.unwrap();
-        let committed = std::mem::take(&mut memory.lock().committed);
-        assert_eq!(committed.len(), 2);
-        memory.lock().calls.clear();
-        let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
-        running.until("both are committed", || memory.lock().committed == committed).await;
-        running.stop().await.unwrap();
-    });
-    // Once: lag tools need no more.
-    assert_eq!(memory.lock().calls.iter().filter(|call| *call == "commit").count(), 1);
-}
-
-#[test]
-fn failed_and_unanswered_writes_are_repeated_with_the_same_bytes() {
-    let log = traffic(2, 200, 700);
-    for mode in [Mode::Fails(4), Mode::LosesReplies(4), Mode::Refuses(2)] {
-        let memory = Memory::new();
-        memory.lock().mode = mode;
-        block_on(async {
-            start(settings(2), &shared(&log), &[&[0], &[1]], true, &memory).end().await
-        })
-        .unwrap();
-        assert_complete(&settings(2), &log, &memory);
-        let tables = memory.lock();
-        let attempts = if mode == Mode::Refuses(2) { 3 } else { 5 };
-        for body in &tables.bodies[1..attempts] {
-            assert_eq!(body, &tables.bodies[0], "{mode:?}");
-        }
-    }
-}
-
-#[test]
-fn readiness_says_what_the_operator_has_to_do_and_recovers() {
-    let log = traffic(1, 200, 700);
-    let memory = Memory::new();
-    memory.lock().mode = Mode::Refuses(4);
-    block_on(async {
-        let mut running = start(settings(1), &shared(&log), &[&[0]], true, &memory);
-        let telemetry = running.telemetry.clone();
-        running
-            .until("the reason is given", || {
-                telemetry
-                    .reasons()
-                    .iter()
-                    .any(|(c, why)| *c == Cause::ClickHouse && why.contains("disk full"))
-            })
-            .await;
-        running.end().await.unwrap();
-        assert!(telemetry.reasons().is_empty(), "{:?}", telemetry.reasons());
-    });
-    assert_complete(&settings(1), &log, &memory);
-}
-
-#[test]
-fn a_final_failure_ends_the_process_with_its_code() {
-    let log = traffic(1, 100, 700);
-    let memory = Memory::new();
-    memory.lock().mode = Mode::Unreadable;
-    let running = async { start(settings(1), &shared(&log), &[&[0]], true, &memory).end().await };
-    assert_eq!(block_on(running).unwrap_err().code(), "clickhouse_unreadable");
-    assert!(memory.lock().marks.is_empty(), "no mark before the rows");
-}
-
-#[test]
-fn too_many_dead_letters_stop_the_process_before_a_mark_passes_them() {
-    let mut log = Log::new();
-    for i in 0..400 {
-        add(&mut log, Stream::Inferences, 0, START + i, "{broken".to_owned());
-    }
-    let memory = Memory::new();
-    let mut settings = settings(1);
-    settings.flush_interval = Duration::from_secs(3600);
-    settings.dead_letter_limit = DeadLetterLimit { share: 0.1, at_least: 300 };
-    let error =
-        block_on(async { start(settings, &shared(&log), &[&[0]], true, &memory).end().await });
-    let error = error.unwrap_err();
-    assert_eq!(error.code(), "dead_letter_limit");
-    assert!(error.to_string().contains("partition 0"), "{error}");
-    assert!(memory.lock().marks.is_empty());
-}
-
-#[test]
-fn a_panic_in_a_worker_ends_the_process() {
-    let memory = Memory::new();
-    let error = block_on(async {
-        let running = start(settings(1), &shared(&Log::new()), &[&[0]], false, &memory);
-        running.controls[0].lock().unwrap().push_back(Control::Panic);
-        running.end().await
-    });
-    assert_eq!(error.unwrap_err().code(), "worker_failed");
-}
-
 #[test]
 fn a_restart_goes_on_from_the_marks() {
     let log = traffic(2, 300, 700);
@@ -608,11 +523,8 @@ fn a_restart_goes_on_from_the_marks() {
     block_on(async {
         // Each start may read a little more of the log than the one before.
         for share in 1..=6 {
-            let part = log
-                .iter()
-                .map(|(&key, all)| (key, all[..all.len() * share / 6].to_vec()))
-                .collect::<Log>();
-            let running = start(settings(2), &shared(&part), &[&[0, 1]], true, &memory);
+            let log = shared(&part(&log, share));
+            let running = start(settings(2), &log, &[&[0, 1]], true, &memory);
             running.end().await.unwrap();
         }
     });
@@ -622,7 +534,6 @@ fn a_restart_goes_on_from_the_marks() {
     assert_eq!(letters, log.values().flatten().filter(broken).count(), "no letter twice");
 }
 
-/// Another bounded instance that began later has gone further than this one may read.
 #[test]
 fn rows_move_again_as_soon_as_memory_is_rebuilt() {
     let log = traffic(1, 3_000, 700);
@@ -639,13 +550,11 @@ fn rows_move_again_as_soon_as_memory_is_rebuilt() {
     });
 }
 
+/// Another bounded instance that began later has gone further than this one may read.
 #[test]
 fn a_bounded_run_that_ends_before_the_marks_leaves_them_alone() {
     let log = traffic(2, 300, 700);
-    let share = |of: usize| {
-        let part = log.iter().map(|(&key, all)| (key, all[..all.len() * of / 6].to_vec()));
-        shared(&part.collect::<Log>())
-    };
+    let share = |of: usize| shared(&part(&log, of));
     let memory = Memory::new();
     block_on(async {
         start(settings(2), &share(4), &[&[0, 1]], true, &memory).end().await.unwrap();
@@ -655,121 +564,6 @@ fn a_bounded_run_that_ends_before_the_marks_leaves_them_alone() {
         start(settings(2), &share(6), &[&[0, 1]], true, &memory).end().await.unwrap();
     });
     assert_complete(&settings(2), &log, &memory);
-}
-
-#[test]
-fn two_instances_give_the_rows_of_one() {
-    let log = traffic(4, 300, 700);
-    let memory = Memory::new();
-    block_on(async {
-        let log = shared(&log);
-        let mut one = start(settings(4), &log, &[&[0, 1]], false, &memory);
-        let two = start(settings(4), &log, &[&[2], &[3]], false, &memory);
-        let all: i64 =
-            log.lock().unwrap().values().map(|all| all.last().unwrap().offset.0 + 1).sum();
-        one.until("all is marked", || written(&memory) == all).await;
-        one.stop().await.unwrap();
-        two.stop().await.unwrap();
-    });
-    assert_complete(&settings(4), &log, &memory);
-}
-
-#[test]
-fn a_revoked_partition_is_written_and_goes_on_when_it_comes_back() {
-    let log = traffic(2, 300, 700);
-    let memory = Memory::new();
-    block_on(async {
-        let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
-        for _ in 0..5 {
-            let before = written(&memory);
-            running
-                .until("something is written", || written(&memory) > before || before > 800)
-                .await;
-            let (reply, answered) = sync_channel::<()>(0);
-            let control = Arc::clone(&running.controls[0]);
-            control.lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
-            running
-                .until("the revocation is answered", || {
-                    answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
-                })
-                .await;
-            control.lock().unwrap().push_back(Control::Lose(vec![PartitionId(1)]));
-            let back = vec![PartitionId(0), PartitionId(1)];
-            control.lock().unwrap().push_back(Control::Assign(back));
-        }
-        let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
-        running.until("all is marked", || written(&memory) == all).await;
-        running.stop().await.unwrap();
-    });
-    assert_complete(&settings(2), &log, &memory);
-}
-
-/// The first records of each topic partition: so many of six parts.
-fn part(log: &Log, of: usize) -> Log {
-    log.iter().map(|(&key, all)| (key, all[..all.len() * of / 6].to_vec())).collect()
-}
-
-/// A rebalance gives a partition away and back: its first owner reads what it has missed, and nothing again.
-#[test]
-fn a_partition_that_was_elsewhere_meanwhile_is_read_on_and_not_again() {
-    let log = traffic(1, 1_200, 100);
-    let memory = Memory::new();
-    let reread = block_on(async {
-        let growing = shared(&part(&log, 2));
-        let mut one = start(settings(1), &growing, &[&[0]], false, &memory);
-        let mut two = start(settings(1), &growing, &[&[]], false, &memory);
-        for (sixths, one_has_it) in [(2, true), (4, false), (6, true)] {
-            let now = part(&log, sixths);
-            let all: i64 = now.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
-            *growing.lock().unwrap() = now;
-            let (owner, next) = if one_has_it { (&mut one, &two) } else { (&mut two, &one) };
-            owner.until("all that is there is marked", || written(&memory) == all).await;
-            give_up(owner).await;
-            let assign = Control::Assign(vec![PartitionId(0)]);
-            next.controls[0].lock().unwrap().push_back(assign);
-        }
-        let meters = one.telemetry.encode();
-        one.stop().await.unwrap();
-        two.stop().await.unwrap();
-        meters
-            .lines()
-            .filter(|line| line.contains("reread_records_total{"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    });
-    assert_complete(&settings(1), &log, &memory);
-    let letters = memory.lock().letters.len();
-    let broken = |r: &&Record<'_>| r.payload == Some(b"{broken");
-    assert_eq!(letters, log.values().flatten().filter(broken).count(), "no letter twice");
-    assert!(reread.len() == 2 && reread.iter().all(|line| line.ends_with(" 0")), "{reread:?}");
-}
-
-#[test]
-fn a_revocation_is_answered_in_time_while_clickhouse_hangs() {
-    let log = traffic(1, 300, 700);
-    let memory = Memory::new();
-    memory.lock().mode = Mode::Hangs;
-    // It is answered when four fifths of the budget are over: the rest is for a loaded machine.
-    let (budget, load) = (Duration::from_secs(3), Duration::from_secs(20));
-    let settings = PipelineSettings { drain_budget: budget, ..settings(1) };
-    block_on(async {
-        let mut running = start(settings, &shared(&log), &[&[0]], false, &memory);
-        running.until("a write hangs", || !memory.lock().bodies.is_empty()).await;
-        let (reply, answered) = sync_channel::<()>(0);
-        let from = Instant::now();
-        running.controls[0].lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
-        running
-            .until("the revocation is answered", || {
-                answered.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
-            })
-            .await;
-        assert!(from.elapsed() < budget, "{:?}", from.elapsed());
-        let from = Instant::now();
-        let totals = running.stop().await.unwrap();
-        assert!(!totals.is_drained, "nothing was acknowledged");
-        assert!(from.elapsed() < budget + load, "{:?}", from.elapsed());
-    });
-    assert!(memory.lock().marks.is_empty());
 }
 
 /// Records counted by telemetry.
@@ -792,8 +586,23 @@ fn a_stop_writes_what_was_read() {
         running.until("all is read", || counted(&telemetry) == records).await;
         assert!(running.stop().await.unwrap().is_drained);
     });
-    let all: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
-    assert_eq!(written(&memory), all);
+    assert_eq!(written(&memory), ends(&log));
+}
+
+/// An orchestrator kills what takes longer.
+#[test]
+fn a_stop_that_can_write_nothing_ends_within_the_drain_budget() {
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Hangs;
+    let settings = PipelineSettings { drain_budget: Duration::from_secs(4), ..settings(1) };
+    block_on(async {
+        let log = shared(&traffic(1, 100, 700));
+        let mut running = start(settings.clone(), &log, &[&[0]], false, &memory);
+        running.until("a write hangs", || !memory.lock().bodies.is_empty()).await;
+        let asked = Instant::now();
+        assert!(!running.stop().await.unwrap().is_drained);
+        assert!(asked.elapsed() < settings.drain_budget, "{:?}", asked.elapsed());
+    });
 }
 
 #[test]
@@ -803,9 +612,8 @@ fn labels_that_waited_in_vain_are_counted_once_though_the_process_starts_again()
     let mut counted = 0;
     block_on(async {
         for log in [part(&log, 3), log.clone()] {
-            let end: i64 = log.values().map(|all| all.last().unwrap().offset.0 + 1).sum();
             let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
-            running.until("all is marked", || written(&memory) == end).await;
+            running.until("all is marked", || written(&memory) == ends(&log)).await;
             let text = running.telemetry.encode();
             let waited = text.lines().find(|it| it.starts_with("tidegauge_labels_orphaned_total "));
             let at_once = r#"tidegauge_records_total{topic="labels",outcome="orphan"} "#;

@@ -11,8 +11,10 @@ mod truth;
 mod world;
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use tidegauge::engine::metrics::MetricTable;
@@ -434,19 +436,16 @@ const MUST_HAPPEN: [&str; 18] = [
     "zombie told",
 ];
 
-/// Shares of the seeds: the test runner's threads divide them.
+/// Threads that divide the seeds.
 const SHARES: u64 = 4;
 
-/// What has happened in the shares that are done, and how many these are.
-static HAPPENED: Mutex<(BTreeMap<&'static str, u64>, u64)> = Mutex::new((BTreeMap::new(), 0));
+/// How often each kind of thing has happened, rows of each metric table among them.
+type Counts = BTreeMap<&'static str, u64>;
 
 /// Runs a share of the seeds.
-fn hold(share: u64) {
-    let from = number("SEED").unwrap_or(0);
-    let is_one = number("SEED").is_some() && number("SEEDS").is_none();
-    let count = number("SEEDS").unwrap_or(if is_one { 1 } else { SEEDS });
-    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for seed in (from..from + count).filter(|seed| seed % SHARES == share) {
+fn hold(seeds: Range<u64>, share: u64) -> Counts {
+    let mut counts = Counts::new();
+    for seed in seeds.filter(|seed| seed % SHARES == share) {
         match run(&Case::new(seed), &Schedule::new(seed), Arc::new(Honest)) {
             Ok(held) => {
                 for (what, count) in held.counts {
@@ -464,15 +463,7 @@ fn hold(share: u64) {
             ),
         }
     }
-    let mut happened = HAPPENED.lock().unwrap();
-    for (what, count) in counts {
-        *happened.0.entry(what).or_default() += count;
-    }
-    happened.1 += 1;
-    let mut needed = MUST_HAPPEN.into_iter().chain(tables());
-    let missing = needed.find(|what| !happened.0.contains_key(what));
-    let is_whole = happened.1 == SHARES && count >= SEEDS;
-    assert!(!is_whole || missing.is_none(), "{missing:?} never happened");
+    counts
 }
 
 /// Metric tables that must have rows: the others need a profile or a metric of the configuration.
@@ -484,23 +475,28 @@ fn tables() -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
-fn whatever_happens_the_tables_equal_the_batch_1_of_4() {
-    hold(0);
-}
-
-#[test]
-fn whatever_happens_the_tables_equal_the_batch_2_of_4() {
-    hold(1);
-}
-
-#[test]
-fn whatever_happens_the_tables_equal_the_batch_3_of_4() {
-    hold(2);
-}
-
-#[test]
-fn whatever_happens_the_tables_equal_the_batch_4_of_4() {
-    hold(3);
+fn whatever_happens_the_tables_equal_the_batch() {
+    let from = number("SEED").unwrap_or(0);
+    let is_one = number("SEED").is_some() && number("SEEDS").is_none();
+    let count = number("SEEDS").unwrap_or(if is_one { 1 } else { SEEDS });
+    let seeds = from..from + count;
+    let shares: Vec<Counts> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..SHARES)
+            .map(|share| {
+                let seeds = seeds.clone();
+                scope.spawn(move || hold(seeds, share))
+            })
+            .collect();
+        let done = threads.into_iter().map(ScopedJoinHandle::join);
+        done.map(|counts| counts.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    let mut happened = Counts::new();
+    for (what, count) in shares.into_iter().flatten() {
+        *happened.entry(what).or_default() += count;
+    }
+    let mut needed = MUST_HAPPEN.into_iter().chain(tables());
+    let missing = needed.find(|what| !happened.contains_key(what));
+    assert!(count < SEEDS || missing.is_none(), "{missing:?} never happened");
 }
 
 #[test]

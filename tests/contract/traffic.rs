@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::Schemas;
 use tidegauge::decode::{Decoder, DecoderSettings, Format, NotDecoded};
-use tidegauge::engine::event::{Event, Feature, Stream};
+use tidegauge::engine::event::{Event, Stream};
 use tidegauge::engine::names::Names;
-use tidegauge::traffic::encode::{Encoding, INFERENCE_SCHEMA, LABEL_SCHEMA, inference_schema};
+use tidegauge::traffic::encode::{
+    Encoding, FEATURES, INFERENCE_SCHEMA, LABEL_SCHEMA, inference_schema,
+};
 use tidegauge::traffic::{Produced, Shape, Shares, Traffic, TrafficSettings};
+
+use crate::cases::event_text;
 
 const AVRO: Encoding = Encoding::Avro { ids: None };
 
@@ -80,27 +85,32 @@ fn without_faults_each_inference_has_one_label() {
     assert_eq!(truth.labels.values().map(|o| o.matched).sum::<u64>(), 1_000);
 }
 
+/// All that a record says, or why it is refused. An inference has so many features.
+fn said(decoder: &mut Decoder, record: &Produced, features: usize) -> Result<String, NotDecoded> {
+    let mut names = Names::default();
+    let event = decoder.decode(record.payload.as_deref(), &mut names)?;
+    if let Event::Inference(inference) = &event {
+        assert_eq!((inference.features.len(), inference.segments.len()), (features, 1));
+    }
+    Ok(event_text(&event, &names))
+}
+
 #[test]
 fn json_and_avro_say_the_same_and_only_broken_records_are_refused() {
     let (json, traffic) = records(Shares::USUAL, Encoding::Json, 3_000);
     let (avro, _) = records(Shares::USUAL, AVRO, 3_000);
     let mut of_json = decoders(None);
     let mut of_avro = decoders(Some([INFERENCE_SCHEMA, LABEL_SCHEMA]));
-    let mut refused = 0;
+    assert_eq!(json.len(), avro.len());
+    let (mut read, mut refused) = (0, 0);
     for (left, right) in json.iter().zip(&avro) {
-        let (mut left_names, mut right_names) = (Names::default(), Names::default());
+        assert_eq!((left.stream, &left.key, left.at_ms), (right.stream, &right.key, right.at_ms));
         let i = left.stream.index();
-        let left = of_json[i].decode(left.payload.as_deref(), &mut left_names);
-        let right = of_avro[i].decode(right.payload.as_deref(), &mut right_names);
-        match (left, right) {
-            (Ok(Event::Inference(left)), Ok(Event::Inference(right))) => {
-                assert_eq!((left.id, left.time, left.score), (right.id, right.time, right.score));
-                assert_eq!((left.latency_us, left.failed), (right.latency_us, right.failed));
-                assert_eq!(left.prediction, right.prediction);
-                assert_eq!((left.features.len(), left.segments.len()), (12, 1));
-                assert_eq!((right.features.len(), right.segments.len()), (12, 1));
+        match (said(&mut of_json[i], left, FEATURES), said(&mut of_avro[i], right, FEATURES)) {
+            (Ok(left), Ok(right)) => {
+                assert_eq!(left, right);
+                read += 1;
             }
-            (Ok(Event::Label(left)), Ok(Event::Label(right))) => assert_eq!(left, right),
             (Err(NotDecoded::Bad(_)), Err(NotDecoded::Bad(_))) => refused += 1,
             (left, right) => panic!("{left:?}\n{right:?}"),
         }
@@ -108,6 +118,56 @@ fn json_and_avro_say_the_same_and_only_broken_records_are_refused() {
     let truth = traffic.truth();
     let unreadable = truth.inferences[""].dead + truth.labels[""].dead;
     assert_eq!(refused, unreadable);
+    assert_eq!(read, truth.inference_records() + truth.label_records() - unreadable);
+}
+
+#[test]
+fn the_printed_truth_has_a_line_for_each_row_and_for_each_topic_and_model() {
+    let (records, traffic) = records(Shares::USUAL, Encoding::Json, 3_000);
+    let truth = traffic.truth();
+    let text = truth.to_json_lines();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = truth.rows.iter().map(|(key, of)| {
+        json!({
+            "model": key.model, "version": key.version, "segment": key.segment,
+            "window_start_ms": key.window_start_ms, "inferences": of.inferences,
+            "errors": of.errors, "labelled": of.labelled, "tp": of.tp, "fp": of.fp, "fn": of.fn_,
+            "tn": of.tn, "label_corrections": of.label_corrections,
+            "label_duplicates": of.label_duplicates,
+        })
+    });
+    let inferences = truth.inferences.iter().map(|(model, of)| {
+        json!({
+            "topic": "inferences", "model": model, "accepted": of.accepted,
+            "duplicate": of.duplicate, "late": of.late, "dead": of.dead,
+        })
+    });
+    let labels = truth.labels.iter().map(|(model, of)| {
+        json!({
+            "topic": "labels", "model": model, "matched": of.matched, "unmatched": of.unmatched,
+            "dead": of.dead,
+        })
+    });
+    let expected: Vec<Value> = rows.chain(inferences).chain(labels).collect();
+    assert_eq!(lines, expected);
+
+    // What the lines say adds up to what was sent.
+    let sum = |is: &dyn Fn(&Value) -> bool, names: &[&str]| -> u64 {
+        let of = |line: &Value| names.iter().map(|name| line[name].as_u64().unwrap()).sum::<u64>();
+        lines.iter().filter(|line| is(line)).map(of).sum()
+    };
+    let sent = |stream: Stream| {
+        let of_stream = records.iter().filter(|record| record.stream == stream);
+        u64::try_from(of_stream.count()).unwrap()
+    };
+    let of_inferences = |line: &Value| line["topic"] == "inferences";
+    let outcomes = ["accepted", "duplicate", "late", "dead"];
+    assert_eq!(sum(&of_inferences, &outcomes), sent(Stream::Inferences));
+    let of_labels = |line: &Value| line["topic"] == "labels";
+    assert_eq!(sum(&of_labels, &["matched", "unmatched", "dead"]), sent(Stream::Labels));
+    let of_all = |line: &Value| line["segment"] == "all";
+    assert_eq!(sum(&of_all, &["inferences"]), sum(&of_inferences, &["accepted"]));
+    assert_eq!(sum(&of_all, &["labelled"]), sum(&of_all, &["tp", "fp", "fn", "tn"]));
 }
 
 #[test]
@@ -121,26 +181,19 @@ fn more_models_and_features_and_later_labels_leave_the_rest_as_it_is() {
     let mut of_json = decoders(None);
     let mut of_avro = decoders(Some([&schema, LABEL_SCHEMA]));
     let mut sent = BTreeMap::new();
+    assert_eq!(json.len(), avro.len());
     for (left, right) in json.iter().zip(&avro) {
-        let (mut left_names, mut right_names) = (Names::default(), Names::default());
         let i = left.stream.index();
-        let named = of_json[i].decode(left.payload.as_deref(), &mut left_names).expect("good");
-        let plain = of_avro[i].decode(right.payload.as_deref(), &mut right_names).expect("good");
-        match (named, plain) {
-            (Event::Inference(left_event), Event::Inference(right_event)) => {
-                assert_eq!(left_event.features.len(), 15);
-                let values = |of: &[Feature<'_>]| -> Vec<String> {
-                    of.iter().map(|it| format!("{:?}", it.value)).collect()
-                };
-                assert_eq!(values(left_event.features), values(right_event.features));
+        let of_left = said(&mut of_json[i], left, 15).expect("good");
+        assert_eq!(of_left, said(&mut of_avro[i], right, 15).expect("good"));
+        match left.stream {
+            Stream::Inferences => {
                 sent.insert(left.key.clone(), left.at_ms);
             }
-            (Event::Label(left_event), Event::Label(right_event)) => {
-                assert_eq!(left_event, right_event);
+            Stream::Labels => {
                 let delay = left.at_ms - sent[&left.key];
                 assert!((10_000..19_000).contains(&delay), "{delay} ms");
             }
-            (left, right) => panic!("{left:?}\n{right:?}"),
         }
     }
     let models: Vec<&str> = traffic.truth().inferences.keys().map(String::as_str).collect();

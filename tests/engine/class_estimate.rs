@@ -54,6 +54,7 @@ pub(crate) fn is_same(value: &Value, expected: Result<f64, &'static str>) -> boo
 
 fn shown(values: &[Value]) -> Figures {
     let names = MetricTable::QualityEstimated.columns().iter().map(|column| column.name);
+    assert_eq!(names.len(), values.len());
     names.zip(values.iter().cloned()).collect()
 }
 
@@ -106,6 +107,7 @@ fn nannyml_estimates_alike() {
             profile.class_calibrators.iter().map(|(class, _)| &**class).collect();
         assert_eq!(calibrated, classes, "{name}");
         let current = records(&classes, &case["current"]);
+        assert_eq!(current.len(), case["probabilities"].as_array().unwrap().len(), "{name}");
         let labelled = case["figures"]["n_labelled"].as_f64().unwrap();
         let mut parts = [const { Vec::new() }; 3];
         for (at, record) in current.iter().enumerate() {
@@ -117,6 +119,7 @@ fn nannyml_estimates_alike() {
             for (at, (scores, predicted, actual)) in part {
                 let chances = chances(&profile.class_calibrators, scores);
                 let expected = case["probabilities"][at].as_array().unwrap();
+                assert_eq!(chances.len(), expected.len(), "{name} {at}");
                 for (chance, expected) in chances.iter().zip(expected) {
                     assert!(is_near(chance.probability, expected.as_f64().unwrap()), "{name} {at}");
                 }
@@ -141,6 +144,9 @@ fn check(found: &Figures, expected: &Json, case: &str) {
         ref other => panic!("{case}: {other:?}"),
     };
     assert!((0.0..0.1).contains(&bound), "{bound}");
+    for name in expected.as_object().unwrap().keys() {
+        assert!(found.contains_key(name.as_str()), "{case}: there is no {name}");
+    }
     for (name, value) in found {
         let expected = expected.get(*name).map(|it| it.as_f64().unwrap());
         match (value, expected) {

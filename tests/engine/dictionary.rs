@@ -10,13 +10,6 @@ use tidegauge::engine::metrics::dictionary::{Cap, Dictionary, Hashed};
 use xxhash_rust::xxh3::xxh3_64;
 
 const OTHER: &str = "(other)";
-/// The declared names of [`cap`]; the last is never seen.
-const DECLARED: [&str; 4] = ["n3", "n7", "", "never"];
-
-fn cap(names: usize) -> Cap {
-    Cap::with_declared(names, DECLARED)
-}
-
 /// A name that occurs, and whether that is taken back later.
 type Seen = (String, bool);
 
@@ -34,7 +27,7 @@ fn seen() -> impl Strategy<Value = Vec<Seen>> {
 fn naive(names: usize, seen: &[Seen]) -> (BTreeMap<String, u64>, u64) {
     let all: BTreeSet<_> = seen.iter().map(|(name, _)| name.as_str()).collect();
     let mut all: Vec<_> = all.into_iter().filter(|name| *name != OTHER).collect();
-    all.sort_by_key(|name| (!DECLARED.contains(name), xxh3_64(name.as_bytes()), *name));
+    all.sort_by_key(|name| (xxh3_64(name.as_bytes()), *name));
     let mut kept: BTreeMap<_, _> =
         all.into_iter().take(names).map(|name| (name.to_owned(), 0)).collect();
     let mut other = 0;
@@ -78,7 +71,7 @@ proptest! {
         seen in seen(),
         at in any::<Index>(),
     ) {
-        let cap = cap(names);
+        let cap = Cap::of(names);
         let whole = dictionary_of(&cap, &seen);
         prop_assert_eq!(content(&whole), naive(names, &seen));
         for (name, count) in content(&whole).0 {
@@ -102,7 +95,7 @@ proptest! {
 
     #[test]
     fn a_known_name_is_counted_as_any_other(names in 0..12_usize, seen in seen()) {
-        let cap = cap(names);
+        let cap = Cap::of(names);
         let (mut counted, mut expected) = (Dictionary::default(), Dictionary::default());
         for (name, _) in &seen {
             let is_known = expected.get(&**name).is_some();
@@ -117,7 +110,7 @@ proptest! {
 
     #[test]
     fn a_state_comes_back_and_another_form_does_not(names in 1..12_usize, seen in seen()) {
-        let dictionary = dictionary_of(&cap(names), &seen);
+        let dictionary = dictionary_of(&Cap::of(names), &seen);
         let (names, counts, other) = state(&dictionary);
         let back = Dictionary::from_parts(names.clone(), &counts, other);
         prop_assert_eq!(back, Some(dictionary));

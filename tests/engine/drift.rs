@@ -143,6 +143,7 @@ fn example_gates() {
 #[test]
 fn example_false_discovery() {
     let adjusted = false_discovery(&[0.001, 0.012, 0.03, 0.04, 0.2]);
+    assert_eq!(adjusted.len(), 5);
     for (found, expected) in adjusted.iter().zip([0.005, 0.03, 0.05, 0.05, 0.2]) {
         assert!(is_near(*found, expected), "{found}, expected {expected}");
     }

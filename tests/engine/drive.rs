@@ -15,7 +15,7 @@ use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
-use tidegauge::engine::outcome::{Outcome, Tally};
+use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::state::{Frozen, Key, StateRow, Version};
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::window::Window;
@@ -335,18 +335,7 @@ fn compare_accounts(mark: &Mark, account: &Account) {
     assert_eq!(positions, account.positions, "positions");
     let sealed_until = account.seal_mark.unwrap_or(i64::MIN);
     assert_eq!(mark.floor.sealed_until.0, sealed_until, "seal mark");
-    assert_eq!(counts(&mark.tally), account.tally, "tally");
-}
-
-fn counts(tally: &Tally) -> BTreeMap<(usize, String), [i64; 4]> {
-    let mut all = BTreeMap::new();
-    for stream in Stream::BOTH {
-        for (model, counts) in tally.of(stream).filter(|(_, counts)| !counts.is_zero()) {
-            let counts = [counts.first, counts.second, counts.third, counts.dead];
-            all.insert((stream.index(), model.to_string()), counts);
-        }
-    }
-    all
+    assert_eq!(shard::counts(&mark.tally), account.tally, "tally");
 }
 
 fn compare_rows(row: &MetricRow, expected: &oracle::Row, differences: &mut String) {

@@ -164,15 +164,6 @@ proptest! {
     }
 
     #[test]
-    fn pair_holds_twice_the_digits(terms in terms()) {
-        let (hi, lo) = sum_of(&terms).hi_lo();
-        let mut rest = Oracle::of(&terms);
-        prop_assert_eq!(hi, rest.value());
-        rest.add(-hi);
-        prop_assert_eq!(lo, rest.value());
-    }
-
-    #[test]
     fn order_and_split_do_not_matter(
         (terms, shuffled) in terms().prop_flat_map(|terms| {
             (Just(terms.clone()), Just(terms).prop_shuffle())

@@ -1,7 +1,7 @@
 //! Features whose values are held against a reference: the laws of `Accumulator`, and what is counted of them, value by
 //! value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
@@ -36,6 +36,15 @@ fn range(name: &str) -> (f64, f64) {
     }
 }
 
+/// The features that any inference carries.
+fn carried(lists: &[Vec<FeaturesInput<'static>>]) -> BTreeSet<&'static str> {
+    let of = |input: &FeaturesInput<'static>| {
+        let FeaturesInput { features, names, .. } = *input;
+        features.iter().map(move |it| &**names.text(it.name.0))
+    };
+    lists.iter().flatten().flat_map(of).collect()
+}
+
 /// All values of one feature.
 fn values_of(name: &str, lists: &[Vec<FeaturesInput<'static>>]) -> Vec<FeatureValue<'static>> {
     let of = |input: &FeaturesInput<'static>| {
@@ -66,15 +75,22 @@ proptest! {
             }
             all.merge(&part);
         }
-        for (name, state) in all.sorted() {
+        let sorted = all.sorted();
+        let names: Vec<&str> = sorted.iter().map(|(name, _)| &***name).collect();
+        prop_assert_eq!(names, carried(&lists).into_iter().collect::<Vec<_>>());
+        for (name, state) in sorted {
             let (mut found, mut texts) = (Vec::new(), Vec::new());
+            let (mut booleans, mut not_finite) = ([0; 2], 0);
             for value in values_of(name, &lists) {
                 match value {
                     FeatureValue::Number(x) => found.push(x),
                     FeatureValue::Text(text) => texts.push(text),
-                    _ => {}
+                    FeatureValue::Boolean(value) => booleans[usize::from(value)] += 1,
+                    FeatureValue::NotFinite => not_finite += 1,
+                    FeatureValue::Missing => {}
                 }
             }
+            prop_assert_eq!((state.booleans, state.not_finite), (booleans, not_finite));
             let (lower, upper) = range(name);
             let is_outside = |x: &&f64| **x < lower || **x > upper;
             let outside: Vec<&f64> = found.iter().filter(is_outside).collect();

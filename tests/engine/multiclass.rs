@@ -12,7 +12,7 @@ use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::multiclass::{CLASS_FIGURES, Multiclass, MulticlassInput};
 use tidegauge::engine::metrics::one_vs_rest::OneVsRest;
 use tidegauge::engine::metrics::sign::{Minus, Plus};
-use tidegauge::engine::metrics::weights::{Mass, Weights};
+use tidegauge::engine::metrics::weights::Mass;
 use tidegauge::engine::metrics::{Families, Optional};
 use tidegauge::engine::names::OTHER;
 use xxhash_rust::xxh3::xxh3_64;
@@ -46,28 +46,31 @@ fn weight(pair: &Pair) -> u64 {
     pair.0.bytes().chain(pair.1.bytes()).map(u64::from).sum()
 }
 
+/// Records, what they weigh in all, and their effective number.
+type Weighed = (u64, u64, f64);
+
 /// Counts and weights by true and predicted class, `(other)` being the last of all names.
-fn naive(seen: &[Pair], left: &[Pair], cap: usize) -> Vec<(Pair, Mass)> {
+fn naive(seen: &[Pair], left: &[Pair], cap: usize) -> Vec<(Pair, Weighed)> {
     let kept = kept(seen.iter().flat_map(|(a, b)| [a, b]), cap);
     let name = |name: &String| if kept.contains(name) { name.clone() } else { "~".to_owned() };
     let mut cells: BTreeMap<Pair, Vec<u64>> = BTreeMap::new();
     for pair in left {
         cells.entry((name(&pair.0), name(&pair.1))).or_default().push(weight(pair));
     }
-    let mass = |(pair, weights): (Pair, Vec<u64>)| {
-        let mut sums = Weights::default();
-        for weight in &weights {
-            sums.fold(0, Some(*weight), Plus);
-        }
-        (pair, sums.mass(0, u64::try_from(weights.len()).unwrap(), true))
+    let weighed = |(pair, weights): (Pair, Vec<u64>)| {
+        let sum: u64 = weights.iter().sum();
+        let squares: u64 = weights.iter().map(|weight| weight * weight).sum();
+        let [whole, parts] = [sum, squares].map(|it| f64::from(u32::try_from(it).unwrap()));
+        (pair, (u64::try_from(weights.len()).unwrap(), sum, whole * whole / parts))
     };
-    cells.into_iter().map(mass).collect()
+    cells.into_iter().map(weighed).collect()
 }
 
-fn shown(confusion: &Confusion) -> Vec<(Pair, Mass)> {
+fn shown(confusion: &Confusion) -> Vec<(Pair, Weighed)> {
     let name = |name: Option<std::sync::Arc<str>>| name.map_or("~".to_owned(), |it| it.to_string());
     let cells = confusion.cells(true).into_iter();
-    cells.map(|(actual, predicted, n)| ((name(actual), name(predicted)), n)).collect()
+    let weighed = |of: Mass| (of.records, of.units, of.effective());
+    cells.map(|(actual, predicted, n)| ((name(actual), name(predicted)), weighed(n))).collect()
 }
 
 fn confusion_of(pairs: &[Pair], cap: usize) -> Confusion {

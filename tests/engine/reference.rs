@@ -20,6 +20,8 @@ use tidegauge::engine::metrics::{Families, MetricTable};
 use tidegauge::engine::names::{FeatureId, Names};
 use tidegauge::engine::time::EventTime;
 
+use crate::oracle::figures::cell_of;
+
 /// One inference: amount, country, score.
 type Said = (FeatureValue<'static>, FeatureValue<'static>, Option<f64>);
 
@@ -187,7 +189,8 @@ fn drift_of_merged_states_is_that_of_all_values() {
     let current = CurrentCounts::Names { names: &names, other: 0, missing: 0 };
     let of_country = drift(country, &current);
     let score = profile.score.as_ref().unwrap();
-    let scores: Vec<f64> = all.iter().filter_map(|one| one.2).map(lattice_cell).collect();
+    let place = |score: f64| f64::from(u32::try_from(cell_of(score)).unwrap());
+    let scores: Vec<f64> = all.iter().filter_map(|one| one.2).map(place).collect();
     let cells = by_cell(score.numeric().unwrap(), &scores);
     let missing = u64::try_from(all.len() - scores.len()).unwrap();
     let of_score = drift(score, &CurrentCounts::Cells { cells: &cells, missing });
@@ -234,24 +237,6 @@ fn drift_of_merged_states_is_that_of_all_values() {
     let is = [("", "drift"), ("amount", "warn"), ("country", "drift")];
     let is = is.map(|(feature, verdict)| (feature.to_owned(), verdict.to_owned()));
     assert_eq!(verdicts, BTreeMap::from(is));
-}
-
-/// 256 cells for each halving of the distance to 0 or 1, counted one by one.
-fn lattice_cell(score: f64) -> f64 {
-    let steps = |mut distance: f64| {
-        let mut floor = 0.5_f64.powi(20);
-        if distance < floor {
-            return 0.0;
-        }
-        let mut cells = 1.0;
-        while distance >= 2.0 * floor {
-            floor *= 2.0;
-            cells += 256.0;
-        }
-        distance -= floor;
-        cells + (distance / (floor / 256.0)).floor()
-    };
-    if score < 0.5 { steps(score) } else { 9730.0 - steps(1.0 - score) }
 }
 
 /// Features beyond the cap share a name that a reference may have, too.
@@ -524,10 +509,15 @@ fn where_features_are_capped_nothing_is_called_missing() {
     for feature in ["a", "c"] {
         let quality = cells_of(MetricTable::DataQuality, rows(MetricTable::DataQuality), feature);
         assert_eq!(quality[0]["missing_rate"], capped, "{feature}: {quality:?}");
-        for drift in cells_of(MetricTable::Drift, rows(MetricTable::Drift), feature) {
-            let is_unknown =
-                feature == "c" || drift["method"] == Value::Text("missing_rate".into());
-            assert_eq!(drift["reason"] == Value::Text("capped".into()), is_unknown, "{drift:?}");
+        let all = cells_of(MetricTable::Drift, rows(MetricTable::Drift), feature);
+        let is = |row: &BTreeMap<&'static str, Value>, name: &str, text: &'static str| {
+            row[name] == Value::Text(text.into())
+        };
+        assert!(all.iter().any(|row| is(row, "method", "psi")), "{feature}: {all:?}");
+        assert!(all.iter().any(|row| is(row, "method", "missing_rate")), "{feature}: {all:?}");
+        for row in &all {
+            let is_unknown = feature == "c" || is(row, "method", "missing_rate");
+            assert_eq!(is(row, "reason", "capped"), is_unknown, "{row:?}");
         }
     }
 }

@@ -25,6 +25,7 @@ use tidegauge::engine::names::{ClassId, Names};
 
 use crate::oracle::{Folded, Given, fold};
 use crate::properties::{partitions, settings};
+use crate::reference::by_cell;
 use crate::{drive, shard};
 
 fn named(categories: &[(&str, u64)]) -> FeatureProfile {
@@ -257,18 +258,7 @@ impl Seen {
             let names: Vec<_> = self.names.iter().map(|(name, n)| (name.as_str(), *n)).collect();
             return drift(reference, &CurrentCounts::Names { names: &names, other: 0, missing });
         };
-        let mut cells: BTreeMap<u64, u64> = BTreeMap::new();
-        for x in &self.numbers {
-            let below = numeric.fine_edges.iter().filter(|edge| *edge < x).count();
-            let last = numeric.fine_edges.len() + 2;
-            let cell = match () {
-                () if *x < numeric.min => 0,
-                () if *x > numeric.max => last,
-                () => below + 1,
-            };
-            *cells.entry(u64::try_from(cell).unwrap()).or_default() += 1;
-        }
-        let cells: Vec<_> = cells.into_iter().collect();
+        let cells = by_cell(numeric, &self.numbers);
         drift(reference, &CurrentCounts::Cells { cells: &cells, missing })
     }
 }

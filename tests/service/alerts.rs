@@ -29,8 +29,7 @@ use tidegauge::telemetry::Telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::end_to_end::sections;
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{Body, Inference};
 use crate::support::receiver::{Received, Receiver};
@@ -906,7 +905,7 @@ fn a_topic_gets_each_change_in_order_once_its_broker_is_back() {
     let topics = ["tried.inferences", "tried.labels"];
     let more = format!(
         "{}\n[[notify]]\nname = \"topic\"\ntype = \"kafka\"\ntopic = \"tried\"\n",
-        sections(topics, "json")
+        sections(topics)
     );
     let mut job = Job::new("tried", &kafka, &setup.server, topics, &requests::settings(), &more);
     let said = job.run(&["alerts", "test"], 0, DEADLINE);
@@ -929,7 +928,7 @@ fn a_killed_processor_tells_each_change_once_it_is_back() {
     let rules = format!(
         "{}\n[[alerts]]\nname = \"traffic\"\nmetric = \"serving.inferences\"\nabove = 0\n\
          [[notify]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\nsecret = \"s3cret\"\n",
-        sections(topics, "json"),
+        sections(topics),
         receiver.url()
     );
     let mut job = Job::new("told", kafka, clickhouse, topics, &requests::settings(), &rules);
@@ -1001,7 +1000,7 @@ fn a_backfill_ends_well_once_everybody_is_told() {
         "{}\n[[alerts]]\nname = \"wrong\"\nmetric = \"quality_binary.accuracy\"\nbelow = 0.9\nmin_n = 1\n\
          for = 1\nsealed_only = true\n\
          [[notify]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\nsecret = \"s3cret\"\n",
-        sections(topics, "json"),
+        sections(topics),
         receiver.url()
     );
     let mut job = Job::new("nightly", kafka, clickhouse, topics, &requests::settings(), &more);

@@ -14,8 +14,7 @@ use tidegauge::calendar::instant;
 use tidegauge::source::files::FileList;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::end_to_end::sections;
-use crate::support::job::{Job, METRIC_TABLES, newest_rows};
+use crate::support::job::{Job, METRIC_TABLES, newest_rows, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{Body, Given, Inference, Label};
 use crate::support::requests;
@@ -98,7 +97,7 @@ pub(crate) fn must_be_equal(found: &[String], expected: &[String]) {
 fn files_give_the_rows_of_the_stream_and_leave_a_live_job_alone() {
     let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
     let (topics, folder) = (["inferences", "labels"], TempDir::new().unwrap());
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &requests::settings(), &more);
     job.create_topics(&kafka, 1);
     job.run(&["init"], 0, DEADLINE);
@@ -333,7 +332,7 @@ fn files_of_no_use_can_be_written_again_and_rules_are_judged_where_asked() {
     let file = path.to_str().unwrap().to_owned();
     let rule = "[[alerts]]\nname = \"many wrong\"\nmodels = [\"*\"]\nmetric = \"quality_binary.accuracy\"\n\
                 below = 0.9\nmin_n = 1\nfor = 1\n";
-    let more = format!("{}{rule}", sections(["again.inferences", "again.labels"], "json"));
+    let more = format!("{}{rule}", sections(["again.inferences", "again.labels"]));
     let topics = ["again.inferences", "again.labels"];
     let mut job = Job::new("again", kafka, clickhouse, topics, &requests::settings(), &more);
     job.run(&["init"], 0, DEADLINE);
@@ -370,7 +369,7 @@ fn files_of_no_use_can_be_written_again_and_rules_are_judged_where_asked() {
     let other = ["--inferences", &file, "--labels", other.to_str().unwrap()];
     let said = job.run(&[&["backfill", "--job", "other"], &other[..]].concat(), 0, DEADLINE);
     assert!(said.contains("labels: 0 matched, 0 waiting, 40 orphans"), "{said}");
-    assert!(said.contains("40 of 40 labels match no inference"), "{said}");
+    assert!(said.contains("none of 40 labels matches an inference"), "{said}");
 }
 
 #[test]
@@ -381,7 +380,7 @@ fn a_job_whose_times_are_in_seconds_or_that_has_no_record_says_so() {
     let path = folder.path().join("scored.csv");
     let file = path.to_str().unwrap().to_owned();
     let topics = ["dated.inferences", "dated.labels"];
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("dated", kafka, clickhouse, topics, &requests::settings(), &more);
     job.run(&["init"], 0, DEADLINE);
     let good = table(|_| "1");
@@ -413,7 +412,7 @@ fn files_with_too_many_bad_rows_are_no_success() {
     let path = folder.path().join("scored.csv");
     let file = path.to_str().unwrap().to_owned();
     let topics = ["quarter.inferences", "quarter.labels"];
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("quarter", kafka, clickhouse, topics, &requests::settings(), &more);
     job.run(&["init"], 0, DEADLINE);
     // One row in so many is bad, the first of them below the header.
@@ -460,7 +459,7 @@ fn a_file_corrected_in_the_middle_is_another_one_and_jobs_of_earlier_versions_go
     let path = folder.path().join("scored.csv");
     let file = path.to_str().unwrap().to_owned();
     let topics = ["middle.inferences", "middle.labels"];
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("middle", kafka, clickhouse, topics, &requests::settings(), &more);
     job.run(&["init"], 0, DEADLINE);
     let both = ["--inferences", &file, "--labels", &file];
@@ -515,18 +514,17 @@ fn a_job_of_files_that_has_counted_nothing_may_read_others() {
     let services = services::shared();
     let Services { kafka, clickhouse } = &*services;
     let folder = TempDir::new().unwrap();
-    let topics = ["anew.inferences", "anew.labels"];
-    let more = sections(topics, "json");
-    let mut job = Job::new("anew", kafka, clickhouse, topics, &requests::settings(), &more);
+    let topics = ["uncounted.inferences", "uncounted.labels"];
+    let more = sections(topics);
+    let mut job = Job::new("uncounted", kafka, clickhouse, topics, &requests::settings(), &more);
     job.run(&["init"], 0, DEADLINE);
     let path = folder.path().join("scored.csv");
     let file = path.to_str().unwrap().to_owned();
-    let arguments = ["backfill", "--job", "anew-night", "--inferences", &file];
+    let arguments = ["backfill", "--job", "uncounted-night", "--inferences", &file];
     // Broken before anything is counted.
     std::fs::write(&path, "request_id,model,timestamp\nr-1,m\n").unwrap();
     let said = job.run(&arguments, 1, DEADLINE);
-    assert!(said.contains("error[file_broken]: job anew-night: "), "{said}");
-    std::fs::write(&path, table(|_| "1")).unwrap();
+    assert!(said.contains("error[file_broken]: job uncounted-night: "), "{said}");
     std::fs::write(&path, table(|_| "1")).unwrap();
     job.run(&arguments, 0, DEADLINE);
     // Now there are rows.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::support::job::{Instance, Job};
+use crate::support::job::{Instance, Job, sections, sections_with};
 use crate::support::letters::{self, Letter, Place};
 use crate::support::log::{AVRO_SCHEMAS, AvroWire, Message, Producer, json_payload};
 use crate::support::oracle::{self, Body, Given, Inference, Label, Settings};
@@ -43,7 +43,7 @@ impl Scene {
         let names = topics.each_ref().map(String::as_str);
         create_topics(&services.kafka, name, names);
         let settings = requests::settings();
-        let more = sections(names, format) + tail;
+        let more = sections_with(names, format) + tail;
         let kafka = &services.kafka;
         let mut job = Job::new(name, kafka, &services.clickhouse, names, &settings, &more);
         job.run(&["init"], 0, DEADLINE);
@@ -106,14 +106,6 @@ fn create_topics(kafka: &Kafka, name: &str, topics: [&str; 2]) {
     }
     // What a broker takes unless told otherwise.
     kafka.create_topic(&format!("dead.{name}"), 1, &[("max.message.bytes", "1048588")]);
-}
-
-/// `[inferences]` and `[labels]`; `more` stands in both.
-fn sections(topics: [&str; 2], more: &str) -> String {
-    format!(
-        "[inferences]\ntopic = \"{}\"\n{more}\n[labels]\ntopic = \"{}\"\n{more}\n",
-        topics[0], topics[1]
-    )
 }
 
 fn must_be_letters(found: &BTreeMap<Place, Letter>, expected: &Expected) {
@@ -474,7 +466,7 @@ fn too_many_dead_letters_stop_the_process_and_a_mended_one_reads_the_same_record
     assert_eq!(scene.job.records_counted(clickhouse), 0, "no mark passes them");
 
     let names = scene.topics.each_ref().map(String::as_str);
-    let more = sections(names, JSON);
+    let more = sections(names);
     // A job that has counted nothing takes another configuration, as the next generation.
     scene.settings.generation = 1;
     scene.job = Job::new("limit", kafka, clickhouse, names, &scene.settings, &more);

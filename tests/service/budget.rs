@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::job::{Instance, Job};
+use crate::support::job::{Instance, Job, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{self, Body, Given, Inference, Label, Settings};
 use crate::support::requests;
@@ -69,19 +69,8 @@ fn labels(producer: &mut Producer) {
 
 /// The sum of a gauge over all its labels.
 fn gauge(instance: &Instance, name: &str) -> usize {
-    let text = instance.get("/metrics").expect("it lives").body;
-    let lines = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
-    lines
-        .map(|line| line.rsplit(' ').next().expect("a value").parse::<usize>().expect("bytes"))
-        .sum()
-}
-
-/// Memory of a process that is in RAM now.
-fn resident_bytes(instance: &Instance) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", instance.pid()));
-    let status = status.expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");
-    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+    let sum = instance.meter(name).expect("it lives");
+    usize::try_from(sum).expect("a count of bytes or records")
 }
 
 #[test]
@@ -90,9 +79,7 @@ fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
     let Services { kafka, clickhouse } = &*services;
     let settings = settings();
     let topics = ["budget.inferences", "budget.labels"];
-    let more =
-        format!("[inferences]\ntopic = \"{}\"\n[labels]\ntopic = \"{}\"\n", topics[0], topics[1]);
-    let mut job = Job::new("budget", kafka, clickhouse, topics, &settings, &more);
+    let mut job = Job::new("budget", kafka, clickhouse, topics, &settings, &sections(topics));
     job.create_topics(kafka, i32::try_from(PARTITIONS).expect("few"));
     job.run(&["init"], 0, DEADLINE);
     let mut producer = Producer::new(kafka.client_config(), topics, PARTITIONS);
@@ -114,15 +101,16 @@ fn silent_labels_fill_the_budget_and_no_more_and_all_is_right_once_they_come() {
 
     // Nothing is read any more: two flushes later the positions are the same.
     let mut peak = 0;
-    let mut before = (0, 0);
     let held = wait_for("reading to pause", DEADLINE, || {
-        peak = peak.max(gauge(&instance, "tidegauge_state_bytes"));
-        let now = (job.records_counted(clickhouse), gauge(&instance, "tidegauge_held_inferences"));
-        let is_still = now == before && now.0 == now.1;
-        before = now;
-        is_still.then_some(now.1)
+        let mut look = || {
+            peak = peak.max(gauge(&instance, "tidegauge_state_bytes"));
+            [job.records_counted(clickhouse), gauge(&instance, "tidegauge_held_inferences")]
+        };
+        let [counted, held] = look();
+        instance.wait_for_two_flushes(DEADLINE);
+        (counted == held && look() == [counted, held]).then_some(held)
     });
-    let resident = resident_bytes(&instance);
+    let resident = instance.resident_bytes().expect("it runs");
     println!(
         "{held} inferences held, state {peak} bytes, resident {resident} bytes, budget {BUDGET_BYTES}"
     );

@@ -9,7 +9,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
 
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::requests;
 use crate::support::services::{Kafka, Services, block_on, shared};
 
@@ -21,10 +21,9 @@ const FIRST_MS: i64 = 1_767_571_200_000;
 fn job(services: &Services, name: &str) -> Job {
     let topics = ["inferences", "labels"].map(|kind| format!("{name}.{kind}"));
     let names = topics.each_ref().map(String::as_str);
-    let more =
-        format!("[inferences]\ntopic = \"{}\"\n\n[labels]\ntopic = \"{}\"\n\n", names[0], names[1]);
     let Services { kafka, clickhouse } = services;
-    let mut job = Job::new(name, kafka, clickhouse, names, &requests::settings(), &more);
+    let (settings, more) = (requests::settings(), sections(names));
+    let mut job = Job::new(name, kafka, clickhouse, names, &settings, &more);
     job.create_topics(kafka, PARTITIONS);
     job.run(&["init"], 0, DEADLINE);
     job

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::end_to_end::sections;
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{Body, Given, Inference, Label, ModelRule, Settings, Task};
 use crate::support::services::{self, ClickHouse};
@@ -148,7 +147,7 @@ fn a_profile_of_several_classes_estimates_what_labels_then_realise() {
         ..ModelRule::default()
     };
     let settings = Settings { models: vec![rule], clock_stamps: 1, ..requests::settings() };
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("pets", kafka, clickhouse, topics, &settings, &more);
     job.create_topics(kafka, i32::try_from(PARTITIONS).unwrap());
     let folder = tempfile::tempdir().unwrap();

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::job::{Job, tables_without_rows};
+use crate::support::job::{Job, sections, tables_without_rows};
+use crate::support::letters::{self, Place};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{self, Body, Given, Inference, Label, Partition, Tables};
 use crate::support::requests;
@@ -32,7 +31,7 @@ fn two_instances_with_a_kill(partitions: usize, seed: u64) {
     let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
     let topics = ["inferences", "labels"];
     let settings = requests::settings();
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &settings, &more);
     job.create_topics(&kafka, i32::try_from(partitions).expect("few"));
     job.run(&["init"], 0, DEADLINE);
@@ -87,14 +86,6 @@ fn wait_for_members(kafka: &Kafka, group: &str, members: usize) {
     });
 }
 
-/// `[inferences]` and `[labels]` of these topics.
-pub(crate) fn sections(topics: [&str; 2], format: &str) -> String {
-    format!(
-        "[inferences]\ntopic = \"{}\"\nformat = \"{format}\"\n\n[labels]\ntopic = \"{}\"\nformat = \"{format}\"\n",
-        topics[0], topics[1]
-    )
-}
-
 /// The test shows nothing where the traffic has no faults, or a table no rows.
 fn must_have_every_fault(tables: &Tables) {
     let mut sums = [[0; 4]; 2];
@@ -109,10 +100,7 @@ fn must_have_every_fault(tables: &Tables) {
 }
 
 /// Topic, partition and offset of every record that can't be decoded or is too far in the future.
-pub(crate) fn dead_records(
-    topics: [&str; 2],
-    logs: &[Partition],
-) -> BTreeSet<(String, usize, i64)> {
+pub(crate) fn dead_records(topics: [&str; 2], logs: &[Partition]) -> BTreeSet<Place> {
     let mut dead = BTreeSet::new();
     for (partition, log) in logs.iter().enumerate() {
         for (topic, log) in topics.into_iter().zip([&log.inferences, &log.labels]) {
@@ -123,35 +111,12 @@ pub(crate) fn dead_records(
     dead
 }
 
-/// What the dead letters' headers say about where undecodable records came from. A kill may repeat letters.
-pub(crate) fn dead_letters(kafka: &Kafka, topic: &str) -> BTreeSet<(String, usize, i64)> {
-    let mut config = kafka.client_config();
-    config.set("group.id", "reader");
-    let consumer: BaseConsumer = config.create().expect("the settings are right");
-    let mut from = TopicPartitionList::new();
-    from.add_partition_offset(topic, 0, Offset::Beginning).expect("a partition");
-    consumer.assign(&from).expect("it can be assigned");
-    let (_, end) = consumer.fetch_watermarks(topic, 0, DEADLINE).expect("the broker answers");
-    let mut letters = BTreeSet::new();
-    let mut next = 0;
-    wait_until("all dead letters to be read", DEADLINE, || {
-        while let Some(message) = consumer.poll(Duration::from_millis(200)) {
-            let message = message.expect("a message");
-            let headers = message.headers().expect("headers");
-            let text = |name: &str| {
-                let header = headers.iter().find(|header| header.key == name).expect(name);
-                String::from_utf8_lossy(header.value.expect("a value")).into_owned()
-            };
-            if text("tidegauge.error") != "timestamp_in_future" {
-                let partition = text("tidegauge.partition").parse().expect("a number");
-                let offset = text("tidegauge.offset").parse().expect("a number");
-                letters.insert((text("tidegauge.topic"), partition, offset));
-            }
-            next = message.offset() + 1;
-        }
-        next >= end
-    });
-    letters
+/// Where the records came from that the dead letters call undecodable. A kill may repeat letters.
+pub(crate) fn dead_letters(kafka: &Kafka, topic: &str) -> BTreeSet<Place> {
+    let letters = letters::read(kafka, topic).into_iter();
+    let undecodable =
+        letters.filter(|(_, letter)| letter.header("error") != Some("timestamp_in_future"));
+    undecodable.map(|(place, _)| place).collect()
 }
 
 #[test]
@@ -162,7 +127,7 @@ fn shadow_models_share_labels_and_jobs_share_a_database() {
     let mut jobs = Vec::new();
     let mut producers = Vec::new();
     for (name, topics) in ["fraud", "other"].into_iter().zip(topics) {
-        let more = sections(topics, "json");
+        let more = sections(topics);
         let mut job = Job::new(name, &kafka, &clickhouse, topics, &settings, &more);
         job.create_topics(&kafka, 4);
         job.run(&["init"], 0, DEADLINE);
@@ -192,7 +157,7 @@ fn shadow_models_share_labels_and_jobs_share_a_database() {
     assert_eq!(counted, wanted);
 
     // The name of a job is bound to its topics.
-    let more = sections(topics[1], "json");
+    let more = sections(topics[1]);
     let mut stranger = Job::new("fraud", &kafka, &clickhouse, topics[1], &settings, &more);
     let said = stranger.run(&["run", "--until-end"], 3, DEADLINE);
     assert!(said.contains("fraud"), "the refusal names the job:\n{said}");

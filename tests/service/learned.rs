@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::end_to_end::sections;
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{Body, Given, Inference, Label, ModelRule, Settings, Task};
 use crate::support::receiver::Receiver;
@@ -131,7 +130,7 @@ fn a_rule_with_learned_limits_opens_resolves_and_retracts_with_one_row_for_each_
     let more = format!(
         "{}\n[[alerts]]\nname = \"odd\"\nmodels = [\"fraud-*\"]\nmetric = \"quality_binary.accuracy\"\n\
          learned = 3\nmin_n = {RECORDS}\n[[notify]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\n",
-        sections(topics, "json"),
+        sections(topics),
         receiver.url()
     );
     let mut job = Job::new("learned", kafka, clickhouse, topics, &settings, &more);

@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::backfill::punctual;
-use super::end_to_end::sections;
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::requests;
 use crate::support::services::{ClickHouse, Kafka};
@@ -40,7 +39,7 @@ fn write_files(
 fn a_topic_gives_the_profile_of_a_file_with_the_same_records() {
     let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
     let (topics, folder) = (["inferences", "labels"], tempfile::tempdir().unwrap());
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &requests::settings(), &more);
     job.create_topics(&kafka, i32::try_from(PARTITIONS).unwrap());
     let make = || {

@@ -12,8 +12,7 @@ use tempfile::TempDir;
 use tidegauge::calendar::instant;
 
 use super::backfill::{must_be_equal, rows};
-use super::end_to_end::sections;
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{self, Body, Inference, Partition, Record, Settings};
 use crate::support::requests;
@@ -28,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 fn all_of_the_topics_give_the_rows_of_the_stream_after_a_kill_and_beside_a_live_job() {
     let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
     let topics = ["inferences", "labels"];
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &requests::settings(), &more);
     job.create_topics(&kafka, i32::try_from(PARTITIONS).unwrap());
     job.run(&["init"], 0, DEADLINE);
@@ -78,7 +77,7 @@ fn all_of_the_topics_give_the_rows_of_the_stream_after_a_kill_and_beside_a_live_
 /// Topics with the records of [`requests::make`], and a job over them that has not run.
 fn filled(kafka: &Kafka, clickhouse: &ClickHouse, seed: u64) -> (Job, Vec<Partition>) {
     let topics = ["inferences", "labels"];
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("fraud", kafka, clickhouse, topics, &requests::settings(), &more);
     job.create_topics(kafka, i32::try_from(PARTITIONS).unwrap());
     job.run(&["init"], 0, DEADLINE);
@@ -257,7 +256,7 @@ fn a_range_of_which_too_much_is_bad_fails_and_a_dry_run_says_so_before() {
     let services = services::shared();
     let Services { kafka, clickhouse } = &*services;
     let topics = ["spoilt.inferences", "spoilt.labels"];
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("spoilt", kafka, clickhouse, topics, &requests::settings(), &more);
     job.create_topics(kafka, 1);
     job.run(&["init"], 0, DEADLINE);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::support::job::Job;
+use crate::support::job::{Job, sections_with};
 use crate::support::log::{AVRO_SCHEMAS, AvroWire, Message, Producer, json_payload};
 use crate::support::oracle::{self, Body, Given, Inference, Label, ModelRule, Settings, Task};
 use crate::support::services::{ClickHouse, Kafka, Registry};
@@ -92,14 +92,8 @@ fn car_loans_in_json_and_avro_give_the_figures_of_scikit_learn() {
             registry.register(&subject, AVRO_SCHEMAS[topic])
         });
         let wire = AvroWire::new(ids);
-        let more = format!(
-            "[inferences]\ntopic = \"{}\"\nformat = \"{format}\"\n\n\
-             [labels]\ntopic = \"{}\"\nformat = \"{format}\"\n\n\
-             [schema_registry]\nurl = \"{}\"\n",
-            topics[0],
-            topics[1],
-            registry.url()
-        );
+        let registry_section = format!("\n[schema_registry]\nurl = \"{}\"\n", registry.url());
+        let more = sections_with(topics, &format!("format = \"{format}\"")) + &registry_section;
         let mut job = Job::new(format, &kafka, &clickhouse, topics, &settings(), &more);
         job.create_topics(&kafka, i32::try_from(PARTITIONS).expect("few"));
         job.run(&["init"], 0, DEADLINE);

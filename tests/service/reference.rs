@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::log::json_payload;
 use crate::support::oracle::{Body, Held};
 use crate::support::requests;
@@ -125,7 +125,7 @@ fn windows_like_the_reference_are_ok_and_others_drift() {
     let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
     let settings = requests::settings();
     let topics = ["inferences", "labels"];
-    let more = super::end_to_end::sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new("fraud", &kafka, &clickhouse, topics, &settings, &more);
     job.run(&["init"], 0, DEADLINE);
     let folder = tempfile::tempdir().unwrap();

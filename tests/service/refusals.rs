@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::job::{Instance, Job};
+use crate::support::job::{Instance, Job, sections};
 use crate::support::log::{Message, Producer};
 use crate::support::oracle::{self, Partition, Settings};
 use crate::support::requests;
@@ -89,22 +89,15 @@ impl<'a> Case<'a> {
     /// One that has written all that was sent.
     pub(crate) fn running(&mut self) -> Instance {
         let instance = self.job.start(&["run"]);
-        self.wait_for_all();
+        self.wait_for_all(&instance);
         instance.wait_for_readiness(200, "", DEADLINE);
         instance
     }
 
-    pub(crate) fn wait_for_all(&self) {
+    /// All that was sent is counted, and nothing that the instance has read is still to be written.
+    pub(crate) fn wait_for_all(&self, instance: &Instance) {
         self.job.wait_for_records(self.clickhouse, self.sent(), DEADLINE);
-        self.settle();
-    }
-
-    /// Nothing that was read is still to be written.
-    fn settle(&self) {
-        let mut before = self.contents();
-        wait_until("the last flush", DEADLINE, || {
-            std::mem::replace(&mut before, self.contents()) == before
-        });
+        instance.wait_for_two_flushes(DEADLINE);
     }
 
     fn must_equal(&self) {
@@ -254,11 +247,9 @@ fn new_producer(kafka: &Kafka, topics: &[String; 2]) -> Producer {
 }
 
 fn job(name: &str, services: &Services, topics: &[String; 2]) -> Job {
-    let more =
-        format!("[inferences]\ntopic = \"{}\"\n\n[labels]\ntopic = \"{}\"\n", topics[0], topics[1]);
     let (kafka, clickhouse) = (&services.kafka, &services.clickhouse);
     let topics = topics.each_ref().map(|it| &**it);
-    Job::new(name, kafka, clickhouse, topics, &requests::settings(), &more)
+    Job::new(name, kafka, clickhouse, topics, &requests::settings(), &sections(topics))
 }
 
 /// One code, what was seen, and one remedy.
@@ -365,14 +356,14 @@ fn a_log_that_begins_behind_the_floor_is_refused() {
     case.delete_records(1);
     // What has been read is in memory, so this one goes on.
     case.send(1000);
-    case.wait_for_all();
+    case.wait_for_all(&instance);
     case.must_equal();
     // Another one would have to read it again.
     let mut second = case.job.start(&["run"]);
     assert_eq!(second.wait("the end of the second", DEADLINE), Some(3), "{}", second.log_text());
     must_say(&second.log_text(), "floor_below_log", &["cut.", "starts at offset", "restart"]);
     case.send(1000);
-    case.wait_for_all();
+    case.wait_for_all(&instance);
     case.must_equal();
     instance.stop();
     case.send(500);
@@ -479,10 +470,10 @@ fn a_second_configuration_of_a_running_job_is_refused() {
         let sql = "SELECT uniqExact(partition) FROM tidegauge.marks WHERE job = 'twofold'";
         services.clickhouse.query(sql).trim() == PARTITIONS.to_string()
     });
-    case.settle();
+    instance.wait_for_two_flushes(DEADLINE);
     case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
     case.send(2000);
-    case.wait_for_all();
+    case.wait_for_all(&instance);
     case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
     instance.stop();
     case.refuses(&WIDER, "job_other_configuration", &["'twofold'", "windows"]);
@@ -527,7 +518,7 @@ fn of_two_first_starts_with_two_configurations_one_writes() {
         let log = instances[lost].log_text();
         assert_eq!(code, Some(3), "{log}");
         must_say(&log, "job_other_configuration", &[&case.job.name]);
-        case.wait_for_all();
+        case.wait_for_all(&instances[1 - lost]);
         assert!(instances[1 - lost].is_running(), "{}", instances[1 - lost].log_text());
         let name = &case.job.name;
         let generation = format!("SELECT max(generation) FROM tidegauge.jobs WHERE job = '{name}'");
@@ -578,10 +569,9 @@ fn until_ready(job: &mut Job, mut instance: Instance) -> Instance {
 fn a_start_waits_a_while_for_services_that_are_away() {
     let (mut kafka, mut clickhouse) = (Kafka::start(), ClickHouse::start());
     let topics = ["waited.inferences", "waited.labels"].map(str::to_owned);
-    let more =
-        format!("[inferences]\ntopic = \"{}\"\n\n[labels]\ntopic = \"{}\"\n", topics[0], topics[1]);
     let names = topics.each_ref().map(|it| &**it);
-    let mut job = Job::new("waited", &kafka, &clickhouse, names, &requests::settings(), &more);
+    let (settings, more) = (requests::settings(), sections(names));
+    let mut job = Job::new("waited", &kafka, &clickhouse, names, &settings, &more);
     job.create_topics(&kafka, i32::try_from(PARTITIONS).expect("few"));
     job.run(&["init"], 0, DEADLINE);
     clickhouse.kill();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::faults::matrix::limits_are_strict;
-use crate::faults::rolling::{self, Freshness, Gaps, group_events, meter};
+use crate::faults::rolling::{self, Freshness, Gaps, group_events};
 use crate::faults::trial::{Plan, Trial, now};
 use crate::support::wait_until;
 
@@ -127,7 +127,7 @@ fn measured(name: &str, prepare: fn(&mut Plan)) -> Shown {
 /// Every instance has partitions: the joins at the start are over.
 fn settle(trial: &mut Trial) {
     trial.flow_until("each instance to own partitions", DEADLINE, |trial| {
-        trial.runners.iter().all(|runner| meter(runner, "tidegauge_partitions") == Some(2))
+        trial.runners.iter().all(|it| it.instance.meter("tidegauge_partitions") == Some(2))
     });
     trial.rows_move(Duration::from_secs(30));
 }
@@ -135,7 +135,7 @@ fn settle(trial: &mut Trial) {
 /// Of the instances in other slots: events of the group, records replayed, records that they had read before.
 fn others(trial: &Trial, slot: usize) -> [u64; 3] {
     let others = || trial.runners.iter().filter(|runner| runner.slot != slot);
-    let sum = |name| others().map(|it| meter(it, name).expect("it runs")).sum();
+    let sum = |name| others().map(|it| it.instance.meter(name).expect("it runs")).sum();
     [
         u64::try_from(others().map(group_events).sum::<usize>()).expect("few"),
         sum("tidegauge_replayed_records_total"),
@@ -151,8 +151,7 @@ fn catch_up(trial: &mut Trial) -> Duration {
     wait_until("all that was sent to be counted", DEADLINE, || trial.counted() == Some(sent));
     let took = since.elapsed();
     wait_until("the lag to return to 0", DEADLINE, || {
-        let is_zero = |runner| meter(runner, "tidegauge_lag_records") == Some(0);
-        trial.runners.iter().all(is_zero)
+        trial.runners.iter().all(|it| it.instance.meter("tidegauge_lag_records") == Some(0))
     });
     let most = Duration::from_secs(if limits_are_strict() { 10 } else { 60 });
     assert!(took < most, "it took {took:?} to count what was left");

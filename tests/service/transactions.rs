@@ -7,8 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::end_to_end::sections;
-use crate::support::job::Job;
+use crate::support::job::{Job, sections};
 use crate::support::log::json_payload;
 use crate::support::oracle::{self, Body, Given, Inference, Label, Partition, Record};
 use crate::support::services::{ClickHouse, Kafka, Services, shared};
@@ -116,7 +115,7 @@ fn must_read(job: &mut Job, kafka: &Kafka, clickhouse: &ClickHouse, logs: &Parti
 fn aborted_transactions_never_happened_and_an_open_one_is_not_waited_for() {
     let services = shared();
     let Services { kafka, clickhouse } = &*services;
-    let more = sections(TOPICS, "json");
+    let more = sections(TOPICS);
     let mut job = Job::new(JOB, kafka, clickhouse, TOPICS, &requests::settings(), &more);
     job.create_topics(kafka, 1);
     job.run(&["init"], 0, DEADLINE);

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tidegauge::source::files::FileList;
 
 use super::backfill::{must_be_equal, punctual, rows};
-use super::end_to_end::sections;
-use crate::support::job::{Instance, Job};
+use crate::support::job::{Instance, Job, sections};
 use crate::support::log::{Message, json_payload};
+use crate::support::proxy::{Aim, Did, Fault};
 use crate::support::services::{self, ClickHouse, Services};
 use crate::support::{requests, wait_until};
 
@@ -80,7 +80,7 @@ fn job(name: &str, services: &Services) -> (Job, TempDir) {
     let Services { kafka, clickhouse } = services;
     let topics = STREAMS.map(|stream| format!("{name}.{stream}"));
     let topics = topics.each_ref().map(String::as_str);
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new(name, kafka, clickhouse, topics, &requests::settings(), &more);
     job.run(&["init"], 0, DEADLINE);
     (job, TempDir::new().unwrap())
@@ -341,10 +341,10 @@ fn a_finish_that_is_interrupted_is_not_complete_and_one_that_is_done_can_tell_wh
 #[test]
 fn a_second_signal_ends_a_job_of_files_at_once() {
     let services = services::shared();
-    // One of its own, since it is held.
-    let clickhouse = ClickHouse::start();
+    // One of its own, since answers of it are lost.
+    let clickhouse = ClickHouse::start_behind_proxy();
     let topics = ["twice.inferences", "twice.labels"];
-    let (kafka, more) = (&services.kafka, sections(topics, "json"));
+    let (kafka, more) = (&services.kafka, sections(topics));
     let mut job = Job::new("twice", kafka, &clickhouse, topics, &requests::settings(), &more);
     job.run(&["init"], 0, DEADLINE);
     let folder = TempDir::new().unwrap();
@@ -353,23 +353,21 @@ fn a_second_signal_ends_a_job_of_files_at_once() {
     let [path, file] = [&path, &file].map(|path| path.to_str().unwrap());
     let watched = ["--watch", path, "--every", "100ms", "--inferences", "*.jsonl"];
     let once = ["--inferences", file];
-    for (name, source) in [("twice-once", &once[..]), ("twice-watched", &watched[..])] {
-        // The failpoint is there for the test to know when it writes, and to have the time to hold the database.
-        let environment = [
-            ("TIDEGAUGE__DRAIN_BUDGET", "200s"),
-            ("TIDEGAUGE_FAILPOINTS", "before-insert=sleep:5000"),
-        ];
+    let jobs = [("twice-once", &once[..]), ("twice-watched", &watched[..])];
+    for (lost, (name, source)) in (1..).zip(jobs) {
+        // It waits for the answer to an insert of its first flush, and no limit is near.
+        clickhouse.proxy().inject(Fault::LoseAnswer, Aim::inserts_into("window_state"), 1);
+        let environment =
+            [("TIDEGAUGE__DRAIN_BUDGET", "200s"), ("TIDEGAUGE__CLICKHOUSE__TIMEOUT", "200s")];
         let arguments = [&["backfill", "--job", name], source].concat();
         let mut instance = job.start_with(&arguments, &environment);
-        wait_until("the first flush", DEADLINE, || {
-            instance.log_text().contains("failpoint BeforeInsert, time 1: sleep")
+        wait_until("an answer to be lost", DEADLINE, || {
+            clickhouse.proxy().did(Did::Http(Fault::LoseAnswer)) == lost
         });
-        clickhouse.pause();
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
             instance.signal(signal);
         }
         let code = instance.wait("its end", Duration::from_secs(60));
-        clickhouse.resume();
         assert_eq!(code, Some(130), "{}", instance.log_text());
     }
 }

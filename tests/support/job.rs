@@ -19,6 +19,8 @@ use super::{wait_for, wait_until};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(90);
 const MATERIAL_DIFFERENCES: usize = 40;
+/// Runs of [`Job::killed_midway`] at most.
+const KILLS: usize = 10;
 
 /// A job with a folder of its own for its file and its instances' logs.
 pub struct Job {
@@ -34,6 +36,19 @@ pub struct Instance {
     child: Child,
     log: PathBuf,
     address: String,
+}
+
+/// `[inferences]` and `[labels]` of these topics, in JSON.
+pub fn sections(topics: [&str; 2]) -> String {
+    sections_with(topics, "")
+}
+
+/// The same; `more` stands in both, such as another format.
+pub fn sections_with(topics: [&str; 2], more: &str) -> String {
+    let [inferences, labels] = topics;
+    format!(
+        "[inferences]\ntopic = \"{inferences}\"\n{more}\n\n[labels]\ntopic = \"{labels}\"\n{more}\n"
+    )
 }
 
 impl Job {
@@ -151,43 +166,53 @@ impl Job {
 
     /// Records of both topics that the newest marks account for.
     pub fn records_counted(&self, clickhouse: &ClickHouse) -> usize {
+        self.counted_under(clickhouse, &self.name)
+    }
+
+    /// The same of another job of this configuration.
+    fn counted_under(&self, clickhouse: &ClickHouse, name: &str) -> usize {
         let sql = format!(
-            "SELECT sum(records) FROM {}.stream_health WHERE job = '{}'",
-            self.database, self.name
+            "SELECT sum(records) FROM {}.stream_health WHERE job = '{name}'",
+            self.database
         );
         clickhouse.query(&sql).trim().parse().expect("a count")
     }
 
-    /// Runs a bounded command of `count` records under names of its own until a kill has left some of them counted and
-    /// some not; gives that name. How fast the machine reads beside how fast it writes decides which mark that is.
+    /// Runs a bounded command of `count` records under a name of its own, holds it once some of them are counted and
+    /// others are not, and kills it; gives that name.
     pub fn killed_midway(
         &mut self,
         clickhouse: &ClickHouse,
         arguments: &[&str],
         count: usize,
     ) -> String {
-        let mut mark = 2;
-        for attempt in 0..20 {
+        const HELD: &str = "before-insert@2=sleep:1000,mark-acknowledged@2=sleep:600000";
+        // The only worker begins all partitions at once, so the second flush that marks anything has records, even if
+        // the first came before there were any. Either is seen: the first while the second is held, and behind the
+        // second comes none.
+        let environment = [
+            ("TIDEGAUGE_FAILPOINTS", HELD),
+            ("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "20ms"),
+            ("TIDEGAUGE__WORKERS", "1"),
+        ];
+        // A flush takes what was read until then. On a machine that held up the flush, and not the reading, that may
+        // be all: then once more.
+        for attempt in 0..KILLS {
             let name = format!("killed-{attempt}");
-            let failpoint = format!("mark-acknowledged@{mark}=kill");
-            let environment = [
-                ("TIDEGAUGE_FAILPOINTS", &*failpoint),
-                ("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "20ms"),
-            ];
             let arguments = [arguments, &["--job", &name]].concat();
-            let mut killed = self.start_with(&arguments, &environment);
-            assert_eq!(killed.wait("its kill", STOP_DEADLINE), None, "{}", killed.log_text());
-            let sql = format!(
-                "SELECT sum(records) FROM {}.stream_health WHERE job = '{name}'",
-                self.database
-            );
-            match clickhouse.query(&sql).trim().parse::<usize>().expect("a count") {
-                0 => mark += 1,
-                counted if counted < count => return name,
-                _ => mark = 2.max(mark - 1),
+            let mut held = self.start_with(&arguments, &environment);
+            let counted = wait_for("the first records to be counted", STOP_DEADLINE, || {
+                let has_ended = !held.is_running();
+                let counted = self.counted_under(clickhouse, &name);
+                (counted > 0 || has_ended).then_some(counted)
+            });
+            assert!(counted == count || held.is_running(), "it failed:\n{}", held.log_text());
+            held.kill();
+            if self.counted_under(clickhouse, &name) < count {
+                return name;
             }
         }
-        panic!("no kill while records were counted and others left");
+        panic!("in each of {KILLS} runs all records were read before the first flush");
     }
 
     /// Waits until the marks account for at least so many records.
@@ -491,6 +516,33 @@ impl Instance {
     /// The answer of its endpoint `path`, such as `/readyz`; an error while it does not listen.
     pub fn get(&self, path: &str) -> std::io::Result<Answer> {
         http::get(&format!("http://{}{path}", self.address))
+    }
+
+    /// The sum of a meter over its labels, such as `tidegauge_lag_records`; none while it does not listen.
+    pub fn meter(&self, name: &str) -> Option<u64> {
+        let answer = self.get("/metrics").ok()?;
+        let lines = answer.body.lines().filter(|line| !line.starts_with('#'));
+        let of = lines.filter_map(|line| {
+            let (labelled, value) = line.rsplit_once(' ')?;
+            let (is, _) = labelled.split_once('{').unwrap_or((labelled, ""));
+            (is == name).then(|| value.parse::<u64>().ok()).flatten()
+        });
+        Some(of.sum())
+    }
+
+    /// Waits for the end of two more flushes. The second has begun after this call: it has all that was read before.
+    pub fn wait_for_two_flushes(&self, deadline: Duration) {
+        let flushes = || self.meter("tidegauge_flushes_total");
+        let before = wait_for("the number of flushes", deadline, flushes);
+        wait_until("two more flushes", deadline, || flushes() >= Some(before + 2));
+    }
+
+    /// Bytes of its memory that are in RAM now; none once it has ended.
+    pub fn resident_bytes(&self) -> Option<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib = line.trim().trim_end_matches(" kB").parse::<usize>().ok()?;
+        Some(kib * 1024)
     }
 
     /// Waits until `/readyz` answers with this status and a text that holds `part`. Gives that text.

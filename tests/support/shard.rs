@@ -1,9 +1,13 @@
-//! The engine's settings that say the same as the oracle's.
+//! The engine's settings that say the same as the oracle's, and its tallies as the oracle has them.
 #![expect(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+use std::collections::BTreeMap;
+
+use tidegauge::engine::event::Stream;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::accumulator::ValueMatrix;
 use tidegauge::engine::metrics::method::Options;
+use tidegauge::engine::outcome::Tally;
 use tidegauge::engine::time::Millis;
 use tidegauge::engine::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task};
 
@@ -49,6 +53,18 @@ pub fn settings(settings: &oracle::Settings) -> ShardSettings {
         models,
         custom: Vec::new(),
     }
+}
+
+/// Outcomes by topic and model, those that are zero left out.
+pub fn counts(tally: &Tally) -> BTreeMap<(usize, String), [i64; 4]> {
+    let mut all = BTreeMap::new();
+    for stream in Stream::BOTH {
+        for (model, counts) in tally.of(stream).filter(|(_, counts)| !counts.is_zero()) {
+            let counts = [counts.first, counts.second, counts.third, counts.dead];
+            all.insert((stream.index(), model.to_string()), counts);
+        }
+    }
+    all
 }
 
 fn model_settings(rule: &oracle::ModelRule, dimensions: &[String]) -> ModelSettings {

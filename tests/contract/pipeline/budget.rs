@@ -19,11 +19,6 @@ fn label(log: &mut Log, id: &str, time: i64) {
     add(log, Stream::Labels, 0, time, payload);
 }
 
-/// The sum of the positions once all is read.
-fn ends(log: &Log) -> i64 {
-    log.values().map(|all| all.last().unwrap().offset.0 + 1).sum()
-}
-
 /// Settings with so many bytes for states.
 fn budget(partitions: i32, bytes: usize) -> PipelineSettings {
     PipelineSettings { state_budget_bytes: bytes, ..settings(partitions) }

@@ -82,10 +82,6 @@ fn log(since: i32) -> Log {
     log
 }
 
-fn ends(log: &Log) -> i64 {
-    log.values().map(|all| all.last().unwrap().offset.0 + 1).sum()
-}
-
 /// What one process writes that reads the log without a break. The new schema is registered after so many sixths.
 fn unbroken(log: &Log, sixths: usize) -> Memory {
     let (memory, schemas) = (Memory::new(), registry(&[OLD]));

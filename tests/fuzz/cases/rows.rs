@@ -75,33 +75,44 @@ fn body(
     selected(table, batches, columns).split_off(header.len())
 }
 
-/// Cases that are rows of this version: what is mutated must not go stale with the columns.
-pub fn examples() -> Vec<Vec<u8>> {
-    let marks: Vec<Mark> = (0..3).map(mark).collect();
-    let states: Vec<StateRow> = [0, 1, 3, 200].into_iter().map(state).collect();
-    let (of_marks, of_states) = (mark_columns(), state_columns());
-    let mut examples = vec![
-        [&[0], &body(Table::Marks, row::marks(JOB, GENERATION, &marks), &of_marks)[..]].concat(),
-        [&[1], &body(Table::WindowState, row::states(JOB, &states[..2]), &of_states)[..]].concat(),
-    ];
-    for mark in marks {
-        let rows = row::marks(JOB, GENERATION, &[mark]);
-        examples.push([&[2], &selected(Table::Marks, rows, &of_marks)[..]].concat());
-    }
-    for state in states.chunks(1) {
-        let rows = row::states(JOB, state);
-        examples.push([&[1], &body(Table::WindowState, rows, &of_states)[..]].concat());
-    }
+/// What a case holds.
+#[derive(Debug, PartialEq)]
+pub enum Rows {
+    Marks(Vec<Mark>),
+    States(Vec<StateRow>),
+}
+
+/// Cases that are rows of this version, with what they say: what is mutated must not go stale with the columns.
+pub fn examples() -> Vec<(Vec<u8>, Rows)> {
+    let of_marks = |first: u8, marks: Vec<Mark>| {
+        let rows = row::marks(JOB, GENERATION, &marks);
+        let columns = mark_columns();
+        let bytes = match first {
+            0 => body(Table::Marks, rows, &columns),
+            _ => selected(Table::Marks, rows, &columns),
+        };
+        ([&[first], &bytes[..]].concat(), Rows::Marks(marks))
+    };
+    let of_states = |records: &[u32]| {
+        let states: Vec<StateRow> = records.iter().map(|&records| state(records)).collect();
+        let rows = row::states(JOB, &states);
+        let bytes = body(Table::WindowState, rows, &state_columns());
+        ([&[1], &bytes[..]].concat(), Rows::States(states))
+    };
+    let mut examples = vec![of_marks(0, (0..3).map(mark).collect()), of_states(&[0, 1])];
+    examples.extend((0..3).map(|number| of_marks(2, vec![mark(number)])));
+    examples.extend([0, 1, 3, 200].map(|records| of_states(&[records])));
     examples
 }
 
-/// Whether a case is rows that are read.
-pub fn is_read(bytes: &[u8]) -> bool {
-    match choice(bytes) {
-        Some((0, body)) => marks_in(answer(&mark_columns(), body).into()).is_ok(),
-        Some((1, body)) => states_in(answer(&state_columns(), body).into()).is_ok(),
-        Some((2, body)) => marks_in(Bytes::copy_from_slice(body)).is_ok(),
-        _ => false,
+/// The rows of a case; none where they are refused.
+pub fn read(bytes: &[u8]) -> Option<Rows> {
+    let (first, body) = choice(bytes)?;
+    match first {
+        0 => marks_in(answer(&mark_columns(), body).into()).ok().map(Rows::Marks),
+        1 => states_in(answer(&state_columns(), body).into()).ok().map(Rows::States),
+        2 => marks_in(Bytes::copy_from_slice(body)).ok().map(Rows::Marks),
+        _ => None,
     }
 }
 

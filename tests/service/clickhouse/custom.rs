@@ -66,7 +66,9 @@ async fn custom_metrics_are_seen_like_all_others() {
          1\tcustom\trate\t\\N\t\\N\t\\N\t500\tzero_denominator\n"
     );
     let rule = settings("").rules.remove(0);
-    let span = sink.rule_span(&rule).await.unwrap().unwrap();
+    let span = sink.rule_span(&rule, None).await.unwrap().unwrap();
+    assert_eq!(sink.rule_span(&rule, Some(span.start)).await.unwrap(), Some(span));
+    assert_eq!(sink.rule_span(&rule, Some(span.end)).await.unwrap(), None, "nothing begins there");
     let seen = sink.rule_windows(&rule, span).await.unwrap();
     let found: Vec<_> = seen.iter().map(|row| (&*row.key.feature, row.seen.value)).collect();
     // Of a rule that reads labels; there are none of this window.

@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::database::until_told;
 use super::matrix::Fault;
 use super::trial::{Plan, RECORDS_PER_SECOND, TOPICS, Traffic, Trial};
-use crate::end_to_end::sections;
-use crate::support::job::{Instance, Job};
+use crate::support::job::{Instance, Job, sections};
 use crate::support::letters;
 use crate::support::log::{AVRO_SCHEMAS, AvroWire, Message, Producer, json_payload};
 use crate::support::oracle::{Body, Inference, Label, Partition, Record, Tables};
@@ -216,7 +215,7 @@ fn read_in_one_go(name: &str, traffic: Traffic, seed: u64) -> Tables {
     let topics = ["inferences", "labels"].map(|kind| format!("{name}.{kind}"));
     let topics = topics.each_ref().map(String::as_str);
     let settings = requests::settings();
-    let more = sections(topics, "json");
+    let more = sections(topics);
     let mut job = Job::new(name, kafka, clickhouse, topics, &settings, &more);
     job.create_topics(kafka, i32::try_from(PARTITIONS).expect("few"));
     job.run(&["init"], 0, DEADLINE);
@@ -271,7 +270,7 @@ fn names_without_end_cost_their_text_and_some_bytes() {
     let services = shared();
     let Services { kafka, clickhouse } = &*services;
     let topics = ["endless.inferences", "endless.labels"];
-    let (settings, more) = (requests::settings(), sections(topics, "json"));
+    let (settings, more) = (requests::settings(), sections(topics));
     let mut job = Job::new("endless", kafka, clickhouse, topics, &settings, &more);
     job.create_topics(kafka, 1);
     job.run(&["init"], 0, DEADLINE);
@@ -309,8 +308,6 @@ fn names_without_end_cost_their_text_and_some_bytes() {
 
 /// Of all workers.
 fn state_bytes(instance: &Instance) -> usize {
-    let answer = instance.get("/metrics").expect("it lives");
-    let lines = answer.body.lines().filter(|line| line.starts_with("tidegauge_state_bytes{"));
-    let value = |line: &str| line.rsplit(' ').next().and_then(|it| it.parse::<usize>().ok());
-    lines.filter_map(value).sum()
+    let bytes = instance.meter("tidegauge_state_bytes").expect("it lives");
+    usize::try_from(bytes).expect("it is in memory")
 }

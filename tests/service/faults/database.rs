@@ -11,8 +11,7 @@ use super::matrix::Fault;
 use super::process::as_it_is;
 use super::samples::METRICS;
 use super::trial::{JOB, Plan, Runner, State, TOPICS, Trial};
-use crate::end_to_end::sections;
-use crate::support::job::{Instance, Job};
+use crate::support::job::{Instance, Job, sections};
 use crate::support::log::Producer;
 use crate::support::services::{ClickHouse, Kafka};
 use crate::support::{oracle, requests};
@@ -339,7 +338,7 @@ fn put_back_older_data(trial: &mut Trial, is_stopped_first: bool) {
 fn a_table_made_anew_is_waited_for_and_its_remedy_brings_all_rows_back() {
     let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
     let settings = requests::settings();
-    let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &settings, &sections(TOPICS, "json"));
+    let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &settings, &sections(TOPICS));
     job.create_topics(&kafka, 4);
     job.run(&["init"], 0, SEEN_WITHIN);
     let mut producer = Producer::new(kafka.client_config(), TOPICS, 4);

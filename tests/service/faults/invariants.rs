@@ -6,9 +6,12 @@ use tidegauge::engine::metrics::MetricTable;
 
 use super::report::{Check, Report};
 use super::trial::{JOB, TOPICS, Trial};
-use crate::end_to_end::{dead_letters, dead_records, sections};
-use crate::support::job::{Job, METRIC_TABLES, grain_name, tables_without_rows};
+use crate::end_to_end::{dead_letters, dead_records};
+use crate::support::job::{
+    Instance, Job, METRIC_TABLES, grain_name, sections, tables_without_rows,
+};
 use crate::support::oracle::{self, Account, Tables};
+use crate::support::wait_for;
 
 const DEADLINE: Duration = Duration::from_secs(300);
 const LEAST_SAMPLES: usize = 5;
@@ -150,7 +153,8 @@ fn limits(trial: &Trial, caught_up: Duration) -> Check {
     let mut failures = Vec::new();
     let mut compared = 0;
     if trial.plan.samples_commits {
-        let committed = trial.samples.committed().unwrap_or_default();
+        let committed =
+            wait_for("the group's committed offsets", DEADLINE, || trial.samples.committed());
         for (partition, logs) in trial.producer.logs.iter().enumerate() {
             for (topic, log) in [&logs.inferences, &logs.labels].into_iter().enumerate() {
                 let end = i64::try_from(log.len()).expect("few");
@@ -165,9 +169,12 @@ fn limits(trial: &Trial, caught_up: Duration) -> Check {
     }
     let most = trial.plan.budget_bytes + trial.plan.allowance_bytes;
     compared += 1;
-    if trial.peak_bytes > most {
-        failures
-            .push(format!("{} resident bytes of an instance, at most {most}", trial.peak_bytes));
+    match trial.peak_bytes {
+        0 => failures.push("the memory of no instance was seen".to_owned()),
+        bytes if bytes > most => {
+            failures.push(format!("{bytes} resident bytes of an instance, at most {most}"));
+        }
+        _ => {}
     }
     let about = format!(
         "caught up {:.1} s after the last fault; {} MiB resident at most, budget {} MiB and {} MiB beside it",
@@ -237,7 +244,7 @@ fn replay(trial: &mut Trial, expected: &Tables) -> Check {
     let flush =
         ["50ms", "2s", "700ms", "5s"][usize::try_from(trial.plan.seed / 3 % 4).expect("small")];
     let name = "replay";
-    let more = format!("{}\n{}", sections(TOPICS, "json"), trial.plan.sections);
+    let more = format!("{}\n{}", sections(TOPICS), trial.plan.sections);
     let settings = &trial.plan.settings;
     let mut job = Job::new(name, &trial.kafka, &trial.clickhouse, TOPICS, settings, &more);
     let only_letters = [("retention.ms", "-1")];
@@ -245,7 +252,7 @@ fn replay(trial: &mut Trial, expected: &Tables) -> Check {
     let environment = [("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", flush)];
     let running: Vec<_> = (0..instances).map(|_| job.start_with(&["run"], &environment)).collect();
     job.wait_for_records(&trial.clickhouse, trial.sent, DEADLINE);
-    running.into_iter().for_each(crate::support::job::Instance::stop);
+    running.into_iter().for_each(Instance::stop);
     let failures = job.differences(&trial.clickhouse, expected);
     if !failures.is_empty() {
         job.keep_logs(&trial.folder().join("replay"));

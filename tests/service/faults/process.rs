@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::matrix::{Fault, LOOSE};
-use super::rolling::meter;
 use super::trial::{Plan, State, Trial, now};
 use crate::support::oracle::{Body, Partition, Record};
 
@@ -185,7 +184,7 @@ fn is_alone(trial: &Trial, row: &str) -> bool {
 
 fn owned(trial: &Trial, number: usize) -> Option<u64> {
     let runner = trial.runners.iter().find(|runner| runner.number == number)?;
-    meter(runner, "tidegauge_partitions")
+    runner.instance.meter("tidegauge_partitions")
 }
 
 /// Only who has partitions can lose them.
@@ -242,7 +241,7 @@ fn has_kept_partitions(trial: &mut Trial, number: usize) -> bool {
     let mut before = None;
     trial.flow_until("an instance to flush again", SHOWN_WITHIN, |trial| {
         let runner = trial.runners.iter().find(|runner| runner.number == number);
-        let flushes = runner.and_then(|runner| meter(runner, "tidegauge_flushes_total"));
+        let flushes = runner.and_then(|it| it.instance.meter("tidegauge_flushes_total"));
         flushes.is_some_and(|flushes| flushes >= *before.get_or_insert(flushes) + FLUSHES)
     });
     lost_since(trial, number) == 0 && owned(trial, number) > Some(0)
@@ -348,8 +347,8 @@ fn hold_clickhouse(trial: &mut Trial) {
 
 /// Of all instances.
 fn retries(trial: &Trial) -> u64 {
-    let of = |runner| meter(runner, "tidegauge_retries_total");
-    trial.runners.iter().filter_map(of).sum()
+    let each = trial.runners.iter();
+    each.filter_map(|it| it.instance.meter("tidegauge_retries_total")).sum()
 }
 
 fn resume_clickhouse(trial: &mut Trial) {

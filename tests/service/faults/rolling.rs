@@ -50,10 +50,12 @@ pub fn three(plan: &mut Plan) {
     plan.partitions = 6;
 }
 
-/// The same, each with a name of its own in the group.
+/// The same, each with a name of its own in the group, which waits longer for it than any restart takes.
 pub fn three_static(plan: &mut Plan) {
     three(plan);
     plan.is_static = true;
+    let timeout = "TIDEGAUGE__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS";
+    plan.environment.push((timeout, "90000".to_owned()));
 }
 
 fn nothing(_: &mut Trial) {}
@@ -86,18 +88,6 @@ fn position(trial: &Trial, slot: usize) -> Option<usize> {
 
 fn is_ready(runner: &Runner) -> bool {
     runner.instance.get("/readyz").is_ok_and(|answer| answer.status == 200)
-}
-
-/// The sum of a meter over its labels; none while the instance does not answer.
-pub fn meter(runner: &Runner, name: &str) -> Option<u64> {
-    let answer = runner.instance.get("/metrics").ok()?;
-    let lines = answer.body.lines().filter(|line| !line.starts_with('#'));
-    let of = lines.filter_map(|line| {
-        let (labelled, value) = line.rsplit_once(' ')?;
-        let (is, _) = labelled.split_once('{').unwrap_or((labelled, ""));
-        (is == name).then(|| value.parse::<u64>().ok()).flatten()
-    });
-    Some(of.sum())
 }
 
 /// How often the group gave partitions to this instance or took some away.

@@ -221,8 +221,11 @@ fn marks_are_behind_rows(trial: &Trial) -> Option<()> {
         );
     }
     let records: u64 = marked.values().sum();
-    for (table, by_grain) in &metrics {
-        for (grain, &rows) in by_grain {
+    let settings = &trial.plan.settings;
+    let grains = std::iter::once(settings.window).chain(settings.grains.iter().copied());
+    for grain in grains.map(grain_name) {
+        for (table, by_grain) in &metrics {
+            let rows = by_grain.get(&grain).copied().unwrap_or_default();
             assert!(
                 rows >= records,
                 "I3: {table}, grain {grain}: {records} in the marks, {rows} in the rows"

@@ -154,7 +154,7 @@ fn cut_logs(seed: u64) -> Report {
             _ => {
                 cut(case, random);
                 case.send(500);
-                case.wait_for_all();
+                case.wait_for_all(&instance);
                 case.counted_is_sent();
                 instance.stop();
             }

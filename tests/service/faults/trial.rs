@@ -10,8 +10,7 @@ use nix::sys::signal::Signal;
 use super::raw::Sent;
 use super::report::Report;
 use super::samples::{self, Samples};
-use crate::end_to_end::sections;
-use crate::support::job::{Instance, Job};
+use crate::support::job::{Instance, Job, sections};
 use crate::support::log::{Message, Producer};
 use crate::support::oracle::{Partition, Settings};
 use crate::support::requests::{self, Random};
@@ -220,7 +219,7 @@ impl Trial {
     /// Services, topics and tables are made, instances run, records flow.
     pub fn start(plan: Plan) -> Self {
         let (kafka, clickhouse) = services(&plan);
-        let more = format!("{}\n{}", sections(TOPICS, "json"), plan.sections);
+        let more = format!("{}\n{}", sections(TOPICS), plan.sections);
         let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &plan.settings, &more);
         job.create_topics(&kafka, i32::try_from(plan.partitions).expect("few"));
         job.run(&["init"], 0, DEADLINE);
@@ -295,7 +294,8 @@ impl Trial {
             samples::take(self);
             self.sample_took = began.elapsed();
             for runner in &self.runners {
-                self.peak_bytes = self.peak_bytes.max(resident_bytes(&runner.instance));
+                let bytes = runner.instance.resident_bytes().unwrap_or_default();
+                self.peak_bytes = self.peak_bytes.max(bytes);
             }
             self.sampled = now();
         }
@@ -512,8 +512,9 @@ impl Trial {
         let is_refused = status.code() == Some(3)
             && runner.instance.log_text().contains("error[clickhouse_schema]");
         let never_began = (status.code() == Some(1) || is_refused) && !has_started(runner);
-        // Asked to end before it listens to signals.
-        let is_stopped_early = status.signal() == Some(SIGTERM) && !has_started(runner);
+        // Asked to end while it still connected, or before it listened to signals.
+        let is_early = status.code() == Some(130) || status.signal() == Some(SIGTERM);
+        let is_stopped_early = is_early && !has_started(runner);
         let (number, text) = (runner.number, runner.instance.log_text());
         match runner.state {
             State::MayEnd(_) => {
@@ -616,13 +617,4 @@ impl Drop for Trial {
             self.keep(true);
         }
     }
-}
-
-/// Memory of a process that is in RAM now; none once it has ended.
-fn resident_bytes(instance: &Instance) -> usize {
-    let path = format!("/proc/{}/status", instance.pid());
-    let status = std::fs::read_to_string(path).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
-    kib.unwrap_or_default() * 1024
 }

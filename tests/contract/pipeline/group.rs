@@ -1,0 +1,136 @@
+//! Partitions that go from one instance to another, and back.
+
+use std::sync::mpsc::TryRecvError;
+
+use super::audit::settle;
+use super::*;
+use tidegauge::pipeline::Shared;
+use tidegauge::pipeline::worker::{FromWorker, Known, ToWorker, Worker};
+
+#[test]
+fn two_instances_give_the_rows_of_one() {
+    let log = traffic(4, 300, 700);
+    let memory = Memory::new();
+    block_on(async {
+        let both = shared(&log);
+        let mut one = start(settings(4), &both, &[&[0, 1]], false, &memory);
+        let two = start(settings(4), &both, &[&[2], &[3]], false, &memory);
+        one.until("all is marked", || written(&memory) == ends(&log)).await;
+        one.stop().await.unwrap();
+        two.stop().await.unwrap();
+    });
+    assert_complete(&settings(4), &log, &memory);
+}
+
+/// The commit of the owner before may have failed in the rebalance that took its partitions away.
+#[test]
+fn who_takes_a_partition_over_commits_it_though_nothing_comes_any_more() {
+    let log = traffic(2, 200, 700);
+    let memory = Memory::new();
+    block_on(async {
+        start(settings(2), &shared(&log), &[&[0, 1]], true, &memory).end().await.unwrap();
+        let committed = std::mem::take(&mut memory.lock().committed);
+        assert_eq!(committed.len(), 2);
+        memory.lock().calls.clear();
+        let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
+        running.until("both are committed", || memory.lock().committed == committed).await;
+        running.stop().await.unwrap();
+    });
+    // Once: lag tools need no more.
+    assert_eq!(memory.lock().calls.iter().filter(|call| *call == "commit").count(), 1);
+}
+
+#[test]
+fn a_revoked_partition_is_written_and_goes_on_when_it_comes_back() {
+    let log = traffic(2, 300, 700);
+    let memory = Memory::new();
+    block_on(async {
+        let mut running = start(settings(2), &shared(&log), &[&[0, 1]], false, &memory);
+        for _ in 0..5 {
+            let before = written(&memory);
+            running
+                .until("something is written", || written(&memory) > before || before > 800)
+                .await;
+            give_up(&mut running).await;
+            let mut control = running.controls[0].lock().unwrap();
+            control.push_back(Control::Lose(vec![PartitionId(1)]));
+            control.push_back(Control::Assign(vec![PartitionId(0), PartitionId(1)]));
+        }
+        running.until("all is marked", || written(&memory) == ends(&log)).await;
+        running.stop().await.unwrap();
+    });
+    assert_complete(&settings(2), &log, &memory);
+}
+
+/// A rebalance gives a partition away and back: its first owner reads what it has missed, and nothing again.
+#[test]
+fn a_partition_that_was_elsewhere_meanwhile_is_read_on_and_not_again() {
+    let log = traffic(1, 1_200, 100);
+    let memory = Memory::new();
+    let reread = block_on(async {
+        let growing = shared(&part(&log, 2));
+        let mut one = start(settings(1), &growing, &[&[0]], false, &memory);
+        let mut two = start(settings(1), &growing, &[&[]], false, &memory);
+        for (sixths, one_has_it) in [(2, true), (4, false), (6, true)] {
+            let now = part(&log, sixths);
+            let all = ends(&now);
+            *growing.lock().unwrap() = now;
+            let (owner, next) = if one_has_it { (&mut one, &two) } else { (&mut two, &one) };
+            owner.until("all that is there is marked", || written(&memory) == all).await;
+            give_up(owner).await;
+            let assign = Control::Assign(vec![PartitionId(0)]);
+            next.controls[0].lock().unwrap().push_back(assign);
+        }
+        let meters = one.telemetry.encode();
+        one.stop().await.unwrap();
+        two.stop().await.unwrap();
+        meters
+            .lines()
+            .filter(|line| line.contains("reread_records_total{"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    assert_complete(&settings(1), &log, &memory);
+    let letters = memory.lock().letters.len();
+    let broken = |r: &&Record<'_>| r.payload == Some(b"{broken");
+    assert_eq!(letters, log.values().flatten().filter(broken).count(), "no letter twice");
+    assert!(reread.len() == 2 && reread.iter().all(|line| line.ends_with(" 0")), "{reread:?}");
+}
+
+/// A flush that never ends holds up nobody: time is left for the group to be told.
+#[test]
+fn a_revocation_is_answered_when_four_fifths_of_the_drain_budget_are_over() {
+    let player = Player::new(&shared(&traffic(1, 50, 700)), &[0], false);
+    let control = Arc::clone(&player.control);
+    let settings = PipelineSettings { drain_budget: Duration::from_secs(3), ..settings(1) };
+    let (telemetry, all) = (Telemetry::new(), Arc::<Shared>::default());
+    let mut worker = Worker::new(0, player, Arc::new(settings), all, telemetry).unwrap();
+    settle(&mut worker, &control, &Known::default());
+    let (reply, answered) = sync_channel::<()>(0);
+    control.lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
+    let is_answered = |worker: &mut Worker<Player>, after_ms: u64| {
+        let now = Duration::from_secs(1_000) + Duration::from_millis(after_ms);
+        worker.step(now, Duration::ZERO).unwrap();
+        answered.try_recv() == Err(TryRecvError::Disconnected)
+    };
+    assert!(!is_answered(&mut worker, 0), "the partition is written first");
+    assert!(worker.outbox().iter().any(|message| matches!(message, FromWorker::FlushWanted)));
+    worker.receive(ToWorker::Freeze { flush: 1 }).unwrap();
+    let answers = [1_000, 2_399, 2_400].map(|after_ms| is_answered(&mut worker, after_ms));
+    assert_eq!(answers, [false, false, true]);
+}
+
+#[test]
+fn a_revocation_and_a_stop_come_to_an_end_while_clickhouse_hangs() {
+    let log = traffic(1, 300, 700);
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Hangs;
+    let settings = PipelineSettings { drain_budget: Duration::from_secs(1), ..settings(1) };
+    block_on(async {
+        let mut running = start(settings, &shared(&log), &[&[0]], false, &memory);
+        running.until("a write hangs", || !memory.lock().bodies.is_empty()).await;
+        give_up(&mut running).await;
+        assert!(!running.stop().await.unwrap().is_drained, "nothing was acknowledged");
+    });
+    assert!(memory.lock().marks.is_empty());
+}
