@@ -132,7 +132,7 @@ impl Bench<'_> {
         println!("\n## filters\n");
         head("filter", Some(300.0));
         for filter in FILTERS {
-            let sql = filter.values("tidegauge_bi");
+            let sql = filter.values("tidegauge_bi", "1");
             self.line(filter.name, Some(300.0), || self.as_bi_user(&sql));
         }
     }

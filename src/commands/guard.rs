@@ -87,12 +87,10 @@ impl Guarded {
         Ok(())
     }
 
-    /// Whether the job may still be taken. An instance that finds nothing left to write would else go on as one of a
-    /// group that counts otherwise, until the next record.
-    async fn may_take_job(&self) -> Result<(), SinkError> {
-        if self.is_ours {
-            return Ok(());
-        }
+    /// Whether the job is still bound to this configuration. An instance that finds nothing left to write would else go on
+    /// as one of a group that counts otherwise, until the next record; and one that was away while the job was bound anew
+    /// would begin again and again, as nobody reads its marks.
+    async fn check_bound(&self) -> Result<(), SinkError> {
         self.or_end(self.clickhouse.still_bound(&self.binding, self.generation).await).await
     }
 
@@ -149,7 +147,7 @@ impl Sink for Guarded {
     async fn marks(&mut self, partitions: &[PartitionId]) -> Result<Vec<Mark>, SinkError> {
         // Partitions begin, perhaps after a flush that was given up before its marks.
         self.are_same = false;
-        self.may_take_job().await?;
+        self.check_bound().await?;
         self.clickhouse.marks(partitions).await
     }
 

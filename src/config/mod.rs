@@ -506,13 +506,13 @@ fn pairs(reader: &Reader<'_>, path: &[&str]) -> Vec<(String, String)> {
 fn insert_settings(reader: &Reader<'_>) -> Result<Vec<(String, String)>, ConfigError> {
     let path = ["clickhouse", "insert_settings"];
     let given = pairs(reader, &path);
-    for (name, _) in &given {
+    for (name, given) in &given {
         let fixed = INSERT_SETTINGS.iter().find(|(fixed, _)| fixed == name);
         let reason = match fixed {
-            Some((_, value)) => format!(
-                "can't be set: it is {value} in every insert, else rows that were acknowledged could be missing; leave \
-                 it out"
-            ),
+            Some((_, value)) if given == value => continue,
+            Some((_, value)) => {
+                format!("can't be set: it is {value} in every insert, which the rows need; leave it out")
+            }
             None if name == "insert_deduplication_token" => {
                 "can't be set: all inserts but the first one would be dropped as repeated; leave it out".to_owned()
             }

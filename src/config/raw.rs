@@ -37,8 +37,13 @@ impl Environment {
     ///
     /// Other names may begin like that: some are the program's own, and Kubernetes adds those of services, such as
     /// `TIDEGAUGE_PORT` and `TIDEGAUGE_SERVICE_HOST`. No option is called so.
-    fn check_underscores(&self) -> Result<(), ConfigError> {
-        let names = self.0.keys().filter(|name| !name.starts_with(PREFIX));
+    /// And whoever names one as `env:NAME`, in the file's text or in a variable, means just that.
+    fn check_underscores(&self, text: &str) -> Result<(), ConfigError> {
+        let is_meant = |name: &str| {
+            let secret = format!("env:{name}");
+            text.contains(&secret) || self.0.values().any(|value| *value == secret)
+        };
+        let names = self.0.keys().filter(|name| !name.starts_with(PREFIX) && !is_meant(name));
         for name in names {
             let Some(rest) = name.strip_prefix(SHORT_PREFIX) else { continue };
             let rest = rest.to_lowercase().replace("__", "_");
@@ -85,7 +90,7 @@ pub struct RawConfig {
 impl RawConfig {
     /// Parses the file's text and lays the environment over it.
     pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Self, ConfigError> {
-        environment.check_underscores()?;
+        environment.check_underscores(text)?;
         let mut raw = Self {
             file: file.to_owned(),
             models: Vec::new(),
@@ -305,7 +310,7 @@ impl RawConfig {
 
 /// What the parser says, and what it does not say of names with other signs, as globs are.
 fn syntax_reason(message: &str) -> String {
-    if message.contains("unquoted key") {
+    if message.contains("invalid unquoted key") {
         return format!("{message}; put quotes around it, like [models.\"fraud-*\"]");
     }
     message.to_owned()

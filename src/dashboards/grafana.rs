@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::chart::{Chart, Dashboard, Definitions, Kind, Level, Unit};
 use super::layout::{Place, Tab, tabs};
-use super::sql::{FILTERS, Filter, Tool, expand};
+use super::sql::{FILTERS, Filter, GRAFANA_JOB, Tool, expand};
 use super::{Files, pretty};
 
 const TYPE: &str = "grafana-clickhouse-datasource";
@@ -77,7 +77,7 @@ fn variable(filter: Filter, dashboard: &Dashboard, database: &str) -> Value {
         "name": filter.name,
         "label": filter.title,
         "datasource": source(),
-        "query": filter.values(database),
+        "query": filter.values(database, GRAFANA_JOB),
         "refresh": 2,
         "sort": 0,
         "multi": !one,

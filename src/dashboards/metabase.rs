@@ -90,20 +90,15 @@ fn tag(name: &str, title: &str, kind: &str, default: Option<&str>) -> Value {
     tag
 }
 
+/// Metabase has no heat map, and bars of several models or of figures add up to nothing: there they are lines.
 fn display(chart: &Chart) -> &'static str {
     match chart.kind {
         Kind::Number => "scalar",
         Kind::Stacked => "area",
-        Kind::Heatmap if are_shares(chart) => "bar",
         Kind::Lines | Kind::Band | Kind::Curve | Kind::Heatmap => "line",
         Kind::Bars => "bar",
         Kind::Table => "table",
     }
-}
-
-/// Metabase has no heat map: there shares are bars that add up to all, and figures, whose sum says nothing, are lines.
-fn are_shares(chart: &Chart) -> bool {
-    chart.kind == Kind::Heatmap && chart.unit == Unit::Ratio
 }
 
 /// By itself Metabase calls the line a goal, and here most lie where something is wrong.
@@ -129,7 +124,7 @@ fn settings(chart: &Chart) -> Value {
         columns.iter().map(|(name, _)| name).filter(|n| *n != "value").collect();
     settings.insert("graph.dimensions".to_owned(), json!(dimensions));
     settings.insert("graph.metrics".to_owned(), json!(["value"]));
-    if chart.kind == Kind::Stacked || are_shares(chart) {
+    if chart.kind == Kind::Stacked {
         settings.insert("stackable.stack_type".to_owned(), json!("stacked"));
     }
     if chart.kind == Kind::Curve {

@@ -38,8 +38,9 @@ pub const FILTERS: [Filter; 5] = [
 ];
 
 impl Filter {
-    /// What can be chosen: one column, in the order to show.
-    pub fn values(self, database: &str) -> String {
+    /// What can be chosen: one column, in the order to show. But for jobs what rows of the chosen job have, where
+    /// `of_job` is the condition that says which that is.
+    pub fn values(self, database: &str, of_job: &str) -> String {
         let name = self.name;
         if self == JOB {
             let jobs = jobs(database);
@@ -47,8 +48,23 @@ impl Filter {
                 "SELECT job FROM ({jobs}) GROUP BY job ORDER BY max(last_window) DESC, job"
             );
         }
+        let (rows, order) = self.offered(database);
+        format!(
+            "SELECT {name} FROM {database}.keys WHERE {of_job} AND {rows} GROUP BY {name} ORDER BY {order}"
+        )
+    }
+
+    /// The same of all jobs, with the job: two columns, for tools that choose among the rows themselves.
+    pub fn values_by_job(self, database: &str) -> String {
+        let name = self.name;
+        let (rows, _) = self.offered(database);
+        format!("SELECT job, {name} FROM {database}.keys WHERE {rows} GROUP BY job, {name}")
+    }
+
+    /// Rows of `keys` that have all that can be chosen, and its order.
+    fn offered(self, database: &str) -> (String, &'static str) {
         let keys = format!("{database}.keys");
-        let (rows, order) = match name {
+        match self.name {
             // Each segment has rows of every grain: the longest windows are the fewest.
             "segment" => (
                 format!(
@@ -58,9 +74,8 @@ impl Filter {
                 "segment != 'all', segment",
             ),
             "grain" => ("segment = 'all'".to_owned(), "min(window_end - window_start)"),
-            _ => ("segment = 'all'".to_owned(), name),
-        };
-        format!("SELECT {name} FROM {keys} WHERE {rows} GROUP BY {name} ORDER BY {order}")
+            name => ("segment = 'all'".to_owned(), name),
+        }
     }
 
     /// Whether it always holds one value: where it has no default, the first that is offered. `one_model` is the
@@ -106,6 +121,9 @@ pub(super) fn jobs(database: &str) -> String {
     )
 }
 
+/// Of a variable that always has a value.
+pub(super) const GRAFANA_JOB: &str = "job = ${job:sqlstring}";
+
 /// Where no job is chosen, the first that is offered.
 fn job_condition(tool: Tool, database: &str) -> String {
     let newest = format!("(SELECT argMin(job, (-last_window, job)) FROM ({}))", jobs(database));
@@ -114,8 +132,7 @@ fn job_condition(tool: Tool, database: &str) -> String {
         Tool::Superset => format!(
             "{{{{ 'job IN ' ~ (filter_values('job')|where_in) if filter_values('job') else \"job = {newest}\" }}}}"
         ),
-        // A variable without All has a value.
-        Tool::Grafana => "job = ${job:sqlstring}".to_owned(),
+        Tool::Grafana => GRAFANA_JOB.to_owned(),
         Tool::Metabase => format!("job = coalesce([[{{{{job}}}}, ]]{newest})"),
         Tool::ClickHouse => {
             format!("job = if({{job:String}} = '', {newest}, {{job:String}})")

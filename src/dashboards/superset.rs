@@ -111,7 +111,8 @@ fn choices_name(filter: Filter) -> String {
     format!("tidegauge choose {}", filter.name)
 }
 
-/// Superset puts what it offers in an order of its own, so jobs come with what tells which is the newest.
+/// Superset puts what it offers in an order of its own, so jobs come with what tells which is the newest. All else comes
+/// with its job: what is offered is of the chosen one.
 fn choices(filter: Filter, database: &str) -> Value {
     let mut columns = vec![column(filter.name, Unit::Text)];
     let is_job = filter.name == "job";
@@ -119,7 +120,8 @@ fn choices(filter: Filter, database: &str) -> Value {
         columns.push(column("last_window", Unit::Count));
         format!("SELECT job, last_window FROM ({})", jobs(database))
     } else {
-        filter.values(database)
+        columns.push(column("job", Unit::Text));
+        filter.values_by_job(database)
     };
     let (name, about) = (choices_name(filter), "What can be chosen");
     let mut table = virtual_table(&name, about, &sql, &columns, false, database);
@@ -468,9 +470,10 @@ fn choice(filter: Filter, dashboard: &Dashboard, scope: &Value) -> Value {
     );
     let is_one = filter.is_one(dashboard.one_model);
     let first = is_one && filter.default.is_none();
+    let of_job = if name == "job" { json!([]) } else { json!(["NATIVE_FILTER-job"]) };
     let mut choice = json!({
         "id": format!("NATIVE_FILTER-{name}"), "name": filter.title, "filterType": "filter_select",
-        "type": "NATIVE_FILTER", "scope": scope, "cascadeParentIds": [], "description": "",
+        "type": "NATIVE_FILTER", "scope": scope, "cascadeParentIds": of_job, "description": "",
         "targets": [{ "column": { "name": name }, "datasetUuid": uuid("dataset", &choices_name(filter)) }],
         "defaultDataMask": data_mask,
         // Else the first one is shown as chosen, and the charts show all.

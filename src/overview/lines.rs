@@ -41,7 +41,11 @@ impl Frame {
         let to = last.map_or(to, |last| to.max(last + window));
         // Where all lines were cut, what nobody knows of takes no room.
         let known = models.iter().filter(|of| !of.traffic.is_empty());
-        let from = known.map(|of| known_from(&of.traffic, from)).min().unwrap_or(from);
+        let known = known.map(|of| known_from(&of.traffic, from));
+        // Labels can come so late that figures of quality are all older than the traffic that is shown.
+        let judged = models.iter().filter_map(|of| of.quality.as_ref()?.points.first());
+        let judged = judged.map(|&(start, _)| start.max(from));
+        let from = known.chain(judged).min().unwrap_or(from);
         Self { span_ms: [from, to], window_ms, now: now_ms }
     }
 

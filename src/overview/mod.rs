@@ -405,6 +405,8 @@ fn reads_of_model(chosen: &RowFilter, segment: &str) -> Vec<Read> {
     reads.push(Read { table: MetricTable::Serving, filter: others.clone(), of_all_segments: true });
     if segment == ALL {
         others.only_newest = true;
+        // The table of segments is of the window of the labels that it shows.
+        others.judged_by = Some(MetricTable::Labels);
         let shown = [
             MetricTable::Labels,
             MetricTable::QualityBinary,

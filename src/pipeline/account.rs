@@ -65,7 +65,10 @@ impl<S: Source> Worker<S> {
         }
         let limits = &self.settings.shard.limits;
         if self.pressure >= Pressure::Near && self.rebuilding.is_empty() {
-            return (Take::Only(budget::frees_memory(&self.clocks())), None);
+            let (stream, _) = self.held_up_by();
+            // What has ended frees nothing any more.
+            let readable = if self.has_ended_of(stream) { stream.other() } else { stream };
+            return (Take::Only(readable), None);
         }
         let preferred = match self.rebuilds_with() {
             Some(stream) => Some(stream),
@@ -126,8 +129,8 @@ impl<S: Source> Worker<S> {
             Pressure::Near | Pressure::Over => {
                 self.telemetry.not_ready(Cause::StateBudget, self.pressure_reason(bytes));
                 // Windows seal and memory is freed at a flush; one that seals nothing would only keep ClickHouse busy.
-                let may_help = || self.pressure == Pressure::Over || self.would_seal();
-                if self.has_read && (may_help() || self.is_stuck()) {
+                let may_help = || self.is_exhausted() || self.would_seal();
+                if self.has_read && may_help() {
                     self.ask_for_flush();
                 }
             }
@@ -173,7 +176,7 @@ impl<S: Source> Worker<S> {
             self.hopeless = 0;
             return Ok(());
         }
-        if !self.is_stuck() && !self.shared.memory.is_large(self.holding.bytes) {
+        if !self.shared.memory.is_large(self.holding.bytes) {
             // What this worker holds is not what fills the memory: whoever holds it frees it, or gives up.
             return Ok(());
         }
@@ -187,7 +190,7 @@ impl<S: Source> Worker<S> {
 
     /// Whether nothing is read any more for lack of memory, so that only a flush can help.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.pressure == Pressure::Over || self.is_stuck()
+        self.pressure == Pressure::Over
     }
 
     /// Adds up what this worker holds; gives the sum over all workers.
@@ -211,7 +214,7 @@ impl<S: Source> Worker<S> {
     fn held_up_by(&self) -> (Stream, PartitionId) {
         let clocks = self.clocks();
         let stream = if self.intake.reads(Stream::Labels) {
-            budget::frees_memory(&clocks)
+            budget::frees_memory(self.holders().map(|(p, of)| ((p, of.clocks), of.bytes)))
         } else {
             Stream::Inferences
         };
@@ -236,16 +239,10 @@ impl<S: Source> Worker<S> {
         )
     }
 
-    /// Whether memory is near the budget and the topic that would free it has ended.
-    pub(super) fn is_stuck(&self) -> bool {
-        let (stream, _) = self.held_up_by();
+    /// Whether a topic has ended in all partitions.
+    fn has_ended_of(&self, stream: Stream) -> bool {
         let mut owned = self.intake.shards.keys().peekable();
-        self.pressure >= Pressure::Near
-            && self.rebuilding.is_empty()
-            && self.intake.reads(Stream::Labels)
-            && owned.peek().is_some()
-            && owned.all(|&partition| self.ended.contains(&(partition, stream)))
-            && !self.has_ended()
+        owned.peek().is_some() && owned.all(|&partition| self.ended.contains(&(partition, stream)))
     }
 
     fn exhausted(&self) -> PipelineError {
@@ -262,11 +259,6 @@ impl<S: Source> Worker<S> {
             budget,
             enough: bytes.max(budget).saturating_mul(2),
         }
-    }
-
-    fn has_ended(&self) -> bool {
-        let (owned, ended) = self.count_ended();
-        owned == ended
     }
 
     fn count_ended(&self) -> (usize, usize) {

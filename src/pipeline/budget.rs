@@ -119,12 +119,17 @@ pub(super) fn least(clocks: &[Clocks], stream: Stream) -> Option<(PartitionId, O
     clocks.iter().map(of).min_by_key(|&(partition, clock)| (clock, partition))
 }
 
-/// Near the budget: the topic that is read, so that memory can be freed. Windows are sealed by the lesser of both clocks,
-/// so it is the one whose clock is behind, each the least over the shards that hold memory. To read on in the other
-/// would fill memory with records that nothing can drop: labels of inferences that are not read, for instance.
-pub(super) fn frees_memory(clocks: &[Clocks]) -> Stream {
-    let clock = |stream| least(clocks, stream).and_then(|(_, clock)| clock);
-    if clock(Stream::Inferences) > clock(Stream::Labels) {
+/// Near the budget: the topic that is read, so that memory can be freed, of the shards that hold it and their bytes. A
+/// shard seals windows by the lesser of its clocks, so it is the topic whose clock is behind where most memory is. To
+/// read on in the other would fill memory with records that nothing can drop: labels of inferences that are not read, for
+/// instance.
+pub(super) fn frees_memory(holders: impl IntoIterator<Item = (Clocks, usize)>) -> Stream {
+    let mut held = [0_usize; 2];
+    for ((_, [inferences, labels]), bytes) in holders {
+        let behind = if inferences > labels { Stream::Labels } else { Stream::Inferences };
+        held[behind.index()] += bytes;
+    }
+    if held[Stream::Labels.index()] > held[Stream::Inferences.index()] {
         Stream::Labels
     } else {
         Stream::Inferences
@@ -174,13 +179,18 @@ mod tests {
 
     #[test]
     fn the_topic_that_holds_memory_up_is_read() {
-        let silent = clocks(Some(10_000_000), None);
-        assert_eq!(frees_memory(&silent), Stream::Labels);
+        let one = |inferences, labels| (clocks(inferences, labels)[0], 100);
+        let silent = one(Some(10_000_000), None);
+        assert_eq!(frees_memory([silent]), Stream::Labels);
         // However long labels are waited for: in step, they take turns.
-        let in_step = |labels: i64| clocks(Some(10_000_000), Some(10_000_000 + labels));
-        assert_eq!(frees_memory(&in_step(0)), Stream::Inferences);
-        assert_eq!(frees_memory(&in_step(-1)), Stream::Labels);
-        assert_eq!(frees_memory(&in_step(1)), Stream::Inferences);
+        let in_step = |labels: i64| one(Some(10_000_000), Some(10_000_000 + labels));
+        assert_eq!(frees_memory([in_step(0)]), Stream::Inferences);
+        assert_eq!(frees_memory([in_step(-1)]), Stream::Labels);
+        assert_eq!(frees_memory([in_step(1)]), Stream::Inferences);
+        // Each shard has its own: one where inferences pause holds up what it holds itself.
+        let pauses = |bytes| (one(Some(5_000_000), Some(9_000_000)).0, bytes);
+        assert_eq!(frees_memory([pauses(99), in_step(-1)]), Stream::Labels);
+        assert_eq!(frees_memory([pauses(101), in_step(-1)]), Stream::Inferences);
     }
 
     #[test]

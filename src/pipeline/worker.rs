@@ -248,6 +248,9 @@ impl<S: Source> Worker<S> {
         self.is_beginning_again = false;
         // A revocation that the control thread no longer waits for: the partitions are back already.
         self.put_aside_where(|leaving| partitions.iter().any(|p| leaving.shards.contains_key(p)));
+        // The same again: what could not be started goes on from what it holds.
+        let again = self.take_out(&partitions);
+        self.kept.extend(again);
         self.requests += 1;
         for &partition in &partitions {
             self.awaiting.insert(partition, self.requests);

@@ -95,7 +95,7 @@ pub const INSERT_SETTINGS: [(&str, &str); 7] = [
 
 /// What every read carries, whatever the server's profile says: an answer is whole or a failure, and columns have the
 /// types that are asked for.
-const READ_SETTINGS: [(&str, &str); 10] = [
+const READ_SETTINGS: [(&str, &str); 13] = [
     ("result_overflow_mode", "throw"),
     ("read_overflow_mode", "throw"),
     ("read_overflow_mode_leaf", "throw"),
@@ -104,6 +104,9 @@ const READ_SETTINGS: [(&str, &str); 10] = [
     ("sort_overflow_mode", "throw"),
     ("join_overflow_mode", "throw"),
     ("set_overflow_mode", "throw"),
+    ("distinct_overflow_mode", "throw"),
+    ("limit", "0"),
+    ("offset", "0"),
     ("join_use_nulls", "0"),
     ("use_query_cache", "0"),
 ];

@@ -35,6 +35,8 @@ pub struct RowFilter {
     /// Only rows of the window by which a report says how things stand: where the table counts labelled records, the
     /// newest that has enough of them or all it will ever have, else the newest with any; elsewhere the newest.
     pub only_newest: bool,
+    /// The table whose rows say which window that is, where it is another one.
+    pub judged_by: Option<MetricTable>,
     /// The most rows.
     pub limit: u32,
 }
@@ -82,7 +84,7 @@ pub(super) async fn select(
     let (conditions, parameters) = conditions(connection, filter);
     let mut from = format!("{} FINAL {conditions}", connection.table(table.name()));
     if filter.only_newest {
-        let judge = judge(table);
+        let judge = filter.judged_by.unwrap_or_else(|| judge(table));
         let judging = format!("{} FINAL {conditions}", connection.table(judge.name()));
         from = format!("{from} AND window_start = ({})", newest_window(judge, &judging));
     }

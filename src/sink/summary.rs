@@ -1,6 +1,6 @@
 //! How each model stands, in few and bounded queries: what an overview of all of them shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 
@@ -194,16 +194,23 @@ fn add_alerts(models: &mut Models, alerts: Vec<(String, String, f64)>) -> Vec<(N
     silent
 }
 
-/// Adds those that fell silent, as far as there is room: they hide none that works or has alerts.
+/// Adds the models that fell silent with their newest versions, as far as there is room: they hide none that works or
+/// has alerts. A version that another one has replaced is not silent.
 fn add_silent(models: &mut Models, known: Vec<(Name, Option<i64>)>, open_alerts: Option<u64>) {
-    for (name, latest_ms) in known {
-        if models.len() >= MOST_MODELS {
-            break;
+    let shown: BTreeSet<String> = models.keys().map(|(model, _)| model.clone()).collect();
+    let mut newest: BTreeMap<String, (Option<i64>, String)> = BTreeMap::new();
+    for ((model, version), latest_ms) in known {
+        if !shown.contains(&model) {
+            let of_model = newest.entry(model).or_default();
+            *of_model = (latest_ms, version).max(std::mem::take(of_model));
         }
-        models.entry(name).or_insert_with_key(|(model, version)| {
-            let (model, version) = (model.clone(), version.clone());
-            ModelSummary { model, version, latest_ms, open_alerts, ..ModelSummary::default() }
-        });
+    }
+    let room = MOST_MODELS.saturating_sub(models.len());
+    for (model, (latest_ms, version)) in newest.into_iter().take(room) {
+        let name = (model.clone(), version.clone());
+        let silent =
+            ModelSummary { model, version, latest_ms, open_alerts, ..ModelSummary::default() };
+        models.insert(name, silent);
     }
 }
 
@@ -513,6 +520,15 @@ mod tests {
         assert!(silent.is_silent() && !works.is_silent());
         assert_eq!((&*silent.model, &*silent.version), ("m0000", "v"));
         assert_eq!((silent.latest_ms, silent.open_alerts), (Some(5), Some(0)));
+
+        // One that is trained anew each day has a version that works, or a newest one that was the last.
+        let of =
+            |model: &str, version: &str, latest| ((model.to_owned(), version.to_owned()), latest);
+        let versions = [of("m0001", "old", Some(1)), of("x", "a", Some(3)), of("x", "b", Some(2))];
+        add_silent(&mut models, versions.into(), Some(0));
+        let names: Vec<_> =
+            models.keys().map(|(model, version)| format!("{model} {version}")).collect();
+        assert_eq!(names, ["m0000 v", "m0001 v", "x a"]);
 
         let many = (0..2 * MOST_MODELS).map(|i| (name(i), None));
         add_silent(&mut models, many.collect(), None);

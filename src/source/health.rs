@@ -15,13 +15,20 @@ struct State {
     outage: Option<String>,
     refusal: Option<String>,
     /// What is refused of single topic partitions.
-    refused: BTreeMap<(Stream, PartitionId), String>,
+    refused: BTreeMap<(Stream, PartitionId), Refused>,
     /// Nobody says whether the topics are the same.
     unanswered: Option<String>,
     /// A topic that is not there at present.
     gone: Option<String>,
     fatal: Option<SourceError>,
     logs: BTreeMap<(Stream, PartitionId), LogState>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    reason: String,
+    /// It was refused of the whole topic: told once for each partition, and never that it is over.
+    of_topic: bool,
 }
 
 /// What one report says of a topic partition.
@@ -54,7 +61,8 @@ impl KafkaHealth {
         let state = self.state();
         let State { outage, gone, refusal, refused, unanswered, .. } = &*state;
         let first = [outage, gone, refusal].into_iter().flatten().next();
-        first.or_else(|| refused.values().next()).or(unanswered.as_ref()).cloned()
+        let refused = || refused.values().map(|refused| &refused.reason).next();
+        first.or_else(refused).or(unanswered.as_ref()).cloned()
     }
 
     /// Records not yet read, for each topic partition that this instance reads.
@@ -88,8 +96,13 @@ impl KafkaHealth {
             return;
         }
         let before = refused.len();
-        of.for_each(|at| drop(refused.remove(&at)));
-        if outage.take().is_some() || refusal.take().is_some() || refused.len() < before {
+        for (stream, partition) in of {
+            refused.retain(|&at, refused| {
+                at != (stream, partition) && !(refused.of_topic && at.0 == stream)
+            });
+        }
+        let (was_out, was_refused) = (outage.take().is_some(), refusal.take().is_some());
+        if was_out || was_refused || refused.len() < before {
             tracing::warn!("records come from Kafka again");
         }
     }
@@ -104,8 +117,15 @@ impl KafkaHealth {
     }
 
     /// Notes that nothing can be read of a topic partition; logged once for each.
-    pub(super) fn refused_at(&self, stream: Stream, partition: PartitionId, reason: &str) {
-        let before = self.state().refused.insert((stream, partition), reason.to_owned());
+    pub(super) fn refused_at(
+        &self,
+        stream: Stream,
+        partition: PartitionId,
+        reason: &str,
+        of_topic: bool,
+    ) {
+        let refused = Refused { reason: reason.to_owned(), of_topic };
+        let before = self.state().refused.insert((stream, partition), refused);
         if before.is_none() {
             tracing::warn!(reason, "Kafka refuses a request; trying again");
         }
@@ -242,12 +262,19 @@ mod tests {
     #[test]
     fn what_is_refused_of_one_partition_is_not_over_when_records_of_another_come() {
         let health = KafkaHealth::default();
-        health.refused_at(Stream::Labels, P1, "no right");
-        health.flowing([(Stream::Inferences, P1), (Stream::Labels, PartitionId(0))].into_iter());
-        assert_eq!(health.outage().as_deref(), Some("no right"));
+        let others = || [(Stream::Inferences, P1), (Stream::Labels, PartitionId(0))].into_iter();
+        health.refused_at(Stream::Labels, P1, "damaged", false);
+        health.flowing(others());
+        assert_eq!(health.outage().as_deref(), Some("damaged"));
         health.flowing([(Stream::Labels, P1)].into_iter());
         assert_eq!(health.outage(), None);
-        health.refused_at(Stream::Labels, P1, "no right");
+        // What is refused of a topic is granted for all of it.
+        health.refused_at(Stream::Labels, P1, "no right", true);
+        health.flowing([(Stream::Inferences, P1)].into_iter());
+        assert_eq!(health.outage().as_deref(), Some("no right"));
+        health.flowing(others());
+        assert_eq!(health.outage(), None);
+        health.refused_at(Stream::Labels, P1, "no right", true);
         health.forget_logs();
         assert_eq!(health.outage(), None, "it is another's now");
     }

@@ -180,6 +180,12 @@ impl KafkaSource {
         }
     }
 
+    /// These partitions are assigned again in a while, with others that wait for that.
+    fn ask_again(&mut self, partitions: &[PartitionId]) {
+        let (waiting, _) = self.unknown.get_or_insert_with(|| (Vec::new(), now() + RETRY_INTERVAL));
+        waiting.extend(partitions);
+    }
+
     /// Takes one batch of a topic that is wanted. Returns whether it holds records.
     fn fill(&mut self, take: Take) -> Result<bool, SourceError> {
         for stream in behind_first(self.times) {
@@ -258,7 +264,14 @@ impl KafkaSource {
                 let topic = self.link.topic(stream);
                 let (partition, reason) = (failure.partition, &failure.reason);
                 let at = format!("topic {topic} partition {} at offset {position}", partition.0);
-                self.link.health.refused_at(stream, partition, &format!("{at}: {reason}"));
+                let of_topic = matches!(
+                    failure.code,
+                    RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::UnknownTopicOrPartition
+                        | RDKafkaErrorCode::UnknownTopic
+                );
+                let said = format!("{at}: {reason}");
+                self.link.health.refused_at(stream, partition, &said, of_topic);
                 Ok(())
             }
         }
@@ -299,11 +312,13 @@ impl Source for KafkaSource {
             Ok(bounds) => bounds,
             Err(error) => {
                 self.link.health.refused(&format!("nobody says where the topics begin: {error}"));
-                self.unknown = Some((partitions.to_vec(), now() + RETRY_INTERVAL));
+                self.ask_again(partitions);
                 return Ok(Vec::new());
             }
         };
-        self.link.health.accepted();
+        if self.unknown.is_none() {
+            self.link.health.accepted();
+        }
         let mut positions: Vec<_> =
             partitions.iter().map(|&partition| (partition, Positions::default())).collect();
         for (&(stream, partition), bounds) in wanted.iter().zip(bounds) {
@@ -345,12 +360,14 @@ impl Source for KafkaSource {
                     self.link.check(stream, partition, at.from.of(stream), bounds)?;
                     self.link.check_end(stream, partition, at.counted.of(stream), bounds)?;
                 }
-                self.link.health.accepted();
+                if self.unknown.is_none() && !wanted.is_empty() {
+                    self.link.health.accepted();
+                }
             }
             // Records of a log that has lost its tail would be taken for those that were there before.
             Err(error) if from.iter().any(|at| at.counted != at.from) => {
                 self.link.health.refused(&format!("nobody says where the topics end: {error}"));
-                self.unknown = Some((partitions, now() + RETRY_INTERVAL));
+                self.ask_again(&partitions);
                 return Ok(());
             }
             // Reading from a bad offset reports the same error later.

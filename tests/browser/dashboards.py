@@ -175,7 +175,7 @@ def look_at_all(chromium, where, ask, results, pictures):
             results.look("planted faults are found", planted(page, definitions, ask))
 
         overview = Dashboard(page, "overview", definitions)
-        # The newest job is chosen when it opens: the demo's, which has no windows of one hour.
+        # The newest job is chosen when it opens: the demo's, whose window of an hour has hardly begun.
         before = figure(ask, None, "demo", "10s")
         number = inferences(overview.open(local.chosen(grain="10s")))
         said = "" if before <= number <= figure(ask, None, "demo", "10s") else f"shows {number}, ClickHouse has {before}"

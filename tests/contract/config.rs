@@ -269,7 +269,6 @@ fn what_every_insert_is_sent_with_can_not_be_set() {
     };
     for setting in [
         "async_insert",
-        "wait_end_of_query",
         "insert_deduplicate",
         "input_format_skip_unknown_fields",
         "insert_deduplication_token",
@@ -279,6 +278,7 @@ fn what_every_insert_is_sent_with_can_not_be_set() {
         let said = format!("t.toml:6: `clickhouse.insert_settings.{setting}` can't be set: ");
         assert!(message.starts_with(&said) && message.ends_with("; leave it out"), "{message}");
     }
+    parse(&with("wait_end_of_query")).expect("it is 1 anyway");
     let settings = parse(&with("insert_quorum_parallel")).unwrap();
     let given = [("insert_quorum", "2"), ("insert_quorum_parallel", "1")];
     let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -542,6 +542,13 @@ fn a_variable_with_one_underscore_where_two_belong_is_refused() {
     ] {
         parse_with(SMALLEST, &[(other, "tcp://10.0.0.1:9464")]).expect(other);
     }
+    // Nor where it is a secret of that name.
+    let (name, option) = ("TIDEGAUGE_CLICKHOUSE_PASSWORD", "TIDEGAUGE__CLICKHOUSE__PASSWORD");
+    let secret = format!("env:{name}");
+    let named = format!("{SMALLEST}[clickhouse]\npassword = \"{secret}\"\n");
+    parse_with(&named, &[(name, "hunter2")]).expect("the file names it");
+    parse_with(SMALLEST, &[(name, "hunter2"), (option, &secret)]).expect("a variable names it");
+    parse_with(SMALLEST, &[(name, "hunter2")]).expect_err("nobody names it");
 }
 
 #[test]

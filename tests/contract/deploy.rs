@@ -421,6 +421,7 @@ fn systemd_stops_and_restarts_as_the_program_means_it() {
     assert_eq!(value(&set, "KillSignal"), "SIGTERM");
     // Exit codes of wrong usage and of refusals.
     assert_eq!(value(&set, "RestartPreventExitStatus"), "2 3");
+    assert_eq!(value(&set, "SuccessExitStatus"), "130", "as a stop ends while it connects");
     let arguments = value(&set, "ExecStart").strip_prefix(PROGRAM).unwrap();
     let arguments: Vec<_> = arguments.split_whitespace().collect();
     assert_eq!(arguments, ["run", "-c", CONFIGURATION]);

@@ -369,6 +369,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             let seals = persist!(self, self.sink.seals());
             let plan = self.parts.plan(states, advanced, self.common(&seals));
             if plan.is_empty() {
+                failures.end(&self.telemetry);
                 return Ok(None);
             }
             let mut versions = Vec::new();

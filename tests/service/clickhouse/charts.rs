@@ -235,7 +235,7 @@ fn charts_of(
 ) -> BTreeMap<String, Vec<Json>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashboards");
     let definitions = Definitions::read(&folder).expect("the definitions");
-    let offered = ask(server, "", &FILTERS[0].values(VIEWS)).rows;
+    let offered = ask(server, "", &FILTERS[0].values(VIEWS, "")).rows;
     let first_job = offered.first().and_then(|row| row[0].as_str()).unwrap_or("");
     let mut all = BTreeMap::new();
     for chart in definitions.charts.iter().filter(|chart| chart.name.starts_with(begin)) {
@@ -452,12 +452,19 @@ async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
         vec![json!(["all"]), json!(["region=o'er"])],
         vec![json!(["10s"]), json!(["1h"])],
     ]) {
-        let mut found = ask(&server, "", &filter.values(VIEWS)).rows;
+        let of_job = format!("job = '{SHOWN_JOB}'");
+        let mut found = ask(&server, "", &filter.values(VIEWS, &of_job)).rows;
         if filter.name == "model" {
             found.sort_by_key(ToString::to_string);
         }
         assert_eq!(found, expected, "{}", filter.name);
     }
+    // A model of another job is not offered, and where tools choose among the rows it stands beside its job.
+    let of_other = FILTERS[1].values(VIEWS, &format!("job = '{OTHER_JOB}'"));
+    assert_eq!(ask(&server, "", &of_other).rows, [json!([NAMES[0]])]);
+    let mut by_job = ask(&server, "", &FILTERS[1].values_by_job(VIEWS)).rows;
+    by_job.retain(|row| row[0] == OTHER_JOB);
+    assert_eq!(by_job, [json!([OTHER_JOB, NAMES[0]])]);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashboards");
     let definitions = Definitions::read(&folder).unwrap();
     for dashboard in &definitions.dashboards {
