@@ -106,6 +106,33 @@ fn a_worker_that_holds_nothing_does_not_give_up_for_one_that_frees_memory_slowly
     }
 }
 
+/// Labels go on after the last inference, and nothing is sealed before the end: memory gets near the budget by labels,
+/// when the topic that is behind has nothing left to give.
+#[test]
+fn a_topic_that_has_ended_is_not_waited_for() {
+    let mut log = Log::new();
+    for n in 0..20_000 {
+        inference(&mut log, 0, &format!("r{n}"), START + n / 4);
+    }
+    for n in 0..20_000 {
+        label(&mut log, &format!("r{n}"), START + 12_000 + n / 4);
+    }
+    let run = |settings: &PipelineSettings, memory: &Memory| {
+        block_on(async {
+            let running = start(settings.clone(), &shared(&log), &[&[0]], true, memory);
+            let telemetry = running.telemetry.clone();
+            running.end().await.unwrap();
+            state_bytes(&telemetry)
+        })
+    };
+    let all = run(&settings(1), &Memory::new());
+    let (settings, memory) = (budget(1, all), Memory::new());
+    assert!(run(&settings, &memory) > all / 10 * 9, "it was near");
+    assert_eq!(written(&memory), ends(&log));
+    let (read, _) = direct(&settings, &log);
+    assert_eq!(memory.lock().states.len(), read.len(), "state rows");
+}
+
 /// A partition with no record at all, and one with inferences and next to no labels: its label clock never shows a time.
 #[test]
 fn a_partition_that_holds_next_to_nothing_holds_up_no_other() {
