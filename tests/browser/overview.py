@@ -135,9 +135,9 @@ class Check:
         self.page.complaints()
 
     def sealed_since(self, time_s):
-        """The end of the newest window that is sealed, once it lies at that time or later; else nothing."""
-        until = "toUnixTimestamp(max(window_end)) AS until"
-        [row] = self.ask(f"SELECT {until} FROM tidegauge_bi.serving WHERE grain = '10s' AND sealed")
+        """Until when windows are sealed and all their rows written, once that is the time or later; else nothing."""
+        # Marks are written last.
+        [row] = self.ask("SELECT intDiv(min(sealed_until_ms), 1000) AS until FROM tidegauge.marks FINAL")
         return row["until"] if row["until"] >= time_s else None
 
     def all_models(self, until):
