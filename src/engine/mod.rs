@@ -119,6 +119,8 @@ pub struct Standing {
     pub clocks: [Option<LogTime>; 2],
     /// Windows that end by then are sealed.
     pub sealed_until: EventTime,
+    /// Windows that end by then would be, if memory were frozen now.
+    pub seals_until: EventTime,
 }
 
 impl Shard {
@@ -407,15 +409,19 @@ impl Shard {
         Frozen { began: self.began.clone(), mark, states }
     }
 
-    /// Seals the windows whose horizon both clocks have passed.
-    fn seal(&mut self) {
+    /// The end of the windows whose horizon both clocks have passed.
+    fn seals_until(&self) -> EventTime {
         let streams = if self.settings.has_labels { 2 } else { 1 };
         let clocks = self.clocks.iter().take(streams).map(LogClock::now);
         let least = clocks.reduce(|a, b| a.zip(b).map(|(a, b)| a.min(b))).flatten();
-        if let Some(clock) = least {
-            let passed = self.settings.limits.sealed_until(clock, self.settings.window);
-            self.sealed_until = self.sealed_until.max(passed);
-        }
+        let ShardSettings { limits, window, .. } = &*self.settings;
+        let passed = least.map(|clock| limits.sealed_until(clock, *window));
+        passed.map_or(self.sealed_until, |passed| self.sealed_until.max(passed))
+    }
+
+    /// Seals them.
+    fn seal(&mut self) {
+        self.sealed_until = self.seals_until();
         let (sealed_until, epoch) = (self.sealed_until, self.epoch);
         for window in self.join.open.iter_mut() {
             if window.sealed.is_none() && window.window.end <= sealed_until {
@@ -550,6 +556,7 @@ impl Shard {
             kept: kept.len(),
             clocks: [self.clocks[0].now(), self.clocks[1].now()],
             sealed_until: self.sealed_until,
+            seals_until: self.seals_until(),
         }
     }
 

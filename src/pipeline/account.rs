@@ -142,14 +142,7 @@ impl<S: Source> Worker<S> {
 
     /// Whether a flush would seal windows.
     fn would_seal(&self) -> bool {
-        let settings = &self.settings.shard;
-        let streams = if settings.has_labels { 2 } else { 1 };
-        self.holders().any(|(_, of)| {
-            let clocks = of.clocks.into_iter().take(streams);
-            let least = clocks.reduce(|a, b| a.zip(b).map(|(a, b)| a.min(b))).flatten();
-            let until = least.map(|clock| settings.limits.sealed_until(clock, settings.window));
-            until.is_some_and(|until| until > of.sealed_until)
-        })
+        self.holders().any(|(_, of)| of.seals_until > of.sealed_until)
     }
 
     /// After a flush that began with memory exhausted. Others may not have dropped what it freed, so that only a

@@ -1,7 +1,7 @@
 //! Tables that lose what they have acknowledged, under a running instance.
 
 use super::*;
-use crate::memory::Reads;
+use crate::memory::{Reads, Tables};
 use tidegauge::engine::metrics::MetricTable;
 use tidegauge::pipeline::Shared;
 use tidegauge::pipeline::worker::{FromWorker, Known, ToWorker, Worker};
@@ -114,8 +114,9 @@ fn a_shard_that_was_kept_is_not_taken_for_what_the_tables_have_lost() {
     assert_complete(&settings(1), &log, &memory);
 }
 
-#[test]
-fn a_server_that_can_only_answer_for_some_states_at_a_time_is_asked_for_some() {
+/// A second instance takes over before the end, from tables that `spoil` has changed. It knows nothing of the windows that
+/// the first has done, and merges them into the coarser ones.
+fn taken_over(spoil: impl FnOnce(&mut Tables)) -> Memory {
     let log = traffic(4, 800, 700);
     let part: Log =
         log.iter().map(|(&key, all)| (key, all[..all.len() * 9 / 10].to_vec())).collect();
@@ -124,32 +125,27 @@ fn a_server_that_can_only_answer_for_some_states_at_a_time_is_asked_for_some() {
         let partitions: &[&[i32]] = &[&[0, 2], &[1, 3]];
         let first = start(settings(4), &shared(&part), partitions, true, &memory);
         first.end().await.unwrap();
-        memory.lock().most_states = 500;
-        memory.lock().calls.clear();
-        // It knows nothing of the windows that the first has done, and merges them into the coarser ones.
+        spoil(&mut memory.lock());
         start(settings(4), &shared(&log), partitions, true, &memory).end().await.unwrap();
+    });
+    assert_complete(&settings(4), &log, &memory);
+    memory
+}
+
+#[test]
+fn a_server_that_can_only_answer_for_some_states_at_a_time_is_asked_for_some() {
+    let memory = taken_over(|tables| {
+        tables.most_states = 500;
+        tables.calls.clear();
     });
     let questions = memory.lock().calls.iter().filter(|call| *call == "read states").count();
     assert!(questions > 1, "{questions} questions: there was nothing to ask in parts");
-    assert_complete(&settings(4), &log, &memory);
 }
 
 #[test]
 fn a_server_that_cuts_its_answers_is_asked_again_before_anything_is_sealed() {
-    let log = traffic(4, 800, 700);
-    let part: Log =
-        log.iter().map(|(&key, all)| (key, all[..all.len() * 9 / 10].to_vec())).collect();
-    let memory = Memory::new();
-    block_on(async {
-        let partitions: &[&[i32]] = &[&[0, 2], &[1, 3]];
-        let first = start(settings(4), &shared(&part), partitions, true, &memory);
-        first.end().await.unwrap();
-        memory.lock().cuts = 3;
-        // It knows nothing of the windows that the first has done, and merges them into the coarser ones.
-        start(settings(4), &shared(&log), partitions, true, &memory).end().await.unwrap();
-    });
+    let memory = taken_over(|tables| tables.cuts = 3);
     assert_eq!(memory.lock().cuts, 0, "nothing was cut");
-    assert_complete(&settings(4), &log, &memory);
 }
 
 /// As many state rows as take several questions are written in one flush and are read back.
