@@ -452,7 +452,7 @@ async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
         vec![json!(["all"]), json!(["region=o'er"])],
         vec![json!(["10s"]), json!(["1h"])],
     ]) {
-        let of_job = format!("job = '{SHOWN_JOB}'");
+        let of_job = format!("job = {}", quoted_twice(SHOWN_JOB));
         let mut found = ask(&server, "", &filter.values(VIEWS, &of_job)).rows;
         if filter.name == "model" {
             found.sort_by_key(ToString::to_string);
@@ -460,7 +460,7 @@ async fn what_can_be_chosen_and_what_the_own_page_draws_are_answered() {
         assert_eq!(found, expected, "{}", filter.name);
     }
     // A model of another job is not offered, and where tools choose among the rows it stands beside its job.
-    let of_other = FILTERS[1].values(VIEWS, &format!("job = '{OTHER_JOB}'"));
+    let of_other = FILTERS[1].values(VIEWS, &format!("job = {}", quoted_twice(OTHER_JOB)));
     assert_eq!(ask(&server, "", &of_other).rows, [json!([NAMES[0]])]);
     let mut by_job = ask(&server, "", &FILTERS[1].values_by_job(VIEWS)).rows;
     by_job.retain(|row| row[0] == OTHER_JOB);
