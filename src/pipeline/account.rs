@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::PipelineError;
 use super::budget::{self, Clocks, ManyNames, Pressure};
 use super::intake::Wait;
+use super::starts::Start;
 use super::worker::{FromWorker, Worker};
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::time::EventTime;
@@ -107,12 +108,8 @@ impl<S: Source> Worker<S> {
             self.telemetry.mostly_late(self.shared.late.count(&counts));
         }
         let shards = &self.intake.shards;
-        let was_rebuilding = !self.rebuilding.is_empty();
         self.rebuilding.retain(|p, _| shards.get(p).is_some_and(|shard| !shard.has_caught_up()));
-        if was_rebuilding && self.rebuilding.is_empty() {
-            // Rows have stood still long enough.
-            self.ask_for_flush();
-        }
+        self.account_starting();
         let budget = self.settings.state_budget_bytes;
         let mut bytes = self.weigh();
         if self.pressure.next(bytes, budget) > Pressure::Free {
@@ -136,6 +133,20 @@ impl<S: Source> Worker<S> {
             }
         }
         if self.intake.letters.is_full() {
+            self.ask_for_flush();
+        }
+    }
+
+    /// Rows have stood still long enough once all that was assigned goes on; but what one worker still lacks would wait
+    /// for the whole of a flush that comes too early. (One that is due comes all the same.)
+    pub(super) fn account_starting(&mut self) {
+        let is = match (self.awaiting.is_empty(), self.rebuilding.is_empty()) {
+            (_, false) => Start::ReadsAgain,
+            (false, true) => Start::Waits,
+            (true, true) => Start::GoesOn,
+        };
+        let was = std::mem::replace(&mut self.start, is);
+        if self.shared.starts.replace(was, is) {
             self.ask_for_flush();
         }
     }

@@ -15,7 +15,7 @@ use super::{PipelineError, PipelineSettings, Shared};
 use crate::engine::floor::Mark;
 use crate::sink::{DeadLetters, Sink};
 use crate::source::{Commits, Source};
-use crate::telemetry::{FlushReport, Telemetry};
+use crate::telemetry::{Cause, FlushReport, Telemetry};
 
 /// Messages that may lie in a channel, for each worker.
 const CHANNEL_LENGTH: usize = 16;
@@ -174,7 +174,12 @@ impl Crew {
         self.flush_wanted = false;
         let (step, telemetry) = (writer.step(), self.telemetry.clone());
         let tell = |waited| telemetry.flush_is_slow(waited, step.waits_for());
+        let goes_on = self.shared.starts.all_go_on();
         let report = told(writer.flush(self), TELL_EVERY, tell).await?;
+        if goes_on && report.has_marked {
+            // Whoever restarts instances one after the other waits for rows to move again, and not only for a process.
+            self.telemetry.ready(Cause::Starting);
+        }
         self.telemetry.flushed(&FlushReport { took: from.elapsed(), ..report });
         self.watch_growth();
         Ok(report.has_marked)

@@ -15,6 +15,7 @@ mod parts;
 pub mod worker;
 mod account;
 mod audit;
+mod starts;
 mod step;
 pub mod writer;
 mod crew;
@@ -38,6 +39,7 @@ use crate::telemetry::{BatchCounts, Cause, OUTCOMES, Telemetry};
 pub use budget::ManyNames;
 use crew::{Crew, now};
 pub use letters::DeadLetterLimit;
+use starts::Starts;
 pub use worker::Worker;
 pub use writer::Writer;
 
@@ -183,6 +185,7 @@ pub struct Totals {
 pub struct Shared {
     memory: budget::Memory,
     late: late::RecentlyLate,
+    starts: Starts,
     records: [AtomicU64; 2],
     outcomes: [[AtomicU64; OUTCOMES]; 2],
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::budget::Pressure;
 use super::intake::Intake;
+use super::starts::Start;
 use super::{PipelineError, PipelineSettings, Shared};
 use crate::engine::event::{PartitionId, Positions, Stream};
 use crate::engine::floor::Mark;
@@ -101,8 +102,15 @@ pub(super) struct Leaving {
     reply: Reply,
     /// Then it is answered, written or not.
     deadline: Duration,
-    /// The flush that wrote them.
+    /// The flush that writes them.
     frozen_in: Option<u64>,
+}
+
+/// What a flush that is not acknowledged yet writes.
+#[derive(Debug)]
+struct InFlight {
+    flush: u64,
+    partitions: BTreeSet<PartitionId>,
 }
 
 /// One worker.
@@ -128,6 +136,8 @@ pub struct Worker<S> {
     pub(super) ended: BTreeSet<(PartitionId, Stream)>,
     pub(super) reached: (usize, usize),
     pub(super) outbox: VecDeque<FromWorker>,
+    in_flight: Option<InFlight>,
+    pub(super) start: Start,
     has_asked_for_flush: bool,
     pub(super) is_stopping: bool,
     pub(super) pressure: Pressure,
@@ -177,6 +187,8 @@ impl<S: Source> Worker<S> {
             ended: BTreeSet::new(),
             reached: (0, 0),
             outbox: VecDeque::new(),
+            in_flight: None,
+            start: Start::default(),
             has_asked_for_flush: false,
             is_stopping: false,
             pressure: Pressure::default(),
@@ -256,6 +268,11 @@ impl<S: Source> Worker<S> {
             self.awaiting.insert(partition, self.requests);
         }
         self.tell_partitions("assigned", &partitions);
+        if self.shared.starts.assigned() {
+            let reason = "partitions are assigned: rows of theirs are still to be written";
+            self.telemetry.not_ready(Cause::Starting, reason);
+        }
+        self.account_starting();
         if !partitions.is_empty() {
             let request = self.requests;
             self.outbox.push_back(FromWorker::MarksWanted { worker: self.id, request, partitions });
@@ -318,13 +335,14 @@ impl<S: Source> Worker<S> {
         }
         self.awaiting.retain(|_, of| *of != request);
         self.source.start(&starts)?;
-        self.telemetry.ready(Cause::Starting);
         self.account();
         Ok(())
     }
 
     /// All partitions come back as a new assignment; only those whose marks are older now are rebuilt.
     fn begin_again(&mut self) -> Result<(), PipelineError> {
+        // The flush has written nothing that counts.
+        self.in_flight = None;
         if std::mem::replace(&mut self.is_beginning_again, true) {
             return Ok(());
         }
@@ -339,17 +357,26 @@ impl<S: Source> Worker<S> {
         self.intake.shards.insert(shard.partition(), shard);
     }
 
-    /// The shards are written down once more before the control thread is answered, if that succeeds in time.
+    /// The shards are written down before the control thread is answered, if that succeeds in time: where a flush is
+    /// under way, by that one. What was read since it began is little, and the group stands still meanwhile.
     fn revoked(&mut self, partitions: &[PartitionId], reply: Reply, now: Duration) {
         let shards = self.take_out(partitions);
-        if shards.values().any(Shard::has_caught_up) {
+        let mut ready = shards.values().filter(|shard| shard.has_caught_up()).peekable();
+        if ready.peek().is_some() {
+            let flush = self.in_flight.as_ref().and_then(|of| {
+                let has_all = ready.all(|shard| of.partitions.contains(&shard.partition()));
+                has_all.then_some(of.flush)
+            });
             let deadline = now.saturating_add(self.settings.drain_budget.mul_f64(0.8));
-            self.leaving.push(Leaving { shards, reply, deadline, frozen_in: None });
-            self.ask_for_flush();
+            self.leaving.push(Leaving { shards, reply, deadline, frozen_in: flush });
+            if flush.is_none() {
+                self.ask_for_flush();
+            }
         } else {
             self.kept.extend(shards);
             drop(reply);
         }
+        self.account_starting();
         self.tell_partitions("revoked", partitions);
     }
 
@@ -363,6 +390,7 @@ impl<S: Source> Worker<S> {
         }
         self.leaving.retain(|leaving| !leaving.shards.is_empty());
         self.is_beginning_again = false;
+        self.account_starting();
         self.tell_partitions("lost", partitions);
     }
 
@@ -425,7 +453,9 @@ impl<S: Source> Worker<S> {
             leaving.shards.values_mut()
         });
         let ready = shards.values_mut().chain(going).filter(|shard| shard.has_caught_up());
-        let frozen = ready.map(|shard| shard.freeze(names)).collect();
+        let frozen: Vec<Frozen> = ready.map(|shard| shard.freeze(names)).collect();
+        let partitions = frozen.iter().map(|shard| shard.mark.partition).collect();
+        self.in_flight = Some(InFlight { flush, partitions });
         let letters = intake.letters.take();
         self.has_asked_for_flush = false;
         self.has_read = false;
@@ -434,6 +464,7 @@ impl<S: Source> Worker<S> {
     }
 
     fn clean(&mut self, flush: u64, marks: &[Mark]) -> Result<(), PipelineError> {
+        self.in_flight = None;
         for mark in marks {
             self.begun.remove(&mark.partition);
             let going = self.leaving.iter_mut().find_map(|l| l.shards.get_mut(&mark.partition));
@@ -458,5 +489,6 @@ impl<S: Source> Worker<S> {
 impl<S> Drop for Worker<S> {
     fn drop(&mut self) {
         self.shared.memory.replace(self.holding.bytes, 0);
+        self.shared.starts.replace(self.start, Start::GoesOn);
     }
 }

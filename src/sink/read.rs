@@ -177,7 +177,8 @@ fn key_of(rows: &mut Rows, texts: &mut Texts) -> Result<Key, SinkError> {
 }
 
 /// The newest row of each of these. The keys travel as arrays and become a set on the sorting key, so that only
-/// granules with one of them are read.
+/// granules with one of them are read, and of those the many columns of the state only where a key is. (`PREWHERE` is
+/// right beside `FINAL`, since all versions of a row have the same key.)
 pub(super) async fn states(
     connection: &Connection,
     wanted: &[(Key, PartitionId)],
@@ -216,7 +217,7 @@ fn states_query(connection: &Connection) -> String {
     let state: Vec<_> = state_columns().map(|column| column.name).collect();
     format!(
         "SELECT model, version, segment, window_start, window_end, partition, row_version, {} \
-         FROM {} FINAL WHERE job = {{job:String}} AND (model, version, segment, window_start, partition) IN (\
+         FROM {} FINAL PREWHERE job = {{job:String}} AND (model, version, segment, window_start, partition) IN (\
          SELECT w.1, w.2, w.3, fromUnixTimestamp64Milli(w.4, 'UTC'), toInt32(w.5) FROM (\
          SELECT arrayJoin(arrayZip({{models:Array(String)}}, {{versions:Array(String)}}, {{segments:Array(String)}}, \
          {{starts:Array(Int64)}}, {{partitions:Array(Int64)}})) AS w)) \

@@ -181,6 +181,10 @@ impl Control {
         tracing::info!(partitions = ?numbers, "partitions assigned");
         self.set_assigned(&paired);
         self.wanted = paired.into_iter().map(|partition| (partition, None)).collect();
+        if self.wanted.is_empty() {
+            // More instances than partitions: nothing to do is an answer too.
+            return self.tell_all(|| GroupEvent::Assigned(self.assignment, Vec::new()));
+        }
         for (worker, share) in self.shares() {
             self.tell(worker, GroupEvent::Assigned(self.assignment, share));
         }

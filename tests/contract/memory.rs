@@ -202,6 +202,10 @@ impl Sink for Memory {
         if wanted.len() > tables.most_states {
             return Err(SinkError::Unavailable("not in time".into()));
         }
+        assert!(
+            wanted.is_sorted(),
+            "keys come in the table's order, so that few granules hold them"
+        );
         tables.before_states(wanted)?;
         let found = wanted.iter().filter_map(|key| tables.states.get(key).cloned());
         let mut found: Vec<StateRow> = found.collect();

@@ -377,12 +377,13 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
                 versions.extend(persist!(self, self.sink.state_versions(span)));
             }
             let missing = self.parts.missing(&plan, &versions);
-            let rows = self.stored_states(&missing).await?;
+            let asked = missing.len();
+            let rows = self.stored_states(missing).await?;
             self.parts.take_in(rows);
             // What is evaluated from a part of the states would be sealed so.
             let lacking = self.parts.missing(&plan, &versions).len();
             if lacking > 0 {
-                let said = format!("its answer lacks {lacking} of {} state rows", missing.len());
+                let said = format!("its answer lacks {lacking} of {asked} state rows");
                 self.failures += 1;
                 failures.pause(SinkError::Unavailable(said), &self.telemetry).await?;
                 continue;

@@ -124,8 +124,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         let mut lost = Vec::new();
         if !written.is_compared {
             let sealed = written.sealed_states();
-            let keys: Vec<_> = sealed.iter().map(|row| (row.key.clone(), row.partition)).collect();
-            let stored = self.stored_states(&keys).await?;
+            let keys = sealed.iter().map(|row| (row.key.clone(), row.partition)).collect();
+            let stored = self.stored_states(keys).await?;
             lost = audit::changed_states(&sealed, &stored);
             self.telemetry.audited("window_state", sealed.len(), lost.len());
         }
@@ -142,12 +142,14 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         Ok(lost.len())
     }
 
-    /// The stored rows of these keys. Each question is repeated by itself, and what has come is kept: a busy server that
-    /// can't answer for all keys in time can for some.
+    /// The stored rows of these keys. They are asked for in the table's order, so that each question reads its own rows
+    /// and not those of all. Each is repeated by itself, and what has come is kept: a busy server that can't answer for
+    /// all keys in time can for some.
     pub(super) async fn stored_states(
         &mut self,
-        keys: &[(Key, PartitionId)],
+        mut keys: Vec<(Key, PartitionId)>,
     ) -> Result<Vec<StateRow>, PipelineError> {
+        keys.sort_unstable();
         let mut stored = Vec::with_capacity(keys.len());
         for some in keys.chunks(STATES_AT_ONCE) {
             stored.extend(persist!(self, self.sink.states(some)));

@@ -70,7 +70,7 @@ fn while_clickhouse_is_down_reading_ends_at_the_byte_budget_and_nothing_is_lost(
         running
             .until("both reasons are given", || {
                 let causes: Vec<Cause> = telemetry.reasons().iter().map(|(c, _)| *c).collect();
-                causes == [Cause::ClickHouse, Cause::StateBudget]
+                causes == [Cause::Starting, Cause::ClickHouse, Cause::StateBudget]
             })
             .await;
         let records: usize = log.values().map(Vec::len).sum();

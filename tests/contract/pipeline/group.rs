@@ -120,6 +120,57 @@ fn a_revocation_is_answered_when_four_fifths_of_the_drain_budget_are_over() {
     assert_eq!(answers, [false, false, true]);
 }
 
+/// The group stands still until it is answered, and what was read since that flush began is read again.
+#[test]
+fn a_revocation_during_a_flush_is_answered_once_that_flush_has_ended() {
+    let player = Player::new(&shared(&traffic(1, 50, 700)), &[0], false);
+    let control = Arc::clone(&player.control);
+    let (telemetry, all) = (Telemetry::new(), Arc::<Shared>::default());
+    let mut worker = Worker::new(0, player, Arc::new(settings(1)), all, telemetry).unwrap();
+    settle(&mut worker, &control, &Known::default());
+    worker.receive(ToWorker::Freeze { flush: 1 }).unwrap();
+    let frozen = worker.outbox().pop_front();
+    let Some(FromWorker::Frozen { frozen, .. }) = frozen else { panic!("{frozen:?}") };
+    let (reply, answered) = sync_channel::<()>(0);
+    control.lock().unwrap().push_back(Control::Revoke(vec![PartitionId(0)], reply));
+    worker.step(Duration::from_secs(1_000), Duration::ZERO).unwrap();
+    assert_eq!(answered.try_recv(), Err(TryRecvError::Empty), "the flush has not ended");
+    let asks = |message: &FromWorker| matches!(message, FromWorker::FlushWanted);
+    assert!(!worker.outbox().iter().any(asks), "another one would hold the group up");
+    let marks = frozen.into_iter().map(|shard| shard.mark).collect();
+    worker.receive(ToWorker::Clean { flush: 1, marks }).unwrap();
+    assert_eq!(answered.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+#[test]
+fn an_instance_is_ready_once_its_rows_are_written_or_it_has_nothing_to_do() {
+    let log = traffic(1, 300, 700);
+    let starting = |running: &Running| {
+        running.telemetry.reasons().iter().any(|(cause, _)| *cause == Cause::Starting)
+    };
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Hangs;
+    block_on(async {
+        let mut running = start(settings(1), &shared(&log), &[&[0]], false, &memory);
+        running.until("a write hangs", || !memory.lock().bodies.is_empty()).await;
+        assert!(starting(&running), "nothing is written");
+        running.stop().await.unwrap();
+    });
+    memory.lock().mode = Mode::Good;
+    block_on(async {
+        let mut running = start(settings(1), &shared(&log), &[&[0]], false, &memory);
+        let telemetry = running.telemetry.clone();
+        running.until("it is ready", || telemetry.reasons().is_empty()).await;
+        assert!(!memory.lock().marks.is_empty(), "rows are written first");
+        running.stop().await.unwrap();
+        // More instances than partitions.
+        let mut idle = start(settings(1), &shared(&log), &[&[]], false, &memory);
+        let telemetry = idle.telemetry.clone();
+        idle.until("it is ready", || telemetry.reasons().is_empty()).await;
+        idle.stop().await.unwrap();
+    });
+}
+
 #[test]
 fn a_revocation_and_a_stop_come_to_an_end_while_clickhouse_hangs() {
     let log = traffic(1, 300, 700);
