@@ -11,9 +11,11 @@ use crate::calendar;
 use crate::config::Settings;
 use crate::decode::registry::Schemas;
 use crate::decode::{Decoder, DecoderSettings, NotDecoded, SchemaId};
+use crate::engine::Progress;
 use crate::engine::event::{Event, Offset, Stream};
 use crate::engine::names::Names;
-use crate::engine::time::RecordTime;
+use crate::engine::time::{EventTime, RecordTime};
+use crate::engine::window::Window;
 use crate::sink::rejected::{Place, RejectedFile};
 use crate::source::kafka::{KafkaSettings, Topics};
 use crate::source::range::{Bound, TopicRange};
@@ -23,9 +25,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// So many looks, then it is said what is waited for.
 const LOOKS: u32 = 50;
 
-/// The options that name files. (An option that requires `--topics` would not be refused beside files, since what
+/// The options of files. (An option that requires `--topics` would not be refused beside files, since what
 /// conflicts with something given is not asked for.)
-pub(super) const FILES: [&str; 2] = ["inferences", "labels"];
+pub(super) const FILES: [&str; 3] = ["inferences", "labels", "nulls"];
 
 /// What is read, of which one has to be said.
 pub(super) fn source() -> ArgGroup {
@@ -38,12 +40,12 @@ pub(super) struct TopicArgs {
     /// Read the topics that the configuration names, in place of files, up to the ends that they have now
     #[arg(long, conflicts_with_all = FILES)]
     pub(super) topics: bool,
-    /// First inferences: by Kafka's timestamp (2026-11-27, 2026-11-27T08:00:00Z), or an offset of every partition
-    /// (offset:1000)
+    /// First inferences: by Kafka's timestamp (2026-11-27T08:00:00Z, or 2026-11-27: a day is its start in UTC), or an
+    /// offset of every partition (offset:1000)
     #[arg(long, value_name = "WHERE", conflicts_with_all = FILES, value_parser = bound)]
     pub(super) from: Option<Bound>,
-    /// The first inferences that are no longer read; labels are read from `windows.lateness` before the first ones to
-    /// the end of their topic
+    /// The first inferences that are no longer meant (a day is its start in UTC); labels are read from
+    /// `windows.lateness` before the first ones to the end of their topic
     #[arg(long, value_name = "WHERE", conflicts_with_all = FILES, value_parser = bound)]
     pub(super) to: Option<Bound>,
     /// Leave the label topic unread
@@ -70,7 +72,30 @@ pub(super) fn bound(text: &str) -> Result<Bound, String> {
     Ok(Bound::Time(RecordTime(time)))
 }
 
-/// What is read of each topic, inferences first.
+/// The time that a bound is, if it is one.
+pub(super) fn time(bound: Option<Bound>) -> Option<RecordTime> {
+    match bound {
+        Some(Bound::Time(time) | Bound::Passed(time, _)) => Some(time),
+        Some(Bound::Offset(_)) | None => None,
+    }
+}
+
+/// Since when labels are read. A label may come long after its inference, and never long before it.
+pub(super) fn labels_from(settings: &Settings, args: &TopicArgs) -> Option<RecordTime> {
+    let reach = settings.shard.limits.lateness.0;
+    time(args.from).map(|time| RecordTime(time.0.saturating_sub(reach)))
+}
+
+/// What lies wholly between the times that are given: the windows of which all inferences can be had. Offsets say
+/// nothing of windows; nor do Kafka's timestamps of a history that was loaded later, whose own times move the clocks.
+pub(super) fn span(settings: &Settings, args: &TopicArgs) -> Window {
+    let is_by_log = settings.shard.progress == Progress::Log;
+    let of = |bound| time(bound).filter(|_| is_by_log).map(|time| EventTime(time.0));
+    let Window { start, end } = Window::ALL;
+    Window { start: of(args.from).unwrap_or(start), end: of(args.to).unwrap_or(end) }
+}
+
+/// What is read of each topic, inferences first: those that are asked for.
 pub(super) fn find(
     settings: &Settings,
     of_job: &KafkaSettings,
@@ -78,23 +103,48 @@ pub(super) fn find(
     args: &TopicArgs,
     labels_to: Option<Bound>,
 ) -> Result<Vec<(DecoderSettings, TopicRange)>, Failure> {
-    // A label may come long after its inference, and never long before it.
-    let labels_from = match args.from {
-        Some(Bound::Time(time)) => {
-            let reach = settings.shard.limits.lateness.0;
-            Some(Bound::Time(RecordTime(time.0.saturating_sub(reach))))
-        }
-        Some(Bound::Offset(_)) | None => None,
-    };
+    let labels_from = labels_from(settings, args).map(Bound::Time);
+    find_between(settings, of_job, topics, [(args.from, args.to), (labels_from, labels_to)])
+}
+
+/// The same, with all inferences that the stream takes into a window of the [`span`]: some come before its first ones,
+/// and stragglers after its last.
+pub(super) fn find_windows(
+    settings: &Settings,
+    of_job: &KafkaSettings,
+    topics: &Topics,
+    args: &TopicArgs,
+    labels_to: Option<Bound>,
+) -> Result<Vec<(DecoderSettings, TopicRange)>, Failure> {
+    let span = span(settings, args);
+    let (first, beyond) = settings.shard.limits.arrivals(span);
+    // The broker's stamps are never wrong, so one of them makes the clock.
+    let stamps = if topics.append_time { 1 } else { settings.shard.clock_stamps };
+    let (mut from, mut to) = (args.from, args.to);
+    if span.start > Window::ALL.start {
+        from = Some(Bound::Time(RecordTime(first.0)));
+    }
+    if span.end < Window::ALL.end {
+        to = Some(Bound::Passed(RecordTime(beyond.0), stamps));
+    }
+    let labels_from = labels_from(settings, args).map(Bound::Time);
+    find_between(settings, of_job, topics, [(from, to), (labels_from, labels_to)])
+}
+
+/// What lies between these ends, by stream.
+fn find_between(
+    settings: &Settings,
+    of_job: &KafkaSettings,
+    topics: &Topics,
+    ends: [(Option<Bound>, Option<Bound>); 2],
+) -> Result<Vec<(DecoderSettings, TopicRange)>, Failure> {
     let mut parts = Vec::new();
     for decoder in settings.decoders().into_iter().flatten() {
-        let (name, bounds) = match decoder.stream {
-            Stream::Inferences => (&topics.inferences.name, (args.from, args.to)),
-            Stream::Labels => {
-                let labels = topics.labels.as_ref().expect("decoders are of topics");
-                (&labels.name, (labels_from, labels_to))
-            }
+        let name = match decoder.stream {
+            Stream::Inferences => &topics.inferences.name,
+            Stream::Labels => &topics.labels.as_ref().expect("decoders are of topics").name,
         };
+        let bounds = ends[decoder.stream.index()];
         let range = TopicRange::find(of_job, name, topics.partitions, bounds)?;
         parts.push((decoder, range));
     }
@@ -185,6 +235,30 @@ impl<'a> SchemaWait<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Environment;
+
+    #[test]
+    fn only_times_bound_the_windows_and_only_by_log_time() {
+        let text = "[inferences]\ntopic = \"i\"\n";
+        let mut settings = Settings::parse("t.toml", text, &Environment::default()).unwrap();
+        let of = |from: Option<&str>, to: Option<&str>, settings: &Settings| {
+            let end = |text: Option<&str>| text.map(|text| bound(text).unwrap());
+            let (from, to) = (end(from), end(to));
+            let args = TopicArgs { topics: true, from, to, without_labels: false };
+            let (Window { start, end }, labels) =
+                (span(settings, &args), labels_from(settings, &args));
+            (start.0, end.0, labels.map(|time| time.0))
+        };
+        let (first, last) = (i64::MIN, i64::MAX);
+        let days = (Some("1970-01-02"), Some("1970-01-03"));
+        let (day, lateness) = (86_400_000, 600_000);
+        assert_eq!(of(days.0, days.1, &settings), (day, 2 * day, Some(day - lateness)));
+        assert_eq!(of(None, days.1, &settings), (first, 2 * day, None));
+        assert_eq!(of(Some("offset:3"), None, &settings), (first, last, None));
+        // A history that was loaded on that day is of other ones.
+        settings.shard.progress = Progress::Event;
+        assert_eq!(of(days.0, days.1, &settings), (first, last, Some(day - lateness)));
+    }
 
     #[test]
     fn ends_of_a_range_are_times_or_offsets() {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -18,6 +19,10 @@ use crate::decode::DecoderSettings;
 use crate::engine::Progress;
 use crate::engine::event::Stream;
 use crate::engine::names::Names;
+use crate::engine::time::{EventTime, RecordTime};
+use crate::engine::window::Window;
+use crate::evaluate::grain_name;
+use crate::pipeline::PipelineSettings;
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::JobBinding;
@@ -28,6 +33,11 @@ use crate::telemetry::Telemetry;
 
 /// What is said at the end.
 const END: &str = "all rows are written; windows that later labels may change are not sealed";
+/// What is said where records were read, and none of them lies in a window that has rows.
+const NO_WINDOW: &str = "no inference lies in a window that lies wholly within the range, so no row of metrics is \
+                         written: begin earlier, or end later";
+/// How long the end waits for what is only told.
+const ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// What the command line says.
 pub(super) struct Asked<'a> {
@@ -39,11 +49,12 @@ pub(super) struct Asked<'a> {
     pub(super) as_json: bool,
 }
 
-/// The topics, and what is read of each.
+/// The topics, what is read of each, and within what the windows lie that get rows.
 struct Found {
     of_job: KafkaSettings,
     topics: Topics,
     parts: Vec<(DecoderSettings, TopicRange)>,
+    span: Window,
 }
 
 impl Asked<'_> {
@@ -80,12 +91,54 @@ impl Asked<'_> {
         filled.exit().map_err(|failure| file_job::failed(&job, failure))
     }
 
+    /// Refuses what no record can make right; gives within what the windows lie that get rows.
+    fn check(&self, settings: &Settings) -> Result<Window, Failure> {
+        let usage = |message: String| Err(Failure::new("usage", message));
+        if self.labels_to.is_some() && settings.labels.is_none() {
+            return usage(
+                "`--labels-to` says where labels end, and the configuration names no topic of them: add `[labels]`, or \
+                 leave the option out"
+                    .to_owned(),
+            );
+        }
+        let labels_from = ranges::labels_from(settings, self.topic);
+        if let (Some(from), Some(to)) = (labels_from, ranges::time(self.labels_to))
+            && to <= from
+        {
+            let (from, to) = (Bound::Time(from), Bound::Time(to));
+            return usage(format!(
+                "labels are read from {from}, `windows.lateness` before `--from`, and `--labels-to` {to} is not after \
+                 that: give a later one, or none to read all labels"
+            ));
+        }
+        let span = ranges::span(settings, self.topic);
+        let size = settings.shard.window;
+        if span.holds_whole(size) {
+            return Ok(span);
+        }
+        let typed = |EventTime(ms)| Bound::Time(RecordTime(ms)).to_string();
+        let ends = |of: Window| format!("`--from {} --to {}`", typed(of.start), typed(of.end));
+        let given = ends(span);
+        let message = if span.start < span.end {
+            let (name, whole) = (grain_name(size), ends(Window::of(span.start, size)));
+            format!(
+                "no window of {name} lies wholly within {given}, and only such have all their records: give {whole}, \
+                 or more"
+            )
+        } else {
+            format!("nothing lies between the ends of {given}: `--to` is to be the later one")
+        };
+        Err(Failure::new("range_empty", message))
+    }
+
     fn find(&self, settings: &Settings) -> Result<Found, Failure> {
+        let span = self.check(settings)?;
         // The group of the configured job: it is not joined, but brokers may have granted that one only.
         let of_job = settings.kafka(true);
         let topics = kafka::inspect(&of_job)?;
-        let parts = ranges::find(settings, &of_job, &topics, self.topic, self.labels_to)?;
+        let parts = ranges::find_windows(settings, &of_job, &topics, self.topic, self.labels_to)?;
         parts[0].1.check_some()?;
+        note_lacking(settings, &parts, span);
         for (_, range) in &parts {
             for (partition, first) in range.perhaps_trimmed() {
                 let (topic, partition, first) = (range.topic(), partition.0, first.0);
@@ -97,7 +150,7 @@ impl Asked<'_> {
                 );
             }
         }
-        Ok(Found { of_job, topics, parts })
+        Ok(Found { of_job, topics, parts, span })
     }
 
     /// The topics, and which range of them: under one name there is one.
@@ -148,7 +201,8 @@ impl Asked<'_> {
         let count = Arc::<AtomicU64>::default();
         let counted = |source| Counted::new(source, Arc::clone(&count));
         let sources: Vec<_> = opened.sources.into_iter().map(counted).collect();
-        let pipeline_settings = settings.pipeline(partitions)?;
+        let rows_within = found.span;
+        let pipeline_settings = PipelineSettings { rows_within, ..settings.pipeline(partitions)? };
         let shown = file_job::show(found.offsets(), "{len} records", has_bar, || {
             let records = count.load(Ordering::Relaxed);
             (records, records)
@@ -156,7 +210,13 @@ impl Asked<'_> {
         let (to, told) = ((sink, &refusal), (telemetry, alerting));
         let filled =
             file_job::run(pipeline_settings, sources, to, letters, told, shown, starting).await?;
-        Ok(filled.dated(&clickhouse).await)
+        let filled = filled.dated(&clickhouse).await;
+        let accepted = filled.totals.accounts[Stream::Inferences.index()].first;
+        let may_lack = filled.is_complete && rows_within != Window::ALL && accepted > 0;
+        if may_lack && !has_rows(clickhouse).await {
+            terminal::note(&format!("{NO_WINDOW}\n"));
+        }
+        Ok(filled)
     }
 
     /// Reads and decodes the range, and writes nothing but the records that can't be used.
@@ -189,6 +249,28 @@ impl Found {
     fn offsets(&self) -> u64 {
         self.parts.iter().map(|(_, range)| range.len()).sum()
     }
+}
+
+/// Says of which grains there will be no row, and where no label is read.
+fn note_lacking(settings: &Settings, parts: &[(DecoderSettings, TopicRange)], span: Window) {
+    let lacking = settings.grains.iter().filter(|grain| !span.holds_whole(**grain));
+    let lacking: Vec<String> = lacking.map(|grain| grain_name(*grain)).collect();
+    if !lacking.is_empty() {
+        terminal::note(&format!(
+            "no window of {} lies wholly within the range: there will be no row of that length\n",
+            lacking.join(" or ")
+        ));
+    }
+    let labels = parts.get(Stream::Labels.index());
+    if let Some(Err(empty)) = labels.map(|(_, range)| range.check_some()) {
+        terminal::note(&format!("no label is read, and no window can be sealed: {empty}\n"));
+    }
+}
+
+/// Whether the job has rows of a window; where that can't be asked, it is taken for granted.
+async fn has_rows(mut clickhouse: ClickHouse) -> bool {
+    let starts = tokio::time::timeout(ASKED_FOR, clickhouse.window_starts()).await;
+    starts.ok().and_then(Result::ok).is_none_or(|starts| !starts.is_empty())
 }
 
 /// Refuses a range whose first records are gone, before the name is bound to it. Partitions that the job has marked

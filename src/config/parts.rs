@@ -6,6 +6,7 @@ use super::{Secret, Settings, TopicSettings};
 use crate::decode::DecoderSettings;
 use crate::decode::registry::{RegistryError, RegistrySettings, Schemas};
 use crate::engine::event::Stream;
+use crate::engine::window::Window;
 use crate::pipeline::{DeadLetterLimit, PipelineSettings};
 use crate::sink::clickhouse::ClickHouseSettings;
 use crate::sink::job::{BoundTopic, JobBinding};
@@ -88,6 +89,7 @@ impl Settings {
             job: self.job.clone(),
             partitions,
             grains: self.grains.clone(),
+            rows_within: Window::ALL,
             flush_interval: self.clickhouse.flush_interval,
             state_budget_bytes: self.state_budget_bytes,
             drain_budget: self.drain_budget,

@@ -37,6 +37,14 @@ impl Limits {
         time.0 > arrival.0.saturating_add(self.max_future.0)
     }
 
+    /// From when on, and before when, inferences arrive whose events lie within `span` and which are neither late nor
+    /// from too far in the future. It begins `lateness` early at least: one that was sent before with another time, as
+    /// by a producer that retries, makes them duplicates.
+    pub fn arrivals(&self, span: Window) -> (LogTime, LogTime) {
+        let early = self.max_future.max(self.lateness);
+        (LogTime(span.start.minus(early).0), LogTime(span.end.plus(self.lateness).0))
+    }
+
     /// Whether a label that arrived then belongs to an inference of that time:
     /// `-lateness <= arrival - time <= label_wait`.
     pub fn may_match(&self, label_arrival: LogTime, inference: EventTime) -> bool {
@@ -94,6 +102,21 @@ mod tests {
         assert!(!LIMITS.may_match(LogTime(39), EventTime(50)));
         assert!(LIMITS.may_match(LogTime(150), EventTime(50)));
         assert!(!LIMITS.may_match(LogTime(151), EventTime(50)));
+    }
+
+    #[test]
+    fn what_is_accepted_within_a_span_arrives_within_another_one() {
+        let span = Window { start: EventTime(60), end: EventTime(120) };
+        assert_eq!(LIMITS.arrivals(span), (LogTime(50), LogTime(130)));
+        let is_accepted = |arrival, time| {
+            let arrival = LogTime(arrival);
+            !LIMITS.is_late(arrival, time) && !LIMITS.is_future(arrival, time)
+        };
+        let last = EventTime(119);
+        assert!(is_accepted(129, last) && !is_accepted(130, last));
+        let hasty = Limits { max_future: Millis(20), ..LIMITS };
+        assert_eq!(hasty.arrivals(span).0, LogTime(40), "as early as an inference may come");
+        assert_eq!(LIMITS.arrivals(Window::ALL), (LogTime(i64::MIN), LogTime(i64::MAX)));
     }
 
     #[test]

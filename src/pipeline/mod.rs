@@ -32,6 +32,7 @@ use crate::engine::ShardSettings;
 use crate::engine::metrics::accumulator::StateError;
 use crate::engine::outcome::Outcomes;
 use crate::engine::time::Millis;
+use crate::engine::window::Window;
 use crate::sink::{DeadLetters, Sink, SinkError};
 use crate::source::{Commits, Source, SourceError};
 use crate::telemetry::{BatchCounts, Cause, OUTCOMES, Telemetry};
@@ -61,6 +62,9 @@ pub struct PipelineSettings {
     pub partitions: i32,
     /// Lengths of the coarser windows, multiples of the base window's.
     pub grains: Vec<Millis>,
+    /// Rows are written of windows, of every grain, that lie wholly within. Of the others not all records are read:
+    /// theirs are folded and counted, and that is all.
+    pub rows_within: Window,
     /// How often rows are written.
     pub flush_interval: Duration,
     /// What all workers' shards and names may hold together.

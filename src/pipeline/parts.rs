@@ -96,6 +96,8 @@ struct Coarse {
 pub(super) struct Parts {
     settings: Arc<ShardSettings>,
     grains: Vec<Millis>,
+    /// Coarser windows that do not lie wholly within are not evaluated: they lack base windows.
+    within: Window,
     names: BTreeMap<i64, Arc<str>>,
     open: BTreeMap<Window, Slots>,
     coarse: BTreeMap<Window, Coarse>,
@@ -105,14 +107,16 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// An empty memory. `grains` are the coarser windows' lengths, multiples of the base window's.
-    pub(super) fn new(settings: Arc<ShardSettings>, grains: &[Millis]) -> Self {
+    /// An empty memory. `grains` are the coarser windows' lengths, multiples of the base window's. The windows of all
+    /// rows lie `within`, and of the coarser ones those that do so are evaluated.
+    pub(super) fn new(settings: Arc<ShardSettings>, grains: &[Millis], within: Window) -> Self {
         let sizes = std::iter::once(settings.window).chain(grains.iter().copied());
         let names = sizes.map(|size| (size.0, Arc::from(grain_name(size)))).collect();
         let grains = grains.to_vec();
         Self {
             settings,
             grains,
+            within,
             names,
             open: BTreeMap::new(),
             coarse: BTreeMap::new(),
@@ -206,9 +210,10 @@ impl Parts {
         window.size() == self.settings.window
     }
 
-    /// The coarser windows that hold a base window.
+    /// The coarser windows that hold a base window, and are evaluated.
     fn coarser(&self, base: Window) -> impl Iterator<Item = Window> {
-        self.grains.iter().map(move |&grain| Window::of(base.start, grain))
+        let windows = self.grains.iter().map(move |&grain| Window::of(base.start, grain));
+        windows.filter(move |&window| self.within.holds(window))
     }
 
     fn folded_until(&self, coarse: Window) -> EventTime {
@@ -455,7 +460,7 @@ mod tests {
             models: Vec::new(),
             custom: Vec::new(),
         };
-        Parts::new(Arc::new(settings), &[HOUR])
+        Parts::new(Arc::new(settings), &[HOUR], Window::ALL)
     }
 
     /// One inference at a minute.
@@ -535,6 +540,24 @@ mod tests {
         assert_eq!(due.len(), 2, "a minute and its hour");
         assert!(!due.contains(&key));
         assert!(due.iter().all(|key| !parts.rows(key, &plan).unwrap().is_empty()));
+    }
+
+    #[test]
+    fn coarser_windows_that_reach_beyond_an_end_are_not_evaluated() {
+        let within = Window { start: EventTime(30 * MINUTE.0), end: EventTime(200 * MINUTE.0) };
+        let mut parts = Parts { within, ..parts() };
+        let rows: Vec<StateRow> = (30..200).map(state).collect();
+        let advanced = (EventTime(i64::MIN), EventTime::LATEST);
+        // By what was frozen, and by what was sealed alone.
+        for (frozen, advanced) in [(&rows[..], None), (&[][..], Some(advanced))] {
+            parts.take_in(rows.clone());
+            let plan = parts.plan(frozen, advanced, EventTime::LATEST);
+            let due = parts.due(&plan).unwrap();
+            let hours = due.iter().filter(|key| key.window.size() == HOUR);
+            let hours: Vec<i64> = hours.map(|key| key.window.start.0 / MINUTE.0).collect();
+            assert_eq!((due.len(), hours), (rows.len() + 2, vec![60, 120]));
+            parts.forget(&plan);
+        }
     }
 
     #[test]

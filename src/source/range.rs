@@ -14,6 +14,7 @@ use rdkafka::{Offset as Where, TopicPartitionList};
 use super::settings::{KafkaSettings, consumer_config, without_values};
 use super::topics::{Client, quiet_client};
 use super::{Source, SourceError, SourceEvent, StartAt, Take};
+use crate::calendar::instant;
 use crate::engine::event::{Offset, PartitionId, Positions};
 use crate::engine::time::RecordTime;
 
@@ -29,13 +30,19 @@ pub enum Bound {
     Offset(Offset),
     /// The first record of each partition whose Kafka timestamp is this or later.
     Time(RecordTime),
+    /// The record with which each partition has so many whose Kafka timestamps are this or later: fewer wrong ones move
+    /// no end, as they move no clock.
+    Passed(RecordTime, usize),
 }
 
 impl fmt::Display for Bound {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offset(offset) => write!(formatter, "offset:{}", offset.0),
-            Self::Time(time) => write!(formatter, "{} ms", time.0),
+            // Without what nobody types.
+            Self::Time(time) | Self::Passed(time, _) => {
+                formatter.write_str(&instant(time.0).replace(".000Z", "Z"))
+            }
         }
     }
 }
@@ -47,8 +54,22 @@ pub struct Ranged<'a> {
     pub partition: PartitionId,
     /// Its offset.
     pub offset: Offset,
+    /// Its Kafka timestamp, -1 where it has none.
+    pub time: RecordTime,
     /// Its value; none is a tombstone.
     pub payload: Option<&'a [u8]>,
+}
+
+/// Why a reading did not go to its end.
+enum Stopped {
+    At(i64),
+    By(SourceError),
+}
+
+impl From<SourceError> for Stopped {
+    fn from(error: SourceError) -> Self {
+        Self::By(error)
+    }
 }
 
 /// Offsets of one partition.
@@ -111,10 +132,11 @@ impl TopicRange {
         bound: Option<Bound>,
         end: i64,
     ) -> Result<Option<i64>, SourceError> {
-        let time = match bound {
+        let (time, count) = match bound {
             None => return Ok(None),
             Some(Bound::Offset(offset)) => return Ok(Some(offset.0)),
-            Some(Bound::Time(time)) => time,
+            Some(Bound::Time(time)) => (time, 1),
+            Some(Bound::Passed(time, count)) => (time, count),
         };
         let mut asked = TopicPartitionList::new();
         let what = format!("which record of topic {} comes at that time", self.topic);
@@ -125,10 +147,38 @@ impl TopicRange {
         let element = found.find_partition(&self.topic, partition);
         let element = element.expect("the partition that was asked for");
         element.error().map_err(|error| self.unreachable(&what, &error))?;
-        Ok(Some(match element.offset() {
+        let first = match element.offset() {
             Where::Offset(offset) => offset,
             _ => end,
-        }))
+        };
+        if count <= 1 || first >= end {
+            return Ok(Some(first));
+        }
+        self.passed(partition, (first, end), time, count).map(Some)
+    }
+
+    /// The offset with which so many records from `first` on bear this time or a later one; `end` where there are
+    /// fewer. They are read: the brokers only tell the first.
+    fn passed(
+        &self,
+        partition: i32,
+        (first, end): (i64, i64),
+        time: RecordTime,
+        count: usize,
+    ) -> Result<i64, SourceError> {
+        let mut found = 0;
+        let mut look = |record: &Ranged<'_>| -> Result<(), Stopped> {
+            found += usize::from(record.time >= time);
+            if found >= count { Err(Stopped::At(record.offset.0)) } else { Ok(()) }
+        };
+        let read = self.read_partition(partition, (first, end), &mut look);
+        // What was fetched beyond is not waited for by the next reading.
+        self.client.unassign().map_err(|error| SourceError::Client(without_values(&error)))?;
+        match read {
+            Ok(()) => Ok(end),
+            Err(Stopped::At(offset)) => Ok(offset),
+            Err(Stopped::By(error)) => Err(error),
+        }
     }
 
     /// The topic's name.
@@ -223,6 +273,7 @@ impl TopicRange {
                     take(&Ranged {
                         partition: PartitionId(partition),
                         offset: Offset(message.offset()),
+                        time: RecordTime(message.timestamp().to_millis().unwrap_or(-1)),
                         payload: message.payload(),
                     })?;
                     if message.offset() + 1 >= to {
@@ -286,5 +337,18 @@ impl<S: Source> Source for Counted<S> {
 
     fn reassign(&mut self) -> Result<(), SourceError> {
         self.source.reassign()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_shown_as_they_are_typed() {
+        let shown = |bound: Bound| bound.to_string();
+        assert_eq!(shown(Bound::Offset(Offset(7))), "offset:7");
+        assert_eq!(shown(Bound::Time(RecordTime(1_767_225_600_000))), "2026-01-01T00:00:00Z");
+        assert_eq!(shown(Bound::Time(RecordTime(1_767_225_600_123))), "2026-01-01T00:00:00.123Z");
     }
 }

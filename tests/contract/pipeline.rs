@@ -8,6 +8,7 @@ mod budget;
 mod failures;
 mod group;
 mod schemas;
+mod within;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -91,6 +92,7 @@ fn settings(partitions: i32) -> PipelineSettings {
         job: JOB.to_owned(),
         partitions,
         grains: GRAINS.to_vec(),
+        rows_within: Window::ALL,
         flush_interval: Duration::from_millis(15),
         state_budget_bytes: 1 << 30,
         drain_budget: Duration::from_secs(5),
@@ -223,7 +225,7 @@ fn fed(settings: &PipelineSettings, log: &Log, begin: &Mark) -> Frozen {
     shard.freeze(&names)
 }
 
-/// The rows and marks of shards that are fed directly.
+/// The rows and marks of shards that are fed directly, of windows that are to have rows.
 fn direct(settings: &PipelineSettings, log: &Log) -> (States, Vec<Mark>) {
     let mut states = States::new();
     let mut marks = Vec::new();
@@ -231,7 +233,8 @@ fn direct(settings: &PipelineSettings, log: &Log) -> (States, Vec<Mark>) {
         let begin = Mark::start(PartitionId(partition), Positions::default(), 2);
         let frozen = fed(settings, log, &begin);
         marks.push(frozen.mark);
-        for row in frozen.states {
+        let within = |row: &StateRow| settings.rows_within.holds(row.key.window);
+        for row in frozen.states.into_iter().filter(within) {
             states.insert((row.key.clone(), row.partition), row);
         }
     }
@@ -257,6 +260,9 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
     for row in states.values() {
         for size in [settings.shard.window].into_iter().chain(GRAINS) {
             let window = Window::of(row.key.window.start, size);
+            if !settings.rows_within.holds(window) {
+                continue;
+            }
             merged.entry(Key { window, ..row.key.clone() }).or_default().add(row, caps).unwrap();
         }
     }

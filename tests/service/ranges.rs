@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tidegauge::calendar::instant;
 
 use super::backfill::{must_be_equal, rows};
-use crate::support::job::{Job, sections};
+use crate::support::job::{Job, METRIC_TABLES, newest_rows, sections};
 use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{self, Body, Inference, Partition, Record, Settings};
 use crate::support::requests;
@@ -21,6 +21,9 @@ use crate::support::services::{self, ClickHouse, Kafka, Services, block_on};
 const INFERENCES: usize = 20_000;
 const PARTITIONS: usize = 4;
 const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
+/// 2026-01-05 00:00 UTC, when the requests begin; they do so for twelve hours.
+const FIRST_MS: i64 = 1_767_571_200_000;
 const DEADLINE: Duration = Duration::from_secs(300);
 
 #[test]
@@ -92,11 +95,26 @@ fn filled(kafka: &Kafka, clickhouse: &ClickHouse, seed: u64) -> (Job, Vec<Partit
 
 /// Runs a range under this name, and holds its rows and accounts against the oracle's of these records alone.
 fn must_equal(job: &mut Job, clickhouse: &ClickHouse, range: &[&str], records: &[Partition]) {
+    must_equal_within(job, clickhouse, range, records, [None, None]);
+}
+
+/// The same of a range with rows of the windows that lie wholly between these times.
+fn must_equal_within(
+    job: &mut Job,
+    clickhouse: &ClickHouse,
+    range: &[&str],
+    records: &[Partition],
+    [from, to]: [Option<i64>; 2],
+) {
     let name = job.name.clone();
     let arguments = [&["backfill", "--topics", "--job", &*name], range].concat();
     job.run(&arguments, 0, DEADLINE);
     let has_labels = !range.contains(&"--without-labels");
-    let expected = oracle::compute(&Settings { has_labels, ..requests::settings() }, records);
+    let mut expected = oracle::compute(&Settings { has_labels, ..requests::settings() }, records);
+    expected.rows.retain(|row| {
+        let end = row.start + row.grain;
+        from.is_none_or(|from| from <= row.start) && to.is_none_or(|to| end <= to)
+    });
     assert!(expected.rows.len() > 1000, "{} rows show nothing", expected.rows.len());
     job.must_equal(clickhouse, &expected);
 }
@@ -106,6 +124,17 @@ fn between(log: &[Record], from: Option<i64>, to: Option<i64>) -> Vec<Record> {
     let first_at = |time| log.iter().position(|record| record.stamp >= time);
     let from = from.map_or(0, |time| first_at(time).unwrap_or(log.len()));
     let to = to.and_then(first_at).unwrap_or(log.len());
+    log[from..to.max(from)].to_vec()
+}
+
+/// The inferences of which the stream takes some into windows between these times: from the first one that has a
+/// timestamp since `lateness` before the first, to the one with which the clock is `lateness` beyond the second.
+fn around(log: &[Record], from: i64, to: Option<i64>) -> Vec<Record> {
+    let Settings { lateness, clock_stamps, .. } = requests::settings();
+    let from = log.iter().position(|record| record.stamp >= from - lateness).unwrap_or(log.len());
+    let is_beyond = |record: &Record| to.is_some_and(|to| record.stamp >= to + lateness);
+    let mut beyond = (0..log.len()).filter(|at| is_beyond(&log[*at]));
+    let to = beyond.nth(clock_stamps - 1).unwrap_or(log.len());
     log[from..to.max(from)].to_vec()
 }
 
@@ -128,22 +157,23 @@ fn a_range_holds_the_rows_of_its_records_and_no_group_knows_of_it() {
     let [from, to, labels_to] = [3, 7, 9].map(|hours| first + hours * HOUR_MS);
     let lateness = requests::settings().lateness;
     let by_time = |of: &Partition| Partition {
-        inferences: between(&of.inferences, Some(from), Some(to)),
+        inferences: around(&of.inferences, from, Some(to)),
         labels: between(&of.labels, Some(from - lateness), Some(labels_to)),
     };
     let records: Vec<Partition> = logs.iter().map(by_time).collect();
     "by-time".clone_into(&mut job.name);
     let [from_text, to_text, labels_to] = [from, to, labels_to].map(instant);
     let range = ["--from", &*from_text, "--to", &*to_text, "--labels-to", &*labels_to];
-    must_equal(&mut job, &clickhouse, &range, &records);
+    must_equal_within(&mut job, &clickhouse, &range, &records, [Some(from), Some(to)]);
 
     let without_labels = |of: &Partition| Partition {
-        inferences: between(&of.inferences, Some(from), None),
+        inferences: around(&of.inferences, from, None),
         labels: Vec::new(),
     };
     let records: Vec<Partition> = logs.iter().map(without_labels).collect();
     "plain".clone_into(&mut job.name);
-    must_equal(&mut job, &clickhouse, &["--from", &from_text, "--without-labels"], &records);
+    let range = ["--from", &*from_text, "--without-labels"];
+    must_equal_within(&mut job, &clickhouse, &range, &records, [Some(from), None]);
 
     // Neither a group nor an offset of one, until the job itself runs.
     assert_eq!(groups(&kafka), Vec::<String>::new());
@@ -153,6 +183,92 @@ fn a_range_holds_the_rows_of_its_records_and_no_group_knows_of_it() {
     assert_eq!(groups(&kafka), ["fraud"]);
     assert_eq!(committed(&kafka, "fraud"), 2 * PARTITIONS);
     job.must_equal(&clickhouse, &oracle::compute(&requests::settings(), &logs));
+}
+
+/// Rows of a job in one table, of windows that lie wholly between two times, without some of the columns.
+fn rows_between(
+    clickhouse: &ClickHouse,
+    job: &str,
+    table: &str,
+    [from, to]: [i64; 2],
+    without: &str,
+) -> Vec<String> {
+    let sql = format!(
+        "SELECT * EXCEPT ({without}) FROM {} WHERE job = '{job}' \
+         AND toUnixTimestamp64Milli(window_start) >= {from} \
+         AND toUnixTimestamp64Milli(window_end) <= {to} ORDER BY ALL FORMAT JSONEachRow",
+        newest_rows("tidegauge", table)
+    );
+    clickhouse.query(&sql).lines().map(|row| format!("{table} {row}")).collect()
+}
+
+/// Holds the rows of a job over the range between these times against those of the stream.
+fn must_equal_the_stream(clickhouse: &ClickHouse, job: &str, ends: [i64; 2]) {
+    let of_all = |job: &str, ends: [i64; 2], without: &dyn Fn(&str) -> &'static str| {
+        let tables = METRIC_TABLES.into_iter().map(|(table, _)| table);
+        let of = |table| rows_between(clickhouse, job, table, ends, without(table));
+        tables.flat_map(of).collect::<Vec<String>>()
+    };
+    // The last windows are not sealed yet. All else, the stragglers, is there.
+    let unsealed = |table: &str| {
+        if table == "labels" {
+            "job, sealed, row_version, pending, expired"
+        } else {
+            "job, sealed, row_version"
+        }
+    };
+    let all = [0, 2 * FIRST_MS];
+    must_be_equal(&of_all(job, all, &unsealed), &of_all("fraud", ends, &unsealed));
+    // What is sealed is so to the last column.
+    let sealed = format!(
+        "SELECT toUnixTimestamp64Milli(max(window_end)) FROM tidegauge.serving \
+         WHERE job = '{job}' AND sealed"
+    );
+    let sealed = [ends[0], clickhouse.query(&sealed).trim().parse().unwrap()];
+    assert!(sealed[1] - sealed[0] > 3 * HOUR_MS && sealed[1] < ends[1], "{sealed:?}");
+    let whole = |_: &str| "job";
+    must_be_equal(&of_all(job, sealed, &whole), &of_all("fraud", sealed, &whole));
+}
+
+#[test]
+fn between_times_stand_the_rows_of_the_stream_and_no_others() {
+    let (kafka, clickhouse) = (Kafka::start(), ClickHouse::start());
+    let (mut job, _) = filled(&kafka, &clickhouse, 34);
+    job.run(&["run", "--until-end"], 0, DEADLINE);
+
+    // Neither is an end of a window. Of the hour and the day in which they lie, and of five minutes, there are parts.
+    let ends = [3 * HOUR_MS - 90_000, 8 * HOUR_MS + 90_000].map(|ms| FIRST_MS + ms);
+    let [from, to] = ends.map(instant);
+    let range = ["backfill", "--topics", "--from", &*from, "--to", &*to];
+    let said = job.run(&[&range[..], &["--job", "range"]].concat(), 0, DEADLINE);
+    assert!(said.contains("no window of 1d lies wholly within the range"), "{said}");
+    must_equal_the_stream(&clickhouse, "range", ends);
+    let grains = "SELECT arrayStringConcat(arraySort(groupUniqArray(grain)), ' ') \
+                  FROM tidegauge.serving WHERE job = 'range'";
+    assert_eq!(clickhouse.query(grains), "1h 5m\n");
+    // Killed in the middle, and started again.
+    let count = "SELECT sum(records) FROM tidegauge.stream_health WHERE job = 'range'";
+    let count = clickhouse.query(count).trim().parse().unwrap();
+    let killed = job.killed_midway(&clickhouse, &range, count);
+    job.run(&[&range[..], &["--job", &killed]].concat(), 0, DEADLINE);
+    must_be_equal(&rows(&clickhouse, &killed), &rows(&clickhouse, "range"));
+
+    // Under one name there is one range, told as it was typed.
+    let other = ["backfill", "--topics", "--from", &*from, "--job", "range"];
+    let refused = job.run(&other, 3, DEADLINE);
+    let [from, to] = [from, to].map(|end| end.replace(".000Z", "Z"));
+    let told = refused.contains(&format!("from {from} to {to}"));
+    assert!(refused.contains("error[job_other_topics]") && told, "{refused}");
+
+    // The last inferences lie in windows that began before.
+    let late = instant(FIRST_MS + 12 * HOUR_MS - MINUTE_MS);
+    let late = ["backfill", "--topics", "--from", &*late, "--job", "late"];
+    let said = job.run(&late, 0, DEADLINE);
+    assert!(said.contains("no inference lies in a window that lies wholly within"), "{said}");
+    assert_eq!(rows(&clickhouse, "late"), [""; 0]);
+    let dry = ["backfill", "--topics", "--dry-run", "--labels-to", "offset:0"];
+    let said = job.run(&dry, 0, DEADLINE);
+    assert!(said.contains("no label is read, and no window can be sealed: "), "{said}");
 }
 
 /// All groups that the broker knows.

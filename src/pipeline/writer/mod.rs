@@ -74,7 +74,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         letters: D,
         telemetry: Telemetry,
     ) -> Self {
-        let parts = Parts::new(Arc::clone(&settings.shard), &settings.grains);
+        let parts = parts_of(&settings);
         let (marks, committed) = (BTreeMap::new(), BTreeMap::new());
         Self {
             settings,
@@ -154,7 +154,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
 
     /// Forgets all state rows, own and others': of tables that went back they may be of two ages.
     fn forget(&mut self) {
-        self.parts = Parts::new(Arc::clone(&self.settings.shard), &self.settings.grains);
+        self.parts = parts_of(&self.settings);
     }
 
     /// One flush, from freeze to clean. Whatever crashes in between: a restart begins at a mark whose rows are all
@@ -291,11 +291,14 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         row::marks(&self.settings.job, self.settings.shard.generation, marks)
     }
 
-    /// The rows and marks of shards that have changed since they were last marked.
+    /// The rows and marks of shards that have changed since they were last marked. What is left out here is missed
+    /// nowhere: a start folds anew what its window needs, and no window that is written is merged of others than those
+    /// that lie within it.
     fn changed(&self, frozen: Vec<Frozen>) -> (Vec<StateRow>, Vec<Mark>) {
         let mut states = Vec::new();
         let mut marks = Vec::new();
-        for shard in frozen {
+        for mut shard in frozen {
+            shard.states.retain(|row| self.settings.rows_within.holds(row.key.window));
             let is_marked = self.marks.get(&shard.mark.partition) == Some(&shard.mark);
             if !is_marked || !shard.states.is_empty() {
                 states.extend(shard.states);
@@ -471,6 +474,11 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             has_marked: true,
         }
     }
+}
+
+/// An empty memory of state rows.
+fn parts_of(settings: &PipelineSettings) -> Parts {
+    Parts::new(Arc::clone(&settings.shard), &settings.grains, settings.rows_within)
 }
 
 /// Has all partitions begun again, from the newest marks.

@@ -7,7 +7,8 @@ use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::Schemas;
 use tidegauge::decode::{DecoderSettings, Format};
 use tidegauge::engine::event::{Offset, PartitionId, Stream};
-use tidegauge::engine::time::{Millis, RecordTime};
+use tidegauge::engine::time::{EventTime, Millis, RecordTime};
+use tidegauge::engine::window::Window;
 use tidegauge::pipeline::{DeadLetterLimit, PipelineSettings};
 use tidegauge::source::Record;
 
@@ -28,6 +29,8 @@ pub(crate) struct Case {
     pub logs: Vec<Partition>,
     /// The same as bytes.
     pub records: Log,
+    /// Which windows have rows.
+    pub rows_within: Window,
 }
 
 impl Case {
@@ -37,7 +40,8 @@ impl Case {
         let partitions = 2 + random.below(3);
         // Whether both clocks pass everything at the end.
         let is_sealed = !random.one_in(3);
-        let mut case = Self { settings, logs: Vec::new(), records: Log::new() };
+        let mut case =
+            Self { settings, logs: Vec::new(), records: Log::new(), rows_within: Window::ALL };
         for number in 0..partitions {
             let skew = random.range(-3, 4);
             let mut log = PartitionLog { number, random: &mut random, out: Vec::new() };
@@ -53,6 +57,12 @@ impl Case {
             case.add(number, skew, messages, &mut random);
         }
         case
+    }
+
+    /// The same, where only windows that lie wholly between these seconds have rows.
+    pub(crate) fn within(self, [start, end]: [i64; 2]) -> Self {
+        let at = |second: i64| EventTime((START + second) * UNIT);
+        Self { rows_within: Window { start: at(start), end: at(end) }, ..self }
     }
 
     pub(crate) fn partitions(&self) -> i32 {
@@ -113,6 +123,7 @@ impl Case {
             job: JOB.to_owned(),
             partitions: self.partitions(),
             grains: self.settings.grains.iter().map(|&grain| Millis(grain)).collect(),
+            rows_within: self.rows_within,
             flush_interval: schedule.flush_interval,
             state_budget_bytes: 1 << 30,
             drain_budget: schedule.drain_budget,

@@ -89,11 +89,11 @@ impl Truth {
     pub(crate) fn new(case: &Case) -> Self {
         let expected = oracle::compute(&case.settings, &case.logs);
         let (parts, wholes) = parts(case);
-        let rows = expected.rows.into_iter().map(|row| {
+        let rows = expected.rows.into_iter().filter_map(|row| {
             let window = Window::of(EventTime(row.start), Millis(row.grain));
             let names = [&*row.model, &*row.version, &*row.segment];
             let key = [key_bytes(window, names), own_key_bytes(&row)].concat();
-            ((row.table, key), row)
+            case.rows_within.holds(window).then_some(((row.table, key), row))
         });
         let dead = case.logs.iter().zip(0..).flat_map(|(logs, number)| {
             let of = |stream, log: &[oracle::Record]| {
@@ -343,12 +343,15 @@ fn columns(table: MetricTable) -> (&'static str, Vec<(String, String)>) {
     (table.name(), columns.collect())
 }
 
-/// Every state row of the whole logs, and every key of every grain.
+/// Every state row of the whole logs, and every key of every grain, of windows that have rows.
 fn parts(case: &Case) -> (Vec<Part>, Vec<Whole>) {
     let (_, folded) = oracle::fold(&case.settings, &case.logs);
     let mut by_key: BTreeMap<(Key, PartitionId), Vec<Folded>> = BTreeMap::new();
     for one in &folded {
         let window = Window::of(EventTime(one.window), Millis(case.settings.window));
+        if !case.rows_within.holds(window) {
+            continue;
+        }
         let partition = PartitionId(i32::try_from(one.partition).unwrap());
         for [model, version, segment] in &one.keys {
             let [model, version, segment] =
@@ -363,7 +366,9 @@ fn parts(case: &Case) -> (Vec<Part>, Vec<Whole>) {
     for size in sizes {
         for (index, part) in parts.iter().enumerate() {
             let window = Window::of(part.key.0.window.start, Millis(size));
-            wholes.entry(Key { window, ..part.key.0.clone() }).or_default().push(index);
+            if case.rows_within.holds(window) {
+                wholes.entry(Key { window, ..part.key.0.clone() }).or_default().push(index);
+            }
         }
     }
     let wholes = wholes.into_iter().map(|(key, parts)| Whole {
