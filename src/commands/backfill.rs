@@ -32,10 +32,13 @@ const END: &str = "all rows are written and sealed";
 /// it goes on, and ends with the same rows.
 ///
 /// With --topics it reads a bounded range of the configured topics: inferences from --from to --to, labels from
-/// `windows.lateness` before a time in --from (else their first one) to --labels-to. Lateness is judged and windows are
-/// sealed as in the stream that gave these records: a window whose end both ranges have not passed by
-/// `windows.label_wait` and twice `windows.lateness` stays unsealed. No group is joined and no offset committed. Without
-/// ends it goes to the ends that the topics have then: started again, it reads on.
+/// `windows.lateness` before a time in --from (else their first one) to --labels-to. Between times, rows are written of
+/// the windows of each grain that lie wholly between them, as the stream gives them: inferences are read from
+/// `windows.lateness` before to as long after, and what falls into other windows is only counted. Offsets are taken
+/// as they are, and so are times where `windows.progress` is "event": all windows of the records get rows. Lateness is
+/// judged and windows are sealed as in the stream that gave these records: a window whose end both ranges have not
+/// passed by `windows.label_wait` and twice `windows.lateness` stays unsealed. No group is joined and no offset
+/// committed. Without ends it goes to the ends that the topics have then: started again, it reads on.
 ///
 /// A row of a file is what a record of the topic is. Flat columns are fields; dotted columns are entries of maps:
 /// features.amount, segments.region, scores.cat. `inferences.fields` and `labels.fields` of the configuration say
@@ -78,7 +81,8 @@ pub struct Args {
     inputs: InputArgs,
     #[command(flatten)]
     topic: TopicArgs,
-    /// The first labels that are no longer read; by default they are read to the end of their topic
+    /// The first labels that are no longer read, as --to says it (a day is its start in UTC); by default they are read
+    /// to the end of their topic
     #[arg(long, value_name = "WHERE", conflicts_with_all = ranges::FILES, conflicts_with = "without_labels", value_parser = ranges::bound)]
     labels_to: Option<Bound>,
     /// Owner of the rows; by default the configured job with a digest of what is read and the settings
@@ -210,7 +214,7 @@ async fn fill(
     starting: Starting,
 ) -> Result<Filled, Failure> {
     let FileJob { inputs, binding } = chosen;
-    let Inputs { mut settings, feeds } = inputs.clone();
+    let Inputs { mut settings, feeds, .. } = inputs.clone();
     let telemetry = Telemetry::new();
     let clickhouse = ClickHouse::new(settings.clickhouse());
     file_job::bind(&clickhouse, &mut settings, &binding, &telemetry).await?;
@@ -231,7 +235,7 @@ async fn fill(
     let (to, told) = ((sink, &refusal), (telemetry, alerting));
     let filled =
         file_job::run(pipeline_settings, sources, to, letters, told, shown, starting).await?;
-    Ok(filled.dated(&clickhouse).await)
+    Ok(filled.with_unlabelled(progress.left_out()).dated(&clickhouse).await)
 }
 
 fn judge(settings: &Settings) -> Judge {

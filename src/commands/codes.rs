@@ -179,7 +179,12 @@ pub const CODES: &[Code] = &[
         FAILED,
         "stop the process that has the port, or choose another: `http.listen`, of the demo `--port`",
     ),
-    code("file_missing", USAGE, "correct the path, and quote patterns (`'data/*.parquet'`)"),
+    // A file may come later, so a scheduler may try again.
+    code(
+        "file_missing",
+        FAILED,
+        "correct the path, and quote patterns (`'data/*.parquet'`); where files come late, run again once they are there",
+    ),
     code("file_format", USAGE, "name files .jsonl, .csv, .tsv or .parquet after what they are"),
     code(
         "file_unreadable",

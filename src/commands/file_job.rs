@@ -47,6 +47,8 @@ pub(super) struct Filled {
     failure: Option<Failure>,
     /// When the newest window of the job starts, where it was asked for and there is one.
     newest_ms: Option<i64>,
+    /// Rows without a label of files that hold both streams, where they were counted.
+    unlabelled: Option<u64>,
 }
 
 impl Filled {
@@ -60,7 +62,12 @@ impl Filled {
                 (false, Some(failure))
             }
         };
-        Self { totals, is_complete, failure, newest_ms: None }
+        Self { totals, is_complete, failure, newest_ms: None, unlabelled: None }
+    }
+
+    /// The same with so many rows that are inferences, and no labels though their files hold some.
+    pub(super) fn with_unlabelled(self, rows: u64) -> Self {
+        Self { unlabelled: Some(rows), ..self }
     }
 
     /// The same with what the rows of a job that has read all say of its times. They are written: where they can't be
@@ -92,6 +99,7 @@ impl Filled {
             said.push(NO_INFERENCE.to_owned());
         }
         let of = |count: i64| u64::try_from(count).unwrap_or(0);
+        said.extend(repeated(of(inferences.records() - inferences.dead), of(inferences.second)));
         said.extend(unmatched(of(labels.records() - labels.dead), of(labels.first), wait));
         said.extend(self.newest_ms.and_then(|newest_ms| doubt("window", newest_ms)));
         said
@@ -105,6 +113,18 @@ impl Filled {
             None => Ok(ExitCode::from(130)),
         }
     }
+}
+
+/// What is asked where more than a tenth of the inferences are duplicates: the ID of a customer who is scored every day
+/// names no prediction, and all but the first one are left out.
+pub(super) fn repeated(inferences: u64, duplicates: u64) -> Option<String> {
+    (duplicates > inferences / 10).then(|| {
+        format!(
+            "{duplicates} of {inferences} inferences are duplicates, of which only the first counts: has each \
+             prediction a request ID of its own? Where it is that of a customer, make it of more fields, in inferences \
+             and in labels, like `inferences.fields = {{ request_id = [\"customer\", \"day\"] }}`"
+        )
+    })
 }
 
 /// Binds the job's name, which gives the generation, and writes down what the configuration defines.
@@ -218,6 +238,20 @@ pub(super) async fn show(
     }
 }
 
+/// Tells what `look` counts, now and then, where it is more than before; until dropped.
+pub(super) async fn tell_moves(look: impl Fn() -> [u64; 2], tell: impl Fn([u64; 2])) {
+    let mut tick = tokio::time::interval(terminal::LINE_EVERY);
+    let mut before = look();
+    loop {
+        tick.tick().await;
+        let now = look();
+        if now != before {
+            tell(now);
+        }
+        before = now;
+    }
+}
+
 #[expect(
     clippy::as_conversions,
     clippy::cast_precision_loss,
@@ -239,7 +273,22 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    fn judge(self, stream: Stream, Counts { good, bad, .. }: Counts) -> Result<(), Failure> {
+    /// That of files.
+    pub(super) fn of_files(settings: &Settings) -> Self {
+        Self { code: "file_unusable", limit: settings.dead_letter_limit() }
+    }
+
+    /// That of ranges of topics.
+    pub(super) fn of_topics(settings: &Settings) -> Self {
+        Self { code: "dead_letter_limit", limit: settings.dead_letter_limit() }
+    }
+
+    /// Of one stream, of which all is read.
+    pub(super) fn judge(
+        self,
+        stream: Stream,
+        Counts { good, bad, .. }: Counts,
+    ) -> Result<(), Failure> {
         let (all, name, share) = (good + bad, stream.name(), self.limit.share);
         let message = if good == 0 && bad > 0 {
             format!("none of {all} records of {name} can be used")
@@ -262,7 +311,8 @@ impl Judge {
         let count = |count: i64| u64::try_from(count).unwrap_or(0);
         for (stream, accounts) in Stream::BOTH.into_iter().zip(filled.totals.accounts) {
             let (all, bad) = (count(accounts.records()), count(accounts.dead));
-            let counts = Counts { good: all.saturating_sub(bad), bad, newest: None };
+            let good = all.saturating_sub(bad);
+            let counts = Counts { good, bad, ..Counts::default() };
             self.judge(stream, counts).map_err(|mut failure| {
                 if counts.good > 0 {
                     failure.message += "; the rows of the others are written";
@@ -297,15 +347,19 @@ impl DryRun {
         files: Option<usize>,
         counts: Counts,
     ) {
-        let (name, Counts { good, bad, .. }) = (stream.name(), counts);
+        let (name, Counts { good, bad, unlabelled, .. }) = (stream.name(), counts);
         self.has_inference |= stream == Stream::Inferences && good + bad > 0;
         if !self.as_json {
-            let text = format!("{name}: {from}, {good} records, {bad} can't be used\n");
+            let others = without_label(", ", unlabelled);
+            let text = format!("{name}: {from}, {good} records, {bad} can't be used{others}\n");
             terminal::print(&text);
         }
         let mut about = serde_json::json!({"records": good, "rejected": bad});
         if let Some(files) = files {
             about["files"] = files.into();
+            if stream == Stream::Labels {
+                about["without_label"] = unlabelled.into();
+            }
         }
         self.streams.insert(name.to_owned(), about);
         if let Some(said) = counts.doubt(stream) {
@@ -334,6 +388,12 @@ pub(super) fn failed(job: &str, mut failure: Failure) -> Failure {
     failure
 }
 
+/// What is said, behind a sign, of rows that are no labels though their files hold some: else the accounts do not add
+/// up to the rows.
+fn without_label(sign: &str, rows: u64) -> String {
+    if rows == 0 { String::new() } else { format!("{sign}{rows} rows without a label") }
+}
+
 /// `end` is what is said where all is written.
 pub(super) fn summary(
     job: &str,
@@ -342,7 +402,7 @@ pub(super) fn summary(
     end: &str,
     as_json: bool,
 ) -> String {
-    let Filled { totals, is_complete, failure, .. } = filled;
+    let Filled { totals, is_complete, failure, unlabelled, .. } = filled;
     let [inferences, labels] = totals.accounts;
     let (accepted, duplicates, late) = (inferences.first, inferences.second, inferences.third);
     let (matched, kept, orphans) = (labels.first, labels.second, labels.third);
@@ -361,8 +421,12 @@ pub(super) fn summary(
         if let Some(bytes) = bytes {
             object["bytes"] = bytes.into();
         }
+        if let Some(rows) = *unlabelled {
+            object["without_label"] = rows.into();
+        }
         return format!("{object}\n");
     }
+    let others = without_label("; ", unlabelled.unwrap_or(0));
     let end = if *is_complete || failure.is_some() {
         end
     } else {
@@ -371,13 +435,15 @@ pub(super) fn summary(
     format!(
         "job {job}: {inferences} inferences and {labels} labels, in {seconds:.1} s ({rate} records/s)\n\
          inferences: {accepted} accepted, {duplicates} duplicates, {late} late; \
-         labels: {matched} matched, {kept} waiting, {orphans} orphans; {rejected} rejected\n\
+         labels: {matched} matched, {kept} waiting, {orphans} orphans; {rejected} rejected{others}\n\
          {rows} rows written\n{end}\n"
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use super::*;
     use crate::engine::outcome::Outcomes;
 
@@ -389,12 +455,23 @@ mod tests {
         assert!(said.ends_with(" rows written\nall rows are written and sealed\n"), "{said}");
         let said = summary("night", Some(7), &filled, "", true);
         assert!(said.contains("\"complete\":false") && said.contains("\"bytes\":7"), "{said}");
+        assert!(!said.contains("without_label"), "it was not counted: {said}");
         let failure = filled.exit().unwrap_err();
         assert_eq!((failure.code, failure.exit), ("notify_failed", 1));
         assert!(failure.message.contains("start it again"), "{failure:?}");
         let interrupted = Filled::new(Totals::default(), Ok(false));
         let said = summary("night", None, &interrupted, "all rows are written", false);
         assert!(said.contains("\ninterrupted: ") && interrupted.exit().is_ok(), "{said}");
+    }
+
+    #[test]
+    fn rows_of_both_streams_that_have_no_label_are_counted() {
+        let of = |rows| Filled::new(Totals::default(), Ok(true)).with_unlabelled(rows);
+        let said = |rows, as_json| summary("night", None, &of(rows), "", as_json);
+        assert!(said(12, false).contains("0 rejected; 12 rows without a label\n"));
+        assert!(said(0, false).contains("0 rejected\n"));
+        assert!(said(12, true).contains("\"without_label\":12"));
+        assert!(said(0, true).contains("\"without_label\":0"));
     }
 
     #[test]
@@ -416,11 +493,40 @@ mod tests {
         assert_eq!(interrupted.oddities(wait), nothing, "it has not read all");
         let said = of(100, [88, 12]).oddities(wait);
         assert!(said.len() == 1 && said[0].starts_with("12 of 100 labels"), "{said:?}");
+        let repeated = Outcomes { first: 89, second: 11, ..Outcomes::default() };
+        let totals = Totals { accounts: [repeated, Outcomes::default()], ..Totals::default() };
+        let said = Filled::new(totals, Ok(true)).oddities(wait);
+        let expected = "11 of 100 inferences are duplicates, of which only the first counts: ";
+        assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
         // Seconds of 2026, read as milliseconds, and the first millisecond that may be meant.
         let dated = |newest_ms| Filled { newest_ms: Some(newest_ms), ..of(100, [0, 0]) };
         let said = dated(1_767_225_600).oddities(wait);
         let expected = "the newest window is of 1970-01-21T10:53:45.600Z: are timestamps in";
         assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
         assert_eq!(dated(978_307_200_000).oddities(wait), nothing);
+    }
+
+    #[test]
+    fn many_duplicates_are_told_with_what_to_do() {
+        for (inferences, duplicates) in [(0, 0), (1, 0), (10, 1), (1000, 100)] {
+            assert_eq!(repeated(inferences, duplicates), None, "{duplicates} of {inferences}");
+        }
+        for (inferences, duplicates) in [(2, 1), (10, 2), (1000, 101)] {
+            let said = repeated(inferences, duplicates).unwrap();
+            let counts = format!("{duplicates} of {inferences} inferences are duplicates");
+            assert!(said.starts_with(&counts) && said.contains("{ request_id = [\""), "{said}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_is_told_every_ten_seconds() {
+        // At the start, at the first tick, which comes at once, and then every ten seconds.
+        let counts = [[0, 0], [0, 0], [3, 0], [3, 0], [3, 5], [3, 5]];
+        let (next, told) = (Cell::new(0_usize), RefCell::new(Vec::new()));
+        let look = || counts[next.replace(next.get() + 1)];
+        let telling = tell_moves(look, |counts| told.borrow_mut().push(counts));
+        let ended = tokio::time::timeout(Duration::from_secs(45), telling).await;
+        assert!(ended.is_err() && next.get() == counts.len());
+        assert_eq!(*told.borrow(), [[3, 0], [3, 5]]);
     }
 }

@@ -1,6 +1,8 @@
 //! Files in place of topics: what `backfill` and `report` read.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
@@ -13,6 +15,7 @@ use crate::decode::registry::Schemas;
 use crate::decode::{DecodeError, Decoder, Format, NotDecoded};
 use crate::engine::Progress;
 use crate::engine::event::{Event, Stream};
+use crate::engine::metrics::reference::FeatureKind;
 use crate::engine::names::Names;
 use crate::engine::time::{EventTime, Millis};
 use crate::evaluate::grain_name;
@@ -26,6 +29,8 @@ use crate::source::files::{Columns, FileList, FileReader};
 const NAME_MAX: usize = 128;
 /// Records that can't be used of which each stream shows so many.
 const SHOWN: u64 = 10;
+/// Ends of names of files that are no CSV.
+const TYPED: [&str; 5] = ["jsonl", "ndjson", "json", "parquet", "pq"];
 /// 2001-01-01 UTC. Seconds since 1970 that are read as milliseconds lie before it, whatever time of ours they mean.
 const SECONDS_END_MS: i64 = 978_307_200_000;
 
@@ -38,6 +43,21 @@ pub(super) struct InputArgs {
     /// Files of labels; without them windows have no quality
     #[arg(long, value_name = "FILES", num_args = 1..)]
     pub(super) labels: Vec<String>,
+    #[command(flatten)]
+    pub(super) cells: CellArgs,
+}
+
+/// How the cells of CSV are read.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct CellArgs {
+    /// Take CSV cells of exactly this text for empty ones, such as NA, which R writes; may be given several times
+    #[arg(
+        long = "null",
+        value_name = "TEXT",
+        requires = "inferences",
+        allow_negative_numbers = true
+    )]
+    pub(super) nulls: Vec<String>,
 }
 
 /// The files that were found, and settings that read them instead of topics.
@@ -45,6 +65,8 @@ pub(super) struct InputArgs {
 pub(super) struct Inputs {
     pub(super) settings: Settings,
     pub(super) feeds: Vec<FeedFiles>,
+    /// See [`InputArgs::reading`].
+    reading: String,
 }
 
 impl Inputs {
@@ -57,13 +79,14 @@ impl Inputs {
         let given = [&args.inferences, &args.labels];
         for ((stream, topic), patterns) in Stream::BOTH.into_iter().zip(topics).zip(given) {
             if let Some(topic) = topic {
-                let columns = args.columns(&topic.fields, &settings.shard.dimensions);
+                let columns = args.columns(&topic.fields, &settings);
                 let files = FileList::find(patterns)?;
                 FileReader::new(files.clone(), columns.clone()).check()?;
                 feeds.push(FeedFiles { stream, files, columns, more: None });
             }
         }
-        Ok(Self { settings, feeds })
+        let reading = args.reading(&settings);
+        Ok(Self { settings, feeds, reading })
     }
 
     /// Bytes of all files.
@@ -89,14 +112,14 @@ impl Inputs {
 
     /// A name that files of other digests, another configuration and any live job do not have.
     pub(super) fn default_job(&self, digests: &[String]) -> String {
-        default_job(&self.settings, "files", &format!("{digests:?}"))
+        default_job(&self.settings, "files", &format!("{digests:?}{}", self.reading))
     }
 
     /// What the job's name is bound to: the files of these digests.
     pub(super) fn binding(&self, digests: &[String]) -> JobBinding {
         let bound = |index: usize| {
             let (feed, digest) = (self.feeds.get(index)?, digests.get(index)?);
-            let name = format!("{} files {digest}", feed.files.files().len());
+            let name = format!("{} files {digest}{}", feed.files.files().len(), self.reading);
             Some(BoundTopic { name, id: String::new() })
         };
         JobBinding {
@@ -144,6 +167,8 @@ pub(super) fn without_labels(mut settings: Settings) -> Settings {
 pub(super) struct Counts {
     pub(super) good: u64,
     pub(super) bad: u64,
+    /// Rows of labels that have none, in files that hold both streams.
+    pub(super) unlabelled: u64,
     /// The greatest time of those that were decoded.
     pub(super) newest: Option<EventTime>,
 }
@@ -245,6 +270,7 @@ impl Inputs {
                     }
                 }
             }
+            counts.unlabelled = batch.left_out;
             bar.set_position(batch.bytes_read);
             Ok::<_, Failure>(())
         })?;
@@ -262,15 +288,55 @@ fn place(feed: &FeedFiles, batch: &FileBatch, offset: i64) -> Place<'static> {
 impl InputArgs {
     /// The columns that the decoder looks for. Where files of inferences are those of labels too, a row without a label
     /// is that of an inference that has none yet.
-    pub(super) fn columns(&self, fields: &FieldPaths, dimensions: &[String]) -> Columns {
+    pub(super) fn columns(&self, fields: &FieldPaths, settings: &Settings) -> Columns {
         let hold_both = self.inferences.iter().any(|pattern| self.labels.contains(pattern));
         let given = if hold_both { fields.of(Field::Label).to_vec() } else { Vec::new() };
-        Columns { given, ..columns(fields, dimensions) }
+        let nulls = self.cells.nulls.clone();
+        Columns { nulls, given, ..columns(fields, settings) }
+    }
+
+    /// How the cells of CSV are read, where it is not as by default: rows depend on it, so a job is bound to it beside
+    /// its files. Whether a file is CSV is asked of the patterns, since a folder's files come later.
+    pub(super) fn reading(&self, settings: &Settings) -> String {
+        let mut reading = String::new();
+        let nulls: BTreeSet<&str> = self.cells.nulls.iter().map(|null| null.trim()).collect();
+        if !nulls.is_empty() {
+            write!(reading, " with null {nulls:?}").expect("a String takes all");
+        }
+        let texts = categorical(settings);
+        if !texts.is_empty() && self.inferences.iter().any(|pattern| may_be_csv(pattern)) {
+            // There may be many.
+            let digest = xxhash_rust::xxh3::xxh3_64(format!("{texts:?}").as_bytes());
+            write!(reading, " with {} features as text ({digest:016x})", texts.len())
+                .expect("a String takes all");
+        }
+        reading
     }
 }
 
-fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
+fn may_be_csv(pattern: &str) -> bool {
+    let end = Path::new(pattern).extension().and_then(|end| end.to_str());
+    end.is_none_or(|end| !TYPED.iter().any(|typed| end.eq_ignore_ascii_case(typed)))
+}
+
+/// The features that are declared as categories, by no model as anything else: a column is read in one way, whatever
+/// the models of its rows.
+fn categorical(settings: &Settings) -> BTreeSet<&str> {
+    let declared = || settings.declared.iter().flat_map(|(_, features)| features);
+    let named = |is_category: bool| {
+        declared().filter_map(move |(name, feature)| {
+            let is_so = (feature.kind? == FeatureKind::Categorical) == is_category;
+            is_so.then_some(name.as_str())
+        })
+    };
+    let others: BTreeSet<&str> = named(false).collect();
+    named(true).filter(|name| !others.contains(name)).collect()
+}
+
+fn columns(fields: &FieldPaths, settings: &Settings) -> Columns {
     let mut columns = Columns::default();
+    let dimensions: Vec<&str> = settings.shard.dimensions.iter().map(String::as_str).collect();
+    let texts: Vec<&str> = categorical(settings).into_iter().collect();
     for field in Field::of(fields.stream()) {
         let paths = fields.of(field);
         let is_required = match field {
@@ -284,27 +350,169 @@ fn columns(fields: &FieldPaths, dimensions: &[String]) -> Columns {
             _ if is_required => columns.required.push(paths.to_vec()),
             _ => {}
         }
-        if matches!(field, Field::RequestId | Field::Model | Field::Version | Field::Error) {
-            columns.text.extend(paths.iter().cloned());
+        match field {
+            Field::RequestId | Field::Model | Field::Version => {
+                columns.text.extend(paths.iter().cloned());
+            }
+            // Tables have a column of truth values as often as one of messages.
+            Field::Error => columns.truth_or_text.extend(paths.iter().cloned()),
+            Field::Features => columns.text.extend(entries(paths, &texts)),
+            _ => {}
         }
         match field {
             Field::Segments => {
-                let of = |path: &String| {
-                    dimensions.iter().map(|name| format!("{path}.{name}")).collect::<Vec<_>>()
-                };
-                let places: Vec<String> = paths.iter().flat_map(of).collect();
+                let places = entries(paths, &dimensions);
                 columns.text.extend(places.iter().cloned());
                 columns.wanted.extend(places);
             }
             _ => columns.wanted.extend(paths.iter().cloned()),
         }
+        let is_map = matches!(field, Field::Features | Field::Scores | Field::Segments);
+        let kept = if is_map { &mut columns.maps } else { &mut columns.values };
+        kept.extend(paths.iter().cloned());
+    }
+    columns
+}
+
+/// The columns of these entries of a map, which may lie at several places.
+fn entries(maps: &[String], names: &[&str]) -> Vec<String> {
+    let mut columns = Vec::new();
+    for map in maps {
+        columns.extend(names.iter().map(|name| format!("{map}.{name}")));
     }
     columns
 }
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::config::Environment;
+    use crate::engine::event::{Feature, FeatureValue, Inference};
+
+    fn settings(text: &str) -> Settings {
+        let text = format!("[inferences]\ntopic = \"i\"\n{text}");
+        Settings::parse("t", &text, &Environment::default()).unwrap()
+    }
+
+    fn of(files: &[&str], nulls: &[&str]) -> InputArgs {
+        let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+        let cells = CellArgs { nulls: owned(nulls) };
+        InputArgs { inferences: owned(files), labels: Vec::new(), cells }
+    }
+
+    /// What is seen of each inference of a CSV file of this text.
+    fn seen<T>(
+        config: &str,
+        text: &str,
+        mut see: impl FnMut(&Inference<'_>, &Names) -> T,
+    ) -> Vec<T> {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, text).unwrap();
+        let args = of(&[path.to_str().unwrap()], &["NA"]);
+        let inputs = Inputs::find(settings(config), &args).unwrap();
+        let mut all = Vec::new();
+        let read = inputs.decode(&inputs.feeds[0], &mut Names::default(), |_, event, names| {
+            let Event::Inference(inference) = event else { panic!("it is an inference") };
+            all.push(see(inference, names));
+            Ok(())
+        });
+        let counts = read.unwrap();
+        assert_eq!(counts.bad, 0);
+        all
+    }
+
+    #[test]
+    fn an_error_that_is_a_truth_value_or_no_value_is_no_failure_by_its_mere_text() {
+        let cells = [
+            ("False", false),
+            ("True", true),
+            ("", false),
+            ("NaN", false),
+            ("NA", false),
+            ("timeout", true),
+            ("500", true),
+        ];
+        let rows = cells.map(|(cell, _)| format!("r,m,1767571200000,{cell}\n")).concat();
+        let text = format!("request_id,model,timestamp,error\n{rows}");
+        let failed = seen("", &text, |inference, _| inference.failed);
+        assert_eq!(failed, cells.map(|(_, failed)| failed));
+    }
+
+    #[test]
+    fn a_version_that_is_not_a_number_is_none() {
+        let text =
+            "request_id,model,timestamp,version\nr,m,1767571200000,NaN\ns,m,1767571200000,007\n";
+        let versions =
+            seen("", text, |inference, names| (**names.text(inference.version.0)).to_owned());
+        assert_eq!(versions, ["", "007"]);
+    }
+
+    #[test]
+    fn features_declared_as_categories_are_text_and_names_of_features_have_dots() {
+        let config = "fields = { features = \"in.x\" }\n\
+                      [models.\"a*\".features]\nzip = { kind = \"categorical\" }\n\
+                      \"plan.no\" = { kind = \"categorical\" }\nage = { range = [0, 120] }\n\
+                      [models.b.features]\n\"plan.no\" = { kind = \"numeric\" }\n";
+        let text = "request_id,model,timestamp,in.x.zip,in.x.zip.code,in.x.age,in.x.plan.no\n\
+                    r,m,1767571200000,10001,10001,30,5\ns,m,1767571200000,02139,10001,NA,6\n";
+        let features = seen(config, text, |inference, names| {
+            let of = |it: &Feature<'_>| {
+                let value = match it.value {
+                    FeatureValue::Text(text) => format!("text {text}"),
+                    FeatureValue::Number(number) => format!("number {number}"),
+                    other => panic!("{other:?}"),
+                };
+                ((**names.text(it.name.0)).to_owned(), value)
+            };
+            inference.features.iter().map(of).collect::<Vec<_>>()
+        });
+        let owned = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            all.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        let first = owned(&[
+            ("zip", "text 10001"),
+            ("zip.code", "number 10001"),
+            ("age", "number 30"),
+            ("plan.no", "number 5"),
+        ]);
+        let second =
+            owned(&[("zip", "text 02139"), ("zip.code", "number 10001"), ("plan.no", "number 6")]);
+        assert_eq!(features, [first, second]);
+    }
+
+    #[test]
+    fn a_job_is_bound_to_how_cells_are_read_where_that_is_not_as_by_default() {
+        let plain = settings("");
+        let declared = settings("[models.m.features]\nzip = { kind = \"categorical\" }\n");
+        let reading = |files: &[&str], nulls: &[&str], by: &Settings| of(files, nulls).reading(by);
+        assert_eq!(reading(&["a.csv"], &[], &plain), "");
+        assert_eq!(reading(&["x/*.parquet", "b.JSONL"], &[], &declared), "");
+        assert_eq!(reading(&["a.csv"], &["NA", "-"], &plain), " with null {\"-\", \"NA\"}");
+        assert_eq!(reading(&["a.csv"], &["-", "NA", "NA"], &plain), " with null {\"-\", \"NA\"}");
+        for files in [&["a.csv"][..], &["x.parquet", "x/*"], &["a.tsv"]] {
+            let found = reading(files, &[], &declared);
+            assert!(found.starts_with(" with 1 features as text ("), "{found}");
+        }
+        // Names and bindings of jobs of earlier versions stay as they were.
+        let inputs = |reading: &str| {
+            let feed = FeedFiles {
+                stream: Stream::Inferences,
+                files: FileList::default(),
+                columns: Columns::default(),
+                more: None,
+            };
+            Inputs { settings: plain.clone(), feeds: vec![feed], reading: reading.to_owned() }
+        };
+        let digests = ["whole-0".to_owned()];
+        let (before, null) = (inputs(""), inputs(" with null {\"NA\"}"));
+        assert_eq!(before.binding(&digests).inferences.name, "0 files whole-0");
+        assert_eq!(before.default_job(&digests), default_job(&plain, "files", "[\"whole-0\"]"));
+        assert_ne!(before.binding(&digests), null.binding(&digests));
+        assert_ne!(before.default_job(&digests), null.default_job(&digests));
+    }
 
     #[test]
     fn many_labels_without_an_inference_are_told_with_the_time_that_they_have() {

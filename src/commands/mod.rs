@@ -17,6 +17,7 @@ mod done;
 mod watch;
 mod select;
 mod parquet;
+mod output;
 pub mod backfill;
 pub mod profile;
 pub mod query;

@@ -9,7 +9,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::Value as Json;
 
 use super::select::SelectArgs;
-use super::{ConfigFile, Failure, parquet, runtime, terminal};
+use super::{ConfigFile, Failure, output, parquet, runtime, terminal};
 use crate::calendar::instant;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
@@ -95,6 +95,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let table = MetricTable::named(&args.table).expect("the parser knows the names");
     let format = format(args)?;
     let columns = columns(table, args, format)?;
+    output::check(args.output.as_deref())?;
     if let Some(job) = &args.select.job {
         settings.job.clone_from(job);
     }
@@ -125,13 +126,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             parquet::file(&kinds.collect::<Vec<_>>(), &all(raw))?
         }
     };
-    match &args.output {
-        None => terminal::print(&String::from_utf8_lossy(&bytes)),
-        Some(path) => std::fs::write(path, bytes).map_err(|error| {
-            let message = format!("can't write {}: {error}", path.display());
-            Failure::new("report_unwritable", message)
-        })?,
-    }
+    output::write(args.output.as_deref(), &bytes)?;
     Ok(ExitCode::SUCCESS)
 }
 

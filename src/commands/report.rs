@@ -1,15 +1,18 @@
 //! `tidegauge report`: one page, from stored rows or from files alone.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::inputs::{Counts, InputArgs, Inputs, of_files, unmatched, without_labels};
+use super::file_job::{Judge, repeated};
+use super::inputs::{CellArgs, Counts, InputArgs, Inputs, of_files, unmatched, without_labels};
 use super::query::instead;
 use super::select::SelectArgs;
-use super::{ConfigFile, Failure, profile, runtime, terminal};
+use super::{ConfigFile, Failure, output, profile, runtime, terminal};
 use crate::calendar::instant;
 use crate::config::{Environment, Settings};
 use crate::engine::event::{Arrival, Offset, Positions, Stream};
@@ -31,6 +34,7 @@ use crate::sink::job::JobBinding;
 use crate::sink::rows::{self, RowFilter};
 use crate::sink::summary::Grain;
 use crate::source::feed::PARTITION;
+use crate::source::files::FileList;
 
 /// Rows of one table that a report reads at most.
 const MOST_ROWS: u32 = 200_000;
@@ -61,8 +65,8 @@ label_wait = \"3650d\"
 /// From files alone, without any service or configuration, or from the rows that are stored in ClickHouse. The HTML is
 /// one file that asks for nothing from outside, follows light and dark, and prints well.
 ///
-/// Files are read like those of `backfill`, and all together must fit into `state.budget` too. One file may be both:
-/// name it twice if its rows have a label. Where -c names none, a tidegauge.toml in the working folder is the
+/// Files are read and judged like those of `backfill`, and all together must fit into `state.budget` too. One file may
+/// be both: name it twice if its rows have a label. Where -c names none, a tidegauge.toml in the working folder is the
 /// configuration; the report says which one it goes by. Without one every label counts, however late, and windows are
 /// hours, days and weeks.
 #[derive(Debug, clap::Args)]
@@ -93,6 +97,8 @@ pub struct Args {
     /// The model of the reference's files, where they hold several
     #[arg(long, value_name = "MODEL", requires = "reference")]
     reference_model: Option<String>,
+    #[command(flatten)]
+    cells: CellArgs,
     #[command(flatten)]
     select: SelectArgs,
     /// Where to; the end of its name says the form. By default HTML to standard output
@@ -125,6 +131,7 @@ struct Found {
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let form = form(args)?;
+    output::check(args.output.as_deref())?;
     let found = if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
     let Found { source, rows, references, remarks } = found;
     let mut report = Report::new(args.title.clone(), source, &rows, &references);
@@ -132,14 +139,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         terminal::note(&format!("{remark}\n"));
         report = report.with_remark(remark);
     }
-    let text = report.render(form);
-    match &args.output {
-        None => terminal::print(&text),
-        Some(path) => std::fs::write(path, text).map_err(|error| {
-            let message = format!("can't write {}: {error}", path.display());
-            Failure::new("report_unwritable", message)
-        })?,
-    }
+    output::write(args.output.as_deref(), report.render(form).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -290,16 +290,16 @@ fn misread(job: &str) -> String {
 
 /// The rows of files: the engine in memory, no service.
 fn computed(args: &Args) -> Result<Found, Failure> {
-    let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
+    let files = InputArgs {
+        inferences: args.inferences.clone(),
+        labels: args.labels.clone(),
+        cells: args.cells.clone(),
+    };
     let (settings, configuration) = settings(args)?;
     let inputs = Inputs::find(compared(args, settings)?, &files)?;
     let (shard_settings, grains) = (&inputs.settings.shard, &inputs.settings.grains);
     let mut folded = Folded::of(&inputs)?;
-    let [inferences, _] = folded.read;
-    if inferences.good == 0 {
-        let message = format!("no inference can be used: {}", accounts(folded.read));
-        return Err(Failure::new("report_empty", message));
-    }
+    folded.check(&inputs.settings)?;
     folded.shard.finish();
     let filter = args.select.filter("", None, 0)?;
     let mut states = folded.shard.freeze(&folded.names).states;
@@ -359,28 +359,46 @@ impl Folded {
         Ok(Self { shard, names, read, duplicates, matched })
     }
 
+    /// Refuses files without one inference that can be used, and those that `backfill` would refuse.
+    fn check(&self, settings: &Settings) -> Result<(), Failure> {
+        let [inferences, _] = self.read;
+        if inferences.good == 0 {
+            let message = format!("no inference can be used: {}", accounts(self.read));
+            return Err(Failure::new("report_empty", message));
+        }
+        let judge = Judge::of_files(settings);
+        let mut streams = Stream::BOTH.into_iter().zip(self.read);
+        streams.try_for_each(|(stream, counts)| judge.judge(stream, counts))
+    }
+
     /// How many records of each kind the files have.
     fn said(&self, inputs: &Inputs) -> String {
         let mut said = Vec::new();
         for stream in inputs.feeds.iter().map(|feed| feed.stream) {
-            let Counts { good, bad, .. } = self.read[stream.index()];
+            let Counts { good, bad, unlabelled, .. } = self.read[stream.index()];
             said.push(format!("{} {}", count(good), stream.name()));
+            // Of labels none is: a later one corrects.
+            if stream == Stream::Inferences && self.duplicates > 0 {
+                said.push(format!("{} of them duplicates", count(self.duplicates)));
+            }
             if bad > 0 {
                 said.push(format!("{} {} that can't be used", count(bad), stream.name()));
             }
-        }
-        if self.duplicates > 0 {
-            said.push(format!("{} of them duplicates", count(self.duplicates)));
+            if unlabelled > 0 {
+                said.push(format!("{} rows without a label", count(unlabelled)));
+            }
         }
         said.join(", ")
     }
 
     /// What is odd about the records; `wait` is `windows.label_wait`.
     fn remarks(&self, wait: Millis) -> Vec<String> {
-        let [_, labels] = self.read;
+        let [inferences, labels] = self.read;
         let streams = Stream::BOTH.into_iter().zip(self.read);
         let doubts = streams.filter_map(|(stream, counts)| counts.doubt(stream));
-        unmatched(labels.good, self.matched, wait).into_iter().chain(doubts).collect()
+        let repeated = repeated(inferences.good, self.duplicates);
+        let unmatched = unmatched(labels.good, self.matched, wait);
+        repeated.into_iter().chain(unmatched).chain(doubts).collect()
     }
 }
 
@@ -424,21 +442,10 @@ fn widened(filter: &RowFilter, size: Millis) -> Option<String> {
 
 /// Settings by which all models are compared with the reference of the command line, where there is one.
 fn compared(args: &Args, mut settings: Settings) -> Result<Settings, Failure> {
-    let profile = match &*args.reference {
-        [] => return Ok(settings),
-        [document] if Path::new(document).extension().is_some_and(|end| end == "json") => {
-            document_at(Path::new(document))?
-        }
-        inferences => {
-            let files = InputArgs {
-                inferences: inferences.to_vec(),
-                labels: args.reference_labels.clone(),
-            };
-            let wanted = profile::Wanted::new("reference", args.reference_model.clone());
-            profile::of_files(&wanted, settings.clone(), &files)?.built.profile
-        }
-    };
-    let profile = Arc::new(profile);
+    if args.reference.is_empty() {
+        return Ok(settings);
+    }
+    let profile = Arc::new(reference(args, &settings)?);
     // Models that no pattern fits go by the defaults.
     settings.shard.models.push(ModelSettings::default());
     for model in &mut settings.shard.models {
@@ -447,12 +454,59 @@ fn compared(args: &Args, mut settings: Settings) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
+/// The reference of the command line: a profile that was written before, or one of the files' inferences.
+fn reference(args: &Args, settings: &Settings) -> Result<Profile, Failure> {
+    let found = FileList::find(&args.reference)?;
+    if let [file] = found.files()
+        && is_document(&file.path)?
+    {
+        check_alone(args, &file.path)?;
+        return document_at(&file.path);
+    }
+    let (inferences, labels) = (args.reference.clone(), args.reference_labels.clone());
+    let wanted = profile::Wanted::new("reference", args.reference_model.clone());
+    let files = InputArgs { inferences, labels, cells: args.cells.clone() };
+    Ok(profile::of_files(&wanted, settings.clone(), &files)?.built.profile)
+}
+
+/// Refuses options that say which records a profile is made of beside one that is made.
+fn check_alone(args: &Args, document: &Path) -> Result<(), Failure> {
+    let given = [
+        ("--reference-labels", !args.reference_labels.is_empty()),
+        ("--reference-model", args.reference_model.is_some()),
+    ];
+    let option = given.into_iter().find(|(_, is_given)| *is_given);
+    let Some((option, _)) = option else { return Ok(()) };
+    let message = format!(
+        "{} is a profile, which is of one model and has what its labels said: leave {option} out, or name the files of \
+         inferences with --reference",
+        document.display()
+    );
+    Err(Failure::new("usage", message))
+}
+
+/// Whether a file with this name holds a profile, and not records, one on each line. One that is no JSON is taken for a
+/// profile, which then says what is wrong.
+fn is_document(path: &Path) -> Result<bool, Failure> {
+    if !path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json")) {
+        return Ok(false);
+    }
+    let file = BufReader::new(File::open(path).map_err(|error| unreadable(path, &error))?);
+    // The first of them says it: there may be many more records than fit into memory.
+    let first = serde_json::Deserializer::from_reader(file).into_iter::<serde_json::Value>().next();
+    Ok(match first {
+        Some(Ok(value)) => crate::profile::is_profile(&value),
+        Some(Err(_)) | None => true,
+    })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new("file_unreadable", format!("can't read {}: {error}", path.display()))
+}
+
 /// A profile that was written before.
 fn document_at(path: &Path) -> Result<Profile, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let message = format!("can't read {}: {error}", path.display());
-        Failure::new("file_unreadable", message)
-    })?;
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
     crate::profile::read(&text)
         .map_err(|error| Failure::new(error.code(), format!("{}: {error}", path.display())))
 }
@@ -558,7 +612,8 @@ mod tests {
         let mut settings = Settings::parse("t", FILES_ONLY, &Environment::default()).unwrap();
         settings.state_budget_bytes = budget;
         let inferences = vec![path.to_str().unwrap().to_owned()];
-        Folded::of(&Inputs::find(settings, &InputArgs { inferences, labels: Vec::new() })?)
+        let (labels, cells) = (Vec::new(), CellArgs::default());
+        Folded::of(&Inputs::find(settings, &InputArgs { inferences, labels, cells })?)
     }
 
     #[test]

@@ -14,10 +14,10 @@ pub(super) struct SelectArgs {
     /// Only this version
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// Windows from then on: 90m, 12h, 7d before now, or 2026-11-27, or 2026-11-27T08:00:00Z
+    /// Windows from then on: 90m, 12h, 7d before now, or a day in UTC (2026-11-27), or 2026-11-27T08:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Windows up to then, written in the same way
+    /// Windows up to then, written in the same way; a day is its first moment in UTC
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Owner of the rows; by default the configured job
@@ -51,7 +51,7 @@ fn time(text: &str) -> Result<i64, Failure> {
     let before_now = duration(text).map(|ago| terminal::now_ms().saturating_sub(ago.0));
     before_now.or_else(|| calendar::time_or_day(text)).ok_or_else(|| {
         let message = format!(
-            "`{text}` is no time: write how long ago (90m, 12h, 7d), a day (2026-11-27) or 2026-11-27T08:00:00Z"
+            "`{text}` is no time: write how long ago (90m, 12h, 7d), a day in UTC (2026-11-27) or 2026-11-27T08:00:00Z"
         );
         Failure::new("usage", message)
     })

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle, WeakProgressBar};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing::level_filters::LevelFilter;
 
 use super::Failure;
+
+/// How often a line says how far a command is, where nobody sees a bar.
+pub(crate) const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Why standard output could not be written, if that happened.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
@@ -66,13 +70,47 @@ pub(crate) fn is_error_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// A bar on standard error, where a person reads it; `of` is the total in the words of [`indicatif`].
+/// A bar on standard error, where a person reads it, else a line now and then; `of` is the total in the words of
+/// [`indicatif`].
 pub(crate) fn bar(total: u64, of: &str) -> ProgressBar {
     let bar = ProgressBar::new(total);
     let style =
         format!("{{bar:30}} {{percent:>3}} % of {of}  {{msg}}  {{elapsed}} gone, {{eta}} left");
     bar.set_style(ProgressStyle::with_template(&style).expect("the template is right"));
+    if bar.is_hidden() {
+        let shown = bar.downgrade();
+        let lines = move || follow(&shown, LINE_EVERY, say);
+        // Without the thread there are no lines, and the work is done all the same.
+        drop(std::thread::Builder::new().name("progress".to_owned()).spawn(lines));
+    }
     bar
+}
+
+/// Hands a bar to `say` again and again, until it is done or gone.
+fn follow(shown: &WeakProgressBar, every: Duration, say: impl Fn(&ProgressBar)) {
+    loop {
+        let begun = start();
+        // A parked thread may wake up early.
+        while begun.elapsed() < every {
+            std::thread::park_timeout(every.saturating_sub(begun.elapsed()));
+        }
+        let Some(bar) = shown.upgrade().filter(|bar| !bar.is_finished()) else { return };
+        say(&bar);
+    }
+}
+
+/// Says how far it is: in the log where there is one, whose lines may be JSON, else in a line of its own.
+fn say(bar: &ProgressBar) {
+    let (what, percent, seconds) = (bar.message(), percent(bar), bar.elapsed().as_secs());
+    if LevelFilter::current() == LevelFilter::OFF {
+        note(&format!("{what}: {percent} % read after {seconds} s\n"));
+    } else {
+        tracing::info!(%what, percent, seconds, "reading");
+    }
+}
+
+fn percent(bar: &ProgressBar) -> u64 {
+    bar.position().saturating_mul(100) / bar.length().unwrap_or(0).max(1)
 }
 
 /// The wall clock: milliseconds since 1970-01-01 UTC.
@@ -181,5 +219,31 @@ pub(crate) fn usage() -> Usage {
     Usage {
         cpu: Duration::from_micros(u64::try_from(time).unwrap_or(0)),
         peak_bytes: u64::try_from(usage.max_rss()).unwrap_or(0) * 1024,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn a_bar_that_nobody_sees_is_told_until_it_is_done_or_gone() {
+        let bar = ProgressBar::hidden();
+        bar.set_length(200);
+        bar.set_message("labels");
+        bar.set_position(50);
+        let told = RefCell::new(Vec::new());
+        follow(&bar.downgrade(), Duration::from_millis(1), |bar| {
+            told.borrow_mut().push(format!("{}: {} %", bar.message(), percent(bar)));
+            bar.set_position(100);
+            if told.borrow().len() == 2 {
+                bar.finish_and_clear();
+            }
+        });
+        assert_eq!(*told.borrow(), ["labels: 25 %", "labels: 50 %"]);
+        let gone = ProgressBar::hidden().downgrade();
+        follow(&gone, Duration::ZERO, |_| panic!("there is no bar any more"));
     }
 }

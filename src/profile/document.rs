@@ -183,6 +183,11 @@ enum MapName {
     Isotonic,
 }
 
+/// Whether a JSON value is meant as a profile: records have other keys.
+pub fn is_profile(value: &Value) -> bool {
+    ["format", "generation"].iter().all(|key| value.get(key).is_some())
+}
+
 /// Reads a document, and checks all that comparisons rely on.
 pub fn read(text: &str) -> Result<Profile, DocumentError> {
     let document: Value =

@@ -9,4 +9,4 @@ pub mod expected;
 pub mod target;
 
 pub use builder::{Built, ProfileBuilder};
-pub use document::{DocumentError, read, write};
+pub use document::{DocumentError, is_profile, read, write};

@@ -47,6 +47,8 @@ struct Shared {
     bytes: [AtomicU64; 2],
     /// Records handed over, by stream.
     records: [AtomicU64; 2],
+    /// Rows left out, by stream.
+    left_out: [AtomicU64; 2],
     /// By stream the offset of each file's first record, ascending.
     files: [Mutex<Vec<(i64, PathBuf)>>; 2],
 }
@@ -60,6 +62,11 @@ impl FeedProgress {
     /// Records handed over, those before a start's positions included.
     pub fn records(&self) -> u64 {
         self.0.records.iter().map(|records| records.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Rows left out so far, since they have no label.
+    pub fn left_out(&self) -> u64 {
+        self.0.left_out.iter().map(|rows| rows.load(Ordering::Relaxed)).sum()
     }
 
     /// The file that holds a record, and the record's number in it, from 1 on.
@@ -320,6 +327,8 @@ impl Reading {
     /// Whether anybody listens.
     fn send(&self, batch: &mut Batch) -> bool {
         batch.bytes_read = self.reader.bytes_read();
+        let left_out = &self.progress.0.left_out[self.stream.index()];
+        left_out.store(self.reader.left_out(), Ordering::Relaxed);
         self.to.send(Read::Batch(std::mem::take(batch))).is_ok()
     }
 
@@ -468,6 +477,7 @@ mod tests {
             let offsets: Vec<i64> = records.into_iter().map(|(offset, _)| offset).collect();
             let place = progress.place(Stream::Labels, ends).unwrap();
             assert_eq!(place, (second.path.clone(), 1));
+            assert_eq!(progress.left_out(), 2);
             (offsets, end)
         };
         assert_eq!(read_to_the_end(3), (vec![0, 2, 3], Some(4)));

@@ -120,6 +120,20 @@ fn help_fits_the_terminal() {
     assert_eq!(broken_early(&format!("{}\nf", "a".repeat(99))), [""; 0]);
 }
 
+#[test]
+fn a_day_is_said_to_be_one_in_utc() {
+    for command in ["query", "report"] {
+        let (_, help, _) = run(&[command, "--help"]);
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for said in [
+            "Windows from then on: 90m, 12h, 7d before now, or a day in UTC (2026-11-27)",
+            "Windows up to then, written in the same way; a day is its first moment in UTC",
+        ] {
+            assert!(words.contains(said), "{command}: {help}");
+        }
+    }
+}
+
 /// What people copy into a notebook is the same in both places, and pandas takes it: text, and no bytes for a path.
 #[test]
 fn query_shows_the_notebook_of_the_readme() {
@@ -182,6 +196,45 @@ fn options_of_topics_are_refused_beside_files() {
         let (exit, _, error) = backfill(wrong);
         assert!(exit == 2 && !error.contains("config_missing"), "{wrong:?}: {error}");
     }
+}
+
+#[test]
+fn a_range_that_gives_no_row_or_no_label_is_refused_before_anything_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("t.toml");
+    let labels = "[labels]\ntopic = \"l\"\n";
+    for (labels, range, (code, name), said) in [
+        ("", &["--labels-to", "2026-03-01"][..], (2, "usage"), "leave the option out"),
+        (
+            labels,
+            &["--from", "2026-02-01", "--labels-to", "2026-01-31"][..],
+            (2, "usage"),
+            "labels are read from 2026-01-31T23:50:00Z, ",
+        ),
+        (
+            labels,
+            &["--from", "2026-01-05T03:01:00Z", "--to", "2026-01-05T03:09:00Z"][..],
+            (1, "range_empty"),
+            "give `--from 2026-01-05T03:00:00Z --to 2026-01-05T03:05:00Z`, or more",
+        ),
+        (
+            labels,
+            &["--from", "2026-02-01", "--to", "2026-02-01"][..],
+            (1, "range_empty"),
+            "`--to` is to be the later one",
+        ),
+    ] {
+        let text =
+            format!("kafka.brokers = \"127.0.0.1:1\"\n[inferences]\ntopic = \"i\"\n{labels}");
+        fs::write(&config, text).unwrap();
+        let fixed = ["backfill", "-c", config.to_str().unwrap(), "--topics", "--dry-run"];
+        let (exit, _, error) = run(&[&fixed[..], range].concat());
+        let is_told = error.contains(&format!("error[{name}]: ")) && error.contains(said);
+        assert!(exit == code && is_told, "{range:?}: {exit} {error}");
+    }
+    let (_, help, _) = run(&["backfill", "--help"]);
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(help.matches("a day is its start in UTC").count(), 3, "{help}");
 }
 
 #[test]

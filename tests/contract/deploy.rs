@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use rdkafka::consumer::BaseConsumer;
 use serde_json::{Value, json};
+use tidegauge::commands::codes::{self, Effect};
 use tidegauge::config::options::OPTIONS;
 use tidegauge::config::{Environment, Settings};
 use tidegauge::engine::ModelSettings;
@@ -488,6 +489,23 @@ fn batches_run_beside_the_instances_and_with_options_that_the_program_has() {
     assert!(script.contains(&format!(". {ENVIRONMENT};")), "{script}");
     let example = format!("'{}'", deploy("systemd/environment.example").display());
     assert_script_runs(&script.replace(ENVIRONMENT, &example).replace("\\%", "%"));
+}
+
+/// A day whose files are late is not lost.
+#[test]
+fn batches_try_again_where_files_are_late_and_not_where_that_is_no_use() {
+    let effect = |code: &str| codes::find(code).unwrap().effect;
+    assert_eq!(effect("file_missing"), Effect::Exit(1));
+    assert_eq!([effect("usage"), effect("job_finished")], [Effect::Exit(2), Effect::Exit(3)]);
+    let job = documents("batch/cronjob.yaml").remove(0);
+    let job = &job["spec"]["jobTemplate"]["spec"];
+    let rules = &job["podFailurePolicy"]["rules"];
+    let codes = json!({"operator": "In", "values": [2, 3]});
+    assert_eq!(rules, &json!([{"action": "FailJob", "onExitCodes": codes}]));
+    assert!(job["backoffLimit"].as_u64() >= Some(20), "shorter than files are late");
+    let (_, set) = unit("batch/tidegauge-backfill.service");
+    assert_eq!(value(&set, "Restart"), "on-failure");
+    assert_eq!(value(&set, "RestartPreventExitStatus"), "2 3");
 }
 
 /// An option as a comment of the configuration shows it.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use assert_cmd::Command;
@@ -12,6 +14,8 @@ use serde_json::{Value as Json, json};
 use tidegauge::engine::metrics::reference::{CalibrationMap, Profile};
 use tidegauge::profile::read;
 use tidegauge::source::kafka::client_config;
+
+use crate::wait::wait_until;
 
 /// 2026-01-05 00:00 UTC.
 const START: i64 = 1_767_571_200_000;
@@ -184,6 +188,9 @@ fn what_cannot_be_one_profile_is_refused() {
         let (exit, _, error) = run(folder.path(), arguments);
         assert!(exit > 0 && error.contains(expected), "{error}");
         assert!(!folder.path().join("a.json").exists());
+        // Where it can't be written shows before a record is read.
+        let was_read = error.contains("record 1202: ");
+        assert!(!was_read || !expected.contains("not_written"), "{error}");
     }
 }
 
@@ -251,4 +258,89 @@ fn a_range_whose_first_records_are_gone_gives_no_profile() {
         assert!(exit == 0 && !error.contains("gone"), "{error}");
         assert!(folder.path().join(format!("{name}.json")).exists());
     }
+}
+
+/// Puts inferences into topic `i` of which so many can be used and so many can't.
+fn send(brokers: &str, good: i64, bad: usize) {
+    let producer: BaseProducer = client_config(brokers, &[]).create().unwrap();
+    let record = |number: i64| {
+        let (id, time) = (number.to_string(), START + number);
+        json!({"request_id": id, "model": "fraud", "score": 0.5, "timestamp": time})
+    };
+    let payloads = (0..good).map(|number| record(number).to_string());
+    for payload in payloads.chain(std::iter::repeat_n("{".to_owned(), bad)) {
+        let record = BaseRecord::<(), _>::to("i").partition(0).payload(&payload);
+        producer.send(record.timestamp(START)).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+}
+
+#[test]
+fn topics_of_which_too_much_is_bad_give_no_profile() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("i", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    send(&brokers, 35, 5);
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("[kafka]\nbrokers = \"{brokers}\"\n[inferences]\ntopic = \"i\"\n");
+    fs::write(folder.path().join("t.toml"), config).unwrap();
+    let profile = |name: &str, limit: &str| {
+        let output = Command::cargo_bin("tidegauge")
+            .unwrap()
+            .timeout(Duration::from_secs(60))
+            .current_dir(folder.path())
+            .env("TIDEGAUGE__DEAD_LETTERS__LIMIT", limit)
+            .args(["profile", "-c", "t.toml", "--topics", "--name", name])
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (exit, error) = profile("spoilt", "0.1");
+    let said = "error[dead_letter_limit]: 5 of 40 records of inferences can't be used, more than a share of 0.1";
+    assert!(exit == 1 && error.contains(said), "{error}");
+    assert!(!folder.path().join("spoilt.json").exists());
+    let (exit, error) = profile("good", "0.5");
+    assert!(exit == 0 && folder.path().join("good.json").exists(), "{error}");
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn where_nobody_sees_a_bar_a_line_says_now_and_then_how_far_it_is() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("i", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let producer: BaseProducer = client_config(&brokers, &[]).create().unwrap();
+    // It waits for its schema, since the registry takes connections and never says a word.
+    let framed: [u8; 6] = [0, 0, 0, 0, 1, 0];
+    producer.send(BaseRecord::<(), _>::to("i").partition(0).payload(&framed[..])).unwrap();
+    producer.flush(Duration::from_secs(20)).unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let registry = silent.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[kafka]\nbrokers = \"{brokers}\"\n[schema_registry]\nurl = \"http://{registry}\"\n\
+         [inferences]\ntopic = \"i\"\nformat = \"avro\"\n"
+    );
+    fs::write(folder.path().join("t.toml"), config).unwrap();
+    let said = folder.path().join("said");
+    let reading = std::process::Command::new(env!("CARGO_BIN_EXE_tidegauge"))
+        .current_dir(folder.path())
+        .args(["profile", "-c", "t.toml", "--topics", "--name", "n"])
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&said).unwrap())
+        .spawn()
+        .unwrap();
+    let _reading = Running(reading);
+    wait_until("a line about the inferences", Duration::from_secs(60), || {
+        fs::read_to_string(&said).unwrap().contains("inferences: 0 % read after 1")
+    });
 }

@@ -354,6 +354,7 @@ fn files_of_no_use_can_be_written_again_and_rules_are_judged_where_asked() {
     let counts =
         ["inferences", "accepted", "labels", "matched", "rejected"].map(|of| said[of].as_u64());
     assert_eq!(counts, [40, 40, 30, 30, 0].map(Some), "{said}");
+    assert_eq!(said["without_label"], 10, "with the labels these are all rows: {said}");
     let alerts = |job: &str| {
         let sql = format!("SELECT count() FROM tidegauge.alerts FINAL WHERE job = '{job}'");
         clickhouse.query(&sql).trim().parse::<u32>().unwrap()
@@ -370,6 +371,39 @@ fn files_of_no_use_can_be_written_again_and_rules_are_judged_where_asked() {
     let said = job.run(&[&["backfill", "--job", "other"], &other[..]].concat(), 0, DEADLINE);
     assert!(said.contains("labels: 0 matched, 0 waiting, 40 orphans"), "{said}");
     assert!(said.contains("none of 40 labels matches an inference"), "{said}");
+}
+
+#[test]
+fn a_job_is_bound_to_what_stands_for_no_value_in_its_files() {
+    let services = services::shared();
+    let Services { kafka, clickhouse } = &*services;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("scored.csv");
+    let file = path.to_str().unwrap().to_owned();
+    let topics = ["null.inferences", "null.labels"];
+    let more = sections(topics);
+    let mut job = Job::new("null", kafka, clickhouse, topics, &requests::settings(), &more);
+    job.run(&["init"], 0, DEADLINE);
+    std::fs::write(&path, table(|i| ["1", "0", "NA", "0"][i % 4])).unwrap();
+    let both = ["--inferences", &file, "--labels", &file];
+    let backfill = |more: &[&'static str]| [&["backfill"], &both[..], more].concat();
+    let json =
+        |said: String| -> Json { serde_json::from_str(said.lines().last().unwrap()).unwrap() };
+    let plain = json(job.run(&backfill(&["--json"]), 0, DEADLINE));
+    assert_eq!((&plain["labels"], &plain["without_label"]), (&40.into(), &0.into()), "{plain}");
+    let nulled = json(job.run(&backfill(&["--json", "--null", "NA"]), 0, DEADLINE));
+    assert_eq!((&nulled["labels"], &nulled["without_label"]), (&30.into(), &10.into()), "{nulled}");
+    assert_ne!(plain["job"], nulled["job"]);
+
+    let night = |more: &[&'static str]| backfill(&[&["--job", "null-night"], more].concat());
+    let said = job.run(&night(&["--null", "NA", "--null", "-"]), 0, DEADLINE);
+    assert!(said.contains("0 rejected; 10 rows without a label\n"), "{said}");
+    // The same in another order is the same.
+    job.run(&night(&["--null", "-", "--null", "NA"]), 0, DEADLINE);
+    for other in [&["--null", "NA"][..], &[]] {
+        let said = job.run(&night(other), 3, DEADLINE);
+        assert!(said.contains("error[job_other_topics]") && said.contains("with null"), "{said}");
+    }
 }
 
 #[test]

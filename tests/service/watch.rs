@@ -327,14 +327,42 @@ fn a_finish_that_is_interrupted_is_not_complete_and_one_that_is_done_can_tell_wh
 
     let finish = [&fixed[..], &["--every", "100ms"]].concat();
     job.run(&finish, 0, DEADLINE);
-    let refused = job.run(&finish, 3, DEADLINE);
-    assert!(refused.contains("error[job_finished]"), "{refused}");
+    // Whoever died before he could tell it is started again.
     let telling = [&finish[..], &["--alerts"]].concat();
-    let told = job.run(&telling, 0, DEADLINE);
-    assert!(told.contains("\"complete\":true") && told.contains("\"inferences\":1,"), "{told}");
+    for again in [&finish, &telling] {
+        let told = job.run(again, 0, DEADLINE);
+        let is_all = told.contains("\"complete\":true") && told.contains("\"inferences\":1,");
+        assert!(is_all, "{told}");
+    }
     fs::write(folder.path().join("b.jsonl"), line("b", None)).unwrap();
-    let refused = job.run(&telling, 3, DEADLINE);
-    assert!(refused.contains("error[job_finished]"), "{refused}");
+    for more in [&finish, &telling] {
+        let refused = job.run(more, 3, DEADLINE);
+        assert!(refused.contains("error[job_finished]"), "{refused}");
+    }
+}
+
+#[test]
+fn a_process_that_still_watches_takes_no_file_once_another_has_finished_the_job() {
+    let services = services::shared();
+    let (mut job, folder) = job("half-watched", &services);
+    fs::write(folder.path().join("a.jsonl"), line("a", Some(true))).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let fixed = ["backfill", "--job", "half-watched", "--every", "100ms", "--watch", path];
+    let arguments = [&fixed[..], &["--inferences", "*.jsonl", "--labels", "*.jsonl"]].concat();
+    let mut watching = job.start(&arguments);
+    wait_for_files(&watching, 2);
+    job.run(&[&arguments[..], &["--finish"]].concat(), 0, DEADLINE);
+    let sealed = rows(&services.clickhouse, "half-watched");
+    assert!(!sealed.is_empty() && watching.is_running(), "{}", watching.log_text());
+
+    // It would be of a window that is sealed.
+    fs::write(folder.path().join("b.jsonl"), line("b", Some(false))).unwrap();
+    let code = watching.wait("its end", DEADLINE);
+    let log = watching.log_text();
+    assert!(code == Some(3) && log.contains("error[job_finished]"), "{log}");
+    let taken = "SELECT DISTINCT name FROM tidegauge.files WHERE job = 'half-watched'";
+    assert_eq!(services.clickhouse.query(taken), "a.jsonl\n");
+    assert_eq!(rows(&services.clickhouse, "half-watched"), sealed);
 }
 
 /// The first signal writes what is there, which takes as long as the database lets it; a second one waits for nothing.

@@ -6,11 +6,13 @@ mod topics;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::inputs::{InputArgs, Inputs};
+use super::file_job::Judge;
+use super::inputs::{CellArgs, InputArgs, Inputs};
+use super::output::{self, filled, partial};
 use super::ranges::{self, TopicArgs};
 use super::{ConfigFile, Failure, terminal};
 use crate::config::Settings;
@@ -42,6 +44,9 @@ const ADVISED: u64 = 1000;
 /// give the same document, wherever they come from. A range whose first offsets are gone from the topic is refused;
 /// where it begins at a time, a line on standard error says that records may be gone.
 ///
+/// Where more records of a kind than `dead_letters.limit` can't be used, five at least, or not one can, it ends with 1,
+/// as `backfill` does, and writes nothing.
+///
 /// An inference that stands there twice counts twice, but for its windows. Inferences take about 100 bytes of
 /// memory each for the windows, which are left out where that is more than `state.budget`; labels take 60 bytes more.
 #[derive(Debug, clap::Args)]
@@ -64,6 +69,8 @@ pub struct Args {
     /// Files of labels; without them the profile has no calibrator
     #[arg(long, value_name = "FILES", num_args = 1..)]
     labels: Vec<String>,
+    #[command(flatten)]
+    cells: CellArgs,
     #[command(flatten)]
     topic: TopicArgs,
     #[command(flatten)]
@@ -148,6 +155,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if output.exists() {
         return Err(exists(&output));
     }
+    output::can_be_made(&output).map_err(|error| not_written(&output, &error))?;
     let read = if args.topic.topics { topics::read(args, settings) } else { files(args, settings) };
     let read = read?;
     create(&output, &write(&read.built.profile), |partial, output| {
@@ -159,7 +167,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn files(args: &Args, settings: Settings) -> Result<Read, Failure> {
-    let files = InputArgs { inferences: args.inferences.clone(), labels: args.labels.clone() };
+    let files = InputArgs {
+        inferences: args.inferences.clone(),
+        labels: args.labels.clone(),
+        cells: args.cells.clone(),
+    };
     of_files(&args.wanted, settings, &files)
 }
 
@@ -170,12 +182,13 @@ pub(super) fn of_files(
     files: &InputArgs,
 ) -> Result<Read, Failure> {
     let inputs = Inputs::find(settings, files)?;
-    let mut reading = Reading::new(wanted, &inputs.settings, "files");
+    let judge = Judge::of_files(&inputs.settings);
+    let mut reading = Reading::new(wanted, &inputs.settings, "files", judge);
     let mut names = Names::default();
     for feed in inputs.feeds.iter().rev() {
         let counts =
             inputs.decode(feed, &mut names, |_, event, names| reading.event(event, names))?;
-        reading.count(feed.stream, counts);
+        reading.count(feed.stream, counts)?;
     }
     reading.finish(&names)
 }
@@ -185,6 +198,11 @@ fn exists(output: &Path) -> Failure {
     Failure::new("profile_exists", message)
 }
 
+fn not_written(output: &Path, error: &io::Error) -> Failure {
+    let message = format!("can't write {}: {error}", output.display());
+    Failure::new("profile_not_written", message)
+}
+
 /// Writes the whole document, or no file of that name. `link` gives a file a second name and fails where that is taken,
 /// which a renaming would not.
 fn create(
@@ -192,12 +210,9 @@ fn create(
     text: &str,
     link: impl Fn(&Path, &Path) -> io::Result<()>,
 ) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        let message = format!("can't write {}: {error}", output.display());
-        Failure::new("profile_not_written", message)
-    };
+    let failed = |error: io::Error| not_written(output, &error);
     let (partial, file) = partial(output).map_err(failed)?;
-    if let Err(error) = filled(file, text) {
+    if let Err(error) = filled(file, text.as_bytes()) {
         drop(std::fs::remove_file(&partial));
         return Err(failed(error));
     }
@@ -216,27 +231,10 @@ fn create(
     Err(failure)
 }
 
-/// A new file beside the output: what others have there stays as it is.
-fn partial(output: &Path) -> io::Result<(PathBuf, File)> {
-    let mut number = 1;
-    loop {
-        let mut name = output.as_os_str().to_owned();
-        name.push(format!(".{number}.partial"));
-        match File::create_new(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            created => return created.map(|file| (name.into(), file)),
-        }
-    }
-}
-
-fn filled(mut file: File, text: &str) -> io::Result<()> {
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
 /// Writes the text to a new file, or leaves none.
 fn copied(output: &Path, text: &str) -> io::Result<()> {
-    filled(File::create_new(output)?, text).inspect_err(|_| drop(std::fs::remove_file(output)))
+    filled(File::create_new(output)?, text.as_bytes())
+        .inspect_err(|_| drop(std::fs::remove_file(output)))
 }
 
 fn map_name(map: &CalibrationMap) -> &'static str {

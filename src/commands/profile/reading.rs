@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::Wanted;
 use super::windows::{Found, Windows};
+use crate::commands::file_job::Judge;
 use crate::commands::inputs::Counts;
 use crate::commands::{Failure, terminal};
 use crate::config::Settings;
@@ -26,6 +27,7 @@ pub(super) struct Reading<'a> {
     settings: &'a Settings,
     /// What they are read from, for messages.
     source: &'static str,
+    judge: Judge,
     /// The model that the profile is of, once one is found.
     model: Option<(ModelId, ModelSettings, Predictions)>,
     /// The winning label of each request, with its rank: time, then place.
@@ -49,11 +51,17 @@ pub(in crate::commands) struct Read {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(wanted: &'a Wanted, settings: &'a Settings, source: &'static str) -> Self {
+    pub(super) fn new(
+        wanted: &'a Wanted,
+        settings: &'a Settings,
+        source: &'static str,
+        judge: Judge,
+    ) -> Self {
         Self {
             wanted,
             settings,
             source,
+            judge,
             model: None,
             labels: HashMap::with_hasher(FixedState::default()),
             builder: None,
@@ -76,12 +84,13 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Takes in what was counted of a stream, once all of it is read.
-    pub(super) fn count(&mut self, stream: Stream, counts: Counts) {
+    /// Takes in what was counted of a stream, once all of it is read. Refused where `backfill` would fail for it.
+    pub(super) fn count(&mut self, stream: Stream, counts: Counts) -> Result<(), Failure> {
         self.rejected += counts.bad;
         if let Some(said) = counts.doubt(stream) {
             terminal::note(&format!("{said}\n"));
         }
+        self.judge.judge(stream, counts)
     }
 
     /// The profile of all records.

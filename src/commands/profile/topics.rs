@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Args;
 use super::reading::{Read, Reading};
+use crate::commands::file_job::Judge;
 use crate::commands::{Failure, ranges, runtime, terminal};
 use crate::config::Settings;
 use crate::engine::Progress;
@@ -30,12 +31,13 @@ pub(super) fn read(args: &Args, settings: Settings) -> Result<Read, Failure> {
     let schemas = settings.schemas()?;
     let runtime = runtime()?;
     let asking = runtime.spawn(Arc::clone(&schemas).serve());
-    let mut reading = Reading::new(&args.wanted, &settings, "topics");
+    let judge = Judge::of_topics(&settings);
+    let mut reading = Reading::new(&args.wanted, &settings, "topics", judge);
     let mut names = Names::default();
     for part in parts.iter().rev() {
         let counts =
             ranges::decode(part, &schemas, &mut names, |event, names| reading.event(event, names))?;
-        reading.count(part.0.stream, counts);
+        reading.count(part.0.stream, counts)?;
     }
     asking.abort();
     reading.finish(&names)

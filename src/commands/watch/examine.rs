@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::commands::Failure;
 use crate::commands::inputs::Counts;
@@ -23,13 +24,14 @@ pub(super) struct Examined {
 
 /// Reads a file through. Refused where it is broken, or where more of its records than the limit can't be used, or
 /// none can: those of a good file among them would be counted without the rest. One whose times can hardly be meant is
-/// only told.
+/// only told. Adds each record to `read` when it is read.
 pub(super) fn examine(
     path: PathBuf,
     columns: Columns,
     decoder: &DecoderSettings,
     limit: DeadLetterLimit,
     hashed: &Digests,
+    read: &AtomicU64,
 ) -> Result<Examined, Failure> {
     let file = File::find(path)?;
     let digest = hashed.of(&file)?;
@@ -39,6 +41,7 @@ pub(super) fn examine(
     let mut names = Names::default();
     let (mut counts, mut first) = (Counts::default(), None);
     while let Some(record) = reader.next_record()? {
+        read.fetch_add(1, Ordering::Relaxed);
         match decoder.decode(Some(record.object), &mut names) {
             Ok(event) => counts.take(&event),
             Err(NotDecoded::Waiting(_)) => unreachable!("JSON needs no schema"),
@@ -120,8 +123,8 @@ pub(super) mod tests {
         Settings::parse("test", text, &Environment::default()).unwrap()
     }
 
-    /// Why a file of so many good and bad records is not taken, if it is not.
-    fn refused(good: usize, bad: usize) -> Option<Failure> {
+    /// Why a file of so many good and bad records is not taken, if it is not; and how many were read for that.
+    fn looked_at(good: usize, bad: usize) -> (Option<Failure>, u64) {
         let temp = TempDir::new().unwrap();
         let path = temp.path().join("a.jsonl");
         let row = "{\"request_id\": \"1\", \"model\": \"m\", \"timestamp\": 1767571200000}\n";
@@ -129,8 +132,18 @@ pub(super) mod tests {
         let settings = settings();
         let [decoder, _] = settings.decoders();
         let limit = settings.dead_letter_limit();
-        let hashed = Digests::default();
-        examine(path, Columns::default(), &decoder.unwrap(), limit, &hashed).err()
+        let (hashed, read) = (Digests::default(), AtomicU64::new(0));
+        let examined = examine(path, Columns::default(), &decoder.unwrap(), limit, &hashed, &read);
+        (examined.err(), read.into_inner())
+    }
+
+    fn refused(good: usize, bad: usize) -> Option<Failure> {
+        looked_at(good, bad).0
+    }
+
+    #[test]
+    fn what_is_read_of_a_file_is_counted_whether_it_is_taken_or_not() {
+        assert_eq!([(40, 2), (1, 999)].map(|(good, bad)| looked_at(good, bad).1), [42, 1000]);
     }
 
     #[test]

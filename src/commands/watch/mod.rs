@@ -14,6 +14,8 @@ mod watcher;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -30,10 +32,10 @@ use crate::engine::floor::Mark;
 use crate::engine::outcome::Outcomes;
 use crate::engine::time::{EventTime, Millis};
 use crate::pipeline::{self, DeadLetterLimit, PipelineSettings, Totals};
-use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BoundTopic, FILES, JobBinding};
 use crate::sink::rejected::Rejected;
+use crate::sink::{Sink as _, SinkError};
 use crate::source::feed::{Feed, FeedProgress, PARTITION};
 use crate::telemetry::Telemetry;
 use watcher::Watcher;
@@ -47,8 +49,8 @@ pub(super) struct WatchArgs {
     /// How often to look for files
     #[arg(long, value_name = "SPAN", default_value = "5s", requires = "watch", value_parser = span)]
     every: Millis,
-    /// Take what is there, seal all windows and end; the job takes no file after that. Where a file can't be used,
-    /// nothing is sealed and it ends with exit code 1
+    /// Take what is there, seal all windows and end; the job takes no file after that, and the same command only tells
+    /// its summary again. Where a file can't be used, nothing is sealed and it ends with exit code 1
     #[arg(long, requires = "watch")]
     finish: bool,
     /// End at the first file that can't be used, instead of telling it and going on
@@ -88,7 +90,9 @@ pub(super) fn run(
     if settings.shard.progress != Progress::Event {
         settings.shard.progress = Progress::End;
     }
-    let what = format!("{} {:?} {:?}", folder.display(), patterns.inferences, patterns.labels);
+    let reading = patterns.reading(&settings);
+    let InputArgs { inferences, labels, .. } = patterns;
+    let what = format!("{} {inferences:?} {labels:?}{reading}", folder.display());
     settings.job = named.job.clone().unwrap_or_else(|| default_job(&settings, "watch", &what));
     let job = settings.job.clone();
     tracing::info!(%job, folder = %folder.display(), "watching");
@@ -105,7 +109,7 @@ struct Begun {
     watcher: Watcher,
     /// What it has counted so far.
     totals: Totals,
-    /// It was finished before, and only what its rules left is to be done.
+    /// It was finished before, and at most what its rules left is to be done.
     only_tells: bool,
 }
 
@@ -116,13 +120,13 @@ async fn begin(
     binding: &JobBinding,
     telemetry: &Telemetry,
     (folder, patterns, args): (&Path, &InputArgs, &WatchArgs),
-    tells: bool,
 ) -> Result<Begun, Failure> {
     file_job::bind(clickhouse, settings, binding, telemetry).await?;
     let mark = newest_mark(clickhouse).await?;
     let (was_finished, totals) = (is_finished(mark.as_ref()), totals_of(mark.as_ref()));
     let mut watcher = Watcher::new(settings, folder, patterns, args, clickhouse.clone(), mark)?;
-    let only_tells = was_finished && args.finish && tells && !watcher.finds_more().await?;
+    // A process that dies after its last mark, and is started again, has nothing left to do.
+    let only_tells = was_finished && args.finish && !watcher.finds_more().await?;
     if !only_tells {
         check_unfinished(clickhouse, was_finished, args.finish).await?;
         watcher.restore().await?;
@@ -143,7 +147,7 @@ async fn follow(
     let binding = binding(&settings, patterns);
     let mut signals = terminal::Signals::catch()?;
     let what = (folder, patterns, args);
-    let opening = begin(&clickhouse, &mut settings, &binding, &telemetry, what, named.alerts);
+    let opening = begin(&clickhouse, &mut settings, &binding, &telemetry, what);
     let Begun { mut watcher, totals, only_tells } = tokio::select! {
         begun = Box::pin(opening) => begun?,
         () = signals.next() => return Err(interrupted()),
@@ -154,7 +158,7 @@ async fn follow(
     let sink = Guarded::of_files(clickhouse.clone(), binding, generation, refusal.clone());
     let (sink, rules) = Rules::beside(sink, alerting, &telemetry);
     if only_tells {
-        tracing::info!("the job was finished before: what its rules left is done");
+        tracing::info!("the job was finished before: only what its rules left can be done");
         // The rules wait for its flushes.
         drop(sink);
         let finished = rules.finish(signals.next()).await;
@@ -167,12 +171,14 @@ async fn follow(
     let pipeline_settings = PipelineSettings { dead_letter_limit, ..settings.pipeline(1)? };
     let source = Feed::new(watcher.feeds(), progress.clone());
     let done = watcher.done.clone();
+    let telling = tell(Arc::clone(&watcher.read), progress.clone());
     let (mut failure, mut was_stopped) = (None, false);
     let stopping = Notify::new();
     let watching = async {
         tokio::select! {
             () = signals.next() => was_stopped = true,
             failed = watcher.run() => failure = Some(failed),
+            () = telling => unreachable!("it tells until the end"),
         }
         stopping.notify_one();
         if !was_stopped {
@@ -195,6 +201,14 @@ async fn follow(
     let how = (args.finish, was_stopped);
     let filled = end(&clickhouse, rules, totals, how, &mut signals).await?;
     Ok((filled, progress.bytes()))
+}
+
+/// Says in the log how far it is, until dropped: how many records were read before their file was taken, or not, and how
+/// many of files that are.
+async fn tell(before: Arc<AtomicU64>, progress: FeedProgress) {
+    let look = || [before.load(Ordering::Relaxed), progress.records()];
+    let say = |[checked, records]: [u64; 2]| tracing::info!(checked, records, "reading");
+    file_job::tell_moves(look, say).await;
 }
 
 /// Waits for the rules: where all is sealed until they are done, or another signal comes.
@@ -233,11 +247,12 @@ fn interrupted() -> Failure {
     Failure::new("interrupted", message.to_owned())
 }
 
-/// What the job's name is bound to: these patterns. Where the folder is mounted may change; that its files are those
-/// that were taken is seen from their digests.
+/// What the job's name is bound to: these patterns, and how cells are read. Where the folder is mounted may change;
+/// that its files are those that were taken is seen from their digests.
 fn binding(settings: &Settings, patterns: &InputArgs) -> JobBinding {
+    let reading = patterns.reading(settings);
     let topic = |patterns: &[String]| BoundTopic {
-        name: format!("watched {}", patterns.join(" ")),
+        name: format!("watched {}{reading}", patterns.join(" ")),
         id: String::new(),
     };
     JobBinding {
@@ -278,14 +293,24 @@ async fn check_unfinished(
     was_finished: bool,
     finishes: bool,
 ) -> Result<(), Failure> {
-    let mut clickhouse = clickhouse.clone();
-    let seals = clickhouse.seals().await?;
     // A start that died while it finished has perhaps sealed already: then only finishing it is left.
-    let is_sealed = seals.iter().any(|&(_, until)| until >= EventTime::LATEST);
-    if was_finished || (is_sealed && !finishes) {
-        let job = clickhouse.job();
-        let message = format!("job '{job}' was finished (--finish), so its windows are sealed");
-        return Err(Failure::new("job_finished", message));
+    if was_finished || (!finishes && is_sealed(clickhouse).await?) {
+        return Err(finished(clickhouse));
     }
     Ok(())
+}
+
+/// Whether nothing may be added to the job's windows any more, by whichever process.
+async fn is_sealed(clickhouse: &ClickHouse) -> Result<bool, SinkError> {
+    let mut clickhouse = clickhouse.clone();
+    let seals = clickhouse.seals().await?;
+    Ok(seals.iter().any(|&(_, until)| until >= EventTime::LATEST))
+}
+
+fn finished(clickhouse: &ClickHouse) -> Failure {
+    let job = clickhouse.job();
+    let message = format!(
+        "job '{job}' was finished (--finish), so its windows are sealed, and it takes no more files"
+    );
+    Failure::new("job_finished", message)
 }

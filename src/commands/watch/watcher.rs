@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::WatchArgs;
 use super::examine::{Examined, blocking, examine, found, still};
+use super::{WatchArgs, finished, is_sealed};
 use crate::commands::done::Done;
 use crate::commands::inputs::InputArgs;
 use crate::commands::{Failure, terminal};
@@ -18,9 +19,9 @@ use crate::decode::{Decoder, DecoderSettings};
 use crate::engine::event::Stream;
 use crate::engine::floor::Mark;
 use crate::pipeline::DeadLetterLimit;
-use crate::sink::FailureClass;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::files::FileRow;
+use crate::sink::{FailureClass, SinkError};
 use crate::source::feed::FeedFiles;
 use crate::source::files::{Columns, Digests, File, FileList, Folder, Landed, Taken, TakenFile};
 
@@ -52,6 +53,8 @@ pub(super) struct Watcher {
     every: Duration,
     finishes: bool,
     fails_fast: bool,
+    /// Records that were read to see whether their files can be taken.
+    pub(super) read: Arc<AtomicU64>,
     pub(super) done: Done,
 }
 
@@ -71,7 +74,7 @@ impl Watcher {
             Decoder::new(&decoder, Arc::new(Schemas::none()))?;
             let stream = decoder.stream;
             let folder = Folder::new(path, of_stream[stream.index()]);
-            let columns = patterns.columns(&decoder.fields, &settings.shard.dimensions);
+            let columns = patterns.columns(&decoder.fields, settings);
             let taken = Taken::starting_at(0);
             let (count, digests, untaken) = (0, BTreeMap::new(), BTreeMap::new());
             streams.push(Watched {
@@ -96,6 +99,7 @@ impl Watcher {
             every,
             finishes: args.finish,
             fails_fast: args.fail_fast,
+            read: Arc::default(),
             done: Done::new(mark),
         })
     }
@@ -238,9 +242,10 @@ impl Watcher {
         let (path, columns) = (landed.path.clone(), watched.columns.clone());
         let known = watched.digests.get(&landed.name).cloned();
         let (decoder, limit, hashed) = (watched.decoder.clone(), self.limit, self.hashed.clone());
+        let read = Arc::clone(&self.read);
         let looked_at = blocking(move || match known {
             Some(known) => still(path, &known, &hashed).map(|()| None),
-            None => examine(path, columns, &decoder, limit, &hashed).map(Some),
+            None => examine(path, columns, &decoder, limit, &hashed, &read).map(Some),
         });
         let looked_at = looked_at.await?;
         if !self.streams[at].folder.is_unchanged(&landed.path) {
@@ -282,8 +287,9 @@ impl Watcher {
             records: examined.records,
             rejected: examined.rejected,
         };
-        let rows = match self.clickhouse.take_file(self.generation, &row).await {
-            Ok(rows) => rows,
+        let rows = match write_down(&self.clickhouse, self.generation, &row).await {
+            Ok(Some(rows)) => rows,
+            Ok(None) => return Err(finished(&self.clickhouse)),
             Err(error) if error.class() == FailureClass::Final => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(code = error.code(), %error, "the file is taken later");
@@ -306,6 +312,19 @@ impl Watcher {
         }
         Ok(is_ours)
     }
+}
+
+/// Takes a file for the job; the files from its number on, and none where another process has finished the job: its
+/// windows are sealed without the file.
+async fn write_down(
+    clickhouse: &ClickHouse,
+    generation: u16,
+    row: &FileRow,
+) -> Result<Option<Vec<FileRow>>, SinkError> {
+    if is_sealed(clickhouse).await? {
+        return Ok(None);
+    }
+    clickhouse.take_file(generation, row).await.map(Some)
 }
 
 impl Watched {
@@ -385,6 +404,7 @@ mod tests {
             every: Duration::ZERO,
             finishes,
             fails_fast: false,
+            read: Arc::default(),
             done: Done::new(None),
         };
         let mut look = || {

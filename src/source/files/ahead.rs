@@ -21,6 +21,8 @@ pub struct FileBatch {
     pub first_offset: i64,
     /// Bytes read so far, of all files, about.
     pub bytes_read: u64,
+    /// Rows read so far, of all files, that were left out.
+    pub left_out: u64,
     /// The offset of each record, and where its object ends.
     ends: Vec<(i64, usize)>,
     objects: Vec<u8>,
@@ -62,6 +64,7 @@ fn send_all(mut reader: FileReader, sender: &SyncSender<Result<FileBatch, FileEr
                 record.offset
             }
             Err(error) => {
+                batch.left_out = reader.left_out();
                 // What was read before the fault counts as read.
                 if sender.send(Ok(batch)).is_ok() {
                     drop(sender.send(Err(error)));
@@ -78,6 +81,7 @@ fn send_all(mut reader: FileReader, sender: &SyncSender<Result<FileBatch, FileEr
                 bytes_read: reader.bytes_read(),
                 ..FileBatch::default()
             };
+            batch.left_out = reader.left_out();
             if sender.send(Ok(std::mem::replace(&mut batch, next))).is_err() {
                 return;
             }
@@ -85,6 +89,7 @@ fn send_all(mut reader: FileReader, sender: &SyncSender<Result<FileBatch, FileEr
         batch.objects.extend_from_slice(&object);
         batch.ends.push((offset, batch.objects.len()));
     }
+    batch.left_out = reader.left_out();
     // Whoever is gone wants no more.
     drop(sender.send(Ok(batch)));
 }

@@ -1,16 +1,41 @@
-//! CSV. Its cells have no types, so what looks like a number or a truth value is one, but for names and IDs.
+//! CSV. Its cells have no types, so what looks like a number or a truth value is one, but for names and IDs. Empty
+//! cells and NaN are no value in any column; other words for that, which may as well be names, the user says.
 
 use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::object::{self, Shape};
 use super::{Columns, Fault, File, FileError, Rows, unreadable};
 
+/// What the cells of a column may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cells {
+    /// What they look like.
+    Any,
+    Text,
+    TruthOrText,
+}
+
+impl Cells {
+    fn of(column: &str, columns: &Columns) -> Self {
+        let is_one_of = |paths: &[String]| paths.iter().any(|path| path == column);
+        if is_one_of(&columns.text) {
+            Self::Text
+        } else if is_one_of(&columns.truth_or_text) {
+            Self::TruthOrText
+        } else {
+            Self::Any
+        }
+    }
+}
+
 pub(super) struct CsvRows {
     reader: Reader<std::fs::File>,
     row: ByteRecord,
     shape: Shape,
-    /// For each column whether it holds text only.
-    is_text: Vec<bool>,
+    /// By column.
+    cells: Vec<Cells>,
+    /// What stands for no value.
+    nulls: Vec<String>,
     bytes: u64,
     number: u64,
 }
@@ -27,11 +52,12 @@ impl CsvRows {
         let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
         columns.check(&file.path, &names)?;
         let used = names.iter().enumerate().filter(|(_, name)| columns.wants(name));
-        let shape = Shape::new(used.map(|(i, name)| (i, name.as_str())))
+        let shape = Shape::new(used.map(|(i, name)| (i, name.as_str())), columns)
             .map_err(|reason| Fault::Content(reason).at(file, 0))?;
-        let is_text = names.iter().map(|name| columns.is_text(name)).collect();
+        let cells = names.iter().map(|name| Cells::of(name, columns)).collect();
+        let nulls = columns.nulls.iter().map(|null| null.trim().to_owned()).collect();
         let row = ByteRecord::new();
-        Ok(Self { reader, row, shape, is_text, bytes: file.bytes, number: 0 })
+        Ok(Self { reader, row, shape, cells, nulls, bytes: file.bytes, number: 0 })
     }
 }
 
@@ -45,7 +71,8 @@ impl Rows for CsvRows {
         self.shape.write(object, &mut |column, out| match std::str::from_utf8(
             self.row.get(column).unwrap_or_default(),
         ) {
-            Ok(cell) => cell_value(out, cell, self.is_text[column]),
+            Ok(cell) if is_null(cell.trim(), &self.nulls) => {}
+            Ok(cell) => cell_value(out, cell, self.cells[column]),
             Err(_) => wrong = Some(column + 1),
         });
         match wrong {
@@ -71,14 +98,17 @@ fn fault(error: &::csv::Error) -> Fault {
     }
 }
 
-fn cell_value(out: &mut Vec<u8>, cell: &str, is_text: bool) {
+/// Whether a cell stands for a value that is not there.
+fn is_null(bare: &str, nulls: &[String]) -> bool {
+    bare.is_empty() || bare.eq_ignore_ascii_case("nan") || nulls.iter().any(|null| null == bare)
+}
+
+fn cell_value(out: &mut Vec<u8>, cell: &str, cells: Cells) {
     match cell.trim() {
-        "" => {}
-        _ if is_text => object::text(out, cell),
+        _ if cells == Cells::Text => object::text(out, cell),
         "true" | "True" | "TRUE" => out.extend_from_slice(b"true"),
         "false" | "False" | "FALSE" => out.extend_from_slice(b"false"),
-        // How tables write a number that is not there.
-        "NaN" | "nan" | "NA" | "null" | "NULL" | "None" => {}
+        _ if cells == Cells::TruthOrText => object::text(out, cell),
         "inf" | "Infinity" => object::number(out, f64::INFINITY),
         "-inf" | "-Infinity" => object::number(out, f64::NEG_INFINITY),
         bare if is_number(bare) => out.extend_from_slice(bare.as_bytes()),

@@ -1,8 +1,8 @@
 //! Records from files: JSON Lines, CSV and Parquet, in the order of the files' names and of their rows.
 //!
 //! A row becomes the JSON object that a topic would carry, so that one decoder, its field paths and its checks serve
-//! both: a column `features.amount` is entry `amount` of `features`, an empty cell is a field that is not there, and
-//! what Parquet knows as a time becomes milliseconds since 1970-01-01 UTC.
+//! both: a column `features.amount` is entry `amount` of `features`, an empty cell is a field that is not there, what
+//! Parquet knows as a time becomes milliseconds since 1970-01-01 UTC, and what it knows as a UUID the usual text.
 
 mod list;
 mod folder;
@@ -28,8 +28,16 @@ pub struct Columns {
     pub wanted: Vec<String>,
     /// Of these there must be one column for each list: a field may have several places.
     pub required: Vec<Vec<String>>,
-    /// Paths below which a CSV cell is text, whatever it looks like: IDs and names may consist of digits.
+    /// Paths of maps, whose entries are named by all that follows: of `features.a.b` the feature is `a.b`.
+    pub maps: Vec<String>,
+    /// Paths of single values. Where one lies below a map, its dots part names as they do elsewhere.
+    pub values: Vec<String>,
+    /// Columns whose CSV cells are text, whatever they look like: IDs and names may consist of digits.
     pub text: Vec<String>,
+    /// Columns whose CSV cells are truth values or else text: whether something went wrong, or what.
+    pub truth_or_text: Vec<String>,
+    /// CSV cells that stand for a value that is not there, beside empty ones and NaN.
+    pub nulls: Vec<String>,
     /// Rows in which all of these are missing are left out; with no path here, none is.
     pub given: Vec<String>,
 }
@@ -40,9 +48,19 @@ impl Columns {
         self.wanted.iter().any(|path| is_within(column, path) || is_within(path, column))
     }
 
-    /// Whether the cells of a CSV column are text.
-    fn is_text(&self, column: &str) -> bool {
-        self.text.iter().any(|path| is_within(column, path))
+    /// The names on the way to the value of a column, from the record on.
+    fn names<'a>(&'a self, column: &'a str) -> Vec<&'a str> {
+        let entry = |map: &'a String| {
+            let name = column.strip_prefix(map.as_str())?.strip_prefix('.')?;
+            Some((map.as_str(), name))
+        };
+        let deepest = self.maps.iter().filter_map(entry).max_by_key(|(map, _)| map.len());
+        match deepest {
+            Some((map, name)) if !self.values.iter().any(|path| path == column) => {
+                map.split('.').chain([name]).collect()
+            }
+            _ => column.split('.').collect(),
+        }
     }
 
     /// Whether a row is to be left out. One that can't be read is not: who decodes it will say what is wrong.
@@ -229,6 +247,8 @@ pub struct FileReader {
     first_offset: i64,
     /// Rows of the current file so far, gaps and those that are left out included.
     row: u64,
+    /// Rows of all files so far that were left out.
+    left_out: u64,
     /// The offset after the last record that was given.
     position: i64,
     object: Vec<u8>,
@@ -265,6 +285,7 @@ impl FileReader {
             current: None,
             first_offset: 0,
             row: 0,
+            left_out: 0,
             position: 0,
             object: Vec::new(),
         }
@@ -306,6 +327,7 @@ impl FileReader {
             if let Some(row) = next {
                 self.row = row;
                 if self.columns.leaves_out(&self.object) {
+                    self.left_out += 1;
                     continue;
                 }
                 break;
@@ -324,6 +346,11 @@ impl FileReader {
     /// The offset after the last record that was read. Rows that are left out after it take up none.
     pub fn position(&self) -> i64 {
         self.position
+    }
+
+    /// Rows so far that were left out.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// The file that was read to its end last; none before the first.

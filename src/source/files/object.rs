@@ -1,5 +1,7 @@
 //! Flat columns to one nested JSON object.
 
+use super::Columns;
+
 /// The shape of the object: made once for each file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -13,29 +15,30 @@ enum Node {
 }
 
 impl Shape {
-    /// The shape of columns by dotted names, each with the index by which its value is asked for. `Err` names two that
-    /// exclude each other.
+    /// The shape of columns, each with the index by which its value is asked for; `columns` parts their dotted names.
+    /// `Err` names two that exclude each other.
     pub(super) fn new<'a>(
-        columns: impl IntoIterator<Item = (usize, &'a str)>,
+        used: impl IntoIterator<Item = (usize, &'a str)>,
+        columns: &Columns,
     ) -> Result<Self, String> {
         let mut shape = Self::default();
-        for (index, name) in columns {
-            shape.add(name, index).map_err(|()| {
+        for (index, name) in used {
+            shape.add(&columns.names(name), index).map_err(|()| {
                 format!("column `{name}` stands twice, or beside columns that lie below it")
             })?;
         }
         Ok(shape)
     }
 
-    fn add(&mut self, path: &str, index: usize) -> Result<(), ()> {
-        let (name, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
+    fn add(&mut self, names: &[&str], index: usize) -> Result<(), ()> {
+        let (name, rest) = names.split_first().expect("a column has a name");
         let key = key(name);
         let at = self.entries.iter().position(|(known, _)| *known == key);
         match (at.map(|at| &mut self.entries[at].1), rest) {
-            (Some(Node::Object(below)), Some(rest)) => return below.add(rest, index),
+            (Some(Node::Object(below)), [_, ..]) => return below.add(rest, index),
             (Some(_), _) => return Err(()),
-            (None, None) => self.entries.push((key, Node::Column(index))),
-            (None, Some(rest)) => {
+            (None, []) => self.entries.push((key, Node::Column(index))),
+            (None, _) => {
                 let mut below = Self::default();
                 below.add(rest, index)?;
                 self.entries.push((key, Node::Object(below)));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use ::parquet::basic::{LogicalType, TimeUnit};
+use ::parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as PhysicalType};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
 use ::parquet::record::reader::RowIter;
@@ -15,12 +15,63 @@ use super::object::{self, Shape};
 use super::{Columns, Fault, File, FileError, Rows, unreadable};
 
 const DAY_MS: i64 = 86_400_000;
+const MS_NANOSECONDS: i64 = 1_000_000;
+
+/// What the schema says of values that rows give as bare numbers or bytes.
+#[derive(Debug)]
+enum Kind {
+    /// No more than the value itself.
+    Plain,
+    /// Times in nanoseconds.
+    Nanoseconds,
+    /// The bytes of UUIDs.
+    Uuid,
+    /// Bytes of one length for all rows. That some of them make a text is chance.
+    Hex,
+    /// Of a group the kinds of its fields, of a map those of its keys and of its values.
+    Within(Vec<Self>),
+}
+
+impl Kind {
+    fn of(field: &Type) -> Self {
+        let about = field.get_basic_info();
+        if field.is_primitive() {
+            return match about.logical_type_ref() {
+                Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS => {
+                    Self::Nanoseconds
+                }
+                Some(LogicalType::Uuid) => Self::Uuid,
+                _ if field.get_physical_type() == PhysicalType::FIXED_LEN_BYTE_ARRAY => Self::Hex,
+                _ => Self::Plain,
+            };
+        }
+        let within = |group: &Type| {
+            Self::Within(group.get_fields().iter().map(|field| Self::of(field)).collect())
+        };
+        // Rows know maps by this type, and hand over their entries without the group around them.
+        match (about.converted_type(), field.get_fields()) {
+            (ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE, [entry]) if entry.is_group() => {
+                within(entry)
+            }
+            _ => within(field),
+        }
+    }
+
+    /// The kind of what lies within at that place.
+    fn at(&self, place: usize) -> &Self {
+        static PLAIN: Kind = Kind::Plain;
+        match self {
+            Self::Within(kinds) => kinds.get(place).unwrap_or(&PLAIN),
+            _ => &PLAIN,
+        }
+    }
+}
 
 pub(super) struct ParquetRows {
     rows: RowIter<'static>,
     shape: Shape,
-    /// For each column how many of its units make a millisecond, where the file says no more than a number.
-    units: Vec<Option<i64>>,
+    /// By column.
+    kinds: Vec<Kind>,
     number: u64,
     count: u64,
 }
@@ -41,13 +92,13 @@ impl ParquetRows {
         columns.check(&file.path, &names)?;
         let used: Vec<Arc<Type>> =
             fields.into_iter().filter(|field| columns.wants(field.name())).collect();
-        let units = used.iter().map(|field| nanoseconds(field)).collect();
-        let shape = Shape::new(used.iter().enumerate().map(|(i, field)| (i, field.name())))
-            .map_err(|reason| wrong(Fault::Content(reason)))?;
+        let kinds = used.iter().map(|field| Kind::of(field)).collect();
+        let placed = used.iter().enumerate().map(|(i, field)| (i, field.name()));
+        let shape = Shape::new(placed, columns).map_err(|reason| wrong(Fault::Content(reason)))?;
         let schema = Type::group_type_builder(about.schema().name()).with_fields(used).build();
         let rows = guarded(|| RowIter::from_file_into(Box::new(reader)).project(Some(schema?)))
             .map_err(wrong)?;
-        Ok(Self { rows, shape, units, number: 0, count })
+        Ok(Self { rows, shape, kinds, number: 0, count })
     }
 }
 
@@ -57,11 +108,7 @@ impl Rows for ParquetRows {
         self.number += 1;
         let columns = row.into_columns();
         self.shape.write(object, &mut |column, out| {
-            let (_, field) = &columns[column];
-            match (field, self.units[column]) {
-                (Field::Long(time), Some(unit)) => whole(out, time.div_euclid(unit)),
-                (field, _) => value(out, field),
-            }
+            value(out, &columns[column].1, &self.kinds[column]);
         });
         Ok(Some(self.number))
     }
@@ -80,26 +127,21 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Fault
     }
 }
 
-/// Of a column of times in nanoseconds, which rows give as bare numbers, how many make a millisecond.
-fn nanoseconds(field: &Type) -> Option<i64> {
-    match field.get_basic_info().logical_type_ref() {
-        Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS => Some(1_000_000),
-        _ => None,
-    }
-}
-
 fn whole(out: &mut Vec<u8>, number: impl serde::Serialize) {
     serde_json::to_writer(out, &number).expect("a Vec takes all");
 }
 
 /// Writes a value; nothing for one that is not there.
-fn value(out: &mut Vec<u8>, field: &Field) {
+fn value(out: &mut Vec<u8>, field: &Field, kind: &Kind) {
     match field {
         Field::Null => {}
         Field::Bool(value) => whole(out, value),
         Field::Byte(value) => whole(out, value),
         Field::Short(value) => whole(out, value),
         Field::Int(value) => whole(out, value),
+        Field::Long(time) if matches!(kind, Kind::Nanoseconds) => {
+            whole(out, time.div_euclid(MS_NANOSECONDS));
+        }
         Field::Long(value) => whole(out, value),
         Field::UByte(value) => whole(out, value),
         Field::UShort(value) => whole(out, value),
@@ -109,17 +151,17 @@ fn value(out: &mut Vec<u8>, field: &Field) {
         Field::Float(value) => object::number(out, f64::from(*value)),
         Field::Double(value) => object::number(out, *value),
         Field::Str(value) => object::text(out, value),
-        Field::Bytes(value) => object::text(out, &bytes(value.data())),
+        Field::Bytes(value) => object::text(out, &bytes(value.data(), kind)),
         Field::Date(days) => whole(out, i64::from(*days) * DAY_MS),
         Field::TimeMillis(time) => whole(out, time),
         Field::TimeMicros(time) | Field::TimestampMillis(time) => whole(out, time),
         Field::TimestampMicros(time) => whole(out, time.div_euclid(1000)),
-        // In Parquet's own notation, which is JSON's.
-        Field::Decimal(_) => out.extend_from_slice(field.to_string().as_bytes()),
-        Field::Group(row) => group(out, row),
+        Field::Decimal(_) => out.extend_from_slice(decimal(field).as_bytes()),
+        Field::Group(row) => group(out, row, kind),
         Field::MapInternal(map) => {
-            let entries = map.entries().iter().map(|(key, field)| (plain(key), field));
-            entries_of(out, entries);
+            let entries = map.entries().iter();
+            let named = entries.map(|(key, field)| (plain(key, kind.at(0)), field, kind.at(1)));
+            entries_of(out, named);
         }
         Field::ListInternal(list) => {
             out.push(b'[');
@@ -128,7 +170,8 @@ fn value(out: &mut Vec<u8>, field: &Field) {
                     out.push(b',');
                 }
                 let start = out.len();
-                value(out, field);
+                // Nothing is made of what lists hold.
+                value(out, field, &Kind::Plain);
                 if out.len() == start {
                     out.extend_from_slice(b"null");
                 }
@@ -138,9 +181,34 @@ fn value(out: &mut Vec<u8>, field: &Field) {
     }
 }
 
-/// Bytes as text: as they are, or in hex where they are none, as in a UUID.
-fn bytes(bytes: &[u8]) -> String {
-    std::str::from_utf8(bytes).map_or_else(|_| hex(bytes), str::to_owned)
+/// A decimal in the notation of the reader of rows, which is JSON's but for the point behind a whole number.
+fn decimal(field: &Field) -> String {
+    let mut text = field.to_string();
+    if text.ends_with('.') {
+        text.pop();
+    }
+    text
+}
+
+/// Bytes as text. Where the schema says nothing of them, they are as they are, or in hex where they are no text.
+fn bytes(bytes: &[u8], kind: &Kind) -> String {
+    match (kind, std::str::from_utf8(bytes)) {
+        (Kind::Uuid, _) => uuid(bytes),
+        (Kind::Hex, _) | (_, Err(_)) => hex(bytes),
+        (_, Ok(text)) => text.to_owned(),
+    }
+}
+
+/// The usual text of a UUID, as other formats have it.
+fn uuid(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        write!(text, "{byte:02x}").expect("a String takes all");
+    }
+    text
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -151,14 +219,15 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn group(out: &mut Vec<u8>, row: &Row) {
-    entries_of(out, row.get_column_iter().map(|(name, field)| (name.clone(), field)));
+fn group(out: &mut Vec<u8>, row: &Row, kind: &Kind) {
+    let fields = row.get_column_iter().enumerate();
+    entries_of(out, fields.map(|(i, (name, field))| (name.clone(), field, kind.at(i))));
 }
 
-fn entries_of<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (String, &'a Field)>) {
+fn entries_of<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (String, &'a Field, &'a Kind)>) {
     out.push(b'{');
     let first = out.len();
-    for (name, field) in entries {
+    for (name, field, kind) in entries {
         let before = out.len();
         if before > first {
             out.push(b',');
@@ -166,7 +235,7 @@ fn entries_of<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (String, &'a 
         object::text(out, &name);
         out.push(b':');
         let start = out.len();
-        value(out, field);
+        value(out, field, kind);
         if out.len() == start {
             out.truncate(before);
         }
@@ -175,9 +244,11 @@ fn entries_of<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (String, &'a 
 }
 
 /// The key of a map.
-fn plain(field: &Field) -> String {
+fn plain(field: &Field, kind: &Kind) -> String {
     match field {
         Field::Str(text) => text.clone(),
+        Field::Bytes(value) => bytes(value.data(), kind),
+        Field::Decimal(_) => decimal(field),
         other => other.to_string(),
     }
 }

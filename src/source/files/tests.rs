@@ -4,17 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ::parquet::basic::{Compression, ZstdLevel};
-use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use ::parquet::data_type::{
+    ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, Int32Type, Int64Type,
+};
 use ::parquet::file::properties::WriterProperties;
-use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use ::parquet::schema::parser::parse_message_type;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 
+fn list(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
 fn columns() -> Columns {
-    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     Columns {
         wanted: list(&[
             "request_id",
@@ -27,8 +32,8 @@ fn columns() -> Columns {
             "segments",
         ]),
         required: vec![list(&["request_id"]), list(&["model"]), list(&["timestamp", "at"])],
-        text: list(&["request_id", "model", "version", "segments"]),
-        given: Vec::new(),
+        text: list(&["request_id", "model", "version", "segments.region"]),
+        ..Columns::default()
     }
 }
 
@@ -39,8 +44,12 @@ fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
 }
 
 fn read(pattern: &std::path::Path) -> Result<Vec<(i64, Value)>, FileError> {
+    read_of(pattern, columns())
+}
+
+fn read_of(pattern: &std::path::Path, columns: Columns) -> Result<Vec<(i64, Value)>, FileError> {
     let files = FileList::find(&[pattern.to_str().unwrap().to_owned()])?;
-    let mut reader = FileReader::new(files, columns());
+    let mut reader = FileReader::new(files, columns);
     let mut records = Vec::new();
     while let Some(record) = reader.next_record()? {
         records.push((record.offset, serde_json::from_slice(record.object).unwrap()));
@@ -145,6 +154,202 @@ fn a_row_of_parquet_becomes_the_same_object_in_every_unit_of_time() {
         ];
         assert_eq!(read(&path).unwrap(), expected, "{unit}");
     }
+}
+
+/// Writes the values of a column.
+type Written = Box<dyn Fn(&mut SerializedColumnWriter<'_>)>;
+
+/// Values of all rows; `within` a map each is that of its only entry.
+fn column<T: DataType>(values: Vec<T::T>, within: bool) -> Written
+where
+    T::T: 'static,
+{
+    Box::new(move |column: &mut SerializedColumnWriter<'_>| {
+        let levels = [1, 0].map(|level| vec![level; values.len()]);
+        let [definition, repetition] = levels.each_ref().map(|levels| within.then_some(&**levels));
+        column.typed::<T>().write_batch(&values, definition, repetition).unwrap();
+    })
+}
+
+fn fixed(values: &[&[u8]], within: bool) -> Written {
+    let values = values.iter().map(|bytes| bytes.to_vec().into()).collect();
+    column::<FixedLenByteArrayType>(values, within)
+}
+
+/// A file of these columns, read with all of them.
+fn read_parquet(folder: &TempDir, fields: &str, columns: &[Written]) -> Vec<Value> {
+    let schema = parse_message_type(&format!("message schema {{ {fields} }}")).unwrap();
+    let wanted = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for write in columns {
+        let mut column = group.next_column().unwrap().unwrap();
+        write(&mut column);
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    let path = write(folder, "a.parquet", writer.into_inner().unwrap());
+    let columns = Columns { wanted, maps: list(&["scores"]), ..Columns::default() };
+    let records = read_of(&path, columns).unwrap();
+    records.into_iter().map(|(_, record)| record).collect()
+}
+
+#[test]
+fn decimals_of_every_scale_are_numbers() {
+    let folder = TempDir::new().unwrap();
+    let fields = "required int32 whole (DECIMAL(5,0)); required int32 part (DECIMAL(3,3)); \
+                  required int64 both (DECIMAL(18,2)); required fixed_len_byte_array(4) bytes (DECIMAL(9,0)); \
+                  required group features (MAP) { repeated group key_value { \
+                  required int32 key (DECIMAL(5,0)); required int32 value (DECIMAL(5,0)); } }";
+    let columns = [
+        column::<Int32Type>(vec![123, -7, 0], false),
+        column::<Int32Type>(vec![500, -5, 0], false),
+        column::<Int64Type>(vec![12_345, -1, 100], false),
+        fixed(&[&[0, 0, 1, 0], &[255; 4], &[0; 4]], false),
+        column::<Int32Type>(vec![1, 2, 3], true),
+        column::<Int32Type>(vec![40, -50, 0], true),
+    ];
+    let expected = [
+        json!({"whole": 123, "part": 0.5, "both": 123.45, "bytes": 256, "features": {"1": 40}}),
+        json!({"whole": -7, "part": -0.005, "both": -0.01, "bytes": -1, "features": {"2": -50}}),
+        json!({"whole": 0, "part": 0.0, "both": 1.0, "bytes": 0, "features": {"3": 0}}),
+    ];
+    assert_eq!(read_parquet(&folder, fields, &columns), expected);
+}
+
+#[test]
+fn uuids_have_dashes_and_other_bytes_of_one_length_are_hex_also_where_they_make_a_text() {
+    let folder = TempDir::new().unwrap();
+    let fields = "required fixed_len_byte_array(16) request_id (UUID); required binary model; \
+                  required fixed_len_byte_array(4) version; \
+                  required group segments { required fixed_len_byte_array(16) device (UUID); \
+                  required int64 at (TIMESTAMP(NANOS,true)); } \
+                  required group features (MAP) { repeated group key_value { \
+                  required binary key (UTF8); required fixed_len_byte_array(16) value (UUID); } }";
+    let text = |text: &str| ByteArray::from(text);
+    let (readable, other): (&[u8], &[u8]) = (b"0123456789abcdef", &[255; 16]);
+    let columns = [
+        fixed(&[readable, other], false),
+        column::<ByteArrayType>(vec![text("fraud"), vec![255_u8, 1].into()], false),
+        fixed(&[b"v1.0", &[0, 1, 2, 250]], false),
+        fixed(&[other, readable], false),
+        column::<Int64Type>(vec![1_700_000_000_123_000_000, -1], false),
+        column::<ByteArrayType>(vec![text("x"), text("y")], true),
+        fixed(&[readable, other], true),
+    ];
+    let [readable, other] =
+        ["30313233-3435-3637-3839-616263646566", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
+    let expected = [
+        json!({
+            "request_id": readable, "model": "fraud", "version": "76312e30",
+            "segments": {"device": other, "at": 1_700_000_000_123_i64}, "features": {"x": readable},
+        }),
+        json!({
+            "request_id": other, "model": "ff01", "version": "000102fa",
+            "segments": {"device": readable, "at": -1}, "features": {"y": other},
+        }),
+    ];
+    assert_eq!(read_parquet(&folder, fields, &columns), expected);
+}
+
+#[test]
+fn cells_without_a_value_are_empty_ones_nan_and_those_that_the_user_says() {
+    let folder = TempDir::new().unwrap();
+    let text = "request_id,model,timestamp,version,prediction,features.a,features.b,features.c\n\
+                r,m,5,None,None,NA,null,-999\n\
+                s,m,5,NaN,nan, NAN ,,NULL\n\
+                t,m,5,NA,Na,-999.0, NA ,N/A\n";
+    let path = write(&folder, "a.csv", text);
+    let fixed = |id: &str| json!({"request_id": id, "model": "m", "timestamp": 5});
+    let with = |id: &str, more: Value| {
+        let mut object = fixed(id);
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        object
+    };
+    let found = |nulls: &[&str]| -> Vec<Value> {
+        let columns = Columns { nulls: list(nulls), ..columns() };
+        read_of(&path, columns).unwrap().into_iter().map(|(_, record)| record).collect()
+    };
+    let expected = [
+        with(
+            "r",
+            json!({"version": "None", "prediction": "None",
+                   "features": {"a": "NA", "b": "null", "c": -999}}),
+        ),
+        with("s", json!({"features": {"c": "NULL"}})),
+        with(
+            "t",
+            json!({"version": "NA", "prediction": "Na",
+                   "features": {"a": -999.0, "b": " NA ", "c": "N/A"}}),
+        ),
+    ];
+    assert_eq!(found(&[]), expected);
+    let expected = [
+        with("r", json!({"version": "None", "prediction": "None", "features": {"b": "null"}})),
+        with("s", json!({"features": {"c": "NULL"}})),
+        with("t", json!({"prediction": "Na", "features": {"a": -999.0, "c": "N/A"}})),
+    ];
+    assert_eq!(found(&["NA", "-999"]), expected);
+}
+
+#[test]
+fn a_truth_value_of_a_column_of_truth_values_or_text_is_one_and_a_number_is_text() {
+    let folder = TempDir::new().unwrap();
+    let text = "request_id,error\na,False\nb,TRUE\nc,\nd,NaN\ne,timeout\nf,500\n";
+    let path = write(&folder, "a.csv", text);
+    let columns = Columns {
+        wanted: list(&["request_id", "error"]),
+        truth_or_text: list(&["error"]),
+        ..Columns::default()
+    };
+    let expected = [
+        json!({"request_id": "a", "error": false}),
+        json!({"request_id": "b", "error": true}),
+        json!({"request_id": "c"}),
+        json!({"request_id": "d"}),
+        json!({"request_id": "e", "error": "timeout"}),
+        json!({"request_id": "f", "error": "500"}),
+    ];
+    let found = read_of(&path, columns).unwrap().into_iter();
+    assert_eq!(found.map(|(_, record)| record).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn all_that_follows_a_map_is_the_name_of_one_entry() {
+    let folder = TempDir::new().unwrap();
+    let names = [
+        "in.x.Sepal.Length",
+        "in.x.Sepal",
+        "in.x.meta.p",
+        "scores.a.b",
+        "segments.eu.west",
+        "in.at.ms",
+    ];
+    let path = write(&folder, "a.csv", names.join(",") + "\n5.1,1,0.5,0.25,7,8\n");
+    let columns = |maps: &[&str]| Columns {
+        wanted: list(&["in.x", "in.x.meta.p", "scores", "segments.eu.west", "in.at.ms"]),
+        maps: list(maps),
+        values: list(&["in.x.meta.p", "in.at.ms"]),
+        text: list(&["segments.eu.west"]),
+        ..Columns::default()
+    };
+    let expected = json!({
+        "in": {"x": {"Sepal.Length": 5.1, "Sepal": 1, "meta": {"p": 0.5}}, "at": {"ms": 8}},
+        "scores": {"a.b": 0.25}, "segments": {"eu.west": "7"},
+    });
+    let found = read_of(&path, columns(&["in.x", "scores", "segments"])).unwrap();
+    assert_eq!(found, [(0, expected)]);
+    let error = read_of(&path, columns(&[])).unwrap_err();
+    assert!(error.to_string().contains("stands twice, or beside"), "{error}");
+
+    let twice = write(&folder, "b.csv", "scores.a.b,scores.a.b\n1,2\n");
+    let error = read_of(&twice, columns(&["scores"])).unwrap_err();
+    assert!(error.to_string().contains("`scores.a.b` stands twice"), "{error}");
+    let fields = "required double scores.a.b; required double scores.a;";
+    let columns = [column::<DoubleType>(vec![0.5], false), column::<DoubleType>(vec![1.0], false)];
+    let found = read_parquet(&folder, fields, &columns);
+    assert_eq!(found, [json!({"scores": {"a.b": 0.5, "a": 1.0}})]);
 }
 
 #[test]
@@ -365,14 +570,20 @@ fn rows_without_what_must_be_given_are_left_out_and_the_others_keep_their_places
 {"request_id": "h", "y": {"lab
 "#;
     fs::write(&lines, text).unwrap();
-    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let columns = Columns {
         wanted: list(&["request_id", "y.label", "old"]),
         given: list(&["y.label", "old"]),
         ..Columns::default()
     };
     let paths = [&csv, &lines].map(|path| path.to_str().unwrap().to_owned());
-    let mut reader = FileReader::new(FileList::find(&paths).unwrap(), columns);
+    let files = FileList::find(&paths).unwrap();
+    let mut left_out = 0;
+    let read_ahead = ahead::read(&files, &columns, |batch| {
+        left_out = batch.left_out;
+        Ok::<_, FileError>(())
+    });
+    assert_eq!((read_ahead, left_out), (Ok(()), 4));
+    let mut reader = FileReader::new(files, columns);
     let mut offsets = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         offsets.push(record.offset);
@@ -380,6 +591,7 @@ fn rows_without_what_must_be_given_are_left_out_and_the_others_keep_their_places
     // The last is broken, which is for the decoder to say.
     assert_eq!(offsets, [1, 3, 6, 7]);
     assert_eq!(reader.position(), 8);
+    assert_eq!(reader.left_out(), 4);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! Files that commands write: the whole of it stands under the name, or what stood there before.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Failure, terminal};
+
+/// Refuses an output that can't be written before there is anything to write; none is standard output.
+pub(super) fn check(output: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = output else { return Ok(()) };
+    can_be_made(path).map_err(|error| unwritable(path, &error))
+}
+
+/// Writes the whole output.
+pub(super) fn write(output: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+    let Some(path) = output else {
+        terminal::print(&String::from_utf8_lossy(bytes));
+        return Ok(());
+    };
+    replace(path, bytes).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("can't write {}: {error}", path.display());
+    Failure::new("report_unwritable", message)
+}
+
+/// Makes a file in the folder of another one that is to be written, and removes it again.
+pub(super) fn can_be_made(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let Some(path) = replaced(path) else { return Ok(()) };
+    let (partial, _) = partial(&path)?;
+    fs::remove_file(partial)
+}
+
+/// Fills a file beside the other one and gives it that one's name: an interrupt leaves no half of it there.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let Some(path) = replaced(path) else { return fs::write(path, bytes) };
+    let (partial, file) = partial(&path)?;
+    let named = filled(file, bytes).and_then(|()| {
+        if let Ok(before) = fs::metadata(&path) {
+            fs::set_permissions(&partial, before.permissions())?;
+        }
+        fs::rename(&partial, &path)
+    });
+    named.inspect_err(|_| drop(fs::remove_file(&partial)))
+}
+
+/// The file whose place another one takes: where the path is a link, what it leads to. None where something else than
+/// a file stands there, such as a pipe, which is written to as it is.
+fn replaced(path: &Path) -> Option<PathBuf> {
+    let is_other = fs::metadata(path).is_ok_and(|about| !about.is_file());
+    // What stands in `/dev` may lead to a file that somebody else has opened.
+    let stays = is_other || path.starts_with("/dev");
+    (!stays).then(|| path.canonicalize().unwrap_or_else(|_| path.to_owned()))
+}
+
+/// A new file beside the other one: what others have there stays as it is.
+pub(super) fn partial(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut number = 1;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}.partial"));
+        match File::create_new(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            created => return created.map(|file| (name.into(), file)),
+        }
+    }
+}
+
+/// Writes all of it, down to the disk.
+pub(super) fn filled(mut file: File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+
+    use nix::sys::stat::Mode;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn names(folder: &TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_the_one_before_it_as_a_whole() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("a.html"), "before, and longer").unwrap();
+        fs::set_permissions(at("a.html"), fs::Permissions::from_mode(0o640)).unwrap();
+        // Whoever writes into the file itself would write into this one too.
+        fs::hard_link(at("a.html"), at("same.html")).unwrap();
+        fs::write(at("a.html.1.partial"), "mine").unwrap();
+        write(Some(&at("a.html")), b"after").unwrap();
+        assert_eq!(fs::read_to_string(at("a.html")).unwrap(), "after");
+        assert_eq!(fs::read_to_string(at("same.html")).unwrap(), "before, and longer");
+        assert_eq!(fs::metadata(at("a.html")).unwrap().permissions().mode() & 0o777, 0o640);
+        write(Some(&at("new.md")), b"new").unwrap();
+        assert_eq!(fs::read_to_string(at("new.md")).unwrap(), "new");
+        assert_eq!(names(&folder), ["a.html", "a.html.1.partial", "new.md", "same.html"]);
+    }
+
+    #[test]
+    fn an_output_that_can_not_be_made_is_refused_and_a_look_leaves_nothing() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for wrong in [at("no/a.html"), folder.path().to_owned()] {
+            for refused in [check(Some(&wrong)), write(Some(&wrong), b"")] {
+                assert_eq!(refused.unwrap_err().code, "report_unwritable");
+            }
+        }
+        check(Some(&at("a.html"))).unwrap();
+        check(None).unwrap();
+        assert_eq!(names(&folder), [""; 0]);
+    }
+
+    #[test]
+    fn links_and_pipes_stay_what_they_are() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("a.html"), "before").unwrap();
+        symlink(at("a.html"), at("link.html")).unwrap();
+        write(Some(&at("link.html")), b"after").unwrap();
+        assert!(fs::symlink_metadata(at("link.html")).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(at("a.html")).unwrap(), "after");
+
+        let pipe = at("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        check(Some(&pipe)).unwrap();
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read_to_string(pipe).unwrap()
+        });
+        write(Some(&pipe), b"all of it").unwrap();
+        // Else the reader would wait for ever.
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), "all of it");
+    }
+}
