@@ -41,6 +41,16 @@ impl Merged {
         Ok(())
     }
 
+    /// Folds in what was merged of other parts.
+    pub fn add_all(&mut self, other: &Self) {
+        match (&mut self.families, &other.families) {
+            (Some(all), Some(families)) => Arc::make_mut(all).merge(families),
+            (None, Some(families)) => self.families = Some(Arc::clone(families)),
+            (_, None) => {}
+        }
+        self.versions = Version::sum(0, [self.versions, other.versions].into_iter(), false);
+    }
+
     /// The metric rows of a key, whose window is that of the row's grain.
     pub fn rows(&self, key: &Key, about: &RowContext) -> Vec<MetricRow> {
         let context = FigureContext {

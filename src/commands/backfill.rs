@@ -11,7 +11,7 @@ use super::ranges::{self, TopicArgs};
 use super::terminal::Starting;
 use super::watch::{self, WatchArgs};
 use super::{ConfigFile, Failure, runtime, terminal, topic_job};
-use crate::config::{self, Settings};
+use crate::config;
 use crate::engine::names::Names;
 use crate::pipeline::{DeadLetterLimit, PipelineSettings};
 use crate::sink::clickhouse::ClickHouse;
@@ -32,7 +32,8 @@ const END: &str = "all rows are written and sealed";
 /// it goes on, and ends with the same rows.
 ///
 /// With --topics it reads a bounded range of the configured topics: inferences from --from to --to, labels from
-/// `windows.lateness` before a time in --from (else their first one) to --labels-to. Between times, rows are written of
+/// `windows.lateness` before a time in --from (else their first one) to --labels-to, else as long as one may match
+/// an inference before a time in --to. Between times, rows are written of
 /// the windows of each grain that lie wholly between them, as the stream gives them: inferences are read from
 /// `windows.lateness` before to as long after, and what falls into other windows is only counted. Offsets are taken
 /// as they are, and so are times where `windows.progress` is "event": all windows of the records get rows. Lateness is
@@ -134,7 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return asked.run(settings, args.dry_run, has_bar, (runtime, starting));
     }
     let inputs = Inputs::find(settings, &args.inputs)?;
-    let judge = judge(&inputs.settings);
+    let judge = Judge::of_files(&inputs.settings);
     if args.dry_run {
         return dry_run(&inputs, DryRun::new(judge, args.json), args.rejected.as_deref());
     }
@@ -236,10 +237,6 @@ async fn fill(
     let filled =
         file_job::run(pipeline_settings, sources, to, letters, told, shown, starting).await?;
     Ok(filled.with_unlabelled(progress.left_out()).dated(&clickhouse).await)
-}
-
-fn judge(settings: &Settings) -> Judge {
-    Judge { code: "file_unusable", limit: settings.dead_letter_limit() }
 }
 
 /// Reads and decodes all files, and writes nothing but the records that can't be used.

@@ -95,21 +95,10 @@ pub(super) fn span(settings: &Settings, args: &TopicArgs) -> Window {
     Window { start: of(args.from).unwrap_or(start), end: of(args.to).unwrap_or(end) }
 }
 
-/// What is read of each topic, inferences first: those that are asked for.
+/// What is read of each topic, inferences first: between times, all that the stream takes into a window of the
+/// [`span`], of which some come before its first ones, and stragglers after its last, and all labels that may match one
+/// of them; else what is asked for.
 pub(super) fn find(
-    settings: &Settings,
-    of_job: &KafkaSettings,
-    topics: &Topics,
-    args: &TopicArgs,
-    labels_to: Option<Bound>,
-) -> Result<Vec<(DecoderSettings, TopicRange)>, Failure> {
-    let labels_from = labels_from(settings, args).map(Bound::Time);
-    find_between(settings, of_job, topics, [(args.from, args.to), (labels_from, labels_to)])
-}
-
-/// The same, with all inferences that the stream takes into a window of the [`span`]: some come before its first ones,
-/// and stragglers after its last.
-pub(super) fn find_windows(
     settings: &Settings,
     of_job: &KafkaSettings,
     topics: &Topics,
@@ -128,16 +117,16 @@ pub(super) fn find_windows(
         to = Some(Bound::Passed(RecordTime(beyond.0), stamps));
     }
     let labels_from = labels_from(settings, args).map(Bound::Time);
-    find_between(settings, of_job, topics, [(from, to), (labels_from, labels_to)])
-}
-
-/// What lies between these ends, by stream.
-fn find_between(
-    settings: &Settings,
-    of_job: &KafkaSettings,
-    topics: &Topics,
-    ends: [(Option<Bound>, Option<Bound>); 2],
-) -> Result<Vec<(DecoderSettings, TopicRange)>, Failure> {
+    // One wrong timestamp far ahead ends nothing.
+    let labels_to = match labels_to {
+        Some(Bound::Time(time)) => Some(Bound::Passed(time, stamps)),
+        None if span.end < Window::ALL.end => {
+            let beyond = settings.shard.limits.end_of_labels(span);
+            Some(Bound::Passed(RecordTime(beyond.0), stamps))
+        }
+        given => given,
+    };
+    let ends = [(from, to), (labels_from, labels_to)];
     let mut parts = Vec::new();
     for decoder in settings.decoders().into_iter().flatten() {
         let name = match decoder.stream {

@@ -67,7 +67,7 @@ impl Asked<'_> {
     ) -> Result<ExitCode, Failure> {
         let mut settings = self.topic.apply(settings);
         let found = self.find(&settings)?;
-        let judge = Judge { code: "dead_letter_limit", limit: settings.dead_letter_limit() };
+        let judge = Judge::of_topics(&settings);
         if is_dry {
             return self.dry_run(&settings, &found, DryRun::new(judge, self.as_json), &runtime);
         }
@@ -136,7 +136,7 @@ impl Asked<'_> {
         // The group of the configured job: it is not joined, but brokers may have granted that one only.
         let of_job = settings.kafka(true);
         let topics = kafka::inspect(&of_job)?;
-        let parts = ranges::find_windows(settings, &of_job, &topics, self.topic, self.labels_to)?;
+        let parts = ranges::find(settings, &of_job, &topics, self.topic, self.labels_to)?;
         parts[0].1.check_some()?;
         note_lacking(settings, &parts, span);
         for (_, range) in &parts {

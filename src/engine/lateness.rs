@@ -45,6 +45,11 @@ impl Limits {
         (LogTime(span.start.minus(early).0), LogTime(span.end.plus(self.lateness).0))
     }
 
+    /// From when on no label arrives that [may match](Self::may_match) an inference within `span`.
+    pub fn end_of_labels(&self, span: Window) -> LogTime {
+        LogTime(span.end.plus(self.label_wait).0)
+    }
+
     /// Whether a label that arrived then belongs to an inference of that time:
     /// `-lateness <= arrival - time <= label_wait`.
     pub fn may_match(&self, label_arrival: LogTime, inference: EventTime) -> bool {
@@ -117,6 +122,9 @@ mod tests {
         let hasty = Limits { max_future: Millis(20), ..LIMITS };
         assert_eq!(hasty.arrivals(span).0, LogTime(40), "as early as an inference may come");
         assert_eq!(LIMITS.arrivals(Window::ALL), (LogTime(i64::MIN), LogTime(i64::MAX)));
+        let LogTime(end) = LIMITS.end_of_labels(span);
+        assert!(LIMITS.may_match(LogTime(end - 1), last) && !LIMITS.may_match(LogTime(end), last));
+        assert_eq!(LIMITS.end_of_labels(Window::ALL), LogTime(i64::MAX));
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Crew {
         let tell = |waited| telemetry.flush_is_slow(waited, step.waits_for());
         let goes_on = self.shared.starts.all_go_on();
         let report = told(writer.flush(self), TELL_EVERY, tell).await?;
-        if goes_on && report.has_marked {
+        if goes_on && self.shared.starts.all_go_on() && report.has_marked {
             // Whoever restarts instances one after the other waits for rows to move again, and not only for a process.
             self.telemetry.ready(Cause::Starting);
         }

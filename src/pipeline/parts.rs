@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::engine::ShardSettings;
 use crate::engine::event::PartitionId;
 use crate::engine::metrics::accumulator::StateError;
+use crate::engine::metrics::dictionary::ClassCaps;
 use crate::engine::state::{Key, StateRow};
 use crate::engine::time::{EventTime, Millis};
 use crate::engine::window::Window;
@@ -82,7 +83,28 @@ impl Plan {
     }
 }
 
-type Slots = BTreeMap<Slot, BTreeMap<PartitionId, StateRow>>;
+/// The rows of one key of a base window.
+#[derive(Debug, Default)]
+struct Open {
+    parts: BTreeMap<PartitionId, StateRow>,
+    /// Of all of them, until one changes: it serves the base window and all coarser ones.
+    merged: Option<Merged>,
+}
+
+impl Open {
+    fn merged(&mut self, caps: ClassCaps) -> Result<&Merged, StateError> {
+        if self.merged.is_none() {
+            let mut merged = Merged::default();
+            for part in self.parts.values() {
+                merged.add(part, caps)?;
+            }
+            self.merged = Some(merged);
+        }
+        Ok(self.merged.get_or_insert_default())
+    }
+}
+
+type Slots = BTreeMap<Slot, Open>;
 
 /// A coarser window: the merge of its base windows that end by `folded_until`.
 #[derive(Debug)]
@@ -101,6 +123,9 @@ pub(super) struct Parts {
     names: BTreeMap<i64, Arc<str>>,
     open: BTreeMap<Window, Slots>,
     coarse: BTreeMap<Window, Coarse>,
+    /// Coarser windows of all grains but the coarsest, merged, until a row of theirs changes. A window of a coarser grain
+    /// is merged of these: where labels come for a day, a record changes one hour of it, and not all.
+    pieces: BTreeMap<Window, BTreeMap<Slot, Merged>>,
     /// Evaluations so far, and the last one that touched a window of any grain.
     evaluations: u64,
     touched: BTreeMap<Window, u64>,
@@ -120,6 +145,7 @@ impl Parts {
             names,
             open: BTreeMap::new(),
             coarse: BTreeMap::new(),
+            pieces: BTreeMap::new(),
             evaluations: 0,
             touched: BTreeMap::new(),
         }
@@ -127,8 +153,9 @@ impl Parts {
 
     /// How many rows are remembered.
     pub(super) fn len(&self) -> usize {
-        let open: usize = self.open.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum();
-        open + self.coarse.values().map(|coarse| coarse.merged.len()).sum::<usize>()
+        let slots = self.open.values().flat_map(BTreeMap::values);
+        slots.map(|open| open.parts.len()).sum::<usize>()
+            + self.coarse.values().map(|coarse| coarse.merged.len()).sum::<usize>()
     }
 
     /// Remembers rows; of several of a key and partition the greatest version. Rows of another generation are never
@@ -140,12 +167,19 @@ impl Parts {
             {
                 continue;
             }
-            let slots = self.open.entry(row.key.window).or_default();
-            let parts = slots.entry(Slot::of(&row.key)).or_default();
-            let is_newer = parts.get(&row.partition).is_none_or(|old| old.version < row.version);
-            if is_newer {
-                row.state.restore(caps);
-                parts.insert(row.partition, row);
+            let (window, slot) = (row.key.window, Slot::of(&row.key));
+            let open = self.open.entry(window).or_default().entry(slot.clone()).or_default();
+            let old = open.parts.get(&row.partition);
+            if old.is_some_and(|old| old.version >= row.version) {
+                continue;
+            }
+            row.state.restore(caps);
+            open.parts.insert(row.partition, row);
+            open.merged = None;
+            for grain in &self.grains {
+                if let Some(slots) = self.pieces.get_mut(&Window::of(window.start, *grain)) {
+                    slots.remove(&slot);
+                }
             }
         }
     }
@@ -297,7 +331,7 @@ impl Parts {
                 .open
                 .get(&key.window)
                 .and_then(|slots| slots.get(&Slot::of(key)))
-                .and_then(|parts| parts.get(partition));
+                .and_then(|open| open.parts.get(partition));
             version.generation() == self.settings.generation
                 && self.is_base(key.window)
                 && own.is_none_or(|row| row.version < *version)
@@ -339,26 +373,46 @@ impl Parts {
     }
 
     /// The metric rows of one key that is [`due`](Self::due), until the plan is [forgotten](Self::forget).
-    pub(super) fn rows(&self, key: &Key, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
-        let (slot, window) = (Slot::of(key), key.window);
-        let caps = self.settings.caps.classes();
-        let mut merged = Merged::default();
-        if self.is_base(window) {
-            let parts = self.open.get(&window).and_then(|slots| slots.get(&slot));
-            for part in parts.into_iter().flat_map(BTreeMap::values) {
-                merged.add(part, caps)?;
-            }
-        } else if let Some(coarse) = self.coarse.get(&window) {
-            merged = coarse.merged.get(&slot).cloned().unwrap_or_default();
-            for (_, open) in within(&self.open, coarse.folded_until, window.end) {
-                for part in open.get(&slot).into_iter().flat_map(BTreeMap::values) {
-                    merged.add(part, caps)?;
-                }
-            }
-        }
-        let grain = &self.names[&window.size().0];
-        let about = RowContext::of(&self.settings, key, grain, window.end <= plan.common);
+    pub(super) fn rows(&mut self, key: &Key, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
+        let merged = self.merged(key.window, &Slot::of(key))?;
+        let grain = &self.names[&key.window.size().0];
+        let about = RowContext::of(&self.settings, key, grain, key.window.end <= plan.common);
         Ok(merged.rows(key, &about))
+    }
+
+    /// All rows of a key's window, merged.
+    fn merged(&mut self, window: Window, slot: &Slot) -> Result<Merged, StateError> {
+        if self.is_base(window) {
+            let open = self.open.get_mut(&window).and_then(|slots| slots.get_mut(slot));
+            let merged = open.map(|open| open.merged(self.settings.caps.classes())).transpose()?;
+            return Ok(merged.cloned().unwrap_or_default());
+        }
+        if let Some(merged) = self.pieces.get(&window).and_then(|slots| slots.get(slot)) {
+            return Ok(merged.clone());
+        }
+        let folded = self.coarse.get(&window).and_then(|coarse| coarse.merged.get(slot));
+        let mut merged = folded.cloned().unwrap_or_default();
+        let mut from = self.folded_until(window);
+        let next = |parts: &Self, from| {
+            let (&base, _) = within(&parts.open, from, window.end).next()?;
+            Some(base)
+        };
+        while let Some(base) = next(self, from) {
+            let piece = self.piece_of(window, from, base);
+            merged.add_all(&self.merged(piece, slot)?);
+            from = piece.end;
+        }
+        if self.grains.last().is_some_and(|coarsest| window.size() < *coarsest) {
+            self.pieces.entry(window).or_default().insert(slot.clone(), merged.clone());
+        }
+        Ok(merged)
+    }
+
+    /// The largest window that holds the base window and lies in what is left of a coarser one.
+    fn piece_of(&self, window: Window, from: EventTime, base: Window) -> Window {
+        let finer = self.grains.iter().rev().filter(|grain| **grain < window.size());
+        let mut pieces = finer.map(|&grain| Window::of(base.start, grain));
+        pieces.find(|piece| from <= piece.start && piece.end <= window.end).unwrap_or(base)
     }
 
     /// Drops what all partitions have sealed, and what no flush has touched for long; called when the flush is done.
@@ -367,7 +421,7 @@ impl Parts {
         self.touched.extend(plan.touched.keys().map(|&window| (window, self.evaluations)));
         let oldest = self.evaluations.saturating_sub(FORGET_AFTER);
         self.touched.retain(|window, at| window.end > plan.common && *at > oldest);
-        let Self { open, coarse, touched, grains, .. } = self;
+        let Self { open, coarse, pieces, touched, grains, .. } = self;
         // A base window serves the coarser ones that hold it, sealed itself or not.
         open.retain(|base, _| {
             let mut coarser = grains.iter().map(|&grain| Window::of(base.start, grain));
@@ -376,6 +430,7 @@ impl Parts {
                     || coarser.any(|window| touched.contains_key(&window)))
         });
         coarse.retain(|window, _| touched.contains_key(window));
+        pieces.retain(|piece, _| within(open, piece.start, piece.end).next().is_some());
     }
 
     /// Folds the base windows that all partitions have sealed into a coarser one.
@@ -389,15 +444,13 @@ impl Parts {
         if until <= coarse.folded_until {
             return Ok(());
         }
-        for (base, slots) in within(open, coarse.folded_until, until) {
+        for (base, slots) in open.range_mut(bounds(coarse.folded_until, until)) {
             if base.end > until {
                 continue;
             }
-            for (slot, parts) in slots {
+            for (slot, open) in slots {
                 let merged = coarse.merged.entry(slot.clone()).or_default();
-                for part in parts.values() {
-                    merged.add(part, caps)?;
-                }
+                merged.add_all(open.merged(caps)?);
             }
         }
         coarse.folded_until = until;
@@ -416,9 +469,13 @@ fn within(
     from: EventTime,
     until: EventTime,
 ) -> impl Iterator<Item = (&Window, &Slots)> {
+    open.range(bounds(from, until))
+}
+
+fn bounds(from: EventTime, until: EventTime) -> (Bound<Window>, Bound<Window>) {
     let least = Window { start: from, end: EventTime(i64::MIN) };
     let beyond = Window { start: until.max(from), end: EventTime(i64::MIN) };
-    open.range((Bound::Included(least), Bound::Excluded(beyond.max(least))))
+    (Bound::Included(least), Bound::Excluded(beyond.max(least)))
 }
 
 #[cfg(test)]
@@ -523,6 +580,71 @@ mod tests {
         }
         // A row of the first hour again: the other minutes of the hour come from the table.
         assert_eq!(flush(&mut parts, 7), (60, 59));
+    }
+
+    /// The same inference so many times, read by a partition.
+    fn part(minute: i64, partition: i32, records: u64) -> StateRow {
+        let mut row = state(minute);
+        let mut merged = Families::default();
+        let caps = parts().settings.caps.classes();
+        for _ in 0..records {
+            merged.merge(&row.state.families(caps).unwrap());
+        }
+        (row.partition, row.version) = (PartitionId(partition), Version::of(0, records, false));
+        row.state = merged.state().into();
+        row
+    }
+
+    /// Memory that grew flush by flush against one that is given the whole table, of which nothing was merged before.
+    #[test]
+    fn coarser_windows_follow_every_change_of_a_window_in_them() {
+        const DAY: Millis = Millis(6 * HOUR.0);
+        let grains = [HOUR, Millis(90 * MINUTE.0), DAY];
+        let make = || Parts::new(parts().settings, &grains, Window::ALL);
+        let mut grown = make();
+        let mut table: BTreeMap<(i64, i32), StateRow> = BTreeMap::new();
+        let (mut sealed, mut number, mut compared) = (0, 7_u64, 0);
+        for flush in 0..600 {
+            let mut touched = Vec::new();
+            for _ in 0..2 {
+                number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let minute = sealed + i64::try_from(number >> 33).unwrap() % 200;
+                let partition = i32::try_from(number >> 60).unwrap() % 3;
+                let records =
+                    table.get(&(minute, partition)).map_or(0, |row| row.version.records());
+                let row = part(minute, partition, records + 1);
+                table.insert((minute, partition), row.clone());
+                // Another instance has written the other one.
+                if touched.is_empty() {
+                    touched.push(row);
+                }
+            }
+            let before = EventTime(sealed * MINUTE.0);
+            sealed += i64::from(flush % 3 == 0);
+            let common = EventTime(sealed * MINUTE.0);
+            let of = |parts: &mut Parts| {
+                parts.take_in(touched.clone());
+                let plan = parts.plan(&touched, Some((before, common)), common);
+                let known = |row: &StateRow| StateVersion {
+                    key: row.key.clone(),
+                    partition: row.partition,
+                    version: row.version,
+                };
+                let versions: Vec<_> = table.values().map(known).collect();
+                let missing = parts.missing(&plan, &versions);
+                let is_missing =
+                    |row: &&StateRow| missing.contains(&(row.key.clone(), row.partition));
+                parts.take_in(table.values().filter(is_missing).cloned());
+                let due = parts.due(&plan).unwrap();
+                let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &plan).unwrap()).collect();
+                parts.forget(&plan);
+                rows
+            };
+            let rows = of(&mut grown);
+            compared += rows.len();
+            assert_eq!(rows, of(&mut make()), "flush {flush}");
+        }
+        assert!(compared > 4 * 600, "{compared} keys");
     }
 
     #[test]

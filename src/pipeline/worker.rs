@@ -268,11 +268,11 @@ impl<S: Source> Worker<S> {
             self.awaiting.insert(partition, self.requests);
         }
         self.tell_partitions("assigned", &partitions);
-        if self.shared.starts.assigned() {
+        self.account_starting();
+        if self.shared.starts.assigned() && !partitions.is_empty() {
             let reason = "partitions are assigned: rows of theirs are still to be written";
             self.telemetry.not_ready(Cause::Starting, reason);
         }
-        self.account_starting();
         if !partitions.is_empty() {
             let request = self.requests;
             self.outbox.push_back(FromWorker::MarksWanted { worker: self.id, request, partitions });
@@ -333,7 +333,9 @@ impl<S: Source> Worker<S> {
             starts.push(StartAt { partition, from, counted });
             self.insert(shard, target);
         }
-        self.awaiting.retain(|_, of| *of != request);
+        // Where nobody said where one begins, it comes again.
+        let is_started = |partition: PartitionId| starts.iter().any(|of| of.partition == partition);
+        self.awaiting.retain(|&partition, of| *of != request || !is_started(partition));
         self.source.start(&starts)?;
         self.account();
         Ok(())

@@ -11,6 +11,7 @@ use assert_cmd::Command;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::{Value as Json, json};
+use tidegauge::engine::metrics::expected::Expectation;
 use tidegauge::engine::metrics::reference::{CalibrationMap, Profile};
 use tidegauge::profile::read;
 use tidegauge::source::kafka::client_config;
@@ -301,6 +302,89 @@ fn topics_of_which_too_much_is_bad_give_no_profile() {
     assert!(!folder.path().join("spoilt.json").exists());
     let (exit, error) = profile("good", "0.5");
     assert!(exit == 0 && folder.path().join("good.json").exists(), "{error}");
+}
+
+/// Puts an inference of each minute of an hour into topic `i`, at its own time.
+fn send_an_hour(brokers: &str) {
+    let producer: BaseProducer = client_config(brokers, &[]).create().unwrap();
+    for minute in 0..60_i64 {
+        let (id, time) = (minute.to_string(), START + minute * 60_000);
+        let record = json!({"request_id": id, "model": "fraud", "score": 0.5, "timestamp": time});
+        let payload = record.to_string();
+        let record = BaseRecord::<(), _>::to("i").partition(0).payload(&payload);
+        producer.send(record.timestamp(time)).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+}
+
+/// The broker in process knows no record by its time, so it gives all of them, as it might give what came late.
+#[test]
+fn between_times_count_inferences_of_these_times_and_whole_windows() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("i", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    send_an_hour(&brokers);
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("[kafka]\nbrokers = \"{brokers}\"\n[inferences]\ntopic = \"i\"\n");
+    fs::write(folder.path().join("t.toml"), config).unwrap();
+    let run = |name: &str, to: &str, progress: &str| {
+        let output = Command::cargo_bin("tidegauge")
+            .unwrap()
+            .timeout(Duration::from_secs(60))
+            .current_dir(folder.path())
+            .env("TIDEGAUGE__WINDOWS__PROGRESS", progress)
+            .args(["profile", "-c", "t.toml", "--topics", "--json", "--name", name, "--to", to])
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), serde_json::from_slice::<Json>(&output.stdout).ok(), error)
+    };
+    let (exit, said, error) = run("whole", "2026-01-05T00:58:30Z", "log");
+    assert_eq!(exit, 0, "{error}");
+    let said = said.unwrap();
+    assert_eq!(said["inferences"], json!(59), "{said}");
+    // Of the twelfth five minutes there are not all, nor of the hour.
+    assert_eq!(said["windows"], json!({"5m": 11, "1h": 0, "1d": 0}));
+    let whole = profile(folder.path(), "whole.json");
+    let found = whole.expected.get("5m", "all", "serving.inferences").copied();
+    assert_eq!(found, Some(Expectation { windows: 11, mean: 5.0, sd: 0.0 }));
+
+    let (exit, _, error) = run("before", "2026-01-05", "log");
+    let expected =
+        "error[profile_without_records]: the topics have no inference; 60 that were read ";
+    assert!(exit == 1 && error.contains(expected), "{error}");
+
+    // Kafka's timestamps say nothing of windows then.
+    let (exit, said, error) = run("loaded", "2026-01-05T00:58:30Z", "event");
+    assert_eq!(exit, 0, "{error}");
+    let said = said.unwrap();
+    assert_eq!(said["inferences"], json!(60), "{said}");
+    assert_eq!(said["windows"], json!({"5m": 12, "1h": 1, "1d": 1}));
+}
+
+/// What the end of a file cuts is not known, so nothing is left out.
+#[test]
+fn windows_at_the_ends_of_files_count_too() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("t.toml"), "[inferences]\ntopic = \"i\"\n").unwrap();
+    let record = |minute: i64| {
+        let (id, time) = (minute.to_string(), START + minute * 60_000);
+        let record = json!({"request_id": id, "model": "fraud", "score": 0.5, "timestamp": time});
+        format!("{record}\n")
+    };
+    // Ten windows, of which the last one has a single record.
+    let records = (0..46).map(record).collect::<String>();
+    fs::write(folder.path().join("inferences.jsonl"), records).unwrap();
+    let (exit, said, error) = run(folder.path(), &["--name", "ten", "--json"]);
+    assert_eq!(exit, 0, "{error}");
+    let said: Json = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["windows"], json!({"5m": 10, "1h": 1, "1d": 1}));
+    let ten = profile(folder.path(), "ten.json");
+    let found = ten.expected.get("5m", "all", "serving.inferences").unwrap();
+    assert!(found.windows == 10 && (found.mean - 4.6).abs() < 1e-9, "{found:?}");
+    let (_, help, _) = run(folder.path(), &["--help"]);
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("windows at the ends count too"), "{help}");
 }
 
 /// A process that does not outlive its test.

@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::engine::metrics::expected::FEWEST_WINDOWS;
 use crate::engine::metrics::reference::{CalibrationMap, FeatureKind};
 use crate::engine::names::Names;
+use crate::engine::window::Window;
 use crate::profile::calibrate::Choice;
 use crate::profile::{Built, write};
 pub(super) use reading::Read;
@@ -37,12 +38,16 @@ const ADVISED: u64 = 1000;
 /// was changed is refused.
 ///
 /// Where there are ten windows or more, it has the mean and the spread of each figure of quality and traffic over the
-/// reference's own windows: the rows that `backfill` would write for the same files. Rules with `learned` limits go by
-/// them.
+/// reference's own windows: the rows that `backfill` would write for the same files or range. Rules with `learned`
+/// limits go by them. Between times these are whole windows. Of files, of offsets and where an end is left open, the
+/// windows at the ends count too, since nothing says whether they are whole: in files of whole days in UTC they are, and
+/// elsewhere such a part makes limits wider.
 ///
-/// Topics are read without a consumer group, and one partition after the other; nothing is committed. The same records
-/// give the same document, wherever they come from. A range whose first offsets are gone from the topic is refused;
-/// where it begins at a time, a line on standard error says that records may be gone.
+/// Topics are read without a consumer group, and one partition after the other; nothing is committed. Between times,
+/// inferences count whose own times lie there, also those that came early or late; where `windows.progress` is "event",
+/// Kafka's timestamps choose. The same records give the same document, wherever they come from, but for what is expected
+/// of windows that --from or --to cuts. A range whose first offsets are gone from the topic is refused; where it begins
+/// at a time, a line on standard error says that records may be gone.
 ///
 /// Where more records of a kind than `dead_letters.limit` can't be used, five at least, or not one can, it ends with 1,
 /// as `backfill` does, and writes nothing.
@@ -183,7 +188,8 @@ pub(super) fn of_files(
 ) -> Result<Read, Failure> {
     let inputs = Inputs::find(settings, files)?;
     let judge = Judge::of_files(&inputs.settings);
-    let mut reading = Reading::new(wanted, &inputs.settings, "files", judge);
+    // Files do not say from when to when they have all.
+    let mut reading = Reading::new(wanted, &inputs.settings, "files", judge, Window::ALL);
     let mut names = Names::default();
     for feed in inputs.feeds.iter().rev() {
         let counts =

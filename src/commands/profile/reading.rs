@@ -15,6 +15,7 @@ use crate::engine::event::{Event, FeatureValue, Inference, Label, RequestId, Str
 use crate::engine::names::{ModelId, Names};
 use crate::engine::settings::{ModelSettings, Positive, Task};
 use crate::engine::time::EventTime;
+use crate::engine::window::Window;
 use crate::profile::builder::{Built, Options, ProfileBuilder, Record, Targets};
 use crate::profile::target::{Predictions, value_of};
 
@@ -46,16 +47,18 @@ pub(in crate::commands) struct Read {
     pub(in crate::commands) built: Built,
     pub(super) labelled: u64,
     pub(super) rejected: u64,
-    /// Windows with records, by grain; none where memory did not suffice.
+    /// Whole windows with records, by grain; none where memory did not suffice.
     pub(super) windows: Option<Vec<(String, usize)>>,
 }
 
 impl<'a> Reading<'a> {
+    /// Windows that do not lie wholly within `span` say nothing of what to expect.
     pub(super) fn new(
         wanted: &'a Wanted,
         settings: &'a Settings,
         source: &'static str,
         judge: Judge,
+        span: Window,
     ) -> Self {
         Self {
             wanted,
@@ -65,7 +68,7 @@ impl<'a> Reading<'a> {
             model: None,
             labels: HashMap::with_hasher(FixedState::default()),
             builder: None,
-            windows: Windows::new(settings),
+            windows: Windows::new(settings, span),
             labelled: 0,
             rejected: 0,
             records: 0,

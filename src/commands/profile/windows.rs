@@ -11,6 +11,7 @@ use crate::engine::metrics::expected::Expected;
 use crate::engine::names::Names;
 use crate::engine::state::ALL;
 use crate::engine::time::{Millis, RecordTime};
+use crate::engine::window::Window;
 use crate::engine::{Progress, Shard, ShardSettings};
 use crate::evaluate;
 use crate::profile::expected::ExpectedBuilder;
@@ -25,6 +26,8 @@ pub(super) struct Windows {
     settings: Arc<ShardSettings>,
     grains: Vec<Millis>,
     budget: usize,
+    /// Of a window that does not lie wholly within it, records may be missing: its figures would be those of a few.
+    span: Window,
     /// None once it was larger than the budget.
     shard: Option<Shard>,
     /// Records of each stream.
@@ -35,12 +38,12 @@ pub(super) struct Windows {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) expected: Expected,
-    /// Windows with records, by grain in the order of the configuration; none where memory did not suffice.
+    /// Whole windows with records, by grain in the order of the configuration; none where memory did not suffice.
     pub(super) windows: Option<Vec<(String, usize)>>,
 }
 
 impl Windows {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, span: Window) -> Self {
         let mut shard = settings.shard.clone();
         shard.progress = Progress::End;
         shard.custom.clear();
@@ -54,6 +57,7 @@ impl Windows {
             settings: settings_of_shard,
             grains: settings.grains.clone(),
             budget: settings.state_budget_bytes,
+            span,
             next: [0; 2],
         }
     }
@@ -89,7 +93,7 @@ impl Windows {
         let rows = rows.expect("states that were just made can be read");
         let mut builder = ExpectedBuilder::default();
         let mut starts: BTreeMap<Arc<str>, BTreeSet<_>> = BTreeMap::new();
-        for row in rows {
+        for row in rows.into_iter().filter(|row| self.span.holds(row.key.window)) {
             builder.add(&row.grain, &row.key, row.table, &row.values);
             if row.table == MetricTable::Serving && &*row.key.segment == ALL {
                 starts.entry(row.grain).or_default().insert(row.key.window.start);
@@ -113,12 +117,13 @@ mod tests {
     use crate::engine::names::{ModelId, VersionId};
     use crate::engine::time::EventTime;
 
-    fn of_inferences(count: i64, budget: usize) -> Found {
+    /// Of one inference every second since 1970-01-01.
+    fn of_inferences(count: i64, budget: usize, span: Window) -> Found {
         let mut settings =
             Settings::parse("t.toml", "[inferences]\ntopic = \"i\"\n", &Environment::default())
                 .expect("the smallest configuration");
         settings.state_budget_bytes = budget;
-        let (mut names, mut windows) = (Names::default(), Windows::new(&settings));
+        let (mut names, mut windows) = (Names::default(), Windows::new(&settings, span));
         let model = ModelId(names.intern("m"));
         for number in 0..count {
             let inference = Inference {
@@ -139,17 +144,39 @@ mod tests {
         windows.finish(&names)
     }
 
+    /// How many windows of each grain there are.
+    fn counts(found: &Found) -> Option<Vec<usize>> {
+        found.windows.as_ref().map(|all| all.iter().map(|(_, n)| *n).collect())
+    }
+
     #[test]
     fn windows_that_are_larger_than_the_budget_are_left_out() {
-        let found = of_inferences(6000, 1 << 30);
-        let counts =
-            found.windows.as_ref().map(|all| all.iter().map(|(_, n)| *n).collect::<Vec<_>>());
-        assert_eq!(counts, Some(vec![20, 2, 1]), "6,000 s in windows of 5 minutes, an hour, a day");
+        let found = of_inferences(6000, 1 << 30, Window::ALL);
+        let all = Some(vec![20, 2, 1]);
+        assert_eq!(counts(&found), all, "6,000 s in windows of 5 minutes, an hour, a day");
         let inferences = found.expected.get("5m", "all", "serving.inferences").expect("20 windows");
         assert_eq!((inferences.windows, inferences.mean, inferences.sd), (20, 300.0, 0.0));
-        let found = of_inferences(6000, 10_000);
+        let found = of_inferences(6000, 10_000, Window::ALL);
         assert!(found.windows.is_none() && found.expected.is_empty());
         let (said, expected) = (super::super::expected(None, 0), "more than state.budget");
         assert!(said.starts_with("no learned limits") && said.contains(expected), "{said}");
+    }
+
+    #[test]
+    fn windows_that_an_end_cuts_say_nothing() {
+        let between = |start, end| {
+            let span = Window { start: EventTime(start), end: EventTime(end) };
+            let found = of_inferences(6000, 1 << 30, span);
+            let figure = found.expected.get("5m", "all", "serving.inferences");
+            (counts(&found).unwrap(), figure.map(|it| (it.windows, it.mean, it.sd)))
+        };
+        let is_even = |windows| Some((windows, 300.0, 0.0));
+        // A second is missing of the first five minutes and of the last, of both hours, and of the day.
+        assert_eq!(between(1000, 5_999_000), (vec![18, 0, 0], is_even(18)));
+        // The ends of windows are no cuts: here of the first hour, and of the day.
+        assert_eq!(between(0, 5_999_000), (vec![19, 1, 0], is_even(19)));
+        assert_eq!(between(0, 86_400_000), (vec![20, 2, 1], is_even(20)));
+        let of_few = between(0, 9 * 300_000);
+        assert_eq!(of_few, (vec![9, 0, 0], None), "nine windows are too few");
     }
 }

@@ -108,6 +108,8 @@ fn cell_value(out: &mut Vec<u8>, cell: &str, cells: Cells) {
         _ if cells == Cells::Text => object::text(out, cell),
         "true" | "True" | "TRUE" => out.extend_from_slice(b"true"),
         "false" | "False" | "FALSE" => out.extend_from_slice(b"false"),
+        "1" if cells == Cells::TruthOrText => out.extend_from_slice(b"true"),
+        "0" if cells == Cells::TruthOrText => out.extend_from_slice(b"false"),
         _ if cells == Cells::TruthOrText => object::text(out, cell),
         "inf" | "Infinity" => object::number(out, f64::INFINITY),
         "-inf" | "-Infinity" => object::number(out, f64::NEG_INFINITY),

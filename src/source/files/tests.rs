@@ -294,9 +294,9 @@ fn cells_without_a_value_are_empty_ones_nan_and_those_that_the_user_says() {
 }
 
 #[test]
-fn a_truth_value_of_a_column_of_truth_values_or_text_is_one_and_a_number_is_text() {
+fn a_truth_value_of_a_column_of_truth_values_or_text_is_one_and_another_number_is_text() {
     let folder = TempDir::new().unwrap();
-    let text = "request_id,error\na,False\nb,TRUE\nc,\nd,NaN\ne,timeout\nf,500\n";
+    let text = "request_id,error\na,False\nb,TRUE\nc,\nd,NaN\ne,timeout\nf,500\ng,0\nh,1\n";
     let path = write(&folder, "a.csv", text);
     let columns = Columns {
         wanted: list(&["request_id", "error"]),
@@ -310,6 +310,8 @@ fn a_truth_value_of_a_column_of_truth_values_or_text_is_one_and_a_number_is_text
         json!({"request_id": "d"}),
         json!({"request_id": "e", "error": "timeout"}),
         json!({"request_id": "f", "error": "500"}),
+        json!({"request_id": "g", "error": false}),
+        json!({"request_id": "h", "error": true}),
     ];
     let found = read_of(&path, columns).unwrap().into_iter();
     assert_eq!(found.map(|(_, record)| record).collect::<Vec<_>>(), expected);

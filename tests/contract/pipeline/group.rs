@@ -160,12 +160,14 @@ fn an_instance_is_ready_once_its_rows_are_written_or_it_has_nothing_to_do() {
     block_on(async {
         let mut running = start(settings(1), &shared(&log), &[&[0]], false, &memory);
         let telemetry = running.telemetry.clone();
+        running.until("it starts", || !telemetry.reasons().is_empty()).await;
         running.until("it is ready", || telemetry.reasons().is_empty()).await;
         assert!(!memory.lock().marks.is_empty(), "rows are written first");
         running.stop().await.unwrap();
         // More instances than partitions.
         let mut idle = start(settings(1), &shared(&log), &[&[]], false, &memory);
         let telemetry = idle.telemetry.clone();
+        idle.until("it starts", || !telemetry.reasons().is_empty()).await;
         idle.until("it is ready", || telemetry.reasons().is_empty()).await;
         idle.stop().await.unwrap();
     });
