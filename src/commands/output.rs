@@ -32,19 +32,34 @@ pub(super) fn can_be_made(path: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     let Some(path) = replaced(path) else { return Ok(()) };
-    let (partial, _) = partial(&path)?;
-    fs::remove_file(partial)
+    match partial(&path) {
+        Ok((partial, _)) => fs::remove_file(partial),
+        // Then it is filled where it stands.
+        Err(_) if path.is_file() => File::options().append(true).open(&path).map(drop),
+        Err(error) => Err(error),
+    }
 }
 
-/// Fills a file beside the other one and gives it that one's name: an interrupt leaves no half of it there.
+/// Fills a file beside the other one and gives it that one's name: an interrupt leaves no half of it there. A file that
+/// no other can take the place of, as one that is mounted by itself or lies in a folder of others, is filled.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Some(path) = replaced(path) else { return fs::write(path, bytes) };
-    let (partial, file) = partial(&path)?;
+    renamed(&path, bytes).or_else(|error| {
+        if path.is_file() && error.kind() != io::ErrorKind::StorageFull {
+            fs::write(&path, bytes)
+        } else {
+            Err(error)
+        }
+    })
+}
+
+fn renamed(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (partial, file) = partial(path)?;
     let named = filled(file, bytes).and_then(|()| {
-        if let Ok(before) = fs::metadata(&path) {
+        if let Ok(before) = fs::metadata(path) {
             fs::set_permissions(&partial, before.permissions())?;
         }
-        fs::rename(&partial, &path)
+        fs::rename(&partial, path)
     });
     named.inspect_err(|_| drop(fs::remove_file(&partial)))
 }
@@ -124,6 +139,24 @@ mod tests {
         check(Some(&at("a.html"))).unwrap();
         check(None).unwrap();
         assert_eq!(names(&folder), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_none_can_take_the_place_of_is_filled_where_it_stands() {
+        let folder = TempDir::new().unwrap();
+        // So long a name that one beside it would be too long.
+        let path = folder.path().join("a".repeat(250));
+        assert_eq!(check(Some(&path)).unwrap_err().code, "report_unwritable", "nothing is there");
+        fs::write(&path, "before, and longer").unwrap();
+        check(Some(&path)).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "before, and longer",
+            "a look changes nothing"
+        );
+        write(Some(&path), b"after").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "after");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -95,9 +95,15 @@ pub(super) fn span(settings: &Settings, args: &TopicArgs) -> Window {
     Window { start: of(args.from).unwrap_or(start), end: of(args.to).unwrap_or(end) }
 }
 
+/// Until when labels are read where nobody says so: none that comes later matches an inference of the range.
+pub(super) fn labels_to(settings: &Settings, args: &TopicArgs) -> Option<Bound> {
+    let span = span(settings, args);
+    let end = settings.shard.limits.end_of_labels(span);
+    (span.end < Window::ALL.end).then_some(Bound::Time(RecordTime(end.0)))
+}
+
 /// What is read of each topic, inferences first: between times, all that the stream takes into a window of the
-/// [`span`], of which some come before its first ones, and stragglers after its last, and all labels that may match one
-/// of them; else what is asked for.
+/// [`span`], of which some come before its first ones, and stragglers after its last; else what is asked for.
 pub(super) fn find(
     settings: &Settings,
     of_job: &KafkaSettings,
@@ -117,13 +123,9 @@ pub(super) fn find(
         to = Some(Bound::Passed(RecordTime(beyond.0), stamps));
     }
     let labels_from = labels_from(settings, args).map(Bound::Time);
-    // One wrong timestamp far ahead ends nothing.
+    // One wrong timestamp far ahead ends nothing, and the labels' clock passes the end.
     let labels_to = match labels_to {
-        Some(Bound::Time(time)) => Some(Bound::Passed(time, stamps)),
-        None if span.end < Window::ALL.end => {
-            let beyond = settings.shard.limits.end_of_labels(span);
-            Some(Bound::Passed(RecordTime(beyond.0), stamps))
-        }
+        Some(Bound::Time(time)) => Some(Bound::Passed(time, stamps + 1)),
         given => given,
     };
     let ends = [(from, to), (labels_from, labels_to)];

@@ -136,7 +136,8 @@ impl Asked<'_> {
         // The group of the configured job: it is not joined, but brokers may have granted that one only.
         let of_job = settings.kafka(true);
         let topics = kafka::inspect(&of_job)?;
-        let parts = ranges::find(settings, &of_job, &topics, self.topic, self.labels_to)?;
+        let labels_to = self.labels_to.or_else(|| ranges::labels_to(settings, self.topic));
+        let parts = ranges::find(settings, &of_job, &topics, self.topic, labels_to)?;
         parts[0].1.check_some()?;
         note_lacking(settings, &parts, span);
         for (_, range) in &parts {

@@ -13,7 +13,7 @@ use crate::engine::ShardSettings;
 use crate::engine::event::PartitionId;
 use crate::engine::metrics::accumulator::StateError;
 use crate::engine::metrics::dictionary::ClassCaps;
-use crate::engine::state::{Key, StateRow};
+use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::{EventTime, Millis};
 use crate::engine::window::Window;
 use crate::evaluate::{Merged, MetricRow, RowContext, grain_name};
@@ -66,9 +66,38 @@ pub(super) struct Plan {
     sealed: Option<(EventTime, EventTime)>,
     /// The seal mark that all partitions have passed.
     common: EventTime,
+    /// What has come of the rows that are needed.
+    folding: Folding,
+}
+
+/// Stored rows that are needed for coarser windows only and whose own windows all partitions have sealed. They are merged
+/// as they come and none is kept: after a start they are those of a day, of all keys and partitions.
+#[derive(Debug, Default)]
+pub(super) struct Folding {
+    merged: BTreeMap<Window, BTreeMap<Slot, Merged>>,
+    versions: BTreeMap<PartitionId, BTreeMap<Key, Version>>,
+}
+
+impl Folding {
+    fn version(&self, key: &Key, partition: PartitionId) -> Option<Version> {
+        self.versions.get(&partition)?.get(key).copied()
+    }
 }
 
 impl Plan {
+    /// Goes on with what came for a plan of the same frozen keys: unless that was for other windows, or a row of it has
+    /// a newer version now.
+    pub(super) fn go_on(&mut self, before: Self, versions: &[StateVersion]) {
+        let is_same = (before.sealed, before.common) == (self.sealed, self.common);
+        let is_old = |known: &StateVersion| {
+            let folded = before.folding.version(&known.key, known.partition);
+            folded.is_some_and(|version| version < known.version)
+        };
+        if is_same && !versions.iter().any(is_old) {
+            self.folding = before.folding;
+        }
+    }
+
     /// Whether there is nothing to do.
     pub(super) fn is_empty(&self) -> bool {
         self.touched.is_empty() && self.sealed.is_none()
@@ -76,6 +105,16 @@ impl Plan {
 
     fn is_newly_sealed(&self, window: Window) -> bool {
         self.sealed.is_some_and(|span| ends_in(window, span))
+    }
+
+    /// Whether rows of this coarser window are to be written.
+    fn wants(&self, coarse: Window) -> bool {
+        self.touched.contains_key(&coarse) || self.is_newly_sealed(coarse)
+    }
+
+    /// Whether rows of this base window are needed for nothing but to be folded into coarser ones.
+    fn only_folds(&self, base: Window) -> bool {
+        base.end <= self.common && !self.touched.contains_key(&base) && !self.is_newly_sealed(base)
     }
 
     fn touches(&self, window: Window, slot: &Slot) -> bool {
@@ -163,11 +202,10 @@ impl Parts {
     pub(super) fn take_in(&mut self, rows: impl IntoIterator<Item = StateRow>) {
         let caps = self.settings.caps.classes();
         for mut row in rows {
-            if row.version.generation() != self.settings.generation || !self.is_base(row.key.window)
-            {
+            let (window, slot) = (row.key.window, Slot::of(&row.key));
+            if !self.is_ours(&row) {
                 continue;
             }
-            let (window, slot) = (row.key.window, Slot::of(&row.key));
             let open = self.open.entry(window).or_default().entry(slot.clone()).or_default();
             let old = open.parts.get(&row.partition);
             if old.is_some_and(|old| old.version >= row.version) {
@@ -175,13 +213,59 @@ impl Parts {
             }
             row.state.restore(caps);
             open.parts.insert(row.partition, row);
+            self.changed(window, &slot);
+        }
+    }
+
+    fn is_ours(&self, row: &StateRow) -> bool {
+        row.version.generation() == self.settings.generation && self.is_base(row.key.window)
+    }
+
+    /// What was merged of rows of which one is another now is merged again.
+    fn changed(&mut self, base: Window, slot: &Slot) {
+        if let Some(open) = self.open.get_mut(&base).and_then(|slots| slots.get_mut(slot)) {
             open.merged = None;
-            for grain in &self.grains {
-                if let Some(slots) = self.pieces.get_mut(&Window::of(window.start, *grain)) {
-                    slots.remove(&slot);
-                }
+        }
+        for grain in &self.grains {
+            if let Some(slots) = self.pieces.get_mut(&Window::of(base.start, *grain)) {
+                slots.remove(slot);
             }
         }
+    }
+
+    /// Takes in rows that were [`missing`](Self::missing). Those that are only folded are merged, and not remembered.
+    pub(super) fn receive(
+        &mut self,
+        plan: &mut Plan,
+        rows: impl IntoIterator<Item = StateRow>,
+    ) -> Result<(), StateError> {
+        let caps = self.settings.caps.classes();
+        for mut row in rows {
+            let (base, slot) = (row.key.window, Slot::of(&row.key));
+            if !plan.only_folds(base) || !self.is_ours(&row) {
+                self.take_in([row]);
+                continue;
+            }
+            if plan.folding.version(&row.key, row.partition).is_some() {
+                continue;
+            }
+            let slots = self.open.get_mut(&base);
+            if let Some(open) = slots.and_then(|slots| slots.get_mut(&slot)) {
+                // One of an older version.
+                open.parts.remove(&row.partition);
+            }
+            self.changed(base, &slot);
+            row.state.restore(caps);
+            for coarse in self.coarser(base) {
+                if plan.wants(coarse) && self.folded_until(coarse) <= base.start {
+                    let slots = plan.folding.merged.entry(coarse).or_default();
+                    slots.entry(slot.clone()).or_default().add(&row, caps)?;
+                }
+            }
+            let versions = plan.folding.versions.entry(row.partition).or_default();
+            versions.insert(row.key, row.version);
+        }
+        Ok(())
     }
 
     /// What a flush has to evaluate: the frozen keys in every grain, and all keys of the windows that the own
@@ -203,7 +287,7 @@ impl Parts {
         let sealed = advanced
             .map(|(after, until)| (after.max(EARLIEST), until.min(common).min(LATEST)))
             .filter(|(after, until)| after < until);
-        Plan { touched, sealed, common }
+        Plan { touched, sealed, common, folding: Folding::default() }
     }
 
     /// The pieces in which a span of windows that were sealed at once is evaluated, each with memory of its own states
@@ -311,11 +395,10 @@ impl Parts {
             return true;
         }
         self.coarser(key.window).any(|coarse| {
-            let is_wanted = plan.touched.contains_key(&coarse) || plan.is_newly_sealed(coarse);
             let is_folded = key.window.start < self.folded_until(coarse);
             // What all partitions have sealed is folded for all keys at once, the rest is merged for those touched.
             let will_fold = key.window.end <= plan.common;
-            is_wanted && !is_folded && (will_fold || plan.touches(coarse, &slot))
+            plan.wants(coarse) && !is_folded && (will_fold || plan.touches(coarse, &slot))
         })
     }
 
@@ -335,6 +418,7 @@ impl Parts {
             version.generation() == self.settings.generation
                 && self.is_base(key.window)
                 && own.is_none_or(|row| row.version < *version)
+                && plan.folding.version(key, *partition).is_none_or(|folded| folded < *version)
                 && self.needs(plan, key)
         };
         versions
@@ -345,8 +429,9 @@ impl Parts {
     }
 
     /// The keys whose metric rows are due, once all state rows are there. What is done is folded.
-    pub(super) fn due(&mut self, plan: &Plan) -> Result<Vec<Key>, StateError> {
+    pub(super) fn due(&mut self, plan: &mut Plan) -> Result<Vec<Key>, StateError> {
         let mut due = Vec::new();
+        let mut folding = std::mem::take(&mut plan.folding).merged;
         let sealed_now: Vec<Window> =
             self.open.keys().copied().filter(|&window| plan.is_newly_sealed(window)).collect();
         let touched_base = plan.touched.keys().copied().filter(|&window| self.is_base(window));
@@ -358,10 +443,10 @@ impl Parts {
         }
         let touched = plan.touched.keys().copied().filter(|&window| !self.is_base(window));
         let coarser = self.open.keys().flat_map(|&base| self.coarser(base));
-        let sealed = coarser.chain(self.coarse.keys().copied());
+        let sealed = coarser.chain(self.coarse.keys().copied()).chain(folding.keys().copied());
         let sealed = sealed.filter(|&window| plan.is_newly_sealed(window));
         for window in touched.chain(sealed).collect::<BTreeSet<_>>() {
-            self.fold(window, plan.common)?;
+            self.fold(window, plan.common, folding.remove(&window).unwrap_or_default())?;
             let slots: BTreeSet<&Slot> = if plan.is_newly_sealed(window) {
                 self.coarse[&window].merged.keys().collect()
             } else {
@@ -433,8 +518,14 @@ impl Parts {
         pieces.retain(|piece, _| within(open, piece.start, piece.end).next().is_some());
     }
 
-    /// Folds the base windows that all partitions have sealed into a coarser one.
-    fn fold(&mut self, window: Window, common: EventTime) -> Result<(), StateError> {
+    /// Folds the base windows that all partitions have sealed into a coarser one; `came` is merged of those of them that
+    /// are not remembered.
+    fn fold(
+        &mut self,
+        window: Window,
+        common: EventTime,
+        came: BTreeMap<Slot, Merged>,
+    ) -> Result<(), StateError> {
         let caps = self.settings.caps.classes();
         let Self { open, coarse, .. } = self;
         let coarse = coarse
@@ -443,6 +534,9 @@ impl Parts {
         let until = common.min(window.end);
         if until <= coarse.folded_until {
             return Ok(());
+        }
+        for (slot, all) in came {
+            coarse.merged.entry(slot).or_default().add_all(&all);
         }
         for (base, slots) in open.range_mut(bounds(coarse.folded_until, until)) {
             if base.end > until {
@@ -485,7 +579,6 @@ mod tests {
     use crate::engine::metrics::Families;
     use crate::engine::metrics::accumulator::Accumulator as _;
     use crate::engine::metrics::serving::ServingInput;
-    use crate::engine::state::Version;
     use crate::engine::{Caps, Progress};
 
     const MINUTE: Millis = Millis(60_000);
@@ -548,7 +641,7 @@ mod tests {
             let row = state(minute);
             table.push(row.clone());
             parts.take_in([row.clone()]);
-            let plan = parts.plan(&[row], None, nobody);
+            let mut plan = parts.plan(&[row], None, nobody);
             let spans = parts.spans(&plan);
             let stored =
                 table.iter().filter(|row| spans.iter().any(|span| span.holds(row.key.window)));
@@ -564,8 +657,8 @@ mod tests {
                 .iter()
                 .filter(|row| missing.contains(&(row.key.clone(), row.partition)))
                 .cloned();
-            parts.take_in(found);
-            let due = parts.due(&plan).unwrap();
+            parts.receive(&mut plan, found).unwrap();
+            let due = parts.due(&mut plan).unwrap();
             let rows: Vec<_> = due.iter().flat_map(|key| parts.rows(key, &plan).unwrap()).collect();
             parts.forget(&plan);
             let records = rows
@@ -624,7 +717,7 @@ mod tests {
             let common = EventTime(sealed * MINUTE.0);
             let of = |parts: &mut Parts| {
                 parts.take_in(touched.clone());
-                let plan = parts.plan(&touched, Some((before, common)), common);
+                let mut plan = parts.plan(&touched, Some((before, common)), common);
                 let known = |row: &StateRow| StateVersion {
                     key: row.key.clone(),
                     partition: row.partition,
@@ -634,8 +727,9 @@ mod tests {
                 let missing = parts.missing(&plan, &versions);
                 let is_missing =
                     |row: &&StateRow| missing.contains(&(row.key.clone(), row.partition));
-                parts.take_in(table.values().filter(is_missing).cloned());
-                let due = parts.due(&plan).unwrap();
+                parts.receive(&mut plan, table.values().filter(is_missing).cloned()).unwrap();
+                assert_eq!(parts.missing(&plan, &versions), []);
+                let due = parts.due(&mut plan).unwrap();
                 let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &plan).unwrap()).collect();
                 parts.forget(&plan);
                 rows
@@ -648,17 +742,54 @@ mod tests {
     }
 
     #[test]
+    fn after_a_start_the_rows_of_a_day_are_merged_as_they_come_and_not_remembered() {
+        let table: Vec<StateRow> =
+            (0..1440).flat_map(|minute| (0..3).map(move |of| part(minute, of, 1))).collect();
+        let known = |row: &StateRow| StateVersion {
+            key: row.key.clone(),
+            partition: row.partition,
+            version: row.version,
+        };
+        let versions: Vec<_> = table.iter().map(known).collect();
+        let frozen = [part(1430, 0, 2)];
+        let evaluated = |remembers: bool| {
+            let mut parts = Parts::new(parts().settings, &[HOUR, Millis(24 * HOUR.0)], Window::ALL);
+            parts.take_in(frozen.clone());
+            let mut plan = parts.plan(&frozen, None, EventTime(1400 * MINUTE.0));
+            assert_eq!(parts.missing(&plan, &versions).len(), table.len() - 1);
+            // What was asked for comes in two parts, the second with some again.
+            for some in [&table[..3000], &table[2000..]] {
+                if remembers {
+                    parts.take_in(some.to_vec());
+                } else {
+                    parts.receive(&mut plan, some.to_vec()).unwrap();
+                }
+            }
+            assert_eq!(parts.missing(&plan, &versions), []);
+            let most = parts.len();
+            let due = parts.due(&mut plan).unwrap();
+            let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &plan).unwrap()).collect();
+            (most, rows)
+        };
+        let (all, expected) = evaluated(true);
+        let (few, rows) = evaluated(false);
+        assert_eq!((all, few), (3 * 1440, 3 * 40), "rows in memory");
+        assert_eq!(rows.len(), 3, "the minute, its hour and its day");
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
     fn rows_of_windows_of_another_length_are_none_of_ours() {
         let mut parts = parts();
         let (row, mut other) = (state(2), state(3));
         other.key.window = Window::of(other.key.window.start, Millis(2 * MINUTE.0));
         parts.take_in([row.clone(), other.clone()]);
         let advanced = Some((EventTime(i64::MIN), EventTime::LATEST));
-        let plan = parts.plan(&[row], advanced, EventTime::LATEST);
+        let mut plan = parts.plan(&[row], advanced, EventTime::LATEST);
         let StateRow { key, partition, version, .. } = other;
         let known = StateVersion { key: key.clone(), partition, version };
         assert_eq!(parts.missing(&plan, &[known]), []);
-        let due = parts.due(&plan).unwrap();
+        let due = parts.due(&mut plan).unwrap();
         assert_eq!(due.len(), 2, "a minute and its hour");
         assert!(!due.contains(&key));
         assert!(due.iter().all(|key| !parts.rows(key, &plan).unwrap().is_empty()));
@@ -673,8 +804,8 @@ mod tests {
         // By what was frozen, and by what was sealed alone.
         for (frozen, advanced) in [(&rows[..], None), (&[][..], Some(advanced))] {
             parts.take_in(rows.clone());
-            let plan = parts.plan(frozen, advanced, EventTime::LATEST);
-            let due = parts.due(&plan).unwrap();
+            let mut plan = parts.plan(frozen, advanced, EventTime::LATEST);
+            let due = parts.due(&mut plan).unwrap();
             let hours = due.iter().filter(|key| key.window.size() == HOUR);
             let hours: Vec<i64> = hours.map(|key| key.window.start.0 / MINUTE.0).collect();
             assert_eq!((due.len(), hours), (rows.len() + 2, vec![60, 120]));
@@ -708,7 +839,7 @@ mod tests {
         assert!(parts.is_long(advanced) && !parts.is_long((EventTime(0), EventTime(HOUR.0))));
         let mut sealed = BTreeMap::new();
         for piece in parts.pieces(advanced, &starts) {
-            let plan = parts.plan(&[], Some(piece), until);
+            let mut plan = parts.plan(&[], Some(piece), until);
             let spans = parts.spans(&plan);
             let stored: Vec<_> = table
                 .iter()
@@ -717,7 +848,7 @@ mod tests {
                 .collect();
             assert!(stored.len() <= 60, "{} rows for {piece:?}", stored.len());
             parts.take_in(stored);
-            for key in parts.due(&plan).unwrap() {
+            for key in parts.due(&mut plan).unwrap() {
                 let rows = parts.rows(&key, &plan).unwrap();
                 assert!(rows.iter().all(|row| row.sealed));
                 assert_eq!(sealed.insert(key.window, rows[0].version.records()), None);

@@ -119,23 +119,13 @@ fn must_equal_within(
     job.must_equal(clickhouse, &expected);
 }
 
-/// From the first record of a log with this timestamp to the first with that one; none is an end of the log.
-fn between(log: &[Record], from: Option<i64>, to: Option<i64>) -> Vec<Record> {
-    let first_at = |time| log.iter().position(|record| record.stamp >= time);
-    let from = from.map_or(0, |time| first_at(time).unwrap_or(log.len()));
-    let to = to.and_then(first_at).unwrap_or(log.len());
-    log[from..to.max(from)].to_vec()
-}
-
-/// The inferences of which the stream takes some into windows between these times: from the first one that has a
-/// timestamp since `lateness` before the first, to the one with which the clock is `lateness` beyond the second.
-fn around(log: &[Record], from: i64, to: Option<i64>) -> Vec<Record> {
-    let Settings { lateness, clock_stamps, .. } = requests::settings();
-    let from = log.iter().position(|record| record.stamp >= from - lateness).unwrap_or(log.len());
-    let is_beyond = |record: &Record| to.is_some_and(|to| record.stamp >= to + lateness);
-    let mut beyond = (0..log.len()).filter(|at| is_beyond(&log[*at]));
-    let to = beyond.nth(clock_stamps - 1).unwrap_or(log.len());
-    log[from..to.max(from)].to_vec()
+/// What is read of a log between two times: from the first record with a timestamp since the first, to the one before
+/// the last of so many that bear the second or a later one; none is the end of the log.
+fn between(log: &[Record], from: i64, to: Option<(i64, usize)>) -> Vec<Record> {
+    let from = log.iter().position(|record| record.stamp >= from).unwrap_or(log.len());
+    let to =
+        to.and_then(|(to, count)| (0..log.len()).filter(|&at| log[at].stamp >= to).nth(count - 1));
+    log[from..to.unwrap_or(log.len()).max(from)].to_vec()
 }
 
 #[test]
@@ -155,10 +145,11 @@ fn a_range_holds_the_rows_of_its_records_and_no_group_knows_of_it() {
 
     let first = logs[0].inferences[0].stamp;
     let [from, to, labels_to] = [3, 7, 9].map(|hours| first + hours * HOUR_MS);
-    let lateness = requests::settings().lateness;
+    // Inferences until their clock has all but passed the end, labels until theirs has.
+    let Settings { lateness, clock_stamps, .. } = requests::settings();
     let by_time = |of: &Partition| Partition {
-        inferences: around(&of.inferences, from, Some(to)),
-        labels: between(&of.labels, Some(from - lateness), Some(labels_to)),
+        inferences: between(&of.inferences, from - lateness, Some((to + lateness, clock_stamps))),
+        labels: between(&of.labels, from - lateness, Some((labels_to, clock_stamps + 1))),
     };
     let records: Vec<Partition> = logs.iter().map(by_time).collect();
     "by-time".clone_into(&mut job.name);
@@ -167,7 +158,7 @@ fn a_range_holds_the_rows_of_its_records_and_no_group_knows_of_it() {
     must_equal_within(&mut job, &clickhouse, &range, &records, [Some(from), Some(to)]);
 
     let without_labels = |of: &Partition| Partition {
-        inferences: around(&of.inferences, from, None),
+        inferences: between(&of.inferences, from - lateness, None),
         labels: Vec::new(),
     };
     let records: Vec<Partition> = logs.iter().map(without_labels).collect();
@@ -212,7 +203,7 @@ fn must_equal_the_stream(clickhouse: &ClickHouse, job: &str, ends: [i64; 2]) {
     // The last windows are not sealed yet. All else, the stragglers, is there.
     let unsealed = |table: &str| {
         if table == "labels" {
-            "job, sealed, row_version, pending, expired"
+            "job, sealed, row_version, pending, expired, settled_ratio"
         } else {
             "job, sealed, row_version"
         }

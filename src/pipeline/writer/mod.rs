@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attempts::{Failures, persist};
-use vouch::Vouch;
+use vouch::{STATES_AT_ONCE, Vouch, in_order};
 
 use super::audit::{Evaluated, Written};
 use super::parts::{Parts, Plan, ends_in};
@@ -253,8 +253,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         evaluated: &mut Vec<Evaluated>,
     ) -> Result<Option<Plan>, PipelineError> {
         self.parts.take_in(states.iter().cloned());
-        let plan = self.plan(&states, advanced).await?;
-        if let Some(plan) = &plan {
+        let mut plan = self.plan(&states, advanced).await?;
+        if let Some(plan) = &mut plan {
             let due = self.parts.due(plan)?;
             evaluated.append(&mut self.write_metrics(&due, plan).await?);
         }
@@ -367,10 +367,11 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             return Ok(None);
         }
         let mut failures = Failures::default();
+        let mut last: Option<Plan> = None;
         loop {
             let before = self.failures;
             let seals = persist!(self, self.sink.seals());
-            let plan = self.parts.plan(states, advanced, self.common(&seals));
+            let mut plan = self.parts.plan(states, advanced, self.common(&seals));
             if plan.is_empty() {
                 failures.end(&self.telemetry);
                 return Ok(None);
@@ -379,23 +380,29 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             for span in self.parts.spans(&plan) {
                 versions.extend(persist!(self, self.sink.state_versions(span)));
             }
-            let missing = self.parts.missing(&plan, &versions);
-            let asked = missing.len();
-            let rows = self.stored_states(missing).await?;
-            self.parts.take_in(rows);
+            if let Some(last) = last.take() {
+                plan.go_on(last, &versions);
+            }
+            let missing = in_order(self.parts.missing(&plan, &versions));
+            for some in missing.chunks(STATES_AT_ONCE) {
+                let rows = persist!(self, self.sink.states(some));
+                self.parts.receive(&mut plan, rows)?;
+            }
             // What is evaluated from a part of the states would be sealed so.
             let lacking = self.parts.missing(&plan, &versions).len();
             if lacking > 0 {
+                let asked = missing.len();
                 let said = format!("its answer lacks {lacking} of {asked} state rows");
                 self.failures += 1;
                 failures.pause(SinkError::Unavailable(said), &self.telemetry).await?;
-                continue;
+            } else {
+                failures.end(&self.telemetry);
+                // A failure may part seal marks that were there from states that are there no more.
+                if self.failures == before {
+                    return Ok(Some(plan));
+                }
             }
-            failures.end(&self.telemetry);
-            // A failure may part seal marks that were there from states that are there no more.
-            if self.failures == before {
-                return Ok(Some(plan));
-            }
+            last = Some(plan);
         }
     }
 

@@ -4,7 +4,7 @@ use super::attempts::{Failures, persist};
 use super::{Commits, DeadLetters, Sink, Writer};
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
-use crate::engine::state::{Key, StateRow};
+use crate::engine::state::Key;
 use crate::failpoint::{self, Point};
 use crate::pipeline::PipelineError;
 use crate::pipeline::audit::{self, Evaluated, Written};
@@ -19,7 +19,7 @@ pub(super) enum Vouch {
 }
 
 /// State rows that one question asks for.
-const STATES_AT_ONCE: usize = 500;
+pub(super) const STATES_AT_ONCE: usize = 500;
 
 impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     /// Writes the seal marks or the marks, once nothing can be missing that they vouch for: no mark of before is
@@ -125,7 +125,10 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         if !written.is_compared {
             let sealed = written.sealed_states();
             let keys = sealed.iter().map(|row| (row.key.clone(), row.partition)).collect();
-            let stored = self.stored_states(keys).await?;
+            let mut stored = Vec::with_capacity(sealed.len());
+            for some in in_order(keys).chunks(STATES_AT_ONCE) {
+                stored.extend(persist!(self, self.sink.states(some)));
+            }
             lost = audit::changed_states(&sealed, &stored);
             self.telemetry.audited("window_state", sealed.len(), lost.len());
         }
@@ -140,21 +143,6 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         written.is_compared = lost.is_empty();
         self.write_states(&lost).await?;
         Ok(lost.len())
-    }
-
-    /// The stored rows of these keys. They are asked for in the table's order, so that each question reads its own rows
-    /// and not those of all. Each is repeated by itself, and what has come is kept: a busy server that can't answer for
-    /// all keys in time can for some.
-    pub(super) async fn stored_states(
-        &mut self,
-        mut keys: Vec<(Key, PartitionId)>,
-    ) -> Result<Vec<StateRow>, PipelineError> {
-        keys.sort_unstable();
-        let mut stored = Vec::with_capacity(keys.len());
-        for some in keys.chunks(STATES_AT_ONCE) {
-            stored.extend(persist!(self, self.sink.states(some)));
-        }
-        Ok(stored)
     }
 
     async fn audit_metrics(
@@ -187,4 +175,11 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         }
         Ok(())
     }
+}
+
+/// Keys in the table's order: each question of some of them reads its own rows, and not those of all. Each is repeated by
+/// itself, and what has come is kept: a busy server that can't answer for all keys in time can for some.
+pub(super) fn in_order(mut keys: Vec<(Key, PartitionId)>) -> Vec<(Key, PartitionId)> {
+    keys.sort_unstable();
+    keys
 }
