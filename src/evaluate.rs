@@ -41,6 +41,11 @@ impl Merged {
         Ok(())
     }
 
+    /// Whether no part was folded in.
+    pub fn is_empty(&self) -> bool {
+        self.families.is_none()
+    }
+
     /// Folds in what was merged of other parts.
     pub fn add_all(&mut self, other: &Self) {
         match (&mut self.families, &other.families) {

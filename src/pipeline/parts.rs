@@ -62,6 +62,8 @@ impl Slot {
 pub(super) struct Plan {
     /// The keys whose rows were frozen, by window of every grain.
     touched: BTreeMap<Window, BTreeSet<Slot>>,
+    /// From where to where the own partitions' seal marks have moved.
+    advanced: Option<(EventTime, EventTime)>,
     /// Windows that end after the first and at or before the second were sealed by all partitions: all their keys.
     sealed: Option<(EventTime, EventTime)>,
     /// The seal mark that all partitions have passed.
@@ -85,15 +87,14 @@ impl Folding {
 }
 
 impl Plan {
-    /// Goes on with what came for a plan of the same frozen keys: unless that was for other windows, or a row of it has
-    /// a newer version now.
+    /// Goes on with what came for a plan of the same keys and seal marks, unless a row of it has a newer version now. Other
+    /// partitions may have sealed more meanwhile: what was only folded before still is.
     pub(super) fn go_on(&mut self, before: Self, versions: &[StateVersion]) {
-        let is_same = (before.sealed, before.common) == (self.sealed, self.common);
         let is_old = |known: &StateVersion| {
             let folded = before.folding.version(&known.key, known.partition);
             folded.is_some_and(|version| version < known.version)
         };
-        if is_same && !versions.iter().any(is_old) {
+        if before.common <= self.common && !versions.iter().any(is_old) {
             self.folding = before.folding;
         }
     }
@@ -110,6 +111,12 @@ impl Plan {
     /// Whether rows of this coarser window are to be written.
     fn wants(&self, coarse: Window) -> bool {
         self.touched.contains_key(&coarse) || self.is_newly_sealed(coarse)
+    }
+
+    /// The same, or they will be where other partitions seal it before the flush ends.
+    fn may_want(&self, coarse: Window) -> bool {
+        self.touched.contains_key(&coarse)
+            || self.advanced.is_some_and(|span| ends_in(coarse, span))
     }
 
     /// Whether rows of this base window are needed for nothing but to be folded into coarser ones.
@@ -249,15 +256,11 @@ impl Parts {
             if plan.folding.version(&row.key, row.partition).is_some() {
                 continue;
             }
-            let slots = self.open.get_mut(&base);
-            if let Some(open) = slots.and_then(|slots| slots.get_mut(&slot)) {
-                // One of an older version.
-                open.parts.remove(&row.partition);
-            }
+            self.drop_part(base, &slot, row.partition);
             self.changed(base, &slot);
             row.state.restore(caps);
             for coarse in self.coarser(base) {
-                if plan.wants(coarse) && self.folded_until(coarse) <= base.start {
+                if plan.may_want(coarse) && self.folded_until(coarse) <= base.start {
                     let slots = plan.folding.merged.entry(coarse).or_default();
                     slots.entry(slot.clone()).or_default().add(&row, caps)?;
                 }
@@ -266,6 +269,18 @@ impl Parts {
             versions.insert(row.key, row.version);
         }
         Ok(())
+    }
+
+    /// Forgets a row of which a newer version has come.
+    fn drop_part(&mut self, base: Window, slot: &Slot, partition: PartitionId) {
+        let Some(slots) = self.open.get_mut(&base) else { return };
+        let is_empty = slots.get_mut(slot).is_some_and(|open| {
+            open.parts.remove(&partition);
+            open.parts.is_empty()
+        });
+        if is_empty {
+            slots.remove(slot);
+        }
     }
 
     /// What a flush has to evaluate: the frozen keys in every grain, and all keys of the windows that the own
@@ -287,7 +302,7 @@ impl Parts {
         let sealed = advanced
             .map(|(after, until)| (after.max(EARLIEST), until.min(common).min(LATEST)))
             .filter(|(after, until)| after < until);
-        Plan { touched, sealed, common, folding: Folding::default() }
+        Plan { touched, advanced, sealed, common, folding: Folding::default() }
     }
 
     /// The pieces in which a span of windows that were sealed at once is evaluated, each with memory of its own states
@@ -487,7 +502,8 @@ impl Parts {
             merged.add_all(&self.merged(piece, slot)?);
             from = piece.end;
         }
-        if self.grains.last().is_some_and(|coarsest| window.size() < *coarsest) {
+        let is_piece = self.grains.last().is_some_and(|coarsest| window.size() < *coarsest);
+        if is_piece && !merged.is_empty() {
             self.pieces.entry(window).or_default().insert(slot.clone(), merged.clone());
         }
         Ok(merged)
@@ -688,68 +704,102 @@ mod tests {
         row
     }
 
+    fn known(row: &StateRow) -> StateVersion {
+        let StateRow { key, partition, version, .. } = row;
+        StateVersion { key: key.clone(), partition: *partition, version: *version }
+    }
+
     /// Memory that grew flush by flush against one that is given the whole table, of which nothing was merged before.
+    /// Half of what is missing comes in a first round, in which other partitions have sealed less.
     #[test]
     fn coarser_windows_follow_every_change_of_a_window_in_them() {
-        const DAY: Millis = Millis(6 * HOUR.0);
-        let grains = [HOUR, Millis(90 * MINUTE.0), DAY];
+        const QUARTER: Millis = Millis(6 * HOUR.0);
+        let grains = [HOUR, Millis(90 * MINUTE.0), QUARTER];
         let make = || Parts::new(parts().settings, &grains, Window::ALL);
         let mut grown = make();
-        let mut table: BTreeMap<(i64, i32), StateRow> = BTreeMap::new();
-        let (mut sealed, mut number, mut compared) = (0, 7_u64, 0);
+        let mut table: BTreeMap<(i64, i32, bool), StateRow> = BTreeMap::new();
+        let (mut sealed, mut number, mut compared) = (0, 7_u64, BTreeMap::new());
+        let mut below = |limit: i64| {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            i64::try_from(number >> 33).unwrap() % limit
+        };
         for flush in 0..600 {
-            let mut touched = Vec::new();
-            for _ in 0..2 {
-                number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let minute = sealed + i64::try_from(number >> 33).unwrap() % 200;
-                let partition = i32::try_from(number >> 60).unwrap() % 3;
-                let records =
-                    table.get(&(minute, partition)).map_or(0, |row| row.version.records());
-                let row = part(minute, partition, records + 1);
-                table.insert((minute, partition), row.clone());
-                // Another instance has written the other one.
-                if touched.is_empty() {
-                    touched.push(row);
+            // What this instance has frozen, and what another one has written.
+            let written = [0; 2].map(|_| {
+                let at = (sealed + below(200), i32::try_from(below(3)).unwrap(), below(2) == 0);
+                let records = table.get(&at).map_or(0, |row| row.version.records());
+                let mut row = part(at.0, at.1, records + 1);
+                if at.2 {
+                    row.key.segment = Arc::from("region=eu");
                 }
-            }
+                table.insert(at, row.clone());
+                row
+            });
+            let frozen = written[..1].to_vec();
             let before = EventTime(sealed * MINUTE.0);
-            sealed += i64::from(flush % 3 == 0);
+            sealed += [0, 1, 1, 1, 40][usize::try_from(below(5)).unwrap()];
             let common = EventTime(sealed * MINUTE.0);
-            let of = |parts: &mut Parts| {
-                parts.take_in(touched.clone());
-                let mut plan = parts.plan(&touched, Some((before, common)), common);
-                let known = |row: &StateRow| StateVersion {
-                    key: row.key.clone(),
-                    partition: row.partition,
-                    version: row.version,
-                };
-                let versions: Vec<_> = table.values().map(known).collect();
+            let advanced = Some((before, common.plus(HOUR)));
+            let versions: Vec<_> = table.values().map(known).collect();
+            let stored = |keys: &[(Key, PartitionId)]| {
+                let is = |row: &&StateRow| keys.contains(&(row.key.clone(), row.partition));
+                table.values().filter(is).cloned().collect::<Vec<_>>()
+            };
+            let rows = [&mut grown, &mut make()].map(|parts| {
+                parts.take_in(frozen.clone());
+                let mut first = parts.plan(&frozen, advanced, before.plus(MINUTE).min(common));
+                let missing = parts.missing(&first, &versions);
+                parts.receive(&mut first, stored(&missing[..missing.len() / 2])).unwrap();
+                let mut plan = parts.plan(&frozen, advanced, common);
+                plan.go_on(first, &versions);
                 let missing = parts.missing(&plan, &versions);
-                let is_missing =
-                    |row: &&StateRow| missing.contains(&(row.key.clone(), row.partition));
-                parts.receive(&mut plan, table.values().filter(is_missing).cloned()).unwrap();
+                parts.receive(&mut plan, stored(&missing)).unwrap();
                 assert_eq!(parts.missing(&plan, &versions), []);
                 let due = parts.due(&mut plan).unwrap();
                 let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &plan).unwrap()).collect();
                 parts.forget(&plan);
                 rows
-            };
-            let rows = of(&mut grown);
-            compared += rows.len();
-            assert_eq!(rows, of(&mut make()), "flush {flush}");
+            });
+            let mut whole = make();
+            whole.take_in(table.values().cloned());
+            let mut plan = whole.plan(&frozen, advanced, common);
+            let due = whole.due(&mut plan).unwrap();
+            let expected: Vec<_> = due.iter().map(|key| whole.rows(key, &plan).unwrap()).collect();
+            for key in &due {
+                *compared.entry(key.window.size()).or_insert(0) += 1;
+            }
+            assert_eq!(rows, [expected.clone(), expected], "flush {flush}");
         }
-        assert!(compared > 4 * 600, "{compared} keys");
+        assert!(sealed > 2 * 360, "{sealed} minutes");
+        let least = grains.map(|grain| compared[&grain]).into_iter().min().unwrap();
+        assert!(least > 600, "{compared:?}");
+    }
+
+    #[test]
+    fn what_has_a_newer_version_after_a_round_is_asked_for_again() {
+        let mut parts = parts();
+        let table: Vec<StateRow> = (0..60).map(state).collect();
+        let frozen = [state(50)];
+        let common = EventTime(40 * MINUTE.0);
+        parts.take_in(frozen.clone());
+        let mut first = parts.plan(&frozen, None, common);
+        parts.receive(&mut first, table[..30].to_vec()).unwrap();
+        let mut versions: Vec<_> = table.iter().map(known).collect();
+        let again = |parts: &Parts, first, versions: &[StateVersion]| {
+            let mut plan = parts.plan(&frozen, None, common);
+            plan.go_on(first, versions);
+            (parts.missing(&plan, versions).len(), plan)
+        };
+        let (missing, second) = again(&parts, first, &versions);
+        assert_eq!(missing, 29, "and the frozen one");
+        versions[7].version = Version::of(0, 2, false);
+        assert_eq!(again(&parts, second, &versions).0, 59);
     }
 
     #[test]
     fn after_a_start_the_rows_of_a_day_are_merged_as_they_come_and_not_remembered() {
         let table: Vec<StateRow> =
             (0..1440).flat_map(|minute| (0..3).map(move |of| part(minute, of, 1))).collect();
-        let known = |row: &StateRow| StateVersion {
-            key: row.key.clone(),
-            partition: row.partition,
-            version: row.version,
-        };
         let versions: Vec<_> = table.iter().map(known).collect();
         let frozen = [part(1430, 0, 2)];
         let evaluated = |remembers: bool| {
