@@ -349,6 +349,11 @@ impl<S: Source> Worker<S> {
             return Ok(());
         }
         self.put_aside_where(|_| true);
+        if self.intake.shards.is_empty() {
+            // What it waits for begins with marks that are read after this.
+            self.is_beginning_again = false;
+            return Ok(());
+        }
         Ok(self.source.reassign()?)
     }
 

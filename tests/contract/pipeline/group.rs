@@ -142,6 +142,33 @@ fn a_revocation_during_a_flush_is_answered_once_that_flush_has_ended() {
     assert_eq!(answered.try_recv(), Err(TryRecvError::Disconnected));
 }
 
+/// Tables may go back twice, and be found to have while a worker already waits for the marks of before.
+#[test]
+fn a_worker_that_waits_for_marks_begins_with_them_and_can_begin_again_later() {
+    let player = Player::new(&shared(&traffic(1, 50, 700)), &[0], false);
+    let control = Arc::clone(&player.control);
+    let (telemetry, all) = (Telemetry::new(), Arc::<Shared>::default());
+    let mut worker = Worker::new(0, player, Arc::new(settings(1)), all, telemetry).unwrap();
+    settle(&mut worker, &control, &Known::default());
+    for round in 0..3 {
+        worker.receive(ToWorker::BeginAgain).unwrap();
+        while !control.lock().unwrap().is_empty() {
+            worker.step(Duration::from_secs(1_000), Duration::ZERO).unwrap();
+        }
+        let wanted = worker.outbox().drain(..).filter_map(|message| match message {
+            FromWorker::MarksWanted { request, .. } => Some(request),
+            _ => None,
+        });
+        let wanted: Vec<u64> = wanted.collect();
+        assert_eq!(wanted.len(), 1, "round {round}");
+        // Of a flush that began before.
+        worker.receive(ToWorker::BeginAgain).unwrap();
+        assert!(control.lock().unwrap().is_empty(), "it begins already");
+        let known = Known::default();
+        worker.receive(ToWorker::Marks { request: wanted[0], known }).unwrap();
+    }
+}
+
 #[test]
 fn an_instance_is_ready_once_its_rows_are_written_or_it_has_nothing_to_do() {
     let log = traffic(1, 300, 700);
