@@ -82,8 +82,8 @@ pub struct Args {
     inputs: InputArgs,
     #[command(flatten)]
     topic: TopicArgs,
-    /// The first labels that are no longer read, as --to says it (a day is its start in UTC); by default they are read
-    /// to the end of their topic
+    /// The first labels that are no longer read, as --to says it (a day is its start in UTC); by default those that may
+    /// match an inference before a time in --to, else all
     #[arg(long, value_name = "WHERE", conflicts_with_all = ranges::FILES, conflicts_with = "without_labels", value_parser = ranges::bound)]
     labels_to: Option<Bound>,
     /// Owner of the rows; by default the configured job with a digest of what is read and the settings

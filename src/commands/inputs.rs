@@ -50,7 +50,7 @@ pub(super) struct InputArgs {
 /// How the cells of CSV are read.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct CellArgs {
-    /// Take CSV cells of exactly this text for empty ones, such as NA, which R writes; may be given several times
+    /// Take CSV cells of this text for empty ones, such as NA, which R writes; may be given several times
     #[arg(
         long = "null",
         value_name = "TEXT",

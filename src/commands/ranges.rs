@@ -45,7 +45,7 @@ pub(super) struct TopicArgs {
     #[arg(long, value_name = "WHERE", conflicts_with_all = FILES, value_parser = bound)]
     pub(super) from: Option<Bound>,
     /// The first inferences that are no longer meant (a day is its start in UTC); labels are read from
-    /// `windows.lateness` before the first ones to the end of their topic
+    /// `windows.lateness` before the first ones on
     #[arg(long, value_name = "WHERE", conflicts_with_all = FILES, value_parser = bound)]
     pub(super) to: Option<Bound>,
     /// Leave the label topic unread

@@ -108,7 +108,7 @@ impl Asked<'_> {
             let (from, to) = (Bound::Time(from), Bound::Time(to));
             return usage(format!(
                 "labels are read from {from}, `windows.lateness` before `--from`, and `--labels-to` {to} is not after \
-                 that: give a later one, or none to read all labels"
+                 that: give a later one, or none to read all that may match"
             ));
         }
         let span = ranges::span(settings, self.topic);
