@@ -26,8 +26,10 @@ enum Kind {
     Nanoseconds,
     /// The bytes of UUIDs.
     Uuid,
-    /// Bytes of one length for all rows. That some of them make a text is chance.
+    /// Sixteen bytes, as hashes and UUIDs without a type have them. That some of them make a text is chance.
     Hex,
+    /// Bytes of another length that all rows have: shorter texts are filled up with zeros.
+    Padded,
     /// Of a group the kinds of its fields, of a map those of its keys and of its values.
     Within(Vec<Self>),
 }
@@ -41,8 +43,9 @@ impl Kind {
                     Self::Nanoseconds
                 }
                 Some(LogicalType::Uuid) => Self::Uuid,
-                _ if field.get_physical_type() == PhysicalType::FIXED_LEN_BYTE_ARRAY => Self::Hex,
-                _ => Self::Plain,
+                _ if field.get_physical_type() != PhysicalType::FIXED_LEN_BYTE_ARRAY => Self::Plain,
+                _ if matches!(field, Type::PrimitiveType { type_length: 16, .. }) => Self::Hex,
+                _ => Self::Padded,
             };
         }
         let within = |group: &Type| {
@@ -195,6 +198,10 @@ fn bytes(bytes: &[u8], kind: &Kind) -> String {
     match (kind, std::str::from_utf8(bytes)) {
         (Kind::Uuid, _) => uuid(bytes),
         (Kind::Hex, _) | (_, Err(_)) => hex(bytes),
+        (Kind::Padded, Ok(text)) => match text.trim_end_matches('\0') {
+            text if text.contains(char::is_control) => hex(bytes),
+            text => text.to_owned(),
+        },
         (_, Ok(text)) => text.to_owned(),
     }
 }

@@ -219,10 +219,10 @@ fn decimals_of_every_scale_are_numbers() {
 }
 
 #[test]
-fn uuids_have_dashes_and_other_bytes_of_one_length_are_hex_also_where_they_make_a_text() {
+fn uuids_have_dashes_other_16_bytes_are_hex_and_those_of_other_lengths_a_text_if_they_make_one() {
     let folder = TempDir::new().unwrap();
     let fields = "required fixed_len_byte_array(16) request_id (UUID); required binary model; \
-                  required fixed_len_byte_array(4) version; \
+                  required fixed_len_byte_array(8) version; required fixed_len_byte_array(16) prediction; \
                   required group segments { required fixed_len_byte_array(16) device (UUID); \
                   required int64 at (TIMESTAMP(NANOS,true)); } \
                   required group features (MAP) { repeated group key_value { \
@@ -232,7 +232,8 @@ fn uuids_have_dashes_and_other_bytes_of_one_length_are_hex_also_where_they_make_
     let columns = [
         fixed(&[readable, other], false),
         column::<ByteArrayType>(vec![text("fraud"), vec![255_u8, 1].into()], false),
-        fixed(&[b"v1.0", &[0, 1, 2, 250]], false),
+        fixed(&[b"v1.0\0\0\0\0", &[0, 1, 2, 3, 4, 5, 6, 7]], false),
+        fixed(&[readable, other], false),
         fixed(&[other, readable], false),
         column::<Int64Type>(vec![1_700_000_000_123_000_000, -1], false),
         column::<ByteArrayType>(vec![text("x"), text("y")], true),
@@ -242,11 +243,13 @@ fn uuids_have_dashes_and_other_bytes_of_one_length_are_hex_also_where_they_make_
         ["30313233-3435-3637-3839-616263646566", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
     let expected = [
         json!({
-            "request_id": readable, "model": "fraud", "version": "76312e30",
+            "request_id": readable, "model": "fraud", "version": "v1.0",
+            "prediction": readable.replace('-', ""),
             "segments": {"device": other, "at": 1_700_000_000_123_i64}, "features": {"x": readable},
         }),
         json!({
-            "request_id": other, "model": "ff01", "version": "000102fa",
+            "request_id": other, "model": "ff01", "version": "0001020304050607",
+            "prediction": other.replace('-', ""),
             "segments": {"device": readable, "at": -1}, "features": {"y": other},
         }),
     ];
@@ -296,7 +299,9 @@ fn cells_without_a_value_are_empty_ones_nan_and_those_that_the_user_says() {
 #[test]
 fn a_truth_value_of_a_column_of_truth_values_or_text_is_one_and_another_number_is_text() {
     let folder = TempDir::new().unwrap();
-    let text = "request_id,error\na,False\nb,TRUE\nc,\nd,NaN\ne,timeout\nf,500\ng,0\nh,1\n";
+    // Whoever keeps whole numbers in a column with gaps writes them as doubles.
+    let text =
+        "request_id,error\na,False\nb,TRUE\nc,\nd,NaN\ne,timeout\nf,500\ng,0\nh,1\ni,0.0\nj,1.0\n";
     let path = write(&folder, "a.csv", text);
     let columns = Columns {
         wanted: list(&["request_id", "error"]),
@@ -312,6 +317,8 @@ fn a_truth_value_of_a_column_of_truth_values_or_text_is_one_and_another_number_i
         json!({"request_id": "f", "error": "500"}),
         json!({"request_id": "g", "error": false}),
         json!({"request_id": "h", "error": true}),
+        json!({"request_id": "i", "error": false}),
+        json!({"request_id": "j", "error": true}),
     ];
     let found = read_of(&path, columns).unwrap().into_iter();
     assert_eq!(found.map(|(_, record)| record).collect::<Vec<_>>(), expected);
