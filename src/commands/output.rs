@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use super::{Failure, terminal};
@@ -44,24 +45,35 @@ pub(super) fn can_be_made(path: &Path) -> io::Result<()> {
 /// no other can take the place of, as one that is mounted by itself or lies in a folder of others, is filled.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Some(path) = replaced(path) else { return fs::write(path, bytes) };
-    renamed(&path, bytes).or_else(|error| {
-        if path.is_file() && error.kind() != io::ErrorKind::StorageFull {
-            fs::write(&path, bytes)
-        } else {
-            Err(error)
-        }
-    })
+    let (partial, file) = match partial(&path) {
+        Err(_) if path.is_file() => return fs::write(&path, bytes),
+        made => made?,
+    };
+    // What finds no room beside the one before finds none in its place, which would be empty by then.
+    let done = filled(file, bytes).and_then(|()| match take_place(&partial, &path) {
+        Err(_) if path.is_file() => fs::write(&path, bytes),
+        taken => taken,
+    });
+    // Where it has that name already, nothing is there.
+    drop(fs::remove_file(&partial));
+    done
 }
 
-fn renamed(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (partial, file) = partial(path)?;
-    let named = filled(file, bytes).and_then(|()| {
-        if let Ok(before) = fs::metadata(path) {
-            fs::set_permissions(&partial, before.permissions())?;
+/// Gives a file the name of another one, and its owner and permissions. Refused where it can't have that owner, and the
+/// other one can be filled.
+fn take_place(partial: &Path, path: &Path) -> io::Result<()> {
+    if let Ok(before) = fs::metadata(path) {
+        let ours = fs::metadata(partial)?;
+        let is_same = (before.uid(), before.gid()) == (ours.uid(), ours.gid());
+        if !is_same
+            && let Err(error) = chown(partial, Some(before.uid()), Some(before.gid()))
+            && File::options().append(true).open(path).is_ok()
+        {
+            return Err(error);
         }
-        fs::rename(&partial, path)
-    });
-    named.inspect_err(|_| drop(fs::remove_file(&partial)))
+        fs::set_permissions(partial, before.permissions())?;
+    }
+    fs::rename(partial, path)
 }
 
 /// The file whose place another one takes: where the path is a link, what it leads to. None where something else than
@@ -157,6 +169,21 @@ mod tests {
         write(Some(&path), b"after").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "after");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_keeps_its_owner_if_it_may_be_given_away_and_else_is_filled_where_it_stands() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.html");
+        fs::write(&path, "before, and longer").unwrap();
+        let (uid, gid) = (4242, 4343);
+        // Only root may give files away; whoever else runs this finds his own file there.
+        let is_given = chown(&path, Some(uid), Some(gid)).is_ok();
+        write(Some(&path), b"after").unwrap();
+        let about = fs::metadata(&path).unwrap();
+        assert_eq!((about.uid(), about.gid()) == (uid, gid), is_given);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "after");
+        assert_eq!(names(&folder), ["a.html"]);
     }
 
     #[test]
