@@ -40,14 +40,18 @@ fn chunks(messages: &[Message]) -> Vec<[String; 2]> {
     messages.chunks(size).map(chunk).collect()
 }
 
+/// Renamed when it is finished, so that no look finds a part of it.
+fn put(path: &Path, text: &str) {
+    let unfinished = path.with_extension("tmp");
+    fs::write(&unfinished, text).unwrap();
+    fs::rename(unfinished, path).unwrap();
+}
+
 /// Both files of a chunk: one appears under its name, the other is renamed when it is finished.
 fn land(folder: &Path, number: usize, chunk: &[String; 2]) {
-    let path = |stream: usize, end: &str| {
-        folder.join(format!("{}-{number:02}.jsonl{end}", STREAMS[stream]))
-    };
-    fs::write(path(0, ""), &chunk[0]).unwrap();
-    fs::write(path(1, ".tmp"), &chunk[1]).unwrap();
-    fs::rename(path(1, ".tmp"), path(1, "")).unwrap();
+    let path = |stream: usize| folder.join(format!("{}-{number:02}.jsonl", STREAMS[stream]));
+    fs::write(path(0), &chunk[0]).unwrap();
+    put(&path(1), &chunk[1]);
 }
 
 /// What an instance said in JSON.
@@ -110,7 +114,7 @@ fn files_are_taken_once_over_a_kill_and_give_the_rows_of_one_batch() {
     let first = job.start(&arguments);
     wait_for_files(&first, 8);
     // Some land while it runs, and one that is broken. In the order of the batch: of two labels the later read counts.
-    fs::write(drop_folder.join("inferences-00-broken.jsonl"), "[1,\n").unwrap();
+    put(&drop_folder.join("inferences-00-broken.jsonl"), "[1,\n");
     land(4);
     land(5);
     wait_for_files(&first, 12);
@@ -187,7 +191,7 @@ fn a_file_of_both_whose_last_rows_have_no_label_yet_is_done_for_both() {
         let rows = labels.iter().enumerate();
         let text: String =
             rows.map(|(row, label)| line(&format!("{number}-{row}"), *label)).collect();
-        fs::write(folder.path().join(format!("{number}.jsonl")), text).unwrap();
+        put(&folder.path().join(format!("{number}.jsonl")), &text);
         wait_for_files(&instance, 2 * (number + 1));
     }
     let told = said(&instance).into_iter().filter(|line| line["records"].is_u64());
@@ -235,11 +239,7 @@ fn a_change_in_the_middle_of_a_file_is_told_and_digests_of_an_earlier_version_st
     let services = services::shared();
     let (mut job, folder) = job("half-corrected", &services);
     let path = folder.path().join("a.jsonl");
-    // Renamed when it is finished, so that no look finds a part of it.
-    let put = |text: &str| {
-        fs::write(folder.path().join("a.tmp"), text).unwrap();
-        fs::rename(folder.path().join("a.tmp"), &path).unwrap();
-    };
+    let put = |text: &str| put(&path, text);
     let held: String = (10_000..13_000).map(|row| line(&format!("r-{row}"), None)).collect();
     let corrected = held.replacen("r-11500", "s-11500", 1);
     assert!(corrected != held && corrected.len() > 3 * (64 << 10));
@@ -286,7 +286,7 @@ fn a_folder_that_can_not_be_looked_into_is_told_once_and_the_others_go_on() {
     let arguments = [&fixed[..], &["--inferences", "**/*.jsonl"]].concat();
     let running = job.start(&arguments);
     wait_for_files(&running, 1);
-    fs::write(day.join("b.jsonl"), line("b", None)).unwrap();
+    put(&day.join("b.jsonl"), &line("b", None));
     wait_for_files(&running, 2);
     // Many looks have come upon it.
     let told = said(&running).into_iter().filter(|line| line["code"] == "file_unreadable");
@@ -341,6 +341,49 @@ fn a_finish_that_is_interrupted_is_not_complete_and_one_that_is_done_can_tell_wh
     }
 }
 
+/// It has sealed, and its rows do not say so yet: only finishing is left, and what landed meanwhile comes too late.
+#[test]
+fn a_finish_that_died_behind_its_seals_is_finished_without_the_file_that_landed_since() {
+    let services = services::shared();
+    let (mut job, folder) = job("half-sealed", &services);
+    fs::write(folder.path().join("a.jsonl"), line("a", None)).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let fixed = ["backfill", "--job", "half-sealed", "--finish", "--watch", path];
+    let finish = [&fixed[..], &["--inferences", "*.jsonl", "--every", "100ms"]].concat();
+    let count = |from: &str| {
+        services
+            .clickhouse
+            .query(&format!("SELECT count() FROM tidegauge.{from} AND job = 'half-sealed'"))
+    };
+    let are_sealed = || count("seals FINAL WHERE sealed_until_ms > 0") == "1\n";
+    // The flush that seals is the last one, and perhaps not the first.
+    for flush in 1.. {
+        let kill = format!("seals-acknowledged@{flush}=kill");
+        let mut died = job.start_with(&finish, &[("TIDEGAUGE_FAILPOINTS", &kill)]);
+        let code = died.wait("its death", DEADLINE);
+        assert_eq!(code, None, "{}", died.log_text());
+        if are_sealed() {
+            break;
+        }
+    }
+    let sealed = "serving FINAL WHERE sealed";
+    assert_eq!(count(sealed), "0\n");
+
+    let late = folder.path().join("b.jsonl");
+    fs::write(&late, line("b", None)).unwrap();
+    let told = job.run(&finish, 3, DEADLINE);
+    let is_all = told.contains("\"complete\":true") && told.contains("\"inferences\":1,");
+    assert!(is_all && told.contains("error[job_finished]"), "{told}");
+    assert_ne!(count(sealed), "0\n");
+    fs::remove_file(late).unwrap();
+    job.run(&finish, 0, DEADLINE);
+
+    // What was taken is not what lies there: whoever repeats the command learns it.
+    fs::write(folder.path().join("a.jsonl"), line("another", None)).unwrap();
+    let refused = job.run(&finish, 3, DEADLINE);
+    assert!(refused.contains("error[file_not_as_taken]"), "{refused}");
+}
+
 #[test]
 fn a_process_that_still_watches_takes_no_file_once_another_has_finished_the_job() {
     let services = services::shared();
@@ -356,13 +399,26 @@ fn a_process_that_still_watches_takes_no_file_once_another_has_finished_the_job(
     assert!(!sealed.is_empty() && watching.is_running(), "{}", watching.log_text());
 
     // It would be of a window that is sealed.
-    fs::write(folder.path().join("b.jsonl"), line("b", Some(false))).unwrap();
+    put(&folder.path().join("b.jsonl"), &line("b", Some(false)));
     let code = watching.wait("its end", DEADLINE);
     let log = watching.log_text();
     assert!(code == Some(3) && log.contains("error[job_finished]"), "{log}");
     let taken = "SELECT DISTINCT name FROM tidegauge.files WHERE job = 'half-watched'";
     assert_eq!(services.clickhouse.query(taken), "a.jsonl\n");
     assert_eq!(rows(&services.clickhouse, "half-watched"), sealed);
+
+    for table in ["serving", "data_quality"] {
+        let emptied = format!("DELETE FROM tidegauge.{table} WHERE job = 'half-watched'");
+        services.clickhouse.query(&emptied);
+    }
+    job.run(&["rebuild", "--job", "half-watched"], 0, DEADLINE);
+    assert_eq!(rows(&services.clickhouse, "half-watched"), sealed, "its files are not asked for");
+    let other = [("TIDEGAUGE__WINDOWS__GRAINS", "[\"2h\"]")];
+    let mut refused = job.start_with(&["rebuild", "--job", "half-watched"], &other);
+    assert_eq!(refused.wait("its refusal", DEADLINE), Some(3), "{}", refused.log_text());
+    assert!(refused.log_text().contains("error[job_other_configuration]"));
+    let unknown = job.run(&["rebuild", "--job", "nobody"], 2, DEADLINE);
+    assert!(unknown.contains("has written nothing that could be rebuilt"), "{unknown}");
 }
 
 /// The first signal writes what is there, which takes as long as the database lets it; a second one waits for nothing.

@@ -111,6 +111,10 @@ struct Begun {
     totals: Totals,
     /// It was finished before, and at most what its rules left is to be done.
     only_tells: bool,
+    /// Its windows are sealed, perhaps by a process that died before it had finished the job.
+    is_sealed: bool,
+    /// What is wrong with files that come too late for that, where there are any.
+    late: Option<Failure>,
 }
 
 /// Binds the job's name and looks through what the job has taken. Servers and hashes can take long.
@@ -127,11 +131,22 @@ async fn begin(
     let mut watcher = Watcher::new(settings, folder, patterns, args, clickhouse.clone(), mark)?;
     // A process that dies after its last mark, and is started again, has nothing left to do.
     let only_tells = was_finished && args.finish && !watcher.finds_more().await?;
+    let is_sealed = is_sealed(clickhouse).await?;
+    let mut late = None;
     if !only_tells {
-        check_unfinished(clickhouse, was_finished, args.finish).await?;
+        // A start that died while it finished has perhaps sealed already: then only finishing it is left.
+        if was_finished || (is_sealed && !args.finish) {
+            return Err(finished(clickhouse));
+        }
         watcher.restore().await?;
+        if is_sealed {
+            late = match watcher.finds_more().await {
+                Ok(finds_more) => finds_more.then(|| finished(clickhouse)),
+                Err(failure) => Some(failure),
+            };
+        }
     }
-    Ok(Begun { watcher, totals, only_tells })
+    Ok(Begun { watcher, totals, only_tells, is_sealed, late })
 }
 
 /// What was done, and how many bytes of files were read.
@@ -148,7 +163,7 @@ async fn follow(
     let mut signals = terminal::Signals::catch()?;
     let what = (folder, patterns, args);
     let opening = begin(&clickhouse, &mut settings, &binding, &telemetry, what);
-    let Begun { mut watcher, totals, only_tells } = tokio::select! {
+    let Begun { mut watcher, totals, only_tells, is_sealed, late } = tokio::select! {
         begun = Box::pin(opening) => begun?,
         () = signals.next() => return Err(interrupted()),
     };
@@ -177,7 +192,7 @@ async fn follow(
     let watching = async {
         tokio::select! {
             () = signals.next() => was_stopped = true,
-            failed = watcher.run() => failure = Some(failed),
+            failed = watcher.run(is_sealed) => failure = Some(failed),
             () = telling => unreachable!("it tells until the end"),
         }
         stopping.notify_one();
@@ -200,7 +215,7 @@ async fn follow(
     }
     let how = (args.finish, was_stopped);
     let filled = end(&clickhouse, rules, totals, how, &mut signals).await?;
-    Ok((filled, progress.bytes()))
+    Ok((filled.with_failure(late), progress.bytes()))
 }
 
 /// Says in the log how far it is, until dropped: how many records were read before their file was taken, or not, and how
@@ -285,19 +300,6 @@ fn totals_of(mark: Option<&Mark>) -> Totals {
         all
     });
     Totals { accounts, ..Totals::default() }
-}
-
-/// Refuses a job that was finished.
-async fn check_unfinished(
-    clickhouse: &ClickHouse,
-    was_finished: bool,
-    finishes: bool,
-) -> Result<(), Failure> {
-    // A start that died while it finished has perhaps sealed already: then only finishing it is left.
-    if was_finished || (!finishes && is_sealed(clickhouse).await?) {
-        return Err(finished(clickhouse));
-    }
-    Ok(())
 }
 
 /// Whether nothing may be added to the job's windows any more, by whichever process.

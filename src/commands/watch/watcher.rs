@@ -1,6 +1,6 @@
 //! Looks into the folder again and again, and takes what has landed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -139,25 +139,44 @@ impl Watcher {
         Ok(())
     }
 
-    /// Whether files lie there that the job did not take before it was finished.
+    /// Whether files lie there that the job did not take before it was finished. Refused where one that it took holds
+    /// something else now, and where not all can be seen.
     pub(super) async fn finds_more(&self) -> Result<bool, Failure> {
         let rows = self.clickhouse.taken_files(self.generation).await?;
+        let mut finds_more = false;
         for watched in &self.streams {
             let mut folder = watched.folder.clone();
             // Only two looks tell which files are whole.
-            let looked = blocking(move || folder.look().and_then(|_| folder.look())).await?;
+            let (folder, looked) = blocking(move || {
+                let looked = folder.look().and_then(|_| folder.look());
+                (folder, looked)
+            })
+            .await?;
             let (landed, unfinished) = looked?;
-            let taken = rows[watched.stream.index()].iter().map(|row| row.name.as_str());
-            let taken: BTreeSet<&str> = taken.collect();
-            if unfinished > 0 || landed.iter().any(|landed| !taken.contains(&*landed.name)) {
-                return Ok(true);
+            if let Some((_, error)) = folder.unread().into_iter().next() {
+                return Err(error.into());
             }
+            let digest = |row: &FileRow| (row.name.clone(), row.digest.clone());
+            let taken: BTreeMap<String, String> =
+                rows[watched.stream.index()].iter().map(digest).collect();
+            let hashed = self.hashed.clone();
+            let are_known = blocking(move || {
+                let is_known = |landed: Landed| match taken.get(&landed.name) {
+                    Some(digest) => still(landed.path, digest, &hashed).map(|()| true),
+                    None => Ok(false),
+                };
+                landed.into_iter().map(is_known).collect::<Result<Vec<bool>, Failure>>()
+            });
+            finds_more |= unfinished > 0 || are_known.await??.contains(&false);
         }
-        Ok(false)
+        Ok(finds_more)
     }
 
-    /// Takes files until something is wrong that only a person can put right.
-    pub(super) async fn run(&mut self) -> Failure {
+    /// Takes files until something is wrong that only a person can put right; none where the job's windows are sealed.
+    pub(super) async fn run(&mut self, is_sealed: bool) -> Failure {
+        if is_sealed {
+            return self.finish().await;
+        }
         loop {
             let is_all = match self.look().await {
                 Ok(is_all) => is_all,
@@ -168,11 +187,16 @@ impl Watcher {
                 if let Some(failure) = self.streams.iter_mut().find_map(Watched::untaken) {
                     return failure;
                 }
-                self.streams.iter().for_each(|watched| watched.taken.finish());
-                return std::future::pending().await;
+                return self.finish().await;
             }
             tokio::time::sleep(self.every).await;
         }
+    }
+
+    /// Nothing more is taken: what the files hold is read to its end.
+    async fn finish(&self) -> Failure {
+        self.streams.iter().for_each(|watched| watched.taken.finish());
+        std::future::pending().await
     }
 
     /// Takes what has landed; whether nothing is left that may still be taken. Files that were taken before come last,
