@@ -160,7 +160,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     runtime.shutdown_background();
     let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
     terminal::print(&file_job::summary(&job, Some(bytes), &filled, END, args.json));
-    filled.note_oddities(label_wait);
+    filled.note_oddities(label_wait, false);
     judge.of_job(&job, &filled)?;
     filled.exit().map_err(|failure| file_job::failed(&job, failure))
 }

@@ -65,6 +65,11 @@ impl Filled {
         Self { totals, is_complete, failure, newest_ms: None, unlabelled: None }
     }
 
+    /// The same where something else is left that only a person can put right.
+    pub(super) fn with_failure(self, failure: Option<Failure>) -> Self {
+        Self { failure: self.failure.or(failure), ..self }
+    }
+
     /// The same with so many rows that are inferences, and no labels though their files hold some.
     pub(super) fn with_unlabelled(self, rows: u64) -> Self {
         Self { unlabelled: Some(rows), ..self }
@@ -83,13 +88,14 @@ impl Filled {
     }
 
     /// Says what is odd about a job that has read all, and where to look; `wait` is `windows.label_wait`.
-    pub(super) fn note_oddities(&self, wait: Millis) {
-        for said in self.oddities(wait) {
+    /// Of a part of the records others match the rest of the labels.
+    pub(super) fn note_oddities(&self, wait: Millis, is_part: bool) {
+        for said in self.oddities(wait, is_part) {
             terminal::note(&format!("{said}\n"));
         }
     }
 
-    fn oddities(&self, wait: Millis) -> Vec<String> {
+    fn oddities(&self, wait: Millis, is_part: bool) -> Vec<String> {
         let [inferences, labels] = self.totals.accounts;
         let mut said = Vec::new();
         if !self.is_complete {
@@ -100,7 +106,8 @@ impl Filled {
         }
         let of = |count: i64| u64::try_from(count).unwrap_or(0);
         said.extend(repeated(of(inferences.records() - inferences.dead), of(inferences.second)));
-        said.extend(unmatched(of(labels.records() - labels.dead), of(labels.first), wait));
+        let unmatched = unmatched(of(labels.records() - labels.dead), of(labels.first), wait);
+        said.extend(unmatched.filter(|_| !is_part || labels.first == 0));
         said.extend(self.newest_ms.and_then(|newest_ms| doubt("window", newest_ms)));
         said
     }
@@ -485,25 +492,29 @@ mod tests {
             Filled::new(Totals { accounts, ..Totals::default() }, Ok(true))
         };
         let nothing = Vec::<String>::new();
-        assert_eq!(of(100, [90, 10]).oddities(wait), nothing);
-        assert_eq!(of(100, [0, 0]).oddities(wait), nothing, "labels may come later");
+        assert_eq!(of(100, [90, 10]).oddities(wait, false), nothing);
+        assert_eq!(of(100, [0, 0]).oddities(wait, false), nothing, "labels may come later");
         // An empty file is no failure, and yet no success that need not be looked at.
-        assert_eq!(of(0, [0, 0]).oddities(wait), [NO_INFERENCE]);
+        assert_eq!(of(0, [0, 0]).oddities(wait, false), [NO_INFERENCE]);
         let interrupted = Filled::new(Totals::default(), Ok(false));
-        assert_eq!(interrupted.oddities(wait), nothing, "it has not read all");
-        let said = of(100, [88, 12]).oddities(wait);
+        assert_eq!(interrupted.oddities(wait, false), nothing, "it has not read all");
+        let said = of(100, [88, 12]).oddities(wait, false);
         assert!(said.len() == 1 && said[0].starts_with("12 of 100 labels"), "{said:?}");
+        // Labels of a range are read beyond it, so that those of its last inferences are there.
+        assert_eq!(of(100, [1, 99]).oddities(wait, true), nothing);
+        let said = of(100, [0, 99]).oddities(wait, true);
+        assert!(said.len() == 1 && said[0].starts_with("none of 99 labels"), "{said:?}");
         let repeated = Outcomes { first: 89, second: 11, ..Outcomes::default() };
         let totals = Totals { accounts: [repeated, Outcomes::default()], ..Totals::default() };
-        let said = Filled::new(totals, Ok(true)).oddities(wait);
+        let said = Filled::new(totals, Ok(true)).oddities(wait, false);
         let expected = "11 of 100 inferences are duplicates, of which only the first counts: ";
         assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
         // Seconds of 2026, read as milliseconds, and the first millisecond that may be meant.
         let dated = |newest_ms| Filled { newest_ms: Some(newest_ms), ..of(100, [0, 0]) };
-        let said = dated(1_767_225_600).oddities(wait);
+        let said = dated(1_767_225_600).oddities(wait, false);
         let expected = "the newest window is of 1970-01-21T10:53:45.600Z: are timestamps in";
         assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
-        assert_eq!(dated(978_307_200_000).oddities(wait), nothing);
+        assert_eq!(dated(978_307_200_000).oddities(wait, false), nothing);
     }
 
     #[test]

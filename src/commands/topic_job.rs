@@ -86,7 +86,8 @@ impl Asked<'_> {
         runtime.shutdown_background();
         let filled = filled.map_err(|failure| file_job::failed(&job, failure))?;
         terminal::print(&file_job::summary(&job, None, &filled, END, self.as_json));
-        filled.note_oddities(label_wait);
+        let is_part = self.topic.from.is_some() || self.topic.to.is_some();
+        filled.note_oddities(label_wait, is_part);
         judge.of_job(&job, &filled)?;
         filled.exit().map_err(|failure| file_job::failed(&job, failure))
     }

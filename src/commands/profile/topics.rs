@@ -37,25 +37,28 @@ pub(super) fn read(args: &Args, settings: Settings) -> Result<Read, Failure> {
     let judge = Judge::of_topics(&settings);
     let mut reading = Reading::new(&args.wanted, &settings, "topics", judge, span);
     let mut names = Names::default();
-    let (times, mut outside) = (span.start..span.end, 0_u64);
+    let times = span.start..span.end;
+    let (mut inside, mut outside) = (0_u64, 0_u64);
     for part in parts.iter().rev() {
         let counts = ranges::decode(part, &schemas, &mut names, |event, names| {
             // More is read than is meant, so that what came early or late is there.
-            if let Event::Inference(inference) = event
-                && !times.contains(&inference.time)
-            {
-                outside += 1;
-                return Ok(());
+            if let Event::Inference(inference) = event {
+                if !times.contains(&inference.time) {
+                    outside += 1;
+                    return Ok(());
+                }
+                inside += 1;
             }
             reading.event(event, names)
         })?;
         reading.count(part.0.stream, counts)?;
     }
     asking.abort();
+    let outside = if inside == 0 { outside } else { 0 };
     reading.finish(&names).map_err(|failure| with_others(failure, outside))
 }
 
-/// Says why there is no profile though inferences were read. Of a history that was loaded later Kafka's timestamps lie
+/// Says why there is no profile though so many inferences were read, and none of the range. Of a history that was loaded later Kafka's timestamps lie
 /// in the range, and its own times do not.
 fn with_others(mut failure: Failure, outside: u64) -> Failure {
     if outside > 0 {
