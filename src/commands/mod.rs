@@ -21,6 +21,7 @@ mod output;
 pub mod backfill;
 pub mod profile;
 pub mod query;
+pub mod rebuild;
 pub mod report;
 pub mod run;
 pub mod serve;
@@ -51,6 +52,7 @@ Examples:
                                          one page about files, no service
   tidegauge query quality_binary --since 1d
                                          metric rows, as a table or a file
+  tidegauge rebuild -c fraud.toml        metric rows anew, from the states
   tidegauge alerts test -c fraud.toml    a test notification to every target
   tidegauge serve -c fraud.toml          web pages about all models, live
   tidegauge simulate --create-topics     traffic to try things on
@@ -82,6 +84,7 @@ enum Command {
     Backfill(Box<backfill::Args>),
     Profile(Box<profile::Args>),
     Query(Box<query::Args>),
+    Rebuild(Box<rebuild::Args>),
     Report(Box<report::Args>),
     Serve(serve::Args),
     Simulate(Box<simulate::Args>),
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Backfill(args) => backfill::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Rebuild(args) => rebuild::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Simulate(args) => simulate::run(&args),

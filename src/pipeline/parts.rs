@@ -330,7 +330,7 @@ impl Parts {
     }
 
     /// A multiple of the coarsest window's length.
-    fn piece(&self) -> Millis {
+    pub(super) fn piece(&self) -> Millis {
         let base = self.settings.window.times(PIECE_WINDOWS);
         self.grains
             .iter()
@@ -566,6 +566,14 @@ impl Parts {
         coarse.folded_until = until;
         Ok(())
     }
+}
+
+/// The seal mark that all of so many partitions have passed.
+pub(super) fn common(partitions: i32, seals: &[(PartitionId, EventTime)]) -> EventTime {
+    let seals: BTreeMap<PartitionId, EventTime> = seals.iter().copied().collect();
+    let nothing = EventTime(i64::MIN);
+    let all = (0..partitions).map(PartitionId);
+    all.map(|of| seals.get(&of).copied().unwrap_or(nothing)).min().unwrap_or(nothing)
 }
 
 /// Whether a window ends after the first and at or before the second.

@@ -55,7 +55,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "alerts",
     "check",
     "dashboards",
@@ -65,6 +65,7 @@ const COMMANDS: [&str; 12] = [
     "backfill",
     "report",
     "query",
+    "rebuild",
     "profile",
     "serve",
     "simulate",
@@ -81,7 +82,7 @@ fn help_teaches_by_examples() {
     }
     assert!(help.contains("Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused"));
     // Whatever shows stored rows shows those of another job too.
-    for command in [&["alerts", "list"][..], &["query"], &["report"], &["serve"]] {
+    for command in [&["alerts", "list"][..], &["query"], &["rebuild"], &["report"], &["serve"]] {
         let (_, help, _) = run(&[command, &["--help"]].concat());
         assert!(help.contains("--job <NAME>"), "{command:?}");
     }
@@ -122,7 +123,7 @@ fn help_fits_the_terminal() {
 
 #[test]
 fn a_day_is_said_to_be_one_in_utc() {
-    for command in ["query", "report"] {
+    for command in ["query", "rebuild", "report"] {
         let (_, help, _) = run(&[command, "--help"]);
         let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for said in [

@@ -17,6 +17,7 @@ use crate::support::log::{Message, Producer, json_payload};
 use crate::support::oracle::{self, Body, Inference, Partition, Record, Settings};
 use crate::support::requests;
 use crate::support::services::{self, ClickHouse, Kafka, Services, block_on};
+use crate::support::wait_for;
 
 const INFERENCES: usize = 20_000;
 const PARTITIONS: usize = 4;
@@ -250,6 +251,8 @@ fn between_times_stand_the_rows_of_the_stream_and_no_others() {
     let [from, to] = [from, to].map(|end| end.replace(".000Z", "Z"));
     let told = refused.contains(&format!("from {from} to {to}"));
     assert!(refused.contains("error[job_other_topics]") && told, "{refused}");
+    let refused = job.run(&["rebuild", "--job", "range"], 3, DEADLINE);
+    assert!(refused.contains("whose coarser windows are not all whole"), "{refused}");
 
     // The last inferences lie in windows that began before.
     let late = instant(FIRST_MS + 12 * HOUR_MS - MINUTE_MS);
@@ -262,9 +265,12 @@ fn between_times_stand_the_rows_of_the_stream_and_no_others() {
     assert!(said.contains("no label is read, and no window can be sealed: "), "{said}");
 }
 
-/// All groups that the broker knows.
+/// All groups that the broker knows. While its coordinator still loads, there is no answer.
 fn groups(kafka: &Kafka) -> Vec<String> {
-    let list = kafka.admin().inner().fetch_group_list(None, DEADLINE).unwrap();
+    let admin = kafka.admin();
+    let list = wait_for("the list of groups", DEADLINE, || {
+        admin.inner().fetch_group_list(None, DEADLINE).ok()
+    });
     list.groups().iter().map(|group| group.name().to_owned()).collect()
 }
 

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attempts::{Failures, persist};
-use vouch::{STATES_AT_ONCE, Vouch, in_order};
+use vouch::{Vouch, in_order};
+
+pub(super) use vouch::STATES_AT_ONCE;
 
 use super::audit::{Evaluated, Written};
-use super::parts::{Parts, Plan, ends_in};
+use super::parts::{Parts, Plan, common, ends_in};
 use super::step::{At, Step};
 use super::worker::Known;
 use super::{PipelineError, PipelineSettings};
@@ -371,7 +373,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         loop {
             let before = self.failures;
             let seals = persist!(self, self.sink.seals());
-            let mut plan = self.parts.plan(states, advanced, self.common(&seals));
+            let mut plan =
+                self.parts.plan(states, advanced, common(self.settings.partitions, &seals));
             if plan.is_empty() {
                 failures.end(&self.telemetry);
                 return Ok(None);
@@ -424,14 +427,6 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         }
         self.write_all(batches.finish()).await?;
         Ok(evaluated)
-    }
-
-    /// The seal mark that all partitions of the topics have passed.
-    fn common(&self, seals: &[(PartitionId, EventTime)]) -> EventTime {
-        let seals: BTreeMap<PartitionId, EventTime> = seals.iter().copied().collect();
-        let nothing = EventTime(i64::MIN);
-        let all = (0..self.settings.partitions).map(PartitionId);
-        all.map(|p| seals.get(&p).copied().unwrap_or(nothing)).min().unwrap_or(nothing)
     }
 
     async fn send(&mut self, letters: &[DeadLetter]) -> Result<(), PipelineError> {

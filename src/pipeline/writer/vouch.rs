@@ -19,7 +19,7 @@ pub(super) enum Vouch {
 }
 
 /// State rows that one question asks for.
-pub(super) const STATES_AT_ONCE: usize = 500;
+pub(in crate::pipeline) const STATES_AT_ONCE: usize = 500;
 
 impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     /// Writes the seal marks or the marks, once nothing can be missing that they vouch for: no mark of before is
