@@ -157,6 +157,11 @@ pub struct Logs {
 const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
 /// librdkafka's default for it.
 const DEFAULT_MAX_POLL_INTERVAL_MS: u128 = 300_000;
+/// What inserts and reads of replicated tables are to be sent with: the option, and each setting with its value in TOML.
+const OF_REPLICAS: [(&str, &[(&str, &str)]); 2] = [
+    ("insert_settings", &[("insert_quorum", "\"auto\""), ("insert_quorum_parallel", "0")]),
+    ("read_settings", &[("select_sequential_consistency", "1")]),
+];
 /// Below this the tables of names alone would fill it.
 const LEAST_BUDGET_BYTES: usize = 16 << 20;
 
@@ -273,7 +278,38 @@ impl Settings {
             let reason = "is also inferences.topic: labels need a topic of their own";
             return Err(clash(&["labels", "topic"], reason.to_owned()));
         }
+        self.check_replicas(reader)?;
         self.check_targets(reader)
+    }
+
+    /// Refuses replicated tables where it is left open what a replica has that answers: an instance that does not see
+    /// what another one has written evaluates without it. What is given is meant, whatever its value.
+    fn check_replicas(&self, reader: &Reader<'_>) -> Result<(), ConfigError> {
+        if self.clickhouse.engine == Engine::Plain {
+            return Ok(());
+        }
+        let given = [&self.clickhouse.insert_settings, &self.clickhouse.read_settings];
+        let (mut missing, mut lines) = (Vec::new(), Vec::new());
+        for ((option, needed), given) in OF_REPLICAS.iter().zip(given) {
+            let lacks = |name: &str| given.iter().all(|(known, _)| known != name);
+            let lacking = needed.iter().filter(|(name, _)| lacks(name));
+            let lacking: Vec<_> =
+                lacking.map(|(name, _)| format!("clickhouse.{option}.{name}")).collect();
+            if !lacking.is_empty() {
+                let pairs: Vec<_> = needed.iter().map(|(n, v)| format!("{n} = {v}")).collect();
+                lines.push(format!("`{option} = {{ {} }}`", pairs.join(", ")));
+                missing.extend(lacking);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let reason = format!(
+            "is \"replicated\", which needs {}: write {} into [clickhouse], or other values if you mean them",
+            missing.join(" and "),
+            lines.join(" and ")
+        );
+        Err(conflict(reader, &["clickhouse", "engine"], reason))
     }
 
     /// Refuses alerts in a topic of the job: those that it reads would give it each alert as a record that can't be

@@ -523,21 +523,22 @@ fn shown(key: &str) -> String {
     shown
 }
 
-/// The configuration of `deploy/` with what its comments show of these options.
-fn with_shown(keys: &[&str]) -> Settings {
+/// The configuration of `deploy/` with what its comments show of these options, and a variable.
+fn with_shown(keys: &[&str], variable: (&str, &str)) -> Settings {
     let mut all = read("tidegauge.toml");
     for key in keys {
         let plain = format!("\n{key} = {{}}\n");
         assert!(all.contains(&plain), "{key} is not by itself");
         all = all.replacen(&plain, &format!("\n{}", shown(key)), 1);
     }
-    let environment: Environment = [("KAFKA_PASSWORD", "hunter2")].into_iter().collect();
+    let environment: Environment = [variable].into_iter().collect();
     Settings::parse("deploy/tidegauge.toml", &all, &environment).unwrap()
 }
 
 #[test]
 fn what_comments_show_for_several_replicas_is_taken() {
-    let clickhouse = with_shown(&["insert_settings", "read_settings"]).clickhouse;
+    let replicated = ("TIDEGAUGE__CLICKHOUSE__ENGINE", "replicated");
+    let clickhouse = with_shown(&["insert_settings", "read_settings"], replicated).clickhouse;
     let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let quorum = [("insert_quorum", "auto"), ("insert_quorum_parallel", "0")].map(pair);
     assert_eq!(clickhouse.insert_settings, quorum);
@@ -553,7 +554,8 @@ fn client(properties: &[(String, String)]) -> Result<(), String> {
 
 #[test]
 fn the_password_of_kafka_that_comments_show_needs_its_mechanism() {
-    let properties = with_shown(&["properties"]).exposed_properties();
+    let password = ("KAFKA_PASSWORD", "hunter2");
+    let properties = with_shown(&["properties"], password).exposed_properties();
     assert!(properties.contains(&("sasl.password".to_owned(), "hunter2".to_owned())));
     assert_eq!(client(&properties), Ok(()));
     // Neither is built in, which the README says.
