@@ -69,7 +69,8 @@ impl Endpoints {
     }
 }
 
-/// `{"ready":true,"reasons":[]}` with status 200, or the causes and what to do with status 503.
+/// `{"ready":true,"reasons":[]}` with status 200, or the causes and what to do with status 503. What will be one, if
+/// nothing is done, stands in `warnings`, and makes nobody take the instance for one that is not ready.
 async fn readyz(State(telemetry): State<Telemetry>) -> Response {
     let reasons: Vec<_> = telemetry
         .reasons()
@@ -78,8 +79,11 @@ async fn readyz(State(telemetry): State<Telemetry>) -> Response {
         .collect();
     let is_ready = reasons.is_empty();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({ "ready": is_ready, "reasons": reasons }).to_string();
-    (status, [(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+    let mut body = serde_json::json!({ "ready": is_ready, "reasons": reasons });
+    if let Some(warning) = telemetry.warning() {
+        body["warnings"] = serde_json::json!([warning]);
+    }
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
 async fn metrics(State(telemetry): State<Telemetry>) -> Response {
@@ -92,7 +96,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::telemetry::Cause;
+    use crate::engine::event::{PartitionId, Stream};
+    use crate::telemetry::{Cause, Growing, Largest};
 
     async fn ask(address: SocketAddr, path: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -112,6 +117,14 @@ mod tests {
         let questions = async {
             assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
             assert!(ask(address, "/readyz").await.contains(r#"{"ready":true,"reasons":[]}"#));
+            let (partition, behind) = (PartitionId(3), Stream::Labels);
+            let largest = Largest { partition, bytes: 400, behind };
+            let growing = Growing { hours_left: 2.5, bytes: 700, budget: 1000, largest };
+            telemetry.growth(Some(growing));
+            let answer = ask(address, "/readyz").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(answer.contains(r#""warnings":["state holds 700 of 1000 bytes"#), "{answer}");
+            telemetry.growth(None);
             telemetry.not_ready(Cause::ClickHouse, "down");
             let answer = ask(address, "/readyz").await;
             assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");

@@ -56,6 +56,9 @@ impl Cause {
     }
 }
 
+/// Memory that is full sooner is warned of.
+const WARN_BELOW_HOURS: f64 = 24.0;
+
 /// How many outcomes there are.
 pub const OUTCOMES: usize = 7;
 
@@ -123,6 +126,44 @@ pub struct Holding {
     pub kept: usize,
 }
 
+/// The partition that holds the most memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Largest {
+    /// Its number.
+    pub partition: PartitionId,
+    /// What it holds, in bytes.
+    pub bytes: usize,
+    /// The topic of it that is behind: until that moves on, the memory is kept.
+    pub behind: Stream,
+}
+
+/// Memory that grows towards its budget.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growing {
+    /// Until it is full, if it goes on so.
+    pub hours_left: f64,
+    /// What is held, in bytes.
+    pub bytes: usize,
+    /// The byte budget.
+    pub budget: usize,
+    /// What holds most of it.
+    pub largest: Largest,
+}
+
+impl std::fmt::Display for Growing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { hours_left, bytes, budget, largest } = self;
+        write!(
+            f,
+            "state holds {bytes} of {budget} bytes and grows: it is full in {hours_left:.1} hours; partition {} holds \
+             the most, {} bytes, and its topic {} is behind",
+            largest.partition.0,
+            largest.bytes,
+            largest.behind.name()
+        )
+    }
+}
+
 /// What a finished flush did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FlushReport {
@@ -164,6 +205,7 @@ struct Meters {
     kept: Family<Numbered, Gauge>,
     state_budget: Gauge,
     hours_left: Gauge<f64, AtomicU64>,
+    largest_partition: Gauge,
     cache_rows: Gauge,
     seal_marks: Family<Numbered, Gauge<f64, AtomicU64>>,
     lag: Family<[(&'static str, String); 2], Gauge>,
@@ -222,6 +264,10 @@ impl Meters {
             kept: meter!("kept_labels", "Labels that matched nothing yet, by worker"),
             state_budget: meter!("state_budget_bytes", "The configured byte budget"),
             hours_left: meter!("state_budget_hours_left", "Until memory fills, -1 if it does not"),
+            largest_partition: meter!(
+                "state_budget_partition",
+                "The partition that holds the most of the memory that fills, -1 if it does not"
+            ),
             cache_rows: meter!("writer_cached_states", "State rows that the writer remembers"),
             seal_marks: meter!("seal_mark_timestamp_seconds", "Seal mark, by partition"),
             lag: meter!("lag_records", "Records not read yet, by topic and partition"),
@@ -259,6 +305,7 @@ struct Inner {
     registry: Registry,
     meters: Meters,
     reasons: Mutex<BTreeMap<Cause, String>>,
+    warning: Mutex<Option<String>>,
     is_late_said: AtomicBool,
 }
 
@@ -280,6 +327,7 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("tidegauge");
         let meters = Meters::register(&mut registry);
         meters.hours_left.set(-1.0);
+        meters.largest_partition.set(-1);
         meters.begin_records();
         let reasons = Mutex::new(BTreeMap::new());
         Self {
@@ -287,6 +335,7 @@ impl Telemetry {
                 registry,
                 meters,
                 reasons,
+                warning: Mutex::new(None),
                 is_late_said: AtomicBool::new(false),
             }),
         }
@@ -392,12 +441,33 @@ impl Telemetry {
         self.meters().state_budget.set(number(bytes));
     }
 
-    /// At the present growth memory is full in so many hours; none when it does not grow.
-    pub fn budget_ends_in(&self, hours: Option<f64>, bytes: usize, budget: usize) {
-        self.meters().hours_left.set(hours.unwrap_or(-1.0));
-        if let Some(hours) = hours.filter(|hours| *hours < 24.0) {
-            warn!(hours_left = hours, bytes, budget, "state grows towards its budget");
+    /// How memory grows; none when it does not.
+    pub fn growth(&self, growing: Option<Growing>) {
+        let partition = growing.map_or(-1, |growing| growing.largest.partition.0);
+        self.meters().hours_left.set(growing.map_or(-1.0, |growing| growing.hours_left));
+        self.meters().largest_partition.set(i64::from(partition));
+        let soon = growing.filter(|growing| growing.hours_left < WARN_BELOW_HOURS);
+        *self.warning_lock() = soon.map(|growing| growing.to_string());
+        if let Some(Growing { hours_left, bytes, budget, largest }) = soon {
+            warn!(
+                hours_left,
+                bytes,
+                budget,
+                partition = largest.partition.0,
+                partition_bytes = largest.bytes,
+                behind = largest.behind.name(),
+                "state grows towards its budget"
+            );
         }
+    }
+
+    /// What is to be looked at soon though the program is ready: memory that will be full.
+    pub fn warning(&self) -> Option<String> {
+        self.warning_lock().clone()
+    }
+
+    fn warning_lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.inner.warning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nearly all inferences of late were late, or no longer. Logged once in a process, with the remedy.
@@ -445,6 +515,11 @@ impl Telemetry {
     /// A flush has not finished for so long.
     pub fn flush_is_slow(&self, waited: Duration, waits_for: &'static str) {
         warn!(seconds = waited.as_secs(), waits_for, "a flush does not end");
+    }
+
+    /// Flushes that have finished.
+    pub fn flushes(&self) -> u64 {
+        self.meters().flushes.get()
     }
 
     /// A flush has finished.
@@ -690,6 +765,28 @@ mod tests {
             }
         });
         assert_eq!(differing, 0, "of {ROUNDS}");
+    }
+
+    #[test]
+    fn memory_that_is_full_soon_is_a_warning_that_names_the_partition() {
+        let telemetry = Telemetry::new();
+        let tells = |hours: &str, partition: &str| {
+            says(&telemetry, &format!("tidegauge_state_budget_hours_left {hours}"))
+                && says(&telemetry, &format!("tidegauge_state_budget_partition {partition}"))
+        };
+        assert!(tells("-1.0", "-1") && telemetry.warning().is_none());
+        let (partition, behind) = (PartitionId(3), Stream::Labels);
+        let largest = Largest { partition, bytes: 400, behind };
+        let growing = Growing { hours_left: 2.5, bytes: 700, budget: 1000, largest };
+        telemetry.growth(Some(growing));
+        assert!(tells("2.5", "3"));
+        let said = "state holds 700 of 1000 bytes and grows: it is full in 2.5 hours; partition 3 holds the most, 400 \
+                    bytes, and its topic labels is behind";
+        assert_eq!(telemetry.warning().as_deref(), Some(said));
+        telemetry.growth(Some(Growing { hours_left: 24.0, ..growing }));
+        assert!(tells("24.0", "3") && telemetry.warning().is_none(), "there is time");
+        telemetry.growth(None);
+        assert!(tells("-1.0", "-1"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::engine::event::{PartitionId, Stream};
 use crate::engine::time::EventTime;
 use crate::engine::{Progress, Shard, Standing};
 use crate::source::{Source, Take};
-use crate::telemetry::{Cause, Holding};
+use crate::telemetry::{Cause, Holding, Largest};
 
 /// One more byte for so many held: what the allocator keeps beside them, and a flush while it lasts. Measured: resident
 /// memory grows by 1.2 to 1.4 times what is held.
@@ -202,12 +202,23 @@ impl<S: Source> Worker<S> {
         let going = self.leaving.iter().flat_map(|leaving| leaving.shards.values());
         let shards = self.intake.shards.values().chain(going).chain(self.kept.values());
         let mut holding = Holding { bytes: self.intake.bytes(), held: 0, kept: 0 };
-        for standing in shards.map(Shard::standing) {
+        let mut largest: Option<(PartitionId, Standing)> = None;
+        for shard in shards {
+            let standing = shard.standing();
             holding.bytes += standing.bytes;
             holding.held += standing.held;
             holding.kept += standing.kept;
+            if largest.is_none_or(|(_, of)| of.bytes < standing.bytes) {
+                largest = Some((shard.partition(), standing));
+            }
         }
         holding.bytes += holding.bytes / BESIDE;
+        let largest = largest.map(|(partition, of)| Largest {
+            partition,
+            bytes: of.bytes,
+            behind: self.frees_memory([((partition, of.clocks), of.bytes)]),
+        });
+        self.shared.memory.replace_largest(self.id, largest);
         let sum = self.shared.memory.replace(self.holding.bytes, holding.bytes);
         self.holding = holding;
         self.telemetry.holding(self.id, holding);
@@ -217,12 +228,17 @@ impl<S: Source> Worker<S> {
     /// The topic that would free memory, and the partition of it that is furthest behind.
     fn held_up_by(&self) -> (Stream, PartitionId) {
         let clocks = self.clocks();
-        let stream = if self.intake.reads(Stream::Labels) {
-            budget::frees_memory(self.holders().map(|(p, of)| ((p, of.clocks), of.bytes)))
+        let stream = self.frees_memory(self.holders().map(|(p, of)| ((p, of.clocks), of.bytes)));
+        (stream, budget::least(&clocks, stream).map_or(PartitionId(-1), |(partition, _)| partition))
+    }
+
+    /// The topic that frees what these hold: inferences where no other is read.
+    fn frees_memory(&self, holders: impl IntoIterator<Item = (Clocks, usize)>) -> Stream {
+        if self.intake.reads(Stream::Labels) {
+            budget::frees_memory(holders)
         } else {
             Stream::Inferences
-        };
-        (stream, budget::least(&clocks, stream).map_or(PartitionId(-1), |(partition, _)| partition))
+        }
     }
 
     fn many_names(&self) -> Option<ManyNames> {

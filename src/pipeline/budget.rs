@@ -1,12 +1,15 @@
 //! Which topic to read: near the byte budget, while memory is rebuilt, and to keep the topics in step.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::engine::event::{PartitionId, Stream};
 use crate::engine::lateness::Limits;
 use crate::engine::names::Names;
 use crate::engine::time::LogTime;
+use crate::telemetry::Largest;
 
 /// Above this share of the budget one topic is left unread.
 const NEAR: Share = Share(90);
@@ -42,6 +45,8 @@ pub(super) enum Pressure {
 pub(super) struct Memory {
     bytes: AtomicUsize,
     workers: AtomicUsize,
+    /// By worker.
+    largest: Mutex<BTreeMap<usize, Largest>>,
 }
 
 impl Memory {
@@ -66,6 +71,28 @@ impl Memory {
     /// The sum.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Replaces one worker's largest partition; none where it holds none.
+    pub(super) fn replace_largest(&self, worker: usize, largest: Option<Largest>) {
+        let mut all = self.largest_lock();
+        match largest {
+            Some(largest) => {
+                all.insert(worker, largest);
+            }
+            None => {
+                all.remove(&worker);
+            }
+        }
+    }
+
+    /// The largest partition of all workers.
+    pub(super) fn largest(&self) -> Option<Largest> {
+        self.largest_lock().values().max_by_key(|largest| largest.bytes).copied()
+    }
+
+    fn largest_lock(&self) -> MutexGuard<'_, BTreeMap<usize, Largest>> {
+        self.largest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -223,5 +250,21 @@ mod tests {
         assert_eq!(memory.replace(0, 50), 120);
         assert_eq!(memory.replace(70, 20), 70);
         assert_eq!(memory.bytes(), 70);
+    }
+
+    #[test]
+    fn the_largest_partition_is_that_of_all_workers() {
+        let memory = Memory::default();
+        assert_eq!(memory.largest(), None);
+        let of = |partition, bytes| {
+            Some(Largest { partition: PartitionId(partition), bytes, behind: Stream::Labels })
+        };
+        memory.replace_largest(0, of(2, 50));
+        memory.replace_largest(1, of(5, 70));
+        assert_eq!(memory.largest(), of(5, 70));
+        memory.replace_largest(1, of(7, 20));
+        assert_eq!(memory.largest(), of(2, 50));
+        memory.replace_largest(0, None);
+        assert_eq!(memory.largest(), of(7, 20));
     }
 }

@@ -25,7 +25,7 @@ const POLL_WAIT: Duration = Duration::from_millis(20);
 /// this long: until then a partition may still come from an instance that left.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// The only place that reads a clock: how long things take, never what they mean.
+/// What a clock is read for: how long things take, never what they mean.
 #[expect(
     clippy::disallowed_methods,
     reason = "the pipeline measures time; nothing of it reaches a row"
@@ -59,7 +59,6 @@ pub(super) struct Crew {
     /// Partitions owned and ended, by worker.
     reached: Vec<(usize, usize)>,
     reached_at: Instant,
-    growth: Option<(Instant, usize)>,
 }
 
 impl Crew {
@@ -115,7 +114,6 @@ impl Crew {
             wanted: VecDeque::new(),
             reached: vec![(0, 0); count],
             reached_at: now(),
-            growth: None,
         };
         Ok((crew, failures))
     }
@@ -181,21 +179,7 @@ impl Crew {
             self.telemetry.ready(Cause::Starting);
         }
         self.telemetry.flushed(&FlushReport { took: from.elapsed(), ..report });
-        self.watch_growth();
         Ok(report.has_marked)
-    }
-
-    /// Says in time when memory grows towards the budget: the hours left, at the growth of the last minute or more.
-    fn watch_growth(&mut self) {
-        let bytes = self.shared.state_bytes();
-        let (since, before) = *self.growth.get_or_insert((now(), bytes));
-        let seconds = since.elapsed().as_secs_f64();
-        if seconds < 60.0 {
-            return;
-        }
-        let budget = self.settings.state_budget_bytes;
-        self.telemetry.budget_ends_in(hours_left(budget, (before, bytes), seconds), bytes, budget);
-        self.growth = Some((now(), bytes));
     }
 
     fn note(&mut self, message: FromWorker) {
@@ -290,15 +274,6 @@ impl Workers for Crew {
     }
 }
 
-/// The hours until bytes that grew from one size to another in so many seconds take nine tenths of the budget. None
-/// where they do not grow, and below half of the budget, where growth is how every start looks.
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "an estimate")]
-fn hours_left(budget: usize, (before, bytes): (usize, usize), seconds: f64) -> Option<f64> {
-    let left = (budget / 10 * 9).saturating_sub(bytes) as f64;
-    let grown = bytes.saturating_sub(before) as f64;
-    (grown > 0.0 && bytes > budget / 2).then(|| left / grown * seconds / 3600.0)
-}
-
 /// Turns a panic into an error, so that it ends the process instead of leaving a hole.
 fn guard(
     worker: usize,
@@ -342,22 +317,4 @@ fn send<S: Source>(worker: &mut Worker<S>, out: &mpsc::Sender<FromWorker>) -> bo
         }
     }
     true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hours_left;
-
-    #[test]
-    fn the_hours_left_follow_from_growth_above_half_of_the_budget() {
-        let of = |sizes, seconds| hours_left(1000, sizes, seconds);
-        assert_eq!(of((600, 700), 3600.0), Some(2.0));
-        assert_eq!(of((600, 700), 1800.0), Some(1.0));
-        assert_eq!(of((600, 800), 3600.0), Some(0.5));
-        assert_eq!(of((800, 950), 60.0), Some(0.0), "nine tenths are taken");
-        assert_eq!(of((700, 700), 60.0), None, "nothing grows");
-        assert_eq!(of((800, 700), 60.0), None, "it shrinks");
-        assert_eq!(of((100, 500), 60.0), None, "a start");
-        assert_eq!(of((101, 501), 3600.0), Some(399.0 / 400.0));
-    }
 }

@@ -8,6 +8,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod budget;
+mod growth;
 mod late;
 mod letters;
 mod intake;
@@ -18,6 +19,7 @@ mod account;
 mod audit;
 mod step;
 pub mod writer;
+pub mod rebuild;
 mod crew;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -184,7 +186,7 @@ pub struct Totals {
     pub is_drained: bool,
 }
 
-/// What the workers of a process share: sums, no locks.
+/// What the workers of a process share: sums, and one lock for each batch.
 #[derive(Debug, Default)]
 pub struct Shared {
     memory: budget::Memory,
@@ -258,6 +260,7 @@ where
         Arc::clone(&settings.schemas).serve().await;
         std::future::pending::<()>().await;
     };
+    let growth = growth::watch(&settings, &shared, &telemetry);
     // Dropping the writer's future in the middle of a flush is as harmless as a crash.
     let ended = tokio::select! {
         biased;
@@ -265,6 +268,7 @@ where
         ended = crew.work(&mut writer, stopped) => ended,
         () = stop_in_time => Ok(false),
         () = schemas => Ok(false),
+        () = growth => Ok(false),
     };
     let since_asked = asked.get().map(Instant::elapsed);
     crew.end(for_workers(settings.drain_budget, since_asked)).await;

@@ -81,6 +81,52 @@ fn while_clickhouse_is_down_reading_ends_at_the_byte_budget_and_nothing_is_lost(
     assert_complete(&settings, &log, &memory);
 }
 
+/// A minute passes at once where nothing but the clock is waited for.
+#[test]
+fn memory_that_fills_while_no_flush_ends_is_warned_of_in_time() {
+    let (growing, memory) = (shared(&Log::new()), Memory::new());
+    memory.lock().mode = Mode::Fails(usize::MAX);
+    block_on(async {
+        tokio::time::pause();
+        let mut running = start(budget(2, 2_000_000), &growing, &[&[0, 1]], false, &memory);
+        let telemetry = running.telemetry.clone();
+        let (mut sent, mut flushes) = (0, None);
+        while telemetry.warning().is_none() {
+            let reasons = telemetry.reasons();
+            assert!(reasons.iter().all(|(cause, _)| *cause != Cause::StateBudget), "{reasons:?}");
+            for _ in 0..15 {
+                let partition = i32::from(sent % 10 > 0);
+                let (id, time) = (format!("r{sent}"), START + sent * 40);
+                inference(&mut growing.lock().unwrap(), partition, &id, time);
+                sent += 1;
+            }
+            let is_read = || counted(&telemetry) == usize::try_from(sent).unwrap();
+            running.until("all is read", is_read).await;
+            // One that began before the partitions came may have ended.
+            flushes.get_or_insert(telemetry.flushes());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let warning = telemetry.warning().unwrap();
+        assert!(warning.contains(" hours; partition 1 holds the most"), "{warning}");
+        assert!(warning.ends_with("its topic labels is behind"), "{warning}");
+        let text = telemetry.encode();
+        let meter = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse::<f64>().unwrap()
+        };
+        let hours = meter("tidegauge_state_budget_hours_left");
+        assert!((0.0..24.0).contains(&hours), "{hours}");
+        assert_eq!(meter("tidegauge_state_budget_partition").to_string(), "1");
+        assert_eq!(Some(telemetry.flushes()), flushes, "none has ended since");
+
+        memory.lock().mode = Mode::Good;
+        let all = growing.lock().unwrap().clone();
+        running.until("all is marked", || written(&memory) == ends(&all)).await;
+        tokio::time::resume();
+        running.stop().await.unwrap();
+    });
+}
+
 #[test]
 fn a_budget_that_can_not_do_ends_the_process_and_names_the_partition() {
     let (mut log, memory, settings) = crowded(400_000);
