@@ -873,7 +873,7 @@ CREATE OR REPLACE VIEW `tidegauge_bi`.`last_sealed`
     `error_rate` Nullable(Float64) COMMENT 'errors / inferences',
     `latency_p99_ms` Nullable(Float64) COMMENT '99 % quantile of latency, at most 1/128 above the exact one',
     `labelled` UInt64 COMMENT 'Inferences with a label; 0 where the job reads no labels',
-    `coverage` Nullable(Float64) COMMENT 'labelled / inferences; NULL where the job reads no labels',
+    `coverage` Nullable(Float64) COMMENT 'labelled / inferences; 0 where the job reads no labels',
     `accuracy` Nullable(Float64) COMMENT 'Right decisions / decisions, of models that decide',
     `accuracy_lower` Nullable(Float64) COMMENT 'Lower limit of the 95 % interval of accuracy',
     `accuracy_upper` Nullable(Float64) COMMENT 'Upper limit of the 95 % interval of accuracy',

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::chart::{Chart, Definitions, Kind, Level, Unit};
 use super::layout::{Place, tabs};
-use super::sql::{FILTERS, Tool, expand};
+use super::sql::{FILTERS, Tool, expand, expand_of_one};
 use super::{Files, pretty};
 
 /// Metabase's page has 24 columns, and rows of about 50 pixels.
@@ -15,10 +15,11 @@ pub(super) fn write(definitions: &Definitions, database: &str, files: &mut Files
         let charts = definitions.of(&dashboard.name);
         let tabs = tabs(&charts);
         let titles: Vec<_> = tabs.iter().filter_map(|tab| tab.title).collect();
+        let query = if dashboard.one_model { query_of_one } else { query };
         let cards: Vec<_> = tabs
             .iter()
             .flat_map(|tab| tab.charts.iter().map(|&(chart, place)| (tab.title, chart, place)))
-            .map(|(tab, chart, place)| card(tab, chart, place, database))
+            .map(|(tab, chart, place)| card(tab, chart, place, &query(chart, database)))
             .collect();
         let page = json!({
             "name": dashboard.title,
@@ -49,7 +50,15 @@ fn parameters() -> Vec<Value> {
 /// What a chart's card asks. Metabase shows 2,000 rows of an answer, so those over time come newest first; its charts
 /// put them in order again.
 pub fn query(chart: &Chart, database: &str) -> String {
-    let sql = expand(&chart.sql, Tool::Metabase, database);
+    newest_first(chart, expand(&chart.sql, Tool::Metabase, database))
+}
+
+/// The same on a dashboard that opens with one model: until one is chosen, the first that is offered.
+pub fn query_of_one(chart: &Chart, database: &str) -> String {
+    newest_first(chart, expand_of_one(&chart.sql, Tool::Metabase, database))
+}
+
+fn newest_first(chart: &Chart, sql: String) -> String {
     if !chart.kind.over_time() {
         return sql;
     }
@@ -58,8 +67,7 @@ pub fn query(chart: &Chart, database: &str) -> String {
     format!("SELECT time, {line}, value\nFROM\n(\n{sql}\n)\nORDER BY time DESC, {line}")
 }
 
-fn card(tab: Option<&str>, chart: &Chart, place: Place, database: &str) -> Value {
-    let query = query(chart, database);
+fn card(tab: Option<&str>, chart: &Chart, place: Place, query: &str) -> Value {
     let mut tags = Map::new();
     for (name, title, kind) in [("from", "From", "date"), ("to", "Until", "date")] {
         tags.insert(name.to_owned(), tag(name, title, kind, None));
@@ -131,6 +139,11 @@ fn settings(chart: &Chart) -> Value {
         settings.insert("graph.x_axis.scale".to_owned(), json!("linear"));
     } else if chart.kind.over_time() {
         settings.insert("graph.x_axis.scale".to_owned(), json!("timeseries"));
+    }
+    if chart.kind.over_time() && chart.kind != Kind::Stacked {
+        // By itself Metabase draws a line across windows without a figure. One between two of these is a dot.
+        settings.insert("line.missing".to_owned(), json!("none"));
+        settings.insert("line.marker_enabled".to_owned(), json!(true));
     }
     if let Some(threshold) = chart.thresholds.last() {
         settings.insert("graph.show_goal".to_owned(), json!(true));

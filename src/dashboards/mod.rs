@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use chart::Definitions;
 pub use clickhouse_page::{charts as page_charts, link as page_link, play_link};
-pub use metabase::query as metabase_query;
+pub use metabase::{query as metabase_query, query_of_one as metabase_query_of_one};
 
 /// Where each generated file lies below the output folder, and its text.
 pub type Files = BTreeMap<String, String>;

@@ -84,7 +84,7 @@ impl Filter {
         self == JOB || self.default.is_some() || (self.name == "model" && one_model)
     }
 
-    fn condition(self, tool: Tool, database: &str) -> String {
+    fn condition(self, tool: Tool, database: &str, one_model: bool) -> String {
         if self == JOB {
             return job_condition(tool, database);
         }
@@ -100,6 +100,11 @@ impl Filter {
                 format!("$__conditionalAll({name} IN (${{{name}:sqlstring}}), ${name})")
             }
             (Tool::Grafana, Some(_)) => format!("{name} = ${{{name}:sqlstring}}"),
+            // A default that moves is none that it knows: the first that is offered.
+            (Tool::Metabase, None) if self.is_one(one_model) => format!(
+                "{name} = coalesce([[{{{{{name}}}}}, ]](SELECT min({name}) FROM {database}.keys WHERE {} AND segment = 'all'))",
+                job_condition(tool, database)
+            ),
             (Tool::Metabase, None) => format!("1 = 1 [[AND {name} = {{{{{name}}}}}]]"),
             (Tool::Metabase, Some(_)) => format!("{name} = {{{{{name}}}}}"),
             (Tool::ClickHouse, None) => {
@@ -164,6 +169,15 @@ fn time_condition(tool: Tool) -> &'static str {
 
 /// The SQL as one tool has it.
 pub fn expand(sql: &str, tool: Tool, database: &str) -> String {
+    filled(sql, tool, database, false)
+}
+
+/// The same on a dashboard that opens with one model, of tools that choose none by themselves: the SQL does.
+pub(super) fn expand_of_one(sql: &str, tool: Tool, database: &str) -> String {
+    filled(sql, tool, database, true)
+}
+
+fn filled(sql: &str, tool: Tool, database: &str, one_model: bool) -> String {
     let mut expanded = sql.trim_end().replace("{db}", database);
     // The tools' own words hold braces, so what was filled in is not looked at again.
     for (mark, name) in MARKS.iter().zip(PLACEHOLDERS) {
@@ -171,7 +185,7 @@ pub fn expand(sql: &str, tool: Tool, database: &str) -> String {
     }
     expanded = expanded.replace(MARKS[0], time_condition(tool));
     for (mark, filter) in MARKS[1..].iter().zip(FILTERS) {
-        expanded = expanded.replace(mark, &filter.condition(tool, database));
+        expanded = expanded.replace(mark, &filter.condition(tool, database, one_model));
     }
     expanded
 }

@@ -4,6 +4,7 @@ use form_urlencoded::{Serializer, parse};
 
 use crate::calendar;
 use crate::engine::state::ALL;
+use crate::report::{FEATURE, is_kind};
 use crate::sink::rows::RowFilter;
 
 /// Time ranges by name, in milliseconds; the whole time has no length.
@@ -40,6 +41,8 @@ pub(super) struct View {
     pub(super) version: Option<String>,
     /// A feature's name, or `score`.
     pub(super) feature: String,
+    /// Whether that is a feature's name although a kind is called so.
+    pub(super) is_feature: bool,
     /// Whether the page loads itself anew.
     pub(super) live: bool,
 }
@@ -55,6 +58,7 @@ impl Default for View {
             model: String::new(),
             version: None,
             feature: String::new(),
+            is_feature: false,
             live: false,
         }
     }
@@ -76,6 +80,7 @@ impl View {
                 "model" => view.model = value.into_owned(),
                 "version" => view.version = Some(value.into_owned()),
                 "feature" => view.feature = value.into_owned(),
+                "kind" => view.is_feature = value == FEATURE,
                 "live" => view.live = value == "1",
                 _ => {}
             }
@@ -115,6 +120,9 @@ impl View {
         if let Some(version) = &self.version {
             query.append_pair("version", version);
         }
+        if self.is_feature {
+            query.append_pair("kind", FEATURE);
+        }
         if self.live {
             query.append_pair("live", "1");
         }
@@ -124,22 +132,28 @@ impl View {
 
     /// The same of one model and version.
     pub(super) fn of_model(&self, model: &str, version: &str) -> Self {
-        Self {
-            model: model.to_owned(),
-            version: Some(version.to_owned()),
-            feature: String::new(),
-            ..self.clone()
-        }
+        Self { model: model.to_owned(), version: Some(version.to_owned()), ..self.of_no_feature() }
+    }
+
+    /// The same of all features.
+    pub(super) fn of_no_feature(&self) -> Self {
+        Self { feature: String::new(), is_feature: false, ..self.clone() }
     }
 
     /// The same of all models.
     pub(super) fn of_all(&self) -> Self {
-        Self { model: String::new(), version: None, feature: String::new(), ..self.clone() }
+        Self { model: String::new(), version: None, ..self.of_no_feature() }
     }
 
-    /// The same of one feature.
-    pub(super) fn of_feature(&self, feature: &str) -> Self {
-        Self { feature: feature.to_owned(), ..self.clone() }
+    /// The same of one feature, or of what has no name but its kind.
+    pub(super) fn of_feature(&self, kind: &str, feature: &str) -> Self {
+        let is_feature = kind == FEATURE && is_kind(feature);
+        Self { feature: feature.to_owned(), is_feature, ..self.clone() }
+    }
+
+    /// `feature`, or what else is compared, as `score`.
+    pub(super) fn kind(&self) -> &str {
+        if !self.is_feature && is_kind(&self.feature) { &self.feature } else { FEATURE }
     }
 
     /// The begin of the range; the whole time has none.

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::engine::metrics::MetricTable;
 use crate::engine::state::ALL;
-use crate::report::{References, Row, left_out};
+use crate::report::{FEATURE, References, Row, left_out};
 use crate::sink::SinkError;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::rows::{self, RowFilter};
@@ -325,7 +325,7 @@ impl App {
         let grains = self.grains(view, &filter).await?;
         let filter = RowFilter { grain: Some(grains.shown.clone()), ..filter };
         let mut found = Found::default();
-        for read in reads_of_feature(&filter, &view.feature) {
+        for read in reads_of_feature(&filter, &view.feature, view.kind()) {
             let rows = self.clickhouse.metric_rows(read.table, &read.filter).await?;
             found.add(&read, rows, &view.segment);
         }
@@ -420,17 +420,18 @@ fn reads_of_model(chosen: &RowFilter, segment: &str) -> Vec<Read> {
 }
 
 /// What the page of one feature reads; of its categories only the newest window is drawn.
-fn reads_of_feature(chosen: &RowFilter, feature: &str) -> [Read; 3] {
-    // Drift of scores, predictions and labels has no feature, and stands under its kind.
-    let is_kind = ["score", "prediction", "label"].contains(&feature);
-    let compared = if is_kind { "if(kind = 'feature', feature, kind)" } else { "feature" };
+fn reads_of_feature(chosen: &RowFilter, feature: &str, kind: &str) -> Vec<Read> {
     let of = |table, column, only_newest| {
         let mut filter = RowFilter { only_newest, ..chosen.clone() };
         filter.exact.push((column, feature.to_owned()));
         Read { table, filter, of_all_segments: false }
     };
-    [
-        of(MetricTable::Drift, compared, false),
+    // Drift of scores, predictions and labels has no feature, and they have no other rows.
+    if kind != FEATURE {
+        return vec![of(MetricTable::Drift, "kind", false)];
+    }
+    vec![
+        of(MetricTable::Drift, "feature", false),
         of(MetricTable::DataQuality, "feature", false),
         of(MetricTable::Categories, "feature", true),
     ]

@@ -8,7 +8,7 @@ use super::address::View;
 use super::page::{Choices, filters, missing, nothing, page};
 use crate::calendar::time;
 use crate::engine::state::ALL;
-use crate::report::{References, Report, Row, Verdict, of_feature, section, verdicts};
+use crate::report::{References, Report, Row, Verdict, of_feature, section, shown_name, verdicts};
 
 /// What a verdict looks like.
 fn class(verdict: &str) -> &'static str {
@@ -83,10 +83,10 @@ fn links(view: &View, features: &[Verdict]) -> Markup {
                 p { "Verdicts of " (time(start)) " to " (time(end)) " UTC, where no other window is named." }
             }
             ul.features {
-                @for Verdict { name, word: verdict, window_ms } in features {
+                @for Verdict { kind, name, word: verdict, window_ms } in features {
                     li {
-                        a class=(class(verdict)) href=(view.of_feature(name).address("/feature")) {
-                            (name) @if !verdict.is_empty() { ": " (verdict) }
+                        a class=(class(verdict)) href=(view.of_feature(kind, name).address("/feature")) {
+                            (shown_name(kind, name)) @if !verdict.is_empty() { ": " (verdict) }
                             @if let Some([start, _]) = window_ms.filter(|of| newest != Some(*of)) { " (" (time(start)) ")" }
                         }
                     }
@@ -111,9 +111,10 @@ pub(super) fn render_feature(
         @if sections.is_empty() { (nothing(view, "/feature", choices.jobs)) }
         @for one in &sections { (section(one)) }
     };
-    let of_model = View { feature: String::new(), ..view.clone() };
+    let of_model = view.of_no_feature();
     let name = title(view);
     let ways =
         [("All models", view.of_all().address("/")), (name.as_str(), of_model.address("/model"))];
-    page(&format!("{} of {name}", view.feature), &ways, about, &body)
+    let feature = shown_name(view.kind(), &view.feature);
+    page(&format!("{feature} of {name}"), &ways, about, &body)
 }

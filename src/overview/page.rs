@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::address::{RANGES, View};
 use crate::engine::state::ALL;
-use crate::report;
+use crate::report::{self, FEATURE};
 
 /// Beside the report's style: no outside fonts, a visible focus, tables that fit a screen.
 const STYLE: &str = "
@@ -105,6 +105,7 @@ pub(super) fn filters(path: &str, view: &View, choices: Choices<'_>) -> Markup {
                 input type="hidden" name="model" value=(view.model);
                 input type="hidden" name="version" value=(view.version.as_deref().unwrap_or_default());
                 @if !view.feature.is_empty() { input type="hidden" name="feature" value=(view.feature); }
+                @if view.is_feature { input type="hidden" name="kind" value=(FEATURE); }
             }
             label {
                 "Range"

@@ -214,7 +214,8 @@ fn names_are_only_text_and_links_lead_back_to_them() {
     let page = models_page(NAMES.map(summary).to_vec());
     assert!(!page.contains("<script"), "{page}");
     for name in NAMES {
-        let address = View::default().of_model(name, name).of_feature(name).address("/feature");
+        let address =
+            View::default().of_model(name, name).of_feature(FEATURE, name).address("/feature");
         let uri: Uri = address.parse().expect("an address");
         let back = view(&uri, &["model", "feature"]).expect("it is read");
         assert_eq!(
@@ -384,6 +385,29 @@ fn the_page_of_a_feature_shows_its_drift_and_values() {
         self::rows().into_iter().filter(|row| row.text("kind") == "score" && row.segment == ALL);
     let page = feature_page("model=m&version=v1&feature=score", drift.collect());
     assert!(page.contains("psi (main)") && page.contains("against reference r1"), "{page}");
+}
+
+#[test]
+fn a_feature_that_is_called_score_is_not_the_score() {
+    let quality = json!({"feature": "score", "kind": "numeric", "values": 90});
+    let rows = rows().into_iter().chain([row("data_quality", ALL, &quality)]);
+    let page = model_page("model=m&version=v1", rows.collect());
+    let links = ["feature=score&amp;version=v1\">score: ok<", "kind=feature\">score (feature)<"];
+    assert!(places(&page, &links).is_sorted(), "{page}");
+    let feature = "model=m&feature=score&version=v1&kind=feature";
+    for (query, by) in [(feature, "feature"), ("model=m&feature=score&version=v1", "kind")] {
+        let view = of(query);
+        let reads = reads_of_feature(&view.one_model(NOW_MS, 10), &view.feature, view.kind());
+        let asked = reads.iter().all(|read| read.filter.exact[2] == (by, "score".to_owned()));
+        assert!(asked && reads.len() == if by == "kind" { 1 } else { 3 }, "{reads:?}");
+    }
+    let page = feature_page(feature, Vec::new());
+    assert!(
+        page.contains("<title>score (feature) of m") && page.contains("name=\"kind\""),
+        "{page}"
+    );
+    assert_eq!(of(feature).address("/feature"), format!("/feature?{feature}"));
+    assert!(!of(feature).of_model("m", "v1").is_feature);
 }
 
 #[test]

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{ModelRows, References, Row, chart_grain};
-use super::sections::{
-    chart_of, compared, comparisons, drawn, fact, is_main, judged, verdict, worst_first,
-};
+use super::sections::{chart_of, comparisons, drawn, fact, is_main, judged, verdict, worst_first};
 use super::spread::{EXPLAINED, shares, spread};
-use super::text::{about, count, figure_cell, words};
+use super::text::{FEATURE, about, count, figure_cell, words};
 use super::{Block, Fact, Figure, Point, Section};
 use crate::engine::state::ALL;
 
 /// What is said of one feature, or of whatever else is compared with the reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// The feature, or `score`, `prediction`, `label`.
+    /// `feature`, or `score`, `prediction`, `label`.
+    pub(crate) kind: String,
+    /// The feature, or the kind.
     pub(crate) name: String,
     /// Empty where it is not compared.
     pub(crate) word: String,
@@ -38,17 +38,23 @@ pub(crate) fn verdicts(rows: &[Row], model: &str, version: &str) -> Vec<Verdict>
     });
     let mut newest: Vec<&Row> = newest.collect();
     worst_first(&mut newest);
-    let named = |row: &Row| Verdict {
-        name: compared(row),
-        word: verdict(row),
-        window_ms: Some([row.start_ms, row.end_ms]),
+    let named = |row: &Row| {
+        let kind = row.text("kind");
+        let name = if kind == FEATURE { row.text("feature") } else { kind };
+        Verdict {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            word: verdict(row),
+            window_ms: Some([row.start_ms, row.end_ms]),
+        }
     };
     let mut found: Vec<Verdict> = newest.into_iter().map(named).collect();
-    let known: BTreeSet<String> = found.iter().map(|one| one.name.clone()).collect();
+    let features = found.iter().filter(|one| one.kind == FEATURE);
+    let known: BTreeSet<String> = features.map(|one| one.name.clone()).collect();
     for row in of.now("data_quality").into_iter().filter(|row| row.segment == ALL) {
         if !known.contains(row.text("feature")) {
-            let (name, verdict) = (row.text("feature").to_owned(), String::new());
-            found.push(Verdict { name, word: verdict, window_ms: None });
+            let [kind, name] = [FEATURE, row.text("feature")].map(str::to_owned);
+            found.push(Verdict { kind, name, word: String::new(), window_ms: None });
         }
     }
     found
@@ -61,7 +67,7 @@ fn shown_window(rows: &[&Row]) -> Option<i64> {
 }
 
 /// What is known of one feature of one model: rows of `drift`, `data_quality` and `categories` of one grain, of that
-/// feature only, by time.
+/// feature only, by time; or of the score, and the like, rows of `drift` of its kind only.
 pub(crate) fn of_feature(rows: &[Row], references: &References) -> Vec<Section> {
     let of = |table: &str| -> Vec<&Row> { rows.iter().filter(|row| row.table == table).collect() };
     let (drift, quality) = (of("drift"), of("data_quality"));

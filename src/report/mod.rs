@@ -24,7 +24,7 @@ pub(crate) use feature::{Verdict, of_feature, verdicts};
 pub(crate) use html::{STYLE, section};
 pub(crate) use sections::headlines;
 pub(crate) use svg::{Sparkline, sparkline};
-pub(crate) use text::{number, precise, share};
+pub(crate) use text::{FEATURE, is_kind, number, precise, share, shown_name};
 
 /// A whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]

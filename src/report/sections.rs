@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::rows::{FEW, ModelRows, Row};
 use super::spread::distributions;
 use super::text::{
-    about, count, count_cell, counted, figure, figure_cell, interval, number, numbers, percent,
-    records, share, words,
+    FEATURE, about, count, count_cell, counted, figure, figure_cell, interval, number, numbers,
+    percent, records, share, shown_name, words,
 };
 use super::{Bin, Block, Cell, Chart, Fact, Figure, Grid, ModelReport, Point, Section};
 use crate::calendar::time;
@@ -387,10 +387,12 @@ fn rank_of(verdict: &str) -> usize {
     ["drift", "warn", "ok"].iter().position(|known| *known == verdict).unwrap_or(3)
 }
 
-/// What was compared: a feature by its name, or the score.
+/// What was compared, as it is shown: a feature by its name, or the score.
 pub(super) fn compared(row: &Row) -> String {
-    let feature = row.text("feature");
-    if row.text("kind") == "feature" { feature.to_owned() } else { row.text("kind").to_owned() }
+    match row.text("kind") {
+        FEATURE => shown_name(FEATURE, row.text("feature")),
+        kind => kind.to_owned(),
+    }
 }
 
 fn drift(rows: &ModelRows<'_>) -> Option<Section> {

@@ -1,4 +1,4 @@
-//! Figures, counts and the time that a row covers, as people write them.
+//! Figures, counts, names and the time that a row covers, as people write them.
 
 use serde_json::Number;
 
@@ -6,6 +6,21 @@ use super::rows::Row;
 use super::{Cell, Figure};
 use crate::calendar::time;
 use crate::engine::metrics::MetricTable;
+use crate::engine::metrics::drift::verdict::Kind;
+
+/// The kind of a comparison that has a name beside it.
+pub(crate) const FEATURE: &str = "feature";
+
+/// Whether something that is no feature is compared under this name, its kind: a feature may be called so, too.
+pub(crate) fn is_kind(name: &str) -> bool {
+    [Kind::Score, Kind::Prediction, Kind::Label].iter().any(|kind| kind.name() == name)
+}
+
+/// As people see it: a feature that is called like a kind says that it is one.
+pub(crate) fn shown_name(kind: &str, name: &str) -> String {
+    let is_odd = kind == FEATURE && is_kind(name);
+    if is_odd { format!("{name} (feature)") } else { name.to_owned() }
+}
 
 /// A figure with about four digits.
 pub(crate) fn number(value: f64) -> String {

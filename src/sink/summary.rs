@@ -219,8 +219,9 @@ fn is_of_segment(filter: &RowFilter) -> bool {
     filter.exact.iter().any(|(column, of)| *column == "segment" && of != ALL)
 }
 
-/// Models and versions that have rows of any grain in the range or not long before it, by name, with their greatest event
-/// times. Of superseded rows, too: a merge of all of them for this would cost more than all else on the page.
+/// Models that have rows of any grain in the range or not long before it, by name, each with the version that had the
+/// newest event and the time of that. Of superseded rows, too: a merge of all of them for this would cost more than all
+/// else on the page.
 async fn known(
     connection: &Connection,
     filter: &RowFilter,
@@ -234,9 +235,9 @@ async fn known(
     // Whole months of older rows are left out by the start of their windows, not by its end. Twice as many names as there
     // is room for: some of them work.
     let sql = format!(
-        "SELECT formatRow('JSONCompactEachRow', model, version, \
+        "SELECT formatRow('JSONCompactEachRow', model, argMax(version, (latest_event_time, version)), \
          toFloat64(toUnixTimestamp64Milli(max(latest_event_time)))) AS line FROM {} {given} \
-         AND window_start > fromUnixTimestamp64Milli({{since:Int64}}, 'UTC') {OF_MODEL} LIMIT {}",
+         AND window_start > fromUnixTimestamp64Milli({{since:Int64}}, 'UTC') GROUP BY model ORDER BY model LIMIT {}",
         connection.table("serving"),
         2 * MOST_MODELS
     );

@@ -321,7 +321,7 @@ fn last_sealed_columns() -> Vec<TableColumn> {
         figure("error_rate", "errors / inferences"),
         figure("latency_p99_ms", "99 % quantile of latency, at most 1/128 above the exact one"),
         c("labelled", "UInt64", "Inferences with a label; 0 where the job reads no labels"),
-        figure("coverage", "labelled / inferences; NULL where the job reads no labels"),
+        figure("coverage", "labelled / inferences; 0 where the job reads no labels"),
         figure("accuracy", "Right decisions / decisions, of models that decide"),
         figure("accuracy_lower", "Lower limit of the 95 % interval of accuracy"),
         figure("accuracy_upper", "Upper limit of the 95 % interval of accuracy"),

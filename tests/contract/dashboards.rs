@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidegauge::commands::dashboards::stale;
 use tidegauge::dashboards::chart::{Definitions, Kind};
 use tidegauge::dashboards::layout::{Place, tabs};
 use tidegauge::dashboards::sql::FILTERS;
-use tidegauge::dashboards::{Files, generate, metabase_query, page_charts};
+use tidegauge::dashboards::{Files, generate, metabase_query, metabase_query_of_one, page_charts};
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
@@ -21,6 +21,18 @@ fn definitions() -> Definitions {
 
 fn files() -> Files {
     generate(&definitions(), "tidegauge_bi")
+}
+
+/// How many charts are defined: each has a file of its own.
+fn defined() -> usize {
+    fs::read_dir(deploy().join("dashboards/charts")).unwrap().count()
+}
+
+/// The pages of one tool: one for each dashboard.
+fn pages_in<'a>(files: &'a Files, folder: &str) -> Vec<(&'a String, &'a String)> {
+    let pages: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(folder)).collect();
+    assert_eq!(pages.len(), 3, "{folder}");
+    pages
 }
 
 #[test]
@@ -95,6 +107,33 @@ fn values_of<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
+/// Each chart of a page is known, and each item stands in the one above it; how many charts there are.
+fn charts_in_place(path: &str, position: &Map<String, Value>, known: &BTreeSet<&str>) -> usize {
+    let charts = position.values().filter(|item| item["type"] == "CHART");
+    let mut shown = 0;
+    for chart in charts {
+        assert!(known.contains(chart["meta"]["uuid"].as_str().unwrap()), "{path}");
+        shown += 1;
+    }
+    let all = position.values().filter_map(|item| item["children"].as_array()).flatten();
+    assert!(all.clone().all(|child| position.contains_key(child.as_str().unwrap())));
+    assert!(shown >= 10 && all.count() > shown, "{path}");
+    let mut placed = 0;
+    for item in position.values().filter(|item| item["parents"].is_array()) {
+        // What stands above is named from the top, and each of these names the next.
+        let line = item["parents"].as_array().unwrap().iter().chain([&item["id"]]);
+        let line: Vec<&str> = line.map(|id| id.as_str().unwrap()).collect();
+        let is_empty_grid = item["type"] == "GRID" && item["children"] == json!([]);
+        for pair in line.windows(2).filter(|_| !is_empty_grid) {
+            let children = position[pair[0]]["children"].as_array().unwrap();
+            assert!(children.contains(&json!(pair[1])), "{path}: {pair:?}");
+        }
+        placed += 1;
+    }
+    assert_eq!(placed, position.len() - 3, "{path}: all but the root, the header and the version");
+    shown
+}
+
 #[test]
 fn superset_assets_name_each_other() {
     let files = files();
@@ -108,41 +147,32 @@ fn superset_assets_name_each_other() {
     let known: BTreeSet<_> = own.iter().copied().collect();
     assert_eq!(known.len(), own.len(), "each ID once");
     assert_eq!(own.len() + 1, assets.len(), "all have one, but metadata.yaml");
+    let (mut links, mut pages, mut shown, mut asked) = ([0; 3], 0, 0, 0);
     for (path, asset) in &assets {
         let kind = path.split('/').next().unwrap();
         let expected = if kind == "metadata.yaml" { "type" } else { "version" };
         assert!(asset[expected].is_string(), "{path}");
-        for key in ["database_uuid", "dataset_uuid", "datasetUuid"] {
+        let keys = ["database_uuid", "dataset_uuid", "datasetUuid"];
+        for (key, count) in keys.into_iter().zip(&mut links) {
             let mut named = Vec::new();
             values_of(asset, key, &mut named);
             assert!(named.iter().all(|id| known.contains(id.as_str().unwrap())), "{path}: {key}");
+            *count += named.len();
         }
         if let Some(position) = asset["position"].as_object() {
-            let charts = position.values().filter(|item| item["type"] == "CHART");
-            let mut shown = 0;
-            for chart in charts {
-                assert!(known.contains(chart["meta"]["uuid"].as_str().unwrap()), "{path}");
-                shown += 1;
-            }
-            let all = position.values().filter_map(|item| item["children"].as_array()).flatten();
-            assert!(all.clone().all(|child| position.contains_key(child.as_str().unwrap())));
-            assert!(shown >= 10, "{path}");
-            for item in position.values().filter(|item| item["parents"].is_array()) {
-                // What stands above is named from the top, and each of these names the next.
-                let line = item["parents"].as_array().unwrap().iter().chain([&item["id"]]);
-                let line: Vec<&str> = line.map(|id| id.as_str().unwrap()).collect();
-                let is_empty_grid = item["type"] == "GRID" && item["children"] == json!([]);
-                for pair in line.windows(2).filter(|_| !is_empty_grid) {
-                    let children = position[pair[0]]["children"].as_array().unwrap();
-                    assert!(children.contains(&json!(pair[1])), "{path}: {pair:?}");
-                }
-            }
+            pages += 1;
+            shown += charts_in_place(path, position, &known);
         }
         if let Some(context) = asset["query_context"].as_str() {
             let context: Value = serde_json::from_str(context).unwrap();
             assert!(context["queries"][0]["columns"].is_array(), "{path}");
+            asked += 1;
         }
     }
+    let (charts, filters) = (defined(), FILTERS.len());
+    assert_eq!((pages, shown, asked), (3, charts, charts));
+    // Datasets of charts and of filters, charts, and the filters of each page.
+    assert_eq!(links, [charts + filters, charts, 3 * filters]);
     assert!(!files.values().any(|text| text.to_lowercase().contains("password")));
 }
 
@@ -151,7 +181,7 @@ fn grafana_panels_use_the_provisioned_source() {
     let provisioned = deploy().join("grafana/provisioning/datasources/tidegauge.yaml");
     let provisioned: Value = parsed("yaml", &fs::read_to_string(provisioned).unwrap());
     let source = &provisioned["datasources"][0];
-    for (path, text) in files().iter().filter(|(path, _)| path.starts_with("grafana/")) {
+    for (path, text) in pages_in(&files(), "grafana/") {
         let page = parsed(path, text);
         let mut named = Vec::new();
         values_of(&page, "datasource", &mut named);
@@ -175,14 +205,17 @@ fn grafana_panels_use_the_provisioned_source() {
 
 #[test]
 fn metabase_cards_name_their_tabs() {
-    for (path, text) in files().iter().filter(|(path, _)| path.starts_with("metabase/")) {
+    let mut cards = 0;
+    for (path, text) in pages_in(&files(), "metabase/") {
         let page = parsed(path, text);
         let tabs = page["tabs"].as_array().unwrap();
         let named: Vec<_> = page["cards"].as_array().unwrap().iter().map(|c| &c["tab"]).collect();
         let known = |tab: &Value| tabs.contains(tab) || (tabs.is_empty() && tab.is_null());
         assert!(named.iter().all(|tab| known(tab)), "{path}");
         assert!(tabs.iter().all(|tab| named.contains(&tab)), "{path}: none is empty");
+        cards += named.len();
     }
+    assert_eq!(cards, defined(), "one for each chart");
 }
 
 #[test]
@@ -197,7 +230,13 @@ fn metabase_shows_the_newest_rows_and_adds_up_only_what_has_a_sum() {
         for (chart, card) in charts.zip(page["cards"].as_array().unwrap()) {
             let name = &chart.name;
             let query = card["query"].as_str().unwrap();
-            assert_eq!(query, metabase_query(chart, "tidegauge_bi"), "{name}");
+            let wanted = if dashboard.one_model { metabase_query_of_one } else { metabase_query };
+            assert_eq!(query, wanted(chart, "tidegauge_bi"), "{name}");
+            let first = query.contains("model = coalesce([[{{model}}, ]](SELECT min(model) FROM ");
+            assert_eq!(
+                first, dashboard.one_model,
+                "{name}: of all models only where all are meant"
+            );
             let last = query.lines().next_back().unwrap();
             assert_eq!(last.starts_with("ORDER BY time DESC, "), chart.kind.over_time(), "{name}");
             let has_days = query.contains("now64(3, 'UTC')) - toIntervalDay(7)");
@@ -205,6 +244,8 @@ fn metabase_shows_the_newest_rows_and_adds_up_only_what_has_a_sum() {
             let settings = &card["visualization_settings"];
             let adds_up = settings["stackable.stack_type"].is_string();
             assert_eq!(adds_up, chart.kind == Kind::Stacked, "{name}");
+            let has_gaps = settings["line.missing"] == json!("none");
+            assert_eq!(has_gaps, card["display"] == "line" && chart.kind != Kind::Curve, "{name}");
             if chart.kind == Kind::Heatmap {
                 assert_eq!(card["display"], "line", "{name}");
                 heat_maps += 1;
@@ -222,7 +263,7 @@ fn one_job_is_shown_at_a_time_and_first_the_newest() {
     let files = files();
     // The same in SQL where a tool has no default that it looks up.
     let newest = "(SELECT argMin(job, (-last_window, job)) FROM (SELECT job, ";
-    for (path, text) in files.iter().filter(|(path, _)| path.starts_with("grafana/")) {
+    for (path, text) in pages_in(&files, "grafana/") {
         let page = parsed(path, text);
         let list = page["templating"]["list"].as_array().unwrap();
         let job = list.iter().find(|variable| variable["name"] == "job").unwrap();
@@ -235,22 +276,20 @@ fn one_job_is_shown_at_a_time_and_first_the_newest() {
     }
     let choices = "superset/assets/datasets/Tidegauge/choose_job.yaml";
     let metrics = parsed(choices, &files[choices])["metrics"].clone();
-    for (path, text) in &files {
-        if path.starts_with("superset/assets/dashboards/") {
-            let page = parsed(path, text);
-            let list = page["metadata"]["native_filter_configuration"].as_array().unwrap();
-            let job = list.iter().find(|filter| filter["id"] == "NATIVE_FILTER-job").unwrap();
-            assert_eq!(job["requiredFirst"], json!(true), "{path}");
-            assert_eq!(job["sortMetric"], metrics[0]["metric_name"], "{path}");
-            let controls = &job["controlValues"];
-            assert_eq!(controls["defaultToFirstItem"], json!(true), "{path}");
-            let more = [&controls["multiSelect"], &controls["sortAscending"]];
-            assert_eq!(more, [&json!(false); 2], "{path}");
-            let others = ["model", "version", "segment", "grain"];
-            for other in others.map(|name| format!("NATIVE_FILTER-{name}")) {
-                let filter = list.iter().find(|filter| filter["id"] == *other).unwrap();
-                assert_eq!(filter["cascadeParentIds"], json!(["NATIVE_FILTER-job"]), "{path}");
-            }
+    for (path, text) in pages_in(&files, "superset/assets/dashboards/") {
+        let page = parsed(path, text);
+        let list = page["metadata"]["native_filter_configuration"].as_array().unwrap();
+        let job = list.iter().find(|filter| filter["id"] == "NATIVE_FILTER-job").unwrap();
+        assert_eq!(job["requiredFirst"], json!(true), "{path}");
+        assert_eq!(job["sortMetric"], metrics[0]["metric_name"], "{path}");
+        let controls = &job["controlValues"];
+        assert_eq!(controls["defaultToFirstItem"], json!(true), "{path}");
+        let more = [&controls["multiSelect"], &controls["sortAscending"]];
+        assert_eq!(more, [&json!(false); 2], "{path}");
+        let others = ["model", "version", "segment", "grain"];
+        for other in others.map(|name| format!("NATIVE_FILTER-{name}")) {
+            let filter = list.iter().find(|filter| filter["id"] == *other).unwrap();
+            assert_eq!(filter["cascadeParentIds"], json!(["NATIVE_FILTER-job"]), "{path}");
         }
     }
     let definitions = definitions();
@@ -282,9 +321,7 @@ fn every_tool_offers_every_filter() {
         ("metabase/", "/parameters", "id"),
         ("superset/assets/dashboards/", "/metadata/native_filter_configuration", "id"),
     ] {
-        let of: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(folder)).collect();
-        assert_eq!(of.len(), 3, "{folder}");
-        for (path, text) in of {
+        for (path, text) in pages_in(&files, folder) {
             let page = parsed(path, text);
             let offered = page.pointer(list).and_then(Value::as_array).unwrap().iter();
             let offered: Vec<_> = offered
@@ -294,7 +331,7 @@ fn every_tool_offers_every_filter() {
             assert!(offered.ends_with(&names), "{path}: {offered:?}");
         }
     }
-    for (path, text) in files.iter().filter(|(path, _)| path.starts_with("clickhouse/")) {
+    for (path, text) in pages_in(&files, "clickhouse/") {
         let page = parsed(path, text);
         for filter in FILTERS {
             let until_chosen = filter.default.unwrap_or("");

@@ -320,6 +320,28 @@ async fn quality_is_that_of_the_newest_window_with_enough_labels_or_with_all_of_
 }
 
 #[tokio::test]
+async fn a_silent_model_is_found_behind_one_of_many_versions() {
+    let mut sink = ready("versions").await;
+    // Of a greater seed the newest event is later.
+    let of = |model: &str, version: &str, seed: u64| {
+        let mut row = metric_row(MetricTable::Serving, seed);
+        row.key = key(model, version, "all", 0).into();
+        row
+    };
+    let many = u64::try_from(2 * MOST_MODELS).unwrap();
+    let versions = (0..=many).map(|i| of("a", &format!("v{i:04}"), many + 1 - i));
+    let rows: Vec<_> = versions.chain([of("b", "v1", 1)]).collect();
+    write(&mut sink, row::metrics(JOB, &rows)).await;
+    let exact = vec![("segment", "all".to_owned())];
+    let since_ms = Some(START_MS + 5 * HOUR_MS);
+    let grain = Some("1h".to_owned());
+    let filter = RowFilter { grain, since_ms, exact, ..RowFilter::default() };
+    let models = sink.models(&filter).await.unwrap();
+    let found = models.iter().map(|of| (&*of.model, &*of.version, of.is_silent()));
+    assert_eq!(found.collect::<Vec<_>>(), [("a", "v0000", true), ("b", "v1", true)]);
+}
+
+#[tokio::test]
 async fn lines_over_time_have_the_newest_windows_and_sums_all_of_them() {
     let mut sink = ready("points").await;
     let mut rows = Vec::new();
