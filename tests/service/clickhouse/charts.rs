@@ -1,5 +1,7 @@
 //! Every chart's SQL as each tool sends it, by the BI user, on tables in every state.
 
+mod figures;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -222,6 +224,13 @@ fn without_ages(chart: &str, columns: &[(String, Unit)], mut rows: Vec<Json>) ->
     rows
 }
 
+/// Two tables may have a line of one name: their rows of one time come in any order.
+fn settle_ties(rows: &mut [Json]) {
+    for tied in rows.chunk_by_mut(|a, b| a[0] == b[0] && a[1] == b[1]) {
+        tied.sort_by_key(|row| row[2].to_string());
+    }
+}
+
 /// The rows of every chart with this choice: each tool gets the same, in the columns that the chart promises.
 fn every_chart(server: &services::ClickHouse, chosen: Chosen<'_>) -> BTreeMap<String, Vec<Json>> {
     charts_of("", server, chosen)
@@ -253,7 +262,10 @@ fn charts_of(
             for value in answer.rows.iter().filter_map(Json::as_array).flatten() {
                 assert!(!["nan", "inf", "-inf"].iter().any(|bad| value == bad), "{}", chart.name);
             }
-            let rows = without_ages(&chart.name, &promised, answer.rows);
+            let mut rows = without_ages(&chart.name, &promised, answer.rows);
+            if chart.kind.over_time() {
+                settle_ties(&mut rows);
+            }
             let first = first.get_or_insert_with(|| rows.clone());
             assert_eq!(*first, rows, "{} in {tool:?}, {chosen:?}", chart.name);
         }
@@ -262,26 +274,34 @@ fn charts_of(
     all
 }
 
-/// One window's row of one table with plausible figures.
+/// One window's row of one table. Figures and counts of each column and hour are their own, so that none can stand for
+/// another unseen.
 fn metric(table: MetricTable, key: Key, grain: &str, own: u32, labelled: bool) -> MetricRow {
     let hour = u32::try_from((key.window.start.0 - START_MS) / HOUR_MS).expect("after the start");
-    let values = table.columns().iter().map(|column| match (column.kind, column.name) {
+    let columns = table.columns().iter().zip(0_u32..);
+    let values = columns.map(|(column, at)| match (column.kind, column.name) {
         (Kind::Count, "bin") => Value::Count(own.into()),
-        (Kind::Number, "threshold") => Value::Figure(Ok(f64::from(own) / 10.0)),
-        (Kind::Number, "bin_lower") => Value::Figure(Ok((f64::from(own) - 1.0) / 10.0)),
+        (Kind::Number, "threshold" | "bin_upper") => Value::Figure(Ok(f64::from(own) / 10.0)),
+        (Kind::Number, "bin_lower") => Value::Figure(Ok(f64::from(own - 1) / 10.0)),
         (Kind::Count, "inferences") => Value::Count(100 + u64::from(hour)),
-        (Kind::Count, "pending") if !labelled => Value::Count(100 + u64::from(hour)),
-        (Kind::Count, "pending" | "expired") => Value::Count(0),
-        (Kind::Count, "labelled") if labelled => Value::Count(100 + u64::from(hour)),
         (Kind::Count, "errors") => Value::Count(hour.into()),
+        (Kind::Count, "pending") if !labelled => Value::Count(100 + u64::from(hour)),
         (Kind::Count, _) if table == MetricTable::Labels && !labelled => Value::Count(0),
-        (Kind::Count, _) => Value::Count(7 + u64::from(hour)),
+        // Seven inferences are neither, which the seal audit is to show.
+        (Kind::Count, "labelled") => Value::Count(90 + u64::from(hour)),
+        (Kind::Count, "expired") => Value::Count(3),
+        (Kind::Count, "pending") => Value::Count(0),
+        (Kind::Count, _) => Value::Count(u64::from(7 + hour + 10 * at)),
         (Kind::Time, _) => Value::Time(key.window.start.0),
-        (Kind::Number, _) => Value::Figure(Ok(0.5)),
+        // Sums of such fractions are exact in whatever order a server adds, and so are quotients by a half.
+        (Kind::Number, "n_eff") => Value::Figure(Ok(0.5)),
+        (Kind::Number, _) => {
+            Value::Figure(Ok(0.5 + f64::from(hour) / 8.0 + f64::from(at) / 1024.0))
+        }
         (Kind::Figure, _) if table != MetricTable::Serving && !labelled => {
             Value::Figure(Err(Undefined::NoLabels))
         }
-        (Kind::Figure, _) => Value::Figure(Ok(0.25 + f64::from(hour) / 100.0)),
+        (Kind::Figure, _) => Value::Figure(Ok(f64::from(250 + 100 * hour + at) / 1000.0)),
         (Kind::Text, "verdict") => Value::Text("ok".into()),
         (Kind::Text, _) => {
             Value::Text(std::sync::Arc::<str>::from(format!("{} {own}", column.name)).into())
@@ -300,6 +320,17 @@ fn metric(table: MetricTable, key: Key, grain: &str, own: u32, labelled: bool) -
         sealed: labelled,
         version: Version::of(0, 1, false),
         key: key.into(),
+    }
+}
+
+/// What the labelled rows of an hour have in a column.
+fn held(table: MetricTable, name: &str, hour: i64) -> Json {
+    let row = metric(table, key("m", "v", "all", hour), "1h", 1, true);
+    let at = table.columns().iter().position(|column| column.name == name).expect("a column");
+    match &row.values[at] {
+        Value::Count(count) => json!(count),
+        Value::Figure(Ok(figure)) => json!(figure),
+        value => panic!("{name} is {value:?}"),
     }
 }
 
@@ -496,66 +527,6 @@ fn set(rows: &mut [MetricRow], table: MetricTable, name: &str, value: &Value) {
 }
 
 #[tokio::test]
-async fn a_row_of_a_table_is_of_one_window_whatever_is_undefined_there() {
-    let (server, mut sink) = deployed().await;
-    let mut rows = rows_of("m", "v", 1, true);
-    // One positive has no interval, and the features came without values.
-    let undefined = Value::Figure(Err(Undefined::TooFewSamples));
-    for (table, names) in [
-        (MetricTable::QualityBinary, ["auroc_lower", "auroc_upper", "mcc"]),
-        (MetricTable::DataQuality, ["mean", "p50", "new_category_values"]),
-        (MetricTable::Drift, ["value", "p_adjusted", "effect"]),
-    ] {
-        for name in names {
-            set(&mut rows, table, name, &undefined);
-        }
-    }
-    set(&mut rows, MetricTable::DataQuality, "values", &Value::Count(0));
-    // The window before has all, the one behind no labels yet.
-    rows.extend(rows_of("m", "v", 0, true));
-    rows.extend(rows_of("m", "v", 2, false));
-    // Of a job that reads no labels there are no rows of them.
-    let unread = (0..2).flat_map(|hour| rows_of("n", "v", hour, false));
-    rows.extend(unread.filter(|row| row.table == MetricTable::Serving));
-    // One of several classes.
-    let of_classes = [MetricTable::Serving, MetricTable::Labels, MetricTable::QualityMulticlass];
-    let classes = rows_of("k", "v", 1, true).into_iter();
-    rows.extend(classes.filter(|row| of_classes.contains(&row.table)));
-    fill_job(SHOWN_JOB, &mut sink, &rows).await;
-
-    let nothing = Chosen::default();
-    let (end, figure) = ("2026-01-05 02:00:00.000", 0.25 + 1.0 / 100.0);
-    let [f, no] = [json!(figure), json!(null)];
-    // Who has been silent for longer stands first, however its name begins.
-    let before = "2026-01-05 01:00:00.000";
-    assert_eq!(
-        charts_of("overview-30", &server, nothing)["overview-30-models"],
-        [
-            json!([SHOWN_JOB, "k", "v", before, end, 101, f, f, f, f, f, no, no, no, no, true]),
-            json!([
-                SHOWN_JOB, "n", "v", before, end, 101, f, no, no, no, no, no, no, no, no, false
-            ]),
-            json!([SHOWN_JOB, "m", "v", end, end, 101, f, f, f, f, f, f, no, no, f, true]),
-        ]
-    );
-    let accuracy = &charts_of("overview-24", &server, nothing)["overview-24-accuracy"];
-    assert!(accuracy.contains(&json!([before, "k v", f])), "{accuracy:?}");
-    let features = charts_of("model-4", &server, nothing);
-    let of_each = |row: &dyn Fn(i32) -> Json| (1..4).map(row).collect::<Vec<_>>();
-    let verdict = |own: i32| {
-        let [kind, feature, method] = ["kind", "feature", "method"].map(|of| format!("{of} {own}"));
-        json!([SHOWN_JOB, "m", "v", kind, feature, method, "ok", no, no, 8, end])
-    };
-    assert_eq!(features["model-41-drift-now"], of_each(&verdict));
-    let values = |own: i32| {
-        let [feature, kind, top] =
-            ["feature", "kind", "top_category"].map(|of| format!("{of} {own}"));
-        json!([SHOWN_JOB, "m", "v", feature, kind, 0, 8, no, no, f, no, top, end])
-    };
-    assert_eq!(features["model-43-data-quality"], of_each(&values));
-}
-
-#[tokio::test]
 async fn sums_over_windows_take_what_labels_weigh() {
     let (server, mut sink) = deployed().await;
     let mut rows = rows_of("m", "v", 0, true);
@@ -603,7 +574,9 @@ async fn sums_over_windows_take_what_labels_weigh() {
     }
     let nothing = Chosen::default();
     let reliability = &charts_of("model-15", &server, nothing)["model-15-reliability"];
-    assert_eq!(reliability[..3], vec![json!([0.5, "m v, n = 21", 0.5]); 3]);
+    let of_bin = held(MetricTable::CalibrationBins, "n", 0).as_u64().expect("a count");
+    let name = format!("m v, n = {}", 3 * of_bin);
+    assert_eq!(reliability[..3], vec![json!([0.5, name, 0.5]); 3]);
     assert_eq!(reliability[3..], [json!([0, "perfect", 0]), json!([1, "perfect", 1])]);
     // Both tables have rows of this model: 3 + 1 + 2 right of 8 + 4, of the effective size
     // 12^2 / (8^2 / 4 + 4^2 / 2) = 6, and the interval is Wilson's of 3 of 6.
