@@ -1,4 +1,5 @@
 mod figures;
+mod names;
 
 use std::sync::Arc;
 

@@ -38,7 +38,7 @@ pub(crate) fn size(count: usize) -> f64 {
 
 type Figures = BTreeMap<&'static str, Value>;
 
-/// Some of the figures of a row by another way to them, or the reasons why there are none.
+/// The figures of a row by another way to them, or the reasons why there are none.
 pub(crate) type Naive = BTreeMap<&'static str, Result<f64, &'static str>>;
 
 /// Whether a value is what is expected, but for rounding.
@@ -133,17 +133,14 @@ fn nannyml_estimates_alike() {
             estimate.state(&mut state);
             merged.merge(&ClassEstimate::restore(&mut state.iter()).unwrap());
         }
-        check(&figures(&merged), &case["figures"], name);
+        let found = figures(&merged);
+        check(&found, &case["figures"], name);
+        check_bound(&found, &current, &case["probabilities"], name);
     }
 }
 
 /// Every figure that there is, and why there are no others.
 fn check(found: &Figures, expected: &Json, case: &str) {
-    let bound = match found["est_auroc_error_bound"] {
-        Value::Figure(Ok(bound)) => bound,
-        ref other => panic!("{case}: {other:?}"),
-    };
-    assert!((0.0..0.1).contains(&bound), "{bound}");
     for name in expected.as_object().unwrap().keys() {
         assert!(found.contains_key(name.as_str()), "{case}: there is no {name}");
     }
@@ -165,6 +162,48 @@ fn check(found: &Figures, expected: &Json, case: &str) {
             (other, expected) => panic!("{case}: {name} is {other:?}, expected {expected:?}"),
         }
     }
+}
+
+/// The bound is what ties inside cells leave open, and the area of the scores themselves lies within it.
+fn check_bound(found: &Figures, current: &[Said<'_>], chances: &Json, case: &str) {
+    let weighed = |class: usize, place: fn(f64) -> u64| -> Vec<Weighed> {
+        let rows = current.iter().zip(chances.as_array().unwrap());
+        let of_class = rows.map(|((scores, ..), chances)| {
+            let p = chances[class].as_f64().unwrap();
+            (place(scores[class].1), p, 1.0 - p)
+        });
+        of_class.collect()
+    };
+    let over_classes = |figure: fn(&[Weighed]) -> Option<f64>, place: fn(f64) -> u64| {
+        mean((0..current[0].0.len()).map(|class| figure(&weighed(class, place)))).unwrap()
+    };
+    let bound = over_classes(tied, cell_of);
+    assert!(bound > 0.0, "{case}: every cell holds what may be positive and what may be negative");
+    let is = &found["est_auroc_error_bound"];
+    assert!(is_same(is, Ok(bound)), "{case}: the bound is {is:?}, not {bound}");
+    // Scores are not negative, so that their bits are in their order.
+    let exact = over_classes(area, f64::to_bits);
+    let Value::Figure(Ok(estimate)) = found["est_auroc"] else { panic!("{case}: {found:?}") };
+    assert!((estimate - exact).abs() <= bound, "{case}: {estimate} and {exact}, bound {bound}");
+}
+
+/// Of two scores in one cell the greater is that of a certain positive and the other that of a certain negative: the
+/// order inside the cell changes the area by as much as the bound says, and no less would be enough.
+#[test]
+fn the_bound_of_the_area_is_reached() {
+    let records: [(f64, f64); 4] = [(0.9, 1.0), (0.6201, 1.0), (0.62, 0.0), (0.1, 0.0)];
+    assert_eq!(cell_of(0.6201), cell_of(0.62));
+    let mut estimate = ClassEstimate::default();
+    for (score, p) in records {
+        let chances = [("a", score, p), ("b", 1.0 - score, 1.0 - p)]
+            .map(|(class, score, probability)| Chance { class, score, probability });
+        let of = ClassesEstimated { chances: &chances, predicted: "a" };
+        estimate.add(&ClassEstimateInput::Inference(of));
+    }
+    let found = figures(&estimate);
+    let exact = area(&records.map(|(score, p)| (score.to_bits(), p, 1.0 - p))).unwrap();
+    assert_eq!(found["est_auroc"], Value::Figure(Ok(exact - 0.125)));
+    assert_eq!(found["est_auroc_error_bound"], Value::Figure(Ok(0.125)));
 }
 
 #[test]
@@ -309,22 +348,38 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Pairs of a positive and a negative that the positive wins, ties by half, over all pairs: of the cell, and how far it
-/// is positive and negative.
-pub(crate) fn area(weighed: &[(u64, f64, f64)]) -> Option<f64> {
-    let (mut won, mut all) = (0.0, 0.0);
+/// A record by its cell, and how far it is positive and negative.
+pub(crate) type Weighed = (u64, f64, f64);
+
+/// How much of a pair the first wins: of a tie half.
+pub(crate) fn wins(first: u64, second: u64) -> f64 {
+    match first.cmp(&second) {
+        Ordering::Greater => 1.0,
+        Ordering::Equal => 0.5,
+        Ordering::Less => 0.0,
+    }
+}
+
+/// Pairs of a positive and a negative, each so far as `part` says of their cells, over all pairs.
+fn pairs(weighed: &[Weighed], part: fn(u64, u64) -> f64) -> Option<f64> {
+    let (mut some, mut all) = (0.0, 0.0);
     for (x, positive, _) in weighed {
         for (y, _, negative) in weighed {
-            let wins = match x.cmp(y) {
-                Ordering::Greater => 1.0,
-                Ordering::Equal => 0.5,
-                Ordering::Less => 0.0,
-            };
-            won += positive * negative * wins;
+            some += positive * negative * part(*x, *y);
             all += positive * negative;
         }
     }
-    (all > 1e-12).then(|| won / all)
+    (all > 1e-12).then(|| some / all)
+}
+
+/// Those that the positive wins.
+pub(crate) fn area(weighed: &[Weighed]) -> Option<f64> {
+    pairs(weighed, wins)
+}
+
+/// Half of those inside cells: what the order there, which nobody knows, may change of the area at most.
+pub(crate) fn tied(weighed: &[Weighed]) -> Option<f64> {
+    pairs(weighed, |x, y| if x == y { 0.5 } else { 0.0 })
 }
 
 fn mean(areas: impl Iterator<Item = Option<f64>>) -> Result<f64, &'static str> {
@@ -336,13 +391,59 @@ fn mean(areas: impl Iterator<Item = Option<f64>>) -> Result<f64, &'static str> {
     }
 }
 
+/// Columns that only models of two classes have.
+const OF_TWO_CLASSES: [&str; 18] = [
+    "est_tp",
+    "est_fp",
+    "est_fn",
+    "est_tn",
+    "est_precision",
+    "est_precision_lower",
+    "est_precision_upper",
+    "est_recall",
+    "est_recall_lower",
+    "est_recall_upper",
+    "est_f1",
+    "est_f1_lower",
+    "est_f1_upper",
+    "est_auroc_lower",
+    "est_auroc_upper",
+    "realized_f1",
+    "est_labelled_f1",
+    "f1_gap",
+];
+
+/// The mean chance that the decisions are right, and its variance if each is right with its chance.
+fn accuracy(some: &[&Seen<'_>]) -> (f64, f64) {
+    let n = size(some.len());
+    let sum = some.iter().map(|one| one.p()).sum::<f64>();
+    (sum / n, some.iter().map(|one| one.p() * (1.0 - one.p())).sum::<f64>() / n / n)
+}
+
+/// Cells and chances of one class.
+fn expected(some: &[&Seen<'_>], class: &str) -> Vec<Weighed> {
+    let of = |(score, p): (f64, f64)| (cell_of(score), p, 1.0 - p);
+    some.iter().map(|one| of(one.class(class))).collect()
+}
+
+/// Cells and labels of one class.
+fn actual(some: &[&Seen<'_>], class: &str) -> Vec<Weighed> {
+    let of = |one: &&Seen<'_>| {
+        let is = f64::from(u8::from(one.actual == Some(class)));
+        (cell_of(one.class(class).0), is, 1.0 - is)
+    };
+    some.iter().map(of).collect()
+}
+
 /// The figures of these records, where the scores of `cap` classes are kept.
 fn naive(members: &[&Folded], cap: usize) -> Option<Naive> {
     let all: Vec<Seen<'_>> = members.iter().filter_map(|one| Seen::of(one)).collect();
     if all.is_empty() {
         return None;
     }
-    let labelled: Vec<&Seen<'_>> = all.iter().filter(|one| one.actual.is_some()).collect();
+    let everyone: Vec<&Seen<'_>> = all.iter().collect();
+    let (labelled, open): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) =
+        all.iter().partition(|one| one.actual.is_some());
     let now: BTreeSet<&str> =
         all.iter().flat_map(|one| one.classes.keys().copied().chain(one.actual)).collect();
     let winners = all.iter().flat_map(|one| one.winners).map(String::as_str);
@@ -353,48 +454,48 @@ fn naive(members: &[&Folded], cap: usize) -> Option<Naive> {
     let mean = |areas: Vec<Option<f64>>| {
         if now.is_subset(&classes) { mean(areas.into_iter()) } else { Err("capped") }
     };
-    let expected = |some: &[&Seen<'_>], class: &str| {
-        let weighed: Vec<_> = some
-            .iter()
-            .map(|one| (cell_of(one.class(class).0), one.class(class).1, 1.0 - one.class(class).1))
-            .collect();
-        area(&weighed)
-    };
-    let realized = |class: &str| {
-        let weighed: Vec<_> = labelled
-            .iter()
-            .map(|one| {
-                let is = f64::from(u8::from(one.actual == Some(class)));
-                (cell_of(one.class(class).0), is, 1.0 - is)
-            })
-            .collect();
-        area(&weighed)
-    };
-    let everyone: Vec<&Seen<'_>> = all.iter().collect();
-    let (n, known) = (size(all.len()), size(labelled.len()));
-    let right = size(labelled.iter().filter(|one| one.actual == Some(one.predicted)).count());
-    let sum = |some: &[&Seen<'_>]| some.iter().map(|one| one.p()).sum::<f64>();
     let if_labelled = |figure: Result<f64, &'static str>| {
         if labelled.is_empty() { Err("no_labels") } else { figure }
     };
-    let open: f64 = all.iter().filter(|one| one.actual.is_none()).map(Seen::p).sum();
+    let of_everyone = |figure: fn(&[Weighed]) -> Option<f64>| {
+        mean(classes.iter().map(|class| figure(&expected(&everyone, class))).collect())
+    };
+    let (n, known) = (size(all.len()), size(labelled.len()));
+    let right = size(labelled.iter().filter(|one| one.actual == Some(one.predicted)).count());
+    let likely: f64 = open.iter().map(|one| one.p()).sum();
+    let realized = |class: &str| area(&actual(&labelled, class));
     let realized_auroc = if_labelled(mean(classes.iter().map(|class| realized(class)).collect()));
     let with_area = classes.iter().filter(|class| realized(class).is_some());
-    let est_labelled_auroc =
-        if_labelled(mean(with_area.map(|class| expected(&labelled, class)).collect()));
-    Some(BTreeMap::from([
+    let of_labelled = with_area.map(|class| area(&expected(&labelled, class)));
+    let est_labelled_auroc = if_labelled(mean(of_labelled.collect()));
+    let (mean_chance, variance) = accuracy(&everyone);
+    let half = 1.959_963_984_540_054 * variance.sqrt();
+    let (labelled_chance, labelled_variance) = accuracy(&labelled);
+    let gap = right / known - labelled_chance;
+    let z = if labelled_variance > 0.0 {
+        Ok(gap / labelled_variance.sqrt())
+    } else {
+        Err("zero_variance")
+    };
+    let mut figures = Naive::from([
         ("n", Ok(n)),
         ("n_labelled", Ok(known)),
-        ("est_accuracy", Ok(sum(&everyone) / n)),
-        ("est_auroc", mean(classes.iter().map(|class| expected(&everyone, class)).collect())),
+        ("est_accuracy", Ok(mean_chance)),
+        ("est_accuracy_lower", Ok((mean_chance - half).max(0.0))),
+        ("est_accuracy_upper", Ok((mean_chance + half).min(1.0))),
+        ("est_auroc", of_everyone(area)),
+        ("est_auroc_error_bound", of_everyone(tied)),
         ("realized_accuracy", if_labelled(Ok(right / known))),
-        ("est_labelled_accuracy", if_labelled(Ok(sum(&labelled) / known))),
-        ("accuracy_gap", if_labelled(Ok((right - sum(&labelled)) / known))),
+        ("est_labelled_accuracy", if_labelled(Ok(labelled_chance))),
+        ("accuracy_gap", if_labelled(Ok(gap))),
+        ("accuracy_gap_z", if_labelled(z)),
         ("realized_auroc", realized_auroc),
         ("est_labelled_auroc", est_labelled_auroc),
         ("auroc_gap", realized_auroc.and_then(|is| Ok(is - est_labelled_auroc?))),
-        ("blended_accuracy", Ok((right + open) / n)),
-    ]))
+        ("blended_accuracy", Ok((right + likely) / n)),
+    ]);
+    figures.extend(OF_TWO_CLASSES.map(|name| (name, Err("not_applicable"))));
+    Some(figures)
 }
 
 /// By names, start and length of the window.
@@ -435,6 +536,8 @@ pub(crate) fn must_equal(
     for (at, members) in drive::groups(settings, &folded) {
         match (found.remove(&at), naive(&members)) {
             (Some(row), Some(expected)) => {
+                let [columns, names] = [row.keys().collect::<Vec<_>>(), expected.keys().collect()];
+                assert_eq!(columns, names, "every column is computed in another way");
                 for (name, expected) in expected {
                     let is = &row[name];
                     assert!(is_same(is, expected), "{name} is {is:?}, not {expected:?}");

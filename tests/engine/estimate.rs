@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tidegauge::engine::metrics::reference::{CalibrationMap, Calibrator, Profile};
 
-use crate::class_estimate::{Naive, area, is_same, must_equal, rows, size};
+use crate::class_estimate::{Naive, area, is_same, must_equal, rows, size, tied, wins};
 use crate::data_quality::profile;
 use crate::oracle::Folded;
 use crate::oracle::figures::cell_of;
@@ -116,6 +116,50 @@ fn variance(all: &[&Seen]) -> f64 {
     all.iter().map(|one| one.chance * (1.0 - one.chance)).sum::<f64>() / n / n
 }
 
+/// A figure with the ends of its band.
+fn with_band(figure: Figure, variance: f64) -> [Figure; 3] {
+    let half = 1.959_963_984_540_054 * variance.sqrt();
+    [figure, figure.map(|it| (it - half).max(0.0)), figure.map(|it| (it + half).min(1.0))]
+}
+
+/// A quotient of two sums over records, with its band. A record of a decision and a label adds what `term` says to the
+/// part and to the whole. By the delta method each label adds to the variance its own, times the square of how fast the
+/// quotient moves with it.
+fn quotient(all: &[&Seen], term: fn(bool, f64) -> [f64; 2]) -> [Figure; 3] {
+    let sum = |at: usize| all.iter().map(|one| term(one.decision, one.chance)[at]).sum::<f64>();
+    let (part, whole) = (sum(0), sum(1));
+    let of_label = |one: &&Seen| {
+        let [if_not, if_positive] = [0.0, 1.0].map(|label| term(one.decision, label));
+        let [more, more_of_whole] = [0, 1].map(|at| if_positive[at] - if_not[at]);
+        let slope = (more * whole - part * more_of_whole) / whole / whole;
+        one.chance * (1.0 - one.chance) * slope * slope
+    };
+    with_band(ratio(part, whole), all.iter().map(of_label).sum())
+}
+
+/// The area under the ROC curve with its band, likewise, and what the order inside cells may change of it at most. The
+/// label of a record has the mean chance of its cell.
+fn ranking(all: &[&Seen]) -> [Figure; 4] {
+    let weighed: Vec<_> = all.iter().map(|one| (one.cell, one.chance, 1.0 - one.chance)).collect();
+    let positives: f64 = all.iter().map(|one| one.chance).sum();
+    let negatives = size(all.len()) - positives;
+    let auroc = area(&weighed).ok_or("one_class");
+    let of_label = |(cell, ..): &(u64, f64, f64)| {
+        let (mut won, mut same, mut chance) = (0.0, 0.0, 0.0);
+        for (other, positive, negative) in &weighed {
+            won += negative * wins(*cell, *other) - positive * wins(*other, *cell);
+            if cell == other {
+                (same, chance) = (same + 1.0, chance + *positive);
+            }
+        }
+        let (p, area) = (chance / same, auroc.unwrap_or(0.0));
+        let slope = (won - area * (negatives - positives)) / positives / negatives;
+        p * (1.0 - p) * slope * slope
+    };
+    let [value, lower, upper] = with_band(auroc, weighed.iter().map(of_label).sum());
+    [value, lower, upper, tied(&weighed).ok_or("one_class")]
+}
+
 fn naive(members: &[&Folded]) -> Option<Naive> {
     let all: Vec<Seen> = members.iter().filter_map(|one| Seen::of(one)).collect();
     if all.is_empty() {
@@ -127,14 +171,18 @@ fn naive(members: &[&Folded]) -> Option<Naive> {
     let (n, known) = (size(all.len()), size(labelled.len()));
     let chance = |one: &Seen| one.chance;
     let [tp, fp, fn_, tn] = confusion(&everyone, chance);
-    let [accuracy, f1, auroc] = figures(&everyone, chance);
+    let accuracy = quotient(&everyone, |decision, y| [if decision { y } else { 1.0 - y }, 1.0]);
+    let precision = quotient(&everyone, |decision, y| if decision { [y, 1.0] } else { [0.0; 2] });
+    let recall = quotient(&everyone, |decision, y| [if decision { y } else { 0.0 }, y]);
+    let f1 =
+        quotient(&everyone, |decision, y| if decision { [2.0 * y, 1.0 + y] } else { [0.0, y] });
+    let [auroc, auroc_lower, auroc_upper, auroc_error_bound] = ranking(&everyone);
     let if_labelled = |figures: [Figure; 3]| {
         figures.map(|figure| if labelled.is_empty() { Err("no_labels") } else { figure })
     };
     let realized = if_labelled(figures(&labelled, Seen::truth));
     let of_labelled = if_labelled(figures(&labelled, chance));
     let gaps = [0, 1, 2].map(|at| realized[at].and_then(|is| Ok(is - of_labelled[at]?)));
-    let half = 1.959_963_984_540_054 * variance(&everyone).sqrt();
     let [right, _, _, right_too] = confusion(&labelled, Seen::truth);
     let [likely, _, _, likely_too] = confusion(&open, chance);
     Some(BTreeMap::from([
@@ -143,13 +191,22 @@ fn naive(members: &[&Folded]) -> Option<Naive> {
         ("est_fp", Ok(fp)),
         ("est_fn", Ok(fn_)),
         ("est_tn", Ok(tn)),
-        ("est_accuracy", accuracy),
-        ("est_accuracy_lower", accuracy.map(|it| (it - half).max(0.0))),
-        ("est_accuracy_upper", accuracy.map(|it| (it + half).min(1.0))),
-        ("est_precision", ratio(tp, tp + fp)),
-        ("est_recall", ratio(tp, tp + fn_)),
-        ("est_f1", f1),
+        ("est_accuracy", accuracy[0]),
+        ("est_accuracy_lower", accuracy[1]),
+        ("est_accuracy_upper", accuracy[2]),
+        ("est_precision", precision[0]),
+        ("est_precision_lower", precision[1]),
+        ("est_precision_upper", precision[2]),
+        ("est_recall", recall[0]),
+        ("est_recall_lower", recall[1]),
+        ("est_recall_upper", recall[2]),
+        ("est_f1", f1[0]),
+        ("est_f1_lower", f1[1]),
+        ("est_f1_upper", f1[2]),
         ("est_auroc", auroc),
+        ("est_auroc_lower", auroc_lower),
+        ("est_auroc_upper", auroc_upper),
+        ("est_auroc_error_bound", auroc_error_bound),
         ("n_labelled", Ok(known)),
         ("realized_accuracy", realized[0]),
         ("realized_f1", realized[1]),

@@ -8,7 +8,7 @@ use tidegauge::engine::metrics::accumulator::{Accumulator as _, FigureContext, U
 use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::drift::method::{Method, Options};
-use tidegauge::engine::metrics::drift::verdict::{Kind, Measured, judge};
+use tidegauge::engine::metrics::drift::verdict::{Judged, Kind, Measured, judge};
 use tidegauge::engine::metrics::drift::{CurrentCounts, drift};
 use tidegauge::engine::metrics::expected::Expected;
 use tidegauge::engine::metrics::features::FeaturesInput;
@@ -172,6 +172,43 @@ pub(crate) fn by_cell(profile: &NumericProfile, values: &[f64]) -> Vec<(u64, u64
     counts.into_iter().collect()
 }
 
+/// Panics where a row of `drift` says something else.
+fn must_say(row: &[Value], expected: &Judged) {
+    let columns = MetricTable::Drift.columns();
+    let of = |name: &str| &row[columns.iter().position(|column| column.name == name).unwrap()];
+    let Judged { measure, limits, .. } = expected;
+    for (name, is) in [
+        ("kind", expected.kind.name()),
+        ("feature", &*expected.feature),
+        ("method", measure.method.name()),
+        ("verdict", expected.verdict.name()),
+        ("reason", expected.reason.map_or("", Undefined::code)),
+    ] {
+        assert_eq!(*of(name), Value::Text(Arc::<str>::from(is).into()), "{name} of {expected:?}");
+    }
+    for (name, is) in [
+        ("value", measure.value),
+        ("value_lower", measure.value_lower),
+        ("value_upper", measure.value_upper),
+        ("effect", measure.effect),
+        ("p_value", measure.p_value),
+        ("p_adjusted", expected.p_adjusted),
+        ("warn_at", limits.warn_at.ok_or(Undefined::NotApplicable)),
+        ("drift_at", Ok(limits.drift_at)),
+        ("alpha", Ok(limits.alpha)),
+    ] {
+        assert_eq!(*of(name), Value::Figure(is), "{name} of {expected:?}");
+    }
+    for (name, is) in [
+        ("is_primary", u64::from(expected.is_primary)),
+        ("bins", measure.bins),
+        ("n", measure.n),
+        ("reference_n", measure.reference_n),
+    ] {
+        assert_eq!(*of(name), Value::Count(is), "{name} of {expected:?}");
+    }
+}
+
 #[test]
 fn drift_of_merged_states_is_that_of_all_values() {
     let (profile, all) = (profile(), inferences(3000, 7));
@@ -210,27 +247,9 @@ fn drift_of_merged_states_is_that_of_all_values() {
     assert_eq!(rows.len(), expected.len());
     let mut verdicts = BTreeMap::new();
     for (row, expected) in rows.iter().zip(&expected) {
-        let text = |name: &str| match &row[at(name)] {
-            Value::Text(text) => text.to_string(),
-            other => panic!("{name} is {other:?}"),
-        };
-        let measure = &expected.measure;
-        assert_eq!(text("kind"), expected.kind.name());
-        assert_eq!(text("feature"), *expected.feature);
-        assert_eq!(text("method"), measure.method.name());
-        for (name, is) in [
-            ("value", measure.value),
-            ("value_lower", measure.value_lower),
-            ("value_upper", measure.value_upper),
-            ("p_value", measure.p_value),
-            ("p_adjusted", expected.p_adjusted),
-        ] {
-            assert_eq!(row[at(name)], Value::Figure(is), "{name} of {expected:?}");
-        }
-        assert_eq!(row[at("n")], Value::Count(measure.n));
-        assert_eq!(text("verdict"), expected.verdict.name());
-        if measure.method == Method::Psi {
-            verdicts.insert(text("feature"), text("verdict"));
+        must_say(row, expected);
+        if expected.measure.method == Method::Psi {
+            verdicts.insert(expected.feature.to_string(), expected.verdict.name().to_owned());
         }
     }
     // The window was made to differ from the reference.

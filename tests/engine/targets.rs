@@ -1,7 +1,7 @@
-//! Drift of predictions and labels: what the states hold against a walk over the logs, whatever the interleaving, and
-//! the worked examples of `metrics.md` 14.4.
+//! Drift of predictions and labels, and of what they are made of: what the states hold against a walk over the logs,
+//! whatever the interleaving, and the worked examples of `metrics.md` 14.4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -23,7 +23,8 @@ use tidegauge::engine::metrics::targets::TargetCells;
 use tidegauge::engine::metrics::{Families, MetricTable};
 use tidegauge::engine::names::{ClassId, Names};
 
-use crate::oracle::{Folded, Given, fold};
+use crate::oracle::figures::cell_of;
+use crate::oracle::{Folded, Given, Held, OTHER, fold};
 use crate::properties::{partitions, settings};
 use crate::reference::by_cell;
 use crate::{drive, shard};
@@ -102,9 +103,8 @@ fn is_near(row: &Row, name: &str, expected: f64, tolerance: f64) {
     }
 }
 
-/// 14.4, with predicted classes for the categories and true numbers for the uniform values: scipy's figures.
-#[test]
-fn worked_examples_of_classes_and_numbers() {
+/// The rows of 14.4, with predicted classes for the categories and true numbers for the uniform values.
+fn worked_examples() -> Vec<Row> {
     let classes = named(&[("A", 500), ("B", 300), ("C", 200)]);
     let uniform = numbers(&[1.0, 2.0, 3.0, 4.0], 0.0, 5.0, &[200; 5]);
     let profile = profile(Some(classes), Some(uniform));
@@ -124,7 +124,13 @@ fn worked_examples_of_classes_and_numbers() {
             families.labels.add(&LabelsInput::First { delay_ms: 1, decision: None });
         }
     }
-    let rows = rows(&families, &profile);
+    rows(&families, &profile)
+}
+
+/// They are scipy's figures.
+#[test]
+fn worked_examples_of_classes_and_numbers() {
+    let rows = worked_examples();
     for (kind, method, value, p_value) in [
         ("prediction", "psi", 0.867_453_747_0, 3.897e-31),
         ("prediction", "js", 0.285_840_868_5, 2.815e-16),
@@ -154,6 +160,52 @@ fn worked_examples_of_classes_and_numbers() {
     let missing = of(&rows, "label", "missing_rate");
     assert_eq!(missing["value"], Value::Figure(Err(Undefined::NotApplicable)));
     assert_eq!(text(missing, "verdict"), "insufficient_data");
+}
+
+/// Effect, limits and sizes of the same by hand. The effect of a table test is its statistic times 1/200 + 1/1000.
+#[test]
+fn worked_examples_say_what_their_verdicts_rest_on() {
+    let rows = worked_examples();
+    for (kind, method, effect, [warn_at, drift_at], bins) in [
+        ("prediction", "psi", 0.867_453_747_0, [0.1, 0.25], 4),
+        ("prediction", "js", 0.285_840_868_5, [0.1, 0.2], 4),
+        ("prediction", "hellinger", 0.268_464_379_8, [0.1, 0.2], 4),
+        ("prediction", "linf", 0.2, [0.1, 0.2], 4),
+        ("prediction", "tv", 0.25, [0.1, 0.2], 4),
+        // The table tests take D together with C.
+        ("prediction", "chi2", 0.166_945_054_9, [0.1, 0.25], 3),
+        ("prediction", "g", 0.170_560_239_4, [0.1, 0.25], 3),
+        ("label", "psi", 0.135_402_510_1, [0.1, 0.25], 5),
+        ("label", "js", 0.155_276_975_1, [0.1, 0.2], 5),
+        ("label", "hellinger", 0.129_683_426_0, [0.1, 0.2], 5),
+        ("label", "linf", 0.1, [0.1, 0.2], 5),
+        ("label", "tv", 0.15, [0.1, 0.2], 5),
+        ("label", "chi2", 0.125_742_779_0, [0.1, 0.25], 5),
+        ("label", "g", 0.130_875_478_8, [0.1, 0.25], 5),
+        ("label", "ks", 0.15, [0.1, 0.2], 5),
+        ("label", "wasserstein", 0.346_410_161_5, [0.1, 0.25], 5),
+    ] {
+        let row = of(&rows, kind, method);
+        is_near(row, "effect", effect, 0.51e-10);
+        assert_eq!(row["warn_at"], Value::Figure(Ok(warn_at)), "{row:?}");
+        assert_eq!(row["drift_at"], Value::Figure(Ok(drift_at)), "{row:?}");
+        assert_eq!(row["alpha"], Value::Figure(Ok(0.05)), "{row:?}");
+        assert_eq!(row["is_primary"], Value::Count(u64::from(method == "psi")), "{row:?}");
+        let counts = ["bins", "n", "reference_n"].map(|name| row[name].clone());
+        assert_eq!(counts, [bins, 200, 1000].map(Value::Count), "{row:?}");
+    }
+    // 7 of the reference's 1007 records predict nothing, and none of these 200, of which 20 are of a new class.
+    for (method, effect, reference_n) in
+        [("missing_rate", -7.0 / 1007.0, 1007), ("new_category_rate", 0.1, 1000)]
+    {
+        let row = of(&rows, "prediction", method);
+        is_near(row, "effect", effect, 1e-15);
+        assert_eq!(row["warn_at"], Value::Figure(Err(Undefined::NotApplicable)), "{row:?}");
+        assert_eq!(row["drift_at"], Value::Figure(Ok(0.01)), "{row:?}");
+        assert_eq!(row["alpha"], Value::Figure(Ok(0.05)), "{row:?}");
+        let counts = ["is_primary", "bins", "n", "reference_n"].map(|name| row[name].clone());
+        assert_eq!(counts, [0, 0, 200, reference_n].map(Value::Count), "{row:?}");
+    }
 }
 
 /// Numbers, truth values and names that have one text are one class.
@@ -279,6 +331,57 @@ fn predictions(members: &[&Folded]) -> Seen {
     seen
 }
 
+/// Scores by their cell, and binary inferences without one; none where no inference is binary.
+fn scores(members: &[&Folded]) -> Option<Seen> {
+    let binary: Vec<_> = members.iter().filter(|one| one.binary).collect();
+    let place = |score: f64| f64::from(u32::try_from(cell_of(score)).unwrap());
+    let numbers: Vec<f64> = binary.iter().filter_map(|one| one.score).map(place).collect();
+    let missing = u64::try_from(binary.len() - numbers.len()).unwrap();
+    (!binary.is_empty()).then(|| Seen { numbers, missing, ..Seen::default() })
+}
+
+/// The numbers of feature `a` and the inferences that have no value in it, and whether values of some feature are
+/// counted as others. The state of each partition and window keeps the features that came first.
+fn feature(most: usize, members: &[&Folded]) -> (Seen, bool) {
+    let mut in_order = members.to_vec();
+    in_order.sort_by_key(|one| one.offset);
+    let mut kept: BTreeMap<(usize, i64), BTreeSet<&str>> = BTreeMap::new();
+    let mut seen = Seen { missing: u64::try_from(members.len()).unwrap(), ..Seen::default() };
+    let mut is_capped = false;
+    for one in in_order {
+        let kept = kept.entry((one.partition, one.window)).or_default();
+        for (name, value) in &one.features {
+            if kept.len() < most {
+                kept.insert(name);
+            }
+            let is_kept = kept.contains(name.as_str());
+            is_capped |= !is_kept || name == OTHER;
+            if !is_kept || name != "a" || matches!(value, Held::Null | Held::NotFinite) {
+                continue;
+            }
+            seen.missing -= 1;
+            seen.numbers.extend(value.number());
+        }
+    }
+    (seen, is_capped)
+}
+
+/// The measures of feature `a`. Where some values are counted as others, nobody knows how many are missing, and
+/// nothing is known of one without any.
+fn of_feature(reference: &FeatureProfile, most: usize, members: &[&Folded]) -> Vec<Measure> {
+    let (seen, is_capped) = feature(most, members);
+    let has_none = seen.missing == u64::try_from(members.len()).unwrap();
+    let mut measures = seen.measures(reference);
+    for measure in &mut measures {
+        if is_capped && (has_none || measure.method == Method::MissingRate) {
+            let none = Err(Undefined::Capped);
+            (measure.value, measure.effect) = (none, none);
+            (measure.p_value, measure.judged_p) = (none, none);
+        }
+    }
+    measures
+}
+
 fn labels(members: &[&Folded]) -> Seen {
     let mut seen = Seen::default();
     for walk in members.iter().map(|one| &one.walk) {
@@ -290,16 +393,20 @@ fn labels(members: &[&Folded]) -> Seen {
     seen
 }
 
-/// The rows of one key and window.
-fn expected(profile: &Profile, members: &[&Folded]) -> Vec<Judged> {
-    let none = Arc::<str>::from("");
+/// The rows of one key and window, whose states keep so many features.
+fn expected(profile: &Profile, most: usize, members: &[&Folded]) -> Vec<Judged> {
+    let measured =
+        |kind, feature: &str, measures| Measured { kind, feature: feature.into(), measures };
+    let mut all =
+        vec![measured(Kind::Feature, "a", of_feature(&profile.features["a"], most, members))];
+    let score = scores(members).map(|seen| seen.measures(profile.score.as_ref().unwrap()));
+    all.extend(score.map(|measures| measured(Kind::Score, "", measures)));
     let prediction = predictions(members).measures(profile.prediction.as_ref().unwrap());
     let labelled = labels(members);
     let label = labelled.measures(profile.label.as_ref().unwrap()).into_iter();
     let label = label.filter(|measure| measure.method != Method::MissingRate).collect();
-    let measured = |kind, measures| Measured { kind, feature: none.clone(), measures };
-    let both = vec![measured(Kind::Prediction, prediction), measured(Kind::Label, label)];
-    let mut judged = judge(both, &Options::default());
+    all.extend([measured(Kind::Prediction, "", prediction), measured(Kind::Label, "", label)]);
+    let mut judged = judge(all, &Options::default());
     if members.iter().all(|one| one.walk.matched == 0) {
         for row in judged.iter_mut().filter(|row| row.kind == Kind::Label) {
             row.measure.value = Err(Undefined::NoLabels);
@@ -310,34 +417,57 @@ fn expected(profile: &Profile, members: &[&Folded]) -> Vec<Judged> {
 }
 
 fn compare(row: &Row, expected: &Judged) {
-    let Judged { measure, .. } = expected;
+    let Judged { measure, limits, .. } = expected;
+    assert_eq!(text(row, "feature"), *expected.feature, "{row:?}");
     assert_eq!(row["value"], Value::Figure(measure.value), "{row:?}");
+    assert_eq!(row["bins"], Value::Count(measure.bins), "{row:?}");
     assert_eq!(row["n"], Value::Count(measure.n), "{row:?}");
     assert_eq!(row["reference_n"], Value::Count(measure.reference_n), "{row:?}");
     assert_eq!(text(row, "verdict"), expected.verdict.name(), "{row:?}");
     assert_eq!(text(row, "reason"), expected.reason.map_or("", Undefined::code), "{row:?}");
+    let warn_at = limits.warn_at.ok_or(Undefined::NotApplicable);
+    for (name, is) in
+        [("warn_at", warn_at), ("drift_at", Ok(limits.drift_at)), ("alpha", Ok(limits.alpha))]
+    {
+        assert_eq!(row[name], Value::Figure(is), "{name} of {row:?}");
+    }
     if measure.value.is_ok() {
+        assert_eq!(row["effect"], Value::Figure(measure.effect), "{row:?}");
         assert_eq!(row["p_value"], Value::Figure(measure.p_value), "{row:?}");
         assert_eq!(row["p_adjusted"], Value::Figure(expected.p_adjusted), "{row:?}");
     }
+}
+
+/// The profile with a feature and scores: some of what comes lies on edges, and some beyond both ends. Cells are so few
+/// that next to no number has one of them where it is counted without a reference.
+fn with_inputs(profile: &Profile) -> Arc<Profile> {
+    let feature = numbers(&[-2.5, 0.0, 0.5, 50.0], -60.0, 80.0, &[10, 30, 20, 30, 10]);
+    let mut score = numbers(&[4250.0, 4660.0, 4865.0], 1.0, 5000.0, &[40, 30, 20, 10]);
+    if let Values::Numeric(cells) = &mut score.values {
+        cells.scale = Scale::Score;
+    }
+    assert_eq!([feature.check(), score.check()], [Ok(()), Ok(())]);
+    let features = BTreeMap::from([(Arc::from("a"), Arc::new(feature))]);
+    Arc::new(Profile { features, score: Some(score), ..profile.clone() })
 }
 
 fn references() -> impl Strategy<Value = Arc<Profile>> {
     let classes = || named(&[("1", 40), ("0", 30), ("yes", 20), ("true", 6), ("2.5", 4)]);
     let few = || named(&[("(negative)", 90), ("yes", 10)]);
     let real = || numbers(&[0.5, 1.0], 0.0, 2.0, &[60, 30, 10]);
-    prop::sample::select(vec![
+    let all = [
         profile(Some(classes()), Some(classes())),
         profile(Some(few()), Some(real())),
         profile(Some(real()), Some(few())),
-    ])
+    ];
+    prop::sample::select(all.map(|profile| with_inputs(&profile)).to_vec())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_interleaving_counts_each_prediction_and_winning_label_once(
+    fn any_interleaving_counts_each_input_prediction_and_winning_label_once(
         settings in settings(), both in partitions(), reference in references(),
     ) {
         let (mut logs, steps): (Vec<_>, Vec<_>) = both.into_iter().unzip();
@@ -364,7 +494,7 @@ proptest! {
         }
         let (_, folded) = fold(&settings, &logs);
         for ((key, start, grain), members) in drive::groups(&settings, &folded) {
-            for expected in expected(&reference, &members) {
+            for expected in expected(&reference, settings.most_features, &members) {
                 let own = [expected.kind.name(), expected.measure.method.name()];
                 let at = (key.clone(), start, grain, own.map(str::to_owned));
                 let row = found.remove(&at);
