@@ -49,6 +49,13 @@ fn all_files_and_mutations(target: &str, check: fn(&[u8]), more: Vec<Vec<u8>>) {
     }
 }
 
+/// Of the files as they are at least one in so many comes to what its target is about, and is not refused before.
+fn must_reach(target: &str, reaches: fn(&[u8]) -> bool, one_in: usize) {
+    let files = corpus(target);
+    let count = files.iter().filter(|(_, bytes)| reaches(bytes)).count();
+    assert!(count * one_in >= files.len(), "{target}: {count} of {} files", files.len());
+}
+
 /// Splitmix64.
 struct Random(u64);
 
@@ -117,11 +124,13 @@ fn json_is_read_as_serde_json_reads_it() {
 #[test]
 fn avro_is_read_as_apache_avro_reads_it() {
     all_files_and_mutations("avro", cases::avro::check, Vec::new());
+    must_reach("avro", cases::avro::compares, 4);
 }
 
 #[test]
 fn the_wire_format_is_taken_off() {
     all_files_and_mutations("framing", cases::framing::check, Vec::new());
+    must_reach("framing", cases::framing::compares, 2);
 }
 
 #[test]
@@ -137,6 +146,7 @@ fn rows_are_read_as_they_were_written() {
 #[test]
 fn a_configuration_is_settings_or_an_error_with_its_place() {
     all_files_and_mutations("config", cases::config::check, Vec::new());
+    must_reach("config", cases::config::is_used, 4);
 }
 
 #[test]

@@ -106,41 +106,50 @@ const ALLOCATION_BYTES_MAX: usize = 1 << 20;
 /// The first byte chooses the schema, the rest is the datum; beyond the known ones the schema's text comes first, up to
 /// a zero byte.
 pub fn check(bytes: &[u8]) {
-    apache_avro::util::max_allocation_bytes(ALLOCATION_BYTES_MAX);
-    let Some((index, datum)) = choice(bytes) else { return };
-    match WRITERS.get(index) {
-        Some(writer) => of_known(u32::try_from(index).expect("a byte"), writer, datum),
-        None => of_any(Stream::BOTH[index % 2], datum),
-    }
+    compares(bytes);
 }
 
-fn of_known(id: u32, writer: &Writer, datum: &[u8]) {
+/// The same, and whether the case came as far as to comparing what both make of a datum.
+pub fn compares(bytes: &[u8]) -> bool {
+    apache_avro::util::max_allocation_bytes(ALLOCATION_BYTES_MAX);
+    let Some((index, datum)) = choice(bytes) else { return false };
+    let Some(writer) = WRITERS.get(index) else {
+        of_any(Stream::BOTH[index % 2], datum);
+        return false;
+    };
+    of_known(u32::try_from(index).expect("a byte"), writer, datum)
+}
+
+/// Whether it was compared.
+fn of_known(id: u32, writer: &Writer, datum: &[u8]) -> bool {
     let mut ours = decoder(writer.stream, Format::AvroRegistry, Arc::clone(&SCHEMAS));
     let event = decoded(&mut ours, &framed(id, datum));
     let Some(value) = read(&writer.schema, None, datum) else {
         let is_canonical = writer.text == canonical(writer.stream);
         // Ours looks at no text that nobody wants.
         assert!(!is_canonical || event.is_err() || is_no_text(&writer.schema, datum), "{event:?}");
-        return;
+        return false;
     };
-    let Some(again) = write(&writer.schema, value.clone()) else { return };
+    let Some(again) = write(&writer.schema, value.clone()) else { return false };
     // A size of a block that lies is a fault that only ours looks at; with sizes a datum is longer than it has to be.
     let is_shortest = again.len() == datum.len();
     if is_broken(&event) {
         assert!(!is_shortest || is_too_long(&event), "only ours refuses it: {event:?}");
-        return;
+        return false;
     }
-    if (is_shortest || !writer.skips) && !has_numeric_classes(&value) {
-        let of_theirs = decoded(&mut ours, &framed(id, &again));
-        assert_eq!(event.as_ref().ok(), of_theirs.as_ref().ok(), "as apache-avro has it");
-        let reader = &READERS[writer.stream.index()];
-        let resolved = read(&writer.schema, Some(reader), datum);
-        if let Some(resolved) = resolved.and_then(|resolved| write(reader, resolved)) {
-            let canonical_id = u32::try_from(writer.stream.index()).expect("0 or 1");
-            let resolved = decoded(&mut ours, &framed(canonical_id, &resolved));
-            assert_eq!(event.ok(), resolved.ok(), "as apache-avro resolves it");
-        }
+    if (!is_shortest && writer.skips) || has_numeric_classes(&value) {
+        return false;
     }
+    let of_theirs = decoded(&mut ours, &framed(id, &again));
+    assert_eq!(event.as_ref().ok(), of_theirs.as_ref().ok(), "as apache-avro has it");
+    let reader = &READERS[writer.stream.index()];
+    let resolved = read(&writer.schema, Some(reader), datum);
+    if let Some(resolved) = resolved.and_then(|resolved| write(reader, resolved)) {
+        let canonical_id = u32::try_from(writer.stream.index()).expect("0 or 1");
+        let resolved = decoded(&mut ours, &framed(canonical_id, &resolved));
+        assert_eq!(event.ok(), resolved.ok(), "as apache-avro resolves it");
+    }
+    true
 }
 
 /// A schema that may be anything: neither it nor the datum makes the decoder panic, and what the other reads, ours does.

@@ -9,10 +9,15 @@ const SECRET: &str = "correct-horse-battery-staple";
 
 /// The file's text; after a zero byte variables of the environment follow, `NAME=VALUE` each, with a zero byte between.
 pub fn check(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    is_used(bytes);
+}
+
+/// The same, and whether settings came of it from which every decoder could be made.
+pub fn is_used(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
     // Such a value names a file, and not every file has an end.
     if text.contains("file:") {
-        return;
+        return false;
     }
     let mut parts = text.split('\0');
     let text = parts.next().unwrap_or("");
@@ -20,7 +25,10 @@ pub fn check(bytes: &[u8]) {
     let environment: Environment =
         variables.chain([("FUZZ_SECRET", SECRET)]).filter(|(name, _)| !name.is_empty()).collect();
     match Settings::parse(FILE, text, &environment) {
-        Err(error) => refused(text, &error),
+        Err(error) => {
+            refused(text, &error);
+            false
+        }
         Ok(settings) => {
             let shown = format!("{settings:?}");
             assert!(!shown.contains(SECRET), "{shown}");
@@ -28,10 +36,11 @@ pub fn check(bytes: &[u8]) {
             assert_eq!(settings.digest().len(), 32);
             drop(settings.kafka(true));
             // A URL that is none is found out here, with a remedy of its own.
-            let Ok(schemas) = settings.schemas() else { return };
+            let Ok(schemas) = settings.schemas() else { return false };
             for decoder in settings.decoders().into_iter().flatten() {
                 Decoder::new(&decoder, Arc::clone(&schemas)).expect("settings were checked");
             }
+            true
         }
     }
 }

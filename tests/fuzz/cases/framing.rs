@@ -15,7 +15,12 @@ static SILENT: LazyLock<Arc<Schemas>> = LazyLock::new(|| {
 
 /// The first byte says which topic, the rest is the payload.
 pub fn check(bytes: &[u8]) {
-    let Some((stream, payload)) = choice(bytes) else { return };
+    compares(bytes);
+}
+
+/// The same, and whether it came as far as to comparing a datum with the framing and without it.
+pub fn compares(bytes: &[u8]) -> bool {
+    let Some((stream, payload)) = choice(bytes) else { return false };
     let stream = Stream::BOTH[stream % 2];
     let id = match payload {
         [0, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
@@ -33,21 +38,23 @@ pub fn check(bytes: &[u8]) {
             DecodeError::WireFormat
         });
         assert_eq!((&event, &waiting), (&Err(error), &event));
-        return;
+        return false;
     };
     // An outage of the registry is never the record's fault.
     assert_eq!(waiting, Err(NotDecoded::Waiting(SchemaId(id))));
     let Some(writer) = usize::try_from(id).ok().and_then(|id| WRITERS.get(id)) else {
         assert_eq!(event, Err(NotDecoded::Bad(DecodeError::UnknownSchema { id })));
-        return;
+        return false;
     };
     let datum = &payload[5..];
-    if !datum.is_empty() {
-        let format = Format::AvroFile(writer.text.to_owned());
-        let plain = decoded(&mut decoder(stream, format, Arc::clone(&SCHEMAS)), datum);
-        let (event, plain) = (without_place(event), without_place(plain));
-        assert!(alike(&event, &plain), "without the framing {plain:?}, with it {event:?}");
+    if datum.is_empty() {
+        return false;
     }
+    let format = Format::AvroFile(writer.text.to_owned());
+    let plain = decoded(&mut decoder(stream, format, Arc::clone(&SCHEMAS)), datum);
+    let (event, plain) = (without_place(event), without_place(plain));
+    assert!(alike(&event, &plain), "without the framing {plain:?}, with it {event:?}");
+    true
 }
 
 /// The place of a fault is counted from the payload's start, with the framing.
