@@ -604,6 +604,15 @@ fn judgements_follow_the_definition() {
     let sure = seen(1, Some(0.79));
     assert_eq!(judged(&certain, &sure), Judgement::Between, "its upper limit is 0.81");
     assert_eq!(judged(&certain, &seen(1, Some(0.7))), Judgement::Breach);
+    for bound in [
+        Bound::Above { at: 0.8, clear: 0.75 },
+        Bound::Outside { at: (0.2, 0.8), clear: (0.25, 0.75) },
+    ] {
+        let above = Rule { bound, ..certain.clone() };
+        let sure = seen(1, Some(0.81));
+        assert_eq!(judged(&above, &sure), Judgement::Between, "its lower limit is 0.79");
+        assert_eq!(judged(&above, &seen(1, Some(0.9))), Judgement::Breach);
+    }
     let verdict =
         parse("[[alerts]]\nname = \"d\"\nmetric = \"drift.verdict\"\n").unwrap().rules.remove(0);
     for (word, expected) in [
