@@ -59,6 +59,9 @@ const ENGINE_BANS: &[&str] = &[
     "HashMap::new()",
 ];
 
+/// Words of what is still to be done.
+const UNDONE: &[&str] = &["todo!(", "unimplemented!(", "TODO", "FIXME", "(to be written)"];
+
 const MOST_LINES_IN_A_FILE: usize = 650;
 const MOST_LINES_IN_A_FUNCTION: usize = 70;
 
@@ -155,9 +158,16 @@ fn names_of_groups_are_found() {
 }
 
 fn sources() -> Vec<Source> {
+    let found = sources_in("src");
+    assert!(found.len() > 150, "the tree was not found");
+    found
+}
+
+/// Every Rust file of a folder and the folders in it.
+fn sources_in(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    let mut folders = vec![root.join("src")];
+    let mut folders = vec![root.join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path: PathBuf = entry.unwrap().path();
@@ -170,7 +180,6 @@ fn sources() -> Vec<Source> {
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(found.len() > 30, "the tree was not found");
     found
 }
 
@@ -359,6 +368,10 @@ fn functions_fit_a_screen_and_files_a_sitting() {
         let offences = length_offences(&planted("src/x.rs", &long));
         assert_eq!(offences, ["src/x.rs:3: a function of 82 lines"], "{head}");
     }
+    let of_lines =
+        |lines| length_offences(&planted("src/x.rs", &"// why\nwork();\n".repeat(lines)));
+    assert_eq!(of_lines(650).len(), 0, "comments do not count");
+    assert_eq!(of_lines(651), ["src/x.rs: 651 lines: split it by noun"]);
     for no_function in ["let f = fn x;", "type F = fn (u8);", "// fn x() {", "pub(crate) fnord "] {
         assert!(!is_function(no_function), "{no_function}");
     }
@@ -384,11 +397,42 @@ fn failpoints_are_in_test_builds_only() {
     assert!(used.starts_with("tidegauge ") && !used.contains("failpoints"), "{used}");
 }
 
+fn undone_offences(source: &Source) -> Vec<String> {
+    let marks = UNDONE.iter().filter(|mark| source.text.contains(**mark));
+    marks.map(|mark| format!("{} has {mark}", source.path)).collect()
+}
+
 #[test]
 fn nothing_is_left_undone() {
-    for source in sources() {
-        for mark in ["todo!(", "unimplemented!(", "TODO", "FIXME", "(to be written)"] {
-            assert!(!source.text.contains(mark), "{} has {mark}", source.path);
-        }
+    let offences: Vec<String> = sources().iter().flat_map(undone_offences).collect();
+    assert_none(&offences);
+    for mark in UNDONE {
+        let text = format!("fn x() {{\n    work(); // {mark}\n}}\n");
+        assert_eq!(undone_offences(&planted("src/x.rs", &text)), [format!("src/x.rs has {mark}")]);
     }
+    assert_eq!(undone_offences(&planted("src/x.rs", "fn todo() {}")).len(), 0);
+}
+
+/// Tests that nobody runs.
+fn ignored_offences(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().enumerate();
+    lines
+        .filter(|(_, line)| line.trim_start().starts_with("#[ignore"))
+        .map(|(i, _)| format!("{}:{}: a test that nobody runs", source.path, i + 1))
+        .collect()
+}
+
+#[test]
+fn every_test_is_run() {
+    let tests = sources_in("tests");
+    assert!(tests.len() > 100, "the tests were not found");
+    let files = sources().into_iter().chain(tests);
+    let offences: Vec<String> = files.flat_map(|file| ignored_offences(&file)).collect();
+    assert_none(&offences);
+    for ignored in ["#[ignore]", "    #[ignore = \"slow\"]"] {
+        let text = format!("#[test]\n{ignored}\nfn x() {{}}\n");
+        let offences = ignored_offences(&planted("tests/x.rs", &text));
+        assert_eq!(offences, ["tests/x.rs:2: a test that nobody runs"], "{ignored}");
+    }
+    assert_eq!(ignored_offences(&planted("tests/x.rs", "let x = \"#[ignore]\";")).len(), 0);
 }

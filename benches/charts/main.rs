@@ -48,6 +48,17 @@ struct Args {
 /// What a dashboard shows: days, windows, and whether its targets hold for it.
 const SPANS: [(i64, &str, bool); 3] = [(7, "1h", true), (1, "5m", false), (90, "1d", false)];
 const DAY_MS: i64 = 86_400_000;
+/// What a page of one binary model has no rows of: models of other kinds, and figures that are undefined.
+const EMPTY: [&str; 6] = [
+    "model-20-classes-accuracy",
+    "model-21-classes",
+    "model-22-confusion",
+    "model-25-regression",
+    "model-26-regression-bias",
+    "model-61-undefined",
+];
+/// Answers over no rows, also where one number is asked for.
+const NOTHING: [&str; 3] = ["", "\\N\n", "0\n"];
 const PAGES: &str = "pages";
 const JOB: &str = "bench";
 
@@ -123,7 +134,13 @@ impl Bench<'_> {
             let sql = filled.iter().fold(chart.sql.clone(), |sql, (name, condition)| {
                 sql.replace(&format!("{{{name}}}"), condition)
             });
-            self.line(&chart.name, target, || self.as_bi_user(&sql));
+            let name = &*chart.name;
+            self.line(name, target, || {
+                let answer = self.as_bi_user(&sql);
+                let is_empty = NOTHING.contains(&&*answer);
+                assert_eq!(is_empty, EMPTY.contains(&name), "{name}: {} bytes", answer.len());
+                answer.len()
+            });
         }
     }
 
@@ -133,7 +150,11 @@ impl Bench<'_> {
         head("filter", Some(300.0));
         for filter in FILTERS {
             let sql = filter.values("tidegauge_bi", "1");
-            self.line(filter.name, Some(300.0), || self.as_bi_user(&sql));
+            self.line(filter.name, Some(300.0), || {
+                let answer = self.as_bi_user(&sql);
+                assert!(!NOTHING.contains(&&*answer), "{}: nothing can be chosen", filter.name);
+                answer.len()
+            });
         }
     }
 
@@ -173,13 +194,13 @@ impl Bench<'_> {
         serving.abort();
     }
 
-    /// As the tools ask: the length of the answer.
-    fn as_bi_user(&self, sql: &str) -> usize {
+    /// As the tools ask: the answer.
+    fn as_bi_user(&self, sql: &str) -> String {
         let user = "user=tidegauge_bi&password=tidegauge_bi&default_format=TabSeparated";
         let url = format!("{}/?{user}", self.server.url());
         let answer = http::request("POST", &url, &[], sql.as_bytes()).unwrap();
         assert_eq!(answer.status, 200, "{sql}: {}", answer.body);
-        answer.body.len()
+        answer.body
     }
 
     fn line(&self, name: &str, target: Option<f64>, mut ask: impl FnMut() -> usize) {

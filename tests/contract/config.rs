@@ -1,5 +1,6 @@
 //! The configuration: what is accepted, and what a person is told who got it wrong.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tidegauge::engine::Positive;
 use tidegauge::engine::event::{FeatureValue, RequestId};
 use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::{Limits, Method, Options as DriftOptions};
-use tidegauge::engine::metrics::reference::FeatureKind;
+use tidegauge::engine::metrics::reference::{FeatureKind, Profile};
 use tidegauge::engine::time::Millis;
 use tidegauge::pipeline::DeadLetterLimit;
 use tidegauge::profile::builder::{Options, Record};
@@ -122,6 +123,26 @@ fn the_example_names_every_option_and_its_default() {
     assert_eq!(without.clickhouse.password, None);
 }
 
+/// Of a thousand records with a feature that has so many values.
+fn profile_of(values: u32) -> Profile {
+    let mut builder = ProfileBuilder::new(Options::new("r")).unwrap();
+    for n in 0..1000_u32 {
+        let features = [("amount", FeatureValue::Number(f64::from(n % values)))];
+        builder
+            .add(&Record {
+                id: RequestId::of(&n.to_le_bytes()),
+                features: &features,
+                score: None,
+                scores: &[],
+                prediction: FeatureValue::Missing,
+                label: FeatureValue::Missing,
+                positive: None,
+            })
+            .unwrap();
+    }
+    builder.finish().unwrap().profile
+}
+
 #[test]
 fn a_reference_is_read_from_its_file_and_decides_what_rows_say() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,22 +156,7 @@ fn a_reference_is_read_from_its_file_and_decides_what_rows_say() {
     std::fs::write(&path, "{}").unwrap();
     assert_eq!(refused(&with(&path)).0, "config_invalid_value");
 
-    let mut builder = ProfileBuilder::new(Options::new("r")).unwrap();
-    for n in 0..1000_u32 {
-        let features = [("amount", FeatureValue::Number(f64::from(n % 90)))];
-        builder
-            .add(&Record {
-                id: RequestId::of(&n.to_le_bytes()),
-                features: &features,
-                score: None,
-                scores: &[],
-                prediction: FeatureValue::Missing,
-                label: FeatureValue::Missing,
-                positive: None,
-            })
-            .unwrap();
-    }
-    let profile = builder.finish().unwrap().profile;
+    let profile = profile_of(90);
     std::fs::write(&path, write(&profile)).unwrap();
     let settings = parse(&with(&path)).unwrap();
     assert_eq!(settings.shard.model("m").reference.as_deref(), Some(&profile));
@@ -159,6 +165,10 @@ fn a_reference_is_read_from_its_file_and_decides_what_rows_say() {
     let nothing = parse(&format!("{SMALLEST}[models.m]\nthreshold = 0.5\n")).unwrap();
     assert_eq!(without.digest(), nothing.digest());
     assert_ne!(settings.digest(), nothing.digest());
+    // The same name, and other values.
+    std::fs::write(&path, write(&profile_of(80))).unwrap();
+    let other = parse(&with(&path)).unwrap();
+    assert!(![&settings, &nothing].iter().any(|known| known.digest() == other.digest()));
 }
 
 #[test]
@@ -350,6 +360,48 @@ fn the_longest_window_is_49_days_and_grains_may_be_longer() {
     assert_eq!(settings.grains, [Millis(98 * 86_400_000)]);
 }
 
+/// What replicated tables need in `[clickhouse]`.
+const QUORUM: &str = "insert_settings = { insert_quorum = \"auto\", insert_quorum_parallel = 0 }\n\
+                      read_settings = { select_sequential_consistency = 1 }";
+
+#[test]
+fn replicated_tables_are_refused_without_a_quorum_that_reads_wait_for() {
+    let with = |more: &str| format!("{SMALLEST}[clickhouse]\nengine = \"replicated\"\n{more}\n");
+    let (insert, read) = QUORUM.split_once('\n').unwrap();
+    let halved = insert.replace(", insert_quorum_parallel = 0", "");
+    for (more, lacking, lines) in [
+        (
+            "",
+            "clickhouse.insert_settings.insert_quorum and \
+             clickhouse.insert_settings.insert_quorum_parallel and \
+             clickhouse.read_settings.select_sequential_consistency",
+            format!("`{insert}` and `{read}`"),
+        ),
+        (insert, "clickhouse.read_settings.select_sequential_consistency", format!("`{read}`")),
+        (
+            &*format!("{halved}\n{read}"),
+            "clickhouse.insert_settings.insert_quorum_parallel",
+            format!("`{insert}`"),
+        ),
+    ] {
+        let (code, message) = refused(&with(more));
+        assert_eq!(code, "config_conflict", "{message}");
+        let said = format!(
+            "t.toml:6: `clickhouse.engine` is \"replicated\", which needs {lacking}: write {lines} into [clickhouse]"
+        );
+        assert!(message.starts_with(&said), "{message}");
+    }
+    // Another value is meant, and one server has no replicas.
+    let other = QUORUM.replace("\"auto\"", "0").replace("consistency = 1", "consistency = 0");
+    let meant = parse(&with(&other)).unwrap().clickhouse;
+    assert!(meant.insert_settings.contains(&("insert_quorum".to_owned(), "0".to_owned())));
+    parse(&with("").replace("replicated", "plain")).unwrap();
+    let variable = |name: &str| format!("TIDEGAUGE__CLICKHOUSE__INSERT_SETTINGS__{name}");
+    let variables = ["INSERT_QUORUM", "INSERT_QUORUM_PARALLEL"].map(variable);
+    let set = [(&*variables[0], "2"), (&*variables[1], "0")];
+    parse_with(&with(read), &set).unwrap();
+}
+
 #[test]
 fn tables_are_replicated_as_the_options_say() {
     let with = |more: &str| parse(&format!("{SMALLEST}[clickhouse]\n{more}\n"));
@@ -358,10 +410,10 @@ fn tables_are_replicated_as_the_options_say() {
         assert_eq!(settings.clickhouse().engine, database.engine);
         clickhouse::print(&database.database, &database.engine)
     };
-    let own = "engine = \"replicated\"\ncluster = \"main\"\nkeeper_path = \"/kept/{table}\"\nreplica = \"r-{host}\"\n\
-               insert_settings = { insert_quorum = \"auto\", insert_quorum_parallel = 0 }\n\
-               read_settings = { select_sequential_consistency = 1 }";
-    let (all, plain) = (with(own).unwrap(), with("engine = \"plain\"").unwrap());
+    let replicated = format!("engine = \"replicated\"\n{QUORUM}");
+    let own = "cluster = \"main\"\nkeeper_path = \"/kept/{table}\"\nreplica = \"r-{host}\"";
+    let all = with(&format!("{replicated}\n{own}")).unwrap();
+    let plain = with("engine = \"plain\"").unwrap();
     let written = sql(&all);
     for part in [
         "CREATE DATABASE IF NOT EXISTS `tidegauge` ON CLUSTER `main`",
@@ -378,12 +430,12 @@ fn tables_are_replicated_as_the_options_say() {
     assert_eq!(sink.read_settings, [pair("select_sequential_consistency", "1")]);
     assert_eq!(all.digest(), plain.digest(), "rows are the same whatever holds them");
 
-    let short = sql(&with("engine = \"replicated\"").unwrap());
+    let short = sql(&with(&replicated).unwrap());
     let place = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'";
     let default = format!("ENGINE = ReplicatedReplacingMergeTree({place}, row_version)");
     assert!(short.contains(&default) && !short.contains("ON CLUSTER"), "{short}");
     // A database that is replicated itself gives path and replica.
-    let given = sql(&with("engine = \"replicated\"\nkeeper_path = \"\"").unwrap());
+    let given = sql(&with(&format!("{replicated}\nkeeper_path = \"\"")).unwrap());
     assert!(given.contains("ENGINE = ReplicatedReplacingMergeTree(row_version)"), "{given}");
     let lone = sql(&plain);
     assert!(!lone.contains("Replicated") && !lone.contains("ON CLUSTER"), "{lone}");
@@ -662,18 +714,19 @@ fn the_digest_changes_with_what_changes_rows_and_with_nothing_else() {
         "windows.size = \"10m\"\n",
         "windows.lateness = \"9m\"\n",
         "windows.label_wait = \"2h\"\n",
+        "windows.max_future = \"1m\"\n",
+        "windows.max_gap = \"8d\"\n",
         "windows.grains = [\"1h\"]\n",
         "windows.progress = \"event\"\n",
         "windows.clock_stamps = 1\n",
         "caps.models = 3\n",
+        "caps.versions = 3\n",
+        "caps.segments = 3\n",
+        "caps.features = 3\n",
         "caps.max_classes = 3\n",
         "caps.max_classes = 2560\n",
         "caps.auroc_classes = 3\n",
         "caps.auroc_classes = 0\n",
-        "models.m.threshold = 0.4\n",
-        "models.m.weights = \"use\"\n",
-        "models.m.segments = [\"a\"]\n",
-        "models.m.distinct = [\"account\"]\n",
     ] {
         assert_ne!(parse(&format!("{other}{SMALLEST}")).unwrap().digest(), base, "{other}");
     }
@@ -681,4 +734,38 @@ fn the_digest_changes_with_what_changes_rows_and_with_nothing_else() {
     assert_eq!(base, "640e2b25e7c5a48139ef5f1737215dd8");
     let fields = SMALLEST.replace("\"i\"\n", "\"i\"\nfields = { score = \"p\" }\n");
     assert_ne!(parse(&fields).unwrap().digest(), base);
+}
+
+/// Beside a section that says nothing, since the section alone makes another digest.
+#[test]
+fn the_digest_changes_with_each_option_of_a_model() {
+    let of = |line: &str| parse(&format!("{SMALLEST}[models.m]\n{line}\n")).unwrap().digest();
+    let plain = of("");
+    let kind = "features = { amount = { kind = \"numeric\" } }";
+    for same in ["threshold = 0.5", "drift.alpha = 0.05", kind] {
+        assert_eq!(of(same), plain, "{same}");
+    }
+    let mut known = BTreeSet::from([plain]);
+    for other in [
+        "task = \"binary\"",
+        "task = \"regression\"",
+        "positive = \"yes\"",
+        "positive = [1, \"yes\"]",
+        "threshold = 0.4",
+        "thresholds = [0.4]",
+        "thresholds = [0.4, 0.6]",
+        "weights = \"use\"",
+        "segments = [\"a\"]",
+        "value = { tp = 5, fp = -1, fn = -20, tn = 0 }",
+        "value = { tp = 5, fp = -1, fn = -20, tn = 1 }",
+        "distinct = [\"account\"]",
+        "drift.alpha = 0.01",
+        "drift.primary = \"js\"",
+        "drift.min_n = 500",
+        "drift.methods = { psi = { drift_at = 0.3 } }",
+        "drift.methods = { psi = { warn_at = 0.05 } }",
+        "drift.methods = { ks = { alpha = 0.01 } }",
+    ] {
+        assert!(known.insert(of(other)), "{other}");
+    }
 }
