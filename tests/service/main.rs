@@ -23,5 +23,6 @@ mod reference;
 mod refusals;
 mod rolling;
 mod services;
+mod simulate;
 mod transactions;
 mod watch;
