@@ -110,7 +110,7 @@ mod tests {
         consumer.subscribe(&["a"]).unwrap();
         // A poll that handled the assignment gives nothing.
         let next = || consumer.poll(Duration::from_secs(1));
-        let message = (0..30).find_map(|_| next()).unwrap().unwrap();
+        let message = (0..120).find_map(|_| next()).unwrap().unwrap();
         assert_eq!((message.partition(), message.payload()), (1, Some(&b"one"[..])));
         assert_eq!(message.timestamp().to_millis(), Some(77));
         let metadata = consumer.fetch_metadata(Some("a"), Duration::from_secs(30)).unwrap();

@@ -89,8 +89,9 @@ mod tests {
     fn wait(ms: i128) -> (c_int, i128) {
         let mut condition = libc::PTHREAD_COND_INITIALIZER;
         let mut mutex = libc::PTHREAD_MUTEX_INITIALIZER;
-        let until = timespec_of(time(libc::CLOCK_REALTIME).unwrap() + ms * 1_000_000).unwrap();
+        // First, since a thread that is held up in between has less to wait.
         let began = time(libc::CLOCK_MONOTONIC).unwrap();
+        let until = timespec_of(time(libc::CLOCK_REALTIME).unwrap() + ms * 1_000_000).unwrap();
         // SAFETY: both are initialized and used by this thread only, which locks the mutex before and unlocks it after.
         let result = unsafe {
             libc::pthread_mutex_lock(&raw mut mutex);

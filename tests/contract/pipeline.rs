@@ -46,6 +46,8 @@ use crate::memory::{Control, Cursor, Log, Memory, Mode, Player};
 const JOB: &str = "test";
 const START: i64 = 1_700_000_000_000;
 const GRAINS: [Millis; 2] = [Millis(60_000), Millis(300_000)];
+/// For what comes in a moment, however loaded the machine is.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn settings(partitions: i32) -> PipelineSettings {
     let decoder = |stream| {
@@ -347,14 +349,14 @@ impl Running {
     }
 
     async fn end(mut self) -> Result<Totals, PipelineError> {
-        let ended = tokio::time::timeout(Duration::from_secs(60), self.tasks.join_next()).await;
+        let ended = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await;
         ended.expect("it ends").unwrap().unwrap()
     }
 
     async fn stop(self) -> Result<Totals, PipelineError> {
         let Self { mut tasks, stop, .. } = self;
         stop.send(()).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(60), tasks.join_next()).await;
+        let ended = tokio::time::timeout(PATIENCE, tasks.join_next()).await;
         ended.expect("it ends").unwrap().unwrap()
     }
 }
@@ -369,7 +371,7 @@ async fn give_up(owner: &mut Running) {
 }
 
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(3)).await;

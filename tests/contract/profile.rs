@@ -226,7 +226,7 @@ fn overfill(brokers: &str) {
         let record = BaseRecord::<(), _>::to("i").partition(0).payload(&payload);
         producer.send(record.timestamp(START + number)).unwrap();
         // What goes together is dropped together.
-        producer.flush(Duration::from_secs(20)).unwrap();
+        producer.flush(Duration::from_secs(60)).unwrap();
     }
 }
 
@@ -273,7 +273,7 @@ fn send(brokers: &str, good: i64, bad: usize) {
         let record = BaseRecord::<(), _>::to("i").partition(0).payload(&payload);
         producer.send(record.timestamp(START)).unwrap();
     }
-    producer.flush(Duration::from_secs(20)).unwrap();
+    producer.flush(Duration::from_secs(60)).unwrap();
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn send_an_hour(brokers: &str) {
         let record = BaseRecord::<(), _>::to("i").partition(0).payload(&payload);
         producer.send(record.timestamp(time)).unwrap();
     }
-    producer.flush(Duration::from_secs(20)).unwrap();
+    producer.flush(Duration::from_secs(60)).unwrap();
 }
 
 /// The broker in process knows no record by its time, so it gives all of them, as it might give what came late.
@@ -406,7 +406,7 @@ fn where_nobody_sees_a_bar_a_line_says_now_and_then_how_far_it_is() {
     // It waits for its schema, since the registry takes connections and never says a word.
     let framed: [u8; 6] = [0, 0, 0, 0, 1, 0];
     producer.send(BaseRecord::<(), _>::to("i").partition(0).payload(&framed[..])).unwrap();
-    producer.flush(Duration::from_secs(20)).unwrap();
+    producer.flush(Duration::from_secs(60)).unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let registry = silent.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -424,7 +424,7 @@ fn where_nobody_sees_a_bar_a_line_says_now_and_then_how_far_it_is() {
         .spawn()
         .unwrap();
     let _reading = Running(reading);
-    wait_until("a line about the inferences", Duration::from_secs(60), || {
+    wait_until("a line about the inferences", Duration::from_secs(120), || {
         fs::read_to_string(&said).unwrap().contains("inferences: 0 % read after 1")
     });
 }

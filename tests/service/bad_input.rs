@@ -12,7 +12,7 @@ use crate::support::oracle::{self, Body, Given, Inference, Label, Settings};
 use crate::support::requests;
 use crate::support::services::{Kafka, Registry, Services, shared};
 
-const DEADLINE: Duration = Duration::from_secs(240);
+const DEADLINE: Duration = Duration::from_secs(300);
 const PARTITIONS: usize = 2;
 /// 2026-01-05 00:00 UTC.
 const FIRST_MS: i64 = 1_767_571_200_000;
@@ -459,7 +459,7 @@ fn too_many_dead_letters_stop_the_process_and_a_mended_one_reads_the_same_record
     }
     scene.producer.flush();
     // No flush comes before the limit.
-    let environment = [("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "60s")];
+    let environment = [("TIDEGAUGE__CLICKHOUSE__FLUSH_INTERVAL", "600s")];
     let log = scene.job.run_with(&["run"], &environment, 1, DEADLINE);
     assert!(log.contains("error[dead_letter_limit]") && log.contains("`request_id`"), "{log}");
     let Services { kafka, clickhouse } = &*scene.services;

@@ -9,7 +9,7 @@ use crate::support::requests;
 use crate::support::services::{Services, shared};
 use crate::support::{wait_for, wait_until};
 
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// 2026-01-05 00:00 UTC.
 const FIRST_MS: i64 = 1_767_571_200_000;
 const BUDGET_BYTES: usize = 64 << 20;

@@ -12,8 +12,9 @@ use serde_json::Value as Json;
 use crate::support::job::{Job, sections};
 use crate::support::requests;
 use crate::support::services::{Kafka, Services, block_on, shared};
+use crate::support::wait_for;
 
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 const PARTITIONS: i32 = 8;
 const FIRST_MS: i64 = 1_767_571_200_000;
 
@@ -116,7 +117,9 @@ fn each_thing_that_is_wrong_has_its_line() {
     let client: BaseConsumer = services.kafka.client_config().create().unwrap();
     let (_, letters) = client.fetch_watermarks("dead.check_wrong", 0, DEADLINE).unwrap();
     assert_eq!(letters, 0);
-    let groups = client.fetch_group_list(None, DEADLINE).unwrap();
+    // While the coordinator still loads, there is no answer.
+    let groups =
+        wait_for("the list of groups", DEADLINE, || client.fetch_group_list(None, DEADLINE).ok());
     assert!(groups.groups().iter().all(|group| group.name() != "check_wrong"));
 
     job.edit("topic = \"dead.check_wrong\"", "topic = \"nowhere\"");

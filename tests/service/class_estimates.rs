@@ -15,7 +15,7 @@ use crate::support::oracle::{Body, Given, Inference, Label, ModelRule, Settings,
 use crate::support::services::{self, ClickHouse};
 use crate::support::{requests, wait_for};
 
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 const PARTITIONS: usize = 3;
 /// 2026-01-05 00:00 UTC.
 const START_MS: i64 = 1_767_571_200_000;

@@ -16,9 +16,9 @@ use tempfile::TempDir;
 use crate::support::{http, wait_for, wait_until};
 
 /// Generous: the tests share the machine with each other.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// The longest `--for` of these tests, the 30 s that rows may take to account for all records, and the end.
-const END_DEADLINE: Duration = Duration::from_secs(90 + 30 + 120);
+const END_DEADLINE: Duration = Duration::from_secs(90 + 30 + 300);
 
 /// A running demo with temporary files of its own.
 struct Demo {
@@ -68,7 +68,9 @@ impl Demo {
     /// The printed link of this name, once it is there.
     fn link(&mut self, name: &str) -> String {
         self.wait_for(name, |output| {
-            let line = output.lines().find_map(|line| line.strip_prefix(name))?;
+            // The last line may not be whole yet.
+            let (whole, _) = output.rsplit_once('\n')?;
+            let line = whole.lines().find_map(|line| line.strip_prefix(name))?;
             line.starts_with(' ').then(|| line.trim().to_owned())
         })
     }

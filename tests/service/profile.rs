@@ -17,7 +17,7 @@ use crate::support::oracle::Body;
 use crate::support::requests;
 use crate::support::services::{ClickHouse, Kafka};
 
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 const PARTITIONS: usize = 3;
 const MINUTE_MS: i64 = 60_000;
 /// 2026-01-05 00:00 UTC, when the requests begin; they do so for twelve hours.

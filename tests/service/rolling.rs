@@ -7,7 +7,7 @@ use crate::faults::rolling::{self, Freshness, Gaps, group_events};
 use crate::faults::trial::{Plan, Trial, now};
 use crate::support::wait_until;
 
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 const SEED: u64 = 6;
 
 #[test]

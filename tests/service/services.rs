@@ -18,7 +18,7 @@ use tidegauge::embedded::clickhouse::{
 use crate::support::services::{ClickHouse, Kafka, Registry};
 use crate::support::{http, wait_until};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(240);
 
 #[test]
 fn kafka_keeps_records_over_a_kill() {

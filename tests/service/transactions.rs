@@ -13,7 +13,7 @@ use crate::support::oracle::{self, Body, Given, Inference, Label, Partition, Rec
 use crate::support::services::{ClickHouse, Kafka, Services, shared};
 use crate::support::{requests, wait_until};
 
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(300);
 const JOB: &str = "transactional";
 const TOPICS: [&str; 2] = ["transactional.inferences", "transactional.labels"];
 /// Longer than a run takes: the broker aborts what is open for longer.

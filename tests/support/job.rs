@@ -17,7 +17,7 @@ use super::oracle::{self, Cell, Settings, Tables};
 use super::services::{ClickHouse, Kafka, free_ports};
 use super::{wait_for, wait_until};
 
-const STOP_DEADLINE: Duration = Duration::from_secs(90);
+const STOP_DEADLINE: Duration = Duration::from_secs(240);
 const MATERIAL_DIFFERENCES: usize = 40;
 /// Runs of [`Job::killed_midway`] at most.
 const KILLS: usize = 10;

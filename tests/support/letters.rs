@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::services::Kafka;
 use super::wait_until;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Topic, partition and offset of the record that could not be used.
 pub type Place = (String, usize, i64);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::oracle::{Body, Given, Held, Inference, Label, Partition, Record};
 
-const FLUSH_DEADLINE: Duration = Duration::from_secs(120);
+const FLUSH_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A record that is to be produced: bytes for a good one are made from it, a dead one brings its own.
 pub struct Message {

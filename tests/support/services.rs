@@ -17,15 +17,18 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use tempfile::TempDir;
-use tidegauge::embedded::clickhouse::{EmbeddedClickHouse, EmbeddedOptions};
+use tidegauge::embedded::clickhouse::{ClickHouseError, EmbeddedClickHouse, EmbeddedOptions};
 
 use super::http::{self, Answer};
 use super::proxy::{Kind, Proxy};
 use super::wait_for;
 
 /// Generous: eight test programs may share two cores.
-const START_DEADLINE: Duration = Duration::from_secs(120);
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(300);
+const STOP_DEADLINE: Duration = Duration::from_secs(120);
+/// For one answer; then it is asked again.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+const START_ATTEMPTS: u32 = 5;
 const KAFKA_VERSION: &str = "4.1.0";
 const REGISTRY_VERSION: &str = "3.0.9";
 
@@ -143,7 +146,7 @@ impl Kafka {
         let mut attempt = 1;
         while let Err(log) = kafka.try_start() {
             let taken = log.contains("Address already in use") || log.contains("BindException");
-            assert!(taken && attempt < 5, "the broker did not start:\n{log}");
+            assert!(taken && attempt < START_ATTEMPTS, "the broker did not start:\n{log}");
             attempt += 1;
             kafka.ports = free_ports();
             kafka.write_properties();
@@ -251,12 +254,14 @@ replica.fetch.max.bytes=20000000
         for (setting, value) in settings {
             topic = topic.set(setting, value);
         }
-        let options = AdminOptions::new().operation_timeout(Some(START_DEADLINE));
+        let options = AdminOptions::new()
+            .request_timeout(Some(START_DEADLINE))
+            .operation_timeout(Some(START_DEADLINE));
         let made = block_on(admin.create_topics([&topic], &options));
         let made = made.expect("the broker answers").remove(0);
         made.unwrap_or_else(|(name, code)| panic!("topic {name} was not made: {code}"));
         wait_for(&format!("leaders of topic {name}"), START_DEADLINE, || {
-            let metadata = admin.inner().fetch_metadata(Some(name), STOP_DEADLINE).ok()?;
+            let metadata = admin.inner().fetch_metadata(Some(name), ANSWER_DEADLINE).ok()?;
             let found = metadata.topics()[0].partitions();
             let all = usize::try_from(partitions).expect("a count") == found.len();
             (all && found.iter().all(|partition| partition.leader() >= 0)).then_some(())
@@ -332,7 +337,8 @@ impl Registry {
                 Ok(()) => return registry,
                 Err(log) => {
                     let taken = log.contains("in use by another") || log.contains("BindException");
-                    assert!(taken && attempt < 5, "the registry did not start:\n{log}");
+                    let again = taken && attempt < START_ATTEMPTS;
+                    assert!(again, "the registry did not start:\n{log}");
                     attempt += 1;
                 }
             }
@@ -438,11 +444,28 @@ impl ClickHouse {
     fn start_in(folder: TempDir, mut options: EmbeddedOptions) -> Self {
         folder.path().join("clickhouse").clone_into(&mut options.data_dir);
         options.launcher = Some(PathBuf::from(env!("CARGO_BIN_EXE_tidegauge-clickhouse")));
-        let [port] = free_ports();
-        options.http_port.get_or_insert(port);
+        let is_given = options.http_port.is_some();
         let mut clickhouse = Self { proxy: None, running: None, options, _folder: folder };
-        clickhouse.start_again();
-        clickhouse
+        let mut attempt = 1;
+        loop {
+            if !is_given {
+                let [port] = free_ports();
+                clickhouse.options.http_port = Some(port);
+            }
+            match clickhouse.try_start() {
+                Ok(()) => return clickhouse,
+                Err(error) => {
+                    let again = !is_given && is_taken(&error) && attempt < START_ATTEMPTS;
+                    assert!(again, "{error}");
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    fn try_start(&mut self) -> Result<(), ClickHouseError> {
+        self.running = Some(EmbeddedClickHouse::start(&self.options)?);
+        Ok(())
     }
 
     /// With the users of `deploy/clickhouse/users.d`: `tidegauge` and `tidegauge_bi`, whose password is their name.
@@ -561,10 +584,14 @@ impl ClickHouse {
     /// Starts it on the same port with the rows it had.
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "it still runs");
-        let started = EmbeddedClickHouse::start(&self.options);
-        let started = started.unwrap_or_else(|error| panic!("{error}"));
-        self.running = Some(started);
+        self.try_start().unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+/// Whether another process took the port that was free a moment ago.
+fn is_taken(error: &ClickHouseError) -> bool {
+    matches!(error, ClickHouseError::PortTaken(_))
+        || error.to_string().contains("Address already in use")
 }
 
 /// What [`ClickHouse::copy_data`] gives.

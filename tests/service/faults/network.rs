@@ -15,7 +15,7 @@ use crate::support::proxy::{self, Aim, Coordinator, Did, Proxy, Way};
 use crate::support::services::{ClickHouse, block_on};
 
 /// For a fault that is due to come to pass.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 const CLICKHOUSE_NETWORK: &str = "the network to ClickHouse";
 const BROKER_NETWORK: &str = "the network to the broker";
 /// Tables that every flush with records writes to.

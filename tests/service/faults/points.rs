@@ -29,7 +29,7 @@ const POINTS: [(&str, &str); 7] = [
     ("mark-acknowledged", "MarkAcknowledged"),
     ("committed", "Committed"),
 ];
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(180);
 /// How long a fault of ours is waited for while a service is away: without it nothing may come by.
 const DEADLINE_WITHOUT_SERVICE: Duration = Duration::from_secs(4);
 /// Beyond it the group goes on without an instance that does not take part in a rebalance. Not below the session

@@ -46,7 +46,10 @@ pub const ROWS: &[Fault] = &[
         prepare: as_it_is,
         begin: |trial| hold_one(trial, "P3"),
         lasts_ms: (7000, 12_000),
-        end: |trial| wake(trial, "P3", has_lost_partitions),
+        end: |trial| {
+            others_own_all(trial, "P3");
+            wake(trial, "P3", has_lost_partitions);
+        },
         recovers_within: AFTER_PROCESS,
         injections: None,
     },
@@ -201,6 +204,19 @@ fn hold_one(trial: &mut Trial, by: &'static str) {
             trial.injected("SIGSTOP");
         }
     }
+}
+
+/// Until the group has given all partitions to those that are not held: a busy broker may notice late that one is
+/// silent.
+fn others_own_all(trial: &mut Trial, row: &str) {
+    if !is_alone(trial, row) {
+        return;
+    }
+    trial.flow_until("the others to own all partitions", SHOWN_WITHIN, |trial| {
+        let running = trial.runners.iter().filter(|runner| runner.state == State::Runs);
+        let owned = running.filter_map(|it| it.instance.meter("tidegauge_partitions"));
+        usize::try_from(owned.sum::<u64>()) == Ok(trial.plan.partitions)
+    });
 }
 
 /// Lets an instance go on. It counts if it was held as the row says: `is_shown` looks at the instance of a number.

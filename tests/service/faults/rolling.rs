@@ -12,7 +12,7 @@ use super::trial::{JOB, Plan, Runner, State, Trial, now};
 use crate::support::http;
 
 /// For an end and for a start, in a debug build on a loaded machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 const AFTER_PROCESS: Duration = Duration::from_secs(10);
 /// How often the marks are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
