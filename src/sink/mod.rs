@@ -1,4 +1,5 @@
 //! Where rows and dead letters go. `Ok` means acknowledged.
+#![warn(missing_docs)]
 
 pub mod ddl;
 pub mod tables;

@@ -1,4 +1,5 @@
 //! Where records come from. A rebalance is data, not a callback into the engine.
+#![warn(missing_docs)]
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod steady;
