@@ -93,6 +93,12 @@ pub(crate) fn time(ms: i64) -> String {
     }
 }
 
+/// Year and month of milliseconds since 1970-01-01 UTC: tables are partitioned by it.
+pub(crate) fn month(ms: i64) -> (i64, i64) {
+    let (year, month, _) = date(ms.div_euclid(DAY_MS));
+    (year, month)
+}
+
 /// `2026-11-27T15:04:05.678Z` of milliseconds since 1970-01-01 UTC.
 pub fn instant(ms: i64) -> String {
     let (year, month, day) = date(ms.div_euclid(DAY_MS));

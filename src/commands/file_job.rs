@@ -32,7 +32,7 @@ use crate::telemetry::Telemetry;
 const TICK: Duration = Duration::from_millis(200);
 const TICKS_A_LINE: u32 = 50;
 /// How long an end goes on asking a ClickHouse or a target that fails: about as long as one takes to be started again.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the end waits for what is only told.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 /// What is said where nothing could be measured: such a job succeeds, as that of a day without requests has to.

@@ -2,28 +2,33 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::inputs::{of_files, without_labels};
 use super::query::instead;
 use super::select::SelectArgs;
-use super::{ConfigFile, Failure, runtime, terminal};
+use super::{ConfigFile, Failure, file_job, runtime, terminal};
 use crate::config::Settings;
 use crate::engine::Progress;
 use crate::engine::glob::fits;
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
+use crate::pipeline::PipelineError;
 use crate::pipeline::rebuild::{RebuildSettings, Rebuilt};
-use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::{BindError, JobBinding};
 use crate::sink::rows::RowFilter;
+use crate::sink::{FailureClass, Sink as _};
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Write the metric rows of a job anew, from its states in ClickHouse
 ///
 /// For a metric table that was lost or emptied, columns that `init` has added, or a version that computes a figure
 /// better. Reads table `window_state` and neither Kafka nor files, so it also serves jobs whose records are gone. Whatever
 /// measures the job may go on meanwhile: of two rows of one window the one of more records is the truth. Needs the
-/// configuration that the job's rows were made with. Repeating it writes the same rows.
+/// configuration that the job's rows were made with. Repeating it writes the same rows; what a newer version no longer
+/// writes stays, so delete the job's rows of such a table first.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,7 +37,8 @@ Examples:
   tidegauge rebuild -c fraud.toml --since 30d --model 'fraud-*'
   tidegauge rebuild -c fraud.toml --job fraud.files-2b1c6ad1
 
-Coarser windows are rebuilt whole: of a day of which --since meets a part, all records count.")]
+Coarser windows are rebuilt whole: of a day of which --since meets a part, all records count. Memory holds the states of \
+one model in one window of the longest grain.")]
 pub struct Args {
     #[command(flatten)]
     config: ConfigFile,
@@ -55,13 +61,19 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new("usage", message.to_owned()));
     }
     let (done, spans) = runtime()?.block_on(rebuild(settings, &filter, args.dry_run))?;
-    let Rebuilt { keys, rows } = done;
+    let Rebuilt { keys, rows, left } = done;
     let what = if args.dry_run { "would be written" } else { "written" };
     terminal::print(&format!(
         "{rows} rows of {keys} windows by model, version and segment {what}\n"
     ));
     if spans == 0 {
         terminal::note("the job has no states in that time\n");
+    }
+    if left > 0 {
+        terminal::note(&format!(
+            "{left} windows that begin in a month before that of the first states were left as they are: states of \
+             theirs may have been dropped\n"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -73,7 +85,7 @@ async fn rebuild(
     is_dry: bool,
 ) -> Result<(Rebuilt, usize), Failure> {
     let mut clickhouse = ClickHouse::new(settings.clickhouse());
-    clickhouse.check_schema().await?;
+    clickhouse.check_tables().await?;
     let Some(bound) = clickhouse.bound().await? else {
         let (job, jobs) = (&settings.job, clickhouse.jobs().await?);
         let hint = instead(&jobs, "--job");
@@ -93,14 +105,20 @@ async fn rebuild(
         start: time(filter.since_ms, Window::ALL.start),
         end: time(filter.until_ms, Window::ALL.end),
     };
-    let spans = rebuild.spans(&clickhouse.window_starts().await?, wanted);
+    let starts = clickhouse.window_starts().await?;
+    let spans = rebuild.spans(&starts, wanted);
+    let first = starts.first().copied().unwrap_or(Window::ALL.start);
     let bar = terminal::bar(u64::try_from(spans.len()).unwrap_or(u64::MAX), "{len} spans of time");
     let is_meant = |model: &str| filter.model.is_empty() || fits(&filter.model, model);
     let mut done = Rebuilt::default();
     for &span in &spans {
-        let more = rebuild.rebuild(&mut clickhouse, span, is_meant, is_dry).await.map_err(again)?;
-        done.keys += more.keys;
-        done.rows += more.rows;
+        let mut pauses = Pauses::default();
+        done.add(loop {
+            match rebuild.rebuild(&mut clickhouse, (span, first), is_meant, is_dry).await {
+                Ok(more) => break more,
+                Err(error) => pauses.next(error).await?,
+            }
+        });
         bar.inc(1);
         bar.set_message(format!("{} rows", done.rows));
     }
@@ -108,11 +126,37 @@ async fn rebuild(
     Ok((done, spans.len()))
 }
 
-/// Nothing is lost where it breaks off.
-fn again(error: impl Into<Failure>) -> Failure {
-    let mut failure = error.into();
-    failure.message += "; start it again: it begins anew, and writes the same rows";
-    failure
+/// How long one span is tried again, and the pauses between.
+struct Pauses {
+    next: Duration,
+    left: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { next: Duration::from_millis(50), left: file_job::PATIENCE }
+    }
+}
+
+impl Pauses {
+    /// Waits before the next attempt, twice as long each time; the failure where none can help, or none has.
+    async fn next(&mut self, error: PipelineError) -> Result<(), Failure> {
+        let passes = matches!(&error, PipelineError::Sink(of) if of.class() == FailureClass::Retry);
+        let mut failure = Failure::from(error);
+        if !passes {
+            return Err(failure);
+        }
+        if self.left.is_zero() {
+            failure.message += "; start it again: it begins anew, and writes the same rows";
+            return Err(failure);
+        }
+        tracing::warn!(code = failure.code, reason = failure.message, "tried again");
+        let pause = self.next.min(self.left);
+        tokio::time::sleep(pause).await;
+        (self.next, self.left) =
+            (pause.saturating_mul(2).min(LONGEST_PAUSE), self.left.saturating_sub(pause));
+        Ok(())
+    }
 }
 
 /// The settings as the job went by them: files, and topics of which a part is read, are read otherwise than by `run`.
@@ -120,10 +164,9 @@ fn again(error: impl Into<Failure>) -> Failure {
 fn as_bound(settings: Settings, bound: &JobBinding) -> Result<Settings, Failure> {
     let job = settings.job.clone();
     let has_labels = bound.labels.is_some();
-    let topic = &settings.inferences.name;
     let mut settings = if bound.is_of_files() {
         of_files(settings, has_labels)
-    } else if bound.inferences.name.starts_with(&format!("{topic} from ")) {
+    } else if is_between_times(&bound.inferences.name) {
         let message = format!(
             "job {job} is of a range of the topics, whose coarser windows are not all whole: repeat its `backfill \
              --topics` under another `--job`"
@@ -145,4 +188,31 @@ fn as_bound(settings: Settings, bound: &JobBinding) -> Result<Settings, Failure>
         }
     }
     Err(BindError::OtherConfiguration { job }.into())
+}
+
+/// Whether a job of topics is of a range between times, by what its topic is bound as: with other bounds, or none, it has
+/// rows of all windows.
+fn is_between_times(bound: &str) -> bool {
+    // No name of a topic has spaces.
+    let ends = bound.split_once(" from ").and_then(|(_, ends)| ends.split_once(" to "));
+    let is_time = |end: &str| !["first", "end"].contains(&end) && !end.starts_with("offset:");
+    ends.is_some_and(|(from, to)| is_time(from) || is_time(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_between_times;
+
+    #[test]
+    fn ranges_between_times_are_told_from_others() {
+        for (bound, is) in [
+            ("requests", false),
+            ("requests from first to end", false),
+            ("requests from offset:5 to offset:9", false),
+            ("requests from 2026-01-01T00:00:00Z to end", true),
+            ("requests from first to 2026-01-01T00:00:00Z", true),
+        ] {
+            assert_eq!(is_between_times(bound), is, "{bound}");
+        }
+    }
 }

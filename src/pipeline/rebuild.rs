@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::PipelineError;
 use super::parts::{Parts, common, ends_in};
 use super::writer::STATES_AT_ONCE;
+use crate::calendar::month;
 use crate::engine::ShardSettings;
 use crate::engine::event::PartitionId;
-use crate::engine::state::Key;
+use crate::engine::state::{Key, StateRow};
 use crate::engine::time::{EventTime, Millis};
 use crate::engine::window::Window;
 use crate::sink::{Sink, SinkError, row};
@@ -34,6 +35,18 @@ pub struct Rebuilt {
     pub keys: usize,
     /// Rows of all metric tables.
     pub rows: usize,
+    /// Coarser windows by model, version and segment that were left as they are: they begin in a month before that of
+    /// the first states, so that states of theirs may have been dropped.
+    pub left: usize,
+}
+
+impl Rebuilt {
+    /// Adds what was rebuilt beside.
+    pub fn add(&mut self, more: Self) {
+        self.keys += more.keys;
+        self.rows += more.rows;
+        self.left += more.left;
+    }
 }
 
 impl RebuildSettings {
@@ -63,19 +76,19 @@ impl RebuildSettings {
     }
 
     /// Writes the metric rows of all windows that end in one of the [`spans`](Self::spans), of the models that `is_meant`
-    /// says yes to; counts them only where it `is_dry`. Memory holds the states of one model. Repeating it writes the
-    /// same rows.
+    /// says yes to; counts them only where it `is_dry`. `first` is when the job's first states start. Memory holds the
+    /// states of one model. Repeating it writes the same rows.
     pub async fn rebuild<K: Sink>(
         &self,
         sink: &mut K,
-        span: Window,
+        (span, first): (Window, EventTime),
         is_meant: impl Fn(&str) -> bool,
         is_dry: bool,
     ) -> Result<Rebuilt, PipelineError> {
         // As the writer does: seal marks before the states that they vouch for.
         let common = common(self.partitions, &sink.seals().await?);
-        let first = self.sizes().map(|size| Window::of(span.start, size).start).min();
-        let read = Window { start: first.unwrap_or(span.start), end: span.end };
+        let from = self.sizes().map(|size| Window::of(span.start, size).start).min();
+        let read = Window { start: from.unwrap_or(span.start), end: span.end };
         let mut models: BTreeMap<Arc<str>, Vec<(Key, PartitionId)>> = BTreeMap::new();
         for known in sink.state_versions(read).await? {
             let is_ours = known.version.generation() == self.shard.generation
@@ -88,9 +101,8 @@ impl RebuildSettings {
         let mut rebuilt = Rebuilt::default();
         for mut keys in models.into_values() {
             keys.sort_unstable();
-            let of = self.rebuild_model(sink, span, &keys, common, is_dry).await?;
-            rebuilt.keys += of.keys;
-            rebuilt.rows += of.rows;
+            let of = self.rebuild_model(sink, (span, first), &keys, common, is_dry).await?;
+            rebuilt.add(of);
         }
         Ok(rebuilt)
     }
@@ -98,12 +110,12 @@ impl RebuildSettings {
     async fn rebuild_model<K: Sink>(
         &self,
         sink: &mut K,
-        span: Window,
+        (span, first): (Window, EventTime),
         keys: &[(Key, PartitionId)],
         common: EventTime,
         is_dry: bool,
     ) -> Result<Rebuilt, PipelineError> {
-        let mut states = Vec::with_capacity(keys.len());
+        let (mut parts, mut known) = (self.parts(), Vec::with_capacity(keys.len()));
         for some in keys.chunks(STATES_AT_ONCE) {
             let rows = sink.states(some).await?;
             if rows.len() != some.len() {
@@ -111,16 +123,21 @@ impl RebuildSettings {
                 let said = format!("its answer lacks {lacking} of {asked} state rows");
                 return Err(SinkError::Unavailable(said).into());
             }
-            states.extend(rows);
+            // A plan is of keys: what they hold is kept once.
+            let plain = |row: &StateRow| StateRow { state: Vec::new().into(), ..row.clone() };
+            known.extend(rows.iter().map(plain));
+            parts.take_in(rows);
         }
-        let mut parts = self.parts();
-        parts.take_in(states.iter().cloned());
-        let mut plan = parts.plan(&states, None, common);
-        drop(states);
+        let mut plan = parts.plan(&known, None, common);
+        drop(known);
         let mut batches = row::MetricBatches::new(&self.job);
         let mut rebuilt = Rebuilt::default();
         for key in parts.due(&mut plan)? {
             if !ends_in(key.window, (span.start, span.end)) {
+                continue;
+            }
+            if month(key.window.start.0) < month(first.0) {
+                rebuilt.left += 1;
                 continue;
             }
             let rows = parts.rows(&key, &plan)?;
