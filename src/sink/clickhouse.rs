@@ -55,6 +55,11 @@ impl ClickHouse {
         migrate::check(&self.connection).await
     }
 
+    /// The same of the tables alone, whatever rows they hold.
+    pub async fn check_tables(&self) -> Result<(), SinkError> {
+        migrate::check_tables(&self.connection).await
+    }
+
     /// The server's wall clock: milliseconds since 1970-01-01 UTC.
     pub async fn now_ms(&self) -> Result<i64, SinkError> {
         read::now_ms(&self.connection).await

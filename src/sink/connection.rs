@@ -115,6 +115,10 @@ const READ_SETTINGS: [(&str, &str); 13] = [
 pub(super) const REBUILD_ROWS: &str = "To have all rows made again from the topics, stop every instance, drop the tables \
                                        marks and seals too, run `tidegauge init` and start again";
 
+/// The same of metric rows.
+pub(super) const REBUILD_METRICS: &str = "`tidegauge rebuild` writes metric rows again from the states in \
+                                          window_state; then start every instance again";
+
 /// Connection pools; clones share them.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -254,8 +258,9 @@ impl Connection {
         match Table::all().find(|table| *table != Table::Marks && is_other(table)) {
             Some(table) => Err(SinkError::Schema(format!(
                 "table {} was made anew under the running program, and rows of sealed windows are not written twice. \
-                 If its rows are all there again, start every instance again. {REBUILD_ROWS}",
-                self.table(table.name())
+                 If its rows are all there again, start every instance again. {}",
+                self.table(table.name()),
+                if matches!(table, Table::Metric(_)) { REBUILD_METRICS } else { REBUILD_ROWS },
             ))),
             None => Ok(()),
         }

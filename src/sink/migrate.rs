@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::SinkError;
-use super::connection::{Connection, Parameter, REBUILD_ROWS};
+use super::connection::{Connection, Parameter, REBUILD_METRICS, REBUILD_ROWS};
 use super::ddl::{create_database, literal};
 use super::rowbinary::Rows;
 use super::tables::{TABLES_COMMENT, TableColumn, TableSpec, tables};
@@ -231,8 +231,15 @@ async fn record(connection: &Connection, digest: &str) -> Result<(), SinkError> 
     connection.insert_values("migrations", &values, &[], &[("insert_deduplicate", "0")]).await
 }
 
-/// Compares the tables with what this program writes and reads. Columns that others added are theirs.
+/// Compares the tables with what this program writes and reads, and sees that they hold what marks say.
 pub(super) async fn check(connection: &Connection) -> Result<(), SinkError> {
+    check_tables(connection).await?;
+    check_rows(connection).await?;
+    connection.remember_identities().await
+}
+
+/// The same of the tables alone. Columns that others added are theirs.
+pub(super) async fn check_tables(connection: &Connection) -> Result<(), SinkError> {
     connection.check_name()?;
     let stored = stored(connection).await?;
     for spec in tables() {
@@ -257,9 +264,7 @@ pub(super) async fn check(connection: &Connection) -> Result<(), SinkError> {
             }
         }
     }
-    check_engines(connection).await?;
-    check_rows(connection).await?;
-    connection.remember_identities().await
+    check_engines(connection).await
 }
 
 /// That rows are there where marks count records: those of sealed windows would never be written again.
@@ -284,10 +289,11 @@ async fn check_rows(connection: &Connection) -> Result<(), SinkError> {
     while !rows.is_empty() {
         for table in ["window_state", "serving"] {
             if rows.u64()? == 0 {
+                let (name, job) = (of(table), &connection.settings.job);
+                let remedy = if table == "serving" { REBUILD_METRICS } else { REBUILD_ROWS };
+                let said = "its marks count records";
                 return Err(SinkError::Schema(format!(
-                    "table {} has no rows of job '{}', but its marks count records. {REBUILD_ROWS}",
-                    of(table),
-                    connection.settings.job
+                    "table {name} has no rows of job '{job}', but {said}. {remedy}"
                 )));
             }
         }
