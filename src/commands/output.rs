@@ -46,17 +46,21 @@ pub(super) fn can_be_made(path: &Path) -> io::Result<()> {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Some(path) = replaced(path) else { return fs::write(path, bytes) };
     let (partial, file) = match partial(&path) {
-        Err(_) if path.is_file() => return fs::write(&path, bytes),
+        Err(error) if path.is_file() && has_room(&error) => return fs::write(&path, bytes),
         made => made?,
     };
     // What finds no room beside the one before finds none in its place, which would be empty by then.
     let done = filled(file, bytes).and_then(|()| match take_place(&partial, &path) {
-        Err(_) if path.is_file() => fs::write(&path, bytes),
+        Err(error) if path.is_file() && has_room(&error) => fs::write(&path, bytes),
         taken => taken,
     });
     // Where it has that name already, nothing is there.
     drop(fs::remove_file(&partial));
     done
+}
+
+fn has_room(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Gives a file the name of another one, and its owner and permissions. Refused where it can't have that owner, and the

@@ -215,6 +215,7 @@ async fn follow(
     }
     let how = (args.finish, was_stopped);
     let filled = end(&clickhouse, rules, totals, how, &mut signals).await?;
+    let late = late.filter(|_| filled.is_complete);
     Ok((filled.with_failure(late), progress.bytes()))
 }
 
