@@ -117,7 +117,7 @@ mod tests {
         let questions = async {
             assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
             assert!(ask(address, "/readyz").await.contains(r#"{"ready":true,"reasons":[]}"#));
-            let (partition, behind) = (PartitionId(3), Stream::Labels);
+            let (partition, behind) = (PartitionId(3), Some(Stream::Labels));
             let largest = Largest { partition, bytes: 400, behind };
             let growing = Growing { hours_left: 2.5, bytes: 700, budget: 1000, largest };
             telemetry.growth(Some(growing));

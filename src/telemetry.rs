@@ -133,8 +133,8 @@ pub struct Largest {
     pub partition: PartitionId,
     /// What it holds, in bytes.
     pub bytes: usize,
-    /// The topic of it that is behind: until that moves on, the memory is kept.
-    pub behind: Stream,
+    /// The topic of it that is behind, if one is: until that moves on, the memory is kept.
+    pub behind: Option<Stream>,
 }
 
 /// Memory that grows towards its budget.
@@ -156,11 +156,13 @@ impl std::fmt::Display for Growing {
         write!(
             f,
             "state holds {bytes} of {budget} bytes and grows: it is full in {hours_left:.1} hours; partition {} holds \
-             the most, {} bytes, and its topic {} is behind",
-            largest.partition.0,
-            largest.bytes,
-            largest.behind.name()
-        )
+             the most, {} bytes",
+            largest.partition.0, largest.bytes,
+        )?;
+        match largest.behind {
+            Some(stream) => write!(f, ", and its topic {} is behind", stream.name()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -455,7 +457,7 @@ impl Telemetry {
                 budget,
                 partition = largest.partition.0,
                 partition_bytes = largest.bytes,
-                behind = largest.behind.name(),
+                behind = largest.behind.map_or("", Stream::name),
                 "state grows towards its budget"
             );
         }
@@ -775,7 +777,7 @@ mod tests {
                 && says(&telemetry, &format!("tidegauge_state_budget_partition {partition}"))
         };
         assert!(tells("-1.0", "-1") && telemetry.warning().is_none());
-        let (partition, behind) = (PartitionId(3), Stream::Labels);
+        let (partition, behind) = (PartitionId(3), Some(Stream::Labels));
         let largest = Largest { partition, bytes: 400, behind };
         let growing = Growing { hours_left: 2.5, bytes: 700, budget: 1000, largest };
         telemetry.growth(Some(growing));

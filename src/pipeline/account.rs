@@ -216,7 +216,7 @@ impl<S: Source> Worker<S> {
         let largest = largest.map(|(partition, of)| Largest {
             partition,
             bytes: of.bytes,
-            behind: self.frees_memory([((partition, of.clocks), of.bytes)]),
+            behind: budget::behind(&[(partition, of.clocks)], &self.settings.shard.limits),
         });
         self.shared.memory.replace_largest(self.id, largest);
         let sum = self.shared.memory.replace(self.holding.bytes, holding.bytes);

@@ -257,7 +257,7 @@ mod tests {
         let memory = Memory::default();
         assert_eq!(memory.largest(), None);
         let of = |partition, bytes| {
-            Some(Largest { partition: PartitionId(partition), bytes, behind: Stream::Labels })
+            Some(Largest { partition: PartitionId(partition), bytes, behind: None })
         };
         memory.replace_largest(0, of(2, 50));
         memory.replace_largest(1, of(5, 70));
