@@ -216,7 +216,7 @@ impl<S: Source> Worker<S> {
         let largest = largest.map(|(partition, of)| Largest {
             partition,
             bytes: of.bytes,
-            behind: budget::behind(&[(partition, of.clocks)], &self.settings.shard.limits),
+            behind: self.keeps((partition, of.clocks)),
         });
         self.shared.memory.replace_largest(self.id, largest);
         let sum = self.shared.memory.replace(self.holding.bytes, holding.bytes);
@@ -230,6 +230,12 @@ impl<S: Source> Worker<S> {
         let clocks = self.clocks();
         let stream = self.frees_memory(self.holders().map(|(p, of)| ((p, of.clocks), of.bytes)));
         (stream, budget::least(&clocks, stream).map_or(PartitionId(-1), |(partition, _)| partition))
+    }
+
+    /// The topic that keeps what a partition holds; none where both move, or no other is read.
+    fn keeps(&self, clocks: Clocks) -> Option<Stream> {
+        let reads_both = self.intake.reads(Stream::Labels);
+        reads_both.then(|| budget::keeps(clocks, &self.settings.shard.limits)).flatten()
     }
 
     /// The topic that frees what these hold: inferences where no other is read.

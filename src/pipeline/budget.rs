@@ -178,6 +178,15 @@ pub(super) fn behind(clocks: &[Clocks], limits: &Limits) -> Option<Stream> {
     }
 }
 
+/// The topic that keeps what one shard holds: the silent one, or one that is more than `lateness` behind the other.
+pub(super) fn keeps(clocks: Clocks, limits: &Limits) -> Option<Stream> {
+    match clocks.1 {
+        [Some(_), None] => Some(Stream::Labels),
+        [None, Some(_)] => Some(Stream::Inferences),
+        [Some(_), Some(_)] | [None, None] => behind(&[clocks], limits),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +211,18 @@ mod tests {
         assert_eq!(near.next(84_000, 100_000), Pressure::Free);
         assert_eq!(Pressure::Free.next(86_000, 100_000), Pressure::Free);
         assert_eq!(near.next(111_000, 100_000), Pressure::Over);
+    }
+
+    #[test]
+    fn a_topic_keeps_memory_where_it_is_silent_or_late_and_none_where_both_move() {
+        let of = |inferences, labels| keeps(clocks(inferences, labels)[0], &LIMITS);
+        let (now, lateness) = (10_000_000, LIMITS.lateness.0);
+        assert_eq!(of(Some(now), None), Some(Stream::Labels));
+        assert_eq!(of(None, Some(now)), Some(Stream::Inferences));
+        assert_eq!(of(Some(now), Some(now - lateness)), None);
+        assert_eq!(of(Some(now), Some(now - lateness - 1)), Some(Stream::Labels));
+        assert_eq!(of(Some(now - lateness - 1), Some(now)), Some(Stream::Inferences));
+        assert_eq!(of(None, None), None);
     }
 
     #[test]
