@@ -355,8 +355,24 @@ fn commits_are_seen_by_lag_tools() {
     }
 }
 
+/// Whether this process runs one test alone; if not, one that does has passed. A broker that is put down listens anew on its
+/// port at once, which aborts all tests where a process that another one just starts still has the old listener.
+fn is_alone(test: &str) -> bool {
+    if std::env::args().any(|argument| argument == "--exact") {
+        return true;
+    }
+    let itself = std::env::current_exe().unwrap();
+    let ended = std::process::Command::new(itself).args(["--exact", test]).output().unwrap();
+    let [said, wrong] = [ended.stdout, ended.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert!(ended.status.success() && said.contains(" 1 passed;"), "{said}{wrong}");
+    false
+}
+
 #[test]
 fn outage_is_waited_out_and_reported() {
+    if !is_alone("source::outage_is_waited_out_and_reported") {
+        return;
+    }
     let cluster = cluster();
     produce(&cluster, &Stream::BOTH, 0..50);
     let mut group = Group::new();
@@ -482,7 +498,7 @@ fn leaving_during_an_outage_takes_bounded_time() {
     let mut group = Group::new();
     group.join(&settings(&cluster));
     group.until("assignment", |group| group.assigned == 2);
-    cluster.broker_down(1).unwrap();
+    drop(cluster);
     let begin = now();
     group.instances.clear();
     assert!(now() - begin < Duration::from_secs(15));
