@@ -59,6 +59,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     done
 }
 
+/// Whether something else is wrong than that nothing more fits there.
 fn has_room(error: &io::Error) -> bool {
     !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -58,9 +58,9 @@ impl RebuildSettings {
         let mut spans: Vec<Window> = Vec::new();
         for &start in starts {
             // A coarser window may end after its last record.
-            let coarsest = self.sizes().map(|size| Window::of(start, size));
-            let ends = coarsest.filter(|of| of.start < wanted.end && wanted.start < of.end);
-            spans.extend(ends.map(|of| Window::of(of.end.minus(Millis(1)), piece)));
+            let windows = self.sizes().map(|size| Window::of(start, size));
+            let windows = windows.filter(|of| of.start < wanted.end && wanted.start < of.end);
+            spans.extend(windows.map(|of| Window::of(of.end.minus(Millis(1)), piece)));
         }
         spans.sort_unstable();
         spans.dedup();

@@ -355,8 +355,8 @@ fn commits_are_seen_by_lag_tools() {
     }
 }
 
-/// Whether this process runs one test alone; if not, one that does has passed. A broker that is put down listens anew on its
-/// port at once, which aborts all tests where a process that another one just starts still has the old listener.
+/// Whether this process runs one test alone; if not, one that does has passed. A broker that is put down listens anew on
+/// its port at once, which aborts all tests where a process that another one just starts still has the old listener.
 fn is_alone(test: &str) -> bool {
     if std::env::args().any(|argument| argument == "--exact") {
         return true;

@@ -58,8 +58,8 @@ pub(super) fn read(args: &Args, settings: Settings) -> Result<Read, Failure> {
     reading.finish(&names).map_err(|failure| with_others(failure, outside))
 }
 
-/// Says why there is no profile though so many inferences were read, and none of the range. Of a history that was loaded later Kafka's timestamps lie
-/// in the range, and its own times do not.
+/// Says why there is no profile though so many inferences were read, and none of the range. Of a history that was loaded
+/// later Kafka's timestamps lie in the range, and its own times do not.
 fn with_others(mut failure: Failure, outside: u64) -> Failure {
     if outside > 0 {
         failure.message = format!(
