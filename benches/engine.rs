@@ -19,6 +19,7 @@ use tidegauge::engine::event::{
 };
 use tidegauge::engine::floor::Mark;
 use tidegauge::engine::held::{Entry, Held, Prediction};
+use tidegauge::engine::metrics::accumulator::Asked;
 use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::Options as DriftOptions;
 use tidegauge::engine::metrics::reference::Profile;
@@ -302,7 +303,7 @@ fn flush(c: &mut Criterion) {
 fn evaluated(state: &StateRow, about: &RowContext) -> Vec<MetricRow> {
     let mut merged = Merged::default();
     merged.add(state, ClassCaps::DEFAULT).expect("the engine's own state");
-    merged.rows(&state.key, about)
+    merged.rows(&state.key, about, Asked::All)
 }
 
 fn encoded(keys: impl Iterator<Item = Vec<MetricRow>>) -> usize {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::ShardSettings;
-use crate::engine::metrics::accumulator::{FigureContext, StateError, Value, ValueMatrix};
+use crate::engine::metrics::accumulator::{Asked, FigureContext, StateError, Value, ValueMatrix};
 use crate::engine::metrics::custom::{self, CustomMetric};
 use crate::engine::metrics::dictionary::ClassCaps;
 use crate::engine::metrics::method::Options;
@@ -37,7 +37,7 @@ impl Merged {
             Some(all) => Arc::make_mut(all).merge(&families),
             None => self.families = Some(families),
         }
-        self.versions = Version::sum(0, [self.versions, row.version].into_iter(), false);
+        self.versions = Version::sum(0, [self.versions, row.version]);
         Ok(())
     }
 
@@ -53,11 +53,16 @@ impl Merged {
             (None, Some(families)) => self.families = Some(Arc::clone(families)),
             (_, None) => {}
         }
-        self.versions = Version::sum(0, [self.versions, other.versions].into_iter(), false);
+        self.versions = Version::sum(0, [self.versions, other.versions]);
     }
 
-    /// The metric rows of a key, whose window is that of the row's grain.
-    pub fn rows(&self, key: &Key, about: &RowContext) -> Vec<MetricRow> {
+    /// Inferences of all parts.
+    pub fn inferences(&self) -> u64 {
+        self.families.as_deref().map_or(0, |families| families.serving.inferences())
+    }
+
+    /// The metric rows of a key that are asked for, whose window is that of the row's grain.
+    pub fn rows(&self, key: &Key, about: &RowContext, asked: Asked) -> Vec<MetricRow> {
         let context = FigureContext {
             window_ms: key.window.size().0,
             value: about.value,
@@ -65,23 +70,29 @@ impl Merged {
             weighted: about.weighted,
             reference: about.reference.as_deref(),
             drift: Some(&about.drift),
+            // Custom metrics may be of all of them.
+            rows: if about.custom.is_empty() { asked } else { Asked::All },
         };
-        let version = Version::sum(about.generation, std::iter::once(self.versions), about.sealed);
         let mut rows = self.families.as_deref().unwrap_or(&Families::default()).figures(&context);
         let own = custom::rows(&about.custom, &rows, about.reference.as_deref());
         rows.extend(own.into_iter().map(|row| (MetricTable::Custom, row)));
+        let version = |counts| Version::of_metrics(about.generation, counts, about.sealed);
+        let of_all = version(self.versions);
+        let of_inferences = version(Version::of(0, self.inferences(), false));
         let key = Arc::new(key.clone());
-        rows.into_iter()
-            .map(|(table, values)| MetricRow {
+        let row = |(table, values): (MetricTable, Vec<Value>)| {
+            let reads_labels = table.row_reads_labels(&values);
+            (reads_labels || asked == Asked::All).then(|| MetricRow {
                 table,
                 key: Arc::clone(&key),
                 grain: Arc::clone(&about.grain),
                 undefined: undefined(table, &values),
                 values,
                 sealed: about.sealed,
-                version,
+                version: if reads_labels { of_all } else { of_inferences },
             })
-            .collect()
+        };
+        rows.into_iter().filter_map(row).collect()
     }
 }
 
@@ -142,7 +153,9 @@ pub struct MetricRow {
     pub undefined: String,
     /// Whether nothing can change the row any more.
     pub sealed: bool,
-    /// Of several rows of one key, grain and table the greatest version is the truth.
+    /// Of several rows of one key, grain and table the greatest version is the truth. It counts inferences and labels,
+    /// or inferences alone where the [row reads no labels](MetricTable::row_reads_labels): of two rows that stand over as
+    /// many of what they read one may be left out.
     pub version: Version,
 }
 
@@ -205,7 +218,7 @@ fn merged_rows(
     }
     let grain: Arc<str> = grain.into();
     let about = |key: &Key| RowContext::of(settings, key, &grain, true);
-    Ok(merged.iter().flat_map(|(key, merged)| merged.rows(key, &about(key))).collect())
+    Ok(merged.iter().flat_map(|(key, merged)| merged.rows(key, &about(key), Asked::All)).collect())
 }
 
 /// The text of column `undefined`.

@@ -694,7 +694,7 @@ AS SELECT window_start, window_end, grain, job, model, version, segment, kind, f
 FROM
 (
     SELECT window_start, window_end, grain, job, model, version, segment, kind, feature, method, value, value_lower, value_upper, effect, p_value, p_adjusted, warn_at, drift_at, alpha, verdict, reason, is_primary, bins, binning, n, reference_n, reference_id, undefined, sealed, row_version,
-        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start) AS newest
+        max(row_version) OVER (PARTITION BY job, model, grain, segment, version, window_start, kind = 'label') AS newest
     FROM `tidegauge`.`drift` FINAL
 )
 WHERE row_version = newest

@@ -121,7 +121,7 @@ impl Machine {
     pub fn step(&mut self, rule: &Rule, seen: &Seen) {
         let generation = self.version.generation().max(seen.version.generation());
         let parts = [self.version, seen.version, Version(1)];
-        self.version = Version::sum(generation, parts.into_iter(), false);
+        self.version = Version::sum(generation, parts);
         self.first = self.first.or(Some(seen.window));
         self.until = Some(seen.window);
         match rule.judge(self.bound, seen) {
@@ -170,7 +170,7 @@ impl Machine {
             *run = run.saturating_add(u32::try_from(rest).unwrap_or(u32::MAX));
         }
         let parts = [self.version, Version(rest)];
-        self.version = Version::sum(self.version.generation(), parts.into_iter(), false);
+        self.version = Version::sum(self.version.generation(), parts);
         self.until = Some(newest.window);
     }
 

@@ -26,27 +26,37 @@ pub struct Key {
     pub window: Window,
 }
 
-/// Which of several rows of one key and partition is the truth: the greatest. A generation in the top 16 bits, then
-/// twice the number of records folded in, plus one when sealed.
+/// Which of several rows of one key is the truth: the greatest. A generation in the top 16 bits, then twice the number of
+/// records that it counts, plus one when sealed. A state row counts all records that were folded in, a metric row those
+/// that its figures are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
 impl Version {
     const GENERATION_SHIFT: u32 = 48;
-    const BODY: u64 = (1 << Self::GENERATION_SHIFT) - 1;
+    /// Set in versions of metric rows. Earlier versions of the program counted all records in all of them and did not set
+    /// it: rows that count fewer win over theirs all the same.
+    const OF_METRICS: u64 = 1 << 46;
+    const BODY: u64 = Self::OF_METRICS - 1;
 
     /// The version of a state row.
     pub fn of(generation: u16, records: u64, sealed: bool) -> Self {
         let body = records * 2 + u64::from(sealed);
-        debug_assert!(body <= Self::BODY, "2^47 records in one window");
+        debug_assert!(body <= Self::BODY, "2^45 records in one window");
         Self((u64::from(generation) << Self::GENERATION_SHIFT) | body)
     }
 
-    /// The version of a metric row over parts of one generation: the sum of theirs, plus one when the seal marks of
-    /// all partitions have passed the window. The generation stands once, never summed.
-    pub fn sum(generation: u16, parts: impl Iterator<Item = Self>, sealed: bool) -> Self {
-        let body: u64 = parts.map(|part| part.0 & Self::BODY).sum::<u64>() + u64::from(sealed);
+    /// The version of several parts of one generation, which stands once and is never summed.
+    pub fn sum(generation: u16, parts: impl IntoIterator<Item = Self>) -> Self {
+        let body: u64 = parts.into_iter().map(|part| part.0 & Self::BODY).sum();
         Self((u64::from(generation) << Self::GENERATION_SHIFT) | body)
+    }
+
+    /// The version of a metric row that counts what these parts count, plus one when the seal marks of all partitions
+    /// have passed its window.
+    pub fn of_metrics(generation: u16, parts: Self, sealed: bool) -> Self {
+        let Self(sum) = Self::sum(generation, [parts, Self(u64::from(sealed))]);
+        Self(sum | Self::OF_METRICS)
     }
 
     /// The generation.
@@ -54,7 +64,7 @@ impl Version {
         u16::try_from(self.0 >> Self::GENERATION_SHIFT).expect("64 - 48 bits are left")
     }
 
-    /// Records folded in.
+    /// Records that it counts.
     pub fn records(self) -> u64 {
         (self.0 & Self::BODY) / 2
     }

@@ -63,32 +63,29 @@ impl Written {
 #[derive(Debug)]
 pub(super) struct Evaluated {
     pub(super) key: Key,
-    version: Version,
     sealed: bool,
-    tables: Vec<MetricTable>,
+    /// The greatest version of its rows in each table that has any.
+    tables: BTreeMap<MetricTable, Version>,
     /// How many rows it has in all tables.
     pub(super) rows: usize,
 }
 
 impl Evaluated {
-    /// Of the rows of one key, which are all of one version.
+    /// Of the rows of one key.
     pub(super) fn of(rows: &[MetricRow]) -> Option<Self> {
-        let mut tables: Vec<MetricTable> = rows.iter().map(|row| row.table).collect();
-        tables.dedup();
-        let MetricRow { key, version, sealed, .. } = rows.first()?;
-        Some(Self {
-            key: Key::clone(key),
-            version: *version,
-            sealed: *sealed,
-            tables,
-            rows: rows.len(),
-        })
+        let mut tables = BTreeMap::new();
+        for row in rows {
+            let greatest = tables.entry(row.table).or_insert(row.version);
+            *greatest = row.version.max(*greatest);
+        }
+        let MetricRow { key, sealed, .. } = rows.first()?;
+        Some(Self { key: Key::clone(key), sealed: *sealed, tables, rows: rows.len() })
     }
 }
 
 /// The tables that these keys have rows in, each once.
 pub(super) fn tables(keys: &[&Evaluated]) -> Vec<MetricTable> {
-    let has = |table: &MetricTable| keys.iter().any(|of| of.tables.contains(table));
+    let has = |table: &MetricTable| keys.iter().any(|of| of.tables.contains_key(table));
     MetricTable::ALL.into_iter().filter(has).collect()
 }
 
@@ -129,7 +126,7 @@ pub(super) fn lost_metrics<'a>(
         stored.iter().map(|row| ((row.table, &row.key), row.version)).collect();
     let is_lost = |of: &&Evaluated| {
         let is = |table: &MetricTable| stored.get(&(*table, &of.key));
-        of.tables.iter().any(|table| is(table).is_none_or(|is| *is < of.version))
+        of.tables.iter().any(|(table, version)| is(table).is_none_or(|is| is < version))
     };
     written.iter().copied().filter(is_lost).collect()
 }

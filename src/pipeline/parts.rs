@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::engine::ShardSettings;
 use crate::engine::event::PartitionId;
-use crate::engine::metrics::accumulator::StateError;
+use crate::engine::metrics::accumulator::{Asked, StateError};
 use crate::engine::metrics::dictionary::ClassCaps;
 use crate::engine::state::{Key, StateRow, Version};
 use crate::engine::time::{EventTime, Millis};
@@ -70,7 +70,12 @@ pub(super) struct Plan {
     common: EventTime,
     /// What has come of the rows that are needed.
     folding: Folding,
+    /// Inferences behind the rows of windows that are not sealed.
+    inferences: Inferences,
 }
+
+/// Inferences by window of every grain and key.
+type Inferences = BTreeMap<Window, BTreeMap<Slot, u64>>;
 
 /// Stored rows that are needed for coarser windows only and whose own windows all partitions have sealed. They are merged
 /// as they come and none is kept: after a start they are those of a day, of all keys and partitions.
@@ -172,6 +177,9 @@ pub(super) struct Parts {
     /// Coarser windows of all grains but the coarsest, merged, until a row of theirs changes. A window of a coarser grain
     /// is merged of these: where labels come for a day, a record changes one hour of it, and not all.
     pieces: BTreeMap<Window, BTreeMap<Slot, Merged>>,
+    /// Inferences behind the rows that were acknowledged last: as long as no more come, rows that read no labels stay as
+    /// they are. Most labels come when a window has all its inferences, and most rows read none.
+    acknowledged: Inferences,
     /// Evaluations so far, and the last one that touched a window of any grain.
     evaluations: u64,
     touched: BTreeMap<Window, u64>,
@@ -192,6 +200,7 @@ impl Parts {
             open: BTreeMap::new(),
             coarse: BTreeMap::new(),
             pieces: BTreeMap::new(),
+            acknowledged: Inferences::new(),
             evaluations: 0,
             touched: BTreeMap::new(),
         }
@@ -302,7 +311,8 @@ impl Parts {
         let sealed = advanced
             .map(|(after, until)| (after.max(EARLIEST), until.min(common).min(LATEST)))
             .filter(|(after, until)| after < until);
-        Plan { touched, advanced, sealed, common, folding: Folding::default() }
+        let (folding, inferences) = (Folding::default(), Inferences::new());
+        Plan { touched, advanced, sealed, common, folding, inferences }
     }
 
     /// The pieces in which a span of windows that were sealed at once is evaluated, each with memory of its own states
@@ -472,12 +482,39 @@ impl Parts {
         Ok(due)
     }
 
-    /// The metric rows of one key that is [`due`](Self::due), until the plan is [forgotten](Self::forget).
-    pub(super) fn rows(&mut self, key: &Key, plan: &Plan) -> Result<Vec<MetricRow>, StateError> {
-        let merged = self.merged(key.window, &Slot::of(key))?;
+    /// The metric rows of one key that is [`due`](Self::due), as far as they may have changed since they were
+    /// [acknowledged](Self::acknowledge); until the plan is [forgotten](Self::forget).
+    pub(super) fn rows(
+        &mut self,
+        key: &Key,
+        plan: &mut Plan,
+    ) -> Result<Vec<MetricRow>, StateError> {
+        let slot = Slot::of(key);
+        let merged = self.merged(key.window, &slot)?;
         let grain = &self.names[&key.window.size().0];
-        let about = RowContext::of(&self.settings, key, grain, key.window.end <= plan.common);
-        Ok(merged.rows(key, &about))
+        let sealed = key.window.end <= plan.common;
+        let about = RowContext::of(&self.settings, key, grain, sealed);
+        if sealed {
+            return Ok(merged.rows(key, &about, Asked::All));
+        }
+        let inferences = merged.inferences();
+        let before = self.acknowledged.get(&key.window).and_then(|slots| slots.get(&slot));
+        let asked = if before == Some(&inferences) { Asked::OfLabels } else { Asked::All };
+        plan.inferences.entry(key.window).or_default().insert(slot, inferences);
+        Ok(merged.rows(key, &about, asked))
+    }
+
+    /// Notes that the rows of a plan are all stored, and forgets what is done.
+    pub(super) fn acknowledge(&mut self, mut plan: Plan) {
+        for (window, slots) in std::mem::take(&mut plan.inferences) {
+            self.acknowledged.entry(window).or_default().extend(slots);
+        }
+        self.forget(&plan);
+    }
+
+    /// Stored rows may have been lost: of every key all are due again.
+    pub(super) fn doubt(&mut self) {
+        self.acknowledged.clear();
     }
 
     /// All rows of a key's window, merged.
@@ -522,7 +559,7 @@ impl Parts {
         self.touched.extend(plan.touched.keys().map(|&window| (window, self.evaluations)));
         let oldest = self.evaluations.saturating_sub(FORGET_AFTER);
         self.touched.retain(|window, at| window.end > plan.common && *at > oldest);
-        let Self { open, coarse, pieces, touched, grains, .. } = self;
+        let Self { open, coarse, pieces, acknowledged, touched, grains, .. } = self;
         // A base window serves the coarser ones that hold it, sealed itself or not.
         open.retain(|base, _| {
             let mut coarser = grains.iter().map(|&grain| Window::of(base.start, grain));
@@ -531,6 +568,7 @@ impl Parts {
                     || coarser.any(|window| touched.contains_key(&window)))
         });
         coarse.retain(|window, _| touched.contains_key(window));
+        acknowledged.retain(|window, _| touched.contains_key(window));
         pieces.retain(|piece, _| within(open, piece.start, piece.end).next().is_some());
     }
 
@@ -602,6 +640,7 @@ mod tests {
     use crate::engine::keys::GATHER_AFTER;
     use crate::engine::metrics::Families;
     use crate::engine::metrics::accumulator::Accumulator as _;
+    use crate::engine::metrics::labels::LabelsInput;
     use crate::engine::metrics::serving::ServingInput;
     use crate::engine::{Caps, Progress};
 
@@ -683,7 +722,8 @@ mod tests {
                 .cloned();
             parts.receive(&mut plan, found).unwrap();
             let due = parts.due(&mut plan).unwrap();
-            let rows: Vec<_> = due.iter().flat_map(|key| parts.rows(key, &plan).unwrap()).collect();
+            let rows: Vec<_> =
+                due.iter().flat_map(|key| parts.rows(key, &mut plan).unwrap()).collect();
             parts.forget(&plan);
             let records = rows
                 .iter()
@@ -764,7 +804,8 @@ mod tests {
                 parts.receive(&mut plan, stored(&missing)).unwrap();
                 assert_eq!(parts.missing(&plan, &versions), []);
                 let due = parts.due(&mut plan).unwrap();
-                let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &plan).unwrap()).collect();
+                let rows: Vec<_> =
+                    due.iter().map(|key| parts.rows(key, &mut plan).unwrap()).collect();
                 parts.forget(&plan);
                 rows
             });
@@ -772,7 +813,8 @@ mod tests {
             whole.take_in(table.values().cloned());
             let mut plan = whole.plan(&frozen, advanced, common);
             let due = whole.due(&mut plan).unwrap();
-            let expected: Vec<_> = due.iter().map(|key| whole.rows(key, &plan).unwrap()).collect();
+            let expected: Vec<_> =
+                due.iter().map(|key| whole.rows(key, &mut plan).unwrap()).collect();
             for key in &due {
                 *compared.entry(key.window.size()).or_insert(0) += 1;
             }
@@ -826,7 +868,7 @@ mod tests {
             assert_eq!(parts.missing(&plan, &versions), []);
             let most = parts.len();
             let due = parts.due(&mut plan).unwrap();
-            let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &plan).unwrap()).collect();
+            let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &mut plan).unwrap()).collect();
             (most, rows)
         };
         let (all, expected) = evaluated(true);
@@ -850,7 +892,7 @@ mod tests {
         let due = parts.due(&mut plan).unwrap();
         assert_eq!(due.len(), 2, "a minute and its hour");
         assert!(!due.contains(&key));
-        assert!(due.iter().all(|key| !parts.rows(key, &plan).unwrap().is_empty()));
+        assert!(due.iter().all(|key| !parts.rows(key, &mut plan).unwrap().is_empty()));
     }
 
     #[test]
@@ -869,6 +911,62 @@ mod tests {
             assert_eq!((due.len(), hours), (rows.len() + 2, vec![60, 120]));
             parts.forget(&plan);
         }
+    }
+
+    /// Which tables the rows of a flush are of that has these states of a minute and ends well or not.
+    fn tables(parts: &mut Parts, families: &Families, common: i64, ends_well: bool) -> String {
+        let records = families.serving.inferences() + families.labels.labelled();
+        let version = Version::of(0, records, false);
+        let row = StateRow { version, state: families.state().into(), ..state(3) };
+        parts.take_in([row.clone()]);
+        let mut plan = parts.plan(&[row], None, EventTime(common * MINUTE.0));
+        let due = parts.due(&mut plan).unwrap();
+        let rows: Vec<_> = due.iter().map(|key| parts.rows(key, &mut plan).unwrap()).collect();
+        if ends_well {
+            parts.acknowledge(plan);
+        } else {
+            parts.forget(&plan);
+        }
+        let [minute, hour] = rows.as_slice() else { panic!("{rows:?}") };
+        let names = |rows: &[MetricRow]| {
+            let said = |row: &MetricRow| format!("{} {}", row.table.name(), row.version.records());
+            rows.iter().map(said).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(names(minute), names(hour));
+        names(minute)
+    }
+
+    #[test]
+    fn labels_write_only_the_rows_that_they_change_while_nothing_is_in_doubt() {
+        let (mut parts, mut families) = (parts(), Families::default());
+        let infer = |families: &mut Families| {
+            let one = state(3).state.families(ClassCaps::DEFAULT).unwrap();
+            families.serving.merge(&one.serving);
+            families.labels.add(&LabelsInput::Inference { decision: None });
+        };
+        let label = |families: &mut Families| {
+            families.labels.add(&LabelsInput::First { delay_ms: 7, decision: None });
+        };
+        for _ in 0..9 {
+            infer(&mut families);
+        }
+        assert_eq!(tables(&mut parts, &families, 0, true), "serving 9, labels 9");
+        label(&mut families);
+        assert_eq!(tables(&mut parts, &families, 0, true), "labels 10");
+        label(&mut families);
+        assert_eq!(tables(&mut parts, &families, 0, true), "labels 11");
+        infer(&mut families);
+        assert_eq!(tables(&mut parts, &families, 0, false), "serving 10, labels 12");
+        label(&mut families);
+        assert_eq!(tables(&mut parts, &families, 0, true), "serving 10, labels 13");
+        label(&mut families);
+        assert_eq!(tables(&mut parts, &families, 0, true), "labels 14");
+        parts.doubt();
+        label(&mut families);
+        assert_eq!(tables(&mut parts, &families, 0, true), "serving 10, labels 15");
+        label(&mut families);
+        assert_eq!(tables(&mut parts, &families, 1000, true), "serving 10, labels 16");
+        assert!(parts.acknowledged.is_empty(), "{:?}", parts.acknowledged);
     }
 
     #[test]
@@ -907,7 +1005,7 @@ mod tests {
             assert!(stored.len() <= 60, "{} rows for {piece:?}", stored.len());
             parts.take_in(stored);
             for key in parts.due(&mut plan).unwrap() {
-                let rows = parts.rows(&key, &plan).unwrap();
+                let rows = parts.rows(&key, &mut plan).unwrap();
                 assert!(rows.iter().all(|row| row.sealed));
                 assert_eq!(sealed.insert(key.window, rows[0].version.records()), None);
             }

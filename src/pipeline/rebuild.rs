@@ -140,7 +140,7 @@ impl RebuildSettings {
                 rebuilt.left += 1;
                 continue;
             }
-            let rows = parts.rows(&key, &plan)?;
+            let rows = parts.rows(&key, &mut plan)?;
             rebuilt.keys += 1;
             rebuilt.rows += rows.len();
             if is_dry {

@@ -15,7 +15,7 @@ use super::connection::{Connection, Parameter};
 use super::row::{Batch, MAX_BATCH_BYTES, Texts};
 use super::rowbinary::{Rows, put_bytes, put_figure};
 use super::rows::like;
-use super::tables::{TIME, Table};
+use super::tables::{TIME, Table, written_at_once};
 use super::{RowBatch, SinkError};
 
 const NAME: &str = "LowCardinality(String)";
@@ -274,10 +274,11 @@ fn seen_query(connection: &Connection, rule: &Rule, about: &str) -> String {
          SELECT model, version, segment, window_start, window_end, {item} AS item, \
          CAST(`{figure}` AS {FIGURE}) AS value, {lower} AS lower, {upper} AS upper, {verdict} AS word, \
          CAST({count} AS Nullable(UInt64)) AS count, toUInt32(sealed) AS is_sealed, row_version AS own_version, \
-         max(row_version) OVER (PARTITION BY model, version, segment, window_start) AS newest{drift} \
+         max(row_version) OVER (PARTITION BY {at_once}) AS newest{drift} \
          FROM {rows} FINAL WHERE {within}) AS m ",
         lower = limit("lower"),
         upper = limit("upper"),
+        at_once = written_at_once(table, &["model", "version", "segment", "window_start"]),
         drift = if table == MetricTable::Drift { ", kind, is_primary" } else { "" },
         rows = connection.table(table.name()),
     );

@@ -209,9 +209,9 @@ fn put_dead_schemas(out: &mut Vec<u8>, schemas: &DeadSchemas) {
     }
 }
 
-/// A row version that orders rows of one generation by a number of at most 48 bits; less than 0 counts as 0.
+/// A row version that orders rows of one generation by a number of at most 46 bits; less than 0 counts as 0.
 fn ordered(generation: u16, by: i64) -> u64 {
-    Version::sum(generation, [Version(u64::try_from(by).unwrap_or(0))].into_iter(), false).0
+    Version::sum(generation, [Version(u64::try_from(by).unwrap_or(0))]).0
 }
 
 fn put_window(out: &mut Vec<u8>, key: &Key) {

@@ -12,7 +12,7 @@ use crate::report::rows::{FEW, labelled_column};
 use super::connection::{Connection, Parameter};
 use super::read;
 use super::rowbinary::Rows;
-use super::tables::METRIC_KEY;
+use super::tables::{METRIC_KEY, written_at_once};
 use super::{SinkError, StateVersion};
 
 /// Which metric rows.
@@ -89,10 +89,10 @@ pub(super) async fn select(
         from = format!("{from} AND window_start = ({})", newest_window(judge, &judging));
     }
     if table.rows_can_go() {
-        // All rows of a window are written at once: an older one is of what has gone.
+        // Rows of a window are written at once: an older one is of what has gone.
         from = format!(
             "(SELECT *, max(row_version) OVER (PARTITION BY {}) AS newest FROM {from}) WHERE row_version = newest",
-            METRIC_KEY.join(", ")
+            written_at_once(table, &METRIC_KEY)
         );
     }
     let sql = format!(

@@ -190,6 +190,13 @@ fn version_column() -> TableColumn {
 pub(super) const METRIC_KEY: [&str; 6] =
     ["job", "model", "grain", "segment", "version", "window_start"];
 
+/// What the rows that are written at once have in common, beside these: those of a window, or of drift what labels change
+/// and what they do not.
+pub(super) fn written_at_once(table: MetricTable, key: &[&str]) -> String {
+    let kinds = (table == MetricTable::Drift).then_some("kind = 'label'");
+    key.iter().copied().chain(kinds).collect::<Vec<_>>().join(", ")
+}
+
 fn metric_table(table: MetricTable) -> TableSpec {
     let own_keys = table.columns().iter().take(table.keys());
     let mut columns = window_columns().to_vec();

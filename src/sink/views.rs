@@ -5,7 +5,7 @@ use crate::engine::metrics::accumulator::{Column, Kind};
 
 use super::catalogue::entries;
 use super::ddl::{Databases, Engine, create_database, literal, quoted};
-use super::tables::{METRIC_KEY, TIME, Table, TableColumn, column_list};
+use super::tables::{METRIC_KEY, TIME, Table, TableColumn, column_list, written_at_once};
 
 /// A view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,14 +119,14 @@ fn metric_view(table: MetricTable, databases: &Databases) -> ViewSpec {
     if table.keys() == 0 {
         return view;
     }
-    // All rows of a window are written at once: one of an older version is of a bin, class or cell that later labels
-    // have emptied.
+    // Rows of a window are written at once: one of an older version is of a bin, class or cell that later labels have
+    // emptied.
     let select = format!(
         "SELECT {columns}\nFROM\n(\n    SELECT {columns},\n        \
          max(row_version) OVER (PARTITION BY {key}) AS newest\n    FROM {db}.{name} FINAL\n)\n\
          WHERE row_version = newest",
         columns = names(&view.columns),
-        key = METRIC_KEY.join(", "),
+        key = written_at_once(table, &METRIC_KEY),
         db = quoted(&databases.tables),
         name = quoted(view.name),
     );
@@ -470,7 +470,7 @@ fn long_custom(databases: &Databases) -> String {
          FROM\n    (\n        SELECT *, max(row_version) OVER (PARTITION BY {key}) AS newest\n        \
          FROM {db}.{quoted} FINAL\n    )\n    WHERE row_version = newest",
         name = MetricTable::Custom.name(),
-        key = METRIC_KEY.join(", "),
+        key = written_at_once(MetricTable::Custom, &METRIC_KEY),
         quoted = quoted(MetricTable::Custom.name()),
         db = quoted(&databases.tables),
     )

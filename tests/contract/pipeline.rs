@@ -24,6 +24,7 @@ use tidegauge::engine::floor::Mark;
 use tidegauge::engine::keys::GATHER_AFTER;
 use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::MetricTable;
+use tidegauge::engine::metrics::accumulator::Asked;
 use tidegauge::engine::metrics::custom::{CustomMetric, Expression, Input, Operator};
 use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::names::Names;
@@ -281,7 +282,7 @@ fn assert_complete(settings: &PipelineSettings, log: &Log, memory: &Memory) {
             drift: Options::default(),
             custom: custom(),
         };
-        for batch in row::metrics(JOB, &merged.rows(&key, &about)) {
+        for batch in row::metrics(JOB, &merged.rows(&key, &about, Asked::All)) {
             let (types, mut at) = Cursor::open(&batch.body);
             let Table::Metric(table) = batch.table else { panic!("a metric row") };
             for _ in 0..batch.rows {

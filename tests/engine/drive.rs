@@ -10,7 +10,7 @@ use tidegauge::engine::event::{
     RequestId, Segment, Stream, Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
-use tidegauge::engine::metrics::accumulator::Value;
+use tidegauge::engine::metrics::accumulator::{Asked, Value};
 use tidegauge::engine::metrics::dictionary::ClassCaps;
 use tidegauge::engine::metrics::method::Options;
 use tidegauge::engine::metrics::reference::Profile;
@@ -300,7 +300,7 @@ impl Written {
                     drift: Options::default(),
                     custom: Vec::new(),
                 };
-                rows.extend(merged.rows(&key, &context));
+                rows.extend(merged.rows(&key, &context, Asked::All));
             }
         }
         rows

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 use tidegauge::engine::event::PartitionId;
-use tidegauge::engine::metrics::accumulator::{Accumulator, Undefined, Value, ValueMatrix};
+use tidegauge::engine::metrics::accumulator::{Accumulator, Asked, Undefined, Value, ValueMatrix};
 use tidegauge::engine::metrics::binary::BinaryInput;
 use tidegauge::engine::metrics::calibration::CalibrationInput;
 use tidegauge::engine::metrics::dictionary::ClassCaps;
@@ -178,6 +178,7 @@ fn rows_within(
             drift: Options::default(),
             custom: Vec::new(),
         },
+        Asked::All,
     )
 }
 
@@ -297,9 +298,14 @@ fn example_labels() {
         ];
         check_printed(&rows, "labels", &figures);
         assert!(rows.iter().all(|row| row.sealed == sealed));
-        // 18 inferences twice, one for the sealed part, one for the sealed row; the generation once.
-        let version = (3 << 48) + 36 + if sealed { 2 } else { 0 };
-        assert!(rows.iter().all(|row| row.version == Version(version)));
+        // 18 inferences twice, one for the sealed part, one for the sealed row; the generation once, and what versions of
+        // metric rows have beside. What reads no labels stands over inferences alone, of which `serving` saw none.
+        let version = (3 << 48) + (1 << 46) + 36 + if sealed { 2 } else { 0 };
+        let others = (3 << 48) + (1 << 46) + u64::from(sealed);
+        for row in &rows {
+            let is_other = row.table == MetricTable::Serving;
+            assert_eq!(row.version, Version(if is_other { others } else { version }), "{row:?}");
+        }
     }
 }
 
@@ -780,7 +786,7 @@ fn no_binary_inference_no_quality_row() {
         drift: Options::default(),
         custom: Vec::new(),
     };
-    let rows = merged.rows(&key, &about);
+    let rows = merged.rows(&key, &about, Asked::All);
     let tables: Vec<_> = rows.iter().map(|row| row.table).collect();
     assert_eq!(tables, [MetricTable::Serving, MetricTable::Labels]);
     let reasons = "coverage_positive=not_applicable coverage_negative=not_applicable";

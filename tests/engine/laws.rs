@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use tidegauge::engine::event::{Feature, FeatureValue, WEIGHT_ONE};
 use tidegauge::engine::metrics::accumulator::{
-    Accumulator, Column, FigureContext, Kind, StateError, Value, ValueMatrix,
+    Accumulator, Asked, Column, FigureContext, Kind, StateError, Value, ValueMatrix,
 };
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
 use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
@@ -36,6 +36,7 @@ const CONTEXT: FigureContext<'static> = FigureContext {
     weighted: true,
     reference: None,
     drift: None,
+    rows: Asked::All,
 };
 const THRESHOLDS: &[f64] = &[0.0, 0.5, 0.7];
 
@@ -477,6 +478,14 @@ proptest! {
         prop_assert_eq!(all.state().len(), state_columns().count());
         let figures = |families: Families| format!("{:?}", families.figures(&CONTEXT));
         prop_assert_eq!(figures(both(&a, &b)), figures(both(&b, &a)));
+        let profile = crate::targets::some_profile();
+        for reference in [None, Some(&*profile)] {
+            let context = FigureContext { reference, ..CONTEXT };
+            let of_labels = all.figures(&FigureContext { rows: Asked::OfLabels, ..context });
+            let mut rows = all.figures(&context);
+            rows.retain(|(table, row)| table.row_reads_labels(row));
+            prop_assert_eq!(format!("{of_labels:?}"), format!("{rows:?}"));
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use tidegauge::engine::event::Stream;
 
 use crate::drive::{self, Step};
 use crate::oracle::{
-    self, Body, Cell, Given, Held, Inference, Label, ModelRule, Partition, Record, Settings,
-    Tables, Task,
+    self, Body, Cell, Given, Held, Inference, Label, ModelRule, OF_METRICS, Partition, Record,
+    Settings, Tables, Task,
 };
 
 const TOPICS: [&str; 2] = ["inference", "label"];
@@ -348,7 +348,7 @@ fn expect_row(line: &str, table: &str, words: &[&str], tables: &Tables) {
         let (name, value) = pair(word);
         let is_right = match name {
             "sealed" => row.sealed == (value == "yes"),
-            "version" => row.row_version == value.parse::<u64>().unwrap(),
+            "version" => row.row_version - OF_METRICS == value.parse::<u64>().unwrap(),
             column => {
                 let found = row.cells.iter().find(|(name, _)| name == column);
                 let (_, cell) = found.unwrap_or_else(|| panic!("{line}: no column {column}"));

@@ -22,9 +22,10 @@ use tidegauge::engine::metrics::regression::RegressionInput;
 use tidegauge::engine::metrics::targets::TargetCells;
 use tidegauge::engine::metrics::{Families, MetricTable};
 use tidegauge::engine::names::{ClassId, Names};
+use tidegauge::evaluate::MetricRow;
 
 use crate::oracle::figures::cell_of;
-use crate::oracle::{Folded, Given, Held, OTHER, fold};
+use crate::oracle::{Folded, Given, Held, OTHER, Partition, fold};
 use crate::properties::{partitions, settings};
 use crate::reference::by_cell;
 use crate::{drive, shard};
@@ -64,6 +65,12 @@ fn profile(prediction: Option<FeatureProfile>, label: Option<FeatureProfile>) ->
         expected: Expected::default(),
         class_calibrators: Vec::new(),
     })
+}
+
+/// Of one feature, and of scores, predictions and labels.
+pub(crate) fn some_profile() -> Arc<Profile> {
+    let classes = || named(&[("1", 40), ("0", 30), ("yes", 20), ("true", 6), ("2.5", 4)]);
+    with_inputs(&profile(Some(classes()), Some(classes())))
 }
 
 /// The rows of `drift`: kind, method, and the values of all columns by name.
@@ -451,6 +458,16 @@ fn with_inputs(profile: &Profile) -> Arc<Profile> {
     Arc::new(Profile { features, score: Some(score), ..profile.clone() })
 }
 
+/// What rows say that read no labels, and how many records they count.
+fn of_inferences(rows: &[MetricRow]) -> BTreeSet<String> {
+    let read_none = rows.iter().filter(|row| !row.table.row_reads_labels(&row.values));
+    let said = read_none.map(|row| {
+        let MetricRow { table, key, values, undefined, version, .. } = row;
+        format!("{table:?} {key:?} {values:?} {undefined} {}", version.records())
+    });
+    said.collect()
+}
+
 fn references() -> impl Strategy<Value = Arc<Profile>> {
     let classes = || named(&[("1", 40), ("0", 30), ("yes", 20), ("true", 6), ("2.5", 4)]);
     let few = || named(&[("(negative)", 90), ("yes", 10)]);
@@ -481,9 +498,16 @@ proptest! {
         for model in &mut engine.models {
             model.reference = Some(Arc::clone(&reference));
         }
-        let written = drive::run_with(&Arc::new(engine), &logs, &steps);
+        let engine = Arc::new(engine);
+        let written = drive::run_with(&engine, &logs, &steps);
+        let rows = written.metric_rows(&settings, Some(&reference));
+        let unlabelled: Vec<_> =
+            logs.iter().map(|log| Partition { labels: Vec::new(), ..log.clone() }).collect();
+        let unlabelled = drive::run_with(&engine, &unlabelled, &steps);
+        let unlabelled = unlabelled.metric_rows(&settings, Some(&reference));
+        prop_assert_eq!(of_inferences(&rows), of_inferences(&unlabelled));
         let mut found = BTreeMap::new();
-        for row in written.metric_rows(&settings, Some(&reference)) {
+        for row in rows {
             if row.table == MetricTable::Drift {
                 let names = [&row.key.model, &row.key.version, &row.key.segment];
                 let names = names.map(|name| String::from(&**name));

@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use tidegauge::engine::metrics::accumulator::{Accumulator, FigureContext, Undefined, Value};
+use tidegauge::engine::metrics::accumulator::{
+    Accumulator, Asked, FigureContext, Undefined, Value,
+};
 use tidegauge::engine::metrics::binary::{Binary, BinaryInput};
 use tidegauge::engine::metrics::calibration::{Calibration, CalibrationInput};
 use tidegauge::engine::metrics::lattice::score_cell;
@@ -26,6 +28,7 @@ const WEIGHTED: FigureContext<'static> = FigureContext {
     weighted: true,
     reference: None,
     drift: None,
+    rows: Asked::All,
 };
 
 /// A weight as decoding gives it.

@@ -338,11 +338,12 @@ pub fn tables_without_rows(expected: &Tables) -> Vec<&'static str> {
 }
 
 /// The rows of a metric table that are the newest of their window, as the views show them: an older one is of a class,
-/// cell or category that has gone.
+/// cell or category that has gone. Labels write those of drift that are of labels, and no others.
 pub fn newest_rows(database: &str, table: &str) -> String {
+    let kinds = if table == "drift" { ", kind = 'label'" } else { "" };
     format!(
         "(SELECT * EXCEPT (newest) FROM (SELECT *, max(row_version) OVER (\
-         PARTITION BY job, grain, model, version, segment, window_start, window_end) AS newest \
+         PARTITION BY job, grain, model, version, segment, window_start, window_end{kinds}) AS newest \
          FROM {database}.{table} FINAL) WHERE row_version = newest)"
     )
 }

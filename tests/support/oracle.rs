@@ -338,6 +338,11 @@ pub fn rule_of(settings: &Settings, model: &str) -> ModelRule {
     found.cloned().unwrap_or_default()
 }
 
+/// Tables whose rows read no labels: their versions count inferences alone.
+const OF_INFERENCES: [&str; 3] = ["serving", "data_quality", "categories"];
+/// What the version of every metric row has beside its counts.
+pub const OF_METRICS: u64 = 1 << 46;
+
 /// Groups the folded inferences by key, for the base window and each coarser grain.
 fn rows(settings: &Settings, accounts: &[Account], folded: &[Folded]) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -358,9 +363,11 @@ fn rows(settings: &Settings, accounts: &[Account], folded: &[Folded]) -> Vec<Row
                 let part = parts.entry((one.partition, one.window));
                 *part.or_insert(u64::from(one.sealed)) += 2 * (1 + one.walk.matched);
             }
-            let body = parts.values().sum::<u64>() + u64::from(sealed);
+            let all = parts.values().sum::<u64>();
+            let inferences = 2 * u64::try_from(members.len()).expect("few");
             let rule = rule_of(settings, model);
             for (table, own_key, cells) in figures::tables(grain, settings, &rule, &members) {
+                let body = if OF_INFERENCES.contains(&table) { inferences } else { all };
                 rows.push(Row {
                     own_key,
                     table,
@@ -371,7 +378,10 @@ fn rows(settings: &Settings, accounts: &[Account], folded: &[Folded]) -> Vec<Row
                     start,
                     cells,
                     sealed,
-                    row_version: (u64::from(settings.generation) << 48) + body,
+                    row_version: (u64::from(settings.generation) << 48)
+                        + OF_METRICS
+                        + body
+                        + u64::from(sealed),
                 });
             }
         }

@@ -57,6 +57,18 @@ pub struct FigureContext<'a> {
     pub reference: Option<&'a Profile>,
     /// What the comparisons are judged by; none: the defaults.
     pub drift: Option<&'a Options>,
+    /// Which rows are asked for.
+    pub rows: Asked,
+}
+
+/// Which rows of a key are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// All.
+    #[default]
+    All,
+    /// Those that labels change: where no inference has come, the others are as they were.
+    OfLabels,
 }
 
 /// What a decision is worth; costs are negative.

@@ -39,7 +39,7 @@ mod denominator;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use accumulator::{Accumulator, Column, FigureContext, StateError, Value};
+use accumulator::{Accumulator, Asked, Column, FigureContext, StateError, Value};
 use binary::Binary;
 use calibration::Calibration;
 use class_estimate::ClassEstimate;
@@ -214,12 +214,14 @@ impl Families {
             + self.targets.heap_bytes()
     }
 
-    /// The rows of each metric table that has any: those of a task only where an inference of it was accepted.
+    /// The rows that are asked for of each metric table that has any: those of a task only where an inference of it was
+    /// accepted.
     pub fn figures(&self, context: &FigureContext<'_>) -> Vec<(MetricTable, Vec<Value>)> {
-        let mut rows = vec![
-            (MetricTable::Serving, figures_of(&self.serving, context)),
-            (MetricTable::Labels, figures_of(&self.labels, context)),
-        ];
+        let mut rows = Vec::new();
+        if context.rows == Asked::All {
+            rows.push((MetricTable::Serving, figures_of(&self.serving, context)));
+        }
+        rows.push((MetricTable::Labels, figures_of(&self.labels, context)));
         if let Some(binary) = self.binary.get().filter(|binary| binary.inferences() > 0) {
             rows.push((MetricTable::QualityBinary, figures_of(binary, context)));
             let thresholds = binary.threshold_rows(context).into_iter();
@@ -246,6 +248,23 @@ impl Families {
         } else if let Some(estimate) = self.class_estimate.get() {
             rows.push((MetricTable::QualityEstimated, figures_of(estimate, context)));
         }
+        if context.rows == Asked::All {
+            self.push_features(context, &mut rows);
+        }
+        if let Some(profile) = context.reference {
+            let compared =
+                drift::table::rows(profile, &self.compared(), context.drift, context.rows);
+            rows.extend(compared.into_iter().map(|row| (MetricTable::Drift, row)));
+        }
+        rows
+    }
+
+    /// The rows of what features hold.
+    fn push_features(
+        &self,
+        context: &FigureContext<'_>,
+        rows: &mut Vec<(MetricTable, Vec<Value>)>,
+    ) {
         let inferences = self.serving.inferences();
         let mut features: BTreeMap<_, _> =
             self.features.get().map(Features::sorted).unwrap_or_default().into_iter().collect();
@@ -268,11 +287,6 @@ impl Families {
             let rows = categories::rows(name, state, profile_of(name)).into_iter();
             rows.map(|row| (MetricTable::Categories, row))
         }));
-        if let Some(profile) = context.reference {
-            let compared = drift::table::rows(profile, &self.compared(), context.drift);
-            rows.extend(compared.into_iter().map(|row| (MetricTable::Drift, row)));
-        }
-        rows
     }
 
     /// What a profile is compared with.
@@ -475,6 +489,26 @@ impl MetricTable {
             | Self::Custom => 1,
             Self::Confusion | Self::Categories => 2,
             Self::Drift => 3,
+        }
+    }
+
+    /// Whether labels change this row of the table; the others are of inferences alone, and stay as they are when labels
+    /// come.
+    pub fn row_reads_labels(self, values: &[Value]) -> bool {
+        match self {
+            Self::Serving | Self::DataQuality | Self::Categories => false,
+            Self::Drift => drift::table::is_of_labels(values),
+            Self::Labels
+            | Self::QualityBinary
+            | Self::QualityThreshold
+            | Self::Calibration
+            | Self::CalibrationBins
+            | Self::QualityRegression
+            | Self::QualityMulticlass
+            | Self::QualityClasses
+            | Self::Confusion
+            | Self::QualityEstimated
+            | Self::Custom => true,
         }
     }
 

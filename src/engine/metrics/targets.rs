@@ -121,7 +121,7 @@ fn key(value: Target) -> (u8, u64) {
 }
 
 /// What a window holds of predictions or labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetCounts {
     /// By cell of a profile of numbers, or by the place of the category; what is in none stands behind the last.
     pub cells: Vec<(u64, u64)>,

@@ -62,8 +62,9 @@ pub struct Writer<C, K, D> {
     rows_written: u64,
     letters_sent: u64,
     flushes: u64,
-    /// Calls that failed so far.
+    /// Calls that failed so far, and those that had when the last flush began.
     failures: u64,
+    trusted: u64,
     step: Step,
 }
 
@@ -91,6 +92,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             letters_sent: 0,
             flushes: 0,
             failures: 0,
+            trusted: 0,
             step: Step::default(),
         }
     }
@@ -226,6 +228,9 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         written: &mut Written,
     ) -> Result<(), PipelineError> {
         written.metrics.clear();
+        if self.failures != self.trusted {
+            self.parts.doubt();
+        }
         for &(partition, mark) in &written.seals {
             self.telemetry.seal_mark(partition, mark);
         }
@@ -414,7 +419,7 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     async fn write_metrics(
         &mut self,
         due: &[Key],
-        plan: &Plan,
+        plan: &mut Plan,
     ) -> Result<Vec<Evaluated>, PipelineError> {
         let settings = Arc::clone(&self.settings);
         let mut batches = row::MetricBatches::new(&settings.job);
@@ -461,9 +466,10 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
     }
 
     fn finished(&mut self, written: Written, letters: usize) -> FlushReport {
-        let Written { states, metrics, plan, marks, .. } = written;
+        let Written { states, metrics, plan, marks, calm, .. } = written;
+        self.trusted = calm;
         if let Some(plan) = plan {
-            self.parts.forget(&plan);
+            self.parts.acknowledge(plan);
             self.telemetry.writer_cache(self.parts.len());
         }
         self.flushes += u64::from(!marks.is_empty());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::method::{Method, Options};
 use super::verdict::{Judged, Kind, Measured, judge};
 use super::{CurrentCounts, Measure, drift};
-use crate::engine::metrics::accumulator::{Column, Undefined, Value};
+use crate::engine::metrics::accumulator::{Asked, Column, Undefined, Value};
 use crate::engine::metrics::binary::Binary;
 use crate::engine::metrics::feature::FeatureState;
 use crate::engine::metrics::features::Features;
@@ -63,15 +63,45 @@ pub struct Compared<'a> {
     pub labelled: u64,
 }
 
-/// All comparisons of one key's window with a profile, judged by these options or by the defaults.
+/// Comparisons of one key's window with a profile, judged by these options or by the defaults. Those of labels are judged
+/// by themselves, so they may be asked for alone.
 pub fn rows(
     profile: &Profile,
     window: &Compared<'_>,
     options: Option<&Options>,
+    asked: Asked,
 ) -> Vec<Vec<Value>> {
     let defaults = Options::default();
     let options = options.unwrap_or(&defaults);
-    let mut compared = Vec::new();
+    let mut compared = match asked {
+        Asked::All => of_inferences(profile, window, options),
+        Asked::OfLabels => Vec::new(),
+    };
+    let measures = match &profile.label {
+        Some(reference) => {
+            let labels = window.targets.map(Targets::labels).unwrap_or_default();
+            of_labels(reference, &labels, window.labelled)
+        }
+        None => lacking(options.primary, window.labelled),
+    };
+    compared.push(Measured { kind: Kind::Label, feature: Arc::from(""), measures });
+    let judged = judge(compared, options);
+    let mut rows = Vec::with_capacity(judged.len());
+    for same in judged.chunk_by(|a, b| a.kind == b.kind && a.feature == b.feature) {
+        let binning = binning(profile, &same[0]);
+        rows.extend(same.iter().map(|one| row(one, binning, &profile.id)));
+    }
+    rows
+}
+
+/// Whether a row is one of labels.
+pub fn is_of_labels(row: &[Value]) -> bool {
+    matches!(row.first(), Some(Value::Text(kind)) if **kind == *Kind::Label.name())
+}
+
+/// Measures of all that inferences carry.
+fn of_inferences(profile: &Profile, window: &Compared<'_>, options: &Options) -> Vec<Measured> {
+    let mut compared = Vec::with_capacity(profile.features.len() + 3);
     let states = window.features.map(Features::sorted).unwrap_or_default();
     let are_capped = window.features.is_some_and(Features::are_capped);
     let nothing = FeatureState::default();
@@ -82,34 +112,21 @@ pub fn rows(
         let measures = if are_capped { capped(measures, state) } else { measures };
         compared.push(Measured { kind: Kind::Feature, feature: Arc::clone(name), measures });
     }
-    let mut others = vec![(Kind::Score, of_scores(profile, window).unwrap_or_default())];
-    let targets = window.targets.cloned().unwrap_or_default();
-    others.push((
-        Kind::Prediction,
-        match &profile.prediction {
-            Some(reference) => of_target(reference, &targets.predictions()),
-            None => lacking(options.primary, window.predictions),
-        },
-    ));
-    others.push((
-        Kind::Label,
-        match &profile.label {
-            Some(reference) => of_labels(reference, &targets.labels(), window.labelled),
-            None => lacking(options.primary, window.labelled),
-        },
-    ));
-    compared.extend(others.into_iter().map(|(kind, measures)| Measured {
+    let scores = of_scores(profile, window).unwrap_or_default();
+    let predictions = match &profile.prediction {
+        Some(reference) => {
+            let predictions = window.targets.map(Targets::predictions).unwrap_or_default();
+            of_target(reference, &predictions)
+        }
+        None => lacking(options.primary, window.predictions),
+    };
+    let others = [(Kind::Score, scores), (Kind::Prediction, predictions)];
+    compared.extend(others.map(|(kind, measures)| Measured {
         kind,
         feature: Arc::from(""),
         measures,
     }));
-    let judged = judge(compared, options);
-    let mut rows = Vec::with_capacity(judged.len());
-    for same in judged.chunk_by(|a, b| a.kind == b.kind && a.feature == b.feature) {
-        let binning = binning(profile, &same[0]);
-        rows.extend(same.iter().map(|one| row(one, binning, &profile.id)));
-    }
-    rows
+    compared
 }
 
 /// Measures of binary scores, where profile and window have any.
