@@ -1,10 +1,10 @@
 //! Avro → what is wanted of it: a plan of the writer's schema walks the bytes once.
 
 use super::checks::{DEPTH_MAX, DecodeError};
-use super::fields::{NodeIndex, Tree};
-use super::found::{Entry, Found, feature_number};
-use super::plan::{Goal, Leaf, LeafKind, Plan, RecordField, Shape, Step, StepIndex, Wanted};
-use super::scalar::Scalar;
+use super::fields::{Node, NodeIndex, SlotIndex, Tree};
+use super::found::{Entry, FeatureNames, Found, feature_number};
+use super::plan::{Leaf, LeafKind, Plan, RecordField, Shape, Step, StepIndex, Wanted, Way};
+use super::scalar::{Scalar, Text, Unit};
 use crate::engine::event::FeatureValue;
 use bumpalo::Bump;
 
@@ -114,6 +114,12 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn length(&mut self) -> Result<usize, Fault> {
+        let (&first, rest) = self.bytes.split_first().ok_or(Fault::Ends)?;
+        // One byte, and neither is another to follow nor is the number negative.
+        if first & 0x81 == 0 {
+            self.bytes = rest;
+            return Ok(usize::from(first >> 1));
+        }
         usize::try_from(self.long()?).map_err(|_| Fault::NegativeLength)
     }
 
@@ -124,13 +130,23 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn text(&mut self) -> Result<&'a str, Fault> {
+    fn text(&mut self) -> Result<Text<'a>, Fault> {
+        Text::new(self.sized()?).ok_or(Fault::NoUtf8)
+    }
+
+    #[inline]
+    fn str(&mut self) -> Result<&'a str, Fault> {
         std::str::from_utf8(self.sized()?).map_err(|_| Fault::NoUtf8)
     }
 
     #[inline]
     fn double(&mut self) -> Result<f64, Fault> {
         Ok(f64::from_le_bytes(self.array()?))
+    }
+
+    #[inline]
+    fn float(&mut self) -> Result<f64, Fault> {
+        Ok(f64::from(f32::from_le_bytes(self.array()?)))
     }
 
     #[inline]
@@ -156,6 +172,19 @@ impl<'a> Cursor<'a> {
         let index = self.long()?;
         let item = usize::try_from(index).ok().and_then(|i| of.get(i));
         item.ok_or(Fault::OutOfRange)
+    }
+
+    /// Reads which variant a union with null holds; a field that is none of those reads nothing. None, with nothing
+    /// read, where the bytes are not the usual ones.
+    #[inline]
+    fn null(&mut self, null_or_value: Option<[u8; 2]>) -> Option<bool> {
+        let Some([null, value]) = null_or_value else { return Some(false) };
+        let (&first, rest) = self.bytes.split_first()?;
+        let is_null = first == null;
+        (is_null || first == value).then(|| {
+            self.bytes = rest;
+            is_null
+        })
     }
 
     /// The item count of the next block of an array or a map, and its size in bytes where it is given.
@@ -186,7 +215,7 @@ struct Reader<'a, 'r, 'n> {
     found: &'r mut Found<'a, 'n>,
 }
 
-impl<'a> Reader<'a, '_, '_> {
+impl<'a, 'r> Reader<'a, 'r, '_> {
     /// Reads one value and gives it to whoever wants it.
     #[inline]
     fn read(&mut self, step: StepIndex, entry: Entry<'_>, depth: usize) -> Result<(), Fault> {
@@ -221,7 +250,15 @@ impl<'a> Reader<'a, '_, '_> {
     ) -> Result<(), Fault> {
         let wanted = step.wanted.node();
         match &step.shape {
-            Shape::Record(fields) => self.record(fields, wanted, entry, depth + 1),
+            Shape::Record { fields, features } => {
+                self.open(wanted, entry);
+                match features {
+                    Some(names) if self.found.features.is_empty() => {
+                        self.features(fields, names, depth + 1)
+                    }
+                    _ => self.record(fields, wanted, depth + 1),
+                }
+            }
             Shape::Map { known, other } => self.map(known, *other, wanted, entry, depth + 1),
             Shape::Array(_) => {
                 self.take(wanted, entry, Scalar::Other(Scalar::ARRAY));
@@ -240,34 +277,43 @@ impl<'a> Reader<'a, '_, '_> {
         self.found.take(wanted.map(|node| self.tree.node(node)), entry, value);
     }
 
+    /// Tells that a record or map begins.
+    #[inline]
+    fn open(&mut self, wanted: Option<NodeIndex>, entry: Entry<'_>) {
+        let node = wanted.map(|node| self.tree.node(node));
+        // Where only its entries are wanted, there is nothing to tell.
+        if !matches!(entry, Entry::None) || node.is_some_and(|node| !node.slots.is_empty()) {
+            self.found.take(node, entry, Scalar::Other(Scalar::OBJECT));
+        }
+    }
+
+    /// The node of a record or map, if its entries are features or scores.
+    #[inline]
+    fn of_entries(&self, wanted: Option<NodeIndex>) -> Option<&'r Node> {
+        let tree = self.tree;
+        wanted.map(|node| tree.node(node)).filter(|node| node.is_of_entries())
+    }
+
     fn record(
         &mut self,
         fields: &'a [RecordField],
         wanted: Option<NodeIndex>,
-        entry: Entry<'_>,
         depth: usize,
     ) -> Result<(), Fault> {
         if depth > DEPTH_MAX {
             return Err(Fault::TooDeep);
         }
-        self.take(wanted, entry, Scalar::Other(Scalar::OBJECT));
-        let of_entries =
-            wanted.map(|node| self.tree.node(node)).filter(|node| node.is_of_entries());
-        let mut rest = fields;
-        while let Some((field, after)) = rest.split_first() {
-            if field.doubles > 1
-                && let Some(after) = self.doubles(rest, field.doubles)
-            {
-                rest = after;
-                continue;
-            }
-            rest = after;
-            if let Some(leaf) = &field.leaf
-                && self.leaf(field, leaf)?
-            {
-                continue;
-            }
+        let of_entries = self.of_entries(wanted);
+        for field in fields {
+            let is_read = match &field.way {
+                Way::Slot(leaf, slot) => self.fill(leaf, *slot)?,
+                Way::Feature(leaf) => {
+                    self.feature(leaf, |found, value| found.known_feature(&field.name, value))?
+                }
+                Way::Step => false,
+            };
             match of_entries {
+                _ if is_read => {}
                 Some(node) => self.entry(Entry::of_known(node, &field.name), field.step, depth)?,
                 None => self.read(field.step, Entry::None, depth)?,
             }
@@ -275,55 +321,93 @@ impl<'a> Reader<'a, '_, '_> {
         Ok(())
     }
 
-    /// Reads the double features at the start of `fields` with one look at whether their bytes are there, and gives the
-    /// fields after them. None, with nothing read, where bytes are missing: one by one it shows at which of them.
-    #[inline]
-    fn doubles(&mut self, fields: &'a [RecordField], count: usize) -> Option<&'a [RecordField]> {
-        let (doubles, after) = fields.split_at_checked(count)?;
-        let (bytes, left) = self.cursor.bytes.split_at_checked(count * size_of::<f64>())?;
-        self.cursor.bytes = left;
-        let (numbers, _) = bytes.as_chunks();
-        for (field, number) in doubles.iter().zip(numbers) {
-            self.found.known_feature(&field.name, feature_number(f64::from_le_bytes(*number)));
+    /// Reads a record of which every field is a feature, and no feature came before it: all are listed at once, and get
+    /// their values afterwards.
+    fn features(
+        &mut self,
+        fields: &'a [RecordField],
+        names: &'a FeatureNames,
+        depth: usize,
+    ) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::TooDeep);
         }
-        Some(after)
+        self.found.list_features(names);
+        let mut at = 0;
+        while let Some(field) = fields.get(at) {
+            if field.doubles > 1 && self.doubles(at, field.doubles) {
+                at += field.doubles;
+                continue;
+            }
+            let is_read = match &field.way {
+                Way::Feature(leaf) => {
+                    self.feature(leaf, |found, value| found.set_feature(at, value))?
+                }
+                Way::Slot(..) | Way::Step => false,
+            };
+            if !is_read {
+                self.entry(Entry::KnownFeature(&field.name), field.step, depth)?;
+            }
+            at += 1;
+        }
+        Ok(())
     }
 
-    /// Reads a leaf and gives it where it is wanted. False, with nothing read, where the bytes are not the usual ones.
+    /// Reads so many double features with one look at whether their bytes are there. False, with nothing read, where
+    /// bytes are missing: one by one it shows at which of them.
     #[inline]
-    fn leaf(&mut self, field: &'a RecordField, leaf: &Leaf) -> Result<bool, Fault> {
-        let is_null = match (&leaf.null_or_value, self.cursor.bytes) {
-            (None, _) => false,
-            (Some([null, value]), [first, rest @ ..]) if first == null || first == value => {
-                self.cursor.bytes = rest;
-                first == null
-            }
-            _ => return Ok(false),
+    fn doubles(&mut self, at: usize, count: usize) -> bool {
+        let bytes = self.cursor.bytes.split_at_checked(count * size_of::<f64>());
+        let Some((bytes, left)) = bytes else { return false };
+        self.cursor.bytes = left;
+        let (numbers, _) = bytes.as_chunks();
+        self.found.set_features(at, numbers.iter().map(|number| f64::from_le_bytes(*number)));
+        true
+    }
+
+    /// Reads a leaf into its slot. False, with nothing read, where the bytes are not the usual ones.
+    #[inline]
+    fn fill(&mut self, leaf: &Leaf, slot: SlotIndex) -> Result<bool, Fault> {
+        let Self { cursor, plan, found, .. } = self;
+        let Some(is_null) = cursor.null(leaf.null_or_value) else { return Ok(false) };
+        let value = match leaf.kind {
+            _ if is_null => Scalar::Null,
+            LeafKind::Text => Scalar::Text(cursor.text()?),
+            LeafKind::Double => Scalar::Float(cursor.double()?),
+            LeafKind::Float => Scalar::Float(cursor.float()?),
+            LeafKind::Boolean => Scalar::Boolean(cursor.boolean()?),
+            LeafKind::Int => Scalar::Integer(cursor.int()?),
+            LeafKind::Long => Scalar::Integer(cursor.long()?),
+            LeafKind::Millis => Scalar::Instant(cursor.long()?, Unit::Millis),
+            LeafKind::Other => scalar_value(&plan.step(leaf.step).shape, cursor, found.arena)?,
         };
-        let Self { cursor, found, .. } = self;
-        match leaf.goal {
-            Goal::Slot(slot) => {
-                let value = match leaf.kind {
-                    _ if is_null => Scalar::Null,
-                    LeafKind::Text => Scalar::Text(cursor.text()?),
-                    LeafKind::Double => Scalar::Float(cursor.double()?),
-                    LeafKind::Boolean => Scalar::Boolean(cursor.boolean()?),
-                    LeafKind::Long => Scalar::Integer(cursor.long()?),
-                    LeafKind::Instant64(unit) => Scalar::Instant(cursor.long()?, unit),
-                };
-                found.fill(slot, value);
-            }
-            Goal::Feature => {
-                let value = match leaf.kind {
-                    _ if is_null => FeatureValue::Missing,
-                    LeafKind::Double => feature_number(cursor.double()?),
-                    LeafKind::Text => FeatureValue::Text(cursor.text()?),
-                    LeafKind::Boolean => FeatureValue::Boolean(cursor.boolean()?),
-                    LeafKind::Long | LeafKind::Instant64(_) => whole_number(cursor.long()?),
-                };
-                found.known_feature(&field.name, value);
-            }
+        found.fill(slot, value);
+        Ok(true)
+    }
+
+    /// Reads a leaf that is a feature. False, with nothing read, also where its kind is not a usual one.
+    #[inline]
+    fn feature(
+        &mut self,
+        leaf: &Leaf,
+        take: impl FnOnce(&mut Found<'a, '_>, FeatureValue<'a>),
+    ) -> Result<bool, Fault> {
+        if leaf.kind == LeafKind::Other {
+            return Ok(false);
         }
+        let Self { cursor, found, .. } = self;
+        let Some(is_null) = cursor.null(leaf.null_or_value) else { return Ok(false) };
+        let value = match leaf.kind {
+            _ if is_null => FeatureValue::Missing,
+            LeafKind::Double => feature_number(cursor.double()?),
+            LeafKind::Float => feature_number(cursor.float()?),
+            LeafKind::Text => FeatureValue::Text(cursor.str()?),
+            LeafKind::Boolean => FeatureValue::Boolean(cursor.boolean()?),
+            LeafKind::Int => whole_number(cursor.int()?),
+            LeafKind::Long | LeafKind::Millis => whole_number(cursor.long()?),
+            LeafKind::Other => return Ok(false),
+        };
+        take(found, value);
         Ok(true)
     }
 
@@ -344,7 +428,7 @@ impl<'a> Reader<'a, '_, '_> {
 
     fn map(
         &mut self,
-        known: &'a [(NodeIndex, StepIndex)],
+        known: &'a [(Box<str>, StepIndex)],
         other: StepIndex,
         wanted: Option<NodeIndex>,
         entry: Entry<'_>,
@@ -353,23 +437,23 @@ impl<'a> Reader<'a, '_, '_> {
         if depth > DEPTH_MAX {
             return Err(Fault::TooDeep);
         }
-        self.take(wanted, entry, Scalar::Other(Scalar::OBJECT));
-        let node = wanted.map(|node| self.tree.node(node));
+        self.open(wanted, entry);
+        let of_entries = self.of_entries(wanted);
         loop {
             let (count, _) = self.cursor.block()?;
             if count == 0 {
                 return Ok(());
             }
+            if of_entries.is_some() {
+                self.found.expect_features(count);
+            }
             for _ in 0..count {
                 let name = self.cursor.text()?;
-                let child = node.and_then(|node| node.child(name));
-                let step = child.and_then(|child| known.iter().find(|(node, _)| *node == child));
+                let step = known.iter().find(|(known, _)| known.as_bytes() == name.as_bytes());
                 let step = step.map_or(other, |(_, step)| *step);
-                match node {
-                    Some(node) if node.is_of_entries() => {
-                        self.entry(Entry::of(node, name), step, depth)?;
-                    }
-                    _ => self.read(step, Entry::None, depth)?,
+                match of_entries {
+                    Some(node) => self.entry(Entry::of(node, name), step, depth)?,
+                    None => self.read(step, Entry::None, depth)?,
                 }
             }
         }
@@ -383,7 +467,7 @@ impl<'a> Reader<'a, '_, '_> {
             return Ok(());
         }
         match &step.shape {
-            Shape::Record(fields) => {
+            Shape::Record { fields, .. } => {
                 for field in fields {
                     self.skip(self.plan.step(field.step), depth + 1)?;
                 }
@@ -435,10 +519,10 @@ fn scalar_value<'a>(
         Shape::Long => Scalar::Integer(cursor.long()?),
         Shape::Instant32(unit) => Scalar::Instant(cursor.int()?, *unit),
         Shape::Instant64(unit) => Scalar::Instant(cursor.long()?, *unit),
-        Shape::Float => Scalar::Float(f64::from(f32::from_le_bytes(cursor.array()?))),
+        Shape::Float => Scalar::Float(cursor.float()?),
         Shape::Double => Scalar::Float(cursor.double()?),
         Shape::Text => Scalar::Text(cursor.text()?),
-        Shape::Enum(symbols) => Scalar::Text(cursor.index(symbols)?),
+        Shape::Enum(symbols) => Scalar::Text(Text::from(&**cursor.index(symbols)?)),
         Shape::Bytes => {
             cursor.sized()?;
             Scalar::Other("bytes")
@@ -456,7 +540,7 @@ fn scalar_value<'a>(
             };
             decimal(bytes, *scale)
         }
-        Shape::Record(_) | Shape::Array(_) | Shape::Map { .. } | Shape::Union(_) => {
+        Shape::Record { .. } | Shape::Array(_) | Shape::Map { .. } | Shape::Union(_) => {
             Scalar::Other(Scalar::OBJECT)
         }
     })
@@ -487,7 +571,7 @@ fn uuid<'a>(bytes: &[u8], arena: &'a Bump) -> Scalar<'a> {
             text.push(DIGITS.get(usize::from(half)).copied().map_or('0', char::from));
         }
     }
-    Scalar::Text(text.into_bump_str())
+    Scalar::Text(Text::from(text.into_bump_str()))
 }
 
 /// The double of a decimal; exact to the last bit while the digits are below 2^53.

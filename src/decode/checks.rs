@@ -1,7 +1,7 @@
 //! Every check of an id, range and unit, and the error of a record that fails one.
 
 use super::fields::Field;
-use super::scalar::{Digits, Scalar, Unit};
+use super::scalar::{Digits, Scalar, Text, Unit};
 use crate::calendar;
 use crate::engine::event::{RequestId, SchemaId, Target, WEIGHT_ONE};
 use crate::engine::names::{ClassId, NameId};
@@ -261,7 +261,7 @@ pub(super) fn request_id<'a>(
     for part in parts {
         match part {
             Scalar::Text(text) if single => {
-                return if text.is_empty() {
+                return if text.as_bytes().is_empty() {
                     Err(DecodeError::EmptyRequestId)
                 } else {
                     Ok(failpoint::request_id(RequestId::of(text.as_bytes())))
@@ -302,14 +302,13 @@ pub(super) fn name<'a>(
     field: Field,
     value: Scalar<'a>,
     arena: &'a Bump,
-) -> Result<Option<&'a str>, DecodeError> {
+) -> Result<Option<Text<'a>>, DecodeError> {
+    let digits = |x: i128| Text::from(&*arena.alloc_str(Digits::of(x).as_str()));
     Ok(match value {
-        Scalar::Absent | Scalar::Null | Scalar::Text("") => None,
-        Scalar::Text(text) => Some(text),
-        Scalar::Integer(x) | Scalar::Instant(x, _) => {
-            Some(arena.alloc_str(Digits::of(i128::from(x)).as_str()))
-        }
-        Scalar::Unsigned(x) => Some(arena.alloc_str(Digits::of(i128::from(x)).as_str())),
+        Scalar::Absent | Scalar::Null => None,
+        Scalar::Text(text) => Some(text).filter(|text| !text.as_bytes().is_empty()),
+        Scalar::Integer(x) | Scalar::Instant(x, _) => Some(digits(i128::from(x))),
+        Scalar::Unsigned(x) => Some(digits(i128::from(x))),
         Scalar::Boolean(_) | Scalar::Float(_) | Scalar::Other(_) => {
             return Err(wrong(field, "text", value));
         }
@@ -321,11 +320,11 @@ pub(super) fn segment<'a>(
     dimension: &str,
     value: Scalar<'a>,
     arena: &'a Bump,
-) -> Result<Option<&'a str>, DecodeError> {
+) -> Result<Option<Text<'a>>, DecodeError> {
     match value {
-        Scalar::Text("") => Ok(Some("")),
-        Scalar::Boolean(true) => Ok(Some("true")),
-        Scalar::Boolean(false) => Ok(Some("false")),
+        Scalar::Text(text) => Ok(Some(text)),
+        Scalar::Boolean(true) => Ok(Some("true".into())),
+        Scalar::Boolean(false) => Ok(Some("false".into())),
         Scalar::Float(_) | Scalar::Other(_) => Err(DecodeError::WrongType {
             field: entry(Field::Segments.name(), dimension),
             expected: "text, an integer, a boolean or null",
@@ -353,7 +352,10 @@ pub(super) fn time(value: Scalar<'_>) -> Result<EventTime, DecodeError> {
             None => return Err(out_of_years(x, "send milliseconds since 1970")),
         },
         Scalar::Unsigned(x) => return Err(out_of_years(x, "send milliseconds since 1970")),
-        Scalar::Text(text) => calendar::milliseconds(text).ok_or_else(|| not_a_time(text))?,
+        Scalar::Text(text) => {
+            let text = text.as_str();
+            calendar::milliseconds(text).ok_or_else(|| not_a_time(text))?
+        }
         Scalar::Boolean(_) | Scalar::Other(_) => {
             return Err(wrong(Field::Timestamp, TIMES, value));
         }
@@ -400,16 +402,18 @@ fn whole(x: f64) -> Option<i64> {
 pub(super) fn target(
     field: Field,
     value: Scalar<'_>,
-    intern: impl FnOnce(&str) -> Result<NameId, DecodeError>,
+    intern: impl FnOnce(Text<'_>) -> Result<NameId, DecodeError>,
 ) -> Result<Target, DecodeError> {
     match value {
         Scalar::Absent | Scalar::Null => Ok(Target::Absent),
         Scalar::Boolean(x) => Ok(Target::Boolean(x)),
-        Scalar::Text("true") => Ok(Target::Boolean(true)),
-        Scalar::Text("false") => Ok(Target::Boolean(false)),
-        Scalar::Text(text) => match whole_text(text) {
-            Some(x) => Ok(Target::Number(x)),
-            None => Ok(Target::Class(ClassId(intern(text)?))),
+        Scalar::Text(text) => match text.as_bytes() {
+            b"true" => Ok(Target::Boolean(true)),
+            b"false" => Ok(Target::Boolean(false)),
+            bytes => match whole_text(bytes) {
+                Some(x) => Ok(Target::Number(x)),
+                None => Ok(Target::Class(ClassId(intern(text)?))),
+            },
         },
         Scalar::Other(_) => Err(wrong(field, "a number, text or a boolean", value)),
         Scalar::Integer(_) | Scalar::Unsigned(_) | Scalar::Float(_) | Scalar::Instant(..) => {
@@ -429,14 +433,14 @@ pub(super) fn target(
     clippy::cast_possible_truncation,
     reason = "a whole number below 2^53"
 )]
-pub(super) fn whole_class(text: &str) -> Option<Digits> {
-    whole_text(text).map(|number| Digits::of(number as i128))
+pub(super) fn whole_class(text: Text<'_>) -> Option<Digits> {
+    whole_text(text.as_bytes()).map(|number| Digits::of(number as i128))
 }
 
 /// The number that a text is, if it is an optional sign and digits and smaller than 2^53.
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "below 2^53 it is exact")]
-pub(super) fn whole_text(text: &str) -> Option<f64> {
-    let (negative, digits) = match text.as_bytes() {
+fn whole_text(text: &[u8]) -> Option<f64> {
+    let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),
     };
@@ -493,7 +497,7 @@ pub(super) fn latency_us(value: Scalar<'_>) -> Result<Option<u32>, DecodeError> 
 pub(super) fn failed(value: Scalar<'_>) -> Result<bool, DecodeError> {
     match value {
         Scalar::Absent | Scalar::Null => Ok(false),
-        Scalar::Text(text) => Ok(!text.is_empty()),
+        Scalar::Text(text) => Ok(!text.as_bytes().is_empty()),
         Scalar::Boolean(failed) => Ok(failed),
         _ => Err(wrong(Field::Error, "text", value)),
     }

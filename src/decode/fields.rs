@@ -1,5 +1,6 @@
 //! Configured field paths → a small tree that the JSON and the Avro decoder walk alike.
 
+use super::scalar::Text;
 use crate::engine::event::Stream;
 
 /// The most path parts that one path may have, so that no record makes a decoder recurse deeper.
@@ -220,14 +221,17 @@ impl Node {
     }
 
     /// All entries that are named in a path.
-    pub(super) fn children(&self) -> Vec<NodeIndex> {
-        self.children.iter().map(|(_, node)| *node).collect()
+    pub(super) fn children(&self) -> &[(Box<str>, NodeIndex)] {
+        &self.children
     }
 
     /// The node of an entry with that name.
     #[inline]
-    pub(super) fn child(&self, name: &str) -> Option<NodeIndex> {
-        self.children.iter().find(|(known, _)| **known == *name).map(|(_, node)| *node)
+    pub(super) fn child(&self, name: Text<'_>) -> Option<NodeIndex> {
+        self.children
+            .iter()
+            .find(|(known, _)| known.as_bytes() == name.as_bytes())
+            .map(|(_, node)| *node)
     }
 }
 
@@ -327,7 +331,7 @@ impl Tree {
     }
 
     fn child(&mut self, node: NodeIndex, name: &str) -> NodeIndex {
-        if let Some(child) = self.node(node).child(name) {
+        if let Some(child) = self.node(node).child(name.into()) {
             return child;
         }
         let count = u32::try_from(self.nodes.len()).expect("a configuration has few paths");

@@ -2,30 +2,31 @@
 
 use super::checks::{self, DecodeError, NAME_BYTES_MAX, NUMBER_MAX, VALUES_MAX};
 use super::fields::{Field, Node, SlotIndex};
-use super::scalar::{Digits, Scalar};
+use super::scalar::{Digits, Scalar, Text};
 use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::names::{ClassId, FeatureId, NameId, Names};
 use bumpalo::Bump;
 use bumpalo::collections::{String as BumpString, Vec as BumpVec};
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a value is an entry of.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry<'e> {
     None,
-    Feature(&'e str),
+    Feature(Text<'e>),
     /// The same of a name that the plan holds.
     KnownFeature(&'e KnownName),
-    Score(&'e str),
+    Score(Text<'e>),
     /// Of a map that gives both.
-    Both(&'e str),
+    Both(Text<'e>),
 }
 
 impl<'e> Entry<'e> {
     /// What an entry of that name is in the map at `node`.
     #[inline]
-    pub(super) fn of(node: &Node, name: &'e str) -> Self {
+    pub(super) fn of(node: &Node, name: Text<'e>) -> Self {
         match (node.features, node.scores) {
             (false, false) => Self::None,
             (true, false) => Self::Feature(name),
@@ -37,7 +38,7 @@ impl<'e> Entry<'e> {
     /// The same of a name that a plan or a shape holds.
     #[inline]
     pub(super) fn of_known(node: &Node, name: &'e KnownName) -> Self {
-        match Self::of(node, &name.text) {
+        match Self::of(node, name.text()) {
             Self::Feature(_) => Self::KnownFeature(name),
             other => other,
         }
@@ -61,32 +62,61 @@ impl Interner {
     }
 
     #[inline]
-    pub(super) fn intern(&mut self, names: &mut Names, text: &str) -> NameId {
-        self.intern_if(names, |known| *known == *text, |names| names.intern(text))
-    }
-
-    /// The same of a name that is only put together where it must be.
-    #[inline]
-    fn intern_if(
-        &mut self,
-        names: &mut Names,
-        is: impl FnOnce(&str) -> bool,
-        intern: impl FnOnce(&mut Names) -> NameId,
-    ) -> NameId {
+    pub(super) fn intern(&mut self, names: &mut Names, text: Text<'_>) -> NameId {
         let at = self.next;
         self.next += 1;
         let Some(predicted) = self.last.get_mut(at) else {
-            let id = intern(names);
+            let id = intern(names, text);
             if at < Self::PREDICTED_MAX {
                 self.last.push(id);
             }
             return id;
         };
-        if !names.get(*predicted).is_some_and(is) {
-            *predicted = intern(names);
+        if !names.get(*predicted).is_some_and(|known| known.as_bytes() == text.as_bytes()) {
+            *predicted = intern(names, text);
         }
         *predicted
     }
+}
+
+/// Interns names of which a few come again and again, in any order: each is looked for first at a place that its text
+/// tells.
+#[derive(Debug)]
+struct Recent {
+    places: [NameId; 1 << Self::BITS],
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { places: [Names::EMPTY; 1 << Self::BITS] }
+    }
+}
+
+impl Recent {
+    const BITS: u32 = 6;
+
+    #[inline]
+    fn intern(
+        &mut self,
+        names: &mut Names,
+        hash: u64,
+        is: impl FnOnce(&[u8]) -> bool,
+        intern: impl FnOnce(&mut Names) -> NameId,
+    ) -> NameId {
+        // The upper bits of a product depend on all bits of the factors.
+        let place = usize::try_from(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::BITS));
+        let Some(id) = place.ok().and_then(|place| self.places.get_mut(place)) else {
+            return intern(names);
+        };
+        if !names.get(*id).is_some_and(|known| is(known.as_bytes())) {
+            *id = intern(names);
+        }
+        *id
+    }
+}
+
+fn intern(names: &mut Names, text: Text<'_>) -> NameId {
+    names.find(text.as_bytes()).unwrap_or_else(|| names.intern(text.as_str()))
 }
 
 /// A name that a plan or a shape holds: it need not be looked for in every record.
@@ -105,6 +135,11 @@ impl KnownName {
     }
 
     #[inline]
+    fn text(&self) -> Text<'_> {
+        Text::from(&*self.text)
+    }
+
+    #[inline]
     fn number(&self, names: &mut Names) -> NameId {
         match self.number.get() {
             Some((id, text)) if names.holds(*id, text) => *id,
@@ -117,6 +152,52 @@ impl KnownName {
         let id = names.intern(&self.text);
         self.number.get_or_init(|| (id, Arc::clone(names.text(id))));
         id
+    }
+}
+
+/// Names of features that a plan or a shape holds, no two of them alike, so that they can be listed at once.
+#[derive(Debug)]
+pub(super) struct FeatureNames {
+    texts: Vec<Box<str>>,
+    /// The features without values, by their numbers in the table that was asked first; and that table's own text of
+    /// the first name.
+    listed: OnceCell<(Vec<Feature<'static>>, Arc<str>)>,
+}
+
+impl FeatureNames {
+    /// None where two are alike, where one is too long, or where they are too many.
+    pub(super) fn new<'t>(texts: impl Iterator<Item = &'t str>) -> Option<Self> {
+        let texts: Vec<Box<str>> = texts.map(Box::from).collect();
+        let different: BTreeSet<&str> = texts.iter().map(|text| &**text).collect();
+        let are_good = different.len() == texts.len()
+            && texts.len() <= VALUES_MAX
+            && texts.iter().all(|text| text.len() <= NAME_BYTES_MAX);
+        are_good.then(|| Self { texts, listed: OnceCell::new() })
+    }
+
+    /// Adds the features, without values, to those of a record.
+    #[inline]
+    fn list(&self, names: &mut Names, features: &mut BumpVec<'_, Feature<'_>>) {
+        match self.listed.get() {
+            // A table only grows: if it holds the first name, it holds the others too.
+            Some((listed, text))
+                if listed.first().is_some_and(|it| names.holds(it.name.0, text)) =>
+            {
+                features.extend_from_slice_copy(listed);
+            }
+            _ => features.extend_from_slice_copy(&self.intern(names)),
+        }
+    }
+
+    #[cold]
+    fn intern(&self, names: &mut Names) -> Vec<Feature<'static>> {
+        let value = FeatureValue::Missing;
+        let feature = |text: &Box<str>| Feature { name: FeatureId(names.intern(text)), value };
+        let listed: Vec<_> = self.texts.iter().map(feature).collect();
+        if let Some(first) = listed.first() {
+            self.listed.get_or_init(|| (listed.clone(), Arc::clone(names.text(first.name.0))));
+        }
+        listed
     }
 }
 
@@ -161,14 +242,17 @@ impl Seen {
 /// Scratch that outlives the records.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    pub(super) interner: Interner,
+    /// For the names of entries.
+    entries: Interner,
+    /// For all other names.
+    recent: Recent,
     seen_features: Seen,
     seen_scores: Seen,
 }
 
 impl Scratch {
     fn begin(&mut self) {
-        self.interner.begin();
+        self.entries.begin();
         self.seen_features.begin();
         self.seen_scores.begin();
     }
@@ -181,6 +265,8 @@ pub(super) struct Found<'a, 'n> {
     pub(super) scratch: &'n mut Scratch,
     pub(super) slots: &'a mut [Scalar<'a>],
     pub(super) features: BumpVec<'a, Feature<'a>>,
+    /// How many of the features `Scratch::seen_features` knows: those that were listed at once are noted late or never.
+    noted: usize,
     pub(super) scores: BumpVec<'a, (ClassId, f64)>,
     pub(super) bad: Option<DecodeError>,
 }
@@ -197,7 +283,8 @@ impl<'a, 'n> Found<'a, 'n> {
             names,
             scratch,
             slots: arena.alloc_slice_fill_copy(slots, Scalar::Absent),
-            features: BumpVec::with_capacity_in(32, arena),
+            features: BumpVec::new_in(arena),
+            noted: 0,
             scores: BumpVec::new_in(arena),
             bad: None,
         };
@@ -210,6 +297,7 @@ impl<'a, 'n> Found<'a, 'n> {
         self.scratch.begin();
         self.slots.fill(Scalar::Absent);
         self.features.clear();
+        self.noted = 0;
         self.scores.clear();
         self.bad = None;
     }
@@ -236,6 +324,12 @@ impl<'a, 'n> Found<'a, 'n> {
         }
     }
 
+    /// Makes room for so many more features.
+    #[inline]
+    pub(super) fn expect_features(&mut self, count: usize) {
+        self.features.reserve(count.min(VALUES_MAX));
+    }
+
     /// Notes what is wrong with a value, unless something was wrong before.
     #[cold]
     pub(super) fn complain(&mut self, error: DecodeError) {
@@ -256,6 +350,9 @@ impl<'a, 'n> Found<'a, 'n> {
 
     /// The first value that one of the slots holds; else null or absent.
     pub(super) fn first(&self, slots: &[SlotIndex]) -> Scalar<'a> {
+        if let [slot] = slots {
+            return self.slot(*slot);
+        }
         let mut found = Scalar::Absent;
         for &slot in slots {
             let value = self.slot(slot);
@@ -274,42 +371,50 @@ impl<'a, 'n> Found<'a, 'n> {
     pub(super) fn intern(
         &mut self,
         field: &'static str,
-        text: &str,
+        text: Text<'_>,
     ) -> Result<NameId, DecodeError> {
-        if text.len() > NAME_BYTES_MAX {
-            return Err(DecodeError::NameTooLong { field, bytes: text.len() });
-        }
-        Ok(self.scratch.interner.intern(self.names, text))
+        check_length(field, text.as_bytes().len())?;
+        let is = |known: &[u8]| known == text.as_bytes();
+        let recent = &mut self.scratch.recent;
+        Ok(recent.intern(self.names, text.mixed(), is, |names| intern(names, text)))
+    }
+
+    /// The same of the name of an entry.
+    #[inline]
+    fn intern_entry(&mut self, field: &'static str, text: Text<'_>) -> Result<NameId, DecodeError> {
+        check_length(field, text.as_bytes().len())?;
+        Ok(self.scratch.entries.intern(self.names, text))
     }
 
     /// Interns `dimension=value`.
     pub(super) fn intern_segment(
         &mut self,
+        index: u16,
         dimension: &str,
-        value: &str,
+        value: Text<'_>,
     ) -> Result<NameId, DecodeError> {
-        let bytes = dimension.len() + 1 + value.len();
-        if bytes > NAME_BYTES_MAX {
-            return Err(DecodeError::NameTooLong { field: Field::Segments.name(), bytes });
-        }
+        let bytes = dimension.len() + 1 + value.as_bytes().len();
+        check_length(Field::Segments.name(), bytes)?;
         let arena = self.arena;
-        let is = |known: &str| {
-            let rest = known.strip_prefix(dimension).and_then(|rest| rest.strip_prefix('='));
-            rest == Some(value)
+        let is = |known: &[u8]| {
+            let rest = known.strip_prefix(dimension.as_bytes());
+            rest.and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
         };
-        Ok(self.scratch.interner.intern_if(self.names, is, |names| {
+        // Dimensions may have values in common.
+        let hash = value.mixed() ^ u64::from(index);
+        Ok(self.scratch.recent.intern(self.names, hash, is, |names| {
             let mut text = BumpString::with_capacity_in(bytes, arena);
             text.push_str(dimension);
             text.push('=');
-            text.push_str(value);
+            text.push_str(value.as_str());
             names.intern(&text)
         }))
     }
 
     /// Takes one entry of `features`.
     #[inline]
-    pub(super) fn feature(&mut self, name: &str, value: Scalar<'a>) {
-        match (self.intern(Field::Features.name(), name), feature_value(value)) {
+    pub(super) fn feature(&mut self, name: Text<'_>, value: Scalar<'a>) {
+        match (self.intern_entry(Field::Features.name(), name), feature_value(value)) {
             (Ok(id), Some(value)) => self.feature_of(FeatureId(id), value),
             (Ok(_), None) => self.no_feature(name, value),
             (Err(error), _) => self.complain(error),
@@ -321,7 +426,7 @@ impl<'a, 'n> Found<'a, 'n> {
     pub(super) fn known_scalar(&mut self, name: &KnownName, value: Scalar<'a>) {
         match feature_value(value) {
             Some(value) => self.known_feature(name, value),
-            None => self.feature(&name.text, value),
+            None => self.feature(name.text(), value),
         }
     }
 
@@ -337,22 +442,59 @@ impl<'a, 'n> Found<'a, 'n> {
     }
 
     #[cold]
-    fn no_feature(&mut self, name: &str, value: Scalar<'a>) {
+    fn no_feature(&mut self, name: Text<'_>, value: Scalar<'a>) {
         self.complain(DecodeError::WrongType {
-            field: checks::entry(Field::Features.name(), name),
+            field: checks::entry(Field::Features.name(), name.as_str()),
             expected: "a number, text, boolean or null",
             found: value.kind(),
         });
     }
 
     #[inline]
-    fn feature_of(&mut self, id: FeatureId, value: FeatureValue<'a>) {
+    pub(super) fn feature_of(&mut self, id: FeatureId, value: FeatureValue<'a>) {
         let feature = Feature { name: id, value };
         let place = self.features.len();
+        if self.noted < place {
+            self.note_features();
+        }
         match self.scratch.seen_features.place(id.0, place) {
-            None if place < VALUES_MAX => self.features.push(feature),
+            None if place < VALUES_MAX => {
+                self.features.push(feature);
+                self.noted = place + 1;
+            }
             earlier => self.unusual_feature(feature, earlier),
         }
+    }
+
+    /// Adds features that get their values by their places among them. There must be none yet.
+    #[inline]
+    pub(super) fn list_features(&mut self, names: &FeatureNames) {
+        names.list(self.names, &mut self.features);
+    }
+
+    /// Sets the value of a feature that was listed.
+    #[inline]
+    pub(super) fn set_feature(&mut self, at: usize, value: FeatureValue<'a>) {
+        if let Some(feature) = self.features.get_mut(at) {
+            feature.value = value;
+        }
+    }
+
+    /// Sets the values of features that were listed, from one of them on.
+    #[inline]
+    pub(super) fn set_features(&mut self, at: usize, numbers: impl Iterator<Item = f64>) {
+        let features = self.features.get_mut(at..).unwrap_or(&mut []);
+        for (feature, number) in features.iter_mut().zip(numbers) {
+            feature.value = feature_number(number);
+        }
+    }
+
+    #[cold]
+    fn note_features(&mut self) {
+        for (place, feature) in self.features.iter().enumerate().skip(self.noted) {
+            self.scratch.seen_features.place(feature.name.0, place);
+        }
+        self.noted = self.features.len();
     }
 
     /// Takes a feature that was there before, or that is one too many. Apart, so that the usual way stays short.
@@ -369,18 +511,20 @@ impl<'a, 'n> Found<'a, 'n> {
     }
 
     /// Takes one entry of `scores`; null is none.
-    pub(super) fn score(&mut self, class: &str, value: Scalar<'a>) {
+    pub(super) fn score(&mut self, class: Text<'_>, value: Scalar<'a>) {
         let field = Field::Scores.name();
         if value == Scalar::Null {
             return;
         }
-        let score = match checks::score(|| checks::entry(field, class), value) {
+        let score = match checks::score(|| checks::entry(field, class.as_str()), value) {
             Ok(score) => score,
             Err(error) => return self.complain(error),
         };
         // The same canonical form that predictions and labels get, so that "01" and "1" are one class.
         let digits = checks::whole_class(class);
-        let id = match self.intern(field, digits.as_ref().map_or(class, Digits::as_str)) {
+        let id = match self
+            .intern_entry(field, digits.as_ref().map_or(class, |digits| digits.as_str().into()))
+        {
             Ok(id) => id,
             Err(error) => return self.complain(error),
         };
@@ -409,11 +553,19 @@ impl<'a, 'n> Found<'a, 'n> {
 }
 
 #[inline]
-fn feature_value(value: Scalar<'_>) -> Option<FeatureValue<'_>> {
+fn check_length(field: &'static str, bytes: usize) -> Result<(), DecodeError> {
+    if bytes > NAME_BYTES_MAX {
+        return Err(DecodeError::NameTooLong { field, bytes });
+    }
+    Ok(())
+}
+
+#[inline]
+pub(super) fn feature_value(value: Scalar<'_>) -> Option<FeatureValue<'_>> {
     Some(match value {
         Scalar::Absent | Scalar::Null => FeatureValue::Missing,
         Scalar::Boolean(x) => FeatureValue::Boolean(x),
-        Scalar::Text(text) => FeatureValue::Text(text),
+        Scalar::Text(text) => FeatureValue::Text(text.as_str()),
         Scalar::Other(_) => return None,
         Scalar::Integer(_) | Scalar::Unsigned(_) | Scalar::Float(_) | Scalar::Instant(..) => {
             feature_number(value.number()?)

@@ -5,7 +5,7 @@ use super::checks::{DEPTH_MAX, DecodeError};
 use super::fields::{NodeIndex, Tree};
 use super::found::{Entry, Found};
 use super::json_shape::Shapes;
-use super::scalar::Scalar;
+use super::scalar::{Scalar, Text};
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -143,14 +143,14 @@ impl<'de> Visitor<'de> for Value<'de, '_, '_, '_> {
     }
 
     fn visit_borrowed_str<E: Error>(mut self, value: &'de str) -> Result<Shape, E> {
-        self.take(Scalar::Text(value));
+        self.take(Scalar::Text(value.into()));
         Ok(Shape::Other)
     }
 
     fn visit_str<E: Error>(mut self, value: &str) -> Result<Shape, E> {
         // A text with escapes lives in the parser's scratch, which the next one overwrites.
         let copy = self.found.arena.alloc_str(value);
-        self.take(Scalar::Text(copy));
+        self.take(Scalar::Text((&*copy).into()));
         Ok(Shape::Other)
     }
 
@@ -170,6 +170,7 @@ impl<'de> Visitor<'de> for Value<'de, '_, '_, '_> {
             return Ok(Shape::Object);
         };
         while let Some(name) = map.next_key_seed(Name { arena: found.arena })? {
+            let name = Text::from(name);
             let entry = Entry::of(node, name);
             let child = node.child(name);
             if child.is_none() && matches!(entry, Entry::None) {

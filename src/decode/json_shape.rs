@@ -121,14 +121,15 @@ impl Wanted {
     }
 
     fn of_entry(parent: Option<NodeIndex>, name: &str, tree: &Tree) -> Self {
-        let node = parent.and_then(|parent| tree.node(parent).child(name));
+        let node = parent.and_then(|parent| tree.node(parent).child(name.into()));
         let entries = parent.filter(|&parent| tree.node(parent).is_of_entries());
         Self { node, entries, name: KnownName::of(name) }
     }
 
     fn goal(self, tree: &Tree) -> Goal {
         let node = self.node.map(|node| tree.node(node));
-        let is_feature = |entries| matches!(Entry::of(tree.node(entries), ""), Entry::Feature(_));
+        let is_feature =
+            |entries| matches!(Entry::of(tree.node(entries), "".into()), Entry::Feature(_));
         match (node, self.entries) {
             (None, None) => Goal::Unwanted,
             (None, Some(entries)) if is_feature(entries) => Goal::Feature(self.name),
@@ -265,7 +266,7 @@ fn scalar(text: &str, from: usize) -> Option<(Scalar<'_>, usize)> {
     match bytes.first()? {
         b'"' => {
             let end = from + 1 + plain_length(bytes.get(1..)?)?;
-            Some((Scalar::Text(text.get(from + 1..end)?), end + 1))
+            Some((Scalar::Text(text.get(from + 1..end)?.into()), end + 1))
         }
         b'-' | b'0'..=b'9' => number(text, from),
         b'n' => word(b"null", Scalar::Null),

@@ -320,7 +320,7 @@ fn segments<'a>(
     for (index, (dimension, slots)) in (0..).zip(dimensions.iter().zip(tree.dimensions())) {
         let value = checks::segment(dimension, found.first(slots), found.arena)?;
         let Some(value) = value else { continue };
-        let id = SegmentId(found.intern_segment(dimension, value)?);
+        let id = SegmentId(found.intern_segment(index, dimension, value)?);
         segments.push(Segment { dimension: index, id });
     }
     Ok(segments.into_bump_slice())

@@ -1,8 +1,8 @@
 //! A writer's Avro schema → a plan: which bytes to skip and which go where. Built once for each schema.
 
 use super::checks::DEPTH_MAX;
-use super::fields::{Node, NodeIndex, SlotIndex, Tree};
-use super::found::KnownName;
+use super::fields::{NodeIndex, SlotIndex, Tree};
+use super::found::{FeatureNames, KnownName};
 use super::registry::WriterSchema;
 use super::scalar::Unit;
 use apache_avro::Schema;
@@ -39,11 +39,15 @@ pub(super) enum Shape {
         size: Option<usize>,
         scale: usize,
     },
-    Record(Vec<RecordField>),
+    Record {
+        fields: Vec<RecordField>,
+        /// The names of all fields, where each of them is a feature and no score.
+        features: Option<FeatureNames>,
+    },
     Array(StepIndex),
     Map {
         /// Values under a name that the tree knows.
-        known: Vec<(NodeIndex, StepIndex)>,
+        known: Vec<(Box<str>, StepIndex)>,
         /// All others.
         other: StepIndex,
     },
@@ -52,7 +56,7 @@ pub(super) enum Shape {
 
 impl Shape {
     fn is_scalar(&self) -> bool {
-        !matches!(self, Self::Record(_) | Self::Array(_) | Self::Map { .. } | Self::Union(_))
+        !matches!(self, Self::Record { .. } | Self::Array(_) | Self::Map { .. } | Self::Union(_))
     }
 }
 
@@ -87,53 +91,66 @@ impl Wanted {
 pub(super) struct RecordField {
     pub(super) name: KnownName,
     pub(super) step: StepIndex,
-    /// How to read it without a look at its step, where it is one of the usual ones.
-    pub(super) leaf: Option<Leaf>,
+    pub(super) way: Way,
     /// How many features that are always doubles stand in a row from here on.
     pub(super) doubles: usize,
 }
 
-/// A scalar of a usual kind, or null in its place, that is wanted for one thing.
+/// How to read a field. It has a tag of its own, because a tag within the leaf takes longer to look at.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Way {
+    /// As its step says.
+    Step,
+    /// A scalar for one slot.
+    Slot(Leaf, SlotIndex),
+    /// A scalar that is a feature under the field's name.
+    Feature(Leaf),
+}
+
+impl Way {
+    fn is_double_feature(self) -> bool {
+        let always_double =
+            |leaf: Leaf| matches!(leaf, Leaf { kind: LeafKind::Double, null_or_value: None, .. });
+        matches!(self, Self::Feature(leaf) if always_double(leaf))
+    }
+}
+
+/// A scalar, or null in its place, that is wanted for one thing: it is read without a look at the tree.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaf {
     pub(super) kind: LeafKind,
-    pub(super) goal: Goal,
+    /// The scalar's own step.
+    pub(super) step: StepIndex,
     /// The byte that says null, and the one that says that the scalar follows, where the field may be null.
     pub(super) null_or_value: Option<[u8; 2]>,
 }
 
-impl Leaf {
-    fn is_double_feature(&self) -> bool {
-        matches!(self, Self { kind: LeafKind::Double, goal: Goal::Feature, null_or_value: None })
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeafKind {
     Boolean,
+    Int,
     Long,
-    Instant64(Unit),
+    /// A time in milliseconds, as most are.
+    Millis,
+    Float,
     Double,
     Text,
-}
-
-/// Where a scalar goes.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Goal {
-    Slot(SlotIndex),
-    /// It is a feature under the field's name.
-    Feature,
+    /// Its step says what it is.
+    Other,
 }
 
 impl LeafKind {
     fn of(shape: &Shape) -> Option<Self> {
         match shape {
             Shape::Boolean => Some(Self::Boolean),
+            Shape::Int => Some(Self::Int),
             Shape::Long => Some(Self::Long),
-            Shape::Instant64(unit) => Some(Self::Instant64(*unit)),
+            Shape::Instant64(Unit::Millis) => Some(Self::Millis),
+            Shape::Float => Some(Self::Float),
             Shape::Double => Some(Self::Double),
             Shape::Text => Some(Self::Text),
-            _ => None,
+            shape => shape.is_scalar().then_some(Self::Other),
         }
     }
 }
@@ -263,48 +280,52 @@ impl<'s> Compiler<'s, '_> {
         let mut fields = Vec::with_capacity(record.fields.len());
         let mut is_empty = true;
         for field in &record.fields {
-            let child = wanted.and_then(|node| self.tree.node(node).child(&field.name));
+            let child =
+                wanted.and_then(|node| self.tree.node(node).child(field.name.as_str().into()));
             let step = self.step(&field.schema, child, depth + 1)?;
             is_empty &= self.steps.get(step).is_some_and(|step| step.is_empty);
             let name = KnownName::of(&field.name);
-            let leaf = self.leaf(step, wanted);
-            fields.push(RecordField { name, step, leaf, doubles: 0 });
+            let way = self.way(step, wanted).unwrap_or(Way::Step);
+            fields.push(RecordField { name, step, way, doubles: 0 });
         }
         let mut doubles = 0;
         for field in fields.iter_mut().rev() {
-            let is_double = field.leaf.is_some_and(|leaf| leaf.is_double_feature());
-            doubles = if is_double { doubles + 1 } else { 0 };
+            doubles = if field.way.is_double_feature() { doubles + 1 } else { 0 };
             field.doubles = doubles;
         }
+        let around = wanted.map(|node| self.tree.node(node));
+        let features = around
+            .filter(|node| node.features && !node.scores)
+            .and_then(|_| FeatureNames::new(record.fields.iter().map(|field| &*field.name)));
         if let Some(step) = self.steps.get_mut(index) {
-            *step = Step { shape: Shape::Record(fields), wanted: of_record, is_empty };
+            let shape = Shape::Record { fields, features };
+            *step = Step { shape, wanted: of_record, is_empty };
         }
         Ok(index)
     }
 
-    /// A field of the record at this node as a leaf, if it is one.
-    fn leaf(&self, step: StepIndex, of_record: Option<NodeIndex>) -> Option<Leaf> {
-        let field = self.steps.get(step)?;
-        let (step, null_or_value) = match &field.shape {
+    /// How to read a field of the record at this node, if it is no more than one scalar for one thing.
+    fn way(&self, step: StepIndex, of_record: Option<NodeIndex>) -> Option<Way> {
+        let (step, null_or_value) = match &self.steps.get(step)?.shape {
             Shape::Union(variants) => {
-                let [first, second] = variants.as_slice() else { return None };
-                let [first, second] = [self.steps.get(*first)?, self.steps.get(*second)?];
+                let [first, second] = *variants.as_slice() else { return None };
                 // The index of a variant is written as twice its number.
-                match (&first.shape, &second.shape) {
+                match (&self.steps.get(first)?.shape, &self.steps.get(second)?.shape) {
                     (Shape::Null, _) => (second, Some([0, 2])),
                     (_, Shape::Null) => (first, Some([2, 0])),
                     _ => return None,
                 }
             }
-            _ => (field, None),
+            _ => (step, None),
         };
+        let Step { shape, wanted, .. } = self.steps.get(step)?;
+        let leaf = Leaf { kind: LeafKind::of(shape)?, step, null_or_value };
         let around = self.tree.node(of_record?);
-        let goal = match step.wanted {
-            Wanted::Slot(slot, _) if !around.is_of_entries() => Goal::Slot(slot),
-            Wanted::Nowhere if around.features && !around.scores => Goal::Feature,
-            _ => return None,
-        };
-        Some(Leaf { kind: LeafKind::of(&step.shape)?, goal, null_or_value })
+        match *wanted {
+            Wanted::Slot(slot, _) if !around.is_of_entries() => Some(Way::Slot(leaf, slot)),
+            Wanted::Nowhere if around.features && !around.scores => Some(Way::Feature(leaf)),
+            _ => None,
+        }
     }
 
     fn map(
@@ -314,12 +335,11 @@ impl<'s> Compiler<'s, '_> {
         depth: usize,
     ) -> Result<Shape, String> {
         let other = self.step(values, None, depth + 1)?;
-        let children: Vec<NodeIndex> =
-            wanted.map(|node| self.tree.node(node)).map(Node::children).unwrap_or_default();
-        let known: Result<_, _> = children
-            .into_iter()
-            .map(|child| Ok((child, self.step(values, Some(child), depth + 1)?)))
-            .collect::<Result<_, String>>();
+        let children = wanted.map_or(&[][..], |node| self.tree.node(node).children());
+        let known: Result<_, String> = children
+            .iter()
+            .map(|(name, child)| Ok((name.clone(), self.step(values, Some(*child), depth + 1)?)))
+            .collect();
         Ok(Shape::Map { known: known?, other })
     }
 

@@ -22,7 +22,7 @@ pub(super) enum Scalar<'a> {
     Float(f64),
     /// A number whose schema says that it is a time.
     Instant(i64, Unit),
-    Text(&'a str),
+    Text(Text<'a>),
     /// Something that serves for no field: what it is.
     Other(&'static str),
 }
@@ -63,6 +63,63 @@ impl Scalar<'_> {
             Self::Float(x) => Some(x),
             Self::Absent | Self::Null | Self::Boolean(_) | Self::Text(_) | Self::Other(_) => None,
         }
+    }
+}
+
+/// Bytes that are known to be UTF-8. Most texts of a record are only hashed or compared, and most of them are ASCII,
+/// which shows in a few steps; the check that a `str` needs takes several for each byte of a short text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Text<'a>(&'a [u8]);
+
+impl<'a> Text<'a> {
+    /// None where the bytes are no UTF-8.
+    #[inline]
+    pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
+        (is_ascii(bytes) || std::str::from_utf8(bytes).is_ok()).then_some(Self(bytes))
+    }
+
+    #[inline]
+    pub(super) fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A number that tells most texts apart.
+    #[inline]
+    pub(super) fn mixed(self) -> u64 {
+        let [first, last] = ends(self.0);
+        first ^ last.rotate_left(29)
+    }
+
+    pub(super) fn as_str(self) -> &'a str {
+        std::str::from_utf8(self.0).expect("it was checked before")
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    #[inline]
+    fn from(text: &'a str) -> Self {
+        Self(text.as_bytes())
+    }
+}
+
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (words, _) = bytes.as_chunks::<8>();
+    let [first, last] = ends(bytes);
+    let bits = words.iter().fold(first | last, |bits, word| bits | u64::from_le_bytes(*word));
+    bits & HIGH == 0
+}
+
+/// The first and the last eight bytes, which may overlap; less of a shorter text, but all of it.
+#[inline]
+fn ends(bytes: &[u8]) -> [u64; 2] {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        [u64::from_le_bytes(*first), u64::from_le_bytes(*last)]
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        [u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last))]
+    } else {
+        [bytes.iter().fold(0, |bits, &byte| bits << 8 | u64::from(byte)), 0]
     }
 }
 

@@ -68,11 +68,10 @@ impl Names {
 
     /// The number of a name; a new one is added.
     pub fn intern(&mut self, text: &str) -> NameId {
-        let hash = self.hasher.hash_one(text.as_bytes());
-        let found = self.table.find(hash, |&i| *self.texts[index(i)] == *text);
-        if let Some(&i) = found {
-            return NameId(i);
+        if let Some(id) = self.find(text.as_bytes()) {
+            return id;
         }
+        let hash = self.hasher.hash_one(text.as_bytes());
         let i =
             u32::try_from(self.texts.len()).expect("the byte budget ends long before 2^32 names");
         self.texts.push(Arc::from(text));
@@ -80,6 +79,13 @@ impl Names {
         let Self { texts, table, hasher, .. } = self;
         table.insert_unique(hash, i, |&i| hasher.hash_one(texts[index(i)].as_bytes()));
         NameId(i)
+    }
+
+    /// The number of the name with these bytes, if this table holds it.
+    #[inline]
+    pub fn find(&self, text: &[u8]) -> Option<NameId> {
+        let hash = self.hasher.hash_one(text);
+        self.table.find(hash, |&i| self.texts[index(i)].as_bytes() == text).map(|&i| NameId(i))
     }
 
     /// The name of a number that this table gave out.
