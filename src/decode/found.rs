@@ -134,6 +134,10 @@ impl KnownName {
         Self { text: text.into(), is_too_long, number: OnceCell::new() }
     }
 
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     #[inline]
     fn text(&self) -> Text<'_> {
         Text::from(&*self.text)
@@ -165,12 +169,12 @@ pub(super) struct FeatureNames {
 }
 
 impl FeatureNames {
-    /// None where two are alike, where one is too long, or where they are too many.
+    /// None where two are alike, where one is too long, or where there are none or too many.
     pub(super) fn new<'t>(texts: impl Iterator<Item = &'t str>) -> Option<Self> {
         let texts: Vec<Box<str>> = texts.map(Box::from).collect();
         let different: BTreeSet<&str> = texts.iter().map(|text| &**text).collect();
         let are_good = different.len() == texts.len()
-            && texts.len() <= VALUES_MAX
+            && (1..=VALUES_MAX).contains(&texts.len())
             && texts.iter().all(|text| text.len() <= NAME_BYTES_MAX);
         are_good.then(|| Self { texts, listed: OnceCell::new() })
     }

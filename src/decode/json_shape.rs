@@ -3,8 +3,9 @@
 //! here is left to the parser, so a shape makes reading faster and decides nothing.
 
 use super::fields::{NodeIndex, SlotIndex, Tree};
-use super::found::{Entry, Found, KnownName};
+use super::found::{Entry, FeatureNames, Found, KnownName, feature_value};
 use super::scalar::Scalar;
+use crate::engine::event::FeatureValue;
 
 /// Producers that leave out what is null send a few shapes in turn.
 const SHAPES_MAX: usize = 4;
@@ -76,15 +77,17 @@ impl Shapes {
 /// A record without its values.
 #[derive(Debug)]
 struct Shape {
-    /// What stands before each part and behind the last one, one after the other.
-    literals: Vec<u8>,
     parts: Vec<Part>,
+    /// What stands behind the last part.
+    end: Box<str>,
+    /// The names of all features, where no two are alike and nothing else can become a feature.
+    features: Option<FeatureNames>,
 }
 
 #[derive(Debug)]
 struct Part {
-    /// Bytes of the literal before it.
-    literal: usize,
+    /// What stands before it.
+    literal: Box<str>,
     goal: Goal,
 }
 
@@ -138,6 +141,16 @@ impl Wanted {
         }
     }
 
+    /// Whether anything is to be done where it is an object, beside what is to be done with its entries.
+    fn is_told_of_object(&self, tree: &Tree) -> bool {
+        self.entries.is_some() || self.node.is_some_and(|node| !tree.node(node).slots.is_empty())
+    }
+
+    /// Whether a feature may come of it.
+    fn may_be_feature(&self, tree: &Tree) -> bool {
+        self.entries.is_some_and(|entries| tree.node(entries).features)
+    }
+
     fn take<'a>(&self, value: Scalar<'a>, tree: &Tree, found: &mut Found<'a, '_>) {
         let entry =
             self.entries.map_or(Entry::None, |of| Entry::of_known(tree.node(of), &self.name));
@@ -161,7 +174,7 @@ impl Shape {
         if bytes.len() > BYTES_MAX {
             return None;
         }
-        let mut shape = Self { literals: Vec::with_capacity(bytes.len()), parts: Vec::new() };
+        let mut parts = Vec::new();
         let mut around: Vec<Around> = Vec::new();
         let mut next = Wanted { node: Some(Tree::ROOT), ..Wanted::nothing() };
         let (mut at, mut literal) = (0, 0);
@@ -173,8 +186,14 @@ impl Shape {
                     let kind = if is_array { Scalar::ARRAY } else { Scalar::OBJECT };
                     let wanted = std::mem::replace(&mut next, Wanted::nothing());
                     let node = wanted.node.filter(|_| !is_array);
-                    if wanted.node.is_some() || wanted.entries.is_some() {
-                        shape.add(bytes.get(literal..at)?, Goal::Opened(wanted, kind));
+                    let is_told = if is_array {
+                        wanted.node.is_some() || wanted.entries.is_some()
+                    } else {
+                        wanted.is_told_of_object(tree)
+                    };
+                    if is_told {
+                        let goal = Goal::Opened(wanted, kind);
+                        parts.push(Part { literal: text.get(literal..at)?.into(), goal });
                         literal = at;
                     }
                     around.push(Around { node, is_array, is_before_name: !is_array });
@@ -199,47 +218,64 @@ impl Shape {
                 b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
                 _ => {
                     let wanted = std::mem::replace(&mut next, Wanted::nothing());
-                    shape.add(bytes.get(literal..at)?, wanted.goal(tree));
+                    let goal = wanted.goal(tree);
+                    parts.push(Part { literal: text.get(literal..at)?.into(), goal });
                     at += value_length(bytes.get(at..)?)?;
                     literal = at;
                 }
             }
         }
-        shape.literals.extend_from_slice(bytes.get(literal..)?);
-        Some(shape)
+        let features = Self::features(&parts, tree);
+        Some(Self { parts, end: text.get(literal..)?.into(), features })
     }
 
-    fn add(&mut self, literal: &[u8], goal: Goal) {
-        self.literals.extend_from_slice(literal);
-        self.parts.push(Part { literal: literal.len(), goal });
+    fn features(parts: &[Part], tree: &Tree) -> Option<FeatureNames> {
+        let is_other = |part: &Part| match &part.goal {
+            Goal::Scalar(wanted) | Goal::Opened(wanted, _) => wanted.may_be_feature(tree),
+            Goal::Unwanted | Goal::Slot(_) | Goal::Feature(_) => false,
+        };
+        if parts.iter().any(is_other) {
+            return None;
+        }
+        FeatureNames::new(parts.iter().filter_map(|part| match &part.goal {
+            Goal::Feature(name) => Some(name.as_str()),
+            _ => None,
+        }))
     }
 
     /// Reads a record of this shape.
     fn read<'a>(&self, text: &'a str, tree: &Tree, found: &mut Found<'a, '_>) -> Option<()> {
-        let mut literals = &*self.literals;
-        let mut at = 0;
+        if let Some(names) = &self.features {
+            found.list_features(names);
+        }
+        let mut rest = text;
+        let mut features = 0;
         for Part { literal, goal } in &self.parts {
-            let (literal, behind) = literals.split_at_checked(*literal)?;
-            literals = behind;
-            let end = at + literal.len();
-            if text.as_bytes().get(at..end)? != literal {
-                return None;
-            }
-            if let Goal::Opened(wanted, kind) = goal {
-                at = end;
-                wanted.take(Scalar::Other(kind), tree, found);
-                continue;
-            }
-            let value;
-            (value, at) = scalar(text, end)?;
+            rest = rest.strip_prefix(&**literal)?;
             match goal {
-                Goal::Unwanted | Goal::Opened(..) => {}
-                Goal::Slot(slot) => found.fill(*slot, value),
-                Goal::Feature(name) => found.known_scalar(name, value),
-                Goal::Scalar(wanted) => wanted.take(value, tree, found),
+                Goal::Opened(wanted, kind) => wanted.take(Scalar::Other(kind), tree, found),
+                Goal::Feature(name) => {
+                    let value;
+                    (value, rest) = feature(rest)?;
+                    if self.features.is_some() {
+                        found.set_feature(features, value);
+                        features += 1;
+                    } else {
+                        found.known_feature(name, value);
+                    }
+                }
+                goal => {
+                    let value;
+                    (value, rest) = scalar(rest)?;
+                    match goal {
+                        Goal::Slot(slot) => found.fill(*slot, value),
+                        Goal::Scalar(wanted) => wanted.take(value, tree, found),
+                        Goal::Unwanted | Goal::Opened(..) | Goal::Feature(_) => {}
+                    }
+                }
             }
         }
-        (text.as_bytes().get(at..)? == literals).then_some(())
+        (*rest == *self.end).then_some(())
     }
 }
 
@@ -258,22 +294,36 @@ fn value_length(bytes: &[u8]) -> Option<usize> {
     Some(end + 2)
 }
 
-/// The scalar that begins there, and where it ends; none where it is no plain one.
+/// The scalar that comes first, and what comes behind it; none where it is no plain one.
 #[inline]
-fn scalar(text: &str, from: usize) -> Option<(Scalar<'_>, usize)> {
-    let bytes = text.as_bytes().get(from..)?;
-    let word = |word: &[u8], value| bytes.starts_with(word).then_some((value, from + word.len()));
-    match bytes.first()? {
-        b'"' => {
-            let end = from + 1 + plain_length(bytes.get(1..)?)?;
-            Some((Scalar::Text(text.get(from + 1..end)?.into()), end + 1))
-        }
-        b'-' | b'0'..=b'9' => number(text, from),
-        b'n' => word(b"null", Scalar::Null),
-        b't' => word(b"true", Scalar::Boolean(true)),
-        b'f' => word(b"false", Scalar::Boolean(false)),
+fn scalar(text: &str) -> Option<(Scalar<'_>, &str)> {
+    let word = |word, value| text.strip_prefix(word).map(|behind| (value, behind));
+    match text.as_bytes().first()? {
+        b'"' => plain(text).map(|(text, behind)| (Scalar::Text(text.into()), behind)),
+        b'-' | b'0'..=b'9' => number(text),
+        b'n' => word("null", Scalar::Null),
+        b't' => word("true", Scalar::Boolean(true)),
+        b'f' => word("false", Scalar::Boolean(false)),
         _ => None,
     }
+}
+
+/// The same of a feature.
+#[inline]
+fn feature(text: &str) -> Option<(FeatureValue<'_>, &str)> {
+    if let Some((text, behind)) = plain(text) {
+        return Some((FeatureValue::Text(text), behind));
+    }
+    let (value, behind) = scalar(text)?;
+    Some((feature_value(value)?, behind))
+}
+
+/// The text without escapes that comes first.
+#[inline]
+fn plain(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_prefix('"')?;
+    let (text, behind) = text.split_at_checked(plain_length(text.as_bytes())?)?;
+    Some((text, behind.strip_prefix('"')?))
 }
 
 /// Bytes until the closing quote of a text; none if an escape or what JSON does not allow comes first.
@@ -299,65 +349,70 @@ fn plain_length(bytes: &[u8]) -> Option<usize> {
     (rest.get(at) == Some(&b'"')).then_some(length + at)
 }
 
-/// The number that begins there, and where it ends; none where it is not sound, or where readers may differ.
+/// The number that comes first, and what comes behind it; none where it is not sound, or where readers may differ.
 #[inline]
-fn number(text: &str, from: usize) -> Option<(Scalar<'_>, usize)> {
-    let bytes = text.as_bytes().get(from..)?;
-    let is_negative = bytes.first() == Some(&b'-');
-    let start = usize::from(is_negative);
-    let mut mantissa = 0;
-    let whole = digits(bytes.get(start..)?, &mut mantissa);
-    let has_leading_zero = whole > 1 && bytes.get(start) == Some(&b'0');
-    if whole == 0 || has_leading_zero {
+fn number(text: &str) -> Option<(Scalar<'_>, &str)> {
+    let bytes = text.as_bytes();
+    let (is_negative, unsigned) = match bytes {
+        [b'-', unsigned @ ..] => (true, unsigned),
+        _ => (false, bytes),
+    };
+    let (whole, behind) = digits(unsigned, 0);
+    let count = unsigned.len() - behind.len();
+    if count == 0 || (count > 1 && unsigned.first() == Some(&b'0')) {
         return None;
     }
-    let mut at = start + whole;
-    let has_point = bytes.get(at) == Some(&b'.');
-    let mut fraction = 0;
-    if has_point {
-        fraction = digits(bytes.get(at + 1..)?, &mut mantissa);
-        at += 1 + fraction;
-        if fraction == 0 {
-            return None;
+    match behind {
+        [b'.', fraction @ ..] => {
+            let (mantissa, behind) = digits(fraction, whole);
+            let places = fraction.len() - behind.len();
+            let is_short = count + places <= DIGITS_MAX && mantissa <= EXACT_MAX;
+            if places == 0 || !is_short || matches!(behind, [b'e' | b'E', ..]) {
+                return long_number(text);
+            }
+            let x = exact(mantissa) / POWERS.get(places)?;
+            let (_, behind) = text.split_at_checked(bytes.len() - behind.len())?;
+            Some((Scalar::Float(if is_negative { -x } else { x }), behind))
+        }
+        [b'e' | b'E', ..] => long_number(text),
+        _ if count > DIGITS_MAX || (is_negative && whole == 0) => None,
+        _ => {
+            let x = i64::try_from(whole).ok()?;
+            let (_, behind) = text.split_at_checked(bytes.len() - behind.len())?;
+            Some((Scalar::Integer(if is_negative { -x } else { x }), behind))
         }
     }
-    let has_exponent = matches!(bytes.get(at), Some(b'e' | b'E'));
-    let is_short = whole + fraction <= DIGITS_MAX && !has_exponent;
-    let is_zero = mantissa == 0 && is_short;
-    if !has_point && !has_exponent {
-        let number = i64::try_from(mantissa).ok().filter(|_| is_short && !(is_negative && is_zero));
-        return number.map(|x| (Scalar::Integer(if is_negative { -x } else { x }), from + at));
-    }
-    if is_short && mantissa <= EXACT_MAX {
-        let x = exact(mantissa) / POWERS.get(fraction)?;
-        return Some((Scalar::Float(if is_negative { -x } else { x }), from + at));
-    }
-    if has_exponent {
-        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-        let exponent = digits(bytes.get(at + 1 + sign..)?, &mut 0);
-        if exponent == 0 {
-            return None;
-        }
-        at += 1 + sign + exponent;
-    }
-    let x: f64 = text.get(from..from + at)?.parse().ok()?;
-    // What is too large or too small for a double is the parser's.
-    x.is_normal().then_some((Scalar::Float(x), from + at))
 }
 
-/// How many digits come first; they are put behind those of `mantissa`, which wraps if they are too many.
+/// The same of a number with an exponent or with many digits, which has a sound whole part.
+fn long_number(text: &str) -> Option<(Scalar<'_>, &str)> {
+    let some_digits = |bytes| Some(digits(bytes, 0).1).filter(|behind| behind.len() < bytes.len());
+    let unsigned = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    let mut behind = some_digits(unsigned)?;
+    if let [b'.', fraction @ ..] = behind {
+        behind = some_digits(fraction)?;
+    }
+    if let [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..] = behind {
+        behind = some_digits(exponent)?;
+    }
+    let (number, behind) = text.split_at_checked(text.len() - behind.len())?;
+    let x: f64 = number.parse().ok()?;
+    // What is too large or too small for a double is the parser's.
+    x.is_normal().then_some((Scalar::Float(x), behind))
+}
+
+/// The digits that come first, behind those of `mantissa`, which wraps if they are too many; and what comes behind them.
 #[inline]
-fn digits(bytes: &[u8], mantissa: &mut u64) -> usize {
-    let mut count = 0;
-    for byte in bytes {
+fn digits(mut bytes: &[u8], mut mantissa: u64) -> (u64, &[u8]) {
+    while let [byte, behind @ ..] = bytes {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             break;
         }
-        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-        count += 1;
+        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+        bytes = behind;
     }
-    count
+    (mantissa, bytes)
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "at most 2^53: exact")]
@@ -477,8 +532,8 @@ mod tests {
             texts.push(format!("{}.{whole:0places$}", x % 1000));
         }
         for text in texts {
-            let (value, end) = number(&text, 0).unwrap_or_else(|| panic!("{text}"));
-            assert_eq!(end, text.len(), "{text}");
+            let (value, behind) = number(&text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(behind, "", "{text}");
             let Scalar::Float(value) = value else { panic!("{text}: {value:?}") };
             let expected: f64 = text.parse().unwrap();
             assert_eq!(value.to_bits(), expected.to_bits(), "{text}");
@@ -486,7 +541,7 @@ mod tests {
         for (text, expected) in
             [("0", 0), ("-1", -1), ("123456789012345678", 123_456_789_012_345_678)]
         {
-            assert_eq!(number(text, 0), Some((Scalar::Integer(expected), text.len())));
+            assert_eq!(number(text), Some((Scalar::Integer(expected), "")));
         }
         for text in [
             "-0",
@@ -501,7 +556,7 @@ mod tests {
             "1e-400",
             "1234567890123456789",
         ] {
-            assert_eq!(number(text, 0), None, "{text}");
+            assert_eq!(number(text), None, "{text}");
         }
     }
 }
