@@ -23,7 +23,8 @@ pub(super) fn read<'a>(
     let bytes = payload.get(start..).unwrap_or(&[]);
     let cursor = Cursor { bytes, items_left: bytes.len() };
     let mut reader = Reader { cursor, plan, tree, found };
-    let result = reader.read(plan.root, Entry::None, 0);
+    let root = reader.resolved(plan.root);
+    let result = root.and_then(|root| reader.read_for_all(root, Entry::None, 0));
     let left = reader.cursor.bytes.len();
     match result {
         Ok(()) if left == 0 => Ok(()),
@@ -95,8 +96,29 @@ impl<'a> Cursor<'a> {
         self.long_of_bytes()
     }
 
+    /// The same of several bytes. Most are in the next eight, which are looked at together.
     #[inline(never)]
     fn long_of_bytes(&mut self) -> Result<i64, Fault> {
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        if let Some((next, _)) = self.bytes.split_first_chunk::<8>() {
+            let word = u64::from_le_bytes(*next);
+            let ends = !word & HIGH;
+            if ends != 0 {
+                let bits = ends.trailing_zeros() + 1;
+                let word = word & (u64::MAX >> (64 - bits)) & !HIGH;
+                // Each step closes the gaps between two neighbours.
+                let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+                let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
+                let word = (word & 0x0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4;
+                self.bytes = self.bytes.get(usize::try_from(bits / 8).unwrap_or(8)..).unwrap_or(&[]);
+                return Ok(unzigzag(word));
+            }
+        }
+        self.long_byte_by_byte()
+    }
+
+    #[cold]
+    fn long_byte_by_byte(&mut self) -> Result<i64, Fault> {
         let mut value: u64 = 0;
         for (i, &byte) in self.bytes.iter().take(10).enumerate() {
             // The tenth byte has room for one bit.
@@ -114,13 +136,21 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn length(&mut self) -> Result<usize, Fault> {
-        let (&first, rest) = self.bytes.split_first().ok_or(Fault::Ends)?;
-        // One byte, and neither is another to follow nor is the number negative.
-        if first & 0x81 == 0 {
-            self.bytes = rest;
-            return Ok(usize::from(first >> 1));
+        match self.count() {
+            Some(length) => Ok(length),
+            None => usize::try_from(self.long()?).map_err(|_| Fault::NegativeLength),
         }
-        usize::try_from(self.long()?).map_err(|_| Fault::NegativeLength)
+    }
+
+    /// A number that has one byte and is not negative, as most lengths and counts are. None, with nothing read, if the
+    /// next is another.
+    #[inline]
+    fn count(&mut self) -> Option<usize> {
+        let (&first, rest) = self.bytes.split_first()?;
+        (first & 0x81 == 0).then(|| {
+            self.bytes = rest;
+            usize::from(first >> 1)
+        })
     }
 
     #[inline]
@@ -188,13 +218,21 @@ impl<'a> Cursor<'a> {
     }
 
     /// The item count of the next block of an array or a map, and its size in bytes where it is given.
+    #[inline]
     fn block(&mut self) -> Result<(usize, Option<usize>), Fault> {
-        let count = self.long()?;
-        let size = if count < 0 { Some(self.length()?) } else { None };
-        let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+        let (count, size) = match self.count() {
+            Some(count) => (count, None),
+            None => self.large_block()?,
+        };
         let left = self.items_left.checked_sub(count);
         self.items_left = left.ok_or(Fault::TooManyItems)?;
         Ok((count, size))
+    }
+
+    fn large_block(&mut self) -> Result<(usize, Option<usize>), Fault> {
+        let count = self.long()?;
+        let size = if count < 0 { Some(self.length()?) } else { None };
+        Ok((usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX), size))
     }
 }
 

@@ -260,13 +260,6 @@ pub(super) fn request_id<'a>(
     bytes.clear();
     for part in parts {
         match part {
-            Scalar::Text(text) if single => {
-                return if text.as_bytes().is_empty() {
-                    Err(DecodeError::EmptyRequestId)
-                } else {
-                    Ok(failpoint::request_id(RequestId::of(text.as_bytes())))
-                };
-            }
             Scalar::Text(text) => add_part(bytes, single, text.as_bytes()),
             Scalar::Integer(x) | Scalar::Instant(x, _) => {
                 add_part(bytes, single, Digits::of(i128::from(x)).as_str().as_bytes());
@@ -287,6 +280,15 @@ pub(super) fn request_id<'a>(
         return Err(DecodeError::EmptyRequestId);
     }
     Ok(failpoint::request_id(RequestId::of(bytes)))
+}
+
+/// The same of a text, which is the only part.
+#[inline]
+pub(super) fn text_id(text: Text<'_>) -> Result<RequestId, DecodeError> {
+    if text.as_bytes().is_empty() {
+        return Err(DecodeError::EmptyRequestId);
+    }
+    Ok(failpoint::request_id(RequestId::of(text.as_bytes())))
 }
 
 fn add_part(bytes: &mut Vec<u8>, single: bool, part: &[u8]) {

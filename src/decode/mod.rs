@@ -208,8 +208,10 @@ impl Decoder {
             }
         }
         Ok(match stream {
-            Stream::Inferences => Event::Inference(inference(found, tree, segments, id_bytes)?),
-            Stream::Labels => Event::Label(label(found, tree, id_bytes)?),
+            Stream::Inferences => {
+                Event::Inference(inference(&mut found, tree, segments, id_bytes)?)
+            }
+            Stream::Labels => Event::Label(label(&mut found, tree, id_bytes)?),
         })
     }
 }
@@ -256,8 +258,13 @@ fn request_id(
     tree: &Tree,
     bytes: &mut Vec<u8>,
 ) -> Result<RequestId, DecodeError> {
-    let parts = tree.slots(Field::RequestId).iter().map(|&slot| found.slot(slot));
-    checks::request_id(parts, bytes)
+    let slots = tree.slots(Field::RequestId);
+    if let [slot] = slots
+        && let Scalar::Text(text) = found.slot(*slot)
+    {
+        return checks::text_id(text);
+    }
+    checks::request_id(slots.iter().map(|&slot| found.slot(slot)), bytes)
 }
 
 /// Interns the name in a field, if it is given.
@@ -266,34 +273,38 @@ fn name(
     tree: &Tree,
     field: Field,
 ) -> Result<Option<NameId>, DecodeError> {
-    let text = checks::name(field, found.first(tree.slots(field)), found.arena)?;
-    text.map(|text| found.intern(field.name(), text)).transpose()
+    let text = match found.first(tree.slots(field)) {
+        Scalar::Text(text) if !text.as_bytes().is_empty() => Some(text),
+        value => checks::name(field, value, found.arena)?,
+    };
+    let Some(text) = text else { return Ok(None) };
+    found.intern(field.name(), text).map(Some)
 }
 
 fn inference<'a>(
-    mut found: Found<'a, '_>,
+    found: &mut Found<'a, '_>,
     tree: &Tree,
     dimensions: &[String],
     id_bytes: &mut Vec<u8>,
 ) -> Result<Inference<'a>, DecodeError> {
-    let id = request_id(&found, tree, id_bytes)?;
-    let model = name(&mut found, tree, Field::Model)?
+    let id = request_id(found, tree, id_bytes)?;
+    let model = name(found, tree, Field::Model)?
         .ok_or(DecodeError::MissingField { field: Field::Model.name() })?;
-    let version = name(&mut found, tree, Field::Version)?.unwrap_or(Names::EMPTY);
+    let version = name(found, tree, Field::Version)?.unwrap_or(Names::EMPTY);
     let value = |found: &Found<'a, '_>, field| found.first(tree.slots(field));
-    let time = checks::time(value(&found, Field::Timestamp))?;
-    let prediction = value(&found, Field::Prediction);
+    let time = checks::time(value(found, Field::Timestamp))?;
+    let prediction = value(found, Field::Prediction);
     let prediction = checks::target(Field::Prediction, prediction, |text| {
         found.intern(Field::Prediction.name(), text)
     })?;
-    let score = match value(&found, Field::Score) {
+    let score = match value(found, Field::Score) {
         Scalar::Absent | Scalar::Null => None,
         score => Some(checks::score(|| Field::Score.name().into(), score)?),
     };
-    let latency_us = checks::latency_us(value(&found, Field::LatencyMs))?;
-    let failed = checks::failed(value(&found, Field::Error))?;
-    let segments = segments(&mut found, tree, dimensions)?;
-    if let Some(error) = found.bad {
+    let latency_us = checks::latency_us(value(found, Field::LatencyMs))?;
+    let failed = checks::failed(value(found, Field::Error))?;
+    let segments = segments(found, tree, dimensions)?;
+    if let Some(error) = found.bad.take() {
         return Err(error);
     }
     Ok(Inference {
@@ -305,8 +316,9 @@ fn inference<'a>(
         latency_us,
         failed,
         score,
-        scores: found.scores.into_bump_slice(),
-        features: found.features.into_bump_slice(),
+        scores: std::mem::replace(&mut found.scores, BumpVec::new_in(found.arena)).into_bump_slice(),
+        features: std::mem::replace(&mut found.features, BumpVec::new_in(found.arena))
+            .into_bump_slice(),
         segments,
     })
 }
@@ -327,12 +339,12 @@ fn segments<'a>(
 }
 
 fn label(
-    mut found: Found<'_, '_>,
+    found: &mut Found<'_, '_>,
     tree: &Tree,
     id_bytes: &mut Vec<u8>,
 ) -> Result<Label, DecodeError> {
-    let id = request_id(&found, tree, id_bytes)?;
-    let model = name(&mut found, tree, Field::Model)?.map(ModelId);
+    let id = request_id(found, tree, id_bytes)?;
+    let model = name(found, tree, Field::Model)?.map(ModelId);
     let time = checks::time(found.first(tree.slots(Field::Timestamp)))?;
     let value = found.first(tree.slots(Field::Label));
     let value =
