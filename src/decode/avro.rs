@@ -117,7 +117,7 @@ impl<'a> Cursor<'a> {
         self.long_byte_by_byte()
     }
 
-    #[cold]
+    #[inline(never)]
     fn long_byte_by_byte(&mut self) -> Result<i64, Fault> {
         let mut value: u64 = 0;
         for (i, &byte) in self.bytes.iter().take(10).enumerate() {
@@ -162,11 +162,6 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn text(&mut self) -> Result<Text<'a>, Fault> {
         Text::new(self.sized()?).ok_or(Fault::NoUtf8)
-    }
-
-    #[inline]
-    fn str(&mut self) -> Result<&'a str, Fault> {
-        std::str::from_utf8(self.sized()?).map_err(|_| Fault::NoUtf8)
     }
 
     #[inline]
@@ -427,7 +422,7 @@ impl<'a, 'r> Reader<'a, 'r, '_> {
     #[inline]
     fn feature(
         &mut self,
-        leaf: &Leaf,
+        leaf: &'a Leaf,
         take: impl FnOnce(&mut Found<'a, '_>, FeatureValue<'a>),
     ) -> Result<bool, Fault> {
         if leaf.kind == LeafKind::Other {
@@ -439,7 +434,9 @@ impl<'a, 'r> Reader<'a, 'r, '_> {
             _ if is_null => FeatureValue::Missing,
             LeafKind::Double => feature_number(cursor.double()?),
             LeafKind::Float => feature_number(cursor.float()?),
-            LeafKind::Text => FeatureValue::Text(cursor.str()?),
+            LeafKind::Text => {
+                FeatureValue::Text(leaf.texts.find(cursor.sized()?).ok_or(Fault::NoUtf8)?)
+            }
             LeafKind::Boolean => FeatureValue::Boolean(cursor.boolean()?),
             LeafKind::Int => whole_number(cursor.int()?),
             LeafKind::Long | LeafKind::Millis => whole_number(cursor.long()?),
@@ -489,9 +486,14 @@ impl<'a, 'r> Reader<'a, 'r, '_> {
                 let name = self.cursor.text()?;
                 let step = known.iter().find(|(known, _)| known.as_bytes() == name.as_bytes());
                 let step = step.map_or(other, |(_, step)| *step);
-                match of_entries {
-                    Some(node) => self.entry(Entry::of(node, name), step, depth)?,
-                    None => self.read(step, Entry::None, depth)?,
+                match (of_entries, self.plan.step(step)) {
+                    (Some(node), _) => self.entry(Entry::of(node, name), step, depth)?,
+                    // Most maps of segments are of texts.
+                    (None, Step { shape: Shape::Text, wanted: Wanted::Slot(slot, _), .. }) => {
+                        let text = self.cursor.text()?;
+                        self.found.fill(*slot, Scalar::Text(text));
+                    }
+                    (None, _) => self.read(step, Entry::None, depth)?,
                 }
             }
         }

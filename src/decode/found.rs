@@ -159,6 +159,39 @@ impl KnownName {
     }
 }
 
+/// A few texts of one field that are known to be UTF-8: a comparison is cheaper than the check, and most features that
+/// are texts have few values.
+#[derive(Debug, Default)]
+pub(super) struct KnownTexts {
+    /// Each text has one place, and the first that comes there stays.
+    places: Box<[OnceCell<Box<str>>; 8]>,
+}
+
+impl KnownTexts {
+    /// Longer texts are not kept.
+    const BYTES_MAX: usize = 32;
+
+    /// The bytes as text; none where they are no UTF-8.
+    #[inline]
+    pub(super) fn find<'a>(&'a self, bytes: &'a [u8]) -> Option<&'a str> {
+        let first = bytes.first().map_or(0, |&first| usize::from(first));
+        let place = self.places.get((first ^ bytes.len()) % 8)?;
+        match place.get() {
+            Some(known) if known.as_bytes() == bytes => Some(known),
+            _ => Self::check(place, bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn check<'a>(place: &OnceCell<Box<str>>, bytes: &'a [u8]) -> Option<&'a str> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        if text.len() <= Self::BYTES_MAX {
+            place.get_or_init(|| text.into());
+        }
+        Some(text)
+    }
+}
+
 /// Names of features that a plan or a shape holds, no two of them alike, so that they can be listed at once.
 #[derive(Debug)]
 pub(super) struct FeatureNames {

@@ -4,7 +4,7 @@
 
 use super::fields::{NodeIndex, SlotIndex, Tree};
 use super::found::{Entry, FeatureNames, Found, KnownName, feature_value};
-use super::scalar::Scalar;
+use super::scalar::{Scalar, are_same};
 use crate::engine::event::FeatureValue;
 
 /// Producers that leave out what is null send a few shapes in turn.
@@ -251,7 +251,7 @@ impl Shape {
         let mut rest = text;
         let mut features = 0;
         for Part { literal, goal } in &self.parts {
-            rest = rest.strip_prefix(&**literal)?;
+            rest = behind(rest, literal)?;
             match goal {
                 Goal::Opened(wanted, kind) => wanted.take(Scalar::Other(kind), tree, found),
                 Goal::Feature(name) => {
@@ -277,6 +277,13 @@ impl Shape {
         }
         (*rest == *self.end).then_some(())
     }
+}
+
+/// What comes behind the literal that comes first.
+#[inline]
+fn behind<'a>(text: &'a str, literal: &str) -> Option<&'a str> {
+    let (first, behind) = text.split_at_checked(literal.len())?;
+    are_same(first.as_bytes(), literal.as_bytes()).then_some(behind)
 }
 
 /// How long a scalar of a sound record is.
@@ -311,11 +318,13 @@ fn scalar(text: &str) -> Option<(Scalar<'_>, &str)> {
 /// The same of a feature.
 #[inline]
 fn feature(text: &str) -> Option<(FeatureValue<'_>, &str)> {
-    if let Some((text, behind)) = plain(text) {
-        return Some((FeatureValue::Text(text), behind));
+    match text.as_bytes().first()? {
+        b'"' => plain(text).map(|(text, behind)| (FeatureValue::Text(text), behind)),
+        _ => {
+            let (value, behind) = scalar(text)?;
+            Some((feature_value(value)?, behind))
+        }
     }
-    let (value, behind) = scalar(text)?;
-    Some((feature_value(value)?, behind))
 }
 
 /// The text without escapes that comes first.
@@ -357,6 +366,10 @@ fn number(text: &str) -> Option<(Scalar<'_>, &str)> {
         [b'-', unsigned @ ..] => (true, unsigned),
         _ => (false, bytes),
     };
+    if let Some((x, length)) = short_decimal(unsigned) {
+        let (_, behind) = text.split_at_checked(bytes.len() - unsigned.len() + length)?;
+        return Some((Scalar::Float(if is_negative { -x } else { x }), behind));
+    }
     let (whole, behind) = digits(unsigned, 0);
     let count = unsigned.len() - behind.len();
     if count == 0 || (count > 1 && unsigned.first() == Some(&b'0')) {
@@ -382,6 +395,31 @@ fn number(text: &str) -> Option<(Scalar<'_>, &str)> {
             Some((Scalar::Integer(if is_negative { -x } else { x }), behind))
         }
     }
+}
+
+/// A number like 12.75 of at most 7 characters, whose digits are put together all at once, and its length; none where
+/// it is another.
+#[inline]
+fn short_decimal(bytes: &[u8]) -> Option<(f64, usize)> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let values = u64::from_le_bytes(*bytes.first_chunk::<8>()?) ^ (ONES * u64::from(b'0'));
+    // The high bit of each byte that is no digit: neither is its value below 10 nor its own high bit unset.
+    let others = (((values & (ONES * 0x7f)) + ONES * (0x80 - 10)) | values) & (ONES * 0x80);
+    let point = others.trailing_zeros() / 8;
+    let end = (others & others.wrapping_sub(1)).trailing_zeros() / 8;
+    let [at_point, at_end] = [point, end].map(|at| bytes.get(usize::try_from(at).unwrap_or(8)));
+    let is_sound = at_point == Some(&b'.') && (point == 1 || bytes.first() != Some(&b'0'));
+    if point == 0 || end > 7 || end < point + 2 || !is_sound || matches!(at_end, Some(b'e' | b'E')) {
+        return None;
+    }
+    let whole = (1 << (8 * point)) - 1;
+    // Without the point, and with the last digit in the last byte.
+    let digits = ((values & whole) | (values >> 8 & !whole)) << (8 * (9 - end));
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let mantissa = (fours * 10_000 + (fours >> 32)) & 0xffff_ffff;
+    let places = usize::try_from(end - point - 1).ok()?;
+    Some((exact(mantissa) / POWERS.get(places)?, usize::try_from(end).ok()?))
 }
 
 /// The same of a number with an exponent or with many digits, which has a sound whole part.
@@ -514,6 +552,12 @@ mod tests {
             "9007199254740993.0",
             "9007199254740992.0",
             "0.30000000000000004",
+            "1.2e3",
+            "0.05",
+            "-0.00",
+            "9.99999",
+            "99999.9",
+            "123.456",
             "1.7976931348623157e308",
             "2.2250738585072014e-308",
             "0.000000000000000000001",
@@ -534,6 +578,8 @@ mod tests {
         for text in texts {
             let (value, behind) = number(&text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(behind, "", "{text}");
+            let more = format!("{text},\"more\":1");
+            assert_eq!(number(&more), Some((value, &more[text.len()..])), "{text}");
             let Scalar::Float(value) = value else { panic!("{text}: {value:?}") };
             let expected: f64 = text.parse().unwrap();
             assert_eq!(value.to_bits(), expected.to_bits(), "{text}");
@@ -557,6 +603,7 @@ mod tests {
             "1234567890123456789",
         ] {
             assert_eq!(number(text), None, "{text}");
+            assert_eq!(number(&format!("{text},       ")), None, "{text}");
         }
     }
 }

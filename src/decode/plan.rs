@@ -2,7 +2,7 @@
 
 use super::checks::DEPTH_MAX;
 use super::fields::{NodeIndex, SlotIndex, Tree};
-use super::found::{FeatureNames, KnownName};
+use super::found::{FeatureNames, KnownName, KnownTexts};
 use super::registry::WriterSchema;
 use super::scalar::Unit;
 use apache_avro::Schema;
@@ -97,7 +97,7 @@ pub(super) struct RecordField {
 }
 
 /// How to read a field. It has a tag of its own, because a tag within the leaf takes longer to look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[repr(u8)]
 pub(super) enum Way {
     /// As its step says.
@@ -109,21 +109,21 @@ pub(super) enum Way {
 }
 
 impl Way {
-    fn is_double_feature(self) -> bool {
-        let always_double =
-            |leaf: Leaf| matches!(leaf, Leaf { kind: LeafKind::Double, null_or_value: None, .. });
-        matches!(self, Self::Feature(leaf) if always_double(leaf))
+    fn is_double_feature(&self) -> bool {
+        matches!(self, Self::Feature(Leaf { kind: LeafKind::Double, null_or_value: None, .. }))
     }
 }
 
 /// A scalar, or null in its place, that is wanted for one thing: it is read without a look at the tree.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) kind: LeafKind,
     /// The scalar's own step.
     pub(super) step: StepIndex,
     /// The byte that says null, and the one that says that the scalar follows, where the field may be null.
     pub(super) null_or_value: Option<[u8; 2]>,
+    /// What it was before, where it is a text and a feature.
+    pub(super) texts: KnownTexts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,7 +319,8 @@ impl<'s> Compiler<'s, '_> {
             _ => (step, None),
         };
         let Step { shape, wanted, .. } = self.steps.get(step)?;
-        let leaf = Leaf { kind: LeafKind::of(shape)?, step, null_or_value };
+        let texts = KnownTexts::default();
+        let leaf = Leaf { kind: LeafKind::of(shape)?, step, null_or_value, texts };
         let around = self.tree.node(of_record?);
         match *wanted {
             Wanted::Slot(slot, _) if !around.is_of_entries() => Some(Way::Slot(leaf, slot)),

@@ -105,10 +105,20 @@ impl<'a> From<&'a str> for Text<'a> {
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (words, _) = bytes.as_chunks::<8>();
     let [first, last] = ends(bytes);
-    let bits = words.iter().fold(first | last, |bits, word| bits | u64::from_le_bytes(*word));
+    let mut bits = first | last;
+    if bytes.len() > 16 {
+        for word in bytes.as_chunks::<8>().0 {
+            bits |= u64::from_le_bytes(*word);
+        }
+    }
     bits & HIGH == 0
+}
+
+/// Whether both are the same. Most are short, and their ends tell.
+#[inline]
+pub(super) fn are_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && ends(one) == ends(other) && (one.len() <= 16 || one == other)
 }
 
 /// The first and the last eight bytes, which may overlap; less of a shorter text, but all of it.
