@@ -110,7 +110,8 @@ impl<'a> Cursor<'a> {
                 let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
                 let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
                 let word = (word & 0x0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4;
-                self.bytes = self.bytes.get(usize::try_from(bits / 8).unwrap_or(8)..).unwrap_or(&[]);
+                self.bytes =
+                    self.bytes.get(usize::try_from(bits / 8).unwrap_or(8)..).unwrap_or(&[]);
                 return Ok(unzigzag(word));
             }
         }
@@ -412,7 +413,12 @@ impl<'a, 'r> Reader<'a, 'r, '_> {
             LeafKind::Int => Scalar::Integer(cursor.int()?),
             LeafKind::Long => Scalar::Integer(cursor.long()?),
             LeafKind::Millis => Scalar::Instant(cursor.long()?, Unit::Millis),
-            LeafKind::Other => scalar_value(&plan.step(leaf.step).shape, cursor, found.arena)?,
+            LeafKind::Other => {
+                // Filled in here, so that the others need no room for all that a scalar may be.
+                let value = scalar_value(&plan.step(leaf.step).shape, cursor, found.arena)?;
+                found.fill(slot, value);
+                return Ok(true);
+            }
         };
         found.fill(slot, value);
         Ok(true)

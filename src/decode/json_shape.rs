@@ -409,7 +409,8 @@ fn short_decimal(bytes: &[u8]) -> Option<(f64, usize)> {
     let end = (others & others.wrapping_sub(1)).trailing_zeros() / 8;
     let [at_point, at_end] = [point, end].map(|at| bytes.get(usize::try_from(at).unwrap_or(8)));
     let is_sound = at_point == Some(&b'.') && (point == 1 || bytes.first() != Some(&b'0'));
-    if point == 0 || end > 7 || end < point + 2 || !is_sound || matches!(at_end, Some(b'e' | b'E')) {
+    if point == 0 || end > 7 || end < point + 2 || !is_sound || matches!(at_end, Some(b'e' | b'E'))
+    {
         return None;
     }
     let whole = (1 << (8 * point)) - 1;

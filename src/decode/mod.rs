@@ -316,7 +316,8 @@ fn inference<'a>(
         latency_us,
         failed,
         score,
-        scores: std::mem::replace(&mut found.scores, BumpVec::new_in(found.arena)).into_bump_slice(),
+        scores: std::mem::replace(&mut found.scores, BumpVec::new_in(found.arena))
+            .into_bump_slice(),
         features: std::mem::replace(&mut found.features, BumpVec::new_in(found.arena))
             .into_bump_slice(),
         segments,
