@@ -2,7 +2,7 @@
 
 use super::checks::{self, DecodeError, NAME_BYTES_MAX, NUMBER_MAX, VALUES_MAX};
 use super::fields::{Field, Node, SlotIndex};
-use super::scalar::{Digits, Scalar, Text};
+use super::scalar::{Scalar, Text};
 use crate::engine::event::{Feature, FeatureValue};
 use crate::engine::names::{ClassId, FeatureId, NameId, Names};
 use bumpalo::Bump;

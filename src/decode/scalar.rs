@@ -170,3 +170,46 @@ impl Digits {
         digits.expect("only ASCII characters are written")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the standard library's own check, with one odd character at every place of texts of every short length.
+    #[test]
+    fn a_text_is_what_the_standard_library_takes_for_one() {
+        for length in 0..40 {
+            for at in 0..=length {
+                for odd in [
+                    &b""[..],
+                    b"\x7f",
+                    b"\x80",
+                    b"\xff",
+                    "\u{e9}".as_bytes(),
+                    b"\xe2\x82",
+                    "\u{1f980}".as_bytes(),
+                ] {
+                    let mut bytes = vec![b'a'; length];
+                    bytes.splice(at..at, odd.iter().copied());
+                    let text = Text::new(&bytes);
+                    assert_eq!(text.map(Text::as_str), std::str::from_utf8(&bytes).ok());
+                    assert_eq!(text.map(Text::as_bytes), text.map(|text| text.as_str().as_bytes()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_differ_anywhere_are_not_the_same() {
+        for length in 0..40 {
+            let bytes: Vec<u8> = (0..length).collect();
+            assert!(are_same(&bytes, &bytes.clone()));
+            assert!(!are_same(&bytes, &[&bytes[..], b"x"].concat()));
+            for at in 0..bytes.len() {
+                let mut other = bytes.clone();
+                other[at] ^= 0x40;
+                assert!(!are_same(&bytes, &other), "{at} of {length}");
+            }
+        }
+    }
+}

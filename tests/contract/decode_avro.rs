@@ -6,6 +6,7 @@ use apache_avro::types::Value;
 use apache_avro::{Decimal, Schema};
 use proptest::prelude::*;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::{Schemas, WriterSchema};
@@ -265,6 +266,152 @@ fn doubles_in_a_row_are_missed_one_by_one() {
         let error = DecodeError::BrokenAvro { reason: "it ends too early", at };
         let found = decoder.decode(Some(cut), &mut Names::default()).unwrap_err();
         assert_eq!(found, NotDecoded::Bad(error), "{missing} bytes are missing");
+    }
+}
+
+/// The type of a feature of that name in a record, the value, and what it is as a feature. A map has the last type.
+fn typed(name: &str, in_map: bool, value: Option<f64>) -> (&'static str, Value, String) {
+    let union = |at, value| Value::Union(at, Box::new(value));
+    let missing = (union(0, Value::Null), FeatureValue::Missing);
+    let number = value.unwrap_or(0.5);
+    let text = number.to_string();
+    let (kind, (written, expected)) = match (name, value) {
+        ("a" | "b", _) if !in_map => {
+            (r#""double""#, (Value::Double(number), FeatureValue::Number(number)))
+        }
+        ("c", None) if !in_map => (r#"["null","string"]"#, missing),
+        ("c", Some(_)) if !in_map => {
+            let written = union(1, Value::String(text.clone()));
+            (r#"["null","string"]"#, (written, FeatureValue::Text(&text)))
+        }
+        (_, None) => (r#"["null","double","long"]"#, missing),
+        (_, Some(_)) => {
+            let written = union(1, Value::Double(number));
+            (r#"["null","double","long"]"#, (written, FeatureValue::Number(number)))
+        }
+    };
+    (kind, written, format!("{expected:?}"))
+}
+
+type Entries = BTreeMap<String, Option<f64>>;
+
+/// A schema of several records or maps of features, a datum of it, and the features in it by name.
+fn several(places: &[(bool, Entries)]) -> (String, Vec<u8>, BTreeMap<String, String>) {
+    let (mut fields, mut data, mut expected) = (String::new(), Vec::new(), BTreeMap::new());
+    for (i, (is_map, entries)) in places.iter().enumerate() {
+        let typed = entries.iter().map(|(name, value)| (name, typed(name, *is_map, *value)));
+        let typed: Vec<_> = typed.collect();
+        let values = typed.iter().map(|(name, (_, value, _))| ((*name).clone(), value.clone()));
+        if *is_map {
+            let kind = r#"["null","double","long"]"#;
+            fields += &format!(r#",{{"name":"f{i}","type":{{"type":"map","values":{kind}}}}}"#);
+            data.push((format!("f{i}"), Value::Map(values.collect())));
+        } else {
+            let of_record = |(name, (kind, _, _)): &(&String, (&str, Value, String))| {
+                format!(r#"{{"name":"{name}","type":{kind}}}"#)
+            };
+            let of_record = typed.iter().map(of_record).collect::<Vec<_>>().join(",");
+            fields += &format!(
+                r#",{{"name":"f{i}","type":{{"type":"record","name":"R{i}","fields":[{of_record}]}}}}"#
+            );
+            data.push((format!("f{i}"), Value::Record(values.collect())));
+        }
+        expected.extend(typed.into_iter().map(|(name, (_, _, value))| (name.clone(), value)));
+    }
+    let schema = record(&fields);
+    let more = data.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let payload = write_datum(&Schema::parse_str(&schema).unwrap(), values(more));
+    (schema, payload, expected)
+}
+
+proptest! {
+    /// Whether a feature of the same name stood in a record or in a map before.
+    #[test]
+    fn the_last_of_equal_names_counts_in_records_and_maps(
+        places in proptest::collection::vec(
+            (any::<bool>(), proptest::collection::btree_map(
+                "[a-e]", proptest::option::of(-1e9..1e9_f64), 0..5)),
+            1..4)
+    ) {
+        let (schema, payload, expected) = several(&places);
+        let mut settings = settings(Stream::Inferences, Format::AvroFile(schema));
+        let paths = (0..places.len()).map(|i| format!("f{i}")).collect();
+        settings.fields.set("features", paths).unwrap();
+        let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none())).unwrap();
+        let mut tables = [Names::default(), Names::default()];
+        tables[1].intern("another table has other numbers");
+        for round in 0..4 {
+            let names = &mut tables[round % 2];
+            let event = inference(decoder.decode(Some(&payload), names).unwrap());
+            let found = event.features.iter().map(|feature| {
+                (names.text(feature.name.0).to_string(), format!("{:?}", feature.value))
+            });
+            prop_assert_eq!(event.features.len(), expected.len());
+            prop_assert_eq!(&found.collect::<BTreeMap<_, _>>(), &expected);
+        }
+    }
+}
+
+#[test]
+fn numbers_of_every_length_are_read_to_the_bit() {
+    let schema = record(r#",{"name":"label","type":"long"},{"name":"pad","type":"string"}"#);
+    let schema = schema.replace(r#""name":"request_id""#, r#""name":"x""#);
+    let parsed = Schema::parse_str(&schema).unwrap();
+    let mut fields = FieldPaths::new(Stream::Inferences);
+    fields.set("request_id", vec!["label".to_owned()]).unwrap();
+    let (stream, format) = (Stream::Inferences, Format::AvroFile(schema));
+    let settings = DecoderSettings { stream, format, fields, segments: Vec::new() };
+    let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none())).unwrap();
+    for bits in 0..63 {
+        for value in
+            [1_i64 << bits, (1 << bits) - 1, -(1 << bits), i64::MAX - bits, i64::MIN + bits]
+        {
+            // Near the end of the payload and far from it.
+            for pad in ["", "0123456789"] {
+                let datum = Value::Record(vec![
+                    ("x".to_owned(), Value::String("r".to_owned())),
+                    ("model".to_owned(), Value::String("m".to_owned())),
+                    ("timestamp".to_owned(), Value::Long(5)),
+                    ("label".to_owned(), Value::Long(value)),
+                    ("pad".to_owned(), Value::String(pad.to_owned())),
+                ]);
+                let payload = write_datum(&parsed, datum);
+                let event = decoder.decode(Some(&payload), &mut Names::default()).unwrap();
+                let expected = RequestId::of(value.to_string().as_bytes());
+                assert_eq!(inference(event).id, expected, "{value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_of_a_feature_are_checked_whatever_came_before() {
+    let schema = record(
+        r#",{"name":"features","type":{"type":"record","name":"F","fields":[
+        {"name":"a","type":"string"},{"name":"b","type":["null","string"]}]}}"#,
+    );
+    let mut decoder = local(&schema);
+    let mut names = Names::default();
+    let long = "long ".repeat(20);
+    let mut texts: Vec<String> =
+        ["", "web", "ios", "München", "\u{1f980}", &long].map(str::to_owned).into();
+    texts.extend((0..60).map(|i| format!("w{i}")));
+    for round in 0..3 {
+        for (i, text) in texts.iter().enumerate() {
+            let mut payload = vec![2, b'r', 2, b'm', 10];
+            for lead in [&[][..], &[2]] {
+                payload.extend(lead);
+                payload.extend(zigzag(i64::try_from(text.len()).unwrap()));
+                payload.extend(text.as_bytes());
+            }
+            let event = inference(decoder.decode(Some(&payload), &mut names).unwrap());
+            let found: Vec<_> = event.features.iter().map(|feature| feature.value).collect();
+            assert_eq!(found, [FeatureValue::Text(text); 2], "{round}, {i}");
+            if let Some(last) = payload.last_mut().filter(|_| !text.is_empty()) {
+                *last = 0xff;
+                assert_eq!(code(decoder.decode(Some(&payload), &mut names)), "broken_avro");
+            }
+        }
     }
 }
 

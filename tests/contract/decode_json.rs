@@ -100,12 +100,68 @@ fn the_last_of_equal_names_counts() {
         "features":{"x":1,"y":2,"x":3},"scores":{"1":0.1,"01":0.2}}"#;
     let mut names = Names::default();
     let mut decoder = json(Stream::Inferences);
-    let event = inference(decoder.decode(Some(payload), &mut names).unwrap());
-    assert_eq!(event.id, RequestId::of(b"b"));
-    let values: Vec<_> = event.features.iter().map(|f| f.value).collect();
-    assert_eq!(values, [FeatureValue::Number(3.0), FeatureValue::Number(2.0)]);
-    assert_eq!(event.scores.len(), 1);
-    assert_eq!(event.scores[0].1.to_bits(), 0.2_f64.to_bits());
+    // The first one teaches the decoder what such records look like.
+    for _ in 0..3 {
+        let event = inference(decoder.decode(Some(payload), &mut names).unwrap());
+        assert_eq!(event.id, RequestId::of(b"b"));
+        let values: Vec<_> = event.features.iter().map(|f| f.value).collect();
+        assert_eq!(values, [FeatureValue::Number(3.0), FeatureValue::Number(2.0)]);
+        assert_eq!(event.scores.len(), 1);
+        assert_eq!(event.scores[0].1.to_bits(), 0.2_f64.to_bits());
+    }
+}
+
+#[test]
+fn features_of_several_objects_are_put_together() {
+    let mut decoder = with_paths(&[("features", &["features", "more"]), ("version", &["more.v"])]);
+    let mut tables = [Names::default(), Names::default()];
+    tables[1].intern("another table has other numbers");
+    for (round, value) in [1.5, -2.25, 0.25, 123.456].into_iter().enumerate() {
+        for more in [r#""y":{},"z":"t""#, r#""z":null,"v":"1","y":{}"#, r#""w":true"#] {
+            let more = more.replace("{}", &format!("{value}"));
+            let payload = format!(
+                r#"{{"request_id":"a","model":"m","timestamp":0,"features":{{"x":1,"y":-7}},"more":{{{more}}}}}"#
+            );
+            let names = &mut tables[round % 2];
+            let event = inference(decoder.decode(Some(payload.as_bytes()), names).unwrap());
+            let found: serde_json::Map<_, _> = event
+                .features
+                .iter()
+                .map(|feature| {
+                    let value = match feature.value {
+                        FeatureValue::Number(x) => x.into(),
+                        FeatureValue::Text(text) => text.into(),
+                        FeatureValue::Boolean(x) => x.into(),
+                        FeatureValue::Missing | FeatureValue::NotFinite => serde_json::Value::Null,
+                    };
+                    (names.text(feature.name.0).to_string(), value)
+                })
+                .collect();
+            assert_eq!(found.len(), event.features.len(), "each name once");
+            let oracle: serde_json::Value = serde_json::from_str(&payload).unwrap();
+            let mut expected = serde_json::json!({"x": 1.0, "y": -7.0});
+            for (name, value) in oracle["more"].as_object().unwrap() {
+                expected[name] = value.clone();
+            }
+            assert_eq!(serde_json::Value::Object(found), expected, "{payload}");
+        }
+    }
+}
+
+#[test]
+fn many_names_in_any_order_are_told_apart() {
+    let mut names = Names::default();
+    let mut decoder = json_decoder();
+    for i in (0..400).chain((0..400).rev()) {
+        let (model, version, region) = (i, i % 7, i % 90);
+        let payload = format!(
+            r#"{{"request_id":"a","model":"m{model}","version":"{version}","timestamp":0,"segments":{{"region":"r{region}"}}}}"#
+        );
+        let event = inference(decoder.decode(Some(payload.as_bytes()), &mut names).unwrap());
+        assert_eq!(&**names.text(event.model.0), format!("m{model}"));
+        assert_eq!(&**names.text(event.version.0), format!("{version}"));
+        assert_eq!(&**names.text(event.segments[0].id.0), format!("region=r{region}"));
+    }
 }
 
 #[test]
