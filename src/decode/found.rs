@@ -72,7 +72,7 @@ impl Interner {
             }
             return id;
         };
-        if !names.get(*predicted).is_some_and(|known| known.as_bytes() == text.as_bytes()) {
+        if names.get(*predicted).is_none_or(|known| known.as_bytes() != text.as_bytes()) {
             *predicted = intern(names, text);
         }
         *predicted
@@ -229,8 +229,8 @@ impl FeatureNames {
     #[cold]
     fn intern(&self, names: &mut Names) -> Vec<Feature<'static>> {
         let value = FeatureValue::Missing;
-        let feature = |text: &Box<str>| Feature { name: FeatureId(names.intern(text)), value };
-        let listed: Vec<_> = self.texts.iter().map(feature).collect();
+        let numbers = self.texts.iter().map(|text| FeatureId(names.intern(text)));
+        let listed: Vec<_> = numbers.map(|name| Feature { name, value }).collect();
         if let Some(first) = listed.first() {
             self.listed.get_or_init(|| (listed.clone(), Arc::clone(names.text(first.name.0))));
         }

@@ -318,13 +318,11 @@ fn scalar(text: &str) -> Option<(Scalar<'_>, &str)> {
 /// The same of a feature.
 #[inline]
 fn feature(text: &str) -> Option<(FeatureValue<'_>, &str)> {
-    match text.as_bytes().first()? {
-        b'"' => plain(text).map(|(text, behind)| (FeatureValue::Text(text), behind)),
-        _ => {
-            let (value, behind) = scalar(text)?;
-            Some((feature_value(value)?, behind))
-        }
+    if text.starts_with('"') {
+        return plain(text).map(|(text, behind)| (FeatureValue::Text(text), behind));
     }
+    let (value, behind) = scalar(text)?;
+    Some((feature_value(value)?, behind))
 }
 
 /// The text without escapes that comes first.
