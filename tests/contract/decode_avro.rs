@@ -7,6 +7,7 @@ use apache_avro::{Decimal, Schema};
 use proptest::prelude::*;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::{Schemas, WriterSchema};
@@ -304,16 +305,19 @@ fn several(places: &[(bool, Entries)]) -> (String, Vec<u8>, BTreeMap<String, Str
         let values = typed.iter().map(|(name, (_, value, _))| ((*name).clone(), value.clone()));
         if *is_map {
             let kind = r#"["null","double","long"]"#;
-            fields += &format!(r#",{{"name":"f{i}","type":{{"type":"map","values":{kind}}}}}"#);
+            write!(fields, r#",{{"name":"f{i}","type":{{"type":"map","values":{kind}}}}}"#)
+                .unwrap();
             data.push((format!("f{i}"), Value::Map(values.collect())));
         } else {
             let of_record = |(name, (kind, _, _)): &(&String, (&str, Value, String))| {
                 format!(r#"{{"name":"{name}","type":{kind}}}"#)
             };
             let of_record = typed.iter().map(of_record).collect::<Vec<_>>().join(",");
-            fields += &format!(
+            write!(
+                fields,
                 r#",{{"name":"f{i}","type":{{"type":"record","name":"R{i}","fields":[{of_record}]}}}}"#
-            );
+            )
+            .unwrap();
             data.push((format!("f{i}"), Value::Record(values.collect())));
         }
         expected.extend(typed.into_iter().map(|(name, (_, _, value))| (name.clone(), value)));
