@@ -122,6 +122,9 @@ impl Spread {
             return;
         };
         let features = gathered.features.get_mut();
+        if features.add_as_known(input.features) {
+            return;
+        }
         // The states have decided already on what is gathered.
         let decided = FeaturesInput { most: usize::MAX, ..*input };
         if input.features.iter().enumerate().all(|(place, of)| features.knows(place, of.name)) {
@@ -147,7 +150,9 @@ impl Spread {
     pub fn settle(&mut self, states: &mut [KeyState]) {
         self.records = 0;
         if let Some(mut gathered) = self.gathered.take() {
-            gathered.settle();
+            if gathered.features.get().is_some() {
+                gathered.features.get_mut().fold_waiting();
+            }
             for &key in &self.keys {
                 let state = &mut states[at(key)];
                 state.families.merge(&gathered);

@@ -1,11 +1,14 @@
-//! A feature whose first numbers are kept as they are, against one that folds each value at once.
+//! Features whose numbers are kept as they are for a while, against some that fold each value at once.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidegauge::engine::event::{Feature, FeatureValue};
 use tidegauge::engine::metrics::accumulator::Accumulator;
 use tidegauge::engine::metrics::feature::FeatureState;
 use tidegauge::engine::metrics::features::{Features, FeaturesInput};
-use tidegauge::engine::metrics::growing::Growing;
 use tidegauge::engine::names::{FeatureId, Names};
 
 fn value() -> impl Strategy<Value = FeatureValue<'static>> {
@@ -18,43 +21,88 @@ fn value() -> impl Strategy<Value = FeatureValue<'static>> {
     ]
 }
 
-fn grown(values: &[FeatureValue<'_>]) -> Growing {
-    let mut growing = Growing::of(None, false);
-    for value in values {
-        growing.add(value);
-    }
-    growing
+/// A record: which of four features stands where, some perhaps twice, and its value.
+fn record() -> impl Strategy<Value = Vec<(usize, FeatureValue<'static>)>> {
+    let in_order =
+        prop::collection::vec(value(), 4).prop_map(|values| (0..4).zip(values).collect());
+    let in_any = prop::collection::vec((0..4_usize, value()), 0..6);
+    prop_oneof![4 => in_order, 1 => in_any]
 }
 
-fn folded(values: &[FeatureValue<'_>]) -> FeatureState {
-    let mut state = FeatureState::of(None, false);
-    for value in values {
-        state.add(value);
+type Records = Vec<Vec<(usize, FeatureValue<'static>)>>;
+
+const FEATURES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn add(features: &mut Features, record: &[(usize, FeatureValue<'_>)], names: &mut Names) {
+    let of = |&(feature, value): &(usize, _)| {
+        let name = FeatureId(names.intern(FEATURES[feature]));
+        Feature { name, value }
+    };
+    let record: Vec<_> = record.iter().map(of).collect();
+    features.add(&FeaturesInput {
+        features: &record,
+        names,
+        reference: None,
+        most: 100,
+        distinct: &[],
+    });
+}
+
+fn grown(records: &Records) -> Features {
+    let (mut features, mut names) = (Features::default(), Names::default());
+    records.iter().for_each(|record| add(&mut features, record, &mut names));
+    features
+}
+
+/// The features by name, each value folded in at once.
+fn folded(records: &Records) -> BTreeMap<&'static str, FeatureState> {
+    let mut states: BTreeMap<_, FeatureState> = BTreeMap::new();
+    for (feature, value) in records.iter().flatten() {
+        states.entry(FEATURES[*feature]).or_default().add(value);
     }
-    state
+    states
+}
+
+fn whole(features: &Features) -> BTreeMap<&'static str, FeatureState> {
+    let state = |(name, state): (&Arc<str>, Cow<'_, FeatureState>)| {
+        let name = FEATURES.into_iter().find(|known| **known == **name);
+        (name.expect("one of them"), state.into_owned())
+    };
+    features.sorted().into_iter().map(state).collect()
 }
 
 proptest! {
     #[test]
-    fn it_holds_what_was_folded_in_however_much(
-        values in prop::collection::vec(value(), 0..40),
-        others in prop::collection::vec(value(), 0..40),
+    fn they_hold_what_was_folded_in_however_much(
+        records in prop::collection::vec(record(), 0..40),
+        others in prop::collection::vec(record(), 0..40),
     ) {
-        prop_assert_eq!(grown(&values).whole().into_owned(), folded(&values));
-        let mut merged = grown(&values);
+        prop_assert_eq!(whole(&grown(&records)), folded(&records));
+        let mut merged = grown(&records);
         merged.merge(&grown(&others));
-        let mut all = folded(&values);
-        all.merge(&folded(&others));
-        prop_assert_eq!(merged.whole().into_owned(), all);
+        let mut all = folded(&records);
+        for (name, state) in folded(&others) {
+            all.entry(name).or_default().merge(&state);
+        }
+        prop_assert_eq!(whole(&merged), all);
     }
 
     #[test]
-    fn a_looked_at_state_goes_on_growing(values in prop::collection::vec(value(), 1..40)) {
-        let mut growing = Growing::of(None, false);
-        for (i, value) in values.iter().enumerate() {
-            growing.add(value);
-            prop_assert_eq!(growing.whole().into_owned(), folded(&values[..=i]));
+    fn features_that_are_looked_at_go_on_growing(
+        records in prop::collection::vec((record(), any::<bool>()), 1..40),
+    ) {
+        let (mut features, mut names) = (Features::default(), Names::default());
+        let mut so_far = Vec::new();
+        for (record, is_settled) in records {
+            add(&mut features, &record, &mut names);
+            so_far.push(record);
+            if is_settled {
+                features.settle();
+            }
+            prop_assert_eq!(whole(&features), folded(&so_far));
         }
+        features.fold_waiting();
+        prop_assert_eq!(whole(&features), folded(&so_far));
     }
 }
 

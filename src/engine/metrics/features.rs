@@ -9,7 +9,7 @@ use super::dictionary::Dictionary;
 use super::distinct::{Numbers, Registers, WORDS};
 use super::exact_sum::ExactSum;
 use super::feature::FeatureState;
-use super::growing::Growing;
+use super::growing::{FEW, Growing, Waiting};
 use super::interval::{cells, names, sums};
 use super::lattice::FEATURE;
 use super::reference::Profile;
@@ -41,6 +41,10 @@ pub struct Features {
     all: Vec<(Arc<str>, Growing)>,
     /// Places in `all` by the worker's own numbers, in the order in which records carry them.
     known: Vec<(FeatureId, u32)>,
+    /// Numbers that are not folded in yet, by place in `all`.
+    waiting: Waiting,
+    /// Whether there were so many that some have been folded in.
+    are_many: bool,
 }
 
 /// Counts of one feature in column `feature_counts`.
@@ -55,9 +59,14 @@ const FIRST_KNOWN: u64 = 1 << 15;
 impl Features {
     /// The features by name.
     pub fn sorted(&self) -> Vec<(&Arc<str>, Cow<'_, FeatureState>)> {
-        let mut sorted: Vec<_> = self.all.iter().collect();
-        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        sorted.into_iter().map(|(name, state)| (name, state.whole())).collect()
+        let mut sorted: Vec<_> = self.all.iter().enumerate().collect();
+        sorted.sort_unstable_by(|(_, a), (_, b)| a.0.cmp(&b.0));
+        sorted.into_iter().map(|(place, (name, _))| (name, self.whole(place))).collect()
+    }
+
+    /// The feature at this place, with what waits.
+    fn whole(&self, place: usize) -> Cow<'_, FeatureState> {
+        self.all[place].1.with(self.waiting.of(place, &mut [0.0; FEW]))
     }
 
     /// Whether values of some features are counted under `(other)`, so that those of no feature may be all.
@@ -88,12 +97,61 @@ impl Features {
         input: &FeaturesInput<'_>,
     ) {
         let place = self.place(at, name, input);
-        self.all[place].1.add(value);
+        match value {
+            FeatureValue::Number(x) if self.waiting.put(place, *x) => {}
+            value => self.all[place].1.add(value),
+        }
     }
 
-    /// Folds in what waits, see [`Growing::settle`].
+    /// Folds in the values of features that stand as they are known, so that their places need no look; false, with
+    /// nothing done, if they stand otherwise.
+    #[inline]
+    pub fn add_as_known(&mut self, features: &[Feature<'_>]) -> bool {
+        let mut pairs = features.iter().zip(&self.known);
+        if features.len() > self.known.len() || !pairs.all(|(of, (known, _))| of.name == *known) {
+            return false;
+        }
+        if features.is_empty() {
+            return true;
+        }
+        self.make_room();
+        let row = self.waiting.begin(self.all.len());
+        for (Feature { value, .. }, &(_, place)) in features.iter().zip(&self.known) {
+            match value {
+                FeatureValue::Number(x) => row[index(place)] = *x,
+                value => self.all[index(place)].1.add(value),
+            }
+        }
+        true
+    }
+
+    /// Folds in what waits where much was folded in before, so that a look at the features need not copy that.
     pub fn settle(&mut self) {
-        self.all.iter_mut().for_each(|(_, state)| state.settle());
+        if self.are_many {
+            self.fold_waiting();
+        }
+    }
+
+    /// Makes room for the numbers of one more inference.
+    #[inline]
+    fn make_room(&mut self) {
+        if self.waiting.is_full() {
+            self.fold_waiting();
+        }
+    }
+
+    /// Folds in what waits, however little that is.
+    #[inline(never)]
+    pub fn fold_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut room = [0.0; FEW];
+        for (place, (_, state)) in self.all.iter_mut().enumerate() {
+            state.add_numbers(self.waiting.of(place, &mut room));
+        }
+        self.waiting.clear();
+        self.are_many = true;
     }
 
     /// The place of the feature that stands `at` there in its record.
@@ -188,19 +246,26 @@ impl Accumulator for Features {
     #[inline]
     fn fold(&mut self, input: &Self::Input<'_>, sign: impl Sign) {
         assert!(sign.adds(), "no label is read here, so nothing is taken back: {input:?}");
+        if self.add_as_known(input.features) {
+            return;
+        }
+        self.make_room();
+        self.waiting.begin(input.features.len());
         for (at, feature) in input.features.iter().enumerate() {
             self.add_value(at, feature.name, &feature.value, input);
         }
     }
 
     fn merge(&mut self, other: &Self) {
-        for (at, (name, state)) in other.all.iter().enumerate() {
+        self.fold_waiting();
+        self.are_many = true;
+        for (at, (name, _)) in other.all.iter().enumerate() {
             // States of one model mostly have their features in one order.
             let place = match self.all.get(at) {
                 Some((known, _)) if known == name => at,
                 _ => self.place_of_name(name, Growing::default),
             };
-            self.all[place].1.merge(state);
+            self.all[place].1.merge(&other.whole(at));
         }
     }
 
@@ -246,6 +311,7 @@ impl Accumulator for Features {
     fn heap_bytes(&self) -> usize {
         self.all.capacity() * size_of::<(Arc<str>, Growing)>()
             + self.known.capacity() * size_of::<(FeatureId, u32)>()
+            + self.waiting.heap_bytes()
             + self.all.iter().map(|(_, state)| state.heap_bytes()).sum::<usize>()
     }
 }
@@ -383,7 +449,7 @@ impl Packed<'_> {
         ];
         match ends.into_iter().find(|(_, is_at_end)| !is_at_end) {
             Some((column, _)) => Err(StateError::Malformed(column)),
-            None => Ok(Features { all, known: Vec::new() }),
+            None => Ok(Features { all, ..Features::default() }),
         }
     }
 }
