@@ -397,6 +397,23 @@ fn many_at_once_fit_however_far_apart() {
     }
 }
 
+/// From the least doubles to those whose squares are only just doubles.
+#[test]
+fn many_at_once_fit_whatever_their_size() {
+    let mut scale = 5e-324;
+    while scale < 1e150 {
+        for least in [1.0, 1.0 + f64::EPSILON, 1.0 / 512.0, 1.0 / 1024.0] {
+            let numbers = [3.7, -0.0, -1.0, 0.0, least, -3.9].map(|x| x * scale);
+            let (sum, squares) = at_once(&numbers);
+            assert_eq!(sum, sum_of(&numbers), "{numbers:?}");
+            assert_eq!(squares, squares_of(&numbers), "{numbers:?}");
+        }
+        scale *= 2.0;
+    }
+    let (sum, squares) = at_once(&[0.0; 20]);
+    assert!(sum.is_zero() && squares.is_zero());
+}
+
 #[test]
 fn common_sums_are_small() {
     let mut sum = ExactSum::default();

@@ -21,9 +21,9 @@ const MAX_PENDING: u32 = 1 << 30;
 const TOGETHER: usize = 16;
 /// and how many powers of two may lie between the least and the greatest of them: 16 mantissas of 53 bits, so far apart,
 /// fit 127 bits.
-const SPREAD: usize = 127 - 53 - 4;
+const SPREAD: u64 = 127 - 53 - 4;
 /// The same of their squares, in 128 bits.
-const SPREAD_OF_SQUARES: usize = (128 - 106 - 4) / 2;
+const SPREAD_OF_SQUARES: u64 = (128 - 106 - 4) / 2;
 /// Bits of a digit.
 const DIGIT_BITS: usize = 32;
 const DIGIT_MASK: u64 = 0xffff_ffff;
@@ -52,12 +52,13 @@ impl ExactSum {
     /// size are first added up as whole numbers.
     pub fn add_with_squares(&mut self, squares: &mut Self, numbers: &[f64]) {
         for some in numbers.chunks(TOGETHER) {
-            let together = Together::of(some);
-            match together.total() {
+            let (total, total_of_squares) =
+                Together::of(some).map_or((None, None), |it| it.totals());
+            match total {
                 Some(total) => self.add_term(&total),
                 None => some.iter().for_each(|&x| self.add(x)),
             }
-            match together.total_of_squares() {
+            match total_of_squares {
                 Some(total) => squares.add_term(&total),
                 None => some.iter().for_each(|&x| squares.add_square_times(x, 1, true)),
             }
@@ -361,58 +362,84 @@ impl Term<5> {
     }
 }
 
-/// Finite doubles that are split once for their sum and that of their squares.
-struct Together {
-    /// Those other than 0: the mantissa with the number's sign, and the bit that it stands on.
-    parts: [(i64, usize); TOGETHER],
-    count: usize,
-    least_bit: usize,
-    /// How far the greatest bit stands above the least; none without numbers other than 0.
-    spread: Option<usize>,
+/// Finite doubles that are added up before they are added to their sum, and their squares to that of squares.
+struct Together<'n> {
+    /// At most [`TOGETHER`].
+    numbers: &'n [f64],
+    /// The least exponent of those other than 0.
+    least: u64,
+    /// How many powers of two the greatest stands above it.
+    spread: u64,
 }
 
-impl Together {
-    /// At most [`TOGETHER`] numbers.
+impl<'n> Together<'n> {
+    /// None without numbers other than 0.
     #[inline]
-    fn of(numbers: &[f64]) -> Self {
-        let (mut parts, mut count) = ([(0, 0); TOGETHER], 0);
-        let (mut least, mut greatest) = (usize::MAX, 0_usize);
-        for &x in numbers {
-            let Some((mantissa, bit)) = split(x) else { continue };
-            let mantissa = mantissa.cast_signed();
-            parts[count] = (if x.is_sign_negative() { -mantissa } else { mantissa }, bit);
-            count += 1;
-            (least, greatest) = (least.min(bit), greatest.max(bit));
+    fn of(numbers: &'n [f64]) -> Option<Self> {
+        let (mut least, mut greatest) = (f64::INFINITY, 0.0);
+        for x in numbers {
+            let size = x.abs();
+            greatest = if size > greatest { size } else { greatest };
+            least = if size < least && size > 0.0 { size } else { least };
         }
-        Self { parts, count, least_bit: least, spread: greatest.checked_sub(least) }
+        if greatest == 0.0 {
+            return None;
+        }
+        let [least, greatest] = [least, greatest].map(|size| parts(size).1);
+        Some(Self { numbers, least, spread: greatest - least })
     }
 
-    /// The least bit, if the numbers lie at most so far apart.
+    /// What they, and their squares, add to a sum; none where they must be added one by one.
     #[inline]
-    fn least_bit_within(&self, spread: usize) -> Option<usize> {
-        self.spread.is_some_and(|own| own <= spread).then_some(self.least_bit)
-    }
-
-    /// What they add to a sum; none where they must be added one by one.
-    #[inline]
-    fn total(&self) -> Option<Term<5>> {
-        let least = self.least_bit_within(SPREAD)?;
-        let whole = |&(mantissa, bit): &(i64, usize)| i128::from(mantissa) << (bit - least);
-        let total: i128 = self.parts[..self.count].iter().map(whole).sum();
-        Some(Term::of_product(total.unsigned_abs(), least, total < 0))
-    }
-
-    /// What their squares add; none where they must be added one by one.
-    #[inline]
-    fn total_of_squares(&self) -> Option<Term<5>> {
-        let least = self.least_bit_within(SPREAD_OF_SQUARES)?;
-        let bit_of_square = (2 * least).checked_sub(BIAS).filter(|bit| *bit >= LEAST_BIT)?;
-        let whole = |&(mantissa, bit): &(i64, usize)| {
-            let size = u128::from(mantissa.unsigned_abs());
-            (size * size) << (2 * (bit - least))
+    fn totals(&self) -> (Option<Term<5>>, Option<Term<5>>) {
+        let bit = bit_of(self.least);
+        if let Some(scale) = self.scale() {
+            let (total, squares) = self.scaled(scale);
+            let of_squares = (2 * bit).checked_sub(BIAS).filter(|bit| *bit >= LEAST_BIT);
+            let of_squares = of_squares.map(|bit| Term::of_product(squares, bit, false));
+            return (Some(Term::of_product(total.unsigned_abs(), bit, total < 0)), of_squares);
+        }
+        if self.spread > SPREAD {
+            return (None, None);
+        }
+        let whole = |x: &f64| {
+            let (mantissa, exponent) = parts(*x);
+            // 0 is 0, however far it is moved.
+            let size = i128::from(mantissa) << (exponent.max(self.least) - self.least);
+            if x.is_sign_negative() { -size } else { size }
         };
-        let total = self.parts[..self.count].iter().map(whole).sum();
-        Some(Term::of_product(total, bit_of_square, false))
+        let total: i128 = self.numbers.iter().map(whole).sum();
+        (Some(Term::of_product(total.unsigned_abs(), bit, total < 0)), None)
+    }
+
+    /// The power of two that makes whole numbers below 2^62 of them, if there is one: it is to be a normal double.
+    #[inline]
+    fn scale(&self) -> Option<f64> {
+        /// The exponent of 2^52, whose last bit is worth 1, and that of 1.
+        const WHOLE: u64 = 1023 + 52;
+        let exponent = (WHOLE + 1023).checked_sub(self.least)?;
+        let is_one = self.spread <= SPREAD_OF_SQUARES && exponent < 0x7ff;
+        is_one.then(|| f64::from_bits(exponent << 52))
+    }
+
+    /// Their sum and that of their squares, as whole numbers.
+    #[inline]
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        reason = "whole, see `scale`"
+    )]
+    fn scaled(&self, scale: f64) -> (i128, u128) {
+        let (mut total, mut squares) = (0_i128, 0_u128);
+        for x in self.numbers {
+            // Exact: only the exponent changes.
+            let whole = (x * scale) as i64;
+            let size = u128::from(whole.unsigned_abs());
+            // Sums of 16 of them don't wrap.
+            total = total.wrapping_add(whole.into());
+            squares = squares.wrapping_add(size * size);
+        }
+        (total, squares)
     }
 }
 
@@ -535,15 +562,24 @@ fn has_sign_digit(digits: &[u32]) -> bool {
 /// Whole number and the bit of the fixed-point number that its last bit stands on; none for 0.
 #[inline]
 fn split(term: f64) -> Option<(u64, usize)> {
+    let (mantissa, exponent) = parts(term);
+    (mantissa != 0).then(|| (mantissa, bit_of(exponent)))
+}
+
+/// Mantissa as a whole number, 0 for 0, and exponent of a finite double's size.
+#[inline]
+fn parts(term: f64) -> (u64, u64) {
     let bits = term.to_bits();
     let fraction = bits & ((1 << 52) - 1);
     let exponent = (bits >> 52) & 0x7ff;
-    if exponent == 0 && fraction == 0 {
-        return None;
-    }
     let hidden = u64::from(exponent != 0);
-    let bit = usize::try_from(exponent.max(1)).expect("11 bits") + LEAST_BIT - 1;
-    Some((fraction | (hidden << 52), bit))
+    (fraction | (hidden << 52), exponent.max(1))
+}
+
+/// The bit of the fixed-point number that the last bit of a mantissa stands on.
+#[inline]
+fn bit_of(exponent: u64) -> usize {
+    usize::try_from(exponent).expect("11 bits") + LEAST_BIT - 1
 }
 
 #[inline]
