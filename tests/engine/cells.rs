@@ -115,6 +115,17 @@ proptest! {
     }
 
     #[test]
+    fn cells_added_together_are_those_added_one_by_one(
+        lists in prop::collection::vec(prop::collection::vec(index(), 0..40), 0..200),
+    ) {
+        let mut cells = Cells::default();
+        for list in &lists {
+            cells.add_all(list.iter().copied());
+        }
+        prop_assert_eq!(cells, cells_of(&lists.concat()));
+    }
+
+    #[test]
     fn quantile_is_the_kth_smallest(mut indices in prop::collection::vec(index(), 1..300)) {
         let cells = cells_of(&indices);
         indices.sort_unstable();

@@ -67,6 +67,19 @@ impl Cells {
         }
     }
 
+    /// Adds one to each of these cells, as often as it is among them.
+    #[inline]
+    pub fn add_all(&mut self, indices: impl ExactSizeIterator<Item = u16>) {
+        match &mut self.0 {
+            Form::Ones(ones) if ones.capacity() - ones.len() >= indices.len() => {
+                ones.extend(indices)
+            }
+            Form::Ones(_) | Form::List(_) | Form::Small(_) | Form::Large(_) => {
+                indices.for_each(|index| self.add(index));
+            }
+        }
+    }
+
     /// Adds `by` to a cell.
     #[inline]
     pub fn add_count(&mut self, index: u16, by: u64) {

@@ -6,6 +6,8 @@ use crate::engine::names::index;
 
 /// Parts of equal width between the first edge and the last; at most 256.
 const PARTS: usize = 128;
+/// So many are gone through one by one.
+const FEW: usize = 4;
 
 /// Finite numbers that rise. A number is looked for among the edges of its own part only.
 #[derive(Clone, Debug)]
@@ -13,6 +15,7 @@ pub struct Edges {
     all: Vec<f64>,
     /// Edges in the parts before each, and behind the last.
     before: Box<[u32; PARTS + 1]>,
+    first: f64,
     /// Parts for each unit.
     scale: f64,
 }
@@ -24,7 +27,13 @@ impl Edges {
         // The part rises with the number: edges in parts before are less, and those in parts behind are not.
         let part = self.part(x);
         let [from, to] = [part, part + 1].map(|part| index(self.before[part]));
-        from + self.all[from..to].partition_point(|edge| *edge < x)
+        let own = &self.all[from..to];
+        let below = if own.len() <= FEW {
+            own.iter().take_while(|edge| **edge < x).count()
+        } else {
+            own.partition_point(|edge| *edge < x)
+        };
+        from + below
     }
 
     #[inline]
@@ -35,9 +44,8 @@ impl Edges {
         reason = "what is below the first part is held to 0, and what is far behind the last to 255"
     )]
     fn part(&self, x: f64) -> usize {
-        let first = self.all.first().copied().unwrap_or(x);
         // A wider integer takes several times as long to be held to its range.
-        usize::from(((x - first) * self.scale) as u8).min(PARTS - 1)
+        usize::from(((x - self.first) * self.scale) as u8).min(PARTS - 1)
     }
 }
 
@@ -45,7 +53,9 @@ impl From<Vec<f64>> for Edges {
     fn from(edges: Vec<f64>) -> Self {
         let width = edges.last().zip(edges.first()).map_or(0.0, |(last, first)| last - first);
         let parts = f64::from(u16::try_from(PARTS).expect("a few"));
-        let mut found = Self { all: edges, before: Box::new([0; PARTS + 1]), scale: parts / width };
+        let (before, scale) = (Box::new([0; PARTS + 1]), parts / width);
+        let first = edges.first().copied().unwrap_or_default();
+        let mut found = Self { all: edges, before, first, scale };
         for at in 0..found.all.len() {
             let part = found.part(found.all[at]);
             found.before[part + 1] += 1;

@@ -88,21 +88,21 @@ impl FeatureState {
         let Some(&first) = numbers.first() else { return };
         self.numbers += u64::try_from(numbers.len()).expect("usize is at most 64 bits");
         self.sum.add_with_squares(&mut self.squares, numbers);
-        let (mut least, mut greatest) = self.range.unwrap_or((first, first));
-        for x in numbers {
-            (least, greatest) = (least.min(*x), greatest.max(*x));
-        }
+        let least = numbers.iter().fold(first, |least, &x| if x < least { x } else { least });
+        let greatest = numbers.iter().fold(first, |most, &x| if x > most { x } else { most });
+        let range = self.range.unwrap_or((least, greatest));
         // -0.0 is 0.0, so that nothing depends on which of them came first.
-        self.range = Some((least + 0.0, greatest + 0.0));
+        self.range = Some((range.0.min(least) + 0.0, range.1.max(greatest) + 0.0));
         match self.profile.as_deref().and_then(FeatureProfile::numeric) {
             Some(numeric) => {
                 let (lower, upper) = numeric.range.unwrap_or((numeric.min, numeric.max));
-                for &x in numbers {
-                    self.outside += u64::from(x < lower || x > upper);
-                    self.cells.add(numeric.cell(x));
+                if least < lower || greatest > upper {
+                    let outside = numbers.iter().filter(|&&x| x < lower || x > upper).count();
+                    self.outside += u64::try_from(outside).expect("usize is at most 64 bits");
                 }
+                self.cells.add_all(numbers.iter().map(|&x| numeric.cell(x)));
             }
-            None => numbers.iter().for_each(|&x| self.cells.add(FEATURE.cell(x))),
+            None => self.cells.add_all(numbers.iter().map(|&x| FEATURE.cell(x))),
         }
         if let Some(distinct) = &mut self.distinct_numbers {
             for &x in numbers {
