@@ -244,14 +244,23 @@ impl Held {
     }
 
     /// The entry at a place that [`find`](Self::find) gave.
+    pub fn get(&self, place: Place) -> &Entry {
+        &self.parts[place.part].slots[place.slot]
+    }
+
+    /// The same, to be changed.
     pub fn at(&mut self, place: Place) -> &mut Entry {
         &mut self.parts[place.part].slots[place.slot]
     }
 
-    /// Adds an entry behind those of the same ID. `is_alive` tells which groups still matter.
+    /// Adds an entry behind those of the same ID. `is_alive` tells which groups still matter; a group that no longer does
+    /// is followed by a [sweep](Self::begin_sweep).
     pub fn insert(&mut self, entry: Entry, is_alive: &impl Fn(u32) -> bool) {
         let id = RequestId { high: entry.high, low: entry.low };
         let index = part_of(id);
+        // Where the sweep has been all entries are alive: their groups, which lie far apart, need not be asked.
+        let is_swept = index >= self.unswept;
+        let is_alive = &|group| is_swept || is_alive(group);
         let part = &mut self.parts[index];
         if (part.filled + 1) * 100 > part.homes * FULL_PERCENT {
             part.grow(index, is_alive);

@@ -86,6 +86,8 @@ impl Join {
         let settings = context.settings;
         let slot =
             self.open.window_at(inference.time, settings.window, offset, context.sealed_until);
+        self.found.clear();
+        self.found.extend(self.held.find(inference.id).map(|(place, _)| place));
         let known = self.known_identity(context, arrival, inference);
         let window = self.open.window(slot).window;
         let is_folded = self.open.window(slot).is_folded;
@@ -133,7 +135,8 @@ impl Join {
         Outcome::Accepted
     }
 
-    /// The end of the newest window in which this identity stands, if one of its horizons has not passed yet.
+    /// The end of the newest window in which this identity stands, if one of its horizons has not passed yet. Looks at
+    /// the entries of its ID, which were found before.
     fn known_identity(
         &self,
         context: &Context<'_>,
@@ -142,10 +145,10 @@ impl Join {
     ) -> Option<EventTime> {
         let limits = &context.settings.limits;
         let identity = (inference.model, inference.version);
-        self.held
-            .find(inference.id)
-            .filter_map(|(_, entry)| {
-                let group = self.open.group(entry.group());
+        self.found
+            .iter()
+            .filter_map(|&place| {
+                let group = self.open.group(self.held.get(place).group());
                 let window = self.open.window(group.window?).window;
                 let is_known = (group.model, group.version) == identity
                     && !has_passed(Some(arrival), limits.horizon(window));
@@ -160,7 +163,7 @@ impl Join {
     }
 
     /// Collects in `waiting` the labels that match a new inference, in the order of their offsets: those that matched
-    /// nothing yet, and those that matched another identity of the same request.
+    /// nothing yet, and those that matched another identity of the same request, whose entries were found before.
     fn gather(
         &mut self,
         context: &Context<'_>,
@@ -177,7 +180,8 @@ impl Join {
         self.kept.take(inference.id, matches, &mut self.waiting);
         let model = Some(inference.model);
         moves.extend(self.waiting.iter().filter_map(|it| context.moved(offset, it, model)));
-        for (_, entry) in self.held.find(inference.id) {
+        for &place in &self.found {
+            let entry = self.held.get(place);
             let group = self.open.group(entry.group());
             let Some(slot) = group.window else { continue };
             let labels = &self.open.window(slot).labels;

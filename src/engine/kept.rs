@@ -324,6 +324,12 @@ impl KeptLabels {
         self.tidy();
     }
 
+    /// Whether [`expire`](Self::expire) has nothing to look at.
+    #[inline]
+    pub fn none_can_expire(&self) -> bool {
+        self.arrivals.is_empty()
+    }
+
     /// Takes out one for whose arrival it `is_over`: in the order of arrivals.
     pub fn expire(&mut self, is_over: impl Fn(LogTime) -> bool) -> Option<Placed> {
         while let Some(&Reverse((arrival, number))) = self.arrivals.peek() {
