@@ -32,8 +32,6 @@ pub use settings::{Caps, ModelSettings, Positive, Progress, ShardSettings, Task}
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use checkpoints::Checkpoints;
 use dead_schemas::{DeadSchemas, Judged};
 use event::{
@@ -46,7 +44,7 @@ use lateness::has_passed;
 use log_time::LogClock;
 use names::{NameId, Names};
 use open::OpenWindow;
-use outcome::{Outcome, Outcomes};
+use outcome::{Counts, Outcome};
 use state::{Frozen, Key, StateRow, Version};
 use time::{EventTime, LogTime, RecordTime};
 
@@ -87,7 +85,7 @@ pub struct Shard {
     join: Join,
     /// First offsets of dropped windows by their ends, as long as a replay may need them.
     first_offsets: BTreeMap<EventTime, i64>,
-    tally: HashMap<(Stream, NameId), Outcomes, foldhash::fast::FixedState>,
+    tally: Counts,
     moves: Vec<Move>,
     /// Kept labels that have become orphans since [`take_orphaned`](Self::take_orphaned).
     orphaned: u64,
@@ -140,7 +138,7 @@ impl Shard {
             sealed_until: floor.sealed_until,
             join: Join::default(),
             first_offsets: BTreeMap::new(),
-            tally: HashMap::default(),
+            tally: Counts::default(),
             moves: Vec::new(),
             orphaned: 0,
             epoch: 1,
@@ -295,7 +293,9 @@ impl Shard {
 
     /// What the inference clock has decided about kept labels, and the moves that the record made.
     fn expire_labels(&mut self, at: Arrival) {
-        if at.stream == Stream::Inferences {
+        // Labels come after their inferences, as a rule: then there is nothing to do.
+        let is_idle = self.moves.is_empty() && self.join.kept.none_can_expire();
+        if at.stream == Stream::Inferences && !is_idle {
             self.expire_until(self.clocks[at.stream.index()].now(), at.offset.0);
         }
     }
@@ -323,7 +323,7 @@ impl Shard {
     }
 
     fn count(&mut self, stream: Stream, model: NameId, outcome: Outcome, by: i64) {
-        self.tally.entry((stream, model)).or_default().count(outcome, by);
+        self.tally.of((stream, model)).count(outcome, by);
     }
 
     fn count_move(&mut self, moved: Move) {
@@ -436,7 +436,7 @@ impl Shard {
 
     fn mark(&mut self, names: &Names) -> Mark {
         let mut tally = self.began.tally.clone();
-        for ((stream, model), outcomes) in &self.tally {
+        for ((stream, model), outcomes) in self.tally.iter() {
             tally.add(*stream, names.text(*model), outcomes);
         }
         let floor = self.floor();

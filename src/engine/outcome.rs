@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use super::event::Stream;
-use super::names::OTHER;
+use super::names::{NameId, OTHER, index};
 
 /// What became of one record.
 #[must_use]
@@ -71,6 +74,41 @@ impl Outcomes {
     }
 }
 
+/// What the outcomes of one shard are counted by.
+type Key = (Stream, NameId);
+
+/// Outcomes by topic and model's number. Each record is counted, most of few models: where those stand is remembered.
+#[derive(Debug, Default)]
+pub struct Counts {
+    all: Vec<(Key, Outcomes)>,
+    places: HashMap<Key, usize, FixedState>,
+    /// Places in `all` of those counted lately, by the lower bits of the model's number.
+    lately: [[usize; Self::LATELY]; 2],
+}
+
+impl Counts {
+    const LATELY: usize = 16;
+
+    /// Those of a key.
+    #[inline]
+    pub fn of(&mut self, key: Key) -> &mut Outcomes {
+        let (stream, model) = key;
+        let lately = &mut self.lately[stream.index()][index(model.0) % Self::LATELY];
+        if self.all.get(*lately).is_none_or(|(known, _)| *known != key) {
+            *lately = *self.places.entry(key).or_insert_with(|| {
+                self.all.push((key, Outcomes::default()));
+                self.all.len() - 1
+            });
+        }
+        &mut self.all[*lately].1
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &(Key, Outcomes)> {
+        self.all.iter()
+    }
+}
+
 /// Outcomes since the job's start, by topic and the model that the record names (`''` where it names none; a label
 /// that names none counts for the model that it matched). A function of the two prefixes read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,5 +155,24 @@ impl Tally {
             }
         }
         capped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_its_own_counts() {
+        let (mut counts, mut map) = (Counts::default(), BTreeMap::<Key, i64>::new());
+        for n in 0..5000_u32 {
+            let model = NameId(n.wrapping_mul(0x9e37_79b9) >> 26);
+            let stream = Stream::BOTH[usize::from(n % 3 == 0)];
+            counts.of((stream, model)).count(Outcome::Dead, i64::from(n));
+            *map.entry((stream, model)).or_default() += i64::from(n);
+        }
+        let found: BTreeMap<_, _> = counts.iter().map(|(key, of)| (*key, of.dead)).collect();
+        assert_eq!(found, map);
+        assert_eq!(counts.iter().count(), map.len());
     }
 }
