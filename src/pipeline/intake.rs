@@ -10,6 +10,7 @@ use crate::engine::dead_schemas::Judged;
 use crate::engine::event::{Arrival, PartitionId, Positions, RequestId, Stream};
 use crate::engine::names::Names;
 use crate::engine::outcome::Outcome;
+use crate::engine::prefetch::prefetch;
 use crate::failpoint;
 use crate::sink::RecordBuf;
 use crate::source::Record;
@@ -96,7 +97,7 @@ impl Intake {
     pub(super) fn take_in(&mut self, records: &[Record<'_>]) -> Result<(), PipelineError> {
         for (index, record) in records.iter().enumerate() {
             if index.is_multiple_of(AHEAD) {
-                self.prefetch(&records[index..(index + AHEAD).min(records.len())]);
+                self.prefetch(&records[index..]);
             }
             if !self.pending.is_empty() || self.record(record)? == Step::Waits {
                 for record in &records[index..] {
@@ -110,10 +111,15 @@ impl Intake {
         Ok(())
     }
 
-    /// Asks for what the next records need. Their keys are their request IDs as a rule, since records are joined by
-    /// partition; where they are not, nothing is won.
+    /// Asks for what the next records need, and for the bytes of those behind them. Keys are request IDs as a rule, since
+    /// records are joined by partition; where they are not, nothing is won.
     fn prefetch(&self, records: &[Record<'_>]) {
-        for record in records {
+        let (next, behind) = records.split_at(AHEAD.min(records.len()));
+        for record in behind.iter().take(AHEAD) {
+            let bytes = [record.key, record.payload].into_iter().flatten();
+            bytes.filter_map(<[u8]>::first).for_each(prefetch);
+        }
+        for record in next {
             if let (Some(shard), Some(key)) = (self.shards.get(&record.partition), record.key) {
                 shard.prefetch(RequestId::of(key));
             }
