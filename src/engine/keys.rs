@@ -65,7 +65,16 @@ pub struct Spread {
     /// Records of this epoch that went to the states one by one.
     records: u32,
     epoch: u64,
-    gathered: Option<Box<Families>>,
+    gathered: Option<Box<Gathered>>,
+}
+
+/// What is still to be added to each of several states, which are not looked for until then.
+#[derive(Debug, Default)]
+struct Gathered {
+    families: Families,
+    records: u64,
+    /// The newest epoch of the records.
+    touched: u64,
 }
 
 impl Spread {
@@ -88,17 +97,17 @@ impl Spread {
         epoch: u64,
         mut record: impl FnMut(&mut Families),
     ) -> bool {
+        if let Some(gathered) = &mut self.gathered {
+            gathered.records += 1;
+            gathered.touched = gathered.touched.max(epoch);
+            record(&mut gathered.families);
+            return false;
+        }
         for &key in &self.keys {
             let state = &mut states[at(key)];
             state.records += 1;
             state.touched = state.touched.max(epoch);
-        }
-        if let Some(gathered) = &mut self.gathered {
-            record(gathered);
-            return false;
-        }
-        for &key in &self.keys {
-            record(&mut states[at(key)].families);
+            record(&mut state.families);
         }
         if self.epoch != epoch {
             (self.epoch, self.records) = (epoch, 0);
@@ -121,7 +130,7 @@ impl Spread {
             }
             return;
         };
-        let features = gathered.features.get_mut();
+        let features = gathered.families.features.get_mut();
         if features.add_as_known(input.features) {
             return;
         }
@@ -130,6 +139,8 @@ impl Spread {
         if input.features.iter().enumerate().all(|(place, of)| features.knows(place, of.name)) {
             return features.add(&decided);
         }
+        // What is new to the states changes them at once.
+        keys.iter().for_each(|&key| states[at(key)].weighed = None);
         for (place, &Feature { name, value }) in input.features.iter().enumerate() {
             let mut all_keep = || {
                 keys.iter()
@@ -150,12 +161,15 @@ impl Spread {
     pub fn settle(&mut self, states: &mut [KeyState]) {
         self.records = 0;
         if let Some(mut gathered) = self.gathered.take() {
-            if gathered.features.get().is_some() {
-                gathered.features.get_mut().fold_waiting();
+            let Gathered { families, records, touched } = &mut *gathered;
+            if families.features.get().is_some() {
+                families.features.get_mut().fold_waiting();
             }
             for &key in &self.keys {
                 let state = &mut states[at(key)];
-                state.families.merge(&gathered);
+                state.families.merge(families);
+                state.records += *records;
+                state.touched = state.touched.max(*touched);
                 state.weighed = None;
             }
         }
@@ -163,7 +177,8 @@ impl Spread {
 
     /// Memory of what is gathered, in bytes: once for each key, since so much may be added to all of them.
     pub fn gathered_bytes(&self) -> usize {
-        let once = self.gathered.as_ref().map_or(0, |it| size_of::<Families>() + it.heap_bytes());
+        let bytes = |it: &Gathered| size_of::<Gathered>() + it.families.heap_bytes();
+        let once = self.gathered.as_deref().map_or(0, bytes);
         once * self.keys.len()
     }
 }
