@@ -99,16 +99,21 @@ impl Features {
         let place = self.place(at, name, input);
         match value {
             FeatureValue::Number(x) if self.waiting.put(place, *x) => {}
+            FeatureValue::Number(x) => {
+                self.make_room();
+                self.waiting.begin(input.features.len().max(place + 1))[place] = *x;
+            }
             value => self.all[place].1.add(value),
         }
     }
 
     /// Folds in the values of features that stand as they are known, so that their places need no look; false, with
-    /// nothing done, if they stand otherwise.
+    /// nothing done, if they stand otherwise, or are so few that their row would be nearly empty.
     #[inline]
     pub fn add_as_known(&mut self, features: &[Feature<'_>]) -> bool {
+        let fit = self.known.len() / 2..=self.known.len();
         let mut pairs = features.iter().zip(&self.known);
-        if features.len() > self.known.len() || !pairs.all(|(of, (known, _))| of.name == *known) {
+        if !fit.contains(&features.len()) || !pairs.all(|(of, (known, _))| of.name == *known) {
             return false;
         }
         if features.is_empty() {
@@ -132,7 +137,7 @@ impl Features {
         }
     }
 
-    /// Makes room for the numbers of one more inference.
+    /// Makes room for one more row of numbers.
     #[inline]
     fn make_room(&mut self) {
         if self.waiting.is_full() {
@@ -249,8 +254,6 @@ impl Accumulator for Features {
         if self.add_as_known(input.features) {
             return;
         }
-        self.make_room();
-        self.waiting.begin(input.features.len());
         for (at, feature) in input.features.iter().enumerate() {
             self.add_value(at, feature.name, &feature.value, input);
         }

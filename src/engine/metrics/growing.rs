@@ -10,7 +10,7 @@ use super::feature::FeatureState;
 use super::reference::FeatureProfile;
 use crate::engine::event::FeatureValue;
 
-/// The numbers of how many inferences wait.
+/// How many numbers of a feature wait.
 pub const FEW: usize = 16;
 
 /// The state of one feature, but for the numbers that still wait.
@@ -97,7 +97,8 @@ impl Growing {
     }
 }
 
-/// Finite numbers that wait: a row for each inference, in which each feature has a place.
+/// Finite numbers that wait, in rows in which each feature has a place: one for each inference, or for several that have
+/// few features and none of them twice.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting {
     /// Row by row; NaN where a feature has no number in a row.
@@ -135,10 +136,13 @@ impl Waiting {
     /// Writes a number into the newest row. False, with nothing done, if there is none, or the place is taken.
     #[inline]
     pub fn put(&mut self, place: usize, x: f64) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         if place >= self.width {
             self.widen(place + 1);
         }
-        let Some(first) = self.numbers.len().checked_sub(self.width) else { return false };
+        let first = self.numbers.len() - self.width;
         let slot = &mut self.numbers[first + place];
         let is_free = slot.is_nan();
         if is_free {
