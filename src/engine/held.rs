@@ -263,7 +263,8 @@ impl Held {
         let is_alive = &|group| is_swept || is_alive(group);
         let part = &mut self.parts[index];
         if (part.filled + 1) * 100 > part.homes * FULL_PERCENT {
-            part.grow(index, is_alive);
+            let alive = if is_swept { part.filled } else { part.alive(is_alive) };
+            part.grow(index, alive, is_alive);
         }
         while !part.try_insert(entry) {
             let homes = part.homes + part.homes / GROWTH + GROWTH;
@@ -307,8 +308,7 @@ impl Part {
         true
     }
 
-    fn grow(&mut self, index: usize, is_alive: &impl Fn(u32) -> bool) {
-        let alive = self.alive(is_alive);
+    fn grow(&mut self, index: usize, alive: usize, is_alive: &impl Fn(u32) -> bool) {
         let homes = if alive * 100 < self.homes * 70 {
             self.homes
         } else {
