@@ -50,7 +50,9 @@ fn add(features: &mut Features, record: &[(usize, FeatureValue<'_>)], names: &mu
 
 fn grown(records: &Records) -> Features {
     let (mut features, mut names) = (Features::default(), Names::default());
-    records.iter().for_each(|record| add(&mut features, record, &mut names));
+    for record in records {
+        add(&mut features, record, &mut names);
+    }
     features
 }
 

@@ -72,7 +72,7 @@ impl Cells {
     pub fn add_all(&mut self, indices: impl ExactSizeIterator<Item = u16>) {
         match &mut self.0 {
             Form::Ones(ones) if ones.capacity() - ones.len() >= indices.len() => {
-                ones.extend(indices)
+                ones.extend(indices);
             }
             Form::Ones(_) | Form::List(_) | Form::Small(_) | Form::Large(_) => {
                 indices.for_each(|index| self.add(index));

@@ -97,13 +97,10 @@ impl Features {
         input: &FeaturesInput<'_>,
     ) {
         let place = self.place(at, name, input);
-        match value {
-            FeatureValue::Number(x) if self.waiting.put(place, *x) => {}
-            FeatureValue::Number(x) => {
-                self.make_room();
-                self.waiting.begin(input.features.len().max(place + 1))[place] = *x;
-            }
-            value => self.all[place].1.add(value),
+        let FeatureValue::Number(x) = value else { return self.all[place].1.add(value) };
+        if !self.waiting.put(place, *x) {
+            self.make_room();
+            self.waiting.begin(input.features.len().max(place + 1))[place] = *x;
         }
     }
 
@@ -122,9 +119,10 @@ impl Features {
         self.make_room();
         let row = self.waiting.begin(self.all.len());
         for (Feature { value, .. }, &(_, place)) in features.iter().zip(&self.known) {
-            match value {
-                FeatureValue::Number(x) => row[index(place)] = *x,
-                value => self.all[index(place)].1.add(value),
+            if let FeatureValue::Number(x) = value {
+                row[index(place)] = *x;
+            } else {
+                self.all[index(place)].1.add(value);
             }
         }
         true
