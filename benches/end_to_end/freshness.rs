@@ -12,23 +12,35 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidegauge::traffic::produce::Until;
 use tidegauge::traffic::{Shares, Traffic};
 
+use super::measured::process_s;
 use super::restart::Running;
 use super::sets::{Case, Stage, float};
 use super::targets::{FRESHNESS_S, Figure};
 
 /// The program's default.
 pub const FLUSH_INTERVAL_S: f64 = 5.0;
-/// Labels come soon enough for a run of a minute.
-const LABEL_DELAY_MS: i64 = 10_000;
 /// Between two queries.
 const LOOK: Duration = Duration::from_millis(50);
 /// When how many records were sent, or shown.
 type Counts = Vec<(Instant, u64)>;
 
-/// Sends so many records (inferences and labels) a second for so long. Gives the 99th percentile of either's age.
-pub fn run(stage: &mut Stage, base: Case, records_per_s: f64, length: Duration) -> Vec<Figure> {
+/// How inferences and their labels are sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// Inferences and labels a second.
+    pub records_per_s: f64,
+    /// How long inferences are sent.
+    pub length: Duration,
+    /// Within what time labels follow them.
+    pub label_delay: Duration,
+}
+
+/// Sends records. Gives the 99th percentile of the age of inferences and of labels.
+pub fn run(stage: &mut Stage, base: Case, flow: Flow) -> Vec<Figure> {
+    let Flow { records_per_s, length, label_delay } = flow;
     let mut case = base;
-    case.shape.label_delay_ms = Some(LABEL_DELAY_MS);
+    let delay_ms = i64::try_from(label_delay.as_millis()).expect("a short time");
+    case.shape.label_delay_ms = Some(delay_ms);
     let (topics, sender, encoding) = stage.topics(case, 5);
     let job = stage.new_job(&topics, case);
     let mut running = Running::start(stage, &job);
@@ -86,10 +98,11 @@ pub fn run(stage: &mut Stage, base: Case, records_per_s: f64, length: Duration) 
     let took = last_inference.map_or(0.0, |(at, _)| (*at - begun).as_secs_f64());
     let after = ["InsertQuery", "InsertedRows"].map(|event| stage.events(event));
     println!(
-        "{} inserts of {} rows in {:.0} s",
+        "{} inserts of {} rows in {:.0} s; {:.1} CPU s",
         after[0] - before[0],
         after[1] - before[1],
-        begun.elapsed().as_secs_f64()
+        begun.elapsed().as_secs_f64(),
+        process_s(running.0.id())
     );
     println!(
         "{} records of {} asked for a second were sent, the last inference after {took:.1} s",

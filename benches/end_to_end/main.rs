@@ -36,6 +36,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use tidegauge::traffic::Shape;
 
+use freshness::Flow;
 use peers::Peer;
 use sets::{Case, Set, Stage};
 
@@ -69,6 +70,9 @@ struct Args {
     /// How long `freshness` sends.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Within so many seconds labels of `freshness` follow.
+    #[arg(long, default_value_t = 10)]
+    label_delay: u64,
     /// Without a reference: no rows of drift and estimates.
     #[arg(long)]
     no_reference: bool,
@@ -128,11 +132,10 @@ fn main() {
         let mut reached = cost::run(&mut stage, &args, &[Set::Avro, Set::JsonLz4], few, 1);
         scale::run(&mut stage, &[scale::widest(base)], few, SMALL, 1);
         reached.push(restart::run(&mut stage, base, few));
-        reached.extend(freshness::run(&mut stage, base, 1e3, Duration::from_secs(2)));
+        reached.extend(freshness::run(&mut stage, base, args.flow(1e3, 2)));
         return targets::print(&reached);
     }
     let inferences = args.inferences.unwrap_or(1_000_000);
-    let length = Duration::from_secs(args.seconds);
     let reached = match args.what {
         What::Cost => cost::run(&mut stage, &args, &args.sets, inferences, args.rounds),
         What::Scale => {
@@ -142,17 +145,24 @@ fn main() {
         What::Restart => vec![restart::run(&mut stage, base, inferences)],
         What::Freshness => {
             let rate = args.rate.unwrap_or_else(|| most(&mut stage, base, inferences) / 2.0);
-            freshness::run(&mut stage, base, rate, length)
+            freshness::run(&mut stage, base, args.flow(rate, args.seconds))
         }
         What::Targets => {
             let rate = args.rate.unwrap_or_else(|| most(&mut stage, base, inferences) / 2.0);
             let mut reached = cost::run(&mut stage, &args, &args.sets, inferences, args.rounds);
             reached.push(restart::run(&mut stage, base, targets::HELD));
-            reached.extend(freshness::run(&mut stage, base, rate, length));
+            reached.extend(freshness::run(&mut stage, base, args.flow(rate, args.seconds)));
             reached
         }
     };
     targets::print(&reached);
+}
+
+impl Args {
+    fn flow(&self, records_per_s: f64, seconds: u64) -> Flow {
+        let [length, label_delay] = [seconds, self.label_delay].map(Duration::from_secs);
+        Flow { records_per_s, length, label_delay }
+    }
 }
 
 /// Records a second that the program takes, in one run.

@@ -2,8 +2,8 @@
 #![deny(clippy::indexing_slicing)]
 #![warn(missing_docs)]
 
-pub mod fields;
 mod scalar;
+pub mod fields;
 mod registry_client;
 pub mod registry;
 pub mod checks;
