@@ -485,7 +485,7 @@ impl<'a, 'r> Reader<'a, 'r, '_> {
             if count == 0 {
                 return Ok(());
             }
-            if of_entries.is_some() {
+            if of_entries.is_some_and(|node| node.features) {
                 self.found.expect_features(count);
             }
             for _ in 0..count {

@@ -164,7 +164,7 @@ impl KnownName {
 #[derive(Debug, Default)]
 pub(super) struct KnownTexts {
     /// Each text has one place, and the first that comes there stays.
-    places: Box<[OnceCell<Box<str>>; 8]>,
+    places: OnceCell<Box<[OnceCell<Box<str>>; 8]>>,
 }
 
 impl KnownTexts {
@@ -175,7 +175,8 @@ impl KnownTexts {
     #[inline]
     pub(super) fn find<'a>(&'a self, bytes: &'a [u8]) -> Option<&'a str> {
         let first = bytes.first().map_or(0, |&first| usize::from(first));
-        let place = self.places.get((first ^ bytes.len()) % 8)?;
+        let places = self.places.get_or_init(Box::default);
+        let place = places.get((first ^ bytes.len()) % 8)?;
         match place.get() {
             Some(known) if known.as_bytes() == bytes => Some(known),
             _ => Self::check(place, bytes),
@@ -302,7 +303,8 @@ pub(super) struct Found<'a, 'n> {
     pub(super) scratch: &'n mut Scratch,
     pub(super) slots: &'a mut [Scalar<'a>],
     pub(super) features: BumpVec<'a, Feature<'a>>,
-    /// How many of the features `Scratch::seen_features` knows: those that were listed at once are noted late or never.
+    /// How many of the features `Scratch::seen_features` knows: those that were listed at once are noted when another
+    /// comes beside them.
     noted: usize,
     pub(super) scores: BumpVec<'a, (ClassId, f64)>,
     pub(super) bad: Option<DecodeError>,

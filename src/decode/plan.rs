@@ -306,6 +306,8 @@ impl<'s> Compiler<'s, '_> {
 
     /// How to read a field of the record at this node, if it is no more than one scalar for one thing.
     fn way(&self, step: StepIndex, of_record: Option<NodeIndex>) -> Option<Way> {
+        // Within a record at no node, a field may be a record that is still being compiled, and looks like null.
+        let around = self.tree.node(of_record?);
         let (step, null_or_value) = match &self.steps.get(step)?.shape {
             Shape::Union(variants) => {
                 let [first, second] = *variants.as_slice() else { return None };
@@ -321,7 +323,6 @@ impl<'s> Compiler<'s, '_> {
         let Step { shape, wanted, .. } = self.steps.get(step)?;
         let texts = KnownTexts::default();
         let leaf = Leaf { kind: LeafKind::of(shape)?, step, null_or_value, texts };
-        let around = self.tree.node(of_record?);
         match *wanted {
             Wanted::Slot(slot, _) if !around.is_of_entries() => Some(Way::Slot(leaf, slot)),
             Wanted::Nowhere if around.features && !around.scores => Some(Way::Feature(leaf)),

@@ -23,11 +23,12 @@ pub struct KeyState {
     pub segment: SegmentId,
     /// The additive state.
     pub families: Families,
-    /// Records folded in.
+    /// Records folded in, without those that are gathered.
     pub records: u64,
-    /// The epoch of the last record past the mark that touched it; 0 for none.
+    /// The epoch of the last of them past the mark that touched it; 0 for none.
     pub touched: u64,
-    /// Its memory, and the records that it had when that was looked at.
+    /// Its memory, and the records that it had when that was looked at. Whoever changes it without a record of its own
+    /// takes this away.
     weighed: Option<(u64, usize)>,
 }
 
@@ -44,7 +45,7 @@ impl KeyState {
         self.weighed = None;
     }
 
-    /// Memory in bytes. Only records change it, and what is gathered, so most states need no second look.
+    /// Memory in bytes. Most states have not changed since the last look and need no second one.
     pub fn bytes(&mut self) -> usize {
         if let Some((records, bytes)) = self.weighed
             && records == self.records

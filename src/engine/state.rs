@@ -52,10 +52,10 @@ impl Version {
         Self((u64::from(generation) << Self::GENERATION_SHIFT) | body)
     }
 
-    /// The version of a metric row that counts what these parts count, plus one when the seal marks of all partitions
-    /// have passed its window.
-    pub fn of_metrics(generation: u16, parts: Self, sealed: bool) -> Self {
-        let Self(sum) = Self::sum(generation, [parts, Self(u64::from(sealed))]);
+    /// The version of a metric row that counts so much, plus one when the seal marks of all partitions have passed its
+    /// window.
+    pub fn of_metrics(generation: u16, counted: Self, sealed: bool) -> Self {
+        let Self(sum) = Self::sum(generation, [counted, Self(u64::from(sealed))]);
         Self(sum | Self::OF_METRICS)
     }
 

@@ -71,6 +71,11 @@ pub(super) struct Evaluated {
 }
 
 impl Evaluated {
+    /// Whether none of its rows was left out because it was acknowledged before.
+    pub(super) fn is_whole(&self) -> bool {
+        self.tables.contains_key(&MetricTable::Serving)
+    }
+
     /// Of the rows of one key.
     pub(super) fn of(rows: &[MetricRow]) -> Option<Self> {
         let mut tables = BTreeMap::new();

@@ -52,10 +52,7 @@ pub(super) async fn init(connection: &Connection) -> Result<Migrated, SinkError>
     let applied = applied(connection, &stored).await?;
     let from = applied.as_ref().map_or(0, |applied| applied.version);
     if from > VERSION {
-        return Err(SinkError::Schema(format!(
-            "database {} was set up by a newer version of tidegauge (tables {from}, here {VERSION}). Use that version",
-            connection.databases.tables
-        )));
+        return Err(other_version(connection, from));
     }
     for spec in tables() {
         bring_forward(connection, &spec, stored.get(spec.name), &mut done).await?;
@@ -265,7 +262,26 @@ pub(super) async fn check_tables(connection: &Connection) -> Result<(), SinkErro
             }
         }
     }
-    check_engines(connection).await
+    // Tables that were made from printed statements have no version.
+    match applied(connection, &stored).await? {
+        Some(applied) if applied.version != VERSION => {
+            Err(other_version(connection, applied.version))
+        }
+        _ => check_engines(connection).await,
+    }
+}
+
+/// Rows of two versions of the program do not go by the same rules.
+fn other_version(connection: &Connection, found: u32) -> SinkError {
+    let (age, remedy) = if found > VERSION {
+        ("a newer", "Use that version")
+    } else {
+        ("an older", "Stop the older instances and run `tidegauge init`")
+    };
+    SinkError::Schema(format!(
+        "database {} was set up by {age} version of tidegauge (tables {found}, here {VERSION}). {remedy}",
+        connection.databases.tables
+    ))
 }
 
 /// That rows are there where marks count records: those of sealed windows would never be written again.

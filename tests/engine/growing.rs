@@ -137,3 +137,35 @@ fn a_few_inferences_take_little_memory() {
     assert!(bytes[1] <= 12 * (48 + 8 + 6 * 8), "{bytes:?}");
     assert!(bytes[2] < bytes[3] / 2, "{bytes:?}");
 }
+
+/// Of records with many more features than a state keeps all values count, and only what is kept takes memory.
+#[test]
+fn features_beyond_the_cap_take_no_room() {
+    const MOST: usize = 3;
+    let mut names = Names::default();
+    let ids: Vec<_> = (0..8000).map(|i| FeatureId(names.intern(&format!("x{i}")))).collect();
+    let mut features = Features::default();
+    let mut expected: BTreeMap<String, FeatureState> = BTreeMap::new();
+    for i in 0..20_u32 {
+        let number = |j: u32| FeatureValue::Number(f64::from(i * 8000 + j) / 7.0);
+        let values = (0..).zip(&ids).map(|(j, &name)| Feature { name, value: number(j) });
+        let values: Vec<_> = values.collect();
+        features.add(&FeaturesInput {
+            features: &values,
+            names: &names,
+            reference: None,
+            most: MOST,
+            distinct: &[],
+        });
+        for (j, Feature { value, .. }) in values.iter().enumerate() {
+            let name = if j < MOST { format!("x{j}") } else { "(other)".to_owned() };
+            expected.entry(name).or_default().add(value);
+        }
+    }
+    let bytes = features.heap_bytes();
+    assert!(bytes < 256 * 1024, "{bytes}");
+    let found = features.sorted().into_iter();
+    let found: BTreeMap<_, _> =
+        found.map(|(name, state)| (name.to_string(), state.into_owned())).collect();
+    assert_eq!(found, expected);
+}

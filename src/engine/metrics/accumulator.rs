@@ -67,7 +67,7 @@ pub enum Asked {
     /// All.
     #[default]
     All,
-    /// Those that labels change: where no inference has come, the others are as they were.
+    /// Those that labels change: where no more inferences have come, the others are as they were.
     OfLabels,
 }
 

@@ -99,13 +99,25 @@ impl Features {
         let place = self.place(at, name, input);
         let FeatureValue::Number(x) = value else { return self.all[place].1.add(value) };
         if !self.waiting.put(place, *x) {
-            self.make_room();
-            self.waiting.begin(input.features.len().max(place + 1))[place] = *x;
+            self.begin_with(place, value, input);
         }
     }
 
+    /// Folds in a number that has no place in the newest row.
+    fn begin_with(&mut self, place: usize, value: &FeatureValue<'_>, input: &FeaturesInput<'_>) {
+        // A record may have very many numbers of features that are not kept: they would each begin a row.
+        let is_other = self.all.len() > input.most && *self.all[place].0 == *OTHER;
+        let FeatureValue::Number(x) = value else { return };
+        if is_other {
+            return self.all[place].1.add(value);
+        }
+        self.make_room();
+        let width = input.features.len().min(self.all.capacity()).max(place + 1);
+        self.waiting.begin(width)[place] = *x;
+    }
+
     /// Folds in the values of features that stand as they are known, so that their places need no look; false, with
-    /// nothing done, if they stand otherwise, or are so few that their row would be nearly empty.
+    /// nothing done, if they stand otherwise, or are less than half of those known, whose row would be nearly empty.
     #[inline]
     pub fn add_as_known(&mut self, features: &[Feature<'_>]) -> bool {
         let fit = self.known.len() / 2..=self.known.len();
@@ -113,7 +125,10 @@ impl Features {
         if !fit.contains(&features.len()) || !pairs.all(|(of, (known, _))| of.name == *known) {
             return false;
         }
-        if features.is_empty() {
+        if !features.iter().any(|of| matches!(of.value, FeatureValue::Number(_))) {
+            for (Feature { value, .. }, &(_, place)) in features.iter().zip(&self.known) {
+                self.all[index(place)].1.add(value);
+            }
             return true;
         }
         self.make_room();

@@ -98,7 +98,7 @@ impl Growing {
 }
 
 /// Finite numbers that wait, in rows in which each feature has a place: one for each inference, or for several that have
-/// few features and none of them twice.
+/// few features and, together, none of them twice.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting {
     /// Row by row; NaN where a feature has no number in a row.
@@ -108,7 +108,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Whether no row has a place.
+    /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }
@@ -133,14 +133,11 @@ impl Waiting {
         &mut self.numbers[first..]
     }
 
-    /// Writes a number into the newest row. False, with nothing done, if there is none, or the place is taken.
+    /// Writes a number into the newest row. False, with nothing done, if there is none that has the place free.
     #[inline]
     pub fn put(&mut self, place: usize, x: f64) -> bool {
-        if self.is_empty() {
+        if self.is_empty() || place >= self.width {
             return false;
-        }
-        if place >= self.width {
-            self.widen(place + 1);
         }
         let first = self.numbers.len() - self.width;
         let slot = &mut self.numbers[first + place];

@@ -492,8 +492,8 @@ impl MetricTable {
         }
     }
 
-    /// Whether labels change this row of the table; the others are of inferences alone, and stay as they are when labels
-    /// come.
+    /// Whether labels change anything in this row of the table; the others are of inferences alone, and stay as they are
+    /// when labels come.
     pub fn row_reads_labels(self, values: &[Value]) -> bool {
         match self {
             Self::Serving | Self::DataQuality | Self::Categories => false,

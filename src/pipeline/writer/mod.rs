@@ -62,8 +62,9 @@ pub struct Writer<C, K, D> {
     rows_written: u64,
     letters_sent: u64,
     flushes: u64,
-    /// Calls that failed so far, and those that had when the last flush began.
+    /// Calls that failed so far.
     failures: u64,
+    /// How many of them had when the last flush began that ended: since then acknowledged rows may have been lost.
     trusted: u64,
     step: Step,
 }

@@ -150,6 +150,10 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
         written: &mut Written,
         all: bool,
     ) -> Result<usize, PipelineError> {
+        // Rows that were left out may be lost as well: after the failure none is.
+        if all && !written.metrics.iter().all(Evaluated::is_whole) {
+            self.evaluate_and_write(written).await?;
+        }
         let keys = written.metrics_to_audit(all);
         if keys.is_empty() {
             return Ok(0);

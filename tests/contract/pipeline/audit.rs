@@ -228,3 +228,51 @@ fn partitions_are_begun_again_also_where_the_group_took_them_away_in_between() {
     worker.receive(ToWorker::BeginAgain).unwrap();
     assert_eq!(control.lock().unwrap().len(), 2, "it asks anew");
 }
+
+/// Rows that no label changes are left out when labels come. Where a call has failed meanwhile they may have been lost as
+/// well, and are written once more.
+#[test]
+fn rows_that_labels_leave_alone_are_written_again_where_they_may_have_been_lost() {
+    let mut log = Log::new();
+    for i in 0..40 {
+        let time = START + i * 100;
+        let inference =
+            format!(r#"{{"request_id":"r{i}","model":"m","timestamp":{time},"score":0.25}}"#);
+        add(&mut log, Stream::Inferences, 0, time, inference);
+        let label = format!(r#"{{"request_id":"r{i}","timestamp":{time},"label":1}}"#);
+        add(&mut log, Stream::Labels, 0, time, label);
+    }
+    let labelled = |labels: usize| {
+        let mut part = log.clone();
+        part.get_mut(&(Stream::Labels, PartitionId(0))).unwrap().truncate(labels);
+        part
+    };
+    let memory = Memory::new();
+    let of_serving =
+        || memory.lock().metrics.keys().filter(|(table, _)| *table == "serving").count();
+    let writes = |table: &str| {
+        let call = format!("write {table}");
+        memory.lock().calls.iter().filter(|it| **it == call).count()
+    };
+    block_on(async {
+        let shared = shared(&labelled(0));
+        let mut running = start(settings(1), &shared, &[&[0]], false, &memory);
+        running.until("inferences", || written(&memory) == ends(&labelled(0))).await;
+        let (rows, before) = (of_serving(), ["serving", "labels"].map(writes));
+        assert!(rows > 0);
+        *shared.lock().unwrap() = labelled(10);
+        running.until("some labels", || written(&memory) == ends(&labelled(10))).await;
+        let after = ["serving", "labels"].map(writes);
+        assert_eq!(after[0], before[0], "no inference has come");
+        assert!(after[1] > before[1]);
+        {
+            let mut tables = memory.lock();
+            tables.metrics.retain(|(table, _), _| *table != "serving");
+            tables.mode = Mode::Fails(1);
+        }
+        *shared.lock().unwrap() = labelled(20);
+        running.until("more labels", || written(&memory) == ends(&labelled(20))).await;
+        assert_eq!(of_serving(), rows, "written in the flush that failed for a while");
+        running.stop().await.unwrap();
+    });
+}

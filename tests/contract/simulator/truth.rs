@@ -59,6 +59,12 @@ impl Part {
         let is_sealed = self.key.0.window.end <= mark.floor.sealed_until;
         (u64::try_from(records).unwrap(), is_sealed)
     }
+
+    /// The inferences of the row at a mark.
+    fn inferences(&self, mark: &Mark) -> u64 {
+        let folded = self.folded.iter().filter(|(at, _)| *at < mark.positions.inferences);
+        u64::try_from(folded.count()).unwrap()
+    }
 }
 
 /// One key of one grain: which parts it merges.
@@ -179,17 +185,28 @@ impl Truth {
             let least = Version::of_metrics(self.generation, counted, is_sealed).0;
             let row = |table| tables.metrics.get(&(table, whole.bytes.clone()));
             let written = row("labels").map(|row| row.0);
-            // Rows that read no labels stand over at least the inferences of those that do: of another mixture of both
-            // topics the row of more records may have fewer inferences than the mark.
+            // Rows that read no labels stand over the inferences that the marks vouch for, or at least over those of the
+            // rows that do: of another mixture of both topics the row of more records may have fewer.
+            let marked = whole.parts.iter().filter_map(|&part| {
+                let part = &self.parts[part];
+                Some(part.inferences(mark_of(part.key.1)?))
+            });
+            let marked: u64 = marked.sum();
             let inferences = ["serving", "labels"].map(|table| {
                 let (_, row) = row(table)?;
                 let values = self.decoded(table, row);
                 values.into_iter().find(|(name, _)| *name == "inferences").map(|(_, it)| it)
             });
             let is_behind = match &inferences {
-                [Some(Shown::Count(serving)), Some(Shown::Count(labels))] => serving < labels,
+                [Some(Shown::Count(serving)), Some(Shown::Count(labels))] => {
+                    *serving < marked.min(*labels)
+                }
                 _ => true,
             };
+            let of_sealed =
+                Version::of_metrics(self.generation, Version::of(0, marked, false), true);
+            let is_behind = is_behind
+                || (is_sealed && row("serving").is_none_or(|(version, _)| *version < of_sealed.0));
             if is_behind || written.is_none_or(|written| written < least) {
                 let key = String::from_utf8_lossy(&whole.bytes[16..]).into_owned();
                 let text = format!(

@@ -123,9 +123,22 @@ async fn a_table_that_does_not_replace_equal_rows_is_refused() {
 async fn a_newer_database_is_left_alone() {
     let sink = ready("newer").await;
     server().query("INSERT INTO newer.migrations (version, views, program) VALUES (99, '', '')");
-    let error = sink.init().await.unwrap_err();
+    for error in [sink.init().await.unwrap_err(), sink.check_schema().await.unwrap_err()] {
+        assert_eq!(error.code(), "clickhouse_schema");
+        assert!(error.to_string().contains("newer version"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_database_is_brought_forward_before_rows_are_written() {
+    let sink = ready("older").await;
+    server().query("TRUNCATE TABLE older.migrations");
+    server().query("INSERT INTO older.migrations (version, views, program) VALUES (1, '', '')");
+    let error = sink.check_schema().await.unwrap_err();
     assert_eq!(error.code(), "clickhouse_schema");
-    assert!(error.to_string().contains("newer version"), "{error}");
+    assert!(error.to_string().contains("run `tidegauge init`"), "{error}");
+    sink.init().await.unwrap();
+    sink.check_schema().await.unwrap();
 }
 
 fn binding(topic: &str) -> JobBinding {

@@ -97,6 +97,24 @@ async fn metric_rows_are_seen_through_the_views() {
     }
 }
 
+/// Labels write the rows of drift that they change with a version of their own, which makes nothing else old.
+#[tokio::test]
+async fn rows_of_drift_that_labels_leave_alone_stay_in_its_view() {
+    let mut sink = ready("kinds").await;
+    let of = |kind: &'static str, method: &'static str, seed| {
+        let mut row = metric_row(MetricTable::Drift, seed);
+        set(&mut row, "kind", Value::Text(kind.into()));
+        set(&mut row, "method", Value::Text(method.into()));
+        row
+    };
+    let first = [of("score", "psi", 2), of("score", "ks", 2), of("label", "psi", 3)];
+    let gone = of("label", "ks", 3);
+    write(&mut sink, row::metrics(JOB, &[&first[..], &[gone]].concat())).await;
+    write(&mut sink, row::metrics(JOB, &[of("label", "psi", 5)])).await;
+    let rows = "SELECT kind, method, row_version FROM kinds_bi.drift ORDER BY ALL FORMAT TSV";
+    assert_eq!(server().query(rows), "label\tpsi\t10\nscore\tks\t4\nscore\tpsi\t4\n");
+}
+
 #[tokio::test]
 async fn the_long_view_gives_each_figure_a_row_with_its_reason() {
     let mut sink = ready("long_view").await;
