@@ -207,7 +207,7 @@ mod tests {
             assert!(!are_same(&bytes, &[&bytes[..], b"x"].concat()));
             for at in 0..bytes.len() {
                 let mut other = bytes.clone();
-                other[at] ^= 0x40;
+                *other.get_mut(at).unwrap() ^= 0x40;
                 assert!(!are_same(&bytes, &other), "{at} of {length}");
             }
         }
