@@ -46,8 +46,8 @@ fn strikes(fault: &Fault) -> Option<char> {
     if fault.id == "P7" { Some('C') } else { fault.id.chars().next() }
 }
 
-/// Rows during which no start is to succeed: the tables are not those of the program.
-const REFUSES_STARTS: [&str; 2] = ["C8b", "C8c"];
+/// Rows during which no instance that starts is ready: no row is taken, or the tables are not those of the program.
+const NOBODY_IS_READY: [&str; 4] = ["C7", "C7r", "C8b", "C8c"];
 /// The row that goes on only when an instance that it has started is ready.
 const WAITS_FOR_STARTS: &str = "P6";
 
@@ -56,7 +56,7 @@ const WAITS_FOR_STARTS: &str = "P6";
 fn fit(a: &Fault, b: &Fault) -> bool {
     let ids = [a.id, b.id];
     let waits_in_vain =
-        ids.contains(&WAITS_FOR_STARTS) && ids.iter().any(|id| REFUSES_STARTS.contains(id));
+        ids.contains(&WAITS_FOR_STARTS) && ids.iter().any(|id| NOBODY_IS_READY.contains(id));
     a.id != b.id && !waits_in_vain && (strikes(a) != strikes(b) || strikes(a) == Some('P'))
 }
 
