@@ -99,21 +99,19 @@ impl Features {
         let place = self.place(at, name, input);
         let FeatureValue::Number(x) = value else { return self.all[place].1.add(value) };
         if !self.waiting.put(place, *x) {
-            self.begin_with(place, value, input);
+            self.begin_with(place, *x, input);
         }
     }
 
     /// Folds in a number that has no place in the newest row.
-    fn begin_with(&mut self, place: usize, value: &FeatureValue<'_>, input: &FeaturesInput<'_>) {
+    fn begin_with(&mut self, place: usize, x: f64, input: &FeaturesInput<'_>) {
         // A record may have very many numbers of features that are not kept: they would each begin a row.
-        let is_other = self.all.len() > input.most && *self.all[place].0 == *OTHER;
-        let FeatureValue::Number(x) = value else { return };
-        if is_other {
-            return self.all[place].1.add(value);
+        if self.all.len() > input.most && *self.all[place].0 == *OTHER {
+            return self.all[place].1.add_numbers(&[x]);
         }
         self.make_room();
         let width = input.features.len().min(self.all.capacity()).max(place + 1);
-        self.waiting.begin(width)[place] = *x;
+        self.waiting.begin(width)[place] = x;
     }
 
     /// Folds in the values of features that stand as they are known, so that their places need no look; false, with

@@ -495,21 +495,10 @@ impl MetricTable {
     /// Whether labels change anything in this row of the table; the others are of inferences alone, and stay as they are
     /// when labels come.
     pub fn row_reads_labels(self, values: &[Value]) -> bool {
-        match self {
-            Self::Serving | Self::DataQuality | Self::Categories => false,
-            Self::Drift => drift::table::is_of_labels(values),
-            Self::Labels
-            | Self::QualityBinary
-            | Self::QualityThreshold
-            | Self::Calibration
-            | Self::CalibrationBins
-            | Self::QualityRegression
-            | Self::QualityMulticlass
-            | Self::QualityClasses
-            | Self::Confusion
-            | Self::QualityEstimated
-            | Self::Custom => true,
-        }
+        let is_of_inferences = matches!(self, Self::Serving | Self::DataQuality | Self::Categories)
+            || (self == Self::Drift && !drift::table::is_of_labels(values));
+        // A table that is not named is written with every label: that is always right.
+        !is_of_inferences
     }
 
     /// Whether a row of a window can go again: that of a bin, class, cell or category that is empty by now, or of a
