@@ -70,16 +70,18 @@ fn two_instances_with_a_kill(partitions: usize, seed: u64) {
     assert_eq!(dead_letters(&kafka, "dead.fraud"), dead_records(topics, &producer.logs));
 
     // A run over what is already processed changes nothing.
+    let right = job.checksums(&clickhouse);
     job.run(&["run", "--until-end"], 0, DEADLINE);
-    job.must_equal(&clickhouse, &expected);
+    assert_eq!(job.checksums(&clickhouse), right);
     // What the tables hold does not depend on how they are read.
     clickhouse.query("OPTIMIZE TABLE tidegauge.quality_binary FINAL");
-    job.must_equal(&clickhouse, &expected);
-    must_be_rebuilt_from_the_states(&mut job, &clickhouse, &expected);
+    assert_eq!(job.checksums(&clickhouse), right);
+    must_be_rebuilt_from_the_states(&mut job, &clickhouse);
 }
 
 /// Metric rows follow from the states alone, those of windows that are not sealed too.
-fn must_be_rebuilt_from_the_states(job: &mut Job, clickhouse: &ClickHouse, expected: &Tables) {
+fn must_be_rebuilt_from_the_states(job: &mut Job, clickhouse: &ClickHouse) {
+    let right = job.checksums(clickhouse);
     for (table, _) in METRIC_TABLES {
         clickhouse.query(&format!("TRUNCATE TABLE tidegauge.{table}"));
     }
@@ -91,7 +93,7 @@ fn must_be_rebuilt_from_the_states(job: &mut Job, clickhouse: &ClickHouse, expec
         line.and_then(|line| line.split(' ').next()?.parse::<usize>().ok()).expect("a count")
     };
     assert_eq!(rows(&counted), rows(&rebuilt));
-    job.must_equal(clickhouse, expected);
+    assert_eq!(job.checksums(clickhouse), right);
     // Of a part of the time all windows come back that have a part in it.
     clickhouse.query("TRUNCATE TABLE tidegauge.serving");
     let day = clickhouse.query("SELECT toDate(max(window_start)) FROM tidegauge.window_state");

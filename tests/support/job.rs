@@ -19,6 +19,9 @@ use super::{wait_for, wait_until};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(240);
 const MATERIAL_DIFFERENCES: usize = 40;
+/// Those of `stream_health` that are held against the oracle.
+const ACCOUNT_COLUMNS: &str =
+    "topic, partition, model, records, accepted, duplicate, late, dead, matched, kept, orphan";
 /// Runs of [`Job::killed_midway`] at most.
 const KILLS: usize = 10;
 
@@ -239,6 +242,21 @@ impl Job {
         differences
     }
 
+    /// Count and checksum of the newest rows of each metric table, and of the accounts: where they are as before, all
+    /// still is what was once held against the oracle.
+    pub fn checksums(&self, clickhouse: &ClickHouse) -> BTreeMap<&'static str, String> {
+        let of = |columns: &str, from: &str| {
+            let name = &self.name;
+            clickhouse.query(&format!(
+                "SELECT count(), sum(cityHash64(toString(tuple({columns})))) FROM {from} WHERE job = '{name}'"
+            ))
+        };
+        let tables = METRIC_TABLES.map(|(table, _)| table);
+        let tables = tables.map(|table| (table, of("*", &newest_rows(&self.database, table))));
+        let accounts = of(ACCOUNT_COLUMNS, &format!("{}.stream_health", self.database));
+        tables.into_iter().chain([("stream_health", accounts)]).collect()
+    }
+
     fn select(&self, clickhouse: &ClickHouse, columns: &str, from: &str) -> Vec<Map<String, Json>> {
         let sql = format!(
             "SELECT {columns} FROM {from} AND job = '{}' FORMAT JSONEachRow \
@@ -255,7 +273,6 @@ impl Job {
         expected: &Tables,
         differences: &mut Vec<String>,
     ) {
-        let columns = "topic, partition, model, records, accepted, duplicate, late, dead, matched, kept, orphan";
         let mut wanted = BTreeMap::new();
         for (partition, account) in expected.partitions.iter().enumerate() {
             for ((topic, model), counts) in &account.tally {
@@ -264,7 +281,7 @@ impl Job {
             }
         }
         for row in
-            self.select(clickhouse, columns, &format!("{}.stream_health WHERE 1", self.database))
+            self.select(clickhouse, ACCOUNT_COLUMNS, &format!("{}.stream_health WHERE 1", self.database))
         {
             let text = |name: &str| row[name].as_str().expect("text").to_owned();
             let count = |name: &str| row[name].as_i64().unwrap_or_default();
