@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use tidegauge::decode::checks::VALUES_MAX;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::{Schemas, WriterSchema};
 use tidegauge::decode::{DecodeError, Decoder, DecoderSettings, Format, NotDecoded, SchemaId};
@@ -353,6 +354,46 @@ proptest! {
             prop_assert_eq!(event.features.len(), expected.len());
             prop_assert_eq!(&found.collect::<BTreeMap<_, _>>(), &expected);
         }
+    }
+}
+
+#[test]
+fn features_of_a_record_and_of_a_map_behind_it_are_too_many_together() {
+    let of_record: Entries = ["a", "b", "c"].map(|name| (name.to_owned(), Some(0.5))).into();
+    for (more, expected) in [(VALUES_MAX - 3, "fine"), (VALUES_MAX - 2, "too_many_values")] {
+        // One of the record comes again, and counts once.
+        let of_map = (0..more).map(|i| (format!("more {i}"), Some(0.5)));
+        let of_map = of_map.chain([("a".to_owned(), Some(0.25))]).collect();
+        let (schema, payload, _) = several(&[(false, of_record.clone()), (true, of_map)]);
+        let mut settings = settings(Stream::Inferences, Format::AvroFile(schema));
+        settings.fields.set("features", vec!["f0".to_owned(), "f1".to_owned()]).unwrap();
+        let mut decoder = Decoder::new(&settings, Arc::new(Schemas::none())).unwrap();
+        assert_eq!(code(decoder.decode(Some(&payload), &mut Names::default())), expected, "{more}");
+    }
+}
+
+#[test]
+fn features_that_contain_themselves_are_what_they_are_in_json() {
+    let schema = record(
+        r#",{"name":"features","type":{"type":"record","name":"F","fields":[
+        {"name":"a","type":"double"},{"name":"next","type":["null","F"]}]}}"#,
+    );
+    let of =
+        |next| Value::Record(vec![("a".to_owned(), Value::Double(1.5)), ("next".to_owned(), next)]);
+    let last = of(Value::Union(0, Box::new(Value::Null)));
+    let nested = of(Value::Union(1, Box::new(last.clone())));
+    for (features, json) in
+        [(last, r#"{"a":1.5,"next":null}"#), (nested, r#"{"a":1.5,"next":{"a":1.5,"next":null}}"#)]
+    {
+        let more = vec![("features", features)];
+        let avro = write_datum(&Schema::parse_str(&schema).unwrap(), values(more));
+        let json = format!(r#"{{"request_id":"r","model":"m","timestamp":5,"features":{json}}}"#);
+        let read = |mut decoder: Decoder, payload: &[u8]| {
+            let mut names = Names::default();
+            format!("{:?}", decoder.decode(Some(payload), &mut names))
+        };
+        let in_json = read(decoder(Stream::Inferences, Format::Json), json.as_bytes());
+        assert_eq!(read(local(&schema), &avro), in_json);
     }
 }
 

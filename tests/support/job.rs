@@ -280,9 +280,11 @@ impl Job {
                 wanted.insert((topic.to_owned(), partition, model.clone()), *counts);
             }
         }
-        for row in
-            self.select(clickhouse, ACCOUNT_COLUMNS, &format!("{}.stream_health WHERE 1", self.database))
-        {
+        for row in self.select(
+            clickhouse,
+            ACCOUNT_COLUMNS,
+            &format!("{}.stream_health WHERE 1", self.database),
+        ) {
             let text = |name: &str| row[name].as_str().expect("text").to_owned();
             let count = |name: &str| row[name].as_i64().unwrap_or_default();
             let partition = usize::try_from(count("partition")).expect("a number");
