@@ -2,6 +2,7 @@
 //! partitions and leaves zombies, and tables behind a network that can't be trusted. One seed replays a failure:
 //! `SEED=17 cargo test --test contract simulator`; `SEEDS=5000` runs more of them.
 
+mod compared;
 mod group;
 mod instance;
 mod random;
@@ -470,14 +471,6 @@ fn hold(seeds: Range<u64>, share: u64) -> Counts {
     counts
 }
 
-/// Metric tables that must have rows: the others need a profile or a metric of the configuration.
-fn tables() -> impl Iterator<Item = &'static str> {
-    use MetricTable::{Custom, Drift, QualityEstimated};
-    let tables = MetricTable::ALL.into_iter();
-    let has_rows = |table: &MetricTable| !matches!(table, Custom | Drift | QualityEstimated);
-    tables.filter(has_rows).map(MetricTable::name)
-}
-
 #[test]
 fn whatever_happens_the_tables_equal_the_batch() {
     let from = number("SEED").unwrap_or(0);
@@ -498,7 +491,8 @@ fn whatever_happens_the_tables_equal_the_batch() {
     for (what, count) in shares.into_iter().flatten() {
         *happened.entry(what).or_default() += count;
     }
-    let mut needed = MUST_HAPPEN.into_iter().chain(tables());
+    let tables = MetricTable::ALL.into_iter().map(MetricTable::name);
+    let mut needed = MUST_HAPPEN.into_iter().chain(tables);
     let missing = needed.find(|what| !happened.contains_key(what));
     assert!(count < SEEDS || missing.is_none(), "{missing:?} never happened");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegauge::decode::fields::FieldPaths;
 use tidegauge::decode::registry::Schemas;
 use tidegauge::decode::{DecoderSettings, Format};
+use tidegauge::engine::ShardSettings;
 use tidegauge::engine::event::{Offset, PartitionId, Stream};
 use tidegauge::engine::time::{EventTime, Millis, RecordTime};
 use tidegauge::engine::window::Window;
@@ -13,7 +14,7 @@ use tidegauge::pipeline::{DeadLetterLimit, PipelineSettings};
 use tidegauge::source::Record;
 
 use super::random::Random;
-use super::{JOB, Schedule};
+use super::{JOB, Schedule, compared};
 use crate::log::json_payload;
 use crate::memory::Log;
 use crate::oracle::{Body, Given, Held, Inference, Label, ModelRule, Partition, Settings, Task};
@@ -31,6 +32,8 @@ pub(crate) struct Case {
     pub records: Log,
     /// Which windows have rows.
     pub rows_within: Window,
+    /// Whether models have references, and there are custom metrics.
+    pub compares: bool,
 }
 
 impl Case {
@@ -40,8 +43,13 @@ impl Case {
         let partitions = 2 + random.below(3);
         // Whether both clocks pass everything at the end.
         let is_sealed = !random.one_in(3);
-        let mut case =
-            Self { settings, logs: Vec::new(), records: Log::new(), rows_within: Window::ALL };
+        let mut case = Self {
+            settings,
+            logs: Vec::new(),
+            records: Log::new(),
+            rows_within: Window::ALL,
+            compares: seed % 2 == 1,
+        };
         for number in 0..partitions {
             let skew = random.range(-3, 4);
             let mut log = PartitionLog { number, random: &mut random, out: Vec::new() };
@@ -107,18 +115,31 @@ impl Case {
         self.logs.push(logs);
     }
 
-    /// The program's settings for this case.
-    pub(crate) fn pipeline(&self, schedule: &Schedule) -> PipelineSettings {
-        let shard = Arc::new(shard::settings(&self.settings));
-        let decoder = |stream| DecoderSettings {
+    /// What its shards go by.
+    pub(crate) fn shard(&self) -> ShardSettings {
+        let mut shard = shard::settings(&self.settings);
+        if self.compares {
+            compared::add_to(&mut shard);
+        }
+        shard
+    }
+
+    /// How the payloads of a topic are written.
+    pub(crate) fn decoder(stream: Stream, shard: &ShardSettings) -> DecoderSettings {
+        DecoderSettings {
             stream,
             format: Format::Json,
             fields: FieldPaths::new(stream),
             segments: shard.dimensions.clone(),
-        };
-        let labels = self.settings.has_labels.then(|| decoder(Stream::Labels));
+        }
+    }
+
+    /// The program's settings for this case.
+    pub(crate) fn pipeline(&self, schedule: &Schedule) -> PipelineSettings {
+        let shard = Arc::new(self.shard());
+        let labels = self.settings.has_labels.then(|| Self::decoder(Stream::Labels, &shard));
         PipelineSettings {
-            decoders: [Some(decoder(Stream::Inferences)), labels],
+            decoders: [Some(Self::decoder(Stream::Inferences, &shard)), labels],
             schemas: Arc::new(Schemas::none()),
             job: JOB.to_owned(),
             partitions: self.partitions(),

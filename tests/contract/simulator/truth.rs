@@ -15,9 +15,10 @@ use tidegauge::engine::window::Window;
 use tidegauge::evaluate::grain_name;
 use tidegauge::sink::tables::Table;
 
+use super::compared::{self, Rows};
 use super::traffic::Case;
 use super::{JOB, Violation};
-use crate::memory::{Cursor, Shown, Tables, table_of};
+use crate::memory::{Cursor, Shown, Tables, Versioned, table_of};
 use crate::oracle::{self, Account, Body, Cell};
 use crate::shard;
 
@@ -83,6 +84,8 @@ pub(crate) struct Truth {
     wholes: Vec<Whole>,
     /// By table and the bytes of the key.
     rows: BTreeMap<(&'static str, Vec<u8>), oracle::Row>,
+    /// Those that are none of the oracle's.
+    batch: Rows,
     accounts: Vec<Account>,
     /// Records of both topics by partition.
     records: Vec<[usize; 2]>,
@@ -95,7 +98,12 @@ impl Truth {
     pub(crate) fn new(case: &Case) -> Self {
         let expected = oracle::compute(&case.settings, &case.logs);
         let (parts, wholes) = parts(case);
-        let rows = expected.rows.into_iter().filter_map(|row| {
+        let shard = case.shard();
+        let is_its = |row: &oracle::Row| {
+            let feature = row.own_key.split('/').next().unwrap_or_default();
+            !compared::is_beyond_oracle(&shard, table_of(row.table), &row.model, feature)
+        };
+        let rows = expected.rows.into_iter().filter(is_its).filter_map(|row| {
             let window = Window::of(EventTime(row.start), Millis(row.grain));
             let names = [&*row.model, &*row.version, &*row.segment];
             let key = [key_bytes(window, names), own_key_bytes(&row)].concat();
@@ -113,6 +121,7 @@ impl Truth {
             parts,
             wholes,
             rows: rows.collect(),
+            batch: compared::batch(case),
             records: case.logs.iter().map(|l| [l.inferences.len(), l.labels.len()]).collect(),
             dead: dead.collect(),
             accounts: expected.partitions,
@@ -216,6 +225,31 @@ impl Truth {
                 );
                 return Err(Violation::new("I3 metric rows", text));
             }
+            self.check_batch_marked(tables, &whole.bytes, least)?;
+        }
+        Ok(())
+    }
+
+    /// The same of rows that read labels and are none of the oracle's. A window without labels has not all rows of drift.
+    fn check_batch_marked(
+        &self,
+        tables: &Tables,
+        whole: &[u8],
+        least: u64,
+    ) -> Result<(), Violation> {
+        let of_labels = [("custom", "", true), ("drift", "\u{5}label", false)];
+        for (table, own, is_always_there) in of_labels {
+            let start = [whole, own.as_bytes()].concat();
+            let all = self.batch.range((table, start.clone())..).map(|(place, _)| place);
+            let all = all.take_while(|(of, key)| *of == table && key.starts_with(&start));
+            for place in all {
+                let written = tables.metrics.get(place).map(|row| row.0);
+                if written.map_or(is_always_there, |written| written < least) {
+                    let key = String::from_utf8_lossy(&place.1[16..]).into_owned();
+                    let text = format!("{table} {key:?} is {written:?}, {least} is marked");
+                    return Err(Violation::new("I3 metric rows", text));
+                }
+            }
         }
         Ok(())
     }
@@ -225,7 +259,12 @@ impl Truth {
         for ((table, key), (version, row)) in &tables.metrics {
             let values = self.decoded(table, row);
             let about = || format!("{table} {:?}: {values:?}", String::from_utf8_lossy(&key[16..]));
-            let Some(expected) = self.rows.get(&(*table, key.clone())) else {
+            let place = (*table, key.clone());
+            if let Some(last) = self.batch.get(&place) {
+                self.sample_batch(table, (*version, row), last, with_versions)?;
+                continue;
+            }
+            let Some(expected) = self.rows.get(&place) else {
                 if self.goes(table, key, with_versions.then_some(*version)) {
                     continue;
                 }
@@ -260,6 +299,32 @@ impl Truth {
         Ok(())
     }
 
+    /// The same of a row that is none of the oracle's. One of the last version is the last row.
+    fn sample_batch(
+        &self,
+        table: &str,
+        (version, row): (u64, &[u8]),
+        (last, last_row): &Versioned,
+        with_versions: bool,
+    ) -> Result<(), Violation> {
+        let (values, most) = (self.decoded(table, row), self.decoded(table, last_row));
+        let beyond = values.iter().zip(&most).find(|((name, value), (_, most))| {
+            // Of categories some go into others.
+            let grows = GROWING.contains(name) || (*name == "n" && table != "categories");
+            match (value, most) {
+                (Shown::Count(value), Shown::Count(most)) => grows && most < value,
+                _ => false,
+            }
+        });
+        let is_beyond = with_versions && *last < version;
+        let is_other = with_versions && *last == version && row != last_row;
+        if beyond.is_none() && !is_beyond && !is_other {
+            return Ok(());
+        }
+        let text = format!("{table} of version {version}: {values:?}, at the end {last}: {most:?}");
+        Err(Violation::new("I4 beyond the truth", text))
+    }
+
     /// Whether a row that is not there at the end may have been there before: one of a table whose rows can go, of a
     /// window that has newer rows at the end, so that readers pass over it. What such rows count is what one table with a
     /// row for every window counts.
@@ -274,7 +339,7 @@ impl Truth {
 
     /// Whether a metric row is there at the end.
     pub(crate) fn has(&self, row: &(&'static str, Vec<u8>)) -> bool {
-        self.rows.contains_key(row)
+        self.rows.contains_key(row) || self.batch.contains_key(row)
     }
 
     fn decoded(&self, table: &str, row: &[u8]) -> Vec<(&str, Shown)> {
@@ -305,8 +370,9 @@ impl Truth {
                 }
             }
         }
+        self.compare_batch(tables, with_versions, &mut differences);
         for ((table, key), (version, _)) in &tables.metrics {
-            let is_known = self.rows.contains_key(&(*table, key.clone()));
+            let is_known = self.has(&(*table, key.clone()));
             if !is_known && !self.goes(table, key, with_versions.then_some(*version)) {
                 let key = String::from_utf8_lossy(key);
                 writeln!(differences, "unexpected row of {table} {key:?}").unwrap();
@@ -322,6 +388,25 @@ impl Truth {
             self.check_bodies(tables)?;
         }
         self.check_accounts(tables)
+    }
+
+    /// Byte by byte, the version apart where it is broken on purpose.
+    fn compare_batch(&self, tables: &Tables, with_versions: bool, differences: &mut String) {
+        const VERSION_BYTES: usize = 8;
+        let said = |row: &[u8]| row.len() - if with_versions { 0 } else { VERSION_BYTES };
+        for ((table, key), (_, expected)) in &self.batch {
+            let about = format!("{table} {:?}", String::from_utf8_lossy(&key[16..]));
+            match tables.metrics.get(&(*table, key.clone())) {
+                None => writeln!(differences, "{about} is missing").unwrap(),
+                Some((_, row)) if row[..said(row)] == expected[..said(expected)] => {}
+                Some((_, row)) => {
+                    let (is, expected) = (self.decoded(table, row), self.decoded(table, expected));
+                    let other = is.iter().zip(&expected).filter(|(is, expected)| is != expected);
+                    let other: Vec<_> = other.map(|(is, (_, of))| (is, of)).collect();
+                    writeln!(differences, "{about} is, and of the batch: {other:?}").unwrap();
+                }
+            }
+        }
     }
 
     /// I7: whichever of several rows of the last version a server keeps, it is the same. (Two of an earlier version may
