@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::deliver::{Own, own_keys};
 use super::message::{idempotency_key, payload};
 use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, State, changes, left_behind};
+use crate::engine::state::Version;
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::failpoint::{self, Point};
@@ -26,6 +27,9 @@ const NEWS_MS: i64 = 86_400_000;
 /// instance that still has other rules, as while a new configuration is rolled out, would take back again and again what
 /// the others say.
 const LEFT_EVERY: Duration = Duration::from_secs(3600);
+
+/// The versions of alerts, by what they are about and when they opened.
+type Versions = BTreeMap<(AlertKey, EventTime), Version>;
 
 /// How far a rule has got: windows that end by `until` are sealed and judged.
 #[derive(Clone, Debug, Default)]
@@ -57,12 +61,14 @@ pub(super) struct Evaluator {
     targets: Vec<String>,
     partitions: i32,
     looked_for_left: Option<Instant>,
+    /// What the last pass left behind.
+    known: Versions,
 }
 
 impl Evaluator {
     pub(super) fn new(rules: Vec<Rule>, targets: Vec<String>, partitions: i32) -> Self {
         let rules = rules.into_iter().map(|rule| (rule, Checkpoint::default())).collect();
-        Self { rules, targets, partitions, looked_for_left: None }
+        Self { rules, targets, partitions, looked_for_left: None, known: BTreeMap::new() }
     }
 
     /// Writes what has changed. Keys of changes that it notes are added to `own`.
@@ -73,6 +79,7 @@ impl Evaluator {
     ) -> Result<Pass, SinkError> {
         let sealed = clickhouse.sealed_until(self.partitions).await?;
         let mut stored = clickhouse.alerts().await?;
+        self.begin_again_if_older(&stored);
         // What an earlier pass wrote and did not come to note.
         self.note(clickhouse, &stored, own).await?;
         if self.looked_for_left.is_none_or(|at| at.elapsed() >= LEFT_EVERY) {
@@ -95,8 +102,20 @@ impl Evaluator {
                 Err(error) => failed.push(error.about(&format!("rule {}", rule.name))),
             }
         }
+        self.known = versions(&stored);
         let is_open = |row: &&AlertRow| row.alert.state == State::Opened;
         Ok(Pass { open: stored.iter().filter(is_open).count(), failed })
+    }
+
+    /// Where ClickHouse was put back to an older state, alerts are gone or are as they were, also those that were final:
+    /// all windows are judged again, as after a start.
+    fn begin_again_if_older(&mut self, stored: &[AlertRow]) {
+        let is = versions(stored);
+        // None is less than any.
+        if self.known.iter().any(|(alert, known)| is.get(alert) < Some(known)) {
+            tracing::warn!("alerts are older than they were: all windows are judged again");
+            self.rules.iter_mut().for_each(|(_, checkpoint)| *checkpoint = Checkpoint::default());
+        }
     }
 
     /// Writes what has changed for one rule; how far it has got.
@@ -278,6 +297,10 @@ fn fill(rule: &Rule, machine: &mut Machine, end: EventTime) {
     if rule.metric.counts_silence() {
         machine.pass_silence(rule, end);
     }
+}
+
+fn versions(rows: &[AlertRow]) -> Versions {
+    rows.iter().map(|row| ((row.key.clone(), row.alert.opened.start), row.version)).collect()
 }
 
 fn differences(rule: &Rule, found: &Found, stored: &[AlertRow]) -> Vec<AlertRow> {

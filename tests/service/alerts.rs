@@ -800,6 +800,37 @@ fn alerts_outlive_the_rows_that_they_were_found_in() {
     assert_eq!(told(), expected);
 }
 
+/// What has ended in sealed windows is looked at no more, until ClickHouse is put back to when it had not ended, or was
+/// not there: while other rows come again by themselves, nothing else would end it.
+#[test]
+fn alerts_that_are_put_back_to_an_older_state_end_again() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    setup.write(&GOLDEN[..3], 0.9, 1);
+    let instance = setup.instance(receiver.url());
+    setup.wait_for("opened");
+    setup.server.query("CREATE TABLE default.older AS tidegauge.alerts");
+    setup.server.query("INSERT INTO default.older SELECT * FROM tidegauge.alerts");
+    setup.write(&GOLDEN, 0.9, 2);
+    setup.seal(9);
+    instance.flush();
+    setup.wait_for("resolved");
+    let resolved = setup.alerts();
+    setup.server.query("TRUNCATE TABLE tidegauge.alerts");
+    setup.server.query("INSERT INTO tidegauge.alerts SELECT * FROM default.older");
+    assert!(setup.alerts().contains("\"opened\""), "{}", setup.alerts());
+    instance.flush();
+    setup.wait_for("resolved");
+    assert_eq!(setup.alerts(), resolved);
+    setup.server.query("TRUNCATE TABLE tidegauge.alerts");
+    instance.flush();
+    setup.wait_for("resolved");
+    instance.end(&setup);
+    // Nobody is told anything twice.
+    let first = "2026-01-05T00:15:00.000Z";
+    let expected = [format!("opened {first}"), format!("resolved {first}")];
+    assert_eq!(states(&receiver.received()), expected);
+}
+
 /// Gaps are over the labelled, however many inferences there are; of drift only the rows of labels wait for them.
 #[test]
 fn gaps_and_drift_of_labels_wait_for_labels() {
