@@ -6,6 +6,7 @@
 
 #![expect(unreachable_pub, reason = "the parts of the harness use one another")]
 
+mod compared;
 mod controls;
 mod data;
 mod database;

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::compared;
 use super::matrix::Fault;
 use super::process::as_it_is;
 use super::samples::METRICS;
@@ -22,7 +23,7 @@ const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
 const SEEN_WITHIN: Duration = Duration::from_secs(180);
 /// Parts of one month that a table may have in [`too_many_parts`].
 const MOST_PARTS: usize = 10;
-/// All tables that rows are written to, in the order of a flush.
+/// Tables that rows are written to in every trial, in the order of a flush.
 const TABLES: [&str; 6] = ["window_state", "seals", "serving", "labels", "quality_binary", "marks"];
 /// Columns and types that look alike, and that the values fit.
 const OTHER_TYPES: [(&str, &str, &str, &str); 5] = [
@@ -182,9 +183,20 @@ fn any<'a, T>(trial: &mut Trial, of: &'a [T]) -> &'a T {
 }
 
 fn alter_each(trial: &mut Trial, what: &str) {
-    for table in TABLES {
+    for table in tables(trial) {
         trial.clickhouse.query(&format!("ALTER TABLE tidegauge.{table} {what}"));
     }
+}
+
+/// All tables of the trial that rows are written to.
+fn tables(trial: &Trial) -> Vec<&'static str> {
+    let more = compared::READ.map(|(table, _)| table).into_iter();
+    TABLES.into_iter().chain(more.filter(|_| trial.plan.compares)).collect()
+}
+
+fn any_table(trial: &mut Trial) -> &'static str {
+    let tables = tables(trial);
+    tables[trial.random.index(tables.len())]
 }
 
 /// Records flow until an instance says on `/readyz` that it is kept from working, and why. One that is held would not
@@ -218,7 +230,7 @@ fn merge_again(trial: &mut Trial) {
 }
 
 fn disk_full(trial: &mut Trial) {
-    let table = *any(trial, &TABLES);
+    let table = any_table(trial);
     trial.clickhouse.query(&format!(
         "ALTER TABLE tidegauge.{table} MODIFY SETTING min_free_disk_ratio_to_perform_insert = 1.0"
     ));
@@ -236,9 +248,9 @@ fn restart(trial: &mut Trial, users: Option<&str>) {
 
 fn add_columns(trial: &mut Trial) {
     let place = *any(trial, &["", " FIRST"]);
-    for table in TABLES {
+    for table in tables(trial) {
         // The harness samples metric rows whole, and takes a column more for a difference: this kind is not in `*`.
-        let is_whole = METRICS.contains(&table);
+        let is_whole = METRICS.contains(&table) || !TABLES.contains(&table);
         let kind = if is_whole { "MATERIALIZED" } else { "DEFAULT" };
         trial.clickhouse.query(&format!(
             "ALTER TABLE tidegauge.{table} ADD COLUMN added_by_hand String {kind} 'nothing'{place}"
@@ -282,21 +294,21 @@ fn change_types_back(trial: &mut Trial) {
 }
 
 fn take_a_table_away(trial: &mut Trial) {
-    let table = *any(trial, &TABLES);
+    let table = any_table(trial);
     trial.clickhouse.query(&format!("RENAME TABLE tidegauge.{table} TO tidegauge.{table}_away"));
     until_told(trial, table);
     trial.injected(&format!("{table} is away"));
 }
 
 fn put_tables_back(trial: &mut Trial) {
-    for table in TABLES {
+    for table in tables(trial) {
         let sql = format!("RENAME TABLE IF EXISTS tidegauge.{table}_away TO tidegauge.{table}");
         trial.clickhouse.query(&sql);
     }
 }
 
 fn stop_and_force_merges(trial: &mut Trial) {
-    let table = *any(trial, &TABLES);
+    let table = any_table(trial);
     match trial.random.below(3) {
         0 => {
             trial.clickhouse.query("SYSTEM STOP MERGES");
@@ -310,7 +322,7 @@ fn stop_and_force_merges(trial: &mut Trial) {
 }
 
 fn force_merges(trial: &mut Trial) {
-    for table in TABLES {
+    for table in tables(trial) {
         trial.clickhouse.query(&format!("OPTIMIZE TABLE tidegauge.{table} FINAL"));
     }
 }

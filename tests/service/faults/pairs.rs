@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::compared;
 use super::matrix::{self, Fault};
 use super::report::Report;
 use super::trial::{Plan, Trial};
@@ -75,6 +76,9 @@ fn injected(seed: u64, times: usize) -> Report {
     let mut plan = Plan::new(ID, seed);
     plan.seconds = times * 20 + 15;
     prepare(&mut plan);
+    if matrix::compares(ID, seed) {
+        compared::prepare(&mut plan);
+    }
     let mut trial = Trial::start(plan);
     let mut pairs = 0;
     while pairs < times {

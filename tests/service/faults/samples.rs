@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Map, Value as Json};
 
+use super::compared;
 use super::trial::{JOB, TOPICS, Trial};
 use crate::support::job::{RowKey, compare_row, grain_name, keyed, metric_columns, row_key};
 use crate::support::oracle::{Cell, Tables};
@@ -160,6 +161,9 @@ pub fn take(trial: &mut Trial) {
         trial.samples.marks += 1;
     }
     remember(trial);
+    if trial.plan.compares {
+        compared::remember(trial);
+    }
 }
 
 /// Committed offsets first, then marks. Of two marks of different mixtures of both topics the one of the greater sum
@@ -216,6 +220,9 @@ fn marks_are_behind_rows(trial: &Trial) -> Option<()> {
     // Those of `serving` are written before.
     let labelled = folded("grain", "labels", "inferences")?;
     let served = folded("grain", "serving", "inferences")?;
+    // In a trial that compares it is a metric of its own.
+    let metric = "if(metric = 'records', toUInt64(value), 0)";
+    let custom = if trial.plan.compares { Some(folded("grain", "custom", metric)?) } else { None };
     for (partition, &records) in &marked {
         let rows = states.get(partition).copied().unwrap_or_default();
         assert!(
@@ -233,6 +240,12 @@ fn marks_are_behind_rows(trial: &Trial) -> Option<()> {
             rows >= records,
             "I3: labels, grain {grain}: {records} in the marks, {rows} in the rows"
         );
+        if let Some(rows) = custom.as_ref().map(of) {
+            assert!(
+                rows >= records,
+                "I3: custom, grain {grain}: {records} in the marks, {rows} in the rows"
+            );
+        }
         assert!(
             served >= labelled,
             "I3: grain {grain}: {labelled} inferences in labels, {served} in serving"

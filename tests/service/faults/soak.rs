@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::matrix::{self, Fault};
 use super::report::{self, Check, Report};
 use super::trial::{Plan, Trial, now};
-use super::{pairs, process};
+use super::{compared, pairs, process};
 
 const TITLE: &str = "random faults out of all rows";
 const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
@@ -46,6 +46,7 @@ fn soak(seed: u64, seconds: u64, rate: usize) -> Report {
     // About a minute of event time each second.
     plan.hours = 28.max(i64::try_from(seconds / 60).expect("hours"));
     pairs::prepare(&mut plan);
+    compared::prepare(&mut plan);
     let mut trial = Trial::start(plan);
     let (lasts, mut said) = (Duration::from_secs(seconds), Duration::ZERO);
     // On a slow machine the instances' start alone takes as long.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::compared;
 use super::raw::Sent;
 use super::report::Report;
 use super::samples::{self, Samples};
-use crate::support::job::{Instance, Job, sections};
+use crate::support::job::{Instance, Job};
 use crate::support::log::{Message, Producer};
 use crate::support::oracle::{Partition, Settings};
 use crate::support::requests::{self, Random};
@@ -79,6 +80,9 @@ pub struct Plan {
     pub allowance_bytes: usize,
     /// Whether a fresh job replays the log at the end, with another flush interval and number of instances (I6).
     pub replays: bool,
+    /// Whether a model is compared with a reference, and there are custom metrics and rules for alerts: see
+    /// [`compared`].
+    pub compares: bool,
     /// Whether marks are held against rows during the run: not where rows are taken away under running instances.
     pub samples_marks: bool,
     /// Whether committed offsets are held against marks: not where others commit, or marks are put back.
@@ -115,6 +119,7 @@ impl Plan {
             // At most 217 MiB were seen in all, in a debug build that takes over all partitions after an outage.
             allowance_bytes: 192 << 20,
             replays: true,
+            compares: false,
             samples_marks: true,
             samples_commits: true,
         }
@@ -173,6 +178,8 @@ pub struct Trial {
     /// Services that are down or held.
     pub away: BTreeSet<&'static str>,
     pub(super) samples: Samples,
+    /// Of the tables that the oracle knows nothing of.
+    pub(super) seen: compared::Seen,
     pub(super) log: Vec<String>,
     pub(super) injections: Vec<String>,
     pub(super) began: Instant,
@@ -221,8 +228,7 @@ impl Trial {
     /// Services, topics and tables are made, instances run, records flow.
     pub fn start(plan: Plan) -> Self {
         let (kafka, clickhouse) = services(&plan);
-        let more = format!("{}\n{}", sections(TOPICS), plan.sections);
-        let mut job = Job::new(JOB, &kafka, &clickhouse, TOPICS, &plan.settings, &more);
+        let mut job = compared::job(&plan, JOB, &kafka, &clickhouse);
         job.create_topics(&kafka, i32::try_from(plan.partitions).expect("few"));
         job.run(&["init"], 0, DEADLINE);
         // About three of five records are inferences.
@@ -231,6 +237,7 @@ impl Trial {
         let producer = Producer::new(kafka.client_config(), TOPICS, plan.partitions);
         let mut trial = Self {
             samples: Samples::new(&kafka, plan.partitions),
+            seen: compared::Seen::default(),
             random: Random(plan.seed ^ 0xfa17_5000),
             kafka,
             clickhouse,
