@@ -70,7 +70,7 @@ pub(crate) fn add_to(shard: &mut ShardSettings) {
 fn scored() -> Arc<Profile> {
     built("scored", |random, id, builder| {
         let age = FeatureValue::Number(*random.pick(&[-1.5, 0.0, 0.0, 33.0, 34.5]));
-        let city = FeatureValue::Text(random.pick(&["Bern", "Bern", "Oslo", ""]));
+        let city = FeatureValue::Text(["Bern", "Bern", "Oslo", ""][random.index(4)]);
         let new = FeatureValue::Boolean(random.one_in(3));
         let height = FeatureValue::Number(1.8);
         let features = [("age", age), ("city", city), ("new", new), ("height", height)];
@@ -94,7 +94,7 @@ fn sorted() -> Arc<Profile> {
     built("sorted", |random, id, builder| {
         let classes = ["0", "1", "2"];
         let scores = classes.map(|class| (class, *random.pick(&[0.0, 0.1, 0.3, 0.6])));
-        let [prediction, label] = [0, 1].map(|_| FeatureValue::Text(random.pick(&classes)));
+        let [prediction, label] = [0, 1].map(|_| FeatureValue::Text(classes[random.index(3)]));
         let (score, positive, features) = (None, None, &[][..]);
         let record = Record { id, features, score, scores: &scores, prediction, label, positive };
         builder.add(&record).unwrap();
