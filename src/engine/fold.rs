@@ -25,6 +25,7 @@ use super::names::{ClassId, ModelId, Names};
 use super::open::{Group, OpenWindow};
 use super::scored::ScoreLists;
 use super::settings::Task;
+use super::waiting::{Inferred, Labelled, Row};
 
 /// What an inference predicts, by the model's task or the record's own shape.
 pub(super) fn predict(inference: &Inference<'_>, group: &Group, names: &mut Names) -> Prediction {
@@ -99,24 +100,19 @@ pub(super) fn fold_inference(
     epoch: u64,
 ) {
     let target = group.targets.as_ref().and_then(|targets| targets.prediction(said));
-    let estimated = group.estimated(prediction);
     window.fold_features(group, features);
+    if let Prediction::Binary { .. } = prediction {
+        let row = Inferred { serving: *serving, prediction: *prediction, target };
+        return window.fold_row(group, epoch, Row::Inferred(row));
+    }
     let scores = || scores_of(*prediction, &window.scores, features.names);
     let chances = class_chances(group, scores);
     window.fold(group, epoch, |families| {
         families.serving.add(serving);
         families.labels.add(&LabelsInput::Inference { decision: prediction.decision() });
-        if let Some(target) = &target {
-            families.targets.get_mut().add(target);
-        }
+        families.targets.add_any(target.into_iter());
         match prediction {
-            Prediction::None => {}
-            Prediction::Binary { score, .. } => {
-                families.binary.get_mut().add(&BinaryInput::Inference { score: *score });
-                if let Some(of) = estimated {
-                    families.estimate.get_mut().add(&EstimateInput::Inference(of));
-                }
-            }
+            Prediction::None | Prediction::Binary { .. } => {}
             Prediction::Regression(_) => {
                 families.regression.get_mut().add(&RegressionInput::Inference);
             }
@@ -200,37 +196,29 @@ impl<'a> Terms<'a> {
     fn of(
         prediction: Prediction,
         scores: &'a [(&'a str, f64)],
-        &Label { value: label, weight, .. }: &Label,
+        label: &Label,
         group: &'a Group,
         names: &'a Names,
     ) -> Self {
-        let weight = group.weighted.then_some(weight);
+        let weight = group.weighted.then_some(label.weight);
         let mut terms = Self {
             binary: None,
             calibration: None,
             estimate: None,
             regression: None,
             multiclass: None,
-            target: group.targets.as_ref().and_then(|targets| targets.label(label)),
+            target: group.targets.as_ref().and_then(|targets| targets.label(label.value)),
         };
         match prediction {
             Prediction::None => {}
-            Prediction::Binary { decision, off_threshold, score } => {
-                let (positive, thresholds) = (group.is_positive(label), &*group.thresholds);
-                terms.binary = Some(BinaryInput::Labelled {
-                    decision,
-                    off_threshold,
-                    score,
-                    positive,
-                    thresholds,
-                    weight,
-                });
-                terms.calibration = score.map(|score| CalibrationInput { score, positive, weight });
-                let estimated = group.estimated(&prediction);
-                terms.estimate = estimated.map(|of| EstimateInput::Labelled { of, positive });
+            Prediction::Binary { .. } => {
+                let row = labelled(prediction, 0, label, group);
+                terms.binary = Some(row.binary(group));
+                terms.calibration = row.calibration(group);
+                terms.estimate = row.estimate(group);
             }
             Prediction::Regression(predicted) => {
-                let both = predicted.zip(number_of(label, names));
+                let both = predicted.zip(number_of(label.value, names));
                 terms.regression = both.map(|(predicted, actual)| RegressionInput::Labelled {
                     predicted,
                     actual,
@@ -239,7 +227,7 @@ impl<'a> Terms<'a> {
             }
             Prediction::Multiclass { class, .. } => {
                 let predicted = class.map(|class| &**names.text(class.0));
-                let actual = class_text(label, names);
+                let actual = class_text(label.value, names);
                 let chances = class_chances(group, || scores.to_vec());
                 let caps = group.classes;
                 terms.multiclass =
@@ -298,15 +286,19 @@ pub(super) fn fold_label(
     window.first_label =
         Some(window.first_label.map_or(placed.offset, |first| first.min(placed.offset)));
     let prediction = entry.prediction();
+    let delay_ms = delay_ms(placed.arrival, entry.event_time(window.window));
+    if let (Effect::First, Prediction::Binary { .. }) = (&effect, prediction) {
+        let row = labelled(prediction, delay_ms, label, group);
+        return window.fold_row(group, epoch, Row::Labelled(row));
+    }
     let scores = scores_of(prediction, &window.scores, names);
     let terms = Terms::of(prediction, &scores, label, group, names);
     let earlier = match &effect {
         Effect::Correction(earlier) => Some(Terms::of(prediction, &scores, earlier, group, names)),
         Effect::First | Effect::Duplicate { .. } => None,
     };
-    let delay_ms = delay_ms(placed.arrival, entry.event_time(window.window));
     if earlier.is_some() {
-        window.settle_group(group);
+        window.make_whole(group);
     }
     window.fold(group, epoch, |families| {
         families.labels.add(&match effect {
@@ -321,6 +313,17 @@ pub(super) fn fold_label(
             terms.fold(families, Plus);
         }
     });
+}
+
+/// What a label adds as the first one of a binary inference.
+fn labelled(prediction: Prediction, delay_ms: u64, label: &Label, group: &Group) -> Labelled {
+    Labelled {
+        delay_ms,
+        prediction,
+        positive: group.is_positive(label.value),
+        weight: label.weight,
+        target: group.targets.as_ref().and_then(|targets| targets.label(label.value)),
+    }
 }
 
 /// Puts a label among those of an inference, the winner first, and tells what it does.

@@ -90,6 +90,14 @@ impl Prediction {
             Self::None | Self::Regression(_) | Self::Multiclass { .. } => None,
         }
     }
+
+    /// The score, where it is binary and has one.
+    pub fn score(&self) -> Option<f64> {
+        match self {
+            Self::Binary { score, .. } => *score,
+            Self::None | Self::Regression(_) | Self::Multiclass { .. } => None,
+        }
+    }
 }
 
 impl Entry {

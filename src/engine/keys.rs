@@ -1,13 +1,16 @@
 //! The states of a window's keys, and how the records of a group reach those of its keys: each of them at once, or,
 //! while many come, gathered in one place and added to all of them when the states are looked at. To merge is dearer
-//! than to fold a record, but not than many: so a record costs about the same however many segments it belongs to. By
-//! the families' laws the states are the same either way.
+//! than to fold a record, but not than many: so a record costs about the same however many segments it belongs to. Where
+//! a group has one key, its records go there, but they wait for each other as those that are gathered do. By the
+//! families' laws the states are the same either way.
 
 use super::event::Feature;
 use super::metrics::Families;
 use super::metrics::accumulator::Accumulator;
 use super::metrics::features::FeaturesInput;
 use super::names::{ModelId, SegmentId, VersionId};
+use super::open::Group;
+use super::waiting::{Row, Waiting};
 
 /// Where a merge into two states begins to be cheaper than that many records folded twice.
 pub const GATHER_AFTER: u32 = 32;
@@ -69,13 +72,23 @@ pub struct Spread {
     gathered: Option<Box<Gathered>>,
 }
 
-/// What is still to be added to each of several states, which are not looked for until then.
+/// What is still to be added to each of some states, which are not looked for until then.
 #[derive(Debug, Default)]
 struct Gathered {
-    families: Families,
+    waiting: Waiting,
+    /// What does not wait: of several states. That of a single one goes to itself.
+    families: Option<Box<Families>>,
     records: u64,
     /// The newest epoch of the records.
     touched: u64,
+}
+
+impl Gathered {
+    #[inline]
+    fn count(&mut self, epoch: u64) {
+        self.records += 1;
+        self.touched = self.touched.max(epoch);
+    }
 }
 
 impl Spread {
@@ -99,9 +112,8 @@ impl Spread {
         mut record: impl FnMut(&mut Families),
     ) -> bool {
         if let Some(gathered) = &mut self.gathered {
-            gathered.records += 1;
-            gathered.touched = gathered.touched.max(epoch);
-            record(&mut gathered.families);
+            gathered.count(epoch);
+            record(gathered_in(&self.keys, &mut gathered.families, states));
             return false;
         }
         for &key in &self.keys {
@@ -114,24 +126,53 @@ impl Spread {
             (self.epoch, self.records) = (epoch, 0);
         }
         self.records = self.records.saturating_add(1);
-        let begins = self.records >= self.gather_after && self.keys.len() > 1;
+        let begins = self.records >= self.gather_after;
         if begins {
-            self.gathered = Some(Box::default());
+            let families = (self.keys.len() > 1).then(Box::default);
+            self.gathered = Some(Box::new(Gathered { families, ..Gathered::default() }));
         }
         begins
+    }
+
+    /// The same of a record of this group that may wait for others.
+    #[inline]
+    pub fn fold_row(
+        &mut self,
+        states: &mut [KeyState],
+        group: &Group,
+        epoch: u64,
+        row: Row,
+    ) -> bool {
+        let Some(gathered) = &mut self.gathered else {
+            return self.fold(states, epoch, |families| row.fold(families, group));
+        };
+        gathered.count(epoch);
+        if gathered.waiting.put(row) {
+            self.fold_waiting(states, group);
+        }
+        false
+    }
+
+    /// Folds in what waits.
+    fn fold_waiting(&mut self, states: &mut [KeyState], group: &Group) {
+        if let Some(gathered) = &mut self.gathered {
+            let families = gathered_in(&self.keys, &mut gathered.families, states);
+            gathered.waiting.fold(families, group);
+        }
     }
 
     /// Folds in the values of the features. Which features a state keeps is decided by each state, when the first value
     /// comes: of too many the first count.
     pub fn fold_features(&mut self, states: &mut [KeyState], input: &FeaturesInput<'_>) {
         let Self { keys, gathered, .. } = self;
-        let Some(gathered) = gathered else {
+        let families = gathered.as_mut().and_then(|gathered| gathered.families.as_mut());
+        let Some(families) = families else {
             for &key in &*keys {
                 states[at(key)].families.features.get_mut().add(input);
             }
             return;
         };
-        let features = gathered.families.features.get_mut();
+        let features = families.features.get_mut();
         if features.add_as_known(input.features) {
             return;
         }
@@ -158,29 +199,64 @@ impl Spread {
         }
     }
 
-    /// Adds what was gathered to the states. Before they are read, and before anything is taken back from them.
-    pub fn settle(&mut self, states: &mut [KeyState]) {
+    /// Makes the states hold all that a record may take back. True if nothing is gathered for them any more.
+    pub fn make_whole(&mut self, states: &mut [KeyState], group: &Group) -> bool {
+        let is_of_several = self.keys.len() > 1;
+        if is_of_several {
+            self.settle(states, group);
+        } else {
+            self.fold_waiting(states, group);
+        }
+        is_of_several
+    }
+
+    /// Adds what was gathered to the states, before they are read.
+    pub fn settle(&mut self, states: &mut [KeyState], group: &Group) {
         self.records = 0;
-        if let Some(mut gathered) = self.gathered.take() {
-            let Gathered { families, records, touched } = &mut *gathered;
-            if families.features.get().is_some() {
-                families.features.get_mut().fold_waiting();
-            }
-            for &key in &self.keys {
-                let state = &mut states[at(key)];
+        self.fold_waiting(states, group);
+        let Some(mut gathered) = self.gathered.take() else { return };
+        if let Some(families) = &mut gathered.families
+            && families.features.get().is_some()
+        {
+            families.features.get_mut().fold_waiting();
+        }
+        for &key in &self.keys {
+            let state = &mut states[at(key)];
+            if let Some(families) = &gathered.families {
                 state.families.merge(families);
-                state.records += *records;
-                state.touched = state.touched.max(*touched);
-                state.weighed = None;
             }
+            state.records += gathered.records;
+            state.touched = state.touched.max(gathered.touched);
+            state.weighed = None;
         }
     }
 
     /// Memory of what is gathered, in bytes: once for each key, since so much may be added to all of them.
     pub fn gathered_bytes(&self) -> usize {
-        let bytes = |it: &Gathered| size_of::<Gathered>() + it.families.heap_bytes();
+        let families = |it: &Families| size_of::<Families>() + it.heap_bytes();
+        let bytes = |it: &Gathered| {
+            let of_all = it.families.as_deref().map_or(0, families);
+            size_of::<Gathered>() + it.waiting.heap_bytes() + of_all
+        };
         let once = self.gathered.as_deref().map_or(0, bytes);
         once * self.keys.len()
+    }
+}
+
+/// Where what is gathered is folded in.
+#[inline]
+fn gathered_in<'f>(
+    keys: &[u32],
+    of_several: &'f mut Option<Box<Families>>,
+    states: &'f mut [KeyState],
+) -> &'f mut Families {
+    match of_several {
+        Some(families) => families,
+        None => {
+            let state = &mut states[at(keys[0])];
+            state.weighed = None;
+            &mut state.families
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub mod held;
 pub mod kept;
 pub mod scored;
 pub mod keys;
+pub mod waiting;
 pub mod open;
 mod fold;
 pub mod join;

@@ -24,11 +24,14 @@ use super::scored::ScoreLists;
 use super::settings::{ModelSettings, Positive, ShardSettings, Task};
 use super::state::ALL;
 use super::time::{EventTime, Millis};
+use super::waiting::Row;
 use super::window::Window;
 
 /// Inferences of one window with the same model, version and segments: what their entries need not repeat.
 #[derive(Debug)]
 pub struct Group {
+    /// Its own.
+    number: u32,
     /// The slot of the window in [`Open`]; none once the window is dropped.
     pub window: Option<usize>,
     /// The model, before caps.
@@ -110,7 +113,7 @@ pub struct OpenWindow {
     /// The states of its keys. What they hold is whole after [`settle`](Self::settle).
     pub states: Vec<KeyState>,
     spreads: Vec<Spread>,
-    /// Which of them gather at present; some may be settled already.
+    /// The groups whose spreads gather at present; some may be settled already.
     gathering: Vec<u32>,
     /// The labels matched in it.
     pub labels: MatchedLabels,
@@ -219,13 +222,15 @@ impl Open {
 
     /// Adds to all states what was gathered for them.
     pub fn settle(&mut self) {
-        self.iter_mut().for_each(OpenWindow::settle);
+        let Self { windows, groups, .. } = self;
+        windows.iter_mut().flatten().for_each(|window| window.settle(groups));
     }
 
     /// Memory of the states of open windows, in bytes.
     pub fn state_bytes(&mut self) -> usize {
-        let of_groups = self.groups.len() * (size_of::<Group>() + 96);
-        self.iter_mut().map(OpenWindow::state_bytes).sum::<usize>() + of_groups
+        let Self { windows, groups, .. } = self;
+        let windows = windows.iter_mut().flatten().map(|window| window.state_bytes(groups));
+        windows.sum::<usize>() + groups.len() * (size_of::<Group>() + 96)
     }
 
     /// Memory of matched labels and of scores by class, in bytes.
@@ -258,6 +263,7 @@ impl Open {
         window.spreads.push(spread);
         let counted = settings.model(names.text(counted_as.0));
         let group = Group {
+            number: 0,
             window: Some(slot),
             model,
             version,
@@ -284,6 +290,7 @@ impl Open {
             return number;
         }
         let group = Group {
+            number: 0,
             window: Some(slot),
             model,
             version,
@@ -338,19 +345,20 @@ impl Open {
         found.copied()
     }
 
-    fn add_group(&mut self, slot: usize, group: Group, is_remembered: bool) -> u32 {
+    fn add_group(&mut self, slot: usize, mut group: Group, is_remembered: bool) -> u32 {
         let hash = |g: &Group| {
             self.hasher.hash_one((g.model, g.version, &*g.segments, g.spread.is_none()))
         };
         debug_assert_eq!(group.spread.is_none(), is_remembered);
         let hash_of_new = hash(&group);
-        let number = if let Some(number) = self.free_groups.pop() {
+        let next = || u32::try_from(self.groups.len()).expect("checked below");
+        let number = self.free_groups.pop().unwrap_or_else(next);
+        group.number = number;
+        if at(number) < self.groups.len() {
             self.groups[at(number)] = group;
-            number
         } else {
             self.groups.push(group);
-            u32::try_from(self.groups.len() - 1).expect("checked below")
-        };
+        }
         assert!(self.groups.len() < MAX_GROUPS, "the byte budget ends before 2^27 groups");
         let groups = &self.groups;
         let window = self.windows[slot].as_mut().expect("the caller's window is there");
@@ -420,9 +428,16 @@ impl OpenWindow {
     /// dirty.
     #[inline]
     pub fn fold(&mut self, group: &Group, epoch: u64, record: impl FnMut(&mut Families)) {
-        let number = group.spread();
-        if self.spreads[at(number)].fold(&mut self.states, epoch, record) {
-            self.gathering.push(number);
+        if self.spreads[at(group.spread())].fold(&mut self.states, epoch, record) {
+            self.gathering.push(group.number);
+        }
+    }
+
+    /// The same of a record that may wait for others.
+    #[inline]
+    pub fn fold_row(&mut self, group: &Group, epoch: u64, row: Row) {
+        if self.spreads[at(group.spread())].fold_row(&mut self.states, group, epoch, row) {
+            self.gathering.push(group.number);
         }
     }
 
@@ -431,27 +446,29 @@ impl OpenWindow {
         self.spreads[at(group.spread())].fold_features(&mut self.states, input);
     }
 
-    /// Adds to the states of a group's keys what was gathered for them.
-    pub fn settle_group(&mut self, group: &Group) {
-        let number = group.spread();
-        self.spreads[at(number)].settle(&mut self.states);
-        // It is listed again when it gathers again.
-        self.gathering.retain(|other| *other != number);
-    }
-
-    /// Adds to all states what was gathered for them.
-    pub fn settle(&mut self) {
-        for number in self.gathering.drain(..) {
-            self.spreads[at(number)].settle(&mut self.states);
+    /// Makes the states of a group's keys hold all that a record may take back.
+    pub fn make_whole(&mut self, group: &Group) {
+        if self.spreads[at(group.spread())].make_whole(&mut self.states, group) {
+            // It is listed again when it gathers again.
+            self.gathering.retain(|other| *other != group.number);
         }
     }
 
-    fn state_bytes(&mut self) -> usize {
+    /// Adds to all states what was gathered for them.
+    fn settle(&mut self, groups: &[Group]) {
+        for number in self.gathering.drain(..) {
+            let group = &groups[at(number)];
+            self.spreads[at(group.spread())].settle(&mut self.states, group);
+        }
+    }
+
+    fn state_bytes(&mut self, groups: &[Group]) -> usize {
         let states = self.states.iter_mut().map(KeyState::bytes).sum::<usize>();
         // With the keys of a spread, which are few.
         let spreads = self.spreads.len() * (size_of::<Spread>() + 16);
-        let gathering = self.gathering.iter().map(|&number| &self.spreads[at(number)]);
-        states + spreads + gathering.map(Spread::gathered_bytes).sum::<usize>()
+        let spread = |&number: &u32| &self.spreads[at(groups[at(number)].spread())];
+        let gathered = self.gathering.iter().map(|number| spread(number).gathered_bytes());
+        states + spreads + gathered.sum::<usize>()
     }
 
     /// The states that an inference is folded into: `all`, and one for each configured dimension that it has.

@@ -29,8 +29,8 @@ pub struct ShardSettings {
     pub generation: u16,
     /// How many names one window may hold.
     pub caps: Caps,
-    /// Records of a group of keys that go to each of them before the next ones are gathered for all. The states are the
-    /// same whatever it is; see [`Spread`](super::keys::Spread).
+    /// Records of a group of keys that go to each of them before the next ones wait for each other, and are gathered for
+    /// all of several keys. The states are the same whatever it is; see [`Spread`](super::keys::Spread).
     pub gather_after: u32,
     /// The configured segment dimensions, in the order of [`Segment::dimension`](super::event::Segment::dimension).
     pub dimensions: Vec<String>,

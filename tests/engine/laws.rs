@@ -118,6 +118,9 @@ pub(crate) fn check_laws<A: Accumulator + Debug>(
     inputs.reverse();
     let whole = folded::<A>(&inputs);
     check_same(&merged(&merged(&a, &b), &c), &whole);
+    let mut together = none.clone();
+    lists.iter().for_each(|inputs| together.add_all(inputs.iter().cloned()));
+    check_same(&together, &whole);
 
     if takes_back {
         let mut less = whole.clone();

@@ -25,6 +25,11 @@ pub trait Accumulator: Default + Clone + PartialEq {
     fn add(&mut self, input: &Self::Input<'_>) {
         self.fold(input, Plus);
     }
+    /// Folds several records in: the same as each by itself.
+    #[inline]
+    fn add_all<'a>(&mut self, inputs: impl Iterator<Item = Self::Input<'a>>) {
+        inputs.for_each(|input| self.add(&input));
+    }
     /// Takes one record back.
     #[inline]
     fn remove(&mut self, input: &Self::Input<'_>) {

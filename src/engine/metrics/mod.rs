@@ -100,6 +100,14 @@ impl<A: Accumulator> Optional<A> {
         self.0.get_or_insert_default()
     }
 
+    /// Folds records in, if there are any.
+    pub fn add_any<'a>(&mut self, inputs: impl Iterator<Item = A::Input<'a>>) {
+        let mut inputs = inputs.peekable();
+        if inputs.peek().is_some() {
+            self.get_mut().add_all(inputs);
+        }
+    }
+
     fn merge(&mut self, other: &Self) {
         if let Some(other) = other.get() {
             self.get_mut().merge(other);
