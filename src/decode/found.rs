@@ -301,7 +301,7 @@ pub(super) struct Found<'a, 'n> {
     pub(super) arena: &'a Bump,
     pub(super) names: &'n mut Names,
     pub(super) scratch: &'n mut Scratch,
-    pub(super) slots: &'a mut [Scalar<'a>],
+    pub(super) slots: &'n mut [Scalar<'a>],
     pub(super) features: BumpVec<'a, Feature<'a>>,
     /// How many of the features `Scratch::seen_features` knows: those that were listed at once are noted when another
     /// comes beside them.
@@ -315,13 +315,14 @@ impl<'a, 'n> Found<'a, 'n> {
         arena: &'a Bump,
         names: &'n mut Names,
         scratch: &'n mut Scratch,
-        slots: usize,
+        slots: &'n mut [Scalar<'a>],
     ) -> Self {
+        slots.fill(Scalar::Absent);
         let found = Self {
             arena,
             names,
             scratch,
-            slots: arena.alloc_slice_fill_copy(slots, Scalar::Absent),
+            slots,
             features: BumpVec::new_in(arena),
             noted: 0,
             scores: BumpVec::new_in(arena),

@@ -470,7 +470,8 @@ mod tests {
     fn is_read(first: &str, second: &str) -> bool {
         let tree = Tree::new(&FieldPaths::new(Stream::Inferences), &["region".to_owned()]);
         let (arena, mut names, mut scratch) = (Bump::new(), Names::default(), Scratch::default());
-        let mut found = Found::new(&arena, &mut names, &mut scratch, tree.slot_count());
+        let mut slots = vec![Scalar::Absent; tree.slot_count()];
+        let mut found = Found::new(&arena, &mut names, &mut scratch, &mut slots);
         let mut shapes = Shapes::default();
         shapes.learn(first, &tree);
         shapes.read(second, &tree, &mut found)
@@ -514,7 +515,8 @@ mod tests {
     fn several_shapes_are_kept_and_hopeless_records_are_not_tried_for_ever() {
         let tree = Tree::new(&FieldPaths::new(Stream::Labels), &[]);
         let (arena, mut names, mut scratch) = (Bump::new(), Names::default(), Scratch::default());
-        let mut found = Found::new(&arena, &mut names, &mut scratch, tree.slot_count());
+        let mut slots = vec![Scalar::Absent; tree.slot_count()];
+        let mut found = Found::new(&arena, &mut names, &mut scratch, &mut slots);
         let mut shapes = Shapes::default();
         let with = |n: usize| format!(r#"{{"request_id":"a","more{n}":1}}"#);
         let kept: Vec<_> = (0..SHAPES_MAX).map(with).collect();
