@@ -18,6 +18,9 @@ use crate::telemetry::BatchCounts;
 
 /// Records that are decoded before the first of them is folded in, and whose places in memory are asked for together.
 const AHEAD: usize = 16;
+/// Payloads that are decoded together have at most so many bytes, unless one alone has more: what they say is in memory
+/// at once.
+const AHEAD_BYTES: usize = 1 << 20;
 
 /// Decoders, names and the shards of the partitions that a worker owns.
 #[derive(Debug)]
@@ -121,9 +124,13 @@ impl Intake {
             let decoder = self.decoders[record.stream.index()].as_ref();
             (record.stream, decoder.and_then(|decoder| decoder.schema(record.payload)))
         };
-        let mut some = records.iter().take(AHEAD).map(schema);
-        let first = some.next();
-        1 + some.take_while(|of| Some(*of) == first).count()
+        let first = records.first().map(schema);
+        let mut bytes = 0;
+        let is_alike = |record: &&Record<'_>| {
+            bytes += record.payload.map_or(0, <[u8]>::len);
+            bytes <= AHEAD_BYTES && Some(schema(record)) == first
+        };
+        records.iter().take(AHEAD).take_while(is_alike).count().max(1)
     }
 
     /// Asks for what the next records need, and for the bytes of those behind them. Keys are request IDs as a rule, since
