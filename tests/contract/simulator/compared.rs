@@ -211,7 +211,7 @@ fn rows_that_the_oracle_lacks_say_something() {
     };
     let (verdict, kind) = (column("verdict"), column("kind"));
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
-    for case in (0..40).map(Case::new) {
+    for case in (0..60).map(Case::new) {
         let settings = Arc::new(case.shard());
         let all = (0..case.partitions()).map(|number| read(&case, &settings, PartitionId(number)));
         let states: Vec<StateRow> = all.flat_map(|shard| shard.states).collect();

@@ -48,7 +48,7 @@ impl Case {
             logs: Vec::new(),
             records: Log::new(),
             rows_within: Window::ALL,
-            compares: seed % 2 == 1,
+            compares: seed % 3 == 1,
         };
         for number in 0..partitions {
             let skew = random.range(-3, 4);
