@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::event::{Inference, Label, NUMBER_MAX, Target};
+use super::group::Group;
 use super::held::{Entry, Prediction};
 use super::kept::{MatchedLabels, Placed};
 use super::lateness::delay_ms;
@@ -22,7 +23,7 @@ use super::metrics::sign::{Minus, Plus, Sign};
 use super::metrics::targets::TargetsInput;
 use super::metrics::weights::Weight;
 use super::names::{ClassId, ModelId, Names};
-use super::open::{Group, OpenWindow};
+use super::open::OpenWindow;
 use super::scored::ScoreLists;
 use super::settings::Task;
 use super::waiting::{Inferred, Labelled, Row};

@@ -5,11 +5,11 @@
 //! families' laws the states are the same either way.
 
 use super::event::Feature;
+use super::group::Group;
 use super::metrics::Families;
 use super::metrics::accumulator::Accumulator;
 use super::metrics::features::FeaturesInput;
 use super::names::{ModelId, SegmentId, VersionId};
-use super::open::Group;
 use super::waiting::{Row, Waiting};
 
 /// Where a merge into two states begins to be cheaper than that many records folded twice.

@@ -3,6 +3,7 @@
 //! the code of each, when those of another group have just taken their place in the caches. By the families' laws the
 //! states are the same either way.
 
+use super::group::Group;
 use super::held::Prediction;
 use super::metrics::Families;
 use super::metrics::accumulator::Accumulator;
@@ -12,7 +13,6 @@ use super::metrics::estimate::EstimateInput;
 use super::metrics::labels::LabelsInput;
 use super::metrics::serving::ServingInput;
 use super::metrics::targets::TargetsInput;
-use super::open::Group;
 
 /// How many rows of a kind wait.
 const FEW: usize = 16;

@@ -35,4 +35,5 @@ mod ranking;
 mod scenarios;
 mod targets;
 mod tasks;
+mod waiting;
 mod weights;
