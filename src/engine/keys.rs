@@ -250,14 +250,12 @@ fn gathered_in<'f>(
     of_several: &'f mut Option<Box<Families>>,
     states: &'f mut [KeyState],
 ) -> &'f mut Families {
-    match of_several {
-        Some(families) => families,
-        None => {
-            let state = &mut states[at(keys[0])];
-            state.weighed = None;
-            &mut state.families
-        }
+    if let Some(families) = of_several {
+        return families;
     }
+    let state = &mut states[at(keys[0])];
+    state.weighed = None;
+    &mut state.families
 }
 
 #[expect(clippy::as_conversions, reason = "u32 fits usize on every supported target")]

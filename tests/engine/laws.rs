@@ -119,7 +119,9 @@ pub(crate) fn check_laws<A: Accumulator + Debug>(
     let whole = folded::<A>(&inputs);
     check_same(&merged(&merged(&a, &b), &c), &whole);
     let mut together = none.clone();
-    lists.iter().for_each(|inputs| together.add_all(inputs.iter().cloned()));
+    for inputs in lists {
+        together.add_all(inputs.iter().cloned());
+    }
     check_same(&together, &whole);
 
     if takes_back {

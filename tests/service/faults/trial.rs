@@ -568,12 +568,16 @@ impl Trial {
         let every = (rest.len() / MOST).max(1);
         let mut rest: Vec<Message> = rest.step_by(every).collect();
         let last = if self.plan.compares { compared::last_labels(&mut rest) } else { Vec::new() };
-        rest.into_iter().for_each(|message| self.send(message));
+        for message in rest {
+            self.send(message);
+        }
         self.producer.deliver();
         let since = now();
         if !last.is_empty() {
             self.until_counted("all but the last labels to be counted", self.sent);
-            last.into_iter().for_each(|message| self.send(message));
+            for message in last {
+                self.send(message);
+            }
             self.producer.deliver();
         }
         self.producer.logs = self.raw.read_back(&self.kafka, &self.producer.logs);
