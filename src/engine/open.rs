@@ -38,7 +38,7 @@ pub struct OpenWindow {
     pub first_label: Option<i64>,
     /// False for a window that was sealed before the mark: a replay only remembers its identities.
     pub is_folded: bool,
-    /// The states of its keys. What they hold is whole after [`settle`](Self::settle).
+    /// The states of its keys. What they hold is whole after [`settle`](Open::settle).
     pub states: Vec<KeyState>,
     spreads: Vec<Spread>,
     /// The groups whose spreads gather at present; some may be settled already.
