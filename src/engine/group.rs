@@ -14,7 +14,7 @@ use super::settings::Task;
 /// Inferences of one window with the same model, version and segments: what their entries need not repeat.
 #[derive(Debug)]
 pub struct Group {
-    /// Its own.
+    /// Its own, by which held inferences and open windows name it.
     pub number: u32,
     /// The slot of the window in [`Open`](super::open::Open); none once the window is dropped.
     pub window: Option<usize>,
@@ -26,8 +26,8 @@ pub struct Group {
     pub segments: Box<[Segment]>,
     /// Entries count their offset from here.
     pub base_offset: i64,
-    /// The number of the [`Spread`](super::keys::Spread) in its window that its inferences are folded into; none for identities that are only
-    /// remembered.
+    /// The number of the [`Spread`](super::keys::Spread) in its window that its inferences are folded into; none for
+    /// identities that are only remembered.
     pub spread: Option<u32>,
     /// Which values are positive.
     pub positive: Box<[Target]>,

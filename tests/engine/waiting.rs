@@ -11,16 +11,17 @@ use tidegauge::engine::event::{
     Arrival, Event, FeatureValue, Offset, PartitionId, Positions, RequestId, Stream, Target,
 };
 use tidegauge::engine::floor::Mark;
-use tidegauge::engine::lateness::Limits;
 use tidegauge::engine::metrics::reference::Profile;
 use tidegauge::engine::names::Names;
 use tidegauge::engine::state::Frozen;
-use tidegauge::engine::time::{Millis, RecordTime};
-use tidegauge::engine::{Caps, ModelSettings, Progress, Shard, ShardSettings};
+use tidegauge::engine::time::RecordTime;
+use tidegauge::engine::{ModelSettings, Shard, ShardSettings};
 use tidegauge::profile::ProfileBuilder;
 use tidegauge::profile::builder::{Options, Record};
 use tidegauge::traffic::encode::Encoding;
 use tidegauge::traffic::{Produced, Shape, Shares, Traffic, TrafficSettings};
+
+use crate::{scenarios, shard};
 
 const MINUTE: i64 = 60_000;
 
@@ -104,32 +105,14 @@ fn frozen(settings: ShardSettings, records: &[Produced], each: usize) -> Vec<Fro
     all
 }
 
-/// Of windows of a minute.
+/// Windows of a minute.
 fn settings(gather_after: u32, model: &ModelSettings) -> ShardSettings {
+    let job = scenarios::parse("job window=1m lateness=10m label_wait=1h clock_stamps=8");
     ShardSettings {
-        window: Millis(MINUTE),
-        limits: Limits {
-            lateness: Millis(10 * MINUTE),
-            label_wait: Millis(60 * MINUTE),
-            max_future: Millis(5 * MINUTE),
-            max_gap: Millis(7 * 24 * 60 * MINUTE),
-        },
-        clock_stamps: 8,
-        progress: Progress::Log,
-        has_labels: true,
-        generation: 0,
-        caps: Caps {
-            models: 10,
-            versions: 10,
-            segments: 10,
-            features: 100,
-            max_classes: 256,
-            auroc_classes: 32,
-        },
         gather_after,
         dimensions: vec!["region".to_owned()],
         models: vec![model.clone()],
-        custom: Vec::new(),
+        ..shard::settings(&job.settings)
     }
 }
 
