@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use super::deliver::{Own, own_keys};
 use super::message::{idempotency_key, payload};
-use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, State, changes, left_behind};
-use crate::engine::state::Version;
+use crate::alerts::{AlertKey, AlertRow, Machine, Recent, Rule, State, Told, changes, left_behind};
 use crate::engine::time::EventTime;
 use crate::engine::window::Window;
 use crate::failpoint::{self, Point};
@@ -27,9 +26,6 @@ const NEWS_MS: i64 = 86_400_000;
 /// instance that still has other rules, as while a new configuration is rolled out, would take back again and again what
 /// the others say.
 const LEFT_EVERY: Duration = Duration::from_secs(3600);
-
-/// The versions of alerts, by what they are about and when they opened.
-type Versions = BTreeMap<(AlertKey, EventTime), Version>;
 
 /// How far a rule has got: windows that end by `until` are sealed and judged.
 #[derive(Clone, Debug, Default)]
@@ -62,13 +58,16 @@ pub(super) struct Evaluator {
     partitions: i32,
     looked_for_left: Option<Instant>,
     /// What the last pass left behind.
-    known: Versions,
+    known: Vec<AlertRow>,
+    /// What was told before the first pass, and before rows were found to be older than they were.
+    told: Option<Told>,
 }
 
 impl Evaluator {
     pub(super) fn new(rules: Vec<Rule>, targets: Vec<String>, partitions: i32) -> Self {
         let rules = rules.into_iter().map(|rule| (rule, Checkpoint::default())).collect();
-        Self { rules, targets, partitions, looked_for_left: None, known: BTreeMap::new() }
+        let (looked_for_left, known, told) = (None, Vec::new(), None);
+        Self { rules, targets, partitions, looked_for_left, known, told }
     }
 
     /// Writes what has changed. Keys of changes that it notes are added to `own`.
@@ -79,11 +78,13 @@ impl Evaluator {
     ) -> Result<Pass, SinkError> {
         let sealed = clickhouse.sealed_until(self.partitions).await?;
         let mut stored = clickhouse.alerts().await?;
-        self.begin_again_if_older(&stored);
+        if self.told.is_none() || self.is_older(clickhouse.job(), &stored) {
+            self.begin(clickhouse).await?;
+        }
         // What an earlier pass wrote and did not come to note.
         self.note(clickhouse, &stored, own).await?;
         if self.looked_for_left.is_none_or(|at| at.elapsed() >= LEFT_EVERY) {
-            let left = left_behind(&stored, |row| {
+            let left = left_behind(&stored, self.told(), |row| {
                 let is_of = |rule: &Rule| rule.owns(&row.key) && rule.about() == *row.metric;
                 self.rules.iter().any(|(rule, _)| is_of(rule))
             });
@@ -102,20 +103,33 @@ impl Evaluator {
                 Err(error) => failed.push(error.about(&format!("rule {}", rule.name))),
             }
         }
-        self.known = versions(&stored);
         let is_open = |row: &&AlertRow| row.alert.state == State::Opened;
-        Ok(Pass { open: stored.iter().filter(is_open).count(), failed })
+        let open = stored.iter().filter(is_open).count();
+        self.known = stored;
+        Ok(Pass { open, failed })
     }
 
-    /// Where ClickHouse was put back to an older state, alerts are gone or are as they were, also those that were final:
-    /// all windows are judged again, as after a start.
-    fn begin_again_if_older(&mut self, stored: &[AlertRow]) {
-        let is = versions(stored);
+    /// Whether ClickHouse was put back to an older state: alerts are gone or are as they were, also those that were final.
+    fn is_older(&self, job: &str, stored: &[AlertRow]) -> bool {
+        let is: BTreeMap<_, _> = stored.iter().map(|row| (row.id(job), row.version)).collect();
         // None is less than any.
-        if self.known.iter().any(|(alert, known)| is.get(alert) < Some(known)) {
+        self.known.iter().any(|known| is.get(&known.id(job)) < Some(&known.version))
+    }
+
+    /// All windows are to be judged, at the start or again; asks what targets have been told of until now.
+    async fn begin(&mut self, clickhouse: &ClickHouse) -> Result<(), SinkError> {
+        let mut told = Told::new(clickhouse.job(), clickhouse.last_changes().await?);
+        self.known.iter().for_each(|row| told.add(row));
+        if !self.known.is_empty() {
             tracing::warn!("alerts are older than they were: all windows are judged again");
             self.rules.iter_mut().for_each(|(_, checkpoint)| *checkpoint = Checkpoint::default());
         }
+        self.told = Some(told);
+        Ok(())
+    }
+
+    fn told(&self) -> &Told {
+        self.told.as_ref().expect("a pass begins with it")
     }
 
     /// Writes what has changed for one rule; how far it has got.
@@ -129,7 +143,7 @@ impl Evaluator {
     ) -> Result<Checkpoint, SinkError> {
         let found = find(clickhouse, rule, checkpoint, sealed).await?;
         let Some(found) = found else { return Ok(checkpoint.clone()) };
-        self.write(clickhouse, differences(rule, &found, stored), stored, own).await?;
+        self.write(clickhouse, differences(rule, &found, stored, self.told()), stored, own).await?;
         Ok(found.checkpoint)
     }
 
@@ -299,11 +313,7 @@ fn fill(rule: &Rule, machine: &mut Machine, end: EventTime) {
     }
 }
 
-fn versions(rows: &[AlertRow]) -> Versions {
-    rows.iter().map(|row| ((row.key.clone(), row.alert.opened.start), row.version)).collect()
-}
-
-fn differences(rule: &Rule, found: &Found, stored: &[AlertRow]) -> Vec<AlertRow> {
+fn differences(rule: &Rule, found: &Found, stored: &[AlertRow], told: &Told) -> Vec<AlertRow> {
     let mut by_key: BTreeMap<&AlertKey, Vec<AlertRow>> = BTreeMap::new();
     // Someone may have dropped old rows: what had ended in them stays as it is written.
     let is_of_dropped = |row: &AlertRow| {
@@ -318,7 +328,7 @@ fn differences(rule: &Rule, found: &Found, stored: &[AlertRow]) -> Vec<AlertRow>
     let news_after = EventTime(found.newest.0.saturating_sub(NEWS_MS));
     let of_key = |(key, machine): (&AlertKey, &Machine)| {
         let stored = by_key.get(key).map_or(&[][..], Vec::as_slice);
-        let recent = Recent { after: machine.settled(), news_after };
+        let recent = Recent { after: machine.settled(), news_after, told };
         changes(rule, key, (machine.alerts(), machine.version()), stored, recent)
     };
     found.machines.iter().flat_map(of_key).collect()

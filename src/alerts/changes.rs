@@ -1,5 +1,6 @@
 //! What the windows say, held against what has been written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -41,13 +42,53 @@ impl AlertRow {
     }
 }
 
+/// A change of an alert's state: its number, counted from 1, and the state. Number 0: nobody was told of the alert.
+pub type Change = (u32, State);
+
+/// The last change of each alert that targets may know of, however old the rows are that are stored: where these are
+/// lost, or were put back to an earlier state, numbers go on and nothing is said twice.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    job: String,
+    by_id: BTreeMap<String, Change>,
+}
+
+impl Told {
+    /// Of no alert yet.
+    pub const fn nothing() -> Self {
+        Self { job: String::new(), by_id: BTreeMap::new() }
+    }
+
+    /// By the [ids](AlertRow::id) of alerts of a job.
+    pub fn new(job: &str, by_id: BTreeMap<String, Change>) -> Self {
+        Self { job: job.to_owned(), by_id }
+    }
+
+    /// What a row says of its alert, unless more is known.
+    pub fn add(&mut self, row: &AlertRow) {
+        let change = self.last(row, (row.announced, row.alert.state));
+        self.by_id.insert(row.id(&self.job), change);
+    }
+
+    /// The last change of the alert that a row is about; `stored`, unless more is known.
+    fn last(&self, row: &AlertRow, stored: Change) -> Change {
+        if self.by_id.is_empty() {
+            return stored;
+        }
+        let known = self.by_id.get(&row.id(&self.job)).copied();
+        known.filter(|(number, _)| *number > stored.0).unwrap_or(stored)
+    }
+}
+
 /// Which alerts are news.
 #[derive(Clone, Copy, Debug)]
-pub struct Recent {
+pub struct Recent<'a> {
     /// Stored alerts whose window ends at or before it are not looked at: they are final.
     pub after: EventTime,
     /// What is over is announced only if it ended after it, or if the last that was said is that it holds.
     pub news_after: EventTime,
+    /// What was said before.
+    pub told: &'a Told,
 }
 
 /// The rows to write so that `stored` becomes what was found. Each change of state is counted in
@@ -62,13 +103,12 @@ pub fn changes(
     key: &AlertKey,
     (found, version): (&[Alert], Version),
     stored: &[AlertRow],
-    recent: Recent,
+    recent: Recent<'_>,
 ) -> Vec<AlertRow> {
     let metric: Arc<str> = rule.about().into();
     let is_of_other = |row: &AlertRow| row.alert.state == State::Opened && row.metric != metric;
-    let is_news = |alert: &Alert, before: Option<&AlertRow>| {
-        alert.changed().end > recent.news_after
-            || before.is_some_and(|row| row.alert.state == State::Opened && row.announced > 0)
+    let is_news = |alert: &Alert, said: Change| {
+        alert.changed().end > recent.news_after || (said.1 == State::Opened && said.0 > 0)
     };
     let mut rows = Vec::new();
     for alert in found {
@@ -78,47 +118,57 @@ pub fn changes(
         }
         let is_kept = |row: &&AlertRow| row.alert.state != State::Retracted && row.metric == metric;
         let severity = before.filter(is_kept).map_or(&rule.severity, |before| &before.severity);
-        let is_change = before.is_none_or(|before| before.alert.state != alert.state);
-        let announced = before.map_or(0, |before| before.announced);
-        let is_told = is_change && (alert.state == State::Opened || is_news(alert, before));
-        let new = AlertRow {
+        let mut new = AlertRow {
             key: key.clone(),
             alert: alert.clone(),
             metric: Arc::clone(&metric),
             severity: Arc::clone(severity),
-            announced: announced + u32::from(is_told),
+            announced: before.map_or(0, |before| before.announced),
             version: before.map_or(version, |before| version.max(before.version)),
         };
-        if before.is_none_or(|before| !before.says_the_same(&new)) {
-            rows.push(new);
+        if before.is_some_and(|before| before.says_the_same(&new)) {
+            continue;
         }
+        // As if an alert that is not stored had been retracted.
+        let state = before.map_or(State::Retracted, |before| before.alert.state);
+        if state != alert.state {
+            let said = recent.told.last(&new, (new.announced, state));
+            let is_told =
+                said.1 != alert.state && (alert.state == State::Opened || is_news(alert, said));
+            new.announced = said.0 + u32::from(is_told);
+        }
+        rows.push(new);
     }
     for before in stored {
         let is_gone = before.alert.opened.end > recent.after
             && before.alert.state != State::Retracted
             && found.iter().all(|alert| alert.opened != before.alert.opened);
         if is_gone {
-            let is_told = before.announced > 0 && is_news(&before.alert, Some(before));
-            rows.push(AlertRow {
-                alert: before.alert.retracted(),
-                announced: before.announced + u32::from(is_told),
-                version: version.max(before.version),
-                ..before.clone()
-            });
+            let said = recent.told.last(before, (before.announced, before.alert.state));
+            let row = retracted(before, said, is_news(&before.alert, said));
+            rows.push(AlertRow { version: version.max(before.version), ..row });
         }
     }
     rows
 }
 
+/// The row that takes an alert back. Who was told of it is told, if that is news.
+fn retracted(before: &AlertRow, said: Change, is_news: bool) -> AlertRow {
+    let is_told = said.0 > 0 && said.1 != State::Retracted && is_news;
+    let announced = said.0 + u32::from(is_told);
+    AlertRow { alert: before.alert.retracted(), announced, ..before.clone() }
+}
+
 /// The rows to write so that no alert stays open that no rule can end any more: its own is gone, has another name,
 /// another grain or another metric, or is about others now.
-pub fn left_behind(stored: &[AlertRow], is_owned: impl Fn(&AlertRow) -> bool) -> Vec<AlertRow> {
+pub fn left_behind(
+    stored: &[AlertRow],
+    told: &Told,
+    is_owned: impl Fn(&AlertRow) -> bool,
+) -> Vec<AlertRow> {
     let is_left = |row: &&AlertRow| row.alert.state == State::Opened && !is_owned(row);
-    let retracted = |row: &AlertRow| AlertRow {
-        alert: row.alert.retracted(),
-        announced: row.announced + u32::from(row.announced > 0),
-        // Of rows of one version the last one written counts, as when the rule comes back.
-        ..row.clone()
-    };
-    stored.iter().filter(is_left).map(retracted).collect()
+    // Of rows of one version the last one written counts, as when the rule comes back.
+    let taken_back =
+        |row: &AlertRow| retracted(row, told.last(row, (row.announced, row.alert.state)), true);
+    stored.iter().filter(is_left).map(taken_back).collect()
 }

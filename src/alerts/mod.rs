@@ -5,6 +5,6 @@ mod rule;
 mod machine;
 mod changes;
 
-pub use changes::{AlertRow, Recent, changes, left_behind};
+pub use changes::{AlertRow, Change, Recent, Told, changes, left_behind};
 pub use machine::{Alert, Machine, State};
 pub use rule::{AlertKey, Bound, Judgement, Metric, Rule, Seen};

@@ -1,11 +1,12 @@
 //! What rules read and write: windows of metric rows, alerts, notifications.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::BufMut;
 
-use crate::alerts::{Alert, AlertKey, AlertRow, Rule, Seen, State};
+use crate::alerts::{Alert, AlertKey, AlertRow, Change, Rule, Seen, State};
 use crate::engine::metrics::MetricTable;
 use crate::engine::state::Version;
 use crate::engine::time::EventTime;
@@ -486,6 +487,32 @@ pub(super) async fn noted(connection: &Connection) -> Result<Vec<String>, SinkEr
     let mut found = Vec::new();
     while !rows.is_empty() {
         found.push(rows.text()?.to_string());
+    }
+    Ok(found)
+}
+
+/// The last change of each alert that has been written down, by the alert's id, which begins the change's key.
+pub(super) async fn last_changes(
+    connection: &Connection,
+) -> Result<BTreeMap<String, Change>, SinkError> {
+    let sql = format!(
+        "SELECT alert, max(number) AS last, argMax(said, number) AS state FROM (\
+         SELECT splitByChar('-', idempotency_key)[1] AS alert, \
+         toUInt64OrZero(splitByChar('-', idempotency_key)[2]) AS number, \
+         JSONExtractString(payload, 'state') AS said \
+         FROM {} WHERE job = {{job:String}} AND target = '') GROUP BY alert",
+        connection.table("notifications")
+    );
+    let columns = [("alert", "String"), ("last", "UInt64"), ("state", "String")];
+    let body = connection.fetch(&sql, &[job(connection)]).await?;
+    let mut rows = Rows::new(body, "table notifications", &columns)?;
+    let mut found = BTreeMap::new();
+    while !rows.is_empty() {
+        let (alert, number) = (rows.text()?.to_string(), u32::try_from(rows.u64()?));
+        // Anything else was not written by this program.
+        if let (Ok(number), Some(state)) = (number, State::named(&rows.text()?)) {
+            found.insert(alert, (number, state));
+        }
     }
     Ok(found)
 }

@@ -1,6 +1,8 @@
 //! The ClickHouse end: what the pipeline writes to and reads from, and what `init` and `check` ask.
 
-use crate::alerts::{AlertRow, Rule, State};
+use std::collections::BTreeMap;
+
+use crate::alerts::{AlertRow, Change, Rule, State};
 use crate::engine::ModelSettings;
 use crate::engine::event::PartitionId;
 use crate::engine::floor::Mark;
@@ -227,6 +229,11 @@ impl ClickHouse {
     /// Keys of all changes that have been written down as notifications.
     pub async fn noted_changes(&self) -> Result<Vec<String>, SinkError> {
         alerts::noted(&self.connection).await
+    }
+
+    /// The last change of each alert of which some is written down, by the alert's id.
+    pub async fn last_changes(&self) -> Result<BTreeMap<String, Change>, SinkError> {
+        alerts::last_changes(&self.connection).await
     }
 }
 

@@ -9,7 +9,7 @@ use assert_cmd::Command;
 use proptest::prelude::*;
 use tidegauge::alerting::{Alerting, Medium, TargetSettings};
 use tidegauge::alerts::{
-    Alert, AlertKey, AlertRow, Bound, Judgement, Machine, Metric, Recent, Rule, Seen, State,
+    Alert, AlertKey, AlertRow, Bound, Judgement, Machine, Metric, Recent, Rule, Seen, State, Told,
     changes, left_behind,
 };
 use tidegauge::config::{ConfigError, Settings};
@@ -434,8 +434,10 @@ fn pass_of(rule: &Rule, values: &[f64], stored: &[AlertRow]) -> Vec<AlertRow> {
     changes(rule, &key(), (machine.alerts(), machine.version()), stored, ALL)
 }
 
-/// Everything is looked at, and is news.
-const ALL: Recent = Recent { after: EventTime(i64::MIN), news_after: EventTime(0) };
+/// Everything is looked at, and is news; of what was told nothing is known but the rows.
+const ALL: Recent<'_> =
+    Recent { after: EventTime(i64::MIN), news_after: EventTime(0), told: &NOTHING };
+static NOTHING: Told = Told::nothing();
 
 #[test]
 fn late_labels_retract_an_alert_and_each_change_is_counted_once() {
@@ -461,12 +463,52 @@ fn late_labels_retract_an_alert_and_each_change_is_counted_once() {
 #[test]
 fn old_alerts_are_written_and_nobody_is_told() {
     let machine = run(&rule(), &GOLDEN);
-    let recent = Recent { after: EventTime(i64::MIN), news_after: window(8).end };
+    let recent = Recent { news_after: window(8).end, ..ALL };
     let rows = changes(&rule(), &key(), (machine.alerts(), machine.version()), &[], recent);
     assert_eq!((rows[0].alert.state, rows[0].announced), (State::Resolved, 0));
     // What is final is not looked at.
-    let recent = Recent { after: window(8).end, news_after: EventTime(0) };
+    let recent = Recent { after: window(8).end, ..ALL };
     assert_eq!(changes(&rule(), &key(), (&[], Version(99)), &rows, recent), []);
+}
+
+/// As after ClickHouse lost rows, or was put back: targets know of more changes than the rows say.
+#[test]
+fn numbers_of_changes_go_on_where_rows_are_older_than_what_was_told() {
+    let lifted = [0.82, 0.81, 0.78];
+    let opened = pass(&GOLDEN[..3], &[]);
+    let retracted = pass(&lifted, &opened);
+    let again = pass(&GOLDEN[..3], &retracted);
+    assert_eq!((again[0].alert.state, again[0].announced), (State::Opened, 3));
+    let told_of = |rows: &[AlertRow]| {
+        let mut told = Told::new("job", BTreeMap::new());
+        rows.iter().for_each(|row| told.add(row));
+        told
+    };
+    let said = |values: &[f64], stored: &[AlertRow], told: &Told| {
+        let machine = run(&rule(), values);
+        let found = (machine.alerts(), machine.version());
+        let rows = changes(&rule(), &key(), found, stored, Recent { told, ..ALL });
+        rows.into_iter().map(|row| (row.alert.state, row.announced)).collect::<Vec<_>>()
+    };
+    let told = told_of(&again);
+    // Its row is lost: that it holds was said.
+    assert_eq!(said(&GOLDEN[..3], &[], &told), [(State::Opened, 3)]);
+    // Its row is as it was first: what comes next is not taken for a change that was told.
+    for stored in [&[][..], &opened[..]] {
+        assert_eq!(said(&GOLDEN, stored, &told), [(State::Resolved, 4)]);
+    }
+    assert_eq!(said(&lifted, &opened, &told), [(State::Retracted, 4)]);
+    assert_eq!(said(&GOLDEN[..3], &opened, &told), [], "nothing is written where nothing differs");
+    let left = left_behind(&opened, &told, |_| false);
+    assert_eq!((left[0].alert.state, left[0].announced), (State::Retracted, 4));
+    // What was said last is not said again, but what differs is.
+    let told = told_of(&retracted);
+    assert_eq!(said(&lifted, &opened, &told), [(State::Retracted, 2)]);
+    assert_eq!(said(&GOLDEN, &opened, &told), [(State::Resolved, 3)]);
+    assert_eq!(said(&GOLDEN[..3], &[], &told), [(State::Opened, 3)]);
+    // The newest counts, in whichever order they are known.
+    let told = told_of(&[again[0].clone(), opened[0].clone()]);
+    assert_eq!(said(&GOLDEN, &opened, &told), [(State::Resolved, 4)]);
 }
 
 /// As after a rule was edited: what is stored is held against what the new one finds.
@@ -474,7 +516,7 @@ fn old_alerts_are_written_and_nobody_is_told() {
 fn nobody_is_told_again_of_alerts_that_are_long_over() {
     let change = |values: &[f64], stored: &[AlertRow], news_after: Window| {
         let machine = run(&rule(), values);
-        let recent = Recent { after: EventTime(i64::MIN), news_after: news_after.end };
+        let recent = Recent { news_after: news_after.end, ..ALL };
         let rows = changes(&rule(), &key(), (machine.alerts(), machine.version()), stored, recent);
         rows.into_iter().next().unwrap()
     };
@@ -524,7 +566,9 @@ fn an_alert_ends_with_the_severity_and_the_metric_that_it_was_opened_with() {
     let recall = Metric::named("quality_binary.recall").unwrap();
     let of_recall = Rule { metric: recall, ..rule() };
     let left = |stored: &[AlertRow]| {
-        left_behind(stored, |row| of_recall.owns(&row.key) && of_recall.about() == *row.metric)
+        left_behind(stored, &NOTHING, |row| {
+            of_recall.owns(&row.key) && of_recall.about() == *row.metric
+        })
     };
     // While a new configuration is rolled out, another instance has the rule as it was.
     assert_eq!(pass_of(&of_recall, &GOLDEN[..3], &opened), [], "it is not looked at every time");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidegauge::alerts::{
-    AlertKey, AlertRow, Bound, Judgement, Machine, Recent, Rule, Seen, State, changes,
+    AlertKey, AlertRow, Bound, Judgement, Machine, Recent, Rule, Seen, State, Told, changes,
 };
 use tidegauge::config::{ConfigError, Settings};
 use tidegauge::engine::event::{FeatureValue, RequestId};
@@ -182,7 +182,8 @@ fn an_alert_holds_the_limit_that_was_crossed() {
     let (rule, key) = (rule(AUROC), key("fraud-cards", "all", ""));
     let rows = |values: &[f64], stored: &[AlertRow]| {
         let machine = run(&rule, &key, values);
-        let recent = Recent { after: EventTime(i64::MIN), news_after: EventTime(0) };
+        let (after, news_after) = (EventTime(i64::MIN), EventTime(0));
+        let recent = Recent { after, news_after, told: &Told::nothing() };
         changes(&rule, &key, (machine.alerts(), machine.version()), stored, recent)
     };
     let near = |row: &AlertRow, limit: f64| (row.alert.threshold.unwrap() - limit).abs() < 1e-12;

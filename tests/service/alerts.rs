@@ -831,6 +831,31 @@ fn alerts_that_are_put_back_to_an_older_state_end_again() {
     assert_eq!(states(&receiver.received()), expected);
 }
 
+/// Without the rows of its alerts a new process asks the notifications, or `resolved` would have the number of a change
+/// that was told, and never come.
+#[test]
+fn changes_of_alerts_whose_rows_are_lost_are_told_by_a_new_process() {
+    let (setup, receiver) = (Setup::start(), Receiver::start(200));
+    let lifted = [0.82, 0.81, 0.78];
+    for (values, version) in [(&GOLDEN[..3], 1), (&lifted[..], 2), (&GOLDEN[..3], 3)] {
+        setup.write(values, 0.9, version);
+        setup.instance(receiver.url()).end(&setup);
+    }
+    let first = "2026-01-05T00:15:00.000Z";
+    let mut expected = ["opened", "retracted", "opened"].map(|it| format!("{it} {first}")).to_vec();
+    assert_eq!(states(&receiver.received()), expected);
+    setup.server.query("TRUNCATE TABLE tidegauge.alerts");
+    setup.instance(receiver.url()).end(&setup);
+    assert_eq!(states(&receiver.received()), expected, "that it holds was said");
+    setup.server.query("TRUNCATE TABLE tidegauge.alerts");
+    setup.write(&GOLDEN, 0.9, 4);
+    setup.instance(receiver.url()).end(&setup);
+    expected.push(format!("resolved {first}"));
+    assert_eq!(states(&receiver.received()), expected);
+    let announced = "SELECT announced FROM tidegauge.alerts FINAL";
+    assert_eq!(setup.server.query(announced), "4\n");
+}
+
 /// Gaps are over the labelled, however many inferences there are; of drift only the rows of labels wait for them.
 #[test]
 fn gaps_and_drift_of_labels_wait_for_labels() {
