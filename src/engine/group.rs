@@ -52,6 +52,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// Memory beyond `size_of::<Self>()`, in bytes, of what it has for itself.
+    pub fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.segments) + size_of_val(&*self.positive) + size_of_val(&*self.thresholds)
+    }
+
     /// The number of its spread.
     pub fn spread(&self) -> u32 {
         self.spread.expect("inferences of the group were accepted")

@@ -165,10 +165,15 @@ impl Spread {
     /// comes: of too many the first count.
     pub fn fold_features(&mut self, states: &mut [KeyState], input: &FeaturesInput<'_>) {
         let Self { keys, gathered, .. } = self;
+        let is_counted_later = gathered.is_some();
         let families = gathered.as_mut().and_then(|gathered| gathered.families.as_mut());
         let Some(families) = families else {
             for &key in &*keys {
-                states[at(key)].families.features.get_mut().add(input);
+                let state = &mut states[at(key)];
+                state.families.features.get_mut().add(input);
+                if is_counted_later {
+                    state.weighed = None;
+                }
             }
             return;
         };

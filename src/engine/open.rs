@@ -157,8 +157,11 @@ impl Open {
     /// Memory of the states of open windows, in bytes.
     pub fn state_bytes(&mut self) -> usize {
         let Self { windows, groups, .. } = self;
+        // With what the allocator takes beside the three boxes of each.
+        let of_group = |group: &Group| size_of::<Group>() + 48 + group.heap_bytes();
+        let of_groups = groups.iter().map(of_group).sum::<usize>();
         let windows = windows.iter_mut().flatten().map(|window| window.state_bytes(groups));
-        windows.sum::<usize>() + groups.len() * (size_of::<Group>() + 96)
+        windows.sum::<usize>() + of_groups
     }
 
     /// Memory of matched labels and of scores by class, in bytes.

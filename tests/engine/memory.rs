@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use tidegauge::engine::event::{
-    Arrival, Event, Inference, Label, Offset, PartitionId, Positions, RequestId, Segment, Stream,
-    Target, WEIGHT_ONE,
+    Arrival, Event, Feature, FeatureValue, Inference, Label, Offset, PartitionId, Positions,
+    RequestId, Segment, Stream, Target, WEIGHT_ONE,
 };
 use tidegauge::engine::floor::Mark;
-use tidegauge::engine::names::{ModelId, Names, SegmentId, VersionId};
+use tidegauge::engine::keys::{KeyState, Spread};
+use tidegauge::engine::metrics::features::FeaturesInput;
+use tidegauge::engine::names::{FeatureId, ModelId, Names, SegmentId, VersionId};
 use tidegauge::engine::outcome::Outcome;
 use tidegauge::engine::time::{EventTime, RecordTime};
 use tidegauge::engine::{Shard, ShardSettings};
@@ -170,5 +172,31 @@ fn many_new_states_are_weighed_in_time() {
         let said = run.bytes();
         run.shard.settle();
         assert!(said * 5 >= run.bytes() * 4, "{said} of {} bytes", run.bytes());
+    }
+}
+
+/// Those of one key go to its state at once, while its records are counted when what else they say is folded in.
+#[test]
+fn features_are_weighed_however_few_records_wait() {
+    let mut names = Names::default();
+    let id = names.intern("all");
+    let city = FeatureId(names.intern("city"));
+    for keys in [1, 2] {
+        let of_key = |_| KeyState::new(ModelId(id), VersionId(id), SegmentId(id));
+        let mut states: Vec<_> = (0..keys).map(of_key).collect();
+        let mut spread = Spread::new((0..keys).collect(), 1);
+        assert!(spread.fold(&mut states, 1, |_| {}), "it gathers from now on");
+        let weigh = |spread: &Spread, states: &mut [KeyState]| {
+            states.iter_mut().map(KeyState::bytes).sum::<usize>() + spread.gathered_bytes()
+        };
+        for text in ["a".repeat(10_000), "b".repeat(10_000)] {
+            let before = weigh(&spread, &mut states);
+            let features = &[Feature { name: city, value: FeatureValue::Text(&text) }];
+            let (names, most) = (&names, 100);
+            let input = FeaturesInput { features, names, reference: None, most, distinct: &[] };
+            spread.fold_features(&mut states, &input);
+            let after = weigh(&spread, &mut states);
+            assert!(after >= before + text.len(), "{after} bytes, {before} before, {keys} keys");
+        }
     }
 }
