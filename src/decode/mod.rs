@@ -203,10 +203,7 @@ impl Decoder {
         let way = match framing {
             Framing::Json(shapes) => Way::Json(shapes),
             Framing::AvroFile(plan) => Way::Avro(Ok(plan)),
-            Framing::AvroRegistry { schemas, plans } => Way::Avro(match schema {
-                Some(id) => plans.find(id, schemas, &common.tree),
-                None => Err(DecodeError::WireFormat.into()),
-            }),
+            Framing::AvroRegistry { schemas, plans } => Way::Sought { schemas, plans },
         };
         let slots = arena.alloc_slice_fill_copy(common.tree.slot_count(), Scalar::Absent);
         Batch { way, schema, common, arena, slots }
@@ -229,6 +226,24 @@ pub struct Batch<'a> {
 enum Way<'a> {
     Json(&'a mut Shapes),
     Avro(Result<&'a Plan, NotDecoded>),
+    /// The plan is looked for when the first payload is read: who reads none asks the registry for nothing.
+    Sought {
+        schemas: &'a Schemas,
+        plans: &'a mut Plans,
+    },
+}
+
+impl Way<'_> {
+    #[inline]
+    fn seek(&mut self, schema: Option<SchemaId>, tree: &Tree) {
+        if matches!(self, Self::Sought { .. })
+            && let Self::Sought { schemas, plans } =
+                std::mem::replace(self, Self::Avro(Err(DecodeError::WireFormat.into())))
+            && let Some(id) = schema
+        {
+            *self = Self::Avro(plans.find(id, schemas, tree));
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -245,7 +260,9 @@ impl<'a> Batch<'a> {
         let Self { way, schema, common, arena, slots } = self;
         let Common { stream, tree, segments, scratch, id_bytes } = &mut **common;
         let mut found = Found::new(arena, names, scratch, slots);
+        way.seek(*schema, tree);
         match way {
+            Way::Sought { .. } => unreachable!("it was found above"),
             Way::Json(shapes) => json::read(payload, tree, shapes, &mut found)?,
             Way::Avro(plan) => {
                 let plan = plan.as_ref().map_err(Clone::clone)?;

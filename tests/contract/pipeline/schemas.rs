@@ -7,7 +7,7 @@ use crate::memory::Tables;
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use tidegauge::decode::SchemaId;
-use tidegauge::decode::registry::WriterSchema;
+use tidegauge::decode::registry::{RegistrySettings, WriterSchema};
 use tidegauge::engine::dead_schemas::{DeadSchemas, Offsets};
 use tidegauge::engine::outcome::Tally;
 use tidegauge::pipeline::worker::{FromWorker, Known, ToWorker, Worker};
@@ -135,6 +135,25 @@ fn a_schema_that_is_registered_later_changes_nothing_of_what_was_dead() {
             read(&registry(&[OLD, NEW]), &part(&log, sixths), &memory).await;
         }
     });
+    assert_same(&memory, &expected);
+}
+
+/// It may be registered by now, and would change nothing: those that good records need are not to wait for it.
+#[test]
+fn a_replay_asks_for_no_schema_that_was_dead() {
+    let log = part(&log(0), 3);
+    let (memory, expected) = (Memory::new(), Memory::new());
+    // Nobody serves it, so that what is asked for is there at the end.
+    let asking = RegistrySettings::new("http://127.0.0.1:9");
+    let asking = Arc::new(Schemas::new(asking).unwrap());
+    register(&asking, OLD);
+    block_on(async {
+        read(&registry(&[OLD]), &log, &expected).await;
+        read(&registry(&[OLD]), &log, &memory).await;
+        read(&asking, &log, &memory).await;
+    });
+    assert!(memory.lock().letters.len() > 20);
+    assert!(asking.waiting().is_empty(), "{:?}", asking.waiting());
     assert_same(&memory, &expected);
 }
 
