@@ -196,7 +196,9 @@ fn commits_are_behind_marks(trial: &mut Trial) {
 
 /// Marks first, then rows: a mark's records are in rows of at least as many. Of `labels` records, not inferences: where an
 /// owner dies before its mark and its heir reads the topics in another mixture, the row of more records wins the key, and
-/// that may be the one of fewer inferences until the next flush. Of `serving` the row of more inferences wins.
+/// that may be the one of fewer inferences until the next flush. Of `serving` the row of more inferences wins; but it is
+/// merged of states of all partitions, of which that of more records wins. So the inferences of a mark and those that
+/// another partition's owner has counted since may be in two rows, and in none together, until the heir has come as far.
 fn marks_are_behind_rows(trial: &Trial) -> Option<()> {
     let ask = |sql: &str| pairs(&trial.clickhouse, sql);
     let counted = |what: &str| {
@@ -249,7 +251,7 @@ fn marks_are_behind_rows(trial: &Trial) -> Option<()> {
             );
         }
         assert!(
-            served >= inferences,
+            served >= inferences || trial.has_heirs(),
             "I3: serving, grain {grain}: {inferences} inferences in the marks, {served} in the rows"
         );
     }

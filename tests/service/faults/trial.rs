@@ -271,6 +271,12 @@ impl Trial {
         trial
     }
 
+    /// Whether a partition may have gone to another instance while its owner had written what no mark says yet.
+    pub fn has_heirs(&self) -> bool {
+        let is_new = self.started > self.plan.instances;
+        is_new || self.runners.iter().any(|runner| runner.times_lost() > 0)
+    }
+
     /// Sends what is due, tends the instances (one that ends by itself fails the trial), samples the tables.
     pub fn flow(&mut self, lasts: Duration) {
         let until = now() + lasts;
