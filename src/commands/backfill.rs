@@ -252,7 +252,8 @@ fn dry_run(
         // Those before a fault too.
         kept.write()?;
         let files = feed.files.files().len();
-        found.tell(feed.stream, &format!("{files} files"), Some(files), counts?);
+        let from = format!("{files} file{}", if files == 1 { "" } else { "s" });
+        found.tell(feed.stream, &from, Some(files), counts?);
     }
     found.end()
 }

@@ -45,6 +45,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let database = Databases::of(&args.database).views;
     let definitions = Definitions::read(&args.dir.join("dashboards"))?;
     if let Some(url) = &args.link {
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            let said = format!("--link {url:?}: write it with http:// or https:// before it");
+            return Err(Failure::new("usage", said));
+        }
         print_links(&definitions, url.trim_end_matches('/'), &database);
         return Ok(ExitCode::SUCCESS);
     }

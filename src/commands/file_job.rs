@@ -358,7 +358,9 @@ impl DryRun {
         self.has_inference |= stream == Stream::Inferences && good + bad > 0;
         if !self.as_json {
             let others = without_label(", ", unlabelled);
-            let text = format!("{name}: {from}, {good} records, {bad} can't be used{others}\n");
+            let all = good + bad;
+            let text =
+                format!("{name}: {from}, {all} records, of which {bad} can't be used{others}\n");
             terminal::print(&text);
         }
         let mut about = serde_json::json!({"records": good, "rejected": bad});

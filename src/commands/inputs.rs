@@ -74,16 +74,20 @@ impl Inputs {
     pub(super) fn find(mut settings: Settings, args: &InputArgs) -> Result<Self, Failure> {
         settings.shard.progress = Progress::End;
         let settings = of_files(settings, !args.labels.is_empty());
-        let mut feeds = Vec::new();
+        let (mut feeds, mut names) = (Vec::<FeedFiles>::new(), BTreeSet::new());
         let topics = [Some(&settings.inferences), settings.labels.as_ref()];
         let given = [&args.inferences, &args.labels];
         for ((stream, topic), patterns) in Stream::BOTH.into_iter().zip(topics).zip(given) {
             if let Some(topic) = topic {
                 let columns = args.columns(&topic.fields, &settings);
                 let files = FileList::find(patterns)?;
-                FileReader::new(files.clone(), columns.clone()).check()?;
+                names.extend(FileReader::new(files.clone(), columns.clone()).check()?);
                 feeds.push(FeedFiles { stream, files, columns, more: None });
             }
+        }
+        names.retain(|name| feeds.iter().all(|feed| !feed.columns.wants(name)));
+        if !names.is_empty() {
+            terminal::note(&format!("{}\n", unread(&names)));
         }
         let reading = args.reading(&settings);
         Ok(Self { settings, feeds, reading })
@@ -131,6 +135,21 @@ impl Inputs {
             window: self.settings.shard.window,
         }
     }
+}
+
+/// What is said of columns that nothing is read of: somebody may have meant them to be features.
+fn unread(names: &BTreeSet<String>) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    let others = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        others => format!(" and {others} others"),
+    };
+    format!(
+        "not read: columns {}{others} (features are columns named `features.NAME`; [inferences.fields] and \
+         [labels.fields] give other places)",
+        shown.join(", ")
+    )
 }
 
 /// A job's name by default: the configured one, and a digest of the settings and of what is read.

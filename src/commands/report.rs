@@ -1,5 +1,6 @@
 //! `tidegauge report`: one page, from stored rows or from files alone.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use crate::engine::state::ALL;
 use crate::engine::time::{EventTime, Millis, RecordTime};
 use crate::engine::window::Window;
 use crate::engine::{ModelSettings, Progress, Shard};
-use crate::evaluate;
+use crate::evaluate::{self, WHOLE};
 use crate::pipeline::{ManyNames, PipelineError};
 use crate::report::{Form, References, Report, Row, count, left_out};
 use crate::sink::Sink as _;
@@ -134,6 +135,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     output::check(args.output.as_deref())?;
     let found = if args.inferences.is_empty() { stored(args)? } else { computed(args)? };
     let Found { source, rows, references, remarks } = found;
+    let of_whole = rows.iter().filter(|row| row.grain == WHOLE && row.segment == ALL);
+    // The page has it where the model's figures are.
+    for odd in of_whole.filter_map(Row::without_positives).collect::<BTreeSet<_>>() {
+        terminal::note(&format!("{odd}\n"));
+    }
     let mut report = Report::new(args.title.clone(), source, &rows, &references);
     for remark in &remarks {
         terminal::note(&format!("{remark}\n"));

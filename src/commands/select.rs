@@ -34,13 +34,21 @@ impl SelectArgs {
         limit: u32,
     ) -> Result<RowFilter, Failure> {
         let time = |text: &Option<String>| text.as_deref().map(time).transpose();
+        let (since_ms, until_ms) = (time(&self.since)?, time(&self.until)?);
+        if let (Some(since), Some(until)) = (since_ms, until_ms)
+            && since >= until
+        {
+            let [since, until] = [since, until].map(calendar::instant);
+            let said = format!("--since is {since}, not before --until, {until}");
+            return Err(Failure::new("usage", said));
+        }
         Ok(RowFilter {
             model: self.model.clone().unwrap_or_default(),
             version: self.version.clone(),
             segment: segment.to_owned(),
             grain,
-            since_ms: time(&self.since)?,
-            until_ms: time(&self.until)?,
+            since_ms,
+            until_ms,
             limit,
             ..RowFilter::default()
         })

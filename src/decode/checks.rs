@@ -132,7 +132,7 @@ pub enum DecodeError {
     )]
     TimestampInFuture,
     /// Not a probability.
-    #[error("`{field}` is {value}, not in 0 to 1: send a probability")]
+    #[error("`{field}` is {}, not in 0 to 1: send a probability", shown(.value))]
     ScoreOutOfRange {
         /// The field.
         field: Cow<'static, str>,
@@ -140,13 +140,13 @@ pub enum DecodeError {
         value: f64,
     },
     /// Negative or not finite.
-    #[error("`latency_ms` is {value}: send milliseconds from 0 on, or leave the field out")]
+    #[error("`latency_ms` is {}: send milliseconds from 0 on, or leave the field out", shown(.value))]
     LatencyOutOfRange {
         /// The value.
         value: f64,
     },
     /// Not finite, or beyond 1e150.
-    #[error("`{field}` is {value}: send a finite number of at most 1e150")]
+    #[error("`{field}` is {}: send a finite number of at most 1e150", shown(.value))]
     NumberOutOfRange {
         /// The field.
         field: &'static str,
@@ -154,7 +154,7 @@ pub enum DecodeError {
         value: f64,
     },
     /// A weight that can't be counted.
-    #[error("`weight` is {value}: send a number from 0 to 1048576, or leave the field out")]
+    #[error("`weight` is {}: send a number from 0 to 1048576, or leave the field out", shown(.value))]
     WeightOutOfRange {
         /// The value.
         value: f64,
@@ -243,6 +243,16 @@ pub(super) fn entry(field: &'static str, name: &str) -> Cow<'static, str> {
     const SHOWN: usize = 64;
     let end = (0..=SHOWN.min(name.len())).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
     Cow::Owned(format!("{field}.{}", name.get(..end).unwrap_or("")))
+}
+
+/// A number for a message. The greatest one stands for what no double holds.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "messages hand over references")]
+fn shown(number: &f64) -> String {
+    match number.abs() {
+        f64::MAX.. => if *number < 0.0 { "-infinite" } else { "infinite" }.to_owned(),
+        1e15.. => format!("{number:e}"),
+        _ => number.to_string(),
+    }
 }
 
 fn wrong(field: Field, expected: &'static str, value: Scalar<'_>) -> DecodeError {

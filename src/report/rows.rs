@@ -102,6 +102,20 @@ impl Row {
         self.values.get(column).and_then(Json::as_str).unwrap_or_default()
     }
 
+    /// What is odd about the labels of a binary model: none of them counts as positive.
+    pub fn without_positives(&self) -> Option<String> {
+        let (labels, model) = (self.count("n"), &self.model);
+        let is_odd = self.table == MetricTable::QualityBinary.name()
+            && labels > 0
+            && self.count("positives") == 0;
+        is_odd.then(|| {
+            format!(
+                "None of the {labels} labels of {model} counts as positive: if some should, as `yes` among words, name \
+                 them in the configuration, [models.{model}] positive = [\"yes\"]."
+            )
+        })
+    }
+
     /// Whether nothing can change it any more; false where that is not said.
     pub fn is_sealed(&self) -> bool {
         self.values.get("sealed").and_then(Json::as_bool).unwrap_or(false)

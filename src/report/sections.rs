@@ -51,7 +51,9 @@ pub(super) const METHODS: &[&str] = &[
      has none: it counts all inferences.",
     "Calibration compares the mean score of each tenth of the scores with the share of positive labels in it. ECE is \
      the mean distance, biased upward for few records.",
-    "A figure that is not defined is shown as –, with the reason, never as 0.",
+    "A figure that is not defined is shown as –, with the reason, never as 0. (other) is all that is beyond a cap on \
+     models, versions, segments, features or classes; what is then not known is shown as – (capped). [caps] in the \
+     configuration raises them.",
 ];
 
 /// The quality figures that stand for each kind of model, the main one of a table first: table, column, name.
@@ -180,7 +182,9 @@ fn verdicts(rows: &ModelRows<'_>, labelled: u64, least: Option<u64>) -> Vec<Stri
             "Quality rests on {n} labelled records: see how wide its intervals are."
         ));
     }
-    if let Some(row) = rows.now_all("calibration")
+    let odd = rows.now_all("quality_binary").and_then(Row::without_positives);
+    if odd.is_none()
+        && let Some(row) = rows.now_all("calibration")
         && let (Some(z), Some(bias)) = (row.figure("calibration_z"), row.figure("calibration_bias"))
         && z.abs() > 2.0
     {
@@ -191,6 +195,7 @@ fn verdicts(rows: &ModelRows<'_>, labelled: u64, least: Option<u64>) -> Vec<Stri
             number(z)
         ));
     }
+    texts.extend(odd);
     if let Some(row) = rows.now_all("labels")
         && let (Some(positive), Some(negative)) =
             (row.figure("coverage_positive"), row.figure("coverage_negative"))

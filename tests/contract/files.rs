@@ -66,6 +66,67 @@ fn write(folder: &Path) {
     fs::write(folder.join("b.jsonl"), labels).unwrap();
 }
 
+#[test]
+fn labels_of_which_none_counts_as_positive_are_told() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path());
+    let labels = fs::read_to_string(folder.path().join("b.csv")).unwrap();
+    let words = labels.replace(",1\n", ",yes\n").replace(",0\n", ",no\n");
+    fs::write(folder.path().join("words.csv"), words).unwrap();
+    fs::write(folder.path().join("c.toml"), "[models.fraud]\npositive = \"yes\"\n").unwrap();
+    let report = |labels: &str, more: &[&str]| {
+        let fixed = ["report", "--inferences", "a.csv", "--labels", labels, "--format", "markdown"];
+        let (exit, text, error) = run(folder.path(), &[&fixed[..], more].concat());
+        assert_eq!(exit, 0, "{error}");
+        (text, error)
+    };
+    let said = "None of the 2000 labels of fraud counts as positive: ";
+    let (text, error) = report("words.csv", &[]);
+    assert!(error.starts_with(said) && error.contains("positive = [\"yes\"]"), "{error}");
+    assert!(text.contains(said) && !text.contains("beyond chance"), "{text}");
+    for (labels, more) in [("b.csv", &[][..]), ("words.csv", &["-c", "c.toml"])] {
+        let (text, error) = report(labels, more);
+        assert!(!error.contains("positive") && !text.contains("None of the"), "{error}{text}");
+    }
+}
+
+#[test]
+fn columns_that_nothing_is_read_of_are_named() {
+    let folder = TempDir::new().unwrap();
+    let text = "request_id,model,timestamp,score,amount,y_pred,features.a,label\n1,m,1767571200000,0.5,7,1,2,1\n";
+    fs::write(folder.path().join("a.csv"), text).unwrap();
+    let report = ["report", "--inferences", "a.csv", "--format", "json"];
+    for (more, names) in
+        [(&[][..], "amount, label, y_pred"), (&["--labels", "a.csv"], "amount, y_pred")]
+    {
+        let (exit, _, error) = run(folder.path(), &[&report[..], more].concat());
+        let said =
+            format!("not read: columns {names} (features are columns named `features.NAME`;");
+        assert!(exit == 0 && error.starts_with(&said), "{error}");
+    }
+    let many = (0..20).map(|i| format!(",c{i:02}")).collect::<String>();
+    let (header, row) = text.trim_end().split_once('\n').unwrap();
+    let text = format!("{header}{many}\n{row}{}\n", ",1".repeat(20));
+    fs::write(folder.path().join("a.csv"), text).unwrap();
+    let (_, _, error) = run(folder.path(), &report);
+    let said = "not read: columns amount, c00, c01, c02, c03, c04, c05, c06 and 14 others (";
+    assert!(error.starts_with(said), "{error}");
+}
+
+#[test]
+fn a_span_that_ends_before_it_begins_is_refused() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path());
+    let days = ["--since", "2026-01-06", "--until", "2026-01-05"];
+    let report = ["report", "--inferences", "a.csv", "-o", "a.html"];
+    let (exit, _, error) = run(folder.path(), &[&report[..], &days].concat());
+    assert!(
+        exit == 2 && error.contains("--since is 2026-01-06T00:00:00.000Z, not before"),
+        "{error}"
+    );
+    assert!(!folder.path().join("a.html").exists());
+}
+
 /// Name and value of all facts of a section.
 fn facts(report: &Value, section: &str) -> BTreeMap<String, String> {
     let sections = report["models"][0]["sections"].as_array().unwrap();
@@ -422,7 +483,10 @@ fn a_dry_run_judges_files_by_the_share_that_is_bad_and_keeps_all_of_that() {
         run(folder.path(), &[&fixed[..], more].concat())
     };
     let (exit, text, error) = dry((1, 999), &["--rejected", "bad.jsonl"]);
-    assert_eq!((exit, &*text), (1, "inferences: 1 files, 1 records, 999 can't be used\n"));
+    assert_eq!(
+        (exit, &*text),
+        (1, "inferences: 1 file, 1000 records, of which 999 can't be used\n")
+    );
     let said = "error[file_unusable]: 999 of 1000 records of inferences can't be used, more than a share of 0.1";
     assert!(error.contains(said) && error.contains("\n  remedy: "), "{error}");
     let kept = fs::read_to_string(folder.path().join("bad.jsonl")).unwrap();
@@ -438,7 +502,7 @@ fn a_dry_run_judges_files_by_the_share_that_is_bad_and_keeps_all_of_that() {
     fs::write(folder.path().join("none.csv"), "request_id,model,timestamp\n").unwrap();
     let none = ["backfill", "-c", "c.toml", "--inferences", "none.csv", "--dry-run"];
     let (exit, text, error) = run(folder.path(), &none);
-    assert_eq!((exit, &*text), (0, "inferences: 1 files, 0 records, 0 can't be used\n"));
+    assert_eq!((exit, &*text), (0, "inferences: 1 file, 0 records, of which 0 can't be used\n"));
     assert!(error.contains("no record of inferences was read"), "{error}");
 
     let (exit, _, error) = dry((0, 2), &[]);
@@ -485,9 +549,9 @@ fn rows_of_both_streams_without_a_label_are_counted_whatever_stands_for_none() {
         assert_eq!(exit, 0, "{error}");
         serde_json::from_str::<Value>(&text).unwrap()["source"].as_str().unwrap().to_owned()
     };
-    let all = "inferences: 1 files, 40 records, 0 can't be used\nlabels: 1 files, 40 records, 0 can't be used\n";
-    let some = "inferences: 1 files, 40 records, 0 can't be used\n\
-                labels: 1 files, 30 records, 0 can't be used, 10 rows without a label\n";
+    let all = "inferences: 1 file, 40 records, of which 0 can't be used\nlabels: 1 file, 40 records, of which 0 can't be used\n";
+    let some = "inferences: 1 file, 40 records, of which 0 can't be used\n\
+                labels: 1 file, 30 records, of which 0 can't be used, 10 rows without a label\n";
     for (label, option, expected) in [
         ("", &[][..], some),
         ("NaN", &[][..], some),

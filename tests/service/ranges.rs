@@ -391,7 +391,10 @@ fn a_range_of_which_too_much_is_bad_fails_and_a_dry_run_says_so_before() {
     let dry = ["backfill", "--topics", "--dry-run"];
     let keeping = [&dry[..], &["--rejected", rejected_text]].concat();
     let said = job.run(&keeping, 1, DEADLINE);
-    assert!(said.contains("topic spoilt.inferences, 32 records, 8 can't be used"), "{said}");
+    assert!(
+        said.contains("topic spoilt.inferences, 40 records, of which 8 can't be used"),
+        "{said}"
+    );
     let refusal = |said: &str| format!("error[dead_letter_limit]: {said}");
     let too_many = "8 of 40 records of inferences can't be used, more than a share of 0.1";
     assert!(said.contains(&refusal(too_many)), "{said}");

@@ -43,6 +43,22 @@ pub struct File {
 impl File {
     /// The file at a path, as it is now. Refused where it is a folder, empty, or named after no format.
     pub fn find(path: PathBuf) -> Result<Self, FileError> {
+        let file = Self::look(path)?;
+        if file.bytes == 0 { Err(FileError::Empty { file: file.path }) } else { Ok(file) }
+    }
+
+    /// The same of a file that is known to be complete: without a byte, one of lines has no record.
+    fn find_complete(path: PathBuf) -> Result<Self, FileError> {
+        let file = Self::look(path)?;
+        if file.lacks_a_header() { Err(FileError::Empty { file: file.path }) } else { Ok(file) }
+    }
+
+    /// Whether it has no byte, and its format needs some.
+    pub(super) fn lacks_a_header(&self) -> bool {
+        self.bytes == 0 && self.format != FileFormat::Lines
+    }
+
+    fn look(path: PathBuf) -> Result<Self, FileError> {
         let about = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
         if about.is_dir() {
             let reason = "it is a folder: name its files, like 'FOLDER/*.parquet'".to_owned();
@@ -51,9 +67,6 @@ impl File {
         let Some(format) = format_of(&path) else {
             return Err(FileError::UnknownFormat { file: path });
         };
-        if about.len() == 0 {
-            return Err(FileError::Empty { file: path });
-        }
         Ok(Self { path, format, bytes: about.len() })
     }
 
@@ -99,7 +112,7 @@ impl FileList {
             found.sort();
             for path in found {
                 if seen.insert(path.clone()) {
-                    files.push(File::find(path)?);
+                    files.push(File::find_complete(path)?);
                 }
             }
         }

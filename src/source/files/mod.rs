@@ -14,6 +14,7 @@ mod csv;
 mod parquet;
 pub mod ahead;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use digests::Digests;
@@ -44,7 +45,7 @@ pub struct Columns {
 
 impl Columns {
     /// Whether a column of that name is one of `wanted`, holds one, or lies below one.
-    fn wants(&self, column: &str) -> bool {
+    pub fn wants(&self, column: &str) -> bool {
         self.wanted.iter().any(|path| is_within(column, path) || is_within(path, column))
     }
 
@@ -116,6 +117,14 @@ pub enum FileError {
         /// The file.
         file: PathBuf,
     },
+    /// Parquet, compressed in a way that is not read.
+    #[error("{file} is compressed with {codec}: write it with Snappy, with Zstandard or without")]
+    Compression {
+        /// The file.
+        file: PathBuf,
+        /// The compression.
+        codec: String,
+    },
     /// No byte in it.
     #[error("{file} is empty: leave it out, or write it again")]
     Empty {
@@ -177,7 +186,7 @@ impl FileError {
         match self {
             Self::NoMatch { .. } => "file_missing",
             Self::Unreadable { .. } => "file_unreadable",
-            Self::UnknownFormat { .. } => "file_format",
+            Self::UnknownFormat { .. } | Self::Compression { .. } => "file_format",
             Self::Empty { .. } => "file_empty",
             Self::MissingColumn { .. } => "file_column_missing",
             Self::Broken { .. } => "file_broken",
@@ -232,6 +241,10 @@ trait Rows: Send {
     fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, Fault>;
     /// How much of the file is read, from 0 to 1.
     fn share(&self) -> f64;
+    /// The names of all columns, also of those that are not read; none where the format has no columns.
+    fn columns(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// Reads the records of a list of files, one after the other.
@@ -309,9 +322,14 @@ impl FileReader {
         [self.position, self.first_offset].contains(&offset)
     }
 
-    /// Opens every file: what is wrong with its format or columns shows before anything is read.
-    pub fn check(&self) -> Result<(), FileError> {
-        self.files.files().iter().try_for_each(|file| open(file, &self.columns).map(drop))
+    /// Opens every file: what is wrong with its format or columns shows before anything is read. The names of all
+    /// columns that there are.
+    pub fn check(&self) -> Result<BTreeSet<String>, FileError> {
+        let mut names = BTreeSet::new();
+        for file in self.files.files() {
+            names.extend(open(file, &self.columns)?.columns().iter().cloned());
+        }
+        Ok(names)
     }
 
     /// The next record; none after the last.
@@ -385,7 +403,7 @@ fn signed(count: u64) -> i64 {
 }
 
 fn open(file: &File, columns: &Columns) -> Result<Box<dyn Rows>, FileError> {
-    if file.bytes == 0 {
+    if file.lacks_a_header() {
         return Err(FileError::Empty { file: file.path.clone() });
     }
     file.check_unchanged()?;

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use ::parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as PhysicalType};
+use ::parquet::basic::{Compression, ConvertedType, LogicalType, TimeUnit, Type as PhysicalType};
 use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::RowGroupMetaData;
 use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
 use ::parquet::record::reader::RowIter;
 use ::parquet::record::{Field, Row};
@@ -72,6 +73,7 @@ impl Kind {
 
 pub(super) struct ParquetRows {
     rows: RowIter<'static>,
+    names: Vec<String>,
     shape: Shape,
     /// By column.
     kinds: Vec<Kind>,
@@ -88,6 +90,13 @@ impl ParquetRows {
         let open =
             std::fs::File::open(&file.path).map_err(|error| unreadable(&file.path, &error))?;
         let reader = guarded(|| SerializedFileReader::new(open)).map_err(wrong)?;
+        let mut chunks = reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
+        if let Some(chunk) = chunks.find(|chunk| !is_read(chunk.compression())) {
+            // As `GZIP(GzipLevel(6))`.
+            let codec = chunk.compression().to_string();
+            let codec = codec.split('(').next().unwrap_or_default().to_owned();
+            return Err(FileError::Compression { file: file.path.clone(), codec });
+        }
         let about = reader.metadata().file_metadata();
         let count = u64::try_from(about.num_rows()).unwrap_or(0);
         let fields = about.schema().get_fields().to_vec();
@@ -101,8 +110,13 @@ impl ParquetRows {
         let schema = Type::group_type_builder(about.schema().name()).with_fields(used).build();
         let rows = guarded(|| RowIter::from_file_into(Box::new(reader)).project(Some(schema?)))
             .map_err(wrong)?;
-        Ok(Self { rows, shape, kinds, number: 0, count })
+        Ok(Self { rows, names, shape, kinds, number: 0, count })
     }
+}
+
+/// Whether there is a decompressor for it.
+fn is_read(codec: Compression) -> bool {
+    matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_))
 }
 
 impl Rows for ParquetRows {
@@ -119,6 +133,10 @@ impl Rows for ParquetRows {
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a figure for people")]
     fn share(&self) -> f64 {
         self.number as f64 / self.count.max(1) as f64
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.names
     }
 }
 

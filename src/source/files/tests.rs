@@ -297,6 +297,54 @@ fn cells_without_a_value_are_empty_ones_nan_and_those_that_the_user_says() {
 }
 
 #[test]
+fn numbers_of_csv_are_those_of_other_programs_too() {
+    let folder = TempDir::new().unwrap();
+    let of = |cell: &str| {
+        let text = format!("request_id,model,timestamp,features.a\nr,m,5,{cell}\n");
+        let path = write(&folder, "a.csv", text);
+        read(&path).unwrap().remove(0).1["features"]["a"].clone()
+    };
+    let cases = [(".5", 0.5), ("-.25", -0.25), ("5.", 5.0), ("-0.5", -0.5), ("1e-3", 1e-3)];
+    for (cell, number) in cases {
+        assert_eq!(of(cell), json!(number), "{cell}");
+    }
+    for cell in ["inf", "Inf", "INF", "infinity", "Infinity", "1e400", "-Inf", "-1e999"] {
+        let sign = if cell.starts_with('-') { -1.0 } else { 1.0 };
+        assert_eq!(of(cell), json!(f64::MAX * sign), "{cell}");
+    }
+    for cell in ["007", "+49", ".", "-", "1.2.3", "info", "0x10", "1_000", "e5", "-.", "00.5"] {
+        assert_eq!(of(cell), json!(cell), "it is text");
+    }
+}
+
+#[test]
+fn a_file_without_a_byte_is_one_of_lines_without_a_record() {
+    let folder = TempDir::new().unwrap();
+    let line = r#"{"request_id":"r","model":"m","timestamp":5}"#;
+    for (name, text) in [("a.jsonl", ""), ("b.ndjson", line), ("c.json", "")] {
+        write(&folder, name, text);
+    }
+    assert_eq!(read(&folder.path().join("?.*json*")).unwrap().len(), 1);
+    // Who watches a folder does not know whether it is complete.
+    let error = File::find(folder.path().join("a.jsonl")).unwrap_err();
+    assert_eq!(error.code(), "file_empty");
+}
+
+#[test]
+fn quotes_that_close_at_the_end_of_a_file_are_closed() {
+    let folder = TempDir::new().unwrap();
+    let header = "request_id,model,timestamp";
+    for last in
+        ["\"m\",1", "m,\"1\"", "\"a\"\"b\",\"1\"", "\"two\nlines\",1", "5\" \"\",1", "\"a\"b\",1"]
+    {
+        for end in ["", "\n", "\r\n"] {
+            let path = write(&folder, "a.csv", format!("{header}\nr,m,1\nr,{last}{end}"));
+            assert_eq!(read(&path).unwrap().len(), 2, "{last:?} {end:?}");
+        }
+    }
+}
+
+#[test]
 fn a_truth_value_of_a_column_of_truth_values_or_text_is_one_and_another_number_is_text() {
     let folder = TempDir::new().unwrap();
     // Whoever keeps whole numbers in a column with gaps writes them as doubles.
@@ -452,8 +500,14 @@ fn a_file_is_hashed_again_only_when_its_size_or_time_is_another_one() {
 fn what_is_wrong_is_named_with_file_record_and_remedy() {
     let folder = TempDir::new().unwrap();
     let good = parquet("", [1, 2], Compression::ZSTD(ZstdLevel::default()));
+    // The number of the codec stands in the footer, behind the column's name.
+    let (zstd, lz4) = (b"request_id\x15\x0c", b"request_id\x15\x0e");
+    let mut unread = good.clone();
+    let at = unread.windows(zstd.len()).position(|part| part == zstd).unwrap();
+    unread[at..at + lz4.len()].copy_from_slice(lz4);
     let header = "request_id,model,timestamp\n";
-    let cases: [(&str, Vec<u8>, &str, &str); 9] = [
+    let open = (0..300).map(|i| format!("r{i},{},1\n", if i == 9 { "\"m" } else { "m" }));
+    let cases: [(&str, Vec<u8>, &str, &str); 13] = [
         ("a.txt", b"x".to_vec(), "file_format", "rename or convert"),
         ("empty.csv", Vec::new(), "file_empty", "empty.csv is empty"),
         ("array.json", b"[{}]".to_vec(), "file_broken", "array.json, record 1: holds an array"),
@@ -481,6 +535,25 @@ fn what_is_wrong_is_named_with_file_record_and_remedy() {
             "file_broken",
             "`model` stands twice",
         ),
+        (
+            "quote.csv",
+            format!("{header}{}", open.collect::<String>()).into(),
+            "file_broken",
+            "quote.csv, record 10: a cell opens with a quote in line 11 or later, and no quote closes it",
+        ),
+        (
+            "semicolon.csv",
+            header.replace(',', ";").into(),
+            "file_broken",
+            "the header is one cell that holds ';': separate cells by commas",
+        ),
+        (
+            "last.tsv",
+            b"request_id\tmodel\ttimestamp\na\tm\t\"1\n".to_vec(),
+            "file_broken",
+            "last.tsv, record 1: a cell opens with a quote",
+        ),
+        ("lz4.parquet", unread, "file_format", "is compressed with LZ4_RAW: write it with Snappy"),
         ("cut.parquet", good[..good.len() - 9].to_vec(), "file_broken", "it may be cut short"),
         ("head.parquet", good[..good.len() / 2].to_vec(), "file_broken", "it may be cut short"),
     ];
