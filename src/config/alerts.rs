@@ -14,6 +14,7 @@ use crate::engine::glob::fits;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::custom::CustomMetric;
 use crate::engine::metrics::expected::FEWEST_WINDOWS;
+use crate::engine::metrics::reference::Profile;
 use crate::engine::time::Millis;
 use crate::evaluate::grain_name;
 use crate::sink::catalogue::is_share;
@@ -25,8 +26,8 @@ const MIN_N: u64 = 100;
 const MIN_COVERAGE: f64 = 0.5;
 const MOST_WINDOWS: usize = 1_000_000;
 
-/// Every rule, checked against what tables, custom metrics and grains there are; and the first whose learned limits no
-/// reference has, since it can never be judged.
+/// Every rule, checked against what tables, custom metrics and grains there are; and the first that can never be judged,
+/// since no reference of its models has what it needs.
 pub(super) fn rules(
     reader: &Reader<'_>,
     windows: (Millis, &[Millis]),
@@ -40,10 +41,11 @@ pub(super) fn rules(
             return Err(section.wrong("name", "stands twice: alerts are kept under it"));
         }
         let mut rule = rule(&section, windows, custom)?;
+        let of = |model: &ModelSettings| (model.pattern.clone(), model.reference.clone());
+        let references: Vec<_> = models.iter().map(of).collect();
+        unjudged = unjudged.or_else(|| never_judged(&section, &rule, &references));
         if matches!(rule.bound, Bound::Learned { .. }) {
-            let of = |model: &ModelSettings| (model.pattern.clone(), model.reference.clone());
-            rule.references = models.iter().map(of).collect();
-            unjudged = unjudged.or_else(|| never_judged(&section, &rule));
+            rule.references = references;
         }
         rules.push(rule);
     }
@@ -128,10 +130,19 @@ fn metric(
         return Ok((Metric::CUSTOM, Some(Arc::clone(metric))));
     }
     let custom = custom.by_ref().map(|metric| custom_name(metric));
-    let known = Metric::all().map(Metric::name).chain(custom);
-    let closest = known.min_by_key(|known| edit_distance(&given, known));
-    let closest = closest.expect("there are tables");
-    let reason = format!("is \"{given}\", which is no table.column; did you mean \"{closest}\"?");
+    let known: Vec<String> = Metric::all().map(Metric::name).chain(custom).collect();
+    // Without a table those that have the column are meant.
+    let mut meant: Vec<_> = known
+        .iter()
+        .filter(|known| known.rsplit('.').next() == Some(&*given))
+        .map(|known| format!("\"{known}\""))
+        .collect();
+    if meant.is_empty() {
+        let closest = known.iter().min_by_key(|known| edit_distance(&given, known));
+        meant.extend(closest.map(|known| format!("\"{known}\"")));
+    }
+    let meant = meant.join(" or ");
+    let reason = format!("is \"{given}\", which is no table.column; did you mean {meant}?");
     Err(section.wrong("metric", &reason))
 }
 
@@ -227,21 +238,35 @@ fn learned_bound(
     Ok(Bound::Learned { at, clear })
 }
 
-/// What is wrong with learned limits that no reference of a model that the rule is about has.
-fn never_judged(section: &Section<'_>, rule: &Rule) -> Option<ConfigError> {
+/// What is wrong with a rule that asks for more than the references of its models have.
+fn never_judged(
+    section: &Section<'_>,
+    rule: &Rule,
+    references: &[(String, Option<Arc<Profile>>)],
+) -> Option<ConfigError> {
     let has_both = |pattern: &String, model: &String| match (pattern.contains('*'), model) {
         (true, model) if model.contains('*') => true,
         (true, model) => fits(pattern, model),
         (false, model) => fits(model, pattern),
     };
     let is_meant = |pattern: &String| rule.models.iter().any(|model| has_both(pattern, model));
-    let has_segment = |segment: &str| rule.segments.iter().any(|glob| fits(glob, segment));
-    let mut meant = rule.references.iter().filter(|(pattern, _)| is_meant(pattern));
+    let meant = references.iter().filter(|(pattern, _)| is_meant(pattern));
+    let mut meant = meant.filter_map(|(_, reference)| reference.as_ref());
     let name = rule.metric.name();
-    let is_known = meant.any(|(_, reference)| {
-        let expected = reference.as_ref().map(|reference| &reference.expected);
-        expected.is_some_and(|expected| expected.knows(&rule.grain, has_segment, &name))
-    });
+    if !matches!(rule.bound, Bound::Learned { .. }) {
+        let table = rule.metric.table;
+        let is_needed = matches!(table, MetricTable::Drift | MetricTable::QualityEstimated);
+        if !is_needed || meant.next().is_some() {
+            return None;
+        }
+        let reason = format!(
+            "is {name}, which can never be judged: none of the rule's models has a `reference`; build one with \
+             `tidegauge profile` and name it under [models.NAME]"
+        );
+        return Some(section.wrong("metric", &reason));
+    }
+    let has_segment = |segment: &str| rule.segments.iter().any(|glob| fits(glob, segment));
+    let is_known = meant.any(|reference| reference.expected.knows(&rule.grain, has_segment, &name));
     if is_known {
         return None;
     }

@@ -33,6 +33,7 @@ use crate::engine::event::Stream;
 use crate::engine::glob::fits;
 use crate::engine::metrics::method::Options;
 use crate::engine::time::Millis;
+use crate::evaluate::grain_name;
 use crate::profile::builder::Declared;
 use crate::sink::clickhouse::INSERT_SETTINGS;
 use crate::sink::definitions::MetricDefinition;
@@ -248,8 +249,9 @@ impl Settings {
         let limits = &self.shard.limits;
         if limits.label_wait < limits.lateness {
             let reason = format!(
-                "({} ms) must be at least windows.lateness ({} ms): raise it or lower that",
-                limits.label_wait.0, limits.lateness.0
+                "({}) must be at least windows.lateness ({}): raise it or lower that",
+                grain_name(limits.label_wait),
+                grain_name(limits.lateness)
             );
             return Err(clash(&["windows", "label_wait"], reason));
         }

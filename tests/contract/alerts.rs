@@ -83,6 +83,10 @@ fn what_is_wrong_with_a_rule_names_it_and_the_remedy() {
             "did you mean \"quality_binary.precision\"",
         ),
         ("metric = \"quality_binary.precision_lower\"\nbelow = 1", "did you mean"),
+        (
+            "metric = \"precision\"\nbelow = 1",
+            "did you mean \"quality_binary.precision\" or \"quality_",
+        ),
         ("metric = \"serving.error_rate\"", "needs `below`, `above` or `learned`"),
         ("below = 1", "needs a `metric`"),
         ("metric = \"serving.error_rate\"\nabove = 0.1\nbelow = 0.2", "write two rules"),

@@ -554,8 +554,11 @@ fn dashboards_removes_nothing_where_the_charts_can_not_be_read() {
         assert!(exit == 2 && error.starts_with(&format!("error[{code}]: ")), "{error}");
         assert!(mine.exists(), "{code}");
     }
-    for wrong in [&["--database", "My-Views"][..], &["--check", "--link", "http://localhost:8123"]]
-    {
+    for wrong in [
+        &["--database", "My-Views"][..],
+        &["--check", "--link", "http://localhost:8123"],
+        &["--link", "localhost:8123"],
+    ] {
         assert_eq!(dashboards(&charts(), wrong).0, 2, "{wrong:?}");
     }
 }

@@ -155,6 +155,24 @@ fn learned_limits_that_cannot_be_are_refused() {
     }
 }
 
+#[test]
+fn rules_about_a_reference_that_no_model_has_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let drift = "metric = \"drift.verdict\"\n";
+    let gap = "metric = \"quality_estimated.accuracy_gap\"\nbelow = -0.1\n";
+    for rule in [drift, gap] {
+        for (models, is_judged) in
+            [("", true), ("models = [\"*-cards\"]\n", true), ("models = [\"churn\"]\n", false)]
+        {
+            let said = parse(folder.path(), &format!("{rule}{models}")).unwrap().check_rules();
+            assert_eq!(said.is_ok(), is_judged, "{rule}{models}: {said:?}");
+        }
+        let bare = format!("{SMALLEST}[[alerts]]\nname = \"odd\"\n{rule}");
+        let error = config::parse(&bare).unwrap().check_rules().unwrap_err().to_string();
+        assert!(error.contains("can never be judged") && error.contains("profile"), "{error}");
+    }
+}
+
 fn seen(i: i64, value: f64, spread: Option<f64>) -> Seen {
     Seen {
         window: Window::of(EventTime(i * SIZE.0), SIZE),
