@@ -85,7 +85,10 @@ impl Inputs {
                 feeds.push(FeedFiles { stream, files, columns, more: None });
             }
         }
-        names.retain(|name| feeds.iter().all(|feed| !feed.columns.wants(name)));
+        // Which segments there are is configured: the others are not missed.
+        names.retain(|name| {
+            !name.starts_with("segments.") && feeds.iter().all(|feed| !feed.columns.wants(name))
+        });
         if !names.is_empty() {
             terminal::note(&format!("{}\n", unread(&names)));
         }

@@ -119,11 +119,13 @@ fn ends_in_quotes(bytes: impl std::io::BufRead, delimiter: u8) -> std::io::Resul
 
 impl Rows for CsvRows {
     fn next(&mut self, object: &mut Vec<u8>) -> Result<Option<u64>, Fault> {
-        if !self.reader.read_byte_record(&mut self.row).map_err(|error| fault(&error))? {
-            return Ok(None);
-        }
-        if self.reader.position().byte() >= self.bytes {
+        let read = self.reader.read_byte_record(&mut self.row);
+        // A record that has swallowed others may have too few cells too.
+        if !matches!(read, Ok(false)) && self.reader.position().byte() >= self.bytes {
             self.check_closed()?;
+        }
+        if !read.map_err(|error| fault(&error))? {
+            return Ok(None);
         }
         self.number += 1;
         let mut wrong = None;
