@@ -485,7 +485,9 @@ fn numbers_of_changes_go_on_where_rows_are_older_than_what_was_told() {
     assert_eq!((again[0].alert.state, again[0].announced), (State::Opened, 3));
     let told_of = |rows: &[AlertRow]| {
         let mut told = Told::new("job", BTreeMap::new());
-        rows.iter().for_each(|row| told.add(row));
+        for row in rows {
+            told.add(row);
+        }
         told
     };
     let said = |values: &[f64], stored: &[AlertRow], told: &Told| {

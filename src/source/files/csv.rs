@@ -106,9 +106,8 @@ fn ends_in_quotes(bytes: impl std::io::BufRead, delimiter: u8) -> std::io::Resul
     let mut at = At::Begin;
     for byte in bytes.bytes() {
         at = match (at, byte?) {
-            (At::Begin, b'"') | (At::Quote, b'"') => At::Quoted,
             (At::Quoted, b'"') => At::Quote,
-            (At::Quoted, _) => At::Quoted,
+            (At::Begin | At::Quote, b'"') | (At::Quoted, _) => At::Quoted,
             (_, b'\n' | b'\r') => At::Begin,
             (_, other) if other == delimiter => At::Begin,
             _ => At::Bare,
@@ -197,7 +196,8 @@ enum Number {
 /// and `+49` may be a part of one.
 fn number(bare: &str) -> Option<Number> {
     let digits = bare.strip_prefix('-').unwrap_or(bare);
-    let (first, second) = (digits.bytes().next()?, digits.bytes().nth(1));
+    let mut bytes = digits.bytes();
+    let (first, second) = (bytes.next()?, bytes.next());
     let is_digit = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_digit());
     let is_infinite = ["inf", "infinity"].iter().any(|word| digits.eq_ignore_ascii_case(word));
     let is_numeric = match first {
