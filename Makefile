@@ -66,7 +66,7 @@ test: services ## everything: lints, docs, all tests with real services, benches
 	@linted=0; failed=0; \
 	cargo test --no-run --lib --bins --tests --benches || failed=1; \
 	cargo test --bench '*' || failed=1; \
-	{ $(quick_tests); } > target/quick-tests.log 2>&1 & quick=$$!; \
+	mkdir -p target; { $(quick_tests); } > target/quick-tests.log 2>&1 & quick=$$!; \
 	{ $(lints); } || linted=1; \
 	wait $$quick || failed=1; cat target/quick-tests.log; \
 	cargo test --doc || failed=1; \
