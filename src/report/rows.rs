@@ -111,7 +111,7 @@ impl Row {
         is_odd.then(|| {
             format!(
                 "None of the {labels} labels of {model} counts as positive: if some should, as `yes` among words, name \
-                 them in the configuration, [models.{model}] positive = [\"yes\"]."
+                 them in the configuration, [models.\"{model}\"] positive = [\"yes\"]."
             )
         })
     }
