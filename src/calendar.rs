@@ -81,16 +81,23 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * ERA_DAYS + day_of_era - EPOCH_DAYS
 }
 
-/// `2026-11-27 15:04` of milliseconds since 1970-01-01 UTC; without the time of day at midnight.
+/// `2026-11-27 15:04` of milliseconds since 1970-01-01 UTC; without the time of day at midnight, and with seconds and
+/// their thousandths where these are not 0, so that short windows have names of their own.
 pub(crate) fn time(ms: i64) -> String {
     let (days, within) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
     let (year, month, day) = date(days);
-    let minutes = within / 60_000;
-    if within == 0 {
-        format!("{year:04}-{month:02}-{day:02}")
-    } else {
-        format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
+    let mut text = format!("{year:04}-{month:02}-{day:02}");
+    let (minutes, seconds, thousandths) = (within / 60_000, within / 1000 % 60, within % 1000);
+    if within != 0 {
+        text += &format!(" {:02}:{:02}", minutes / 60, minutes % 60);
     }
+    if within % 60_000 != 0 {
+        text += &format!(":{seconds:02}");
+    }
+    if thousandths != 0 {
+        text += &format!(".{thousandths:03}");
+    }
+    text
 }
 
 /// Year and month of milliseconds since 1970-01-01 UTC: tables are partitioned by it.
@@ -137,6 +144,20 @@ mod tests {
         ] {
             assert_eq!(instant(ms), expected);
             assert_eq!(milliseconds(expected), Some(ms), "{expected}");
+        }
+    }
+
+    #[test]
+    fn times_have_what_tells_short_windows_apart() {
+        for (ms, expected) in [
+            (0, "1970-01-01"),
+            (3_600_000, "1970-01-01 01:00"),
+            (10_000, "1970-01-01 00:00:10"),
+            (86_399_000, "1970-01-01 23:59:59"),
+            (60_001, "1970-01-01 00:01:00.001"),
+            (250, "1970-01-01 00:00:00.250"),
+        ] {
+            assert_eq!(time(ms), expected);
         }
     }
 

@@ -220,6 +220,14 @@ impl Counts {
             bar.suspend(|| terminal::note(&line));
         }
     }
+
+    /// Says how many were not told, once all are read.
+    pub(super) fn tell_others(&self, stream: Stream) {
+        if self.bad > SHOWN {
+            let (others, stream) = (self.bad - SHOWN, stream.name());
+            terminal::note(&format!("and {others} more {stream} that can't be used\n"));
+        }
+    }
 }
 
 /// What is asked where the newest of all lies before 2001: of seconds a day becomes a minute and a half of January
@@ -297,6 +305,7 @@ impl Inputs {
             Ok::<_, Failure>(())
         })?;
         bar.finish_and_clear();
+        counts.tell_others(feed.stream);
         Ok(counts)
     }
 }

@@ -197,6 +197,7 @@ pub(super) fn decode_and_keep(
         Ok::<_, Failure>(())
     })?;
     bar.finish_and_clear();
+    counts.tell_others(settings.stream);
     Ok(counts)
 }
 

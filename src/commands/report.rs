@@ -16,7 +16,7 @@ use super::select::SelectArgs;
 use super::{ConfigFile, Failure, output, profile, runtime, terminal};
 use crate::calendar::instant;
 use crate::config::{Environment, Settings};
-use crate::engine::event::{Arrival, Offset, Positions, Stream};
+use crate::engine::event::{Arrival, Event, Offset, Positions, Stream, Target};
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::reference::Profile;
@@ -25,10 +25,10 @@ use crate::engine::outcome::Outcome;
 use crate::engine::state::ALL;
 use crate::engine::time::{EventTime, Millis, RecordTime};
 use crate::engine::window::Window;
-use crate::engine::{ModelSettings, Progress, Shard};
+use crate::engine::{ModelSettings, Progress, Shard, ShardSettings};
 use crate::evaluate::{self, WHOLE};
 use crate::pipeline::{ManyNames, PipelineError};
-use crate::report::{Form, References, Report, Row, count, left_out};
+use crate::report::{Form, References, Report, Row, count, left_out, odd_labels};
 use crate::sink::Sink as _;
 use crate::sink::clickhouse::ClickHouse;
 use crate::sink::job::JobBinding;
@@ -137,7 +137,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let Found { source, rows, references, remarks } = found;
     let of_whole = rows.iter().filter(|row| row.grain == WHOLE && row.segment == ALL);
     // The page has it where the model's figures are.
-    for odd in of_whole.filter_map(Row::without_positives).collect::<BTreeSet<_>>() {
+    for odd in odd_labels(of_whole) {
         terminal::note(&format!("{odd}\n"));
     }
     let mut report = Report::new(args.title.clone(), source, &rows, &references);
@@ -309,21 +309,53 @@ fn computed(args: &Args) -> Result<Found, Failure> {
     folded.shard.finish();
     let filter = args.select.filter("", None, 0)?;
     let mut states = folded.shard.freeze(&folded.names).states;
+    let models: BTreeSet<_> = states.iter().map(|row| Arc::clone(&row.key.model)).collect();
     states.retain(|row| filter.admits(&row.key));
     let rows = evaluate::complete(shard_settings, grains, &states);
     let rows = rows.expect("states that were just made can be read");
     if rows.is_empty() {
-        let options = "--model, --version, --since, --until and the records' fields";
-        terminal::note(&format!("no rows: {}: look at {options}\n", accounts(folded.read)));
+        // A page that is there already is worth more than one that says nothing.
+        let (accounts, models) = (accounts(folded.read), listed(models.iter().map(|name| &**name)));
+        let options = "--model, --version, --since and --until";
+        let message = format!("no rows: {accounts}, of models {models}: look at {options}");
+        return Err(Failure::new("report_empty", message));
     }
     let whole_windows = widened(&filter, shard_settings.window).unwrap_or_default();
     let said = folded.said(&inputs);
+    let rows: Vec<Row> = rows.iter().map(Row::from).collect();
+    let mut remarks = folded.remarks(shard_settings.limits.label_wait);
+    remarks.extend(folded.labels.odd(&rows, shard_settings));
     Ok(Found {
-        source: format!("Files with {said}; {configuration}{whole_windows}"),
-        rows: rows.iter().map(Row::from).collect(),
+        source: format!("Files with {said}; {configuration}{whole_windows}; {}", named(args)),
+        rows,
         references: shard_settings.references().collect(),
-        remarks: folded.remarks(shard_settings.limits.label_wait),
+        remarks,
     })
+}
+
+/// Which files the page is made of, as they were named.
+fn named(args: &Args) -> String {
+    let of = |(what, files): (&str, &[String])| {
+        (!files.is_empty()).then(|| format!("{what} {}", listed(files.iter().map(String::as_str))))
+    };
+    let given = [
+        ("inferences of", &args.inferences[..]),
+        ("labels of", &args.labels),
+        ("compared with", &args.reference),
+        ("whose labels are of", &args.reference_labels),
+    ];
+    given.into_iter().filter_map(of).collect::<Vec<_>>().join(", ")
+}
+
+/// The first names of many.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 5;
+    let more = names.len().saturating_sub(SHOWN);
+    let mut shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        shown += &format!(" and {more} more");
+    }
+    shown
 }
 
 /// All records of files, folded into one shard.
@@ -335,6 +367,45 @@ struct Folded {
     duplicates: u64,
     /// Labels.
     matched: u64,
+    labels: LabelValues,
+}
+
+/// The first different values of labels, as texts.
+#[derive(Default)]
+struct LabelValues(BTreeSet<String>);
+
+impl LabelValues {
+    /// More are no classes, or not of a binary model.
+    const MOST: usize = 5;
+
+    fn add(&mut self, value: Target, names: &Names) {
+        if self.0.len() < Self::MOST && value != Target::Absent {
+            let text = value.text(names);
+            if !self.0.contains(&*text) {
+                self.0.insert(text.into_owned());
+            }
+        }
+    }
+
+    /// What is odd about those of binary models: some are 1 and others not 0, as where classes are counted from 1.
+    fn odd(&self, rows: &[Row], settings: &ShardSettings) -> Option<String> {
+        const OF_TWO: [&str; 5] = ["0", "-1", "1", "false", "true"];
+        let is = |table: MetricTable| rows.iter().any(|row| row.table == table.name());
+        let of_others = is(MetricTable::QualityMulticlass) || is(MetricTable::QualityRegression);
+        let by_default = ModelSettings::default().positive;
+        let is_told = settings.models.iter().any(|model| model.positive != by_default);
+        let is_odd = ["1", "true"].iter().any(|value| self.0.contains(*value))
+            && self.0.iter().any(|value| !OF_TWO.contains(&&**value));
+        if !is_odd || is_told || of_others || !is(MetricTable::QualityBinary) {
+            return None;
+        }
+        let values = listed(self.0.iter().map(String::as_str));
+        let more = if self.0.len() == Self::MOST { " and maybe others" } else { "" };
+        Some(format!(
+            "labels are {values}{more}: 1 and true count as positive, and all others as negative; if that is wrong, name \
+             the positive ones in the configuration, [models.\"*\"] positive = [\"2\"]"
+        ))
+    }
 }
 
 impl Folded {
@@ -345,10 +416,14 @@ impl Folded {
         let mut shard = Shard::new(settings, &start);
         let (mut names, mut read) = (Names::default(), [Counts::default(); 2]);
         let (mut duplicates, mut matched, mut records) = (0_u64, 0_u64, 0_u64);
+        let mut labels = LabelValues::default();
         for feed in &inputs.feeds {
             let stream = feed.stream;
             read[stream.index()] = inputs.decode(feed, &mut names, |offset, event, names| {
                 let at = Arrival { stream, offset: Offset(offset), time: RecordTime(0) };
+                if let Event::Label(label) = event {
+                    labels.add(label.value, names);
+                }
                 match shard.observe(at, event, names) {
                     Outcome::Duplicate => duplicates += 1,
                     // All inferences come before the first label.
@@ -362,7 +437,7 @@ impl Folded {
                 Ok(())
             })?;
         }
-        Ok(Self { shard, names, read, duplicates, matched })
+        Ok(Self { shard, names, read, duplicates, matched, labels })
     }
 
     /// Refuses files without one inference that can be used, and those that `backfill` would refuse.

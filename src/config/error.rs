@@ -1,7 +1,5 @@
 //! What can be wrong with a configuration. Each message names the place, the key and the remedy.
 
-use std::io::{self, ErrorKind};
-
 /// Where a setting was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -27,14 +25,12 @@ impl std::fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("can't read the configuration {file}: {reason}; {remedy}")]
+    #[error("can't read the configuration {file}: {reason}")]
     Missing {
         /// The file.
         file: String,
         /// What the operating system says.
         reason: String,
-        /// What to do.
-        remedy: &'static str,
     },
     /// The file is not TOML.
     #[error("{place}: not TOML: {reason}")]
@@ -96,6 +92,20 @@ pub enum ConfigError {
         /// What to write.
         reason: String,
     },
+    /// A profile that can't be compared with.
+    #[error("{place}: `{key}` names the profile {file}: {reason}")]
+    Profile {
+        /// Where.
+        place: Place,
+        /// The key.
+        key: String,
+        /// The profile's file.
+        file: String,
+        /// The code of the profile's own error.
+        code: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Two settings that exclude each other.
     #[error("{place}: `{key}` {reason}")]
     Conflict {
@@ -121,18 +131,6 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The file can't be read.
-    pub(super) fn unread(file: &str, error: &io::Error) -> Self {
-        let remedy = match error.kind() {
-            ErrorKind::NotFound => {
-                "name another file with `-c FILE`, or copy deploy/tidegauge.toml"
-            }
-            ErrorKind::PermissionDenied => "let this user read it",
-            _ => "name a TOML file in UTF-8",
-        };
-        Self::Missing { file: file.to_owned(), reason: error.to_string(), remedy }
-    }
-
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -142,31 +140,9 @@ impl ConfigError {
             Self::WrongType { .. } => "config_wrong_type",
             Self::Invalid { .. } => "config_invalid_value",
             Self::Required { .. } => "config_required",
+            Self::Profile { code, .. } => code,
             Self::Conflict { .. } => "config_conflict",
             Self::Secret { .. } => "config_secret",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A file that is there is not to be looked for.
-    #[test]
-    fn what_can_not_be_read_says_what_would_help() {
-        for (kind, remedy) in [
-            (
-                ErrorKind::NotFound,
-                "name another file with `-c FILE`, or copy deploy/tidegauge.toml",
-            ),
-            (ErrorKind::PermissionDenied, "let this user read it"),
-            (ErrorKind::IsADirectory, "name a TOML file in UTF-8"),
-            (ErrorKind::InvalidData, "name a TOML file in UTF-8"),
-        ] {
-            let error = ConfigError::unread("t.toml", &kind.into());
-            assert_eq!(error.code(), "config_missing");
-            assert!(error.to_string().ends_with(&format!("; {remedy}")), "{error}");
         }
     }
 }

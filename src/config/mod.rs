@@ -169,8 +169,10 @@ const LEAST_BUDGET_BYTES: usize = 16 << 20;
 impl Settings {
     /// Reads `file`, lays the environment over it and checks all of it.
     pub fn load(file: &str, environment: &Environment) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(file).map_err(|error| ConfigError::unread(file, &error))?;
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Missing {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })?;
         Self::parse(file, &text, environment)
     }
 

@@ -10,6 +10,7 @@ use super::options;
 use super::raw::{Entry, Environment, RawConfig, from_text};
 use super::values::{self, Secret};
 use crate::engine::Positive;
+use crate::engine::event::Target;
 use crate::engine::time::Millis;
 
 /// Reads settings of one configuration.
@@ -197,15 +198,13 @@ pub(super) fn list_of(value: &Value) -> Vec<String> {
 
 /// The values that a class in the configuration equals, as texts compare: `"1"`, `1` and `1.0` are one class.
 pub(super) fn positives(value: &Value) -> Vec<Positive> {
+    let truth = |flag: bool| vec![Positive::Boolean(flag), Positive::Class(flag.to_string())];
     let one = |value: &Value| match value {
-        Value::Boolean(flag) => {
-            vec![Positive::Boolean(*flag), Positive::Class(flag.to_string())]
-        }
-        Value::String(text) => match text.as_str() {
-            "true" | "false" => {
-                vec![Positive::Boolean(text == "true"), Positive::Class(text.clone())]
-            }
-            _ => vec![whole_number(text).map_or(Positive::Class(text.clone()), Positive::Number)],
+        Value::Boolean(flag) => truth(*flag),
+        Value::String(text) => match Target::of_text(text.as_bytes()) {
+            Some(Target::Boolean(flag)) => truth(flag),
+            Some(Target::Number(number)) => vec![Positive::Number(number)],
+            _ => vec![Positive::Class(text.clone())],
         },
         number => vec![Positive::Number(number_of(number) + 0.0)],
     };
@@ -213,14 +212,6 @@ pub(super) fn positives(value: &Value) -> Vec<Positive> {
         Value::Array(list) => list.iter().flat_map(one).collect(),
         other => one(other),
     }
-}
-
-/// A text of an optional sign and digits, below 2^53 in size, is that number.
-fn whole_number(text: &str) -> Option<f64> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let is_whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let number: f64 = text.parse().ok()?;
-    (is_whole && number.abs() < 9_007_199_254_740_992.0).then_some(number + 0.0)
 }
 
 #[cfg(test)]
@@ -231,10 +222,12 @@ mod tests {
     fn classes_compare_as_texts() {
         assert_eq!(positives(&Value::from("1")), [Positive::Number(1.0)]);
         assert_eq!(positives(&Value::from("-07")), [Positive::Number(-7.0)]);
-        assert_eq!(positives(&Value::from("1.0")), [Positive::Class("1.0".to_owned())]);
+        assert_eq!(positives(&Value::from("1.0")), [Positive::Number(1.0)]);
+        assert_eq!(positives(&Value::from("1.5")), [Positive::Class("1.5".to_owned())]);
         assert_eq!(positives(&Value::from("yes")), [Positive::Class("yes".to_owned())]);
         let both = [Positive::Boolean(true), Positive::Class("true".to_owned())];
         assert_eq!(positives(&Value::from(true)), both);
         assert_eq!(positives(&Value::from("true")), both);
+        assert_eq!(positives(&Value::from("True")), both);
     }
 }

@@ -163,8 +163,13 @@ fn reference(reader: &Reader<'_>, path: &[&str]) -> Result<Option<Arc<Profile>>,
         let remedy = "write one with `tidegauge profile`";
         invalid(&entry, format!("names the profile {file}: {error}; {remedy}"))
     })?;
-    let profile = crate::profile::read(&text)
-        .map_err(|error| invalid(&entry, format!("names the profile {file}: {error}")))?;
+    let profile = crate::profile::read(&text).map_err(|error| ConfigError::Profile {
+        place: entry.place,
+        key: entry.key,
+        file,
+        code: error.code(),
+        reason: error.to_string(),
+    })?;
     Ok(Some(Arc::new(profile)))
 }
 

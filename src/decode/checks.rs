@@ -32,6 +32,9 @@ const MICROS_PER_MILLI: f64 = 1000.0;
 const TIMES: &str = "milliseconds since 1970 as an integer, or RFC 3339 text";
 /// So much of a time is shown: the digits of its second have no end.
 const TIME_SHOWN: usize = 40;
+/// Four units in the last place of 1 in single precision: so far beyond 0 or 1 models' own rounding takes probabilities,
+/// the surest ones first. Without these a model would look worse than it is.
+const SCORE_ROUNDING: f64 = 1.0 / 2_097_152.0;
 /// From here on not every whole number is a double.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -115,6 +118,14 @@ pub enum DecodeError {
     )]
     TimestampWithoutZone {
         /// The text as the record has it.
+        value: String,
+    },
+    /// A text that says no time.
+    #[error(
+        "`timestamp` {value:?} is no time: send milliseconds since 1970 as an integer, or RFC 3339 text"
+    )]
+    TimestampUnreadable {
+        /// The text's first characters.
         value: String,
     },
     /// Not between the years 1900 and 2200.
@@ -224,7 +235,9 @@ impl DecodeError {
             Self::TrailingBytes { .. } => "trailing_bytes",
             Self::MissingField { .. } => "missing_field",
             Self::EmptyRequestId => "empty_request_id",
-            Self::WrongType { .. } | Self::TimestampWithoutZone { .. } => "wrong_type",
+            Self::WrongType { .. }
+            | Self::TimestampWithoutZone { .. }
+            | Self::TimestampUnreadable { .. } => "wrong_type",
             Self::TimestampOutOfRange { .. } => "timestamp_out_of_range",
             Self::TimestampInFuture => TIMESTAMP_IN_FUTURE,
             Self::ScoreOutOfRange { .. } => "score_out_of_range",
@@ -389,11 +402,11 @@ pub(super) fn time(value: Scalar<'_>) -> Result<EventTime, DecodeError> {
 
 /// What is wrong with a text. Many programs write times without a zone unless they are told otherwise.
 fn not_a_time(text: &str) -> DecodeError {
+    let value = text.chars().take(TIME_SHOWN).collect();
     if calendar::milliseconds(&format!("{text}Z")).is_some() {
-        let value = text.chars().take(TIME_SHOWN).collect();
         return DecodeError::TimestampWithoutZone { value };
     }
-    wrong(Field::Timestamp, TIMES, Scalar::Other("other text"))
+    DecodeError::TimestampUnreadable { value }
 }
 
 fn in_years(milliseconds: i64) -> bool {
@@ -419,13 +432,9 @@ pub(super) fn target(
     match value {
         Scalar::Absent | Scalar::Null => Ok(Target::Absent),
         Scalar::Boolean(x) => Ok(Target::Boolean(x)),
-        Scalar::Text(text) => match text.as_bytes() {
-            b"true" => Ok(Target::Boolean(true)),
-            b"false" => Ok(Target::Boolean(false)),
-            bytes => match whole_text(bytes) {
-                Some(x) => Ok(Target::Number(x)),
-                None => Ok(Target::Class(ClassId(intern(text)?))),
-            },
+        Scalar::Text(text) => match Target::of_text(text.as_bytes()) {
+            Some(said) => Ok(said),
+            None => Ok(Target::Class(ClassId(intern(text)?))),
         },
         Scalar::Other(_) => Err(wrong(field, "a number, text or a boolean", value)),
         Scalar::Integer(_) | Scalar::Unsigned(_) | Scalar::Float(_) | Scalar::Instant(..) => {
@@ -439,36 +448,19 @@ pub(super) fn target(
     }
 }
 
-/// The text of a class that is a whole number, in the form in which labels have it.
+/// A class's text in the form in which labels have it, which `digits` holds where it is a whole number.
 #[expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
     reason = "a whole number below 2^53"
 )]
-pub(super) fn whole_class(text: Text<'_>) -> Option<Digits> {
-    whole_text(text.as_bytes()).map(|number| Digits::of(number as i128))
-}
-
-/// The number that a text is, if it is an optional sign and digits and smaller than 2^53.
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "below 2^53 it is exact")]
-fn whole_text(text: &[u8]) -> Option<f64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] | digits => (false, digits),
-    };
-    if digits.is_empty() {
-        return None;
+pub(super) fn class_text<'a>(text: Text<'a>, digits: &'a mut Option<Digits>) -> Text<'a> {
+    match Target::of_text(text.as_bytes()) {
+        Some(Target::Number(number)) => digits.insert(Digits::of(number as i128)).as_str().into(),
+        Some(Target::Boolean(true)) => "true".into(),
+        Some(Target::Boolean(false)) => "false".into(),
+        _ => text,
     }
-    let mut number: u64 = 0;
-    for digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
-    }
-    let number = number as f64;
-    (number < EXACT_MAX).then_some(if negative { 0.0 - number } else { number })
 }
 
 /// A probability.
@@ -478,6 +470,9 @@ pub(super) fn score(
 ) -> Result<f64, DecodeError> {
     match value.number() {
         Some(score) if (0.0..=1.0).contains(&score) => Ok(score + 0.0), // -0.0 becomes 0.0
+        Some(score) if (-SCORE_ROUNDING..=1.0 + SCORE_ROUNDING).contains(&score) => {
+            Ok(score.clamp(0.0, 1.0))
+        }
         Some(value) => Err(DecodeError::ScoreOutOfRange { field: field(), value }),
         None => Err(DecodeError::WrongType {
             field: field(),

@@ -560,11 +560,9 @@ impl<'a, 'n> Found<'a, 'n> {
             Ok(score) => score,
             Err(error) => return self.complain(error),
         };
-        // The same canonical form that predictions and labels get, so that "01" and "1" are one class.
-        let digits = checks::whole_class(class);
-        let id = match self
-            .intern_entry(field, digits.as_ref().map_or(class, |digits| digits.as_str().into()))
-        {
+        // The same canonical form that predictions and labels get, so that "01", "1.0" and "1" are one class.
+        let mut digits = None;
+        let id = match self.intern_entry(field, checks::class_text(class, &mut digits)) {
             Ok(id) => id,
             Err(error) => return self.complain(error),
         };

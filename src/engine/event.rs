@@ -1,5 +1,7 @@
 //! What one record says, after decoding: an inference or a label. Nothing here needs a range check again.
 
+use std::borrow::Cow;
+
 use super::names::{ClassId, FeatureId, ModelId, Names, SegmentId, VersionId};
 use super::time::{EventTime, RecordTime};
 
@@ -124,7 +126,7 @@ impl RequestId {
 }
 
 /// A prediction or a true value, in the form in which two of them are compared: a text that is a whole number is
-/// that number, so that `"1"`, `1` and `1.0` are one class.
+/// that number, so that `"1"`, `"1.0"`, `1` and `1.0` are one class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// None was given.
@@ -135,6 +137,72 @@ pub enum Target {
     Boolean(bool),
     /// A class by name.
     Class(ClassId),
+}
+
+impl Target {
+    /// What a text says that is no class's name: a truth value, as JSON, Python or a spreadsheet writes it, or a whole
+    /// number smaller than 2^53, with zeros behind its point or none.
+    #[inline]
+    pub fn of_text(text: &[u8]) -> Option<Self> {
+        match text {
+            b"true" | b"True" | b"TRUE" => Some(Self::Boolean(true)),
+            b"false" | b"False" | b"FALSE" => Some(Self::Boolean(false)),
+            _ => whole_number(text).map(Self::Number),
+        }
+    }
+
+    /// The value as a class: the text that it is compared by; empty where there is none.
+    pub fn text(self, names: &Names) -> Cow<'_, str> {
+        match self {
+            Self::Absent => Cow::Borrowed(""),
+            Self::Number(number) => Cow::Owned(number.to_string()),
+            Self::Boolean(boolean) => Cow::Borrowed(if boolean { "true" } else { "false" }),
+            Self::Class(class) => Cow::Borrowed(names.text(class.0)),
+        }
+    }
+
+    /// The value as a number: text that says one too, since producers that write all values as text write `3.5` so, and
+    /// whole ones have been read as numbers already.
+    pub fn number(self, names: &Names) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::Class(class) => {
+                let number = names.text(class.0).parse().ok();
+                number.filter(|number: &f64| number.abs() <= NUMBER_MAX)
+            }
+            Self::Absent | Self::Boolean(_) => None,
+        }
+    }
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "below 2^53 it is exact")]
+fn whole_number(text: &[u8]) -> Option<f64> {
+    const EXACT_MAX: u64 = 1 << 53;
+    let (is_negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    let mut number: u64 = 0;
+    for (at, byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+            }
+            b'.' if at > 0 => {
+                let places = &digits[at + 1..];
+                if places.is_empty() || places.iter().any(|place| *place != b'0') {
+                    return None;
+                }
+                break;
+            }
+            _ => return None,
+        }
+    }
+    if digits.is_empty() || number >= EXACT_MAX {
+        return None;
+    }
+    let number = number as f64;
+    Some(if is_negative { 0.0 - number } else { number })
 }
 
 /// One decoded record.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::event::{Inference, Label, NUMBER_MAX, Target};
+use super::event::{Inference, Label, Target};
 use super::group::Group;
 use super::held::{Entry, Prediction};
 use super::kept::{MatchedLabels, Placed};
@@ -41,13 +41,13 @@ pub(super) fn predict(inference: &Inference<'_>, group: &Group, names: &mut Name
                 score: inference.score,
             }
         }
-        Some(Task::Regression) => Prediction::Regression(number_of(inference.prediction, names)),
+        Some(Task::Regression) => Prediction::Regression(inference.prediction.number(names)),
         Some(Task::Multiclass) => {
             let class = match inference.prediction {
                 Target::Absent => inference.likeliest(names),
                 Target::Class(class) => Some(class),
                 other @ (Target::Number(_) | Target::Boolean(_)) => {
-                    let text = class_text(other, names).into_owned();
+                    let text = other.text(names).into_owned();
                     Some(ClassId(names.intern(&text)))
                 }
             };
@@ -64,30 +64,8 @@ pub(super) fn said(own: Target, prediction: &Prediction, group: &Group) -> Targe
         (Target::Absent, Prediction::Binary { decision: Some(decision), .. }) => {
             group.decided[usize::from(decision)]
         }
+        (Target::Class(_), Prediction::Regression(Some(number))) => Target::Number(number),
         (own, _) => own,
-    }
-}
-
-/// A value as a class: the text that it is compared by.
-fn class_text(value: Target, names: &Names) -> Cow<'_, str> {
-    match value {
-        Target::Absent => Cow::Borrowed(""),
-        Target::Number(number) => Cow::Owned(number.to_string()),
-        Target::Boolean(boolean) => Cow::Borrowed(if boolean { "true" } else { "false" }),
-        Target::Class(class) => Cow::Borrowed(names.text(class.0)),
-    }
-}
-
-/// A value as a number: text that says one too, since producers that write all values as text write `3.5` so, and whole
-/// ones have been read as numbers already.
-fn number_of(value: Target, names: &Names) -> Option<f64> {
-    match value {
-        Target::Number(number) => Some(number),
-        Target::Class(class) => {
-            let number = names.text(class.0).parse().ok();
-            number.filter(|number: &f64| number.abs() <= NUMBER_MAX)
-        }
-        Target::Absent | Target::Boolean(_) => None,
     }
 }
 
@@ -202,13 +180,16 @@ impl<'a> Terms<'a> {
         names: &'a Names,
     ) -> Self {
         let weight = group.weighted.then_some(label.weight);
+        let number =
+            label.value.number(names).filter(|_| matches!(prediction, Prediction::Regression(_)));
+        let value = number.map_or(label.value, Target::Number);
         let mut terms = Self {
             binary: None,
             calibration: None,
             estimate: None,
             regression: None,
             multiclass: None,
-            target: group.targets.as_ref().and_then(|targets| targets.label(label.value)),
+            target: group.targets.as_ref().and_then(|targets| targets.label(value)),
         };
         match prediction {
             Prediction::None => {}
@@ -219,7 +200,7 @@ impl<'a> Terms<'a> {
                 terms.estimate = row.estimate(group);
             }
             Prediction::Regression(predicted) => {
-                let both = predicted.zip(number_of(label.value, names));
+                let both = predicted.zip(label.value.number(names));
                 terms.regression = both.map(|(predicted, actual)| RegressionInput::Labelled {
                     predicted,
                     actual,
@@ -228,7 +209,7 @@ impl<'a> Terms<'a> {
             }
             Prediction::Multiclass { class, .. } => {
                 let predicted = class.map(|class| &**names.text(class.0));
-                let actual = class_text(label.value, names);
+                let actual = label.value.text(names);
                 let chances = class_chances(group, || scores.to_vec());
                 let caps = group.classes;
                 terms.multiclass =

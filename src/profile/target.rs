@@ -22,16 +22,17 @@ impl Predictions {
     /// What an inference predicts: its own prediction, else its likeliest class, or what its score decides.
     pub fn value<'a>(&'a self, inference: &Inference<'_>, names: &'a Names) -> FeatureValue<'a> {
         let own = inference.prediction;
-        match (own, self.task.or_else(|| Task::of(inference))) {
+        let task = self.task.or_else(|| Task::of(inference));
+        match (own, task) {
             (Target::Absent, Some(Task::Multiclass)) => {
-                value_of(inference.likeliest(names).map_or(own, Target::Class), names)
+                value_of(inference.likeliest(names).map_or(own, Target::Class), task, names)
             }
             (Target::Absent, Some(Task::Binary)) => {
                 inference.score.map_or(FeatureValue::Missing, |score| {
                     class(&self.decided[usize::from(score >= self.threshold)])
                 })
             }
-            (own, _) => value_of(own, names),
+            (own, _) => value_of(own, task, names),
         }
     }
 }
@@ -44,12 +45,15 @@ fn class(of: &Positive) -> FeatureValue<'_> {
     }
 }
 
-/// A prediction or label as a record gives it.
-pub fn value_of(target: Target, names: &Names) -> FeatureValue<'_> {
+/// A prediction or label as a record gives it. To a model that predicts numbers, text that says one is one.
+pub fn value_of(target: Target, task: Option<Task>, names: &Names) -> FeatureValue<'_> {
     match target {
         Target::Absent => FeatureValue::Missing,
         Target::Number(number) => FeatureValue::Number(number),
         Target::Boolean(truth) => FeatureValue::Boolean(truth),
-        Target::Class(class) => FeatureValue::Text(names.text(class.0)),
+        Target::Class(class) => {
+            let number = target.number(names).filter(|_| task == Some(Task::Regression));
+            number.map_or_else(|| FeatureValue::Text(names.text(class.0)), FeatureValue::Number)
+        }
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn of_feature(rows: &[Row], references: &References) -> Vec<Section> 
     let drawn = quality.last().and_then(|row| {
         spread(row, drift.last().copied(), references)
             .map(Block::Spread)
-            .or_else(|| shares(&of("categories"), row.text("feature")).map(Block::Shares))
+            .or_else(|| shares(of("categories").into_iter(), row).map(Block::Shares))
     });
     [drifted(&drift), distribution(&quality, drawn), missing(&quality)]
         .into_iter()

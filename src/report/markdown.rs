@@ -35,7 +35,8 @@ pub(super) fn render(report: &Report) -> String {
 
 fn block(block: &Block) -> String {
     match block {
-        Block::Text(text) => format!("{text}\n"),
+        // It may name what records name.
+        Block::Text(text) => cell(text) + "\n",
         Block::Facts(facts) => {
             let rows = facts.iter().map(|f| vec![f.name.clone(), f.value.clone(), f.note.clone()]);
             table(&["", "", ""].map(str::to_owned), rows)
@@ -86,7 +87,13 @@ fn of_chart(chart: &Chart) -> String {
         let interval = point.interval.map_or_else(String::new, between);
         vec![time(point.start_ms), value, interval, count(point.n)]
     });
-    table(&header, rows)
+    let mut text = table(&header, rows);
+    if hidden > 0 {
+        let all = chart.points.len();
+        writeln!(text, "\nThe newest {MOST_WINDOWS} of {all} windows.")
+            .expect("a String takes all");
+    }
+    text
 }
 
 fn between([lower, upper]: [f64; 2]) -> String {

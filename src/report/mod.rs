@@ -7,6 +7,7 @@
 pub mod rows;
 mod text;
 mod spread;
+mod classes;
 mod sections;
 mod feature;
 mod svg;
@@ -16,7 +17,7 @@ mod markdown;
 use serde::Serialize;
 use serde_json::Number;
 
-pub use rows::{References, Row};
+pub use rows::{References, Row, odd_labels};
 pub use spread::{CategoryShare, Quantiles, Shares, Spread};
 pub use text::{count, left_out};
 

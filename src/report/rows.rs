@@ -30,6 +30,96 @@ pub(crate) fn labelled_column(table: MetricTable) -> Option<&'static str> {
     }
 }
 
+/// What is odd about the labels of models, by rows of one window or time: none counts for quality or as positive, none
+/// is what was predicted, or decisions were taken for numbers.
+pub fn odd_labels<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeSet<String> {
+    #[derive(Default)]
+    struct Labels<'a> {
+        given: u64,
+        counted: u64,
+        rows: Vec<(MetricTable, &'a Row)>,
+    }
+    let mut models: BTreeMap<[&str; 2], Labels<'_>> = BTreeMap::new();
+    for row in rows {
+        let labels = models.entry([&row.model, &row.version]).or_default();
+        match MetricTable::named(&row.table) {
+            Some(MetricTable::Labels) => labels.given = row.count("labelled"),
+            Some(
+                table @ (MetricTable::QualityBinary
+                | MetricTable::QualityMulticlass
+                | MetricTable::QualityRegression),
+            ) => {
+                labels.counted += row.count("n");
+                labels.rows.push((table, row));
+            }
+            _ => {}
+        }
+    }
+    let mut odd = BTreeSet::new();
+    for ([model, _], labels) in models {
+        if labels.counted > 0 {
+            odd.extend(labels.rows.iter().filter_map(|(table, row)| odd_quality(*table, row)));
+        } else if labels.given > 0 {
+            let key = toml_text(model);
+            let is_regression = |(table, _): &_| *table == MetricTable::QualityRegression;
+            let why = if labels.rows.iter().any(is_regression) {
+                format!(
+                    "not one is a number that stands beside a number as prediction. If it predicts classes, say so in \
+                     the configuration, [models.{key}] task = \"multiclass\"."
+                )
+            } else {
+                "its inferences have neither a score nor a prediction. Where these have other names, map them in \
+                 [inferences.fields] of the configuration."
+                    .to_owned()
+            };
+            odd.insert(format!(
+                "None of the {} labels of {model} counts for quality: {why}",
+                labels.given
+            ));
+        }
+    }
+    odd
+}
+
+/// A name as a configuration has it.
+fn toml_text(name: &str) -> String {
+    toml::Value::from(name).to_string()
+}
+
+/// What is odd about the quality in a row of a model, whose labels count.
+fn odd_quality(table: MetricTable, row: &Row) -> Option<String> {
+    let (model, n) = (&row.model, row.count("n"));
+    let key = toml_text(model);
+    match table {
+        _ if n == 0 => None,
+        MetricTable::QualityBinary => (row.count("positives") == 0).then(|| {
+            format!(
+                "None of the {n} labels of {model} counts as positive: if some should, as `yes` among words, name them \
+                 in the configuration, [models.{key}] positive = [\"yes\"]."
+            )
+        }),
+        MetricTable::QualityMulticlass => (n >= 20 && row.count("correct") == 0).then(|| {
+            format!(
+                "None of the {n} labels of {model} is what was predicted: are classes written alike in both, and \
+                 numbers without units and with a point?"
+            )
+        }),
+        // Such errors are their own squares.
+        _ => {
+            let [errors, squares] = ["abs_error_sum", "error_square_sum"].map(|it| row.figure(it));
+            let decides = errors.zip(squares).is_some_and(|(errors, squares)| {
+                errors > 0.0 && errors.total_cmp(&squares).is_eq()
+            });
+            decides.then(|| {
+                format!(
+                    "Every error of {model} is 0 or 1: if its predictions are decisions between two classes, say so in \
+                     the configuration, [models.{key}] task = \"binary\"."
+                )
+            })
+        }
+    }
+}
+
 /// One metric row with its columns by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -100,20 +190,6 @@ impl Row {
     /// A text; empty where there is no such column.
     pub fn text(&self, column: &str) -> &str {
         self.values.get(column).and_then(Json::as_str).unwrap_or_default()
-    }
-
-    /// What is odd about the labels of a binary model: none of them counts as positive.
-    pub fn without_positives(&self) -> Option<String> {
-        let (labels, model) = (self.count("n"), &self.model);
-        let is_odd = self.table == MetricTable::QualityBinary.name()
-            && labels > 0
-            && self.count("positives") == 0;
-        is_odd.then(|| {
-            format!(
-                "None of the {labels} labels of {model} counts as positive: if some should, as `yes` among words, name \
-                 them in the configuration, [models.\"{model}\"] positive = [\"yes\"]."
-            )
-        })
     }
 
     /// Whether nothing can change it any more; false where that is not said.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::rows::{FEW, ModelRows, Row};
+use super::classes::by_class;
+use super::rows::{FEW, ModelRows, Row, odd_labels};
 use super::spread::distributions;
 use super::text::{
     FEATURE, about, count, count_cell, counted, figure, figure_cell, interval, number, numbers,
@@ -75,9 +76,9 @@ pub(super) fn fact(row: &Row, column: &str, name: &str) -> Fact {
     noted(row, column, name, None)
 }
 
-/// A fact beside counts of the whole time: of one window it says of which.
-fn dated(row: &Row, column: &str, name: &str) -> Fact {
-    noted(row, column, name, (row.grain != WHOLE).then(|| about(row)))
+/// A fact beside counts of this time: of any other one it says of which.
+fn dated(row: &Row, column: &str, name: &str, counted: (i64, i64)) -> Fact {
+    noted(row, column, name, ((row.start_ms, row.end_ms) != counted).then(|| about(row)))
 }
 
 /// A fact with its interval, its window where that is to be said, and the records that it is over.
@@ -103,8 +104,8 @@ fn summary(rows: &ModelRows<'_>) -> Option<Section> {
     // Of files a window of a coarser grain may hold less than its whole time: then the whole says which.
     let whole = rows.now_all("serving").filter(|row| row.grain == WHOLE);
     let whole = whole.filter(|row| row.count("inferences") == inferences);
-    let (start_ms, end_ms) =
-        whole.map_or((first.start_ms, last.end_ms), |row| (row.start_ms, row.end_ms));
+    let counted = whole.map_or((first.start_ms, last.end_ms), |row| (row.start_ms, row.end_ms));
+    let (start_ms, end_ms) = counted;
     let mut facts = vec![
         plain("Inferences", inferences, format!("{} to {} UTC", time(start_ms), time(end_ms))),
         plain("Labelled", labelled, format!("coverage {}", share(labelled, inferences))),
@@ -112,7 +113,7 @@ fn summary(rows: &ModelRows<'_>) -> Option<Section> {
     ];
     let bias = ("calibration", "calibration_bias", "Calibration bias");
     let quality = HEADLINES.iter().copied().chain([bias]).filter_map(|(table, column, name)| {
-        rows.now_all(table).map(|row| dated(row, column, name))
+        rows.now_all(table).map(|row| dated(row, column, name, counted))
     });
     let quality: Vec<Fact> = quality.collect();
     let shown = quality.iter().map(|fact| &fact.figure).filter(|figure| figure.number.is_some());
@@ -182,8 +183,9 @@ fn verdicts(rows: &ModelRows<'_>, labelled: u64, least: Option<u64>) -> Vec<Stri
             "Quality rests on {n} labelled records: see how wide its intervals are."
         ));
     }
-    let odd = rows.now_all("quality_binary").and_then(Row::without_positives);
-    if odd.is_none()
+    let tables = ["labels", "quality_binary", "quality_multiclass", "quality_regression"];
+    let odd = odd_labels(tables.into_iter().filter_map(|table| rows.now_all(table)));
+    if odd.is_empty()
         && let Some(row) = rows.now_all("calibration")
         && let (Some(z), Some(bias)) = (row.figure("calibration_z"), row.figure("calibration_bias"))
         && z.abs() > 2.0
@@ -247,7 +249,7 @@ fn figures(
     table: &str,
     title: &'static str,
     facts: &[(&str, &str)],
-    more: Option<Block>,
+    more: Vec<Block>,
     charts: &[(&str, &str)],
 ) -> Option<Section> {
     let now = rows.now_all(table)?;
@@ -283,7 +285,7 @@ fn binary(rows: &ModelRows<'_>) -> Option<Section> {
         ("precision", "Precision"),
         ("recall", "Recall"),
     ];
-    figures(rows, table, "Quality", &facts, Some(confusion), &charts)
+    figures(rows, table, "Quality", &facts, vec![confusion], &charts)
 }
 
 fn confusion(row: &Row) -> Grid {
@@ -308,20 +310,25 @@ fn regression(rows: &ModelRows<'_>) -> Option<Section> {
         ("abs_error_p90", "90 % quantile of absolute error"),
     ];
     let charts = [("mae", "Mean absolute error"), ("mean_error", "Mean error"), ("rmse", "RMSE")];
-    figures(rows, "quality_regression", "Quality", &facts, None, &charts)
+    figures(rows, "quality_regression", "Quality", &facts, Vec::new(), &charts)
 }
 
 fn multiclass(rows: &ModelRows<'_>) -> Option<Section> {
+    let table = "quality_multiclass";
     let facts = [
         ("accuracy", "Accuracy"),
         ("macro_precision", "Macro precision"),
         ("macro_recall", "Macro recall"),
         ("macro_f1", "Macro F1"),
+        ("weighted_f1", "Weighted F1"),
         ("mcc", "Matthews correlation"),
+        ("auroc_ovr_macro", "AUROC, mean of each class against the rest"),
         ("log_loss", "Log loss"),
+        ("brier", "Brier score"),
     ];
     let charts = [("accuracy", "Accuracy"), ("macro_f1", "Macro F1")];
-    figures(rows, "quality_multiclass", "Quality", &facts, None, &charts)
+    let more = by_class(rows, rows.now_all(table)?);
+    figures(rows, table, "Quality", &facts, more, &charts)
 }
 
 /// What the configuration defines: each with its newest value, then each over time.
@@ -353,7 +360,14 @@ fn estimated(rows: &ModelRows<'_>) -> Option<Section> {
     ];
     let charts =
         [("est_accuracy", "Estimated accuracy"), ("realized_accuracy", "Realised accuracy")];
-    figures(rows, "quality_estimated", "Estimated against realised quality", &facts, None, &charts)
+    figures(
+        rows,
+        "quality_estimated",
+        "Estimated against realised quality",
+        &facts,
+        Vec::new(),
+        &charts,
+    )
 }
 
 /// The start of the newest window in which a main method comes to a verdict.
@@ -400,20 +414,34 @@ pub(super) fn compared(row: &Row) -> String {
     }
 }
 
+/// The comparisons of the whole time, where they were made, and those of the newest window that has verdicts.
 fn drift(rows: &ModelRows<'_>) -> Option<Section> {
-    let now = verdicts_now(rows);
-    let first = now.first()?;
-    let judged = now.iter().filter(|row| rank(row) < 3).count();
-    let drifting = now.iter().filter(|row| rank(row) == 0).count();
-    let said = if judged == 0 {
-        "too few records for a verdict".to_owned()
-    } else {
-        format!("{drifting} of {judged} drift")
-    };
-    let grid = comparisons(&now, ["Compared", "Method"], |row| {
-        [words(compared(row)), words(row.text("method"))]
-    });
-    let mut blocks = vec![Block::Text(format!("{}: {said}.", about(first))), Block::Table(grid)];
+    let is_whole = |row: &&Row| row.grain == WHOLE && row.segment == ALL && is_main(row);
+    let mut whole: Vec<&Row> = rows.now("drift").into_iter().filter(is_whole).collect();
+    worst_first(&mut whole);
+    let mut newest = verdicts_now(rows);
+    let span = |of: &[&Row]| of.first().map(|row| (row.start_ms, row.end_ms));
+    if span(&newest) == span(&whole) {
+        newest.clear();
+    }
+    let mut blocks = Vec::new();
+    for now in [whole, newest] {
+        let Some(first) = now.first() else { continue };
+        let judged = now.iter().filter(|row| rank(row) < 3).count();
+        let drifting = now.iter().filter(|row| rank(row) == 0).count();
+        let said = if judged == 0 {
+            "too few records for a verdict".to_owned()
+        } else {
+            format!("{drifting} of {judged} drift")
+        };
+        let grid = comparisons(&now, ["Compared", "Method"], |row| {
+            [words(compared(row)), words(row.text("method"))]
+        });
+        blocks.extend([Block::Text(format!("{}: {said}.", about(first))), Block::Table(grid)]);
+    }
+    if blocks.is_empty() {
+        return None;
+    }
     blocks.extend(drawn("Features and scores that drift", drifting_over_time(rows)));
     Some(Section { title: "Drift", blocks })
 }

@@ -75,11 +75,12 @@ pub struct CategoryShare {
     pub reference: Option<f64>,
 }
 
-/// Those rows of `categories` that are of the newest window and of this feature.
-pub(super) fn shares(rows: &[&Row], feature: &str) -> Option<Shares> {
-    let of_feature = || rows.iter().filter(|row| row.text("feature") == feature);
-    let newest = of_feature().map(|row| row.start_ms).max()?;
-    let now: Vec<&&Row> = of_feature().filter(|row| row.start_ms == newest).collect();
+/// Of rows of `categories` those of the feature and window of this row of `data_quality`; none where the feature had no
+/// value then.
+pub(super) fn shares<'a>(rows: impl Iterator<Item = &'a Row>, of: &Row) -> Option<Shares> {
+    let feature = of.text("feature");
+    let is_meant = |row: &&Row| row.text("feature") == feature && row.start_ms == of.start_ms;
+    let now: Vec<&Row> = rows.filter(is_meant).collect();
     let categories = now.iter().filter_map(|row| {
         Some(CategoryShare {
             category: row.text("category").to_owned(),
@@ -124,13 +125,16 @@ fn by_feature(rows: Vec<&Row>) -> BTreeMap<&str, Vec<&Row>> {
 pub(super) fn distributions(rows: &ModelRows<'_>) -> Option<Section> {
     let quality: Vec<&Row> =
         rows.now("data_quality").into_iter().filter(|row| row.segment == ALL).collect();
-    let [drift, counted] = ["drift", "categories"].map(|table| by_feature(rows.now(table)));
+    let drift = by_feature(rows.now("drift"));
+    let counted = by_feature(
+        quality.first().map_or_else(Vec::new, |row| rows.beside("categories", row).collect()),
+    );
     let drawn = quality.iter().filter_map(|row| {
         let feature = row.text("feature");
         let compared = drift.get(feature).map(|of_feature| of_feature[0]);
         spread(row, compared, rows.references())
             .map(Block::Spread)
-            .or_else(|| shares(counted.get(feature)?, feature).map(Block::Shares))
+            .or_else(|| shares(counted.get(feature)?.iter().copied(), row).map(Block::Shares))
     });
     let drawn: Vec<Block> = drawn.collect();
     let more = match drawn.len().checked_sub(MOST_DRAWN) {

@@ -162,6 +162,8 @@ fn markdown_keeps_its_tables_whatever_names_hold() {
     assert!(text.starts_with("# Fraud & more\n"));
     assert!(text.contains("\n## \\<script\\>alert(1)\\</script\\>, version 2\n"), "{text}");
     assert!(text.contains("| region=\\<eu\\>\\|x | 1\u{202f}234 |"), "{text}");
+    let remark = report(&rows()).with_remark("labels are <b>\n# 1").render(Form::Markdown);
+    assert!(remark.contains("\nlabels are \\<b\\> \\# 1\n"), "{remark}");
     for lines in text.split("\n\n").filter(|part| part.starts_with("| ")) {
         let cells = |line: &str| line.replace("\\|", "").matches('|').count();
         let widths: Vec<_> = lines.lines().map(cells).collect();
@@ -263,6 +265,44 @@ fn comparisons_of_a_model_and_of_a_feature_rest_on_the_same_columns() {
 }
 
 #[test]
+fn drift_of_the_whole_time_comes_before_that_of_the_newest_window() {
+    let mut rows = rows();
+    let (first_ms, newest) = (rows[0].start_ms, rows.last().unwrap().clone());
+    let mut add = |grain: &str, start_ms: i64, verdict: &str| {
+        let values = json!({"feature": "amount", "kind": "feature", "method": "psi", "is_primary": 1,
+            "verdict": verdict});
+        rows.push(Row {
+            table: "drift".to_owned(),
+            segment: "all".to_owned(),
+            grain: grain.to_owned(),
+            start_ms,
+            values: values.as_object().unwrap().clone(),
+            ..newest.clone()
+        });
+    };
+    add("1h", newest.start_ms, "ok");
+    add("all", first_ms, "drift");
+    let texts = |rows: &[Row]| -> Vec<String> {
+        let report = report(rows);
+        let section = report.models[0].sections.iter().find(|section| section.title == "Drift");
+        let blocks = section.unwrap().blocks.iter().filter_map(|block| match block {
+            Block::Text(text) => Some(text.clone()),
+            _ => None,
+        });
+        blocks.collect()
+    };
+    let of_newest = "2026-01-05 05:00 to 2026-01-05 06:00 UTC: 0 of 1 drift.";
+    let of_whole = "2026-01-05 to 2026-01-05 06:00 UTC: 1 of 1 drift.";
+    assert_eq!(texts(&rows), [of_whole, of_newest]);
+    // Of one window they are the same.
+    let whole = rows.last_mut().unwrap();
+    whole.start_ms = newest.start_ms;
+    assert_eq!(texts(&rows).len(), 1);
+    rows.pop();
+    assert_eq!(texts(&rows), [of_newest]);
+}
+
+#[test]
 fn what_binning_may_have_changed_is_shown_as_no_interval() {
     let values = json!({"feature": "amount", "kind": "feature", "method": "ks", "is_primary": 1, "value": 0.25,
         "value_lower": 0.15, "value_upper": 0.35, "n": 70, "reference_n": 200, "reference_id": "r"});
@@ -317,10 +357,17 @@ fn figures_of_the_whole_time_come_before_those_of_a_window() {
     whole.grain = "all".to_owned();
     whole.values.insert("auroc".to_owned(), json!(0.5));
     rows.push(whole);
-    let report = report(&rows);
-    let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
-    let auroc = facts.iter().find(|fact| fact.name == "AUROC").unwrap();
-    assert_eq!((&*auroc.value, &*auroc.note), ("0.5000", "95 %: 0.7500 to 0.8750; n = 200"));
+    // The counts beside it are of six hours.
+    let times = [(6, ""), (5, "2026-01-05 to 2026-01-05 05:00 UTC, ")];
+    for (hours, time) in times {
+        let whole = rows.last_mut().unwrap();
+        whole.end_ms = whole.start_ms + hours * 3_600_000;
+        let report = report(&rows);
+        let Block::Facts(facts) = &report.models[0].sections[0].blocks[0] else { panic!("facts") };
+        let auroc = facts.iter().find(|fact| fact.name == "AUROC").unwrap();
+        let note = format!("95 %: 0.7500 to 0.8750; {time}n = 200");
+        assert_eq!((&*auroc.value, &*auroc.note), ("0.5000", &*note));
+    }
 }
 
 #[test]
@@ -479,6 +526,81 @@ fn the_categories_of_a_feature_stand_beside_those_of_the_reference() {
     let of_one = rows.iter().filter(|row| row.text("feature") == "country").cloned();
     let of_feature = of_feature(&of_one.collect::<Vec<_>>(), &References::default());
     assert_eq!(shares(&of_feature), std::slice::from_ref(found));
+
+    // A window later it has no value: nothing is drawn under that window's name.
+    let of_newest = rows.iter().filter(|row| row.table == "data_quality").cloned();
+    let mut later = of_newest.last().unwrap();
+    later.values.insert("values".to_owned(), json!(0));
+    (later.start_ms, later.end_ms) = (later.end_ms, later.end_ms + 3_600_000);
+    rows.push(later);
+    let of_one = rows.iter().filter(|row| row.text("feature") == "country").cloned();
+    let of_later = super::of_feature(&of_one.collect::<Vec<_>>(), &References::default());
+    assert_eq!(shares(&of_later), []);
+}
+
+#[test]
+fn shares_are_0_or_100_only_where_they_are_just_that() {
+    for (part, whole, expected) in [
+        (0, 100_000, "0.00 %"),
+        (3, 100_000, "< 0.01 %"),
+        (5, 100_000, "0.01 %"),
+        (99_995, 100_000, "99.99 %"),
+        (99_996, 100_000, "> 99.99 %"),
+        (100_000, 100_000, "100.00 %"),
+        (0, 0, "–"),
+    ] {
+        assert_eq!(text::share(part, whole), expected, "{part}");
+    }
+}
+
+/// Of a model whose classes have 30, 29, … 19 labels and are taken for the one after them once.
+fn of_classes(classes: usize) -> Vec<Row> {
+    let mut rows = rows();
+    rows.retain(|row| row.segment == "all" && row.table != "quality_binary");
+    let newest = rows.last().unwrap().clone();
+    let mut add = |table: &str, values: serde_json::Value| {
+        let values = values.as_object().unwrap().clone();
+        rows.push(Row { table: table.to_owned(), values, ..newest.clone() });
+    };
+    add("quality_multiclass", json!({"n": 100, "correct": 90, "accuracy": 0.9}));
+    for class in 0..classes {
+        let support = 30 - class;
+        let name = format!("c{class:02}");
+        add(
+            "quality_classes",
+            json!({"class": name, "support": support, "predicted": support, "precision": 0.5, "recall": 0.25}),
+        );
+        let next = format!("c{:02}", (class + 1) % classes);
+        for (predicted, n) in [(&name, support - 1), (&next, 1)] {
+            let cell = json!({"true_class": name, "predicted_class": predicted, "n": n});
+            add("confusion", cell);
+        }
+    }
+    rows
+}
+
+#[test]
+fn classes_have_their_figures_and_are_counted_by_what_they_were_taken_for() {
+    let page = report(&of_classes(3)).render(Form::Markdown);
+    let table = "| Class | Labelled | Predicted | Precision | Recall | F1 | AUROC |\n\
+                 | --- | --- | --- | --- | --- | --- | --- |\n\
+                 | c00 | 30 | 30 | 0.5000 | 0.2500 | – | – |\n";
+    assert!(page.contains(table), "{page}");
+    let matrix = "|  | Predicted c00 | Predicted c01 | Predicted c02 |\n| --- | --- | --- | --- |\n\
+                  | Labelled c00 | 29 | 1 | 0 |\n| Labelled c01 | 0 | 28 | 1 |\n| Labelled c02 | 1 | 0 | 27 |\n";
+    assert!(page.contains(matrix), "{page}");
+    // Twelve classes are ten and others, and every label is still counted once.
+    let report = report(&of_classes(12));
+    let quality = report.models[0].sections.iter().find(|section| section.title == "Quality");
+    let grids = quality.unwrap().blocks.iter().filter_map(|block| match block {
+        Block::Table(grid) => Some(grid),
+        _ => None,
+    });
+    let grids: Vec<&Grid> = grids.collect();
+    assert_eq!((grids[0].rows.len(), grids[1].rows.len()), (12, 11));
+    assert_eq!(grids[1].rows[10][0], "Labelled others");
+    let counts = grids[1].rows.iter().flat_map(|row| &row[1..]).map(|cell| cell.parse::<usize>());
+    assert_eq!(counts.sum::<Result<usize, _>>(), Ok((19..=30).sum()));
 }
 
 #[test]

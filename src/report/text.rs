@@ -59,9 +59,14 @@ pub fn count(value: u64) -> String {
     text
 }
 
-/// A share in percent.
+/// A share in percent; 0 and 100 only where it is just that.
 pub(super) fn percent(value: f64) -> String {
-    format!("{:.2} %", value * 100.0)
+    let text = format!("{:.2} %", value * 100.0);
+    match text.as_str() {
+        "0.00 %" if value > 0.0 => "< 0.01 %".to_owned(),
+        "100.00 %" if value < 1.0 => "> 99.99 %".to_owned(),
+        _ => text,
+    }
 }
 
 /// A share of counts in percent; none of nothing.

@@ -153,8 +153,16 @@ fn a_reference_is_read_from_its_file_and_decides_what_rows_say() {
     let (code, message) = refused(&with(&path));
     assert_eq!(code, "config_invalid_value");
     assert!(message.contains("tidegauge profile"), "{message}");
-    std::fs::write(&path, "{}").unwrap();
-    assert_eq!(refused(&with(&path)).0, "config_invalid_value");
+    // The profile's own code, whose remedy is about profiles.
+    for (text, expected) in [("{}", "profile_format_unknown"), ("{", "profile_not_json")] {
+        std::fs::write(&path, text).unwrap();
+        let (code, message) = refused(&with(&path));
+        assert_eq!(code, expected);
+        assert!(
+            message.starts_with("t.toml:6: `models.m.reference` names the profile "),
+            "{message}"
+        );
+    }
 
     let profile = profile_of(90);
     std::fs::write(&path, write(&profile)).unwrap();
@@ -510,7 +518,7 @@ fn what_is_missing_is_said_with_what_to_write() {
     assert_eq!((code, message.contains("8081")), ("config_required", true));
     let error = Settings::load("nowhere/t.toml", &Environment::default()).unwrap_err();
     assert_eq!(error.code(), "config_missing");
-    assert!(error.to_string().contains("deploy/tidegauge.toml"), "{error}");
+    assert!(error.to_string().contains("nowhere/t.toml: No such file"), "{error}");
     let (code, message) = refused("job = \n");
     assert_eq!((code, message.starts_with("t.toml:1: not TOML")), ("config_syntax", true));
 }

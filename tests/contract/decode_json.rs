@@ -198,18 +198,81 @@ fn ten_megabytes_are_one_record_like_any_other() {
 fn labels_are_compared_in_one_form() {
     let number = |x| Ok(Target::Number(x));
     let value = |json: &str| label(&format!(r#""label":{json}"#)).map(|label| label.value);
-    for one in ["1", "1.0", r#""1""#, r#""+01""#, "1e0"] {
+    for one in ["1", "1.0", r#""1""#, r#""+01""#, "1e0", r#""1.0""#, r#""1.000""#] {
         assert_eq!(value(one), number(1.0), "{one}");
     }
     assert_eq!(value("-0.0"), number(0.0));
     assert_eq!(value(r#""-5""#), number(-5.0));
-    assert_eq!(value(r#""true""#), Ok(Target::Boolean(true)));
+    for (text, truth) in [("true", true), ("True", true), ("FALSE", false), ("false", false)] {
+        assert_eq!(value(&format!("{text:?}")), Ok(Target::Boolean(truth)));
+    }
     assert_eq!(value("false"), Ok(Target::Boolean(false)));
-    for class in ["1.0", "+", "-", "", "1e3", "9007199254740992", " 1", "true "] {
+    for class in [
+        "1.5",
+        "1.",
+        ".0",
+        "-.0",
+        "1.0.0",
+        "1.0x",
+        "+",
+        "-",
+        "",
+        "1e3",
+        "9007199254740992",
+        " 1",
+        "true ",
+        "tRUE",
+    ] {
         let value = value(&serde_json::to_string(class).unwrap());
         assert!(matches!(value, Ok(Target::Class(_))), "{class}");
     }
     assert_eq!(value(r#""9007199254740991""#), number(9_007_199_254_740_991.0));
+}
+
+/// As Python writes names of classes that are numbers or truth values.
+#[test]
+fn classes_of_scores_have_the_form_of_labels() {
+    let mut names = Names::default();
+    let mut decoder = json_decoder();
+    for (key, class) in [("1.0", "1"), ("-07", "-7"), ("True", "true"), ("1.5", "1.5"), ("a", "a")]
+    {
+        let payload =
+            format!(r#"{{"request_id":"r","model":"m","timestamp":0,"scores":{{{key:?}:0.25}}}}"#);
+        let event = inference(decoder.decode(Some(payload.as_bytes()), &mut names).unwrap());
+        let [(id, _)] = event.scores else { panic!("{event:?}") };
+        let id = *id;
+        assert_eq!(&**names.text(id.0), class, "{key}");
+    }
+}
+
+#[test]
+fn probabilities_are_held_to_0_and_1_as_far_as_rounding_goes() {
+    let mut names = Names::default();
+    let mut decoder = json_decoder();
+    let mut score = |value: f64| {
+        let payload = format!(
+            r#"{{"request_id":"r","model":"m","timestamp":0,"score":{value},"scores":{{"a":{value}}}}}"#
+        );
+        match decoder.decode(Some(payload.as_bytes()), &mut names) {
+            Ok(event) => {
+                let event = inference(event);
+                assert_eq!(event.score, Some(event.scores[0].1));
+                event.score
+            }
+            Err(NotDecoded::Bad(error)) => {
+                assert_eq!(error.code(), "score_out_of_range");
+                None
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    for beyond in [f64::EPSILON, f64::from(f32::EPSILON)] {
+        assert_eq!((score(1.0 + beyond), score(-beyond)), (Some(1.0), Some(0.0)));
+    }
+    for beyond in [0.000_001, 0.1] {
+        assert_eq!((score(1.0 + beyond), score(-beyond)), (None, None));
+    }
+    assert_eq!(score(1.0_f64.next_down()), Some(1.0_f64.next_down()));
 }
 
 #[test]
@@ -305,7 +368,8 @@ fn a_time_without_a_zone_is_named_with_what_it_lacks() {
     for text in ["2026-01-05 25:00:00", "2026-01-05", "yesterday", ""] {
         let error = error(text);
         assert_eq!(error.code(), "wrong_type");
-        assert!(error.to_string().contains("is other text, not milliseconds"), "{error}");
+        let expected = format!("`timestamp` {text:?} is no time: send milliseconds ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 }
 

@@ -66,6 +66,13 @@ fn write(folder: &Path) {
     fs::write(folder.join("b.jsonl"), labels).unwrap();
 }
 
+/// A report in JSON without the names of the files that it was made of.
+fn without_names(report: &str) -> String {
+    let (before, named) = report.split_once("; inferences of ").unwrap();
+    let (_, after) = named.split_once('"').unwrap();
+    format!("{before}\"{after}")
+}
+
 #[test]
 fn labels_of_which_none_counts_as_positive_are_told() {
     let folder = TempDir::new().unwrap();
@@ -90,6 +97,64 @@ fn labels_of_which_none_counts_as_positive_are_told() {
         let (text, error) = report(labels, more);
         assert!(!error.contains("positive") && !text.contains("None of the"), "{error}{text}");
     }
+}
+
+#[test]
+fn labels_of_which_none_counts_for_quality_are_told() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, columns: &str, value: &str| {
+        let rows = (0..3).map(|i| format!("{i},price,2026-11-01T10:00:00Z{value}\n"));
+        let text = format!("request_id,model,timestamp{columns}\n") + &rows.collect::<String>();
+        fs::write(folder.path().join(name), text).unwrap();
+    };
+    file("numbers.csv", ",prediction", ",12.5");
+    file("nothing.csv", ",features.a", ",1");
+    file("words.csv", ",label", ",dear");
+    file("labels.csv", ",label", ",12");
+    for (inferences, labels, expected) in [
+        ("numbers.csv", "words.csv", Some("not one is a number")),
+        ("nothing.csv", "labels.csv", Some("neither a score nor a prediction")),
+        ("numbers.csv", "labels.csv", None),
+    ] {
+        let fixed = ["report", "--inferences", inferences, "--labels", labels];
+        let (exit, text, error) =
+            run(folder.path(), &[&fixed[..], &["--format", "markdown"]].concat());
+        assert_eq!(exit, 0, "{error}");
+        let said = "None of the 3 labels of price counts for quality: ";
+        for place in [&text, &error] {
+            assert_eq!(place.contains(said), expected.is_some(), "{place}");
+            assert!(expected.is_none_or(|reason| place.contains(reason)), "{place}");
+        }
+    }
+}
+
+/// Quality, drift and profile alike.
+#[test]
+fn numbers_as_text_are_numbers_to_a_model_that_predicts_some() {
+    let folder = TempDir::new().unwrap();
+    let config = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n[models.price]\ntask = \"regression\"\n";
+    fs::write(folder.path().join("c.toml"), config).unwrap();
+    let [as_numbers, as_text] = [("n", ""), ("t", "\"")].map(|(name, quote)| {
+        for (kind, field) in [("i", "prediction"), ("l", "label")] {
+            let line = |i: u32| {
+                let value = format!("{quote}{}.5{quote}", i % 7);
+                format!(
+                    r#"{{"request_id":"{i}","model":"price","timestamp":1767571200000,"{field}":{value}}}"#
+                ) + "\n"
+            };
+            let lines: String = (0..300).map(line).collect();
+            fs::write(folder.path().join(format!("{name}-{kind}.jsonl")), lines).unwrap();
+        }
+        let [inferences, labels] = ["i", "l"].map(|kind| format!("{name}-{kind}.jsonl"));
+        let reference = ["--reference", &inferences, "--reference-labels", &labels];
+        let fixed =
+            ["report", "-c", "c.toml", "--inferences", &inferences, "--labels", &labels, "--format", "json"];
+        let (exit, text, error) = run(folder.path(), &[&fixed[..], &reference].concat());
+        assert_eq!(exit, 0, "{error}");
+        without_names(&text)
+    });
+    assert!(as_numbers.contains("drift") && as_numbers.contains("Mean absolute error"));
+    assert_eq!(as_text, as_numbers);
 }
 
 #[test]
@@ -151,13 +216,14 @@ fn a_report_of_files_needs_no_service_and_equals_a_naive_computation() {
         assert_eq!((exit, error.as_str()), (0, ""));
         text
     };
-    let from_csv = report("csv", &["--format", "json"]);
-    assert_eq!(from_csv, report("jsonl", &["--format", "json"]), "the format changes nothing");
+    let figures = |ending: &str| without_names(&report(ending, &["--format", "json"]));
+    let from_csv = figures("csv");
+    assert_eq!(from_csv, figures("jsonl"), "the format changes nothing");
     let turned = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
     let turned: Vec<&str> = turned.lines().rev().collect();
     fs::write(folder.path().join("a.ndjson"), turned.join("\n")).unwrap();
     fs::copy(folder.path().join("b.jsonl"), folder.path().join("b.ndjson")).unwrap();
-    assert_eq!(from_csv, report("ndjson", &["--format", "json"]), "nor does the order of rows");
+    assert_eq!(from_csv, figures("ndjson"), "nor does the order of rows");
     let parsed: Value = serde_json::from_str(&from_csv).unwrap();
 
     let labelled: Vec<(u32, bool)> =
@@ -286,7 +352,8 @@ fn a_reference_is_a_profile_or_records_by_what_it_holds_and_not_by_its_name() {
     assert_eq!(run(folder.path(), &build).0, 0);
     let report = |more: &[&str]| {
         let files = ["report", "--format", "json", "--inferences", "now.jsonl", "--reference"];
-        run(folder.path(), &[&files[..], more].concat())
+        let (exit, text, error) = run(folder.path(), &[&files[..], more].concat());
+        (exit, if exit == 0 { without_names(&text) } else { text }, error)
     };
     let expected = report(&["before.jsonl"]);
     assert!(expected.0 == 0 && expected.1.contains("\"Drift\""), "{expected:?}");
@@ -603,11 +670,25 @@ fn a_report_of_files_says_what_is_odd_about_them() {
         assert_eq!(exit, 0, "{error}");
         (serde_json::from_str::<Value>(&text).unwrap(), error)
     };
-    let (empty, error) = report("b.csv", &["--model", "credit"]);
-    assert_eq!(empty["models"], json!([]));
-    let read = "no rows: 3000 inferences read, of which 0 can't be used; 2000 labels read, of which 0 can't be used: \
-                look at --model, ";
-    assert!(error.contains(read) && !error.contains("--job"), "{error}");
+    // A name that is mistyped leaves the page of yesterday as it is.
+    let page = folder.path().join("page.html");
+    fs::write(&page, "yesterday's").unwrap();
+    let none = [
+        "report",
+        "--inferences",
+        "a.csv",
+        "--labels",
+        "b.csv",
+        "--model",
+        "credit",
+        "-o",
+        "page.html",
+    ];
+    let (exit, _, error) = run(folder.path(), &none);
+    let read = "error[report_empty]: no rows: 3000 inferences read, of which 0 can't be used; 2000 labels read, of \
+                which 0 can't be used, of models fraud: look at --model, ";
+    assert!(exit == 1 && error.contains(read) && !error.contains("--job"), "{error}");
+    assert_eq!(fs::read_to_string(&page).unwrap(), "yesterday's");
 
     let labels = fs::read_to_string(folder.path().join("b.csv")).unwrap();
     let (header, rest) = labels.split_once('\n').unwrap();
@@ -627,7 +708,8 @@ fn a_report_of_files_says_what_is_odd_about_them() {
     assert_eq!(error, "");
     let source = found["source"].as_str().unwrap();
     let windows = "whole windows of 1h from 2026-01-05T10:00:00.000Z to 2026-01-05T13:00:00.000Z";
-    assert!(source.ends_with(windows), "{source}");
+    let files = "; inferences of a.csv, labels of b.csv";
+    assert!(source.ends_with(&format!("{windows}{files}")), "{source}");
     let inferences = &found["models"][0]["sections"][0]["blocks"][0]["facts"][0];
     assert_eq!((&inferences["value"], &inferences["number"]), (&json!("540"), &json!(540)));
     assert_eq!(inferences["note"], "2026-01-05 10:00 to 2026-01-05 13:00 UTC");
@@ -660,14 +742,15 @@ fn a_report_of_files_says_which_configuration_it_goes_by_and_how_many_labels_tha
         (source, facts(&report, "Summary")["Labelled"].clone(), error)
     };
     let (source, labelled, error) = report(&[]);
-    assert_eq!(source, "Files with 40 inferences, 40 labels; no configuration");
+    let of_files = "; inferences of a.csv, labels of b.csv";
+    assert_eq!(source, format!("Files with 40 inferences, 40 labels; no configuration{of_files}"));
     assert_eq!((&*labelled, &*error), ("40", ""));
 
     // It lies there for other commands, which wait an hour for labels, and nobody has named it.
     let config = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n";
     fs::write(folder.path().join("tidegauge.toml"), config).unwrap();
     let (source, labelled, error) = report(&[]);
-    assert!(source.ends_with("40 labels; configuration: tidegauge.toml"), "{source}");
+    assert!(source.contains(" 40 labels; configuration: tidegauge.toml; "), "{source}");
     assert_eq!(labelled, "30");
     let said = "10 of 40 labels match no inference: are the request IDs the same in both, and do labels come within \
                 `windows.label_wait` (1h) after their inference?";
@@ -676,7 +759,7 @@ fn a_report_of_files_says_which_configuration_it_goes_by_and_how_many_labels_tha
     let patient = format!("{config}[windows]\nlabel_wait = \"2d\"\n");
     fs::write(folder.path().join("c.toml"), patient).unwrap();
     let (source, labelled, error) = report(&["-c", "c.toml"]);
-    assert!(source.ends_with("; configuration: c.toml"), "{source}");
+    assert!(source.contains("; configuration: c.toml; "), "{source}");
     assert_eq!((&*labelled, &*error), ("40", ""));
 
     // What is wrong with it has its reason told to whoever did not ask for it.

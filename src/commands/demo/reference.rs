@@ -103,7 +103,7 @@ fn add_to(
         score: inference.score,
         scores: &[],
         prediction,
-        label: value_of(label.unwrap_or(Target::Absent), names),
+        label: value_of(label.unwrap_or(Target::Absent), None, names),
         positive: label.map(|label| label == Target::Number(1.0)),
     })?;
     Ok(())

@@ -169,7 +169,8 @@ impl<'a> Reading<'a> {
         let label = label.map_or(Target::Absent, |(_, value)| *value);
         let is_labelled = label != Target::Absent;
         self.labelled += u64::from(is_labelled);
-        let is_binary = settings.task.or_else(|| Task::of(inference)) == Some(Task::Binary);
+        let task = settings.task.or_else(|| Task::of(inference));
+        let is_binary = task == Some(Task::Binary);
         let features: Vec<(&str, FeatureValue<'_>)> = inference
             .features
             .iter()
@@ -186,7 +187,7 @@ impl<'a> Reading<'a> {
             score: inference.score,
             scores: &scores,
             prediction: predictions.value(inference, names),
-            label: value_of(label, names),
+            label: value_of(label, task, names),
             // Only scores that decisions come from need a calibrator.
             positive: (is_labelled && is_binary).then(|| is_positive(label, settings, names)),
         })?;

@@ -26,6 +26,13 @@ impl CustomMetric {
     pub fn reads_labels(&self) -> bool {
         self.expression.inputs().any(|input| input.table.reads_labels(input.column))
     }
+
+    /// Whether the labelled inferences are behind it: it reads labels, or is a ratio of what only these have. How many
+    /// have a label at all, `labelled / inferences`, is said of all.
+    fn is_of_labelled(&self) -> bool {
+        let is_ratio = self.expression.divides() && self.expression.inputs().nth(1).is_some();
+        self.reads_labels() || (is_ratio && self.expression.inputs().all(Input::is_of_labelled))
+    }
 }
 
 /// A count or a sum of a key's rows, which an expression may name.
@@ -58,6 +65,10 @@ impl Input {
             let additive = table.columns().iter().filter(|column| is_additive(column));
             additive.map(move |column| Self { table, column: column.name })
         })
+    }
+
+    fn is_of_labelled(self) -> bool {
+        self.table == MetricTable::Labels && self.column.starts_with("label")
     }
 
     /// `table.column`.
@@ -133,6 +144,10 @@ impl Expression {
             Step::Input(input) => Some(*input),
             Step::Number(_) | Step::Negate | Step::Apply(_) => None,
         })
+    }
+
+    fn divides(&self) -> bool {
+        self.0.contains(&Step::Apply(Operator::Divide))
     }
 
     /// Its value in IEEE double arithmetic, part by part as written; finite always. Undefined where an input is, where
@@ -220,7 +235,7 @@ pub fn rows(
     };
     let row = |metric: &Arc<CustomMetric>| {
         let value = metric.expression.value(input);
-        let n = if metric.reads_labels() { labelled } else { inferences };
+        let n = if metric.is_of_labelled() { labelled } else { inferences };
         vec![
             Value::Text(Arc::clone(&metric.name).into()),
             Value::Figure(value),
@@ -274,6 +289,15 @@ mod tests {
         Expression::input(input.expect(column))
     }
 
+    fn metric(expression: &Expression) -> Arc<CustomMetric> {
+        Arc::new(CustomMetric {
+            name: "m".into(),
+            models: vec!["*".to_owned()],
+            segments: vec!["*".to_owned()],
+            expression: expression.clone(),
+        })
+    }
+
     /// Of a binary key with 8 inferences, 6 of them labelled, where nothing was decided positive, without a reference.
     fn value(expression: &Expression) -> Result<f64, Undefined> {
         value_of(MetricTable::QualityBinary, expression, None)
@@ -301,20 +325,14 @@ mod tests {
             row(MetricTable::Labels, &[("labelled", Value::Count(6))]),
             row(task, &[("tn", Value::Count(6))]),
         ];
-        let metric = Arc::new(CustomMetric {
-            name: "m".into(),
-            models: vec!["*".to_owned()],
-            segments: vec!["*".to_owned()],
-            expression: expression.clone(),
-        });
-        let rows = rows(&[metric], &others, reference);
+        let rows = rows(&[metric(expression)], &others, reference);
         let [Value::Text(name), Value::Figure(value), Value::Text(reason), counts @ ..] =
             rows[0].as_slice()
         else {
             panic!("{rows:?}")
         };
         assert_eq!((&**name, &**reason), ("m", value.err().map_or("", Undefined::code)));
-        let n = if expression.inputs().any(|it| it.table.reads_labels(it.column)) { 6 } else { 8 };
+        let n = if metric(expression).is_of_labelled() { 6 } else { 8 };
         assert_eq!(counts, [n, 8, 6].map(Value::Count));
         *value
     }
@@ -411,6 +429,29 @@ mod tests {
         assert_eq!(Undefined::NoCalibrator.code(), "no_calibrator");
         assert!(Undefined::NoReference < Undefined::NoCalibrator);
         assert!(Undefined::NoCalibrator < Undefined::NoLabels);
+    }
+
+    #[test]
+    fn a_ratio_of_what_only_the_labelled_have_is_theirs() {
+        use Operator::Divide;
+        let ratio = |over: &str, under: &str| {
+            let [over, under] = [over, under].map(|name| {
+                let input = Input::all().find(|input| input.name() == name);
+                Expression::input(input.expect(name))
+            });
+            metric(&over.joined(Divide, under)).is_of_labelled()
+        };
+        assert!(ratio("labels.labelled_positive", "labels.labelled"));
+        assert!(ratio("labels.label_conflicts", "labels.labels_matched"));
+        assert!(ratio("quality_binary.tp", "serving.inferences"));
+        assert!(!ratio("labels.labelled", "labels.inferences"));
+        assert!(!ratio("labels.labelled_positive", "labels.inferences_positive"));
+        assert!(!ratio("labels.expired", "labels.inferences"));
+        assert!(!ratio("serving.errors", "serving.inferences"));
+        let labelled = || input("labelled");
+        assert!(!metric(&labelled()).is_of_labelled(), "how many have one is said of all");
+        let share = labelled().joined(Divide, Expression::number(100.0));
+        assert!(!metric(&share).is_of_labelled());
     }
 
     #[test]
