@@ -86,18 +86,15 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 pub(crate) fn time(ms: i64) -> String {
     let (days, within) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
     let (year, month, day) = date(days);
-    let mut text = format!("{year:04}-{month:02}-{day:02}");
+    let day = format!("{year:04}-{month:02}-{day:02}");
     let (minutes, seconds, thousandths) = (within / 60_000, within / 1000 % 60, within % 1000);
-    if within != 0 {
-        text += &format!(" {:02}:{:02}", minutes / 60, minutes % 60);
+    let time = format!("{day} {:02}:{:02}", minutes / 60, minutes % 60);
+    match (within, seconds, thousandths) {
+        (0, ..) => day,
+        (_, 0, 0) => time,
+        (_, _, 0) => format!("{time}:{seconds:02}"),
+        _ => format!("{time}:{seconds:02}.{thousandths:03}"),
     }
-    if within % 60_000 != 0 {
-        text += &format!(":{seconds:02}");
-    }
-    if thousandths != 0 {
-        text += &format!(".{thousandths:03}");
-    }
-    text
 }
 
 /// Year and month of milliseconds since 1970-01-01 UTC: tables are partitioned by it.

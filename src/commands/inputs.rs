@@ -142,17 +142,20 @@ impl Inputs {
 
 /// What is said of columns that nothing is read of: somebody may have meant them to be features.
 fn unread(names: &BTreeSet<String>) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    let others = match names.len().saturating_sub(SHOWN) {
+    let shown = listed(names.iter().map(String::as_str), 8);
+    format!(
+        "not read: columns {shown} (features are columns named `features.NAME`; [inferences.fields] and \
+         [labels.fields] give other places)"
+    )
+}
+
+/// The first `most` names of many.
+pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>, most: usize) -> String {
+    let others = match names.len().saturating_sub(most) {
         0 => String::new(),
         others => format!(" and {others} others"),
     };
-    format!(
-        "not read: columns {}{others} (features are columns named `features.NAME`; [inferences.fields] and \
-         [labels.fields] give other places)",
-        shown.join(", ")
-    )
+    names.take(most).collect::<Vec<_>>().join(", ") + &others
 }
 
 /// A job's name by default: the configured one, and a digest of the settings and of what is read.

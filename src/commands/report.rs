@@ -10,7 +10,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use super::file_job::{Judge, repeated};
-use super::inputs::{CellArgs, Counts, InputArgs, Inputs, of_files, unmatched, without_labels};
+use super::inputs::{
+    CellArgs, Counts, InputArgs, Inputs, listed, of_files, unmatched, without_labels,
+};
 use super::query::instead;
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, output, profile, runtime, terminal};
@@ -37,6 +39,8 @@ use crate::sink::summary::Grain;
 use crate::source::feed::PARTITION;
 use crate::source::files::FileList;
 
+/// Names that are listed where there may be many.
+const NAMES_SHOWN: usize = 5;
 /// Rows of one table that a report reads at most.
 const MOST_ROWS: u32 = 200_000;
 /// Stored states that a report merges at most: a few hundred megabytes.
@@ -315,7 +319,8 @@ fn computed(args: &Args) -> Result<Found, Failure> {
     let rows = rows.expect("states that were just made can be read");
     if rows.is_empty() {
         // A page that is there already is worth more than one that says nothing.
-        let (accounts, models) = (accounts(folded.read), listed(models.iter().map(|name| &**name)));
+        let accounts = accounts(folded.read);
+        let models = listed(models.iter().map(|name| &**name), NAMES_SHOWN);
         let options = "--model, --version, --since and --until";
         let message = format!("no rows: {accounts}, of models {models}: look at {options}");
         return Err(Failure::new("report_empty", message));
@@ -324,7 +329,7 @@ fn computed(args: &Args) -> Result<Found, Failure> {
     let said = folded.said(&inputs);
     let rows: Vec<Row> = rows.iter().map(Row::from).collect();
     let mut remarks = folded.remarks(shard_settings.limits.label_wait);
-    remarks.extend(folded.labels.odd(&rows, shard_settings));
+    remarks.extend(folded.labels.odd(&rows, shard_settings, &folded.names));
     Ok(Found {
         source: format!("Files with {said}; {configuration}{whole_windows}; {}", named(args)),
         rows,
@@ -336,7 +341,8 @@ fn computed(args: &Args) -> Result<Found, Failure> {
 /// Which files the page is made of, as they were named.
 fn named(args: &Args) -> String {
     let of = |(what, files): (&str, &[String])| {
-        (!files.is_empty()).then(|| format!("{what} {}", listed(files.iter().map(String::as_str))))
+        let names = listed(files.iter().map(String::as_str), NAMES_SHOWN);
+        (!files.is_empty()).then(|| format!("{what} {names}"))
     };
     let given = [
         ("inferences of", &args.inferences[..]),
@@ -345,17 +351,6 @@ fn named(args: &Args) -> String {
         ("whose labels are of", &args.reference_labels),
     ];
     given.into_iter().filter_map(of).collect::<Vec<_>>().join(", ")
-}
-
-/// The first names of many.
-fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 5;
-    let more = names.len().saturating_sub(SHOWN);
-    let mut shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        shown += &format!(" and {more} more");
-    }
-    shown
 }
 
 /// All records of files, folded into one shard.
@@ -370,36 +365,40 @@ struct Folded {
     labels: LabelValues,
 }
 
-/// The first different values of labels, as texts.
+/// The first different values of labels.
 #[derive(Default)]
-struct LabelValues(BTreeSet<String>);
+struct LabelValues(Vec<Target>);
 
 impl LabelValues {
     /// More are no classes, or not of a binary model.
     const MOST: usize = 5;
 
-    fn add(&mut self, value: Target, names: &Names) {
-        if self.0.len() < Self::MOST && value != Target::Absent {
-            let text = value.text(names);
-            if !self.0.contains(&*text) {
-                self.0.insert(text.into_owned());
-            }
+    fn add(&mut self, value: Target) {
+        if self.0.len() < Self::MOST && value != Target::Absent && !self.0.contains(&value) {
+            self.0.push(value);
         }
     }
 
     /// What is odd about those of binary models: some are 1 and others not 0, as where classes are counted from 1.
-    fn odd(&self, rows: &[Row], settings: &ShardSettings) -> Option<String> {
-        const OF_TWO: [&str; 5] = ["0", "-1", "1", "false", "true"];
+    fn odd(&self, rows: &[Row], settings: &ShardSettings, names: &Names) -> Option<String> {
+        const OF_TWO: [Target; 5] = [
+            Target::Number(1.0),
+            Target::Boolean(true),
+            Target::Number(0.0),
+            Target::Number(-1.0),
+            Target::Boolean(false),
+        ];
         let is = |table: MetricTable| rows.iter().any(|row| row.table == table.name());
         let of_others = is(MetricTable::QualityMulticlass) || is(MetricTable::QualityRegression);
         let by_default = ModelSettings::default().positive;
         let is_told = settings.models.iter().any(|model| model.positive != by_default);
-        let is_odd = ["1", "true"].iter().any(|value| self.0.contains(*value))
-            && self.0.iter().any(|value| !OF_TWO.contains(&&**value));
+        let is_odd = OF_TWO[..2].iter().any(|positive| self.0.contains(positive))
+            && self.0.iter().any(|value| !OF_TWO.contains(value));
         if !is_odd || is_told || of_others || !is(MetricTable::QualityBinary) {
             return None;
         }
-        let values = listed(self.0.iter().map(String::as_str));
+        let values: BTreeSet<_> = self.0.iter().map(|value| value.text(names)).collect();
+        let values = listed(values.iter().map(|text| &**text), Self::MOST);
         let more = if self.0.len() == Self::MOST { " and maybe others" } else { "" };
         Some(format!(
             "labels are {values}{more}: 1 and true count as positive, and all others as negative; if that is wrong, name \
@@ -422,7 +421,7 @@ impl Folded {
             read[stream.index()] = inputs.decode(feed, &mut names, |offset, event, names| {
                 let at = Arrival { stream, offset: Offset(offset), time: RecordTime(0) };
                 if let Event::Label(label) = event {
-                    labels.add(label.value, names);
+                    labels.add(label.value);
                 }
                 match shard.observe(at, event, names) {
                     Outcome::Duplicate => duplicates += 1,

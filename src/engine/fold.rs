@@ -180,8 +180,10 @@ impl<'a> Terms<'a> {
         names: &'a Names,
     ) -> Self {
         let weight = group.weighted.then_some(label.weight);
-        let number =
-            label.value.number(names).filter(|_| matches!(prediction, Prediction::Regression(_)));
+        let number = match prediction {
+            Prediction::Regression(_) => label.value.number(names),
+            Prediction::None | Prediction::Binary { .. } | Prediction::Multiclass { .. } => None,
+        };
         let value = number.map_or(label.value, Target::Number);
         let mut terms = Self {
             binary: None,
@@ -200,7 +202,7 @@ impl<'a> Terms<'a> {
                 terms.estimate = row.estimate(group);
             }
             Prediction::Regression(predicted) => {
-                let both = predicted.zip(label.value.number(names));
+                let both = predicted.zip(number);
                 terms.regression = both.map(|(predicted, actual)| RegressionInput::Labelled {
                     predicted,
                     actual,

@@ -52,7 +52,8 @@ pub fn value_of(target: Target, task: Option<Task>, names: &Names) -> FeatureVal
         Target::Number(number) => FeatureValue::Number(number),
         Target::Boolean(truth) => FeatureValue::Boolean(truth),
         Target::Class(class) => {
-            let number = target.number(names).filter(|_| task == Some(Task::Regression));
+            let is_regression = task == Some(Task::Regression);
+            let number = if is_regression { target.number(names) } else { None };
             number.map_or_else(|| FeatureValue::Text(names.text(class.0)), FeatureValue::Number)
         }
     }

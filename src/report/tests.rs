@@ -528,8 +528,7 @@ fn the_categories_of_a_feature_stand_beside_those_of_the_reference() {
     assert_eq!(shares(&of_feature), std::slice::from_ref(found));
 
     // A window later it has no value: nothing is drawn under that window's name.
-    let of_newest = rows.iter().filter(|row| row.table == "data_quality").cloned();
-    let mut later = of_newest.last().unwrap();
+    let mut later = rows.iter().rfind(|row| row.table == "data_quality").unwrap().clone();
     later.values.insert("values".to_owned(), json!(0));
     (later.start_ms, later.end_ms) = (later.end_ms, later.end_ms + 3_600_000);
     rows.push(later);

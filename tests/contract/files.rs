@@ -128,6 +128,42 @@ fn labels_of_which_none_counts_for_quality_are_told() {
     }
 }
 
+#[test]
+fn what_is_odd_about_labels_and_predictions_is_told() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, column: &str, values: [&str; 2]| {
+        let rows = (0..40).map(|i| format!("{i},m,2026-11-01T10:00:00Z,{}\n", values[i / 3 % 2]));
+        let text = format!("request_id,model,timestamp,{column}\n") + &rows.collect::<String>();
+        fs::write(folder.path().join(name), text).unwrap();
+    };
+    file("scores.csv", "score", ["0.2", "0.8"]);
+    file("decided.csv", "prediction", ["1", "0"]);
+    file("units.csv", "prediction", ["1 EUR", "2 EUR"]);
+    for (name, values) in [("two", ["1", "2"]), ("usual", ["1", "0"]), ("signs", ["1", "-1"])] {
+        file(&format!("{name}.csv"), "label", values);
+    }
+    for (inferences, labels, expected) in [
+        ("scores.csv", "two.csv", "labels are 1, 2: 1 and true count as positive"),
+        ("scores.csv", "usual.csv", ""),
+        ("scores.csv", "signs.csv", ""),
+        ("decided.csv", "usual.csv", ""),
+        ("units.csv", "two.csv", "None of the 40 labels of m is what was predicted: "),
+    ] {
+        let fixed = ["report", "--inferences", inferences, "--labels", labels];
+        let (exit, text, error) =
+            run(folder.path(), &[&fixed[..], &["--format", "markdown"]].concat());
+        assert_eq!(exit, 0, "{error}");
+        assert!(text.contains(expected), "{inferences} {labels}: {text}");
+        assert!(error.starts_with(expected) && error.is_empty() == expected.is_empty(), "{error}");
+    }
+    // Now and then another decision than the label: every error is 1.
+    file("other.csv", "label", ["0", "0"]);
+    let fixed = ["report", "--inferences", "decided.csv", "--labels", "other.csv"];
+    let (exit, _, error) = run(folder.path(), &fixed);
+    assert!(exit == 0 && error.starts_with("Every error of m is 0 or 1: "), "{error}");
+    assert!(error.contains("[models.\"m\"] task = \"binary\""), "{error}");
+}
+
 /// Quality, drift and profile alike.
 #[test]
 fn numbers_as_text_are_numbers_to_a_model_that_predicts_some() {
