@@ -207,7 +207,9 @@ impl Report {
         });
         let models: Vec<ModelReport> = models.collect();
         let overview = (models.len() > 1).then(|| sections::overview(&models));
-        let methods = sections::METHODS.iter().map(|text| (*text).to_owned()).collect();
+        let made_by = concat!("Made by Tidegauge ", env!("CARGO_PKG_VERSION"), ".");
+        let methods = sections::METHODS.iter().chain([&made_by]).map(|&text| text.to_owned());
+        let methods = methods.collect();
         Self { title, source, grain, overview, models, methods }
     }
 

@@ -253,18 +253,41 @@ fn figures(
     charts: &[(&str, &str)],
 ) -> Option<Section> {
     let now = rows.now_all(table)?;
-    let mut blocks = vec![
-        Block::Text(format!("{}.", about(now))),
-        Block::Facts(facts.iter().map(|(column, name)| fact(now, column, name)).collect()),
-    ];
+    let mut blocks = vec![Block::Text(format!("{}.", about(now)))];
+    blocks.extend(weighed(now).map(Block::Text));
+    let facts = facts.iter().map(|(column, name)| fact(now, column, name));
+    blocks.push(Block::Facts(facts.collect()));
     blocks.extend(more);
     blocks.extend(charts.iter().filter_map(|(column, name)| chart(rows, table, column, name)));
     Some(Section { title, blocks })
 }
 
+/// What is said where labels weigh otherwise than 1.
+#[expect(
+    clippy::float_cmp,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "where they weigh 1 it is n"
+)]
+fn weighed(row: &Row) -> Option<String> {
+    let (weight, effective) = (row.figure("n_weight")?, row.figure("n_eff")?);
+    let n = row.count("n") as f64;
+    ([weight, effective] != [n, n]).then(|| {
+        format!(
+            "Figures and intervals go by the labels' weights, {} together: they say as much as {} labels of one weight \
+             (effective sample size). n and counts in tables are records.",
+            number(weight),
+            number(effective)
+        )
+    })
+}
+
 fn binary(rows: &ModelRows<'_>) -> Option<Section> {
     let table = "quality_binary";
-    let confusion = Block::Table(confusion(rows.now_all(table)?));
+    let now = rows.now_all(table)?;
+    let confusion = Block::Table(confusion(now));
+    let value = [("value_sum", "Value of the decisions"), ("value_per_label", "Value per label")];
+    let value = value.into_iter().filter(|(column, _)| now.figure(column).is_some());
     let facts = [
         ("accuracy", "Accuracy"),
         ("precision", "Precision"),
@@ -279,6 +302,7 @@ fn binary(rows: &ModelRows<'_>) -> Option<Section> {
         ("prevalence", "Prevalence"),
         ("predicted_positive_rate", "Decided positive"),
     ];
+    let facts: Vec<_> = facts.into_iter().chain(value).collect();
     let charts = [
         ("auroc", "AUROC"),
         ("accuracy", "Accuracy"),

@@ -172,3 +172,25 @@ fn a_feature_and_the_link_to_it_have_the_verdict_of_the_same_window() {
         );
     }
 }
+
+#[test]
+fn labels_that_weigh_otherwise_than_one_are_told() {
+    let texts = |weight: f64, effective: f64| -> Vec<String> {
+        let mut rows = rows();
+        for row in rows.iter_mut().filter(|row| row.table == "quality_binary") {
+            row.values.insert("n_weight".to_owned(), json!(weight));
+            row.values.insert("n_eff".to_owned(), json!(effective));
+        }
+        let report = report(&rows);
+        let blocks = report.models[0].sections[1].blocks.iter();
+        let texts = blocks.filter_map(|block| match block {
+            Block::Text(text) => Some(text.clone()),
+            _ => None,
+        });
+        texts.collect()
+    };
+    assert_eq!(texts(250.0, 250.0).len(), 1, "each weighs 1");
+    let said = "Figures and intervals go by the labels' weights, 312.50 together: they say as much as 187.50 labels";
+    assert!(texts(312.5, 187.5)[1].starts_with(said), "{:?}", texts(312.5, 187.5));
+    assert_eq!(texts(250.0, 187.5).len(), 2, "they weigh 1 on average");
+}

@@ -43,6 +43,8 @@ const FACTS: &[(&str, &str, &str, &str)] = &[
     ("Quality", "Brier score", "quality_binary", "brier"),
     ("Quality", "Prevalence", "quality_binary", "prevalence"),
     ("Quality", "Decided positive", "quality_binary", "predicted_positive_rate"),
+    ("Quality", "Value of the decisions", "quality_binary", "value_sum"),
+    ("Quality", "Value per label", "quality_binary", "value_per_label"),
     ("Quality", "Accuracy", "quality_multiclass", "accuracy"),
     ("Quality", "Macro precision", "quality_multiclass", "macro_precision"),
     ("Quality", "Macro recall", "quality_multiclass", "macro_recall"),
