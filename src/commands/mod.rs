@@ -20,6 +20,8 @@ mod parquet;
 mod output;
 pub mod backfill;
 pub mod profile;
+mod folded;
+mod computed;
 pub mod query;
 pub mod rebuild;
 pub mod report;

@@ -1,5 +1,6 @@
-//! `tidegauge query`: metric rows for people and notebooks.
+//! `tidegauge query`: metric rows for people and notebooks, from ClickHouse or from files alone.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,11 +9,14 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use serde_json::Value as Json;
 
+use super::computed::{Computed, FileArgs, of_no_files, tell};
+use super::inputs::listed;
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, output, parquet, runtime, terminal};
 use crate::calendar::instant;
 use crate::engine::metrics::MetricTable;
 use crate::engine::metrics::accumulator::Kind;
+use crate::evaluate::WHOLE;
 use crate::report::{Row, precise};
 use crate::sink::clickhouse::{ClickHouse, Jobs};
 
@@ -25,11 +29,14 @@ const SHORT_KEYS: [&str; 5] = ["window_start", "model", "version", "segment", "s
 /// Figures that a table shows, unless columns are named.
 const SHORT_FIGURES: usize = 8;
 
-/// Print metric rows from ClickHouse as a table, CSV, JSON Lines or Parquet
+/// Print metric rows from ClickHouse, or of files, as a table, CSV, JSON Lines or Parquet
 ///
 /// One row for each window of a grain, model, version and segment: the newest rows of the configured job, oldest
 /// first. A figure that is undefined is empty (null in JSON and Parquet); column `undefined` says why. Where `sealed` is
 /// true (1 in Parquet), nothing can change the row any more.
+///
+/// With --inferences the rows are those of files, read as `report` reads them: no service, and no configuration unless
+/// -c names one or a tidegauge.toml lies in the working folder.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -40,6 +47,9 @@ Examples:
   tidegauge query drift --since 30d --limit 1000000 -o drift.parquet
   tidegauge query serving --since 2026-11-01 --until 2026-12-01 \\
       --format jsonl | jq .error_rate
+  tidegauge query quality_binary --inferences a.parquet --labels b.csv
+  tidegauge query drift --inferences june.parquet --reference may.parquet \\
+      --grain 1d -o drift.csv
 
 In a notebook:
   import io, subprocess
@@ -60,11 +70,13 @@ pub struct Args {
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
     select: SelectArgs,
     /// Only this segment, like region=eu; `*` stands for any text
     #[arg(long, value_name = "GLOB", default_value = "all")]
     segment: String,
-    /// Only windows of this length, like 5m, 1h or 1d; by default the base windows
+    /// Only windows of this length, like 5m, 1h or 1d; by default the base windows, and of files `all`, the whole time
     #[arg(long, value_name = "GRAIN")]
     grain: Option<String>,
     /// Which columns, in this order; by default all (in a table those of most use)
@@ -91,26 +103,12 @@ enum Format {
 
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let mut settings = args.config.load()?;
     let table = MetricTable::named(&args.table).expect("the parser knows the names");
     let format = format(args)?;
     let columns = columns(table, args, format)?;
     output::check(args.output.as_deref())?;
-    if let Some(job) = &args.select.job {
-        settings.job.clone_from(job);
-    }
-    let base = || crate::evaluate::grain_name(settings.shard.window);
-    let grain = args.grain.clone().unwrap_or_else(base);
-    let filter = args.select.filter(&args.segment, Some(grain.clone()), args.limit)?;
-    let clickhouse = ClickHouse::new(settings.clickhouse());
-    let runtime = runtime()?;
-    let rows = runtime.block_on(clickhouse.metric_rows(table, &filter))?;
-    if rows.is_empty() {
-        let jobs = runtime.block_on(clickhouse.jobs())?;
-        let hint = instead(&jobs, "--model, --version, --segment, --since, --until and --grain");
-        let (job, table) = (&settings.job, &args.table);
-        terminal::note(&format!("no rows of job {job} and grain {grain} in {table}{hint}\n"));
-    }
+    let rows =
+        if args.files.inferences.is_empty() { stored(args, table)? } else { computed(args)? };
     if let Some(said) = cut(rows.len(), args.limit) {
         terminal::note(&said);
     }
@@ -128,6 +126,51 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     output::write(args.output.as_deref(), &bytes)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The newest rows of the job, oldest first.
+fn stored(args: &Args, table: MetricTable) -> Result<Vec<Row>, Failure> {
+    let mut settings = args.config.load().map_err(of_no_files)?;
+    if let Some(job) = &args.select.job {
+        settings.job.clone_from(job);
+    }
+    let base = || crate::evaluate::grain_name(settings.shard.window);
+    let grain = args.grain.clone().unwrap_or_else(base);
+    let filter = args.select.filter(&args.segment, Some(grain.clone()), args.limit)?;
+    let clickhouse = ClickHouse::new(settings.clickhouse());
+    let runtime = runtime()?;
+    let rows = runtime.block_on(clickhouse.metric_rows(table, &filter))?;
+    if rows.is_empty() {
+        let jobs = runtime.block_on(clickhouse.jobs())?;
+        let hint = instead(&jobs, "--model, --version, --segment, --since, --until and --grain");
+        let (job, table) = (&settings.job, &args.table);
+        terminal::note(&format!("no rows of job {job} and grain {grain} in {table}{hint}\n"));
+    }
+    Ok(rows)
+}
+
+/// The newest rows of files, oldest first.
+fn computed(args: &Args) -> Result<Vec<Row>, Failure> {
+    let (grain, segment) = (args.grain.as_deref().unwrap_or(WHOLE), &args.segment);
+    let computed = Computed::of(&args.files, &args.config, &args.select, segment, Some(grain))?;
+    let Computed { mut rows, remarks, .. } = computed;
+    tell(&rows, &remarks);
+    rows.retain(|row| row.grain == grain);
+    let others: BTreeSet<String> = rows.iter().map(|row| row.table.clone()).collect();
+    rows.retain(|row| row.table == args.table);
+    if rows.is_empty() {
+        let others = listed(others.iter().map(String::as_str), others.len());
+        terminal::note(&format!(
+            "the files have no rows in {}: they have some in {others}\n",
+            args.table
+        ));
+    }
+    // As those that are stored; rows of one key are in order.
+    let order =
+        |row: &Row| (row.start_ms, row.model.clone(), row.version.clone(), row.segment.clone());
+    rows.sort_by_cached_key(order);
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    Ok(rows.split_off(rows.len().saturating_sub(limit)))
 }
 
 /// What is said where the limit may have left rows out.

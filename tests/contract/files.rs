@@ -1,5 +1,7 @@
 //! `report` over files, without any service: the figures are those of a naive computation, whatever the format.
 
+mod query;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
