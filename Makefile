@@ -56,19 +56,25 @@ lint: test-packages
 # Without services; many of them wait for a broker's timeouts, so there are more at once than cores.
 quick_tests = cargo test --no-fail-fast --lib --bins --test tidy --test engine --test contract -- --test-threads 8
 
+# What is said by what runs beside the lints.
+beside = target/benches.log target/quick-tests.log
+
 # They wait for brokers and sessions too, but start several processes each.
 service_tests = $(shell echo $$(( $$(nproc) + 2 )))
 
 # The tests come last, so that the runner's own summaries end the output. They run even if a lint fails: a newer
-# clippy may know more lints. All is built first and at once, so that no core waits for the longest package; the lints
-# run beside the quick tests, which mostly wait, and what those say is shown when both have ended.
+# clippy may know more lints. All is built first and at once, so that no core waits for the longest package. The benches
+# and the quick tests mostly wait, so the lints run beside them, once both have let go of cargo's lock; what they say is
+# shown when all have ended.
 test: services ## everything: lints, docs, all tests with real services, benches once
 	@linted=0; failed=0; \
 	cargo test --no-run --lib --bins --tests --benches || failed=1; \
-	cargo test --bench '*' || failed=1; \
-	mkdir -p target; { $(quick_tests); } > target/quick-tests.log 2>&1 & quick=$$!; \
+	mkdir -p target; rm -f $(beside); \
+	{ cargo test --bench '*'; echo "exit code $$?"; } > target/benches.log 2>&1 & \
+	{ $(quick_tests); echo "exit code $$?"; } > target/quick-tests.log 2>&1 & \
+	for log in $(beside); do until grep -qsE 'Running|exit code' $$log; do sleep 0.1; done; done; \
 	{ $(lints); } || linted=1; \
-	wait $$quick || failed=1; cat target/quick-tests.log; \
+	wait; for log in $(beside); do cat $$log; tail -n 1 $$log | grep -qx 'exit code 0' || failed=1; done; \
 	cargo test --doc || failed=1; \
 	cargo test --test service -- --test-threads $(service_tests) || failed=1; \
 	[ $$failed = 0 ] || exit 1; \
