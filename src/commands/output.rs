@@ -85,8 +85,9 @@ fn take_place(partial: &Path, path: &Path) -> io::Result<()> {
 /// a file stands there, such as a pipe, which is written to as it is.
 fn replaced(path: &Path) -> Option<PathBuf> {
     let is_other = fs::metadata(path).is_ok_and(|about| !about.is_file());
-    // What stands in `/dev` may lead to a file that somebody else has opened.
-    let stays = is_other || path.starts_with("/dev");
+    // What stands in `/dev` may lead to a file that somebody else has opened; only files of its own are in `/dev/shm`.
+    let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+    let stays = is_other || is_device;
     (!stays).then(|| path.canonicalize().unwrap_or_else(|_| path.to_owned()))
 }
 
@@ -189,6 +190,13 @@ mod tests {
         assert_eq!((about.uid(), about.gid()) == (uid, gid), is_given);
         assert_eq!(fs::read_to_string(&path).unwrap(), "after");
         assert_eq!(names(&folder), ["a.html"]);
+    }
+
+    #[test]
+    fn another_file_takes_the_place_of_those_in_memory_and_not_of_devices() {
+        for (path, is_replaced) in [("/dev/shm/a.html", true), ("/dev/stdout", false)] {
+            assert_eq!(replaced(Path::new(path)).is_some(), is_replaced, "{path}");
+        }
     }
 
     #[test]
