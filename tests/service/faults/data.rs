@@ -1,7 +1,7 @@
 //! Data that no healthy producer sends, and a schema registry that is down or slow.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::database::until_told;
@@ -127,11 +127,14 @@ struct Schemas {
     is_held: bool,
 }
 
-static REGISTRY: Mutex<Option<Schemas>> = Mutex::new(None);
+/// The plan owns it, so that it ends with the trial.
+static REGISTRY: Mutex<Weak<Mutex<Schemas>>> = Mutex::new(Weak::new());
 
 fn with_registry<T>(work: impl FnOnce(&mut Schemas) -> T) -> T {
-    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-    work(registry.as_mut().expect("`prepare` has started it"))
+    let schemas = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+    let schemas = schemas.expect("`prepare` has started it");
+    let mut schemas = schemas.lock().unwrap_or_else(PoisonError::into_inner);
+    work(&mut schemas)
 }
 
 /// Both topics in Avro, inferences by ever new schemas.
@@ -151,8 +154,9 @@ fn read_avro(plan: &mut Plan) {
     plan.traffic = avro_requests;
     // A replay has no such environment.
     plan.replays = false;
-    let schemas = Schemas { registry, inferences, labels, is_held: false };
-    *REGISTRY.lock().unwrap_or_else(PoisonError::into_inner) = Some(schemas);
+    let schemas = Arc::new(Mutex::new(Schemas { registry, inferences, labels, is_held: false }));
+    *REGISTRY.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&schemas);
+    plan.service = Some(schemas);
 }
 
 /// The schema with one more optional field at its end.

@@ -1,8 +1,10 @@
 //! One trial: services of its own, a job with instances, records that flow, faults, and what was read on the way.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -74,6 +76,8 @@ pub struct Plan {
     pub kafka_through_proxy: bool,
     pub clickhouse_through_proxy: bool,
     pub traffic: Traffic,
+    /// What else runs as long as the trial.
+    pub service: Option<Arc<dyn Any + Send + Sync>>,
     /// Bytes of `state.budget`.
     pub budget_bytes: usize,
     /// Resident bytes of an instance beside the state: code, buffers of the Kafka client, what the allocator keeps.
@@ -115,6 +119,7 @@ impl Plan {
             kafka_through_proxy: false,
             clickhouse_through_proxy: false,
             traffic: requests::make,
+            service: None,
             budget_bytes: 64 << 20,
             // At most 217 MiB were seen in all, in a debug build that takes over all partitions after an outage.
             allowance_bytes: 192 << 20,
