@@ -12,7 +12,7 @@ use super::guard::{Guarded, Refusal};
 use super::inputs::{Counts, doubt, unmatched};
 use super::processor::{Rules, bind_in_time, define_in_time};
 use super::terminal::Starting;
-use super::{processor, terminal};
+use super::{processor, ranges, terminal};
 use crate::alerting::Alerting;
 use crate::config::Settings;
 use crate::engine::event::Stream;
@@ -151,7 +151,8 @@ async fn generation(
     binding: &JobBinding,
     telemetry: &Telemetry,
 ) -> Result<u16, Failure> {
-    match bind_in_time(clickhouse, binding, telemetry).await {
+    let keeps_all = !ranges::is_between_times(&binding.inferences.name);
+    match bind_in_time(clickhouse, binding, keeps_all, telemetry).await {
         Err(refused @ (BindError::OtherConfiguration { .. } | BindError::OtherTopics { .. })) => {
             let Some(unused) = clickhouse.unused(binding).await? else {
                 return Err(refused.into());

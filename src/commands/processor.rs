@@ -313,7 +313,7 @@ fn bind(
         settings.shard.clock_stamps = 1;
     }
     let binding = settings.binding(topics);
-    let refused = match runtime.block_on(bind_in_time(clickhouse, &binding, telemetry)) {
+    let refused = match runtime.block_on(bind_in_time(clickhouse, &binding, true, telemetry)) {
         Err(refused @ BindError::OtherConfiguration { .. }) => refused,
         bound => {
             settings.shard.generation = bound?;
@@ -366,14 +366,20 @@ fn stamped_no_more(refused: &BindError, settings: &Settings) -> Failure {
     Failure::new(refused.code(), message)
 }
 
-/// Checks the tables and binds the job's name; its generation.
+/// Checks the tables and binds the job's name; its generation. Whether the job `keeps_all` windows: of one that does
+/// not, marks may count records that are in no row.
 pub(super) async fn bind_in_time(
     clickhouse: &ClickHouse,
     binding: &JobBinding,
+    keeps_all: bool,
     telemetry: &Telemetry,
 ) -> Result<u16, BindError> {
     let bind = async || {
-        clickhouse.check_schema().await?;
+        if keeps_all {
+            clickhouse.check_schema().await?;
+        } else {
+            clickhouse.check_schema_but_rows().await?;
+        }
         clickhouse.bind(binding).await
     };
     in_time(telemetry, bind).await

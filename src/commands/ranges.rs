@@ -224,6 +224,15 @@ impl<'a> SchemaWait<'a> {
     }
 }
 
+/// Whether a job of topics is of a range between times, by what its topic is bound as: with other bounds, or none, it has
+/// rows of all windows.
+pub(super) fn is_between_times(bound: &str) -> bool {
+    // No name of a topic has spaces.
+    let ends = bound.split_once(" from ").and_then(|(_, ends)| ends.split_once(" to "));
+    let is_time = |end: &str| !["first", "end"].contains(&end) && !end.starts_with("offset:");
+    ends.is_some_and(|(from, to)| is_time(from) || is_time(to))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +268,19 @@ mod tests {
         assert_eq!(bound("1970-01-01T00:00:01Z"), Ok(Bound::Time(RecordTime(1000))));
         for wrong in ["offset:-1", "offset:", "12", "yesterday", ""] {
             assert!(bound(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ranges_between_times_are_told_from_others() {
+        for (bound, is) in [
+            ("requests", false),
+            ("requests from first to end", false),
+            ("requests from offset:5 to offset:9", false),
+            ("requests from 2026-01-01T00:00:00Z to end", true),
+            ("requests from first to 2026-01-01T00:00:00Z", true),
+        ] {
+            assert_eq!(is_between_times(bound), is, "{bound}");
         }
     }
 }

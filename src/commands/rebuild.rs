@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::inputs::{of_files, without_labels};
 use super::query::instead;
+use super::ranges::is_between_times;
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, file_job, runtime, terminal};
 use crate::config::Settings;
@@ -188,31 +189,4 @@ fn as_bound(settings: Settings, bound: &JobBinding) -> Result<Settings, Failure>
         }
     }
     Err(BindError::OtherConfiguration { job }.into())
-}
-
-/// Whether a job of topics is of a range between times, by what its topic is bound as: with other bounds, or none, it has
-/// rows of all windows.
-fn is_between_times(bound: &str) -> bool {
-    // No name of a topic has spaces.
-    let ends = bound.split_once(" from ").and_then(|(_, ends)| ends.split_once(" to "));
-    let is_time = |end: &str| !["first", "end"].contains(&end) && !end.starts_with("offset:");
-    ends.is_some_and(|(from, to)| is_time(from) || is_time(to))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_between_times;
-
-    #[test]
-    fn ranges_between_times_are_told_from_others() {
-        for (bound, is) in [
-            ("requests", false),
-            ("requests from first to end", false),
-            ("requests from offset:5 to offset:9", false),
-            ("requests from 2026-01-01T00:00:00Z to end", true),
-            ("requests from first to 2026-01-01T00:00:00Z", true),
-        ] {
-            assert_eq!(is_between_times(bound), is, "{bound}");
-        }
-    }
 }

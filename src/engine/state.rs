@@ -37,7 +37,7 @@ impl Version {
     /// Set in versions of metric rows. Earlier versions of the program counted all records in all of them and did not set
     /// it: rows that count fewer win over theirs all the same.
     const OF_METRICS: u64 = 1 << 46;
-    const BODY: u64 = Self::OF_METRICS - 1;
+    pub(crate) const BODY: u64 = Self::OF_METRICS - 1;
 
     /// The version of a state row.
     pub fn of(generation: u16, records: u64, sealed: bool) -> Self {

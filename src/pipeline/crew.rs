@@ -127,13 +127,19 @@ impl Crew {
     ) -> Result<bool, PipelineError> {
         let mut last_flush = now();
         while !*stopped.borrow_and_update() {
+            self.note_all();
             while let Some((worker, request, partitions)) = self.wanted.pop_front() {
                 let known = writer.marks(&partitions).await?;
                 self.tell(worker, ToWorker::Marks { request, known }).await;
             }
             if self.has_ended() && self.timed_flush(writer).await? {
-                self.stop_reading().await;
-                return Ok(true);
+                // Of partitions that were taken away meanwhile nothing was in that flush.
+                self.note_all();
+                if self.has_ended() {
+                    self.stop_reading().await;
+                    return Ok(true);
+                }
+                continue;
             }
             let due = self.settings.flush_interval.saturating_sub(last_flush.elapsed());
             if self.flush_wanted || due.is_zero() {
@@ -180,6 +186,13 @@ impl Crew {
         }
         self.telemetry.flushed(&FlushReport { took: from.elapsed(), ..report });
         Ok(report.has_marked)
+    }
+
+    /// Notes what has come while something else was waited for.
+    fn note_all(&mut self) {
+        while let Ok(message) = self.from.try_recv() {
+            self.note(message);
+        }
     }
 
     fn note(&mut self, message: FromWorker) {

@@ -57,6 +57,11 @@ impl ClickHouse {
         migrate::check(&self.connection).await
     }
 
+    /// The same for a job that keeps only rows of some windows, and whose marks count all records.
+    pub async fn check_schema_but_rows(&self) -> Result<(), SinkError> {
+        migrate::check_but_rows(&self.connection).await
+    }
+
     /// The same of the tables alone, whatever rows they hold.
     pub async fn check_tables(&self) -> Result<(), SinkError> {
         migrate::check_tables(&self.connection).await

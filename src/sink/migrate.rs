@@ -231,8 +231,13 @@ async fn record(connection: &Connection, digest: &str) -> Result<(), SinkError> 
 
 /// Compares the tables with what this program writes and reads, and sees that they hold what marks say.
 pub(super) async fn check(connection: &Connection) -> Result<(), SinkError> {
+    check_but_rows(connection).await?;
+    check_rows(connection).await
+}
+
+/// The same of a job whose marks may count records of which none is in a row.
+pub(super) async fn check_but_rows(connection: &Connection) -> Result<(), SinkError> {
     check_tables(connection).await?;
-    check_rows(connection).await?;
     connection.remember_identities().await
 }
 

@@ -209,9 +209,11 @@ fn put_dead_schemas(out: &mut Vec<u8>, schemas: &DeadSchemas) {
     }
 }
 
-/// A row version that orders rows of one generation by a number of at most 46 bits; less than 0 counts as 0.
+/// A row version that orders rows of one generation by a number of at most 46 bits: less than 0 counts as 0, more as
+/// the greatest.
 fn ordered(generation: u16, by: i64) -> u64 {
-    Version::sum(generation, [Version(u64::try_from(by).unwrap_or(0))]).0
+    let by = u64::try_from(by).unwrap_or(0);
+    Version::sum(generation, [Version(by.min(Version::BODY))]).0
 }
 
 fn put_window(out: &mut Vec<u8>, key: &Key) {
@@ -317,5 +319,9 @@ mod tests {
     fn a_row_version_has_the_generation_on_top_and_is_never_negative() {
         assert_eq!(ordered(1, 7), (1 << 48) | 7);
         assert_eq!(ordered(0, i64::MIN), 0);
+        // Times in nanoseconds are far beyond it, and come after each other all the same.
+        let far = [1_i64 << 45, (1 << 46) - 1, 1_764_600_000_000_000_000, i64::MAX];
+        assert!(far.is_sorted_by_key(|by| ordered(1, *by)));
+        assert_eq!(ordered(1, i64::MAX) >> 48, 1, "the generation stays");
     }
 }

@@ -52,6 +52,8 @@ impl<C: Commits, K: Sink, D: DeadLetters> Writer<C, K, D> {
             let before = self.failures;
             let gone_back = self.gone_back(&written.all).await?;
             if !gone_back.is_empty() {
+                // It has answered.
+                failures.end(&self.telemetry);
                 return Ok(gone_back);
             }
             let is_shaken = before != written.calm;
