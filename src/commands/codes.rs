@@ -227,6 +227,11 @@ pub const CODES: &[Code] = &[
         "name files with inferences; correct their records as the lines before say, or name a configuration with `-c` \
          whose `inferences.fields` say where fields lie",
     ),
+    code(
+        "nothing_chosen",
+        FAILED,
+        "ask for a model, version, segment or time that the records have; segments need `--by`, or a configuration",
+    ),
     code("report_unwritable", FAILED, "name a file with `--output` that can be written"),
     code("rejected_unwritable", FAILED, "name a file with `--rejected` that can be written"),
     code(

@@ -11,6 +11,7 @@ use super::inputs::{CellArgs, InputArgs, Inputs, listed};
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, profile, terminal};
 use crate::calendar::instant;
+use crate::config::values::duration;
 use crate::config::{Environment, Settings};
 use crate::engine::ModelSettings;
 use crate::engine::metrics::reference::Profile;
@@ -88,6 +89,26 @@ impl FileArgs {
             ("whose labels are of", &self.reference_labels),
         ];
         given.into_iter().filter_map(of).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Refuses an output that would take the place of what is read.
+    pub(super) fn check_output(&self, output: Option<&Path>) -> Result<(), Failure> {
+        let Some(output) = output.and_then(|path| path.canonicalize().ok()) else { return Ok(()) };
+        for given in [&self.inferences, &self.labels, &self.reference, &self.reference_labels] {
+            if given.is_empty() {
+                continue;
+            }
+            let found = FileList::find(given)?;
+            let is_output = |path: &Path| path.canonicalize().is_ok_and(|path| path == output);
+            if let Some(file) = found.files().iter().find(|file| is_output(&file.path)) {
+                let message = format!(
+                    "the output would take the place of {}, which is read: name another one",
+                    file.path.display()
+                );
+                return Err(Failure::new("usage", message));
+            }
+        }
+        Ok(())
     }
 
     /// Settings by which all models are compared with the reference of the command line, where there is one.
@@ -216,14 +237,17 @@ impl Computed {
             let models = listed(models.iter().map(|name| &**name), NAMES_SHOWN);
             let more = if segment.is_empty() { "" } else { " --segment," };
             let options = format!("--model, --version,{more} --since and --until");
-            let message = format!("no rows: {accounts}, of models {models}: look at {options}");
-            return Err(Failure::new("report_empty", message));
+            let message =
+                format!("no rows of what {options} choose: {accounts}, of models {models}");
+            return Err(Failure::new("nothing_chosen", message));
         }
         let whole_windows = widened(&filter, shard_settings.window).unwrap_or_default();
         let said = folded.said(&inputs);
         let rows: Vec<Row> = rows.iter().map(Row::from).collect();
         let mut remarks = folded.remarks(shard_settings.limits.label_wait);
         remarks.extend(missing);
+        remarks.extend(folded.labels.unused_weights(shard_settings));
+        remarks.extend(folded.scores.odd());
         remarks.extend(folded.labels.odd(&rows, shard_settings, &folded.names));
         let named = files.named();
         Ok(Self {
@@ -233,6 +257,11 @@ impl Computed {
             remarks,
         })
     }
+}
+
+/// The name of a grain that may be written in another way: 24h for 1d.
+pub(super) fn grain_named(text: &str) -> String {
+    duration(text).map_or_else(|| text.to_owned(), evaluate::grain_name)
 }
 
 fn check_grain(settings: &Settings, grain: &str) -> Result<(), Failure> {

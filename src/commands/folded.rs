@@ -7,7 +7,9 @@ use super::Failure;
 use super::file_job::{Judge, repeated};
 use super::inputs::{Counts, Inputs, listed, unmatched};
 use crate::config::Settings;
-use crate::engine::event::{Arrival, Event, Offset, Positions, Stream, Target};
+use crate::engine::event::{
+    Arrival, Event, Inference, Label, Offset, Positions, Stream, Target, WEIGHT_ONE,
+};
 use crate::engine::floor::Mark;
 use crate::engine::metrics::MetricTable;
 use crate::engine::names::Names;
@@ -31,20 +33,70 @@ pub(super) struct Folded {
     /// Labels.
     matched: u64,
     pub(super) labels: LabelValues,
+    pub(super) scores: Scores,
 }
 
-/// The first different values of labels.
+/// How many scores lie closer to 0 or 1 than they are told apart.
 #[derive(Default)]
-pub(super) struct LabelValues(Vec<Target>);
+pub(super) struct Scores {
+    all: u64,
+    close: u64,
+}
+
+impl Scores {
+    /// What has the cell of 0 or 1, and is neither: see the lattice of scores.
+    const CLOSE: f64 = 1.0 / 1_048_576.0;
+
+    fn add(&mut self, inference: &Inference<'_>) {
+        let Some(score) = inference.score else { return };
+        let distance = score.min(1.0 - score);
+        self.all += 1;
+        self.close += u64::from(distance > 0.0 && distance < Self::CLOSE);
+    }
+
+    /// What is said where it is more than a tenth.
+    pub(super) fn odd(&self) -> Option<String> {
+        let Self { all, close } = *self;
+        (close > all / 10).then(|| {
+            format!(
+                "{close} of {all} scores lie within a millionth of 0 or 1, where none is told from another: AUROC and \
+                 average precision count them as equal, and auroc_error_bound says how far off they may be; spread the \
+                 scores, as by their log odds"
+            )
+        })
+    }
+}
+
+/// What labels hold.
+#[derive(Default)]
+pub(super) struct LabelValues {
+    /// The first different ones.
+    first: Vec<Target>,
+    /// Whether one weighs otherwise than 1.
+    are_weighted: bool,
+}
 
 impl LabelValues {
     /// More are no classes, or not of a binary model.
     const MOST: usize = 5;
 
-    fn add(&mut self, value: Target) {
-        if self.0.len() < Self::MOST && value != Target::Absent && !self.0.contains(&value) {
-            self.0.push(value);
+    fn add(&mut self, label: &Label) {
+        self.are_weighted |= label.weight != WEIGHT_ONE;
+        let value = label.value;
+        if self.first.len() < Self::MOST && value != Target::Absent && !self.first.contains(&value)
+        {
+            self.first.push(value);
         }
+    }
+
+    /// What is said of weights that change nothing.
+    pub(super) fn unused_weights(&self, settings: &ShardSettings) -> Option<String> {
+        let is_used = settings.models.iter().any(|model| model.weighted);
+        (self.are_weighted && !is_used).then(|| {
+            "labels have weights, which count for nothing: to use them say so in the configuration, [models.\"*\"] \
+             weights = \"use\""
+                .to_owned()
+        })
     }
 
     /// What is odd about those of binary models: some are 1 and others not 0, as where classes are counted from 1.
@@ -65,14 +117,14 @@ impl LabelValues {
         let of_others = is(MetricTable::QualityMulticlass) || is(MetricTable::QualityRegression);
         let by_default = ModelSettings::default().positive;
         let is_told = settings.models.iter().any(|model| model.positive != by_default);
-        let is_odd = OF_TWO[..2].iter().any(|positive| self.0.contains(positive))
-            && self.0.iter().any(|value| !OF_TWO.contains(value));
+        let is_odd = OF_TWO[..2].iter().any(|positive| self.first.contains(positive))
+            && self.first.iter().any(|value| !OF_TWO.contains(value));
         if !is_odd || is_told || of_others || !is(MetricTable::QualityBinary) {
             return None;
         }
-        let values: BTreeSet<_> = self.0.iter().map(|value| value.text(names)).collect();
+        let values: BTreeSet<_> = self.first.iter().map(|value| value.text(names)).collect();
         let values = listed(values.iter().map(|text| &**text), Self::MOST);
-        let more = if self.0.len() == Self::MOST { " and maybe others" } else { "" };
+        let more = if self.first.len() == Self::MOST { " and maybe others" } else { "" };
         Some(format!(
             "labels are {values}{more}: 1 and true count as positive, and all others as negative; if that is wrong, name \
              the positive ones in the configuration, [models.\"*\"] positive = [\"2\"]"
@@ -88,13 +140,14 @@ impl Folded {
         let mut shard = Shard::new(settings, &start);
         let (mut names, mut read) = (Names::default(), [Counts::default(); 2]);
         let (mut duplicates, mut matched, mut records) = (0_u64, 0_u64, 0_u64);
-        let mut labels = LabelValues::default();
+        let (mut labels, mut scores) = (LabelValues::default(), Scores::default());
         for feed in &inputs.feeds {
             let stream = feed.stream;
             read[stream.index()] = inputs.decode(feed, &mut names, |offset, event, names| {
                 let at = Arrival { stream, offset: Offset(offset), time: RecordTime(0) };
-                if let Event::Label(label) = event {
-                    labels.add(label.value);
+                match event {
+                    Event::Inference(inference) => scores.add(inference),
+                    Event::Label(label) => labels.add(label),
                 }
                 match shard.observe(at, event, names) {
                     Outcome::Duplicate => duplicates += 1,
@@ -109,7 +162,7 @@ impl Folded {
                 Ok(())
             })?;
         }
-        Ok(Self { shard, names, read, duplicates, matched, labels })
+        Ok(Self { shard, names, read, duplicates, matched, labels, scores })
     }
 
     /// Refuses files without one inference that can be used, and those that `backfill` would refuse.

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use serde_json::Value as Json;
 
-use super::computed::{Computed, FileArgs, of_no_files, tell};
+use super::computed::{Computed, FileArgs, grain_named, of_no_files, tell};
 use super::inputs::listed;
 use super::select::SelectArgs;
 use super::{ConfigFile, Failure, output, parquet, runtime, terminal};
@@ -135,7 +135,7 @@ fn stored(args: &Args, table: MetricTable) -> Result<Vec<Row>, Failure> {
         settings.job.clone_from(job);
     }
     let base = || crate::evaluate::grain_name(settings.shard.window);
-    let grain = args.grain.clone().unwrap_or_else(base);
+    let grain = args.grain.as_deref().map_or_else(base, grain_named);
     let filter = args.select.filter(&args.segment, Some(grain.clone()), args.limit)?;
     let clickhouse = ClickHouse::new(settings.clickhouse());
     let runtime = runtime()?;
@@ -151,8 +151,10 @@ fn stored(args: &Args, table: MetricTable) -> Result<Vec<Row>, Failure> {
 
 /// The newest rows of files, oldest first.
 fn computed(args: &Args) -> Result<Vec<Row>, Failure> {
-    let (grain, segment) = (args.grain.as_deref().unwrap_or(WHOLE), &args.segment);
-    let computed = Computed::of(&args.files, &args.config, &args.select, segment, Some(grain))?;
+    args.files.check_output(args.output.as_deref())?;
+    let grain = args.grain.as_deref().map_or_else(|| WHOLE.to_owned(), grain_named);
+    let computed =
+        Computed::of(&args.files, &args.config, &args.select, &args.segment, Some(&grain))?;
     let Computed { mut rows, remarks, .. } = computed;
     tell(&rows, &remarks);
     rows.retain(|row| row.grain == grain);

@@ -238,6 +238,7 @@ fn misread(job: &str) -> String {
 
 /// The rows of files.
 fn computed(args: &Args) -> Result<Found, Failure> {
+    args.files.check_output(args.output.as_deref())?;
     let computed = Computed::of(&args.files, &args.config, &args.select, "", None)?;
     let Computed { source, rows, references, remarks, .. } = computed;
     Ok(Found { source, rows, references, remarks })

@@ -9,6 +9,9 @@ pub(super) enum Unit {
     Nanos,
 }
 
+/// 2^63: an integer that is written without a point is a float from twice that on, or below its negative.
+const BEYOND_64_BITS: f64 = 9_223_372_036_854_775_808.0;
+
 /// One value of a record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scalar<'a> {
@@ -38,6 +41,9 @@ impl Scalar<'_> {
             Self::Null => "null",
             Self::Boolean(_) => "a boolean",
             Self::Integer(_) | Self::Unsigned(_) => "an integer",
+            Self::Float(number) if number.abs() >= BEYOND_64_BITS => {
+                "a number of more than 64 bits"
+            }
             Self::Float(_) => "a number with a fraction",
             Self::Instant(..) => "a time",
             Self::Text(_) => "text",

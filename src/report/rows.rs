@@ -31,7 +31,8 @@ pub(crate) fn labelled_column(table: MetricTable) -> Option<&'static str> {
 }
 
 /// What is odd about the labels of models, by rows of one window or time: none counts for quality or as positive, none
-/// is what was predicted, or decisions were taken for numbers.
+/// is what was predicted, decisions were taken for numbers, some are of classes and others are numbers; or weights
+/// are smaller than what they are counted in.
 pub fn odd_labels<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeSet<String> {
     #[derive(Default)]
     struct Labels<'a> {
@@ -59,6 +60,8 @@ pub fn odd_labels<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeSet<Strin
     for ([model, _], labels) in models {
         if labels.counted > 0 {
             odd.extend(labels.rows.iter().filter_map(|(table, row)| odd_quality(*table, row)));
+            odd.extend(labels.rows.iter().filter_map(|(_, row)| light(row)));
+            odd.extend(of_several_kinds(model, labels.given, &labels.rows));
         } else if labels.given > 0 {
             let key = toml_text(model);
             let is_regression = |(table, _): &_| *table == MetricTable::QualityRegression;
@@ -79,6 +82,47 @@ pub fn odd_labels<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeSet<Strin
         }
     }
     odd
+}
+
+/// What is said where a model's labels are of several tasks, each with figures of its own.
+fn of_several_kinds(model: &str, given: u64, rows: &[(MetricTable, &Row)]) -> Option<String> {
+    let kind = |table| match table {
+        MetricTable::QualityBinary => "decisions",
+        MetricTable::QualityMulticlass => "classes",
+        _ => "numbers",
+    };
+    let counted = rows.iter().map(|(table, row)| (kind(*table), row.count("n")));
+    let counted: Vec<_> = counted.filter(|(_, n)| *n > 0).collect();
+    if counted.len() < 2 {
+        return None;
+    }
+    let others = given.saturating_sub(counted.iter().map(|(_, n)| n).sum());
+    let parts = counted.iter().map(|(kind, n)| format!("{n} are {kind}"));
+    let parts = parts.chain((others > 0).then(|| format!("{others} fit no prediction")));
+    Some(format!(
+        "Labels of {model} are of several kinds, and each kind has figures of its own: {}. If it is one task, say which in \
+         the configuration, [models.{}] task = \"multiclass\".",
+        parts.collect::<Vec<_>>().join(", "),
+        toml_text(model)
+    ))
+}
+
+/// What is said of weights of which much is rounded away.
+fn light(row: &Row) -> Option<String> {
+    let (model, n) = (&row.model, row.count("n"));
+    // Of 1,000 steps a thousandth is.
+    let is_light = n > 0 && row.figure("n_weight")? / number(n) < 1e-3;
+    is_light.then(|| {
+        format!(
+            "Labels of {model} weigh less than a thousandth on average, and weights are rounded to steps of 1/1048576: \
+             multiply them all by the same number, so that they are about 1."
+        )
+    })
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "for a comparison")]
+fn number(count: u64) -> f64 {
+    count as f64
 }
 
 /// A name as a configuration has it.
@@ -108,7 +152,7 @@ fn odd_quality(table: MetricTable, row: &Row) -> Option<String> {
         _ => {
             let [errors, squares] = ["abs_error_sum", "error_square_sum"].map(|it| row.figure(it));
             let decides = errors.zip(squares).is_some_and(|(errors, squares)| {
-                errors > 0.0 && errors.total_cmp(&squares).is_eq()
+                n >= 20 && errors > 0.0 && errors.total_cmp(&squares).is_eq()
             });
             decides.then(|| {
                 format!(

@@ -723,9 +723,9 @@ fn a_report_of_files_says_what_is_odd_about_them() {
         "page.html",
     ];
     let (exit, _, error) = run(folder.path(), &none);
-    let read = "error[report_empty]: no rows: 3000 inferences read, of which 0 can't be used; 2000 labels read, of \
-                which 0 can't be used, of models fraud: look at --model, ";
-    assert!(exit == 1 && error.contains(read) && !error.contains("--job"), "{error}");
+    let read = "error[nothing_chosen]: no rows of what --model, --version, --since and --until choose: 3000 inferences \
+                read, of which 0 can't be used; 2000 labels read, of which 0 can't be used, of models fraud\n";
+    assert!(exit == 1 && error.contains(read), "{error}");
     assert_eq!(fs::read_to_string(&page).unwrap(), "yesterday's");
 
     let labels = fs::read_to_string(folder.path().join("b.csv")).unwrap();

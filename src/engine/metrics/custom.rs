@@ -71,6 +71,12 @@ impl Input {
         self.table == MetricTable::Labels && self.column.starts_with("label")
     }
 
+    /// Whether it counts inferences by their decision, which only those of binary models have.
+    fn is_of_decisions(self) -> bool {
+        self.table == MetricTable::Labels
+            && (self.column.ends_with("_positive") || self.column.ends_with("_negative"))
+    }
+
     /// `table.column`.
     pub fn name(self) -> String {
         format!("{}.{}", self.table.name(), self.column)
@@ -228,7 +234,10 @@ pub fn rows(
     };
     let inferences = count(MetricTable::Serving, "inferences");
     let labelled = count(MetricTable::Labels, "labelled");
+    let decided = ["inferences_positive", "inferences_negative"];
+    let decided: u64 = decided.iter().map(|column| count(MetricTable::Labels, column)).sum();
     let input = |input: Input| match found(others, input) {
+        Some(_) if decided == 0 && input.is_of_decisions() => Err(Undefined::NotApplicable),
         Some(Value::Count(count)) => Ok(number(*count)),
         Some(Value::Figure(figure)) => *figure,
         _ => Err(absent(input.table, others, labelled, reference)),
@@ -317,12 +326,16 @@ mod tests {
             (table, table.columns().iter().map(value).collect())
         };
         let no_values = Value::Figure(Err(Undefined::NoValues));
+        let decided = Value::Count(if task == MetricTable::QualityBinary { 8 } else { 0 });
         let others = [
             row(
                 MetricTable::Serving,
                 &[("inferences", Value::Count(8)), ("latency_sum_ms", no_values)],
             ),
-            row(MetricTable::Labels, &[("labelled", Value::Count(6))]),
+            row(
+                MetricTable::Labels,
+                &[("labelled", Value::Count(6)), ("inferences_negative", decided)],
+            ),
             row(task, &[("tn", Value::Count(6))]),
         ];
         let rows = rows(&[metric(expression)], &others, reference);
@@ -429,6 +442,17 @@ mod tests {
         assert_eq!(Undefined::NoCalibrator.code(), "no_calibrator");
         assert!(Undefined::NoReference < Undefined::NoCalibrator);
         assert!(Undefined::NoCalibrator < Undefined::NoLabels);
+    }
+
+    #[test]
+    fn counts_by_decision_are_those_of_binary_models() {
+        for name in ["inferences_positive", "labelled_positive"] {
+            let value = |task| value_of(task, &input(name), None);
+            assert_eq!(value(MetricTable::QualityBinary), Ok(0.0), "{name}");
+            for task in [MetricTable::QualityMulticlass, MetricTable::QualityRegression] {
+                assert_eq!(value(task), Err(Undefined::NotApplicable), "{name}");
+            }
+        }
     }
 
     #[test]

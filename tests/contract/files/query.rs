@@ -100,7 +100,8 @@ fn what_files_have_no_rows_of_is_told() {
     assert!(error.contains("there are no windows of 5m: choose one of all, 1h, 1d, 7d"), "{error}");
     let (exit, _, error) = query(folder.path(), "serving", &["--segment", "region=asia"]);
     assert!(
-        exit == 1 && error.contains("look at --model, --version, --segment, --since"),
+        exit == 1
+            && error.contains("what --model, --version, --segment, --since and --until choose"),
         "{error}"
     );
     let (exit, _, error) = query(folder.path(), "serving", &["--by", "region,country"]);
@@ -134,4 +135,80 @@ fn drift_of_files_is_printed() {
     let (rows, drifted) = verdicts("now.jsonl");
     assert!(rows > 0 && drifted.iter().map(String::as_str).eq(["x"]), "{drifted:?}");
     assert_eq!(verdicts("same.jsonl"), (rows, [].into()), "what is the same does not drift");
+}
+
+#[test]
+fn an_output_never_takes_the_place_of_what_is_read() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path());
+    let labels = fs::read_to_string(folder.path().join("b.csv")).unwrap();
+    let as_json = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
+    fs::write(folder.path().join("a.json"), &as_json).unwrap();
+    let (exit, _, error) = query(folder.path(), "labels", &["-o", "./b.csv"]);
+    assert!(exit == 2 && error.contains("would take the place of b.csv"), "{error}");
+    let (exit, _, error) =
+        run(folder.path(), &["report", "--inferences", "*.json", "-o", "a.json"]);
+    assert!(exit == 2 && error.contains("would take the place of a.json"), "{error}");
+    let is = |name: &str, text: &str| fs::read_to_string(folder.path().join(name)).unwrap() == text;
+    assert!(is("b.csv", &labels) && is("a.json", &as_json), "both are as they were");
+    let (exit, _, error) = query(folder.path(), "labels", &["-o", "rows.csv"]);
+    assert_eq!((exit, error.as_str()), (0, ""));
+}
+
+/// Of 40 records, with what stands behind the time.
+fn odd(folder: &Path, [inferences, labels]: [(&str, &dyn Fn(u32) -> String); 2]) -> String {
+    for (name, (columns, cells)) in [("i.csv", inferences), ("l.csv", labels)] {
+        let rows = (0..40).map(|i| format!("{i},m,2026-11-01T10:00:00Z,{}\n", cells(i)));
+        let text = format!("request_id,model,timestamp,{columns}\n") + &rows.collect::<String>();
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let files = ["query", "labels", "--inferences", "i.csv", "--labels", "l.csv"];
+    let (exit, _, error) = run(folder, &files);
+    assert_eq!(exit, 0, "{error}");
+    error
+}
+
+#[test]
+fn what_is_counted_otherwise_than_it_seems_is_told() {
+    let folder = TempDir::new().unwrap();
+    let of = |inferences, labels| odd(folder.path(), [inferences, labels]);
+    let label = |i: u32| (i / 3 % 2).to_string();
+    let score = |i: u32| format!("0.{}", i % 9 + 1);
+    assert_eq!(of(("score", &score), ("label", &label)), "");
+    let close = |i: u32| format!("{}e-9", i + 1);
+    let error = of(("score", &close), ("label", &label));
+    assert!(error.starts_with("40 of 40 scores lie within a millionth of 0 or 1"), "{error}");
+    let weighted = |i: u32| format!("{},{}", i / 3 % 2, i % 3 + 1);
+    let error = of(("score", &score), ("label,weight", &weighted));
+    assert!(error.starts_with("labels have weights, which count for nothing"), "{error}");
+    // Grades, one of which is no number.
+    let grade =
+        |i: u32| if i.is_multiple_of(4) { "3a".to_owned() } else { (i % 3 + 1).to_string() };
+    let error = of(("prediction", &grade), ("label", &grade));
+    let said = "Labels of m are of several kinds, and each kind has figures of its own: 30 are numbers, 10 are classes.";
+    assert!(error.starts_with(said) && error.contains("task = \"multiclass\""), "{error}");
+}
+
+#[test]
+fn weights_that_are_smaller_than_their_steps_are_told() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path());
+    let config = "[inferences]\ntopic = \"i\"\n[labels]\ntopic = \"l\"\n[windows]\nlabel_wait = \"60d\"\n\
+                  [models.\"*\"]\nweights = \"use\"\n";
+    fs::write(folder.path().join("c.toml"), config).unwrap();
+    let labels = fs::read_to_string(folder.path().join("b.csv")).unwrap();
+    for (weight, is_told) in [("0.5", false), ("0.0005", true)] {
+        let mut lines = labels.lines();
+        let header = format!("{},weight", lines.next().unwrap());
+        let weighted = lines.map(|line| format!("{line},{weight}"));
+        let weighted = std::iter::once(header).chain(weighted).collect::<Vec<_>>().join("\n");
+        fs::write(folder.path().join("b.csv"), weighted).unwrap();
+        let (exit, _, error) = query(folder.path(), "quality_binary", &["-c", "c.toml"]);
+        assert_eq!(exit, 0, "{error}");
+        assert_eq!(
+            error.contains("Labels of fraud weigh less than a thousandth"),
+            is_told,
+            "{error}"
+        );
+    }
 }
