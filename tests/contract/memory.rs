@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{self, AtomicUsize};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(crate) enum Mode {
     Unreadable,
     /// No answer comes.
     Hangs,
+    /// The answer comes once the tables do something else.
+    Waits,
     /// The same of writes to this table; others are as they should.
     HangsAt(Table),
 }
@@ -108,7 +111,7 @@ impl Memory {
         let mut tables = self.lock();
         match tables.mode {
             Mode::HangsAt(at) if at != table => (Ok(()), true, false),
-            Mode::Good => (Ok(()), true, false),
+            Mode::Good | Mode::Waits => (Ok(()), true, false),
             Mode::Hangs | Mode::HangsAt(_) => (Ok(()), false, true),
             Mode::Unreadable => {
                 (Err(SinkError::Unreadable("a stranger's row".into())), false, false)
@@ -160,6 +163,9 @@ impl Sink for Memory {
         self.lock().bodies.push(batch.clone());
         if hangs {
             std::future::pending::<()>().await;
+        }
+        while self.lock().mode == Mode::Waits {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         if is_applied {
             let mut tables = self.lock();
@@ -627,6 +633,8 @@ pub(crate) struct Player {
     pub control: Arc<Mutex<VecDeque<Control>>>,
     /// Whether it says where the log ends.
     pub is_bounded: bool,
+    /// How often it was asked.
+    pub polls: Arc<AtomicUsize>,
     /// Where a partition without a mark begins.
     pub begin: Positions,
     next: BTreeMap<(Stream, PartitionId), i64>,
@@ -642,6 +650,7 @@ impl Player {
             log: Arc::clone(log),
             control: Arc::new(Mutex::new(VecDeque::from([assign]))),
             is_bounded,
+            polls: Arc::default(),
             begin: Positions::default(),
             next: BTreeMap::new(),
             told: Vec::new(),
@@ -691,6 +700,7 @@ impl Player {
 
 impl Source for Player {
     fn poll(&mut self, take: Take, wait: Duration) -> Result<SourceEvent<'_>, SourceError> {
+        self.polls.fetch_add(1, atomic::Ordering::Relaxed);
         let control = self.control.lock().unwrap().pop_front();
         match control {
             Some(Control::Assign(partitions)) => return Ok(SourceEvent::Assigned(partitions)),

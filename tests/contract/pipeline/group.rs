@@ -1,5 +1,6 @@
 //! Partitions that go from one instance to another, and back.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::TryRecvError;
 
 use super::audit::settle;
@@ -144,6 +145,35 @@ fn a_revocation_during_a_flush_is_answered_once_that_flush_has_ended() {
     let marks = frozen.into_iter().map(|shard| shard.mark).collect();
     worker.receive(ToWorker::Clean { flush: 1, marks }).unwrap();
     assert_eq!(answered.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+/// What was read of it since that flush began is in no row, though the flush was written.
+#[test]
+fn a_partition_that_is_taken_away_during_a_flush_has_not_ended() {
+    let log = traffic(1, 300, 700);
+    let memory = Memory::new();
+    memory.lock().mode = Mode::Waits;
+    let totals = block_on(async {
+        let growing = shared(&part(&log, 3));
+        let player = Player::new(&growing, &[0], true);
+        let (polls, control) = (Arc::clone(&player.polls), Arc::clone(&player.control));
+        let mut running = start_with(settings(1), vec![player], &memory);
+        running.until("a write waits", || !memory.lock().bodies.is_empty()).await;
+        growing.lock().unwrap().clone_from(&log);
+        let telemetry = running.telemetry.clone();
+        let records: usize = log.values().map(Vec::len).sum();
+        running.until("all is read", || counted(&telemetry) == records).await;
+        let lost = [Control::Lose(vec![PartitionId(0)]), Control::Assign(vec![PartitionId(0)])];
+        control.lock().unwrap().extend(lost);
+        running.until("it is taken away", || control.lock().unwrap().is_empty()).await;
+        // The worker says what it has before it asks for more.
+        let before = polls.load(Ordering::Relaxed);
+        running.until("it is told", || polls.load(Ordering::Relaxed) > before + 1).await;
+        memory.lock().mode = Mode::Good;
+        running.end().await.unwrap()
+    });
+    assert!(totals.is_drained && written(&memory) == ends(&log), "{totals:?}");
+    assert_complete(&settings(1), &log, &memory);
 }
 
 /// Tables may go back twice, and be found to have while a worker already waits for the marks of before.
