@@ -60,8 +60,8 @@ impl Scores {
         (close > all / 10).then(|| {
             format!(
                 "{close} of {all} scores lie within a millionth of 0 or 1, where none is told from another: AUROC and \
-                 average precision count them as equal, and auroc_error_bound says how far off they may be; spread the \
-                 scores, as by their log odds"
+                 average precision count them as equal, and auroc_error_bound says how far off they may be; to tell them \
+                 apart divide their log odds, as by 10, before they are logged"
             )
         })
     }
